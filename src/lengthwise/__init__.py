@@ -1,0 +1,1 @@
+"""lengthwise: one axis of language models, how long the sequence is."""

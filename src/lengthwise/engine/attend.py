@@ -1,0 +1,237 @@
+"""The one primitive: exact attention over a list of parts, merged by their log-sum-exp.
+
+Almost every long-context method decides which keys a block of queries sees, at which positions and
+with which weight, inside one softmax. Here is the only place that multiplies queries by keys: a part
+is a set of keys that share one rule, its partial result carries its log-sum-exp (LSE), and
+`o = sum_p exp(lse_p - lse) o_p` with `lse = log sum_p exp(lse_p)` is the softmax over all of them.
+`attend_plain` is the readable twin that materialises every score; tests compare the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Below this many rows (queries x heads of a group) a batched product beats the flash kernel on CPU:
+# one query over 4,096 keys of SmolLM2 takes 6 ms a model step instead of 12.
+FEW_ROWS = 16
+# Scores of the plain path are materialised at most this many numbers at a time.
+SCORE_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Part:
+    """Keys that a block of queries sees under one rule.
+
+    query: `[heads, queries, head_dim]`, already rotated for this part.
+    key: `[key_heads, keys, head_dim]`; `key_heads` divides `heads`, query head `h` reads
+        key head `h // (heads // key_heads)`.
+    value: `[key_heads, keys, value_dim]`.
+    mask: bool, True where visible, broadcastable to `[heads, queries, keys]` (leading dimension 1
+        or heads, or absent); None when all keys are visible to all queries.
+    causal: query t sees keys 0..t; needs as many keys as queries and no mask.
+    log_weight: float32 `[key_heads, keys]`, added to the logits: an entry standing for N tokens
+        carries log N.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None = None
+    causal: bool = False
+    log_weight: Tensor | None = None
+
+
+def attend(
+    parts: Sequence[Part],
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    need_lse: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """One softmax over the keys of all parts.
+
+    scaling multiplies the logits; softcap c replaces a logit x by c tanh(x / c) (gemma 2);
+    sinks `[heads]` are learned logits that take weight and give no value (gpt_oss).
+    Returns the output `[heads, queries, value_dim]` in the dtype of the values, and the LSE
+    `[heads, queries]` in float32 where `need_lse` (else None when it was not needed).
+    """
+    parts = [part for part in parts if part.key.shape[1]]
+    if len(parts) == 1 and sinks is None:
+        return _one(parts[0], scaling, softcap, need_lse)
+    results = [_one(part, scaling, softcap, True) for part in parts]
+    return merge(results, sinks)
+
+
+def merge(
+    results: Sequence[tuple[Tensor, Tensor | None]], sinks: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Merges partial outputs `[heads, queries, value_dim]` by their LSE `[heads, queries]`."""
+    lses = torch.stack([lse for _, lse in results if lse is not None])
+    total = torch.logsumexp(lses, 0)
+    if sinks is not None:
+        total = torch.logaddexp(total, sinks.float()[:, None])
+    weights = torch.exp(lses - total).nan_to_num_(0.0).unsqueeze(-1)
+    out = results[0][0].float() * weights[0]
+    for (partial, _), weight in zip(results[1:], weights[1:], strict=True):
+        out.addcmul_(partial.float(), weight)
+    return out.to(results[0][0].dtype), total
+
+
+def _one(
+    part: Part, scaling: float, softcap: float | None, need_lse: bool
+) -> tuple[Tensor, Tensor | None]:
+    heads, queries, head_dim = part.query.shape
+    flash = (
+        softcap is None
+        and part.log_weight is None
+        and part.query.device.type == "cpu"
+        and head_dim == part.value.shape[-1]
+        and part.query.dtype != torch.float16
+    )
+    if part.mask is None and not part.causal:
+        # All keys visible: the heads of a group are so many more queries of one key head.
+        rows = queries * (heads // part.key.shape[0])
+        folded = part.query.reshape(part.key.shape[0], rows, head_dim)
+        if rows <= FEW_ROWS or not flash:
+            out, lse = _products(folded, part, None, scaling, softcap)
+        else:
+            out, lse = _flash(folded, part.key, part.value, None, False, scaling)
+        return out.reshape(heads, queries, -1), lse.reshape(heads, queries) if need_lse else None
+    if part.causal and flash:
+        return _flash(part.query, _repeat(part.key, heads), _repeat(part.value, heads), None, True,
+                      scaling)  # fmt: skip
+    mask = part.mask
+    if mask is None:
+        mask = torch.ones(queries, queries, dtype=torch.bool, device=part.query.device).tril_()
+    if flash and queries > FEW_ROWS and mask.dim() == 2:
+        return _flash(part.query, _repeat(part.key, heads), _repeat(part.value, heads), mask, False,
+                      scaling)  # fmt: skip
+    groups = heads // part.key.shape[0]
+    folded = part.query.reshape(part.key.shape[0], groups * queries, head_dim)
+    if mask.dim() == 2 or mask.shape[0] == 1:
+        mask = mask.reshape(1, 1, queries, -1).expand(part.key.shape[0], groups, -1, -1)
+    mask = mask.reshape(part.key.shape[0], groups * queries, -1)
+    out, lse = _products(folded, part, mask, scaling, softcap)
+    return out.reshape(heads, queries, -1), lse.reshape(heads, queries)
+
+
+def _repeat(x: Tensor, heads: int) -> Tensor:
+    if x.shape[0] == heads:
+        return x
+    return x.repeat_interleave(heads // x.shape[0], dim=0)
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """The CPU flash kernel, which also returns the LSE. A row that sees nothing has LSE -inf."""
+    bias = None
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
+        bias = bias.masked_fill_(~mask, -math.inf)[None, None]
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query[None], key[None], value[None], 0.0, causal, attn_mask=bias, scale=scaling
+    )
+    out, lse = out[0], lse[0].float()
+    if mask is not None:
+        blind = ~mask.any(-1)
+        lse = lse.masked_fill(blind, -math.inf)
+        out = out.masked_fill(blind[:, None], 0.0)
+    return out, lse
+
+
+def _products(
+    folded: Tensor, part: Part, mask: Tensor | None, scaling: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Plain products, in blocks of rows so that scores stay within SCORE_BLOCK numbers."""
+    key_heads, rows, _ = folded.shape
+    step = max(1, SCORE_BLOCK // max(1, key_heads * part.key.shape[1]))
+    outs, lses = [], []
+    for start in range(0, rows, step):
+        scores = torch.matmul(folded[:, start : start + step], part.key.transpose(1, 2)).float()
+        scores = _adjust(scores.mul_(scaling), part, softcap)
+        if mask is not None:
+            scores = scores.masked_fill_(~mask[:, start : start + step], -math.inf)
+        top = scores.amax(-1, keepdim=True)
+        if mask is not None:
+            top = top.clamp_min(torch.finfo(torch.float32).min)
+        scores = scores.sub_(top).exp_()
+        total = scores.sum(-1, keepdim=True)
+        out = torch.matmul(scores.to(part.value.dtype), part.value)
+        # Dividing after the product keeps the probabilities at full precision in bf16.
+        outs.append(out.div_(total.clamp_min(1e-30).to(out.dtype)))
+        lses.append((total.log() + top).squeeze(-1))
+    if len(outs) == 1:
+        return outs[0], lses[0]
+    return torch.cat(outs, 1), torch.cat(lses, 1)
+
+
+def _adjust(scores: Tensor, part: Part, softcap: float | None) -> Tensor:
+    if softcap is not None:
+        scores = scores.div_(softcap).tanh_().mul_(softcap)
+    if part.log_weight is not None:
+        scores = scores.add_(part.log_weight[:, None])
+    return scores
+
+
+def logits(part: Part, scaling: float, softcap: float | None = None) -> Tensor:
+    """Masked logits of a part, float32 `[heads, queries, keys]`; invisible ones are -inf."""
+    heads, queries, _ = part.query.shape
+    key = _repeat(part.key, heads)
+    scores = torch.matmul(part.query, key.transpose(1, 2)).float() * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if part.log_weight is not None:
+        scores = scores + _repeat(part.log_weight, heads)[:, None]
+    mask = part.mask
+    if part.causal:
+        mask = torch.ones(queries, queries, dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores
+
+
+def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
+    """Probability that each key receives, summed over the queries: float32 `[heads, keys]`.
+
+    lse `[heads, queries]` is that of the whole softmax, so the sums are right when the part is one
+    of several. Queries are taken in blocks: memory stays O(block x keys).
+    """
+    heads, queries, _ = part.query.shape
+    total = torch.zeros(heads, part.key.shape[1], device=part.query.device)
+    step = max(1, SCORE_BLOCK // max(1, heads * part.key.shape[1]))
+    if part.causal:
+        ones = torch.ones(queries, queries, dtype=torch.bool, device=part.query.device)
+        part = Part(part.query, part.key, part.value, ones.tril(), False, part.log_weight)
+    for start in range(0, queries, step):
+        rows = slice(start, start + step)
+        mask = None if part.mask is None else part.mask[..., rows, :]
+        block = Part(part.query[:, rows], part.key, part.value, mask, False, part.log_weight)
+        total += torch.exp(logits(block, scaling, softcap) - lse[:, rows, None]).sum(1)
+    return total
+
+
+def attend_plain(
+    parts: Sequence[Part],
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The twin of `attend`: all scores of all parts in one float32 softmax."""
+    scores = torch.cat([logits(part, scaling, softcap) for part in parts], -1)
+    heads = scores.shape[0]
+    values = torch.cat([_repeat(part.value, heads).float() for part in parts], 1)
+    lse = torch.logsumexp(scores, -1)
+    if sinks is not None:
+        lse = torch.logaddexp(lse, sinks.float()[:, None])
+    weights = torch.exp(scores - lse[..., None]).nan_to_num(0.0)
+    return torch.matmul(weights, values).to(parts[0].value.dtype), lse
+
+
+__all__ = ["Part", "attend", "attend_plain", "column_sums", "logits", "merge"]
+

@@ -1,0 +1,229 @@
+"""Where keys and values live: entries that can be appended, moved, dropped and encoded for real.
+
+A segment holds the entries of some key heads of one layer, in the order of their birth ids. A birth
+id is the index of the token in its sequence; it survives deletion, and a position is made from it
+when it is needed. Heads of a segment may keep different tokens, but equally many; heads that keep
+unequal numbers live in segments of their own. Bytes are those of the tensors that are allocated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Plain tensors of n entries.
+
+    key `[heads, n, head_dim]`, value `[heads, n, value_dim]`, index int32 `[1 or heads, n]` (birth
+    ids, ascending), log_weight float32 `[heads, n]` or None, stat float32 `[heads, n]` or None
+    (whatever an observer accumulates, for H2O the probability received).
+    """
+
+    key: Tensor
+    value: Tensor
+    index: Tensor
+    log_weight: Tensor | None = None
+    stat: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.key.shape[1]
+
+    def tensors(self) -> list[Tensor]:
+        found = [self.key, self.value, self.index, self.log_weight, self.stat]
+        return [t for t in found if t is not None]
+
+    def slice(self, start: int, stop: int) -> Entries:
+        return self._map(lambda t: t[:, start:stop])
+
+    def take(self, ids: Tensor) -> Entries:
+        """Entries ids: int64 `[n]` shared by all heads, or `[heads, n]`."""
+        if ids.dim() == 1:
+            return self._map(lambda t: t.index_select(1, ids))
+        heads = self.key.shape[0]
+
+        def pick(t: Tensor) -> Tensor:
+            t = t.expand(heads, *t.shape[1:])
+            where = ids if t.dim() == 2 else ids[..., None].expand(-1, -1, t.shape[-1])
+            return t.gather(1, where)
+
+        return self._map(pick)
+
+    def heads(self, ids: Tensor) -> Entries:
+        return self._map(lambda t: t if t.shape[0] == 1 and len(self.key) > 1 else t[ids])
+
+    def _map(self, function: _TensorFunction) -> Entries:
+        optional = (None if t is None else function(t) for t in (self.log_weight, self.stat))
+        return Entries(function(self.key), function(self.value), function(self.index), *optional)
+
+
+class _TensorFunction(Protocol):
+    def __call__(self, tensor: Tensor, /) -> Tensor: ...
+
+
+def concatenate(blocks: list[Entries]) -> Entries:
+    """Joins blocks of the same heads along their entries."""
+    if len(blocks) == 1:
+        return blocks[0]
+    heads = blocks[0].key.shape[0]
+    index = [b.index for b in blocks]
+    if any(i.shape[0] != index[0].shape[0] for i in index):
+        index = [i.expand(heads, -1) for i in index]
+
+    def join(name: str) -> Tensor | None:
+        found = [getattr(b, name) for b in blocks]
+        if all(t is None for t in found):
+            return None
+        return torch.cat(
+            [b.key.new_zeros(heads, len(b), dtype=torch.float32) if t is None else t
+             for b, t in zip(blocks, found, strict=True)], 1)  # fmt: skip
+
+    return Entries(
+        torch.cat([b.key for b in blocks], 1), torch.cat([b.value for b in blocks], 1),
+        torch.cat(index, 1), join("log_weight"), join("stat"),
+    )  # fmt: skip
+
+
+class Encoded(Protocol):
+    """Entries in a codec's form. `decode` gives them back in the order they were closed."""
+
+    @property
+    def index(self) -> Tensor:
+        """int32 `[1 or heads, n]`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def tensors(self) -> list[Tensor]:
+        """Everything allocated, for counting bytes."""
+        ...
+
+    def decode(self) -> Entries: ...
+
+
+class Segment:
+    """Encoded blocks, oldest first, then a plain tail that grows in place.
+
+    capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%;
+    `reserve` makes room at once where the final length is known.
+    """
+
+    def __init__(self) -> None:
+        self.closed: list[Encoded] = []
+        self._tail: Entries | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        return sum(len(block) for block in self.closed) + self._length
+
+    @property
+    def tail(self) -> Entries | None:
+        """The plain entries, as views."""
+        return None if self._tail is None else self._tail.slice(0, self._length)
+
+    @property
+    def tail_length(self) -> int:
+        return self._length
+
+    def nbytes(self) -> int:
+        tensors = [t for block in self.closed for t in block.tensors()]
+        if self._tail is not None:
+            tensors += self._tail.tensors()
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def reserve(self, like: Entries, room: int) -> None:
+        """Makes room for `room` more entries shaped as `like`."""
+        capacity = 0 if self._tail is None else self._tail.key.shape[1]
+        if self._length + room <= capacity:
+            return
+        size = self._length + room
+        if self._tail is not None:
+            size += max(16, size // 64)
+        old = self.tail
+
+        def grow(t: Tensor, before: Tensor | None) -> Tensor:
+            fresh = t.new_empty((t.shape[0], size, *t.shape[2:]))
+            if before is not None:
+                fresh[:, : self._length] = before
+            return fresh
+
+        parts = [(getattr(like, n), getattr(old, n, None)) for n in _FIELDS]
+        if old is not None and old.index.shape[0] > like.index.shape[0]:
+            parts[2] = (like.index.expand(old.index.shape[0], -1), old.index)
+        self._tail = Entries(*(None if t is None else grow(t, before) for t, before in parts))  # type: ignore[arg-type]
+
+    def append(self, entries: Entries) -> None:
+        count = len(entries)
+        if not count:
+            return
+        self.reserve(entries, count)
+        assert self._tail is not None
+        stop = self._length + count
+        for name in _FIELDS:
+            mine, theirs = getattr(self._tail, name), getattr(entries, name)
+            if mine is not None:
+                mine[:, self._length : stop] = 0 if theirs is None else theirs
+        self._length = stop
+
+    def blocks(self) -> list[Entries]:
+        """All entries as plain blocks, oldest first (encoded ones decoded now)."""
+        found = [block.decode() for block in self.closed]
+        if self._tail is not None and self._length:
+            found.append(self._tail.slice(0, self._length))
+        return found
+
+    def read(self) -> Entries | None:
+        """All entries in one block; copies where there are several."""
+        blocks = self.blocks()
+        return concatenate(blocks) if blocks else None
+
+    def index(self) -> Tensor:
+        """Birth ids int32 `[1 or heads, n]`."""
+        found = [block.index for block in self.closed]
+        if self._tail is not None:
+            found.append(self._tail.index[:, : self._length])
+        heads = max((i.shape[0] for i in found), default=1)
+        return torch.cat([i.expand(heads, -1) for i in found], 1) if found else torch.empty(1, 0)
+
+    def take(self, ids: Tensor) -> Entries:
+        """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole segment."""
+        if not self.closed:
+            assert self._tail is not None
+            return self._tail.take(ids)
+        everything = self.read()
+        assert everything is not None
+        return everything.take(ids)
+
+    def replace(self, entries: Entries | None, room: int = 0) -> None:
+        """Holds exactly these entries, in memory of their own, with room for `room` more."""
+        self.closed, self._tail, self._length = [], None, 0
+        if entries is not None and len(entries):
+            self.reserve(entries, len(entries) + room)
+            self.append(entries)
+
+    def drop_front(self, count: int) -> None:
+        """Deletes the oldest `count` plain entries by moving the rest down in place."""
+        assert self._tail is not None
+        rest = self._length - count
+        for t in self._tail.tensors():
+            t[:, :rest] = t[:, count : self._length].clone()
+        self._length = rest
+
+    def close(self, block: Encoded, count: int, room: int = 0) -> None:
+        """The oldest `count` plain entries become an encoded block; what is left is made tight."""
+        assert self._tail is not None
+        rest = self._tail.slice(count, self._length)
+        closed = [*self.closed, block]
+        self.replace(rest if len(rest) else None, room)
+        self.closed = closed
+
+    def truncate(self, length: int) -> None:
+        """Forgets the newest plain entries down to `length` plain ones."""
+        self._length = min(self._length, length)
+
+
+_FIELDS = ("key", "value", "index", "log_weight", "stat")

@@ -1,0 +1,224 @@
+"""Key heads of one layer that share a policy: what they keep, and the parts they give to attention.
+
+Most layers have one group of all heads. RazorAttention splits a layer into heads that keep
+everything and heads that keep little; each group then has segments of its own, so ragged heads are
+really stored ragged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.attend import Part
+from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.placement import Placement
+from lengthwise.engine.roles import Choice, Queries, Selector
+
+if TYPE_CHECKING:
+    from lengthwise.engine.frame import Frame
+
+# A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
+MAX_SLACK = 64
+
+Fold = Callable[["Group", Entries], None]
+
+
+@dataclass
+class Group:
+    """heads: key heads int64 `[h]` of the layer, or None for all of them.
+
+    near holds entries inside the window (all entries where the window is None), contiguous birth
+    ids from near_start on; far holds what left it and was kept. fold replaces the usual move from
+    near to far (RazorAttention's running mean).
+    """
+
+    placement: Placement
+    heads: Tensor | None = None
+    selector: Selector | None = None
+    fold: Fold | None = None
+    near: Segment = field(default_factory=Segment)
+    far: Segment = field(default_factory=Segment)
+    near_start: int = 0
+
+    @property
+    def slack(self) -> int:
+        window = self.placement.window
+        return 1 if window is None else max(1, min(MAX_SLACK, window // 64))
+
+    @property
+    def body(self) -> Segment:
+        """The segment that retention prunes and codecs encode: far beyond a window, else near."""
+        return self.near if self.placement.window is None else self.far
+
+    def nbytes(self) -> int:
+        return self.near.nbytes() + self.far.nbytes()
+
+    def kept(self) -> int:
+        """Entries held per key head."""
+        return len(self.near) + len(self.far)
+
+    def keep(self, ids: Tensor, room: int = 0) -> None:
+        """Keeps only the entries ids of `body`: int64 `[n]` or `[heads, n]`, ascending."""
+        self.body.replace(self.body.take(ids), room)
+
+    # Reading: the parts a block of queries sees.
+
+    def parts(self, frame: Frame, rows: slice, own: Part | None, own_past: Part | None) -> list[Part]:
+        """Parts for the queries `rows` of the frame; own and own_past are the new tokens' parts."""
+        query = frame.near_query[:, rows]
+        found = self._far_parts(frame, rows)
+        found += self._near_parts(frame, rows, query)
+        found += [part for part in (own_past, own) if part is not None]
+        return found
+
+    def _near_parts(self, frame: Frame, rows: slice, query: Tensor) -> list[Part]:
+        placement = self.placement
+        if placement.compact or frame.raw_near:
+            entries = self.near.read()
+            if entries is None:
+                return []
+            key = frame.rotate_read(entries, compact=placement.compact)
+            return [Part(query, key, entries.value, log_weight=entries.log_weight)]
+        blocks = self.near.blocks()
+        if placement.window is None or placement.anchored or not blocks:
+            return [Part(query, b.key, b.value, log_weight=b.log_weight) for b in blocks]
+        (block,) = blocks
+        first, last = frame.span(rows)
+        start = min(max(0, last - placement.window + 1 - self.near_start), len(block))
+        parts = [_part(query, block.slice(start, len(block)))]
+        band = min(max(0, first - placement.window + 1 - self.near_start), len(block))
+        if band < start:
+            ids = torch.arange(band, start, device=query.device) + self.near_start
+            mask = ids[None] > (frame.index[rows] - placement.window)[:, None]
+            parts.append(_part(query, block.slice(band, start), mask))
+        return parts
+
+    def _far_parts(self, frame: Frame, rows: slice) -> list[Part]:
+        found: list[Part] = []
+        if len(self.far):
+            found = self._chosen(frame, rows)
+        placement = self.placement
+        if placement.window is not None and placement.keeps_far and not placement.anchored:
+            found += self._leaving(frame, rows)
+        return found
+
+    def _chosen(self, frame: Frame, rows: slice) -> list[Part]:
+        choice = None
+        if self.selector is not None and frame.selects(self.selector):
+            index = frame.index[rows]
+            queries = Queries(
+                frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
+                frame.decoding,
+            )  # fmt: skip
+            choice = self.selector.plan(queries, self.far)
+        query = frame.far_query[:, rows]
+        if choice is None:
+            blocks = self.far.blocks()
+            if self.far.closed:
+                frame.note_transient(blocks[:-1] or blocks)
+            return [
+                Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
+                for b in blocks
+            ]
+        entries = take_by_query_head(self.far, choice.ids, query.shape[0])
+        frame.note_transient([entries])
+        if choice.key_positions is not None:
+            key = frame.rotate_at(entries.key, choice.key_positions)
+            query = frame.rotate_at(frame.raw_query[:, rows], choice.query_positions)
+        else:
+            key = frame.read_far(entries, self.placement)
+        return [Part(query, key, entries.value, choice.mask, log_weight=entries.log_weight)]
+
+    def _leaving(self, frame: Frame, rows: slice) -> list[Part]:
+        """Near entries that some of these queries already reach as far ones."""
+        assert self.placement.window is not None
+        first, last = frame.span(rows)
+        stop = min(len(self.near), last - self.placement.window + 1 - self.near_start)
+        if stop <= 0:
+            return []
+        entries = frame.leaving(self, stop)
+        if entries is None:
+            return []
+        query = frame.far_query[:, rows]
+        mask = None
+        if last != first:
+            ids = entries.index[0].long()
+            mask = ids[None] <= (frame.index[rows] - self.placement.window)[:, None]
+        return [_part(query, entries, mask)]
+
+    # Writing.
+
+    def settle(self, frame: Frame, upto: int) -> None:
+        """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""
+        window = self.placement.window
+        if window is None:
+            return
+        # Moves happen at multiples of the slack, whatever the chunks were, so that block-wise
+        # decisions do not depend on how the text was fed.
+        target = max(0, (upto - window + 1) // self.slack * self.slack)
+        count = min(target - self.near_start, len(self.near))
+        if count <= 0:
+            return
+        tail = self.near.tail
+        assert tail is not None
+        leaving = tail.slice(0, count)
+        if self.fold is not None:
+            self.fold(self, leaving)
+        elif self.placement.keeps_far:
+            self._move(frame, leaving)
+        rest = len(self.near) - count
+        if count > 4 * self.slack:
+            self.near.replace(tail.slice(count, count + rest), room=self.slack)
+        else:
+            self.near.drop_front(count)
+        self.near_start += count
+
+    def _move(self, frame: Frame, leaving: Entries) -> None:
+        keep = self.placement.keep_far
+        if keep is not None:
+            ids = keep(leaving.index[0].long()).nonzero()[:, 0]
+            if not len(ids):
+                return
+            leaving = leaving.take(ids)
+        stat = leaving.stat
+        leaving = frame.restamp(leaving, self.placement)
+        wants = self.selector is not None and self.selector.wants_stat
+        kept = Entries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
+        self.far.append(kept)
+        if self.selector is not None:
+            self.selector.extend(
+                Entries(kept.key, kept.value, kept.index, kept.log_weight, stat if wants else None),
+                self.far,
+            )
+
+
+def _part(query: Tensor, entries: Entries, mask: Tensor | None = None) -> Part:
+    return Part(query, entries.key, entries.value, mask, log_weight=entries.log_weight)
+
+
+def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
+    """Entries ids `[m]`, `[kv_heads, m]` or `[heads, m]`; the last gives one key head a query head."""
+    if ids.dim() == 1 or ids.shape[0] == 1:
+        return segment.take(ids.reshape(-1))
+    tail = segment.tail if segment.tail is not None else segment.blocks()[0]
+    key_heads = tail.key.shape[0]
+    if ids.shape[0] == key_heads and key_heads != heads:
+        return segment.take(ids)
+    groups = heads // key_heads
+    found = segment.take(ids.reshape(key_heads, -1))
+
+    def spread(t: Tensor) -> Tensor:
+        return t.reshape(heads, ids.shape[1], *t.shape[2:])
+
+    weight = None if found.log_weight is None else spread(found.log_weight)
+    index = found.index.expand(key_heads, -1)
+    assert groups * key_heads == heads
+    return Entries(spread(found.key), spread(found.value), spread(index), weight)
+
+
+__all__ = ["Choice", "Group", "take_by_query_head"]

@@ -1,0 +1,54 @@
+"""Where each token stands and which keys a query can reach: data, not code.
+
+Keys fall into a near and a far part. Near keys (distance < window) keep ordinary positions. Far
+keys carry the rotation of `far_key`, and queries reach them from `far_query`; only indices for which
+`keep_far` holds survive the window. SelfExtend, LM-Infinite, StreamingLLM, InfLLM and a model's own
+sliding windows are five settings of this. The default is ordinary full attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+IndexMap = Callable[[Tensor], Tensor]
+
+
+def same(index: Tensor) -> Tensor:
+    """Ordinary positions: a token stands where it was born."""
+    return index
+
+
+@dataclass(frozen=True)
+class Placement:
+    """window: distances below it are near; None makes every key near.
+
+    anchored: the window is measured once for a whole block of queries (all of it sees the same near
+        keys, at least `window` of them) instead of per query. Right where far keys have ordinary
+        positions anyway, and for methods that plan by block.
+    keeps_far: False where everything beyond the window is dropped.
+    keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps all.
+    far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching them.
+    far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
+        score un-rotated keys and place the chosen ones themselves.
+    compact: keys stand at their rank among the kept entries, and queries follow; keys are stored
+        un-rotated and rotated when read (SirLLM).
+    """
+
+    window: int | None = None
+    anchored: bool = False
+    keeps_far: bool = True
+    keep_far: Callable[[Tensor], Tensor] | None = None
+    far_key: IndexMap = same
+    far_query: IndexMap = same
+    far_raw: bool = False
+    compact: bool = False
+
+    @property
+    def far_is_ordinary(self) -> bool:
+        return self.far_key is same and self.far_query is same and not self.far_raw
+
+
+ORDINARY = Placement()

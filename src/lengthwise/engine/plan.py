@@ -1,0 +1,34 @@
+"""A recipe resolved for one model: what the engine needs to know, free of names and text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lengthwise.engine.placement import ORDINARY, Placement
+
+if TYPE_CHECKING:
+    from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
+    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.rope import FrequencyRule
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One answer per question; every default is full attention.
+
+    text: the recipe as it prints. The starters make fresh state for a sequence.
+    """
+
+    text: str = "full"
+    rule: FrequencyRule | None = None
+    placement: Placement = ORDINARY
+    selector: Callable[[LayerFacts], Selector | None] | None = None
+    retention: Callable[[], Retention | None] | None = None
+    codec: Callable[[LayerFacts], Codec | None] | None = None
+    drafters: tuple[Callable[[], Drafter | None], ...] = ()
+    lossless: bool = True
+
+
+FULL = Plan()

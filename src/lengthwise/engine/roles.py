@@ -1,0 +1,129 @@
+"""What the engine asks of methods while a sequence runs. Methods implement these; none is a must."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lengthwise.engine.entries import Entries, Segment
+    from lengthwise.engine.group import Group
+    from lengthwise.engine.sequence import Sequence
+    from lengthwise.engine.tree import Tree
+    from lengthwise.models.probe import LayerFacts
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A block of queries that plans together.
+
+    raw: un-rotated `[heads, n, head_dim]`; far: rotated as they reach far keys (equal to the
+    ordinary rotation unless the placement says otherwise); index: int64 `[n]` birth ids.
+    near: how many near keys precede the block. decoding: a single new token.
+    """
+
+    raw: Tensor
+    far: Tensor
+    index: Tensor
+    near: int
+    decoding: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The far entries that a block of queries reads.
+
+    ids: int64 positions in the far segment, ascending: `[m]` for all heads, `[kv_heads, m]` or
+    `[heads, m]`. mask: bool broadcastable to `[heads, queries, m]`, or None. key_positions `[m]` and
+    query_positions `[queries]` place them anew (far keys must be raw then); None leaves the
+    placement's.
+    """
+
+    ids: Tensor
+    mask: Tensor | None = None
+    key_positions: Tensor | None = None
+    query_positions: Tensor | None = None
+
+
+class Selector(Protocol):
+    """Chooses far entries for blocks of queries; revocable, one object per layer and sequence.
+
+    query_block: queries of a prefill that share a plan; None means that prefill reads everything.
+    wants_stat: near entries accumulate the probability they receive (`Entries.stat`, summed over
+    the query heads of a group) until they leave the window.
+    """
+
+    query_block: int | None
+    wants_stat: bool
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        """Entries have just been appended to far (they are its newest)."""
+        ...
+
+    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+        """What these queries read of far; None is all of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a retention or codec is called, and with what.
+
+    kind: "chunk" (a part of the prompt was read), "prefill" (the whole prompt was read) or "step"
+    (tokens were committed while decoding). layer: facts. queries: the last queries of the prompt as
+    near keys see them, `[heads, window, head_dim]`, at "prefill" where the retention asked; their
+    birth ids in query_index int64 `[window]`.
+    """
+
+    kind: str
+    layer: LayerFacts
+    sequence: Sequence
+    queries: Tensor | None = None
+    query_index: Tensor | None = None
+
+
+class Retention(Protocol):
+    """Deletes or merges entries, irrevocably; one object per sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+    wants_stat: entries accumulate the probability they receive from every query.
+    wants_surprise: `Sequence.surprise` is filled with -log p of every token.
+    """
+
+    window: int
+    wants_stat: bool
+    wants_surprise: bool
+
+    def retain(self, group: Group, moment: Moment) -> Seq[Group] | None:
+        """Changes the group in place, or returns the groups that replace it."""
+        ...
+
+    def room(self, sequence: Sequence) -> int | None:
+        """Tokens that may be committed before the next deletion; None is any number.
+
+        Drafts never cross it, so that drafting sees the cache that plain decoding would see.
+        """
+        ...
+
+
+class Codec(Protocol):
+    """Encodes entries in place; one object per layer and sequence."""
+
+    def encode(self, segment: Segment, moment: Moment) -> None:
+        """May close the oldest plain entries of the segment into an encoded block."""
+        ...
+
+
+class Drafter(Protocol):
+    """Guesses what comes next; one object per sequence."""
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        """Adds at most `limit` nodes to a tree whose root is tokens[-1]."""
+        ...
+
+    def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
+        """After verification: logits `[nodes, vocab]`; tokens include the committed ones."""
+        ...

@@ -1,0 +1,102 @@
+"""Choosing the next token: greedy, or sampled with noise that belongs to a position, not to a moment.
+
+A sample is `argmax(log p + Gumbel noise)` with noise drawn from (seed, position of the token). The
+law is that of ordinary sampling, and the token chosen at a position does not depend on whether
+drafting found it early, so drafted and plain sampling give the same text for the same seed.
+Processors are those of transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from lengthwise.errors import LengthwiseError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy. top_k 0, top_p 1, min_p 0 and repetition_penalty 1 do nothing."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": (0.0, float("inf")), "top_k": (0, float("inf")), "top_p": (0.0, 1.0),
+            "min_p": (0.0, 1.0), "repetition_penalty": (1e-6, float("inf")),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise LengthwiseError(
+                    f"{name}={getattr(self, name)}: allowed is {low:g} to {high:g}"
+                )
+
+    @property
+    def plain(self) -> bool:
+        """Greedy over untouched logits: an argmax is all there is to do."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+    def processors(self) -> LogitsProcessorList:
+        found = LogitsProcessorList()
+        if self.repetition_penalty != 1:
+            found.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if self.temperature == 0:
+            return found
+        if self.temperature != 1:
+            found.append(TemperatureLogitsWarper(self.temperature))
+        if self.top_k:
+            found.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            found.append(TopPLogitsWarper(self.top_p))
+        if self.min_p:
+            found.append(MinPLogitsWarper(self.min_p))
+        return found
+
+
+class Sampler:
+    """Chooses tokens of one sequence under a `Sampling`."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._processors = sampling.processors()
+        self._generator = torch.Generator()
+
+    def process(self, logits: Tensor, context: Sequence[int]) -> Tensor:
+        """Logits `[vocab]` of the token after context, processed, float32."""
+        scores = logits.float()[None]
+        if self._processors:
+            ids = torch.tensor([list(context)], device=logits.device)
+            scores = self._processors(ids, scores)
+        return scores[0]
+
+    def choose(self, logits: Tensor, context: Sequence[int]) -> int:
+        """The token that follows context; logits `[vocab]` are the model's own."""
+        if self.sampling.plain:
+            return int(logits.argmax())
+        scores = self.process(logits, context)
+        if self.sampling.temperature == 0:
+            return int(scores.argmax())
+        return int((torch.log_softmax(scores, -1) + self._noise(len(context), scores)).argmax())
+
+    def _noise(self, position: int, like: Tensor) -> Tensor:
+        """Gumbel noise `[vocab]` keyed by the seed and the position."""
+        self._generator.manual_seed((self.sampling.seed * 0x9E3779B1 + position) & (2**63 - 1))
+        uniform = torch.rand(len(like), generator=self._generator, dtype=torch.float64)
+        noise = -torch.log(-torch.log(uniform.clamp_(1e-300, 1 - 1e-16)))
+        return noise.to(like.device, torch.float32)

@@ -1,0 +1,46 @@
+"""What a user can get wrong, as exceptions whose text is the one line the user is shown.
+
+Every one is a `ValueError`, so that a caller who knows nothing of this package catches them too.
+"""
+
+from __future__ import annotations
+
+
+class LengthwiseError(ValueError):
+    """Base of every error that is the user's to mend."""
+
+
+class ModelError(LengthwiseError):
+    """A model cannot be found, read, fetched or stored."""
+
+
+class UnsupportedModel(ModelError):
+    """A model family that cannot be adapted, named with the reason."""
+
+    def __init__(self, family: str, reason: str) -> None:
+        super().__init__(family, reason)
+        self.family = family
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"models of family {self.family!r} are not supported: {self.reason}"
+
+
+class RecipeError(LengthwiseError):
+    """A recipe cannot be parsed, or names a method or option that does not exist."""
+
+
+class Refused(RecipeError):
+    """A recipe that reads well but cannot run here: why not, and the nearest thing that works."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason, remedy)
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
+
+
+class DocumentError(LengthwiseError):
+    """A document is empty, binary, unreadable or too short for what was asked of it."""

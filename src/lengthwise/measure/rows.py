@@ -1,0 +1,231 @@
+"""One measured recipe is one row; the rows of a run turn into JSON, a table, a page or a DataFrame.
+
+The field names are a contract: they are what `compare --json` prints, one line a row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from os import PathLike
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any, overload
+
+from lengthwise.measure.choice import Choice, choose
+from lengthwise.measure.origin import Origin
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.console import RenderableType
+
+Curve = Sequence[tuple[float, float]]
+
+_MEANS = ("agreement", "kl", "copy_loss", "needle_loss")
+_MEDIANS = ("ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes", "accepted_per_step")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one recipe gave and cost, on one text of one length, for one question.
+
+    A field that was not measured, or means nothing here, is None.
+
+    recipe: the recipe, as it prints itself; "full" is the truth the others are measured against.
+    model: name of the model.
+    dtype: of its weights and activations, such as "bfloat16".
+    device: such as "cpu" or "cuda:0".
+    length: tokens of context and probe together; the text is cut to it before anything runs.
+    question: what was asked about the text.
+    answer: what the recipe answered.
+    agreement: share (0 to 1) of positions of a teacher-forced continuation at which the most likely
+        token is the one full attention finds most likely. None where full attention is not valid:
+        beyond the length the model was trained for.
+    kl: mean over the same positions of KL(full || recipe), nats a token.
+    copy_loss: mean loss of the second copy of 64 planted words from its 9th token on, nats a token.
+    needle_loss: mean loss of planted keys over all depths, nats a token.
+    needle_by_depth: (depth from 0 to 1, loss in nats a token), one for each planted key.
+    loss_by_position: (token position, mean loss in nats around it), in order of position.
+    ttft_s: seconds from the prompt's arrival to the first new token, prefill included.
+    tokens_per_s: new tokens per second after the first.
+    kv_bytes: bytes of keys, values and whatever the recipe keeps beside them, really held when
+        generation ended.
+    kv_peak_bytes: most such bytes held at any moment, gathered and decoded copies included.
+    accepted_per_step: tokens committed per forward pass while decoding; 1 without drafting.
+    lossless: whether the output is the very one of plain greedy decoding with full attention, by
+        construction.
+    refused: why the recipe did not run, in one line; every measured field is then None.
+    notes: what a reader of the row has to know, one sentence each.
+    """
+
+    recipe: str
+    model: str
+    dtype: str
+    device: str
+    length: int
+    question: str | None = None
+    answer: str | None = None
+    agreement: float | None = None
+    kl: float | None = None
+    copy_loss: float | None = None
+    needle_loss: float | None = None
+    loss_by_position: Curve | None = None
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+    kv_bytes: int | None = None
+    kv_peak_bytes: int | None = None
+    accepted_per_step: float | None = None
+    lossless: bool | None = None
+    refused: str | None = None
+    needle_by_depth: Curve | None = None
+    notes: Sequence[str] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, in order, as JSON can hold them.
+
+        JSON has no NaN and no infinity: such a value becomes None, and a note says so.
+        """
+        values = asdict(self)
+        lost = [name for name, value in values.items() if _is_unbounded(value)]
+        values.update(dict.fromkeys(lost))
+        for name in ("loss_by_position", "needle_by_depth"):
+            if values[name] is not None:
+                values[name] = [[x, y if math.isfinite(y) else None] for x, y in values[name]]
+        gone = [f"{name} is {getattr(self, name)}, written as null" for name in lost]
+        values["notes"] = [*self.notes, *gone]
+        return values
+
+    def to_json(self) -> str:
+        """The row as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Sequence[Row]):
+    """The rows of one run, in the order they were measured.
+
+    document: the document's name, for the reports.
+    trained_length: tokens the model was trained for, beyond which full attention is no truth; None
+        when unknown.
+    origin: machine, versions, commit and command; figures without one are not to be published.
+    """
+
+    rows: Sequence[Row] = ()
+    document: str | None = None
+    trained_length: int | None = None
+    origin: Origin | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> Row | Rows:
+        if isinstance(index, slice):
+            return replace(self, rows=self.rows[index])
+        return self.rows[index]
+
+    def full_is_valid(self, length: int) -> bool:
+        """Whether full attention can be trusted as the truth at `length` tokens."""
+        if self.trained_length is not None:
+            return length <= self.trained_length
+        return any(row.agreement is not None for row in self.rows if row.length == length)
+
+    def groups(self) -> dict[tuple[int, str | None], list[Row]]:
+        """Rows by (length, question), in the order they were measured."""
+        groups: dict[tuple[int, str | None], list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault((row.length, row.question), []).append(row)
+        return groups
+
+    def at_length(self, length: int) -> list[Row]:
+        """One row per recipe at `length`: over its questions, the mean of each quality and the
+        median of each cost. Question and answer are None where there was more than one."""
+        by_recipe: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.length == length:
+                by_recipe.setdefault(row.recipe, []).append(row)
+        return [_merged(rows) for rows in by_recipe.values()]
+
+    def lengths(self) -> list[int]:
+        """The lengths measured, shortest first."""
+        return sorted({row.length for row in self.rows})
+
+    def best(self, length: int | None = None) -> Choice:
+        """The recipe to pick at `length` (by default the longest) and why, in one sentence.
+
+        The rule is `lengthwise.measure.choice.choose`.
+        """
+        lengths = self.lengths()
+        if not lengths:
+            return Choice(None, "No recipe was measured, so there is none to pick.")
+        length = lengths[-1] if length is None else length
+        return choose(self.at_length(length), full_is_valid=self.full_is_valid(length))
+
+    def to_json(self) -> str:
+        """One line of JSON per row."""
+        return "".join(row.to_json() + "\n" for row in self.rows)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One line per row, one column per field. Raises ImportError when pandas is missing."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
+        columns = [column.name for column in fields(Row)]
+        return pandas.DataFrame([asdict(row) for row in self.rows], columns=columns)
+
+    def to_html(
+        self,
+        path: str | PathLike[str] | None = None,
+        title: str = "lengthwise compare",
+        origin: Origin | None = None,
+    ) -> str:
+        """The report as one self-contained HTML page, also written to `path` when given."""
+        from lengthwise.measure.html import page, write_aside
+
+        text = page(self, title=title, origin=origin or self.origin)
+        if path is not None:
+            write_aside(path, text)
+        return text
+
+    def table(self, full: bool = False) -> RenderableType:
+        """The report for a terminal, to be printed by a rich Console; `full` prints whole answers.
+
+        `lengthwise.measure.table.show` prints it at a width that also reads well in a file.
+        """
+        from lengthwise.measure.table import report
+
+        return report(self, full=full)
+
+
+def _is_unbounded(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _merged(rows: Sequence[Row]) -> Row:
+    """One row for several questions of one recipe at one length."""
+    if len(rows) == 1:
+        return rows[0]
+    ran = [row for row in rows if row.refused is None]
+    if not ran:
+        return replace(rows[0], question=None)
+    values: dict[str, Any] = {name: _over(ran, name, fmean) for name in _MEANS}
+    values |= {name: _over(ran, name, median) for name in _MEDIANS}
+    for name in ("kv_bytes", "kv_peak_bytes"):
+        values[name] = None if values[name] is None else round(values[name])
+    for name in ("loss_by_position", "needle_by_depth"):
+        values[name] = next((c for row in ran if (c := getattr(row, name)) is not None), None)
+    notes = tuple(dict.fromkeys(note for row in ran for note in row.notes))
+    return replace(ran[0], question=None, answer=None, notes=notes, **values)
+
+
+def _over(rows: Iterable[Row], name: str, summary: Any) -> Any:
+    known = [value for row in rows if (value := getattr(row, name)) is not None]
+    return summary(known) if known else None

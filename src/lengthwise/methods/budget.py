@@ -1,0 +1,53 @@
+"""How much may be kept: tokens (`2048`), bytes (`64MB`) or a share of the prompt (`25%`)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lengthwise.errors import RecipeError
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[KMG]?I?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """amount in `unit`: "tokens", "%" or a unit of bytes. Prints as it was written."""
+
+    amount: float
+    unit: str = "tokens"
+
+    @classmethod
+    def parse(cls, text: str | int | Budget) -> Budget:
+        """Reads `2048`, `64MB`, `25%`; raises RecipeError on anything else or on nothing."""
+        if isinstance(text, Budget):
+            return text
+        match = _PATTERN.fullmatch(str(text).strip())
+        if match is None:
+            raise RecipeError(
+                f"budget {text!r}: allowed are tokens (2048), bytes (64MB) or a share (25%)"
+            )
+        amount, unit = float(match[1]), (match[2] or "tokens").upper()
+        unit = "tokens" if unit == "TOKENS" else unit
+        if amount <= 0:
+            raise RecipeError(f"budget {text!r}: nothing could be kept; give more than 0")
+        if unit == "%" and amount > 100:
+            raise RecipeError(f"budget {text!r}: a share is at most 100%")
+        if unit == "tokens" and amount != int(amount):
+            raise RecipeError(f"budget {text!r}: tokens are whole numbers (a share is written 25%)")
+        return cls(amount, unit)
+
+    def tokens(self, length: int, bytes_per_token: float) -> int:
+        """Tokens that may be kept of a prompt of `length` tokens (at least 1)."""
+        if self.unit == "tokens":
+            return int(self.amount)
+        if self.unit == "%":
+            return max(1, round(length * self.amount / 100))
+        return max(1, int(self.amount * UNITS[self.unit] // bytes_per_token))
+
+    def __str__(self) -> str:
+        number = f"{self.amount:g}" if self.amount < 1e6 else str(int(self.amount))
+        if self.unit in ("tokens", "%"):
+            return number + self.unit.removeprefix("tokens")
+        return number + self.unit.replace("I", "i")

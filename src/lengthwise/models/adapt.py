@@ -1,0 +1,206 @@
+"""A stock model as the engine sees it: tokens in, un-rotated queries, keys and values out.
+
+`adapt(model)` probes it once, compares its logits with the stock model's, and refuses by name what
+differs. Everything above this folder works with `Adapted` alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models import seam
+from lengthwise.models.probe import LayerFacts, layer_facts
+from lengthwise.models.rope import Rope, RopeFacts
+
+# Largest difference of logits to the stock model, as a share of their spread, by dtype.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
+
+
+class LayerAttention(Protocol):
+    """One layer's attention: query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]`,
+    un-rotated, of the n tokens of this forward; returns `[heads, n, value_dim]`."""
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
+
+
+class FastForward(Protocol):
+    """A leaner forward of one family, with the same contract as `Adapted.forward`."""
+
+    def __call__(self, ids: Tensor, attention: LayerAttention, keep: Tensor | None) -> Tensor: ...
+
+
+@dataclass(eq=False)
+class Adapted:
+    """A model whose attention is ours while `forward` runs, and stock otherwise.
+
+    layers: facts of every attention layer, by index. rope: None where there are no rotary
+    positions. trained_length: tokens the model was trained to read at once. fast: a fused forward
+    where the family has one.
+    """
+
+    model: PreTrainedModel
+    layers: list[LayerFacts]
+    rope: Rope | None
+    trained_length: int
+    takes_kind: bool
+    fast: FastForward | None = None
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def family(self) -> str:
+        return str(self.model.config.get_text_config().model_type)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """KV bytes of one token over all layers, stored plain."""
+        size = torch.empty(0, dtype=self.dtype).element_size()
+        return size * sum(layer.entry_numbers for layer in self.layers)
+
+    def kind(self, layer: LayerFacts) -> str | None:
+        """The layer type the rotary module is called with for this layer."""
+        return layer.kind if self.takes_kind else None
+
+    @torch.no_grad()
+    def forward(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> Tensor:
+        """Logits `[len(keep), vocab]` of flat tokens ids `[n]` at positions `[n]`.
+
+        keep: indices of the tokens whose logits are wanted; None is all of them.
+        """
+        if self.fast is not None:
+            return self.fast(ids, attention, keep)
+        order = {id(module): index for index, module in enumerate(self._modules)}
+
+        def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
+            out = attention(order[id(module)], query[0], key[0], value[0])
+            return out.transpose(0, 1)[None].contiguous()
+
+        arguments: dict[str, Any] = {}
+        if keep is not None and self._takes_keep:
+            arguments["logits_to_keep"] = keep
+        cache = seam.PassThroughCache(len(self.layers))
+        with self._lock, seam.engaged(self.model, handler):
+            logits: Tensor = self.model(
+                input_ids=ids[None], position_ids=positions[None], past_key_values=cache,
+                use_cache=True, **arguments,
+            ).logits[0]  # fmt: skip
+        return logits if keep is None or self._takes_keep else logits[keep]
+
+    @property
+    def _modules(self) -> list[nn.Module]:
+        if not hasattr(self, "_found"):
+            self._found = _attention_modules(self.model, len(self.layers))
+        return self._found
+
+    @property
+    def _takes_keep(self) -> bool:
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+
+def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
+    found: list[nn.Module] = []
+
+    def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
+        found.append(module)
+        size = (1, query.shape[2], query.shape[1], value.shape[-1])
+        return torch.zeros(size, dtype=value.dtype, device=value.device)
+
+    ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    with seam.engaged(model, handler), torch.no_grad():
+        model(input_ids=ids, position_ids=ids, past_key_values=seam.PassThroughCache(count),
+              use_cache=True)  # fmt: skip
+    return found
+
+
+def trained_length(model: PreTrainedModel) -> int:
+    """Tokens the model was trained to read at once, from its configuration."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    values = [rope, *(v for v in rope.values() if isinstance(v, dict))]
+    originals = [v["original_max_position_embeddings"] for v in values
+                 if v.get("original_max_position_embeddings")]  # fmt: skip
+    return int(min(originals) if originals else getattr(config, "max_position_embeddings", 2048))
+
+
+def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) -> Rope | None:
+    modules = seam.rotary_modules(model)
+    if not modules:
+        return None
+    config = model.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    length = trained_length(model)
+    facts: dict[str | None, RopeFacts] = {}
+    for layer in layers:
+        kind = layer.kind if takes_kind else None
+        if layer.pairing is not None and kind not in facts:
+            own = parameters.get(kind, parameters) if takes_kind else parameters
+            theta = float(own.get("rope_theta", 10000.0))
+            facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
+    original = type(modules[0]).forward.__get__(modules[0])
+    return Rope(modules[0], original, facts, model.dtype, model.device)
+
+
+def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Adapted:
+    """Probes a causal language model and returns it adapted.
+
+    fuse: use the leaner forward where the family has one. verify: compare logits with the stock
+    model on a few tokens. Raises UnsupportedModel with the family and the reason.
+    """
+    from lengthwise.models.fused import fused_forward
+
+    layers = layer_facts(model)
+    modules = seam.rotary_modules(model)
+    takes_kind = bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
+    adapted = Adapted(model, layers, _rope(model, layers, takes_kind), trained_length(model), takes_kind)
+    if verify:
+        _verify(adapted)
+    if fuse:
+        adapted.fast = fused_forward(adapted)
+        if adapted.fast is not None and verify:
+            _verify(adapted)
+    return adapted
+
+
+def _verify(adapted: Adapted) -> None:
+    """Compares a full pass at the seam with the stock model; raises where they differ."""
+    from lengthwise.engine.reference import plain_attention
+
+    model = adapted.model
+    generator = torch.Generator().manual_seed(1)
+    count = 24
+    ids = torch.randint(3, adapted.vocab_size, (count,), generator=generator).to(model.device)
+    with torch.no_grad():
+        stock = model(input_ids=ids[None], use_cache=False).logits[0].float()
+    positions = torch.arange(count, device=model.device)
+    ours = adapted.forward(ids, positions, plain_attention(adapted, positions)).float()
+    error = float((ours - stock).abs().max() / stock.std().clamp_min(1e-6))
+    if not error <= TOLERANCE.get(adapted.dtype, 1e-4):
+        raise UnsupportedModel(
+            adapted.family,
+            f"its logits at the seam differ from the stock model's by {error:.2g} of their spread: "
+            "positions or masks enter somewhere the seam does not reach",
+        )
+
+

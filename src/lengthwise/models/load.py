@@ -1,0 +1,226 @@
+"""Stock models from wherever they lie, with the facts a reported figure has to carry.
+
+Everything here ends in an ordinary transformers model and tokenizer: nothing is adapted yet. What
+cannot be had is one `ModelError` that says which of the possible sources was looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from lengthwise.errors import ModelError
+from lengthwise.models import embedded
+from lengthwise.models.gguf_files import load_gguf
+
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "bfloat16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float16": torch.float16,
+    "half": torch.float16,
+    "fp32": torch.float32,
+    "float32": torch.float32,
+    "float": torch.float32,
+}
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model came from and what it runs as: what every reported figure repeats."""
+
+    name: str
+    dtype: torch.dtype
+    device: torch.device
+    source: str
+    trained_length: int
+
+
+def load_pretrained(
+    name: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Provenance]:
+    """Load a causal language model for inference: evaluation mode, no gradients.
+
+    `name` is a local folder, a .gguf file, or a hub name; None is the embedded model. `dtype`
+    None is the fastest of `device`; `device` None is the accelerator if there is one, else the CPU.
+    Raises `ModelError`, one line, for whatever cannot be had or read.
+    """
+    place = find_device(device)
+    kind = fast_dtype(place) if dtype is None else parse_dtype(dtype)
+    with _few_words():
+        if name is None:
+            model, tokenizer = embedded.load_embedded(kind)
+            name, source = embedded.NAME, embedded.SOURCE
+        else:
+            model, tokenizer, source = _load_named(name, kind)
+    model.to(place)  # type: ignore[arg-type]
+    model.eval()
+    model.requires_grad_(False)
+    return model, tokenizer, Provenance(name, kind, place, source, trained_length(model.config))
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """`device` if this machine has it; for None its accelerator, or else the CPU."""
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise ModelError(f"device {str(device)!r} is not to be had here ({cause})") from error
+    return place
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The dtype meant by a name such as 'bf16'. Raises `ModelError` listing the names allowed."""
+    if isinstance(dtype, str):
+        found = DTYPES.get(dtype.strip().lower().removeprefix("torch."))
+    else:
+        found = dtype if dtype in DTYPES.values() else None
+    if found is None:
+        raise ModelError(f"dtype {str(dtype)!r} is not one of {', '.join(DTYPES)}")
+    return found
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype `device` multiplies in natively: half the bytes only where they cost no speed."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bf16() else torch.float32
+
+
+def trained_length(config: PretrainedConfig) -> int:
+    """Tokens the positions were trained for, before any scaling laid on top; 0 if not stated."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    # One dict for the model, or (gemma 3) one for each kind of layer.
+    per_kind = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+    originals = [part.get("original_max_position_embeddings") for part in per_kind]
+    originals.append(getattr(text, "original_max_position_embeddings", None))
+    stated = [int(length) for length in originals if length]
+    return min(stated) if stated else int(getattr(text, "max_position_embeddings", None) or 0)
+
+
+def _cpu_has_bf16() -> bool:
+    if platform.machine().lower() in {"arm64", "aarch64"}:
+        if not torch.backends.mkldnn.is_available():
+            return False
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # On x86 mkldnn says yes to any AVX-512, where bfloat16 is emulated and slower than float32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _load_named(
+    name: str, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return *_load_folder(str(path), path, dtype), "local folder"
+    if path.is_file():
+        if path.suffix.lower() == ".gguf":
+            return *load_gguf(path, dtype), "GGUF file"
+        raise ModelError(f"{name}: a file, but no .gguf file; name the folder a model lies in")
+    if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
+        raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
+    _require_on_hub(name)
+    return *_load_folder(name, None, dtype), "hub"
+
+
+def _require_on_hub(name: str) -> None:
+    """Look for the model's config before anything else, so that a bad name costs one look."""
+    try:
+        AutoConfig.from_pretrained(name)
+    except Exception as error:  # of the hub client, of its HTTP client, of the config
+        raise ModelError(
+            f"{name!r}: no such folder here, and not to be had from the hub ({_cause(error)})"
+        ) from error
+
+
+def _load_folder(
+    name: str, folder: Path | None, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`."""
+    local = folder is not None
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, local_files_only=local, output_loading_info=True
+        )
+    except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
+        damaged = _damaged_file(folder) if folder is not None else None
+        raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{name}: {len(missing)} weights of the model are in none of its files, the first "
+            f"being {missing[0]}"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
+    except Exception as error:  # as above
+        raise ModelError(f"{name}: its tokenizer cannot be loaded ({_cause(error)})") from error
+    return model, tokenizer
+
+
+def _damaged_file(folder: Path) -> ModelError | None:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return ModelError(f"{path}: this safetensors file is damaged ({_cause(error)})")
+    return None
+
+
+def _cause(error: BaseException) -> str:
+    """First line of what went wrong, from the deepest exception that says anything."""
+    said = error
+    while (said.__cause__ or said.__context__) is not None:
+        deeper = said.__cause__ or said.__context__
+        if deeper is None or not str(deeper).strip():
+            break
+        said = deeper
+    return (str(said).strip().splitlines() or [type(said).__name__])[0]
+
+
+@contextmanager
+def _few_words() -> Iterator[None]:
+    """Without the bars of loading, and without a hub client's line for each of its retries."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    transformers_logging.disable_progress_bar()
+    client.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        client.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,264 @@
+"""What a model does, learned by asking it rather than by knowing its name.
+
+Four forwards of a few tokens, with attention stubbed out so that hidden states do not depend on it,
+tell of every layer: its heads, its scaling, its window, and how cos and sin enter each channel. A
+last pair of forwards compares logits with the stock model; a family that differs is refused with
+the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models import seam
+from lengthwise.models.rope import Pairing
+
+PROBE = "lengthwise_probe"
+TOKENS = 8
+# Far enough that no trained window reaches back to the first key.
+FAR = 1 << 20
+RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid", "deltanet")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFacts:
+    """One attention layer. window: a query sees this many keys, itself included; None is all."""
+
+    index: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    value_dim: int
+    scaling: float
+    softcap: float | None
+    sinks: Tensor | None
+    window: int | None
+    kind: str | None
+    pairing: Pairing | None
+
+    @property
+    def entry_numbers(self) -> int:
+        """Numbers that one cached token of this layer holds."""
+        return self.num_kv_heads * (self.head_dim + self.value_dim)
+
+
+@dataclass(eq=False)
+class _Seen:
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    info: dict[str, Any]
+
+
+def _probe_mask(*_: Any, mask_function: Callable[..., Any], q_length: int, kv_length: int,
+                device: Any = None, **__: Any) -> Tensor:  # fmt: skip
+    """A mask tensor that carries the window it was made for, found by asking its own function."""
+    mask = torch.zeros(1, 1, q_length, kv_length, device=device)
+    keys = torch.arange(FAR + 1, device=device)
+    zero = torch.zeros((), dtype=torch.long, device=device)
+    visible = mask_function(zero, zero, torch.tensor(FAR, device=device), keys)
+    visible = torch.as_tensor(visible, device=device).expand(FAR + 1)
+    count = int(visible.sum())
+    contiguous = bool(visible[FAR + 1 - count :].all())
+    mask.lengthwise_window = (None if count == FAR + 1 else count) if contiguous else -1
+    return mask
+
+
+AttentionInterface.register(PROBE, seam._attention)
+AttentionMaskInterface.register(PROBE, _probe_mask)
+
+
+def refuse_by_config(model: PreTrainedModel) -> None:
+    """Refuses what can be told without running the model."""
+    config = model.config.get_text_config()
+    family = config.model_type
+    types = set(getattr(config, "layer_types", None) or ())
+    recurrent = sorted(t for t in types if any(word in t for word in RECURRENT))
+    if recurrent:
+        raise UnsupportedModel(
+            family, f"its {', '.join(recurrent)} layers keep a state that is not keys and values"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnsupportedModel(family, "it is an encoder-decoder; only causal models are adapted")
+    if getattr(config, "num_kv_shared_layers", 0):
+        raise UnsupportedModel(family, "its later layers read the keys of earlier ones")
+    if any("chunked" in t for t in types):
+        raise UnsupportedModel(family, "its layers attend in chunks, which are not windows")
+
+
+def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
+    """Asks the model; raises UnsupportedModel with the reason where it cannot be adapted."""
+    refuse_by_config(model)
+    family = model.config.get_text_config().model_type
+    modules = seam.rotary_modules(model)
+    if len(modules) > 1:
+        raise UnsupportedModel(family, "it has several rotary modules")
+    one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)))
+    swap = _run(model, lambda c: (torch.zeros_like(c), torch.ones_like(c)))
+    ramp = [
+        _run(model, lambda c: (_ramp(c), torch.zeros_like(c))),
+        _run(model, lambda c: (torch.zeros_like(c), _ramp(c))),
+    ]
+    wanted = model.config.get_text_config().num_hidden_layers
+    if not one:
+        raise UnsupportedModel(family, "it does not use the attention interface of transformers")
+    if len(one) != wanted or len({id(s.module) for s in one}) != wanted:
+        raise UnsupportedModel(
+            family, f"{len(one)} of its {wanted} layers use the attention interface"
+        )
+    facts: list[LayerFacts] = []
+    for index, seen in enumerate(one):
+        pairing = None
+        if modules:
+            pairing = _pairing(family, seen.query, swap[index].query, *(r[index].query for r in ramp))
+            pairing = _shared(pairing, facts)
+        facts.append(_facts(family, index, seen, pairing))
+    return facts
+
+
+def _ramp(like: Tensor) -> Tensor:
+    """Distinct exact numbers along the last dimension: 1, 2, 3, ..."""
+    return torch.arange(1, like.shape[-1] + 1, dtype=like.dtype, device=like.device).expand_as(like)
+
+
+def _run(
+    model: PreTrainedModel, values: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> list[_Seen]:
+    seen: list[_Seen] = []
+
+    def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any) -> Tensor:
+        seen.append(_Seen(module, query[0], key[0], value[0], info))
+        # The mean value: an output that depends on neither queries nor keys.
+        groups = query.shape[1] // value.shape[1]
+        mean = value.repeat_interleave(groups, 1).mean(2, keepdim=True)
+        return mean.expand(-1, -1, query.shape[2], -1).transpose(1, 2)
+
+    def rotary(original: seam.RotaryForward) -> seam.RotaryForward:
+        def forward(x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+            result = original(x, position_ids, *args, **kwargs)
+            if not isinstance(result, tuple) or result[0].is_complex() or result[0].dim() != 3:
+                raise UnsupportedModel(family, "its rotary module does not give cos and sin")
+            return values(result[0])
+
+        return forward
+
+    family = model.config.get_text_config().model_type
+    config = model.config.get_text_config()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, config.vocab_size, (1, TOKENS), generator=generator).to(model.device)
+    cache = seam.PassThroughCache(config.num_hidden_layers)
+    positions = torch.arange(TOKENS, device=model.device)[None]
+    try:
+        with seam.engaged(model, handler, rotary, PROBE), torch.no_grad():
+            model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+    except UnsupportedModel:
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            family, f"its forward fails at the seam ({type(error).__name__}: {error})"
+        ) from error
+    return seen
+
+
+def _pairing(
+    family: str, one: Tensor, swap: Tensor, cos_ramp: Tensor, sin_ramp: Tensor
+) -> Pairing | None:
+    """Solves for the rotation from queries `[heads, n, head_dim]` under chosen cos and sin.
+
+    With y1 at cos=1, sin=0: y(cos, sin)[d] = cos[c(d)] y1[d] + s(d) sin[m(d)] y1[partner(d)].
+    """
+    flat, swapped = (x.float().reshape(-1, x.shape[-1]) for x in (one, swap))
+    by_cos, by_sin = (x.float().reshape(-1, x.shape[-1]) for x in (cos_ramp, sin_ramp))
+    size = flat.shape[-1]
+    scale = flat.abs().max().clamp_min(1e-20)
+    fixed = (by_cos - flat).abs().amax(0) + (swapped - flat).abs().amax(0) <= 1e-6 * scale
+    if bool(fixed.all()):
+        return None
+    # distances[d, e]: how far the swapped channel d is from plus or minus channel e.
+    plus = (swapped.T[:, None] - flat.T[None]).abs().amax(-1)
+    minus = (swapped.T[:, None] + flat.T[None]).abs().amax(-1)
+    best = torch.minimum(plus, minus)
+    partner = best.argmin(1)
+    here = torch.arange(size, device=flat.device)
+    sign = torch.where(plus[here, partner] <= minus[here, partner], 1.0, -1.0)
+    columns = torch.arange(1, size + 1, device=flat.device).float()
+    cos_of = _column(by_cos, flat, columns)
+    sin_of = _column(by_sin, sign * flat[:, partner], columns)
+    sign = torch.where(fixed, 0.0, sign)
+    error = torch.where(fixed, 0.0, best[here, partner]).max() / scale
+    if float(error) > 2e-2:
+        raise UnsupportedModel(
+            family,
+            "its queries are changed after rotation (a norm after RoPE, say), so keys cannot be "
+            "kept un-rotated",
+        )
+    partner = torch.where(fixed, here, partner)
+    half = size // 2
+    halves = size % 2 == 0 and torch.equal(partner, (here + half) % size)
+    return Pairing(partner, sign, cos_of, sin_of, halves)
+
+
+def _column(scaled: Tensor, base: Tensor, columns: Tensor) -> Tensor:
+    """For each channel the column c whose value c makes base * c nearest to scaled."""
+    ratio = (scaled * base).sum(0) / base.square().sum(0).clamp_min(1e-20)
+    return (ratio[:, None] - columns[None]).abs().argmin(1)
+
+
+def _shared(pairing: Pairing | None, facts: list[LayerFacts]) -> Pairing | None:
+    """The equal pairing of an earlier layer where there is one, so that tables are shared."""
+    for fact in facts:
+        other = fact.pairing
+        if pairing is not None and other is not None and _equal(pairing, other):
+            return other
+    return pairing
+
+
+def _equal(a: Pairing, b: Pairing) -> bool:
+    return a.partner.shape == b.partner.shape and all(
+        torch.equal(x, y)
+        for x, y in (
+            (a.partner, b.partner),
+            (a.sign, b.sign),
+            (torch.where(a.rotated, a.cos_of, 0), torch.where(b.rotated, b.cos_of, 0)),
+            (torch.where(a.rotated, a.sin_of, 0), torch.where(b.rotated, b.sin_of, 0)),
+        )
+    )
+
+
+def _facts(family: str, index: int, seen: _Seen, pairing: Pairing | None) -> LayerFacts:
+    config = getattr(seen.module, "config", None)
+    types = getattr(config, "layer_types", None)
+    declared = seen.info.get("sliding_window")
+    mask = seen.info.get("attention_mask")
+    window = getattr(mask, "lengthwise_window", None)
+    if window == -1:
+        raise UnsupportedModel(family, f"layer {index} has a mask that is not a window")
+    sliding = types is not None and types[index] == "sliding_attention"
+    if not hasattr(mask, "lengthwise_window"):
+        window = declared or (getattr(config, "sliding_window", None) if sliding else None)
+    if sliding and window is None:
+        raise UnsupportedModel(family, f"the window of its sliding layer {index} cannot be found")
+    scaling = seen.info.get("scaling")
+    sinks = seen.info.get("s_aux")
+    head_dim = seen.query.shape[-1]
+    return LayerFacts(
+        index=index,
+        num_heads=seen.query.shape[0],
+        num_kv_heads=seen.key.shape[0],
+        head_dim=head_dim,
+        value_dim=seen.value.shape[-1],
+        scaling=head_dim**-0.5 if scaling is None else float(scaling),
+        softcap=seen.info.get("softcap"),
+        sinks=None if sinks is None else sinks.detach(),
+        window=window,
+        kind=types[index] if types is not None else None,
+        pairing=pairing,
+    )

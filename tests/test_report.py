@@ -1,0 +1,218 @@
+"""The reports show every row, escape every text, load nothing, and pick by the rule they state."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from rich.console import Console
+
+from lengthwise.errors import LengthwiseError
+from lengthwise.measure import Origin, Row, Rows
+from lengthwise.measure.columns import DASH
+from lengthwise.measure.table import show
+
+_FIELD_NAMES = (
+    "recipe model dtype device length question answer agreement kl copy_loss needle_loss "
+    "loss_by_position ttft_s tokens_per_s kv_bytes kv_peak_bytes accepted_per_step lossless refused"
+)
+FIELDS = _FIELD_NAMES.split()
+SCRIPT = "<script>alert('x')</script>"
+ORIGIN = Origin({"cpu": "A <cpu>"}, {"lengthwise": "0.1"}, "abc1234", "lengthwise compare")
+
+
+def row(recipe: str, **values: Any) -> Row:
+    measured: dict[str, Any] = {
+        "length": 8192,
+        "question": "What is <it>?",
+        "answer": f"An answer of {recipe}",
+        "agreement": 1.0,
+        "kl": 0.0,
+        "copy_loss": 0.1,
+        "needle_loss": 1.0,
+        "needle_by_depth": [(0.1, 1.0), (0.9, 1.0)],
+        "loss_by_position": [(100, 3.0), (4000, 2.5), (8000, 2.4)],
+        "ttft_s": 10.0,
+        "tokens_per_s": 20.0,
+        "kv_bytes": 100_000_000,
+        "kv_peak_bytes": 110_000_000,
+        "accepted_per_step": 1.0,
+        "lossless": False,
+    }
+    return Row(recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values))
+
+
+def refused(recipe: str, reason: str, **values: Any) -> Row:
+    return Row(
+        recipe=recipe, model="m", dtype="bfloat16", device="cpu", refused=reason,
+        **({"length": 8192, "question": "What is <it>?"} | values),
+    )  # fmt: skip
+
+
+FULL = row("full", lossless=True)
+SMALL = row("snapkv(budget=25%)", agreement=0.95, kv_bytes=25_000_000, tokens_per_s=40.0)
+LOST = row("streaming(window=64)", agreement=0.99, needle_loss=9.0, kv_bytes=1_000_000)
+COPYING = row("lookup", answer=SCRIPT + " & more " + "x" * 400, notes=("a <note>",))
+REFUSED = refused("yarn + pi", f"two owners of a position {SCRIPT}")
+ROWS = Rows([FULL, SMALL, LOST, COPYING, REFUSED], "My <document>", 8192, ORIGIN)
+
+
+def test_json_is_one_line_a_row_with_the_documented_fields() -> None:
+    lines = ROWS.to_json().splitlines()
+    assert len(lines) == len(ROWS)
+    for line in lines:
+        assert list(json.loads(line)) == [*FIELDS, "needle_by_depth", "notes"]
+    assert json.loads(lines[4])["refused"] == REFUSED.refused
+
+
+def test_json_has_no_nan_and_says_what_was_one() -> None:
+    strange = row("full", kl=math.inf, loss_by_position=[(1, math.nan)])
+    values = json.loads(strange.to_json(), parse_constant=pytest.fail)
+    assert values["kl"] is None
+    assert values["loss_by_position"] == [[1, None]]
+    assert "kl is inf" in values["notes"][0]
+
+
+def test_every_field_is_documented() -> None:
+    for field in fields(Row):
+        assert f"\n    {field.name}: " in (Row.__doc__ or ""), field.name
+
+
+def test_dataframe_has_a_column_per_field() -> None:
+    pytest.importorskip("pandas")
+    frame = ROWS.to_dataframe()
+    assert list(frame["recipe"]) == [r.recipe for r in ROWS]
+    assert list(frame.columns) == [*FIELDS, "needle_by_depth", "notes"]
+    assert list(Rows().to_dataframe().columns) == list(frame.columns)
+
+
+def test_rows_are_a_sequence_that_keeps_its_context() -> None:
+    assert ROWS[1] is SMALL
+    assert ROWS[:2].document == ROWS.document
+    assert ROWS[:2].rows == [FULL, SMALL]
+    assert not Rows()
+
+
+def test_the_page_shows_every_row_and_escapes_every_text() -> None:
+    page = ROWS.to_html(title=f"A {SCRIPT} title")
+    soup = BeautifulSoup(page, "html.parser")
+    assert soup.find("script") is None
+    assert soup.find("note") is None
+    assert soup.find("document") is None
+    assert soup.h1 is not None and soup.h1.text == f"A {SCRIPT} title"
+    names = [th.find(class_="recipe").text for th in soup.select("tbody th")]  # type: ignore[union-attr]
+    assert [name.replace("\xa0", " ") for name in names] == [r.recipe for r in ROWS]
+    reason = soup.select_one("tr.refused .reason")
+    assert reason is not None and reason.text == f"Refused: {REFUSED.refused}"
+    answers = soup.select_one(".answers")
+    assert answers is not None and COPYING.answer in answers.text
+    facts = soup.select_one(".facts")
+    assert facts is not None
+    for text in ("My <document>", "A <cpu>", "abc1234", "lengthwise compare", "8,192 tokens"):
+        assert text in facts.text
+    assert len(soup.find_all("svg")) == 2
+    assert len(soup.select("svg circle")) == 4
+    assert len(soup.select("svg polyline")) == 4
+
+
+def test_the_page_loads_nothing() -> None:
+    page = ROWS.to_html()
+    soup = BeautifulSoup(page, "html.parser")
+    assert not soup.find_all(["link", "script", "img", "iframe", "object", "embed", "base"])
+    assert not [tag for tag in soup.find_all() if {"src", "href", "srcset"} & set(tag.attrs)]
+    for loading in ("url(", "@import", "http:", "https:", "src="):
+        assert loading not in page
+    assert soup.select_one("meta[name=viewport]") is not None
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_page_is_grouped_by_length_and_question() -> None:
+    rows = [row("full", length=n, question=q) for n in (4096, 8192) for q in ("One?", "Two?")]
+    soup = BeautifulSoup(Rows(rows).to_html(), "html.parser")
+    assert [h.text.split(" tokens")[0] for h in soup.select("section h2")] == ["4,096", "8,192"]
+    assert len(soup.find_all("table")) == 4
+
+
+@pytest.mark.parametrize("rows", [[], [REFUSED], [row("full", loss_by_position=None)]])
+def test_the_page_and_the_table_stand_whatever_is_missing(rows: list[Row]) -> None:
+    assert "</html>" in Rows(rows).to_html()
+    show(Rows(rows), file=io.StringIO())
+
+
+def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    assert ROWS.to_html(path) == path.read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    with pytest.raises(LengthwiseError, match="cannot write"):
+        ROWS.to_html(tmp_path / "nowhere" / "report.html")
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_table_fits_a_pipe_of_100_columns(whole: bool) -> None:
+    out = io.StringIO()
+    show(ROWS, full=whole, file=out)
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    for shown in ("snapkv(budget=25%)", "two owners", "An answer of full", "a <note>", "25.0"):
+        assert shown in text
+    assert (text.count("x") > 400) == whole
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(Rows([row("full", agreement=None, kl=None)]).table())
+    assert DASH in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_pick_is_small_and_fast_and_keeps_the_needles() -> None:
+    choice = ROWS.best()
+    assert choice.recipe == SMALL.recipe
+    assert "90%" in choice.why and "100 MB" in choice.why
+
+
+def test_full_is_picked_when_nothing_beats_it() -> None:
+    slower = row("kivi(bits=2)", tokens_per_s=10.0, kv_bytes=12_000_000)
+    wrong = row("pi(factor=4)", agreement=0.5, kv_bytes=12_000_000)
+    same = row("lookup", tokens_per_s=20.2)
+    choice = Rows([FULL, slower, wrong, same, LOST], trained_length=8192).best()
+    assert choice.recipe == "full"
+    assert choice.why.startswith("Nothing beats full")
+
+
+def test_beyond_the_trained_length_the_probes_decide_and_may_cost_speed() -> None:
+    far = {"length": 32768, "agreement": None, "kl": None}
+    full = row("full", copy_loss=6.0, needle_loss=7.0, **far)
+    keeps = row("self_extend(group=8)", tokens_per_s=12.0, **far)
+    near = row("yarn(factor=4)", needle_loss=1.4, tokens_per_s=19.0, **far)
+    rows = Rows([full, keeps, near, FULL, SMALL], trained_length=8192)
+    assert rows.best().recipe == "yarn(factor=4)"
+    assert "not trained for" in rows.best().why
+    assert rows.best(8192).recipe == SMALL.recipe
+
+
+def test_no_pick_without_a_measurement() -> None:
+    assert Rows().best().recipe is None
+    assert Rows([REFUSED]).best().recipe is None
+    bare = row("yarn", agreement=None, copy_loss=None, needle_loss=None)
+    assert Rows([bare]).best().recipe is None
+
+
+def test_questions_of_one_recipe_are_averaged_for_the_pick() -> None:
+    rows = Rows([row("full", question=q, ttft_s=t) for q, t in (("a", 1.0), ("b", 3.0))])
+    (merged,) = rows.at_length(8192)
+    assert merged.ttft_s == 2.0
+    assert merged.question is None and merged.answer is None
+
+
+def test_origin_says_where_it_ran() -> None:
+    here = Origin.here("lengthwise compare x.md")
+    assert here.machine["cpu"] and "core" in here.machine["cores"]
+    assert here.versions["python"] and set(here.versions) >= {"lengthwise", "torch", "transformers"}
+    assert dict(here.lines())["Command"] == "lengthwise compare x.md"
