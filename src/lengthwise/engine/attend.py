@@ -98,10 +98,11 @@ def _one(
         rows = queries * (heads // part.key.shape[0])
         folded = part.query.reshape(part.key.shape[0], rows, head_dim)
         if rows <= FEW_ROWS or not flash:
-            out, lse = _products(folded, part, None, scaling, softcap)
+            out, lse = _products(folded, part, None, scaling, softcap, need_lse)
         else:
             out, lse = _flash(folded, part.key, part.value, None, False, scaling)
-        return out.reshape(heads, queries, -1), lse.reshape(heads, queries) if need_lse else None
+        out = out.reshape(heads, queries, -1)
+        return out, None if lse is None else lse.reshape(heads, queries)
     if part.causal and flash:
         return _flash(part.query, _repeat(part.key, heads), _repeat(part.value, heads), None, True,
                       scaling)  # fmt: skip
@@ -116,8 +117,9 @@ def _one(
     if mask.dim() == 2 or mask.shape[0] == 1:
         mask = mask.reshape(1, 1, queries, -1).expand(part.key.shape[0], groups, -1, -1)
     mask = mask.reshape(part.key.shape[0], groups * queries, -1)
-    out, lse = _products(folded, part, mask, scaling, softcap)
-    return out.reshape(heads, queries, -1), lse.reshape(heads, queries)
+    out, lse = _products(folded, part, mask, scaling, softcap, need_lse)
+    out = out.reshape(heads, queries, -1)
+    return out, None if lse is None else lse.reshape(heads, queries)
 
 
 def _repeat(x: Tensor, heads: int) -> Tensor:
@@ -146,11 +148,18 @@ def _flash(
 
 
 def _products(
-    folded: Tensor, part: Part, mask: Tensor | None, scaling: float, softcap: float | None
-) -> tuple[Tensor, Tensor]:
+    folded: Tensor,
+    part: Part,
+    mask: Tensor | None,
+    scaling: float,
+    softcap: float | None,
+    need_lse: bool,
+) -> tuple[Tensor, Tensor | None]:
     """Plain products, in blocks of rows so that scores stay within SCORE_BLOCK numbers."""
     key_heads, rows, _ = folded.shape
     step = max(1, SCORE_BLOCK // max(1, key_heads * part.key.shape[1]))
+    if not need_lse and softcap is None and part.log_weight is None and rows <= step:
+        return single_softmax(folded, part.key, part.value, scaling, mask), None
     outs, lses = [], []
     for start in range(0, rows, step):
         scores = torch.matmul(folded[:, start : start + step], part.key.transpose(1, 2)).float()
@@ -169,6 +178,18 @@ def _products(
     if len(outs) == 1:
         return outs[0], lses[0]
     return torch.cat(outs, 1), torch.cat(lses, 1)
+
+
+def single_softmax(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None
+) -> Tensor:
+    """Attention of one part alone, in the fewest calls: query `[key_heads, rows, head_dim]`, key and
+    value `[key_heads, keys, ...]` -> `[key_heads, rows, value_dim]`. Every row must see a key."""
+    scores = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scaling)
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -math.inf)
+    weights = torch.softmax(scores, -1, dtype=torch.float32)
+    return torch.bmm(weights.to(value.dtype), value)
 
 
 def _adjust(scores: Tensor, part: Part, softcap: float | None) -> Tensor:
@@ -233,5 +254,5 @@ def attend_plain(
     return torch.matmul(weights, values).to(parts[0].value.dtype), lse
 
 
-__all__ = ["Part", "attend", "attend_plain", "column_sums", "logits", "merge"]
+__all__ = ["Part", "attend", "attend_plain", "column_sums", "logits", "merge", "single_softmax"]
 

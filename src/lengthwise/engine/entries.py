@@ -169,6 +169,21 @@ class Segment:
                 mine[:, self._length : stop] = 0 if theirs is None else theirs
         self._length = stop
 
+    def push(self, key: Tensor, value: Tensor, birth: int) -> tuple[Tensor, Tensor]:
+        """Appends one plain entry, key and value `[heads, 1, ...]`; returns all plain keys and values."""
+        tail = self._tail
+        if tail is None or self._length == tail.key.shape[1]:
+            index = torch.tensor([[birth]], dtype=torch.int32, device=key.device)
+            self.append(Entries(key, value, index))
+            tail = self._tail
+            assert tail is not None
+        else:
+            tail.key[:, self._length] = key[:, 0]
+            tail.value[:, self._length] = value[:, 0]
+            tail.index[:, self._length] = birth
+            self._length += 1
+        return tail.key[:, : self._length], tail.value[:, : self._length]
+
     def blocks(self) -> list[Entries]:
         """All entries as plain blocks, oldest first (encoded ones decoded now)."""
         found = [block.decode() for block in self.closed]

@@ -104,13 +104,19 @@ class Frame:
 
     # Rotation.
 
-    def rotate_at(self, x: Tensor, positions: Tensor | None) -> Tensor:
-        """x `[heads, n, head_dim]` un-rotated -> rotated at int positions `[n]` or `[heads, n]`."""
+    def rotate_at(self, x: Tensor, positions: Tensor | None, amplitude: bool = True) -> Tensor:
+        """x `[heads, n, head_dim]` un-rotated -> rotated at int positions `[n]` or `[heads, n]`.
+
+        amplitude False gives a pure rotation (of keys that carry their amplitude already).
+        """
         assert positions is not None
         if self.layer.pairing is None or self.model.rope is None:
             return x
         stop = int(positions.max()) + 1 if positions.numel() else 1
         cos, sin = angle_table(self.model, self.layer, self.block, self.rule, stop)
+        if not amplitude:
+            # At position 0 there is no rotation, so cos is the amplitude alone.
+            x = x / cos[0]
         return self.layer.pairing.rotate(x, (cos[positions], sin[positions]))
 
     def rotate_read(self, entries: Entries, compact: bool) -> Tensor:

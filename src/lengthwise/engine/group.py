@@ -48,7 +48,9 @@ class Group:
     @property
     def slack(self) -> int:
         window = self.placement.window
-        return 1 if window is None else max(1, min(MAX_SLACK, window // 64))
+        # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
+        share = 64 if self.selector is None else 4
+        return 1 if window is None else max(1, min(MAX_SLACK, window // share))
 
     @property
     def body(self) -> Segment:
@@ -85,6 +87,7 @@ class Group:
             key = frame.rotate_read(entries, compact=placement.compact)
             return [Part(query, key, entries.value, log_weight=entries.log_weight)]
         blocks = self.near.blocks()
+        frame.note_transient(blocks[: len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
             return [Part(query, b.key, b.value, log_weight=b.log_weight) for b in blocks]
         (block,) = blocks
@@ -119,8 +122,7 @@ class Group:
         query = frame.far_query[:, rows]
         if choice is None:
             blocks = self.far.blocks()
-            if self.far.closed:
-                frame.note_transient(blocks[:-1] or blocks)
+            frame.note_transient(blocks[: len(self.far.closed)])
             return [
                 Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
@@ -128,7 +130,8 @@ class Group:
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         frame.note_transient([entries])
         if choice.key_positions is not None:
-            key = frame.rotate_at(entries.key, choice.key_positions)
+            # Keys that were stored rotated and turned back carry their amplitude already.
+            key = frame.rotate_at(entries.key, choice.key_positions, amplitude=frame.raw_near)
             query = frame.rotate_at(frame.raw_query[:, rows], choice.query_positions)
         else:
             key = frame.read_far(entries, self.placement)
@@ -153,14 +156,26 @@ class Group:
 
     # Writing.
 
+    def _settled(self, upto: int) -> int:
+        """Where the near entries start once `upto` tokens are committed.
+
+        A multiple of the slack, whatever the chunks were, so that block-wise decisions do not depend
+        on how the text was fed.
+        """
+        assert self.placement.window is not None
+        return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
+
+    def room(self, length: int) -> int | None:
+        """Tokens from `length` on before near entries move again; None where they never do."""
+        if self.placement.window is None:
+            return None
+        return self._settled(length) + self.slack + self.placement.window - 1 - length
+
     def settle(self, frame: Frame, upto: int) -> None:
         """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""
-        window = self.placement.window
-        if window is None:
+        if self.placement.window is None:
             return
-        # Moves happen at multiples of the slack, whatever the chunks were, so that block-wise
-        # decisions do not depend on how the text was fed.
-        target = max(0, (upto - window + 1) // self.slack * self.slack)
+        target = self._settled(upto)
         count = min(target - self.near_start, len(self.near))
         if count <= 0:
             return

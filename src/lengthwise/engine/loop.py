@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence as Seq
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.frame import Block
+from lengthwise.engine.losses import Losses, predicting_rows, token_losses
+from lengthwise.engine.policy import Acceptance, LengthPolicy, Load, policy_for
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
@@ -24,20 +25,18 @@ from lengthwise.errors import LengthwiseError
 # Tokens of a prefill forward: large enough for full speed of the products, small enough that what
 # lives beside the cache stays a few percent of it.
 CHUNK = 1024
-# Logits are turned into losses this many rows at a time.
-LOSS_ROWS = 256
 
 Progress = Callable[[int], None]
 
 
 @torch.no_grad()
 def extend(
-    items: Seq[tuple[Sequence, Seq[int], Tree | None]], keep: str = "last"
+    items: Seq[tuple[Sequence, Seq[int], Tree | None]], keep: str | Tensor = "last"
 ) -> tuple[list[Tensor], list[Block]]:
     """One forward of new tokens for several sequences (all of one model).
 
-    keep: "all", "last" or "none": whose logits are wanted. Returns per sequence its logits
-    `[kept, vocab]` and the block to commit.
+    keep: whose logits are wanted: "all", each sequence's "last", "none", or int64 indices (of one
+    sequence). Returns per sequence its logits `[kept, vocab]` and the block to commit.
     """
     model = items[0][0].model
     blocks = [sequence.block(len(tokens), tree) for sequence, tokens, tree in items]
@@ -56,14 +55,18 @@ def extend(
         return torch.cat(outs, 1)
 
     wanted: Tensor | None = None
-    if keep != "all":
+    if isinstance(keep, Tensor):
+        wanted = keep
+    elif keep != "all":
         ends = torch.tensor(counts, device=device).cumsum(0) - 1
         wanted = ends if keep == "last" else ends[:1]
     positions = torch.cat([block.index for block in blocks])
     logits = model.forward(ids, positions, attention, wanted)
-    kept = counts if keep == "all" else [1] * len(counts) if keep == "last" else [1]
-    found = list(logits.split(kept))
-    return found if keep != "none" else [logits[:0]] * len(items), blocks
+    if isinstance(keep, Tensor):
+        return [logits], blocks
+    if keep == "none":
+        return [logits[:0]] * len(items), blocks
+    return list(logits.split(counts if keep == "all" else [1] * len(counts))), blocks
 
 
 def prefill(
@@ -71,63 +74,46 @@ def prefill(
     tokens: Seq[int],
     chunk: int = CHUNK,
     progress: Progress | None = None,
-    losses: list[float] | None = None,
+    losses: Losses | None = None,
 ) -> Tensor:
     """Reads tokens in chunks; returns the logits `[vocab]` after the last one.
 
-    losses, where given, receives -log p of every token but the first of the sequence (so it costs
-    the output layer for all tokens). Does not end the prompt: see `Sequence.end_prefill`.
+    losses receives -log p of the tokens it asks for. Does not end the prompt: see
+    `Sequence.end_prefill`.
     """
     if not tokens:
         raise LengthwiseError("the prompt has no tokens; give at least one")
+    sequence.reading = len(sequence) + len(tokens)
     limit = sequence.max_block()
     step = max(1, min(chunk, limit or chunk))
-    wants = losses is not None or (sequence.retention is not None and sequence.retention_surprise)
-    last: Tensor | None = sequence.last_logits
+    every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
-        final = start + step >= len(tokens)
-        keep = "all" if wants else "last" if final else "none"
-        (logits,), (block,) = extend([(sequence, part, None)], keep)
-        if wants:
-            found = token_losses(last, logits, part)
-            sequence.surprise += found
+        rows = predicting_rows(len(part), every)
+        (logits,), (block,) = extend([(sequence, part, None)], rows.to(sequence.model.device))
+        if every:
+            found = token_losses(sequence.last_logits, logits, part, every)
+            if sequence.retention_surprise:
+                sequence.surprise += found
             if losses is not None:
-                losses += found if last is not None else found[1:]
+                losses.add(len(sequence), found[:: losses.every // every])
         sequence.commit(block, part)
-        if keep != "none":
-            last = logits[-1].clone()
-            sequence.last_logits = last
+        sequence.last_logits = logits[-1].clone()
         if progress is not None:
             progress(len(part))
-    assert last is not None
-    return last
-
-
-def token_losses(before: Tensor | None, logits: Tensor, tokens: Seq[int]) -> list[float]:
-    """-log p of each token: before `[vocab]` predicts the first, logits `[n, vocab]` the others.
-
-    The first is infinite where nothing came before it.
-    """
-    targets = torch.tensor(tokens, device=logits.device)
-    found: list[float] = [float("inf")]
-    if before is not None:
-        found = [float(F.cross_entropy(before.float()[None], targets[:1]))]
-    for start in range(0, len(tokens) - 1, LOSS_ROWS):
-        stop = min(start + LOSS_ROWS, len(tokens) - 1)
-        loss = F.cross_entropy(logits[start:stop].float(), targets[start + 1 : stop + 1],
-                               reduction="none")  # fmt: skip
-        found += loss.tolist()
-    return found
+    assert sequence.last_logits is not None
+    return sequence.last_logits
 
 
 @dataclass
 class Ledger:
     """What a request cost. Seconds are wall clock of the engine, the device synchronised.
 
-    ttft_s: from the start of prefill to the first token. decode_s: from the first token to the last,
-    over `decoded` tokens in `steps` forwards. kv_bytes: held at the end; kv_peak_bytes: the most held
-    at any moment, decoded and gathered copies included. accepted: guesses that were right, by drafter.
+    ttft_s: from the start of prefill to the first token. decode_s: from the first token to the
+    last, over `decoded` tokens in `steps` forwards; draft_s: of that, for guessing and choosing
+    what to verify. drafted: guesses that were verified; accepted: those that were right, by
+    drafter. kv_bytes: held at the end; kv_peak_bytes: the most held at any moment, decoded and
+    gathered copies included. notes: what the user has to know, one sentence each.
     """
 
     prompt_tokens: int = 0
@@ -141,6 +127,7 @@ class Ledger:
     kv_peak_bytes: int = 0
     finish_reason: str = ""
     accepted: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def tokens_per_s(self) -> float:
@@ -172,6 +159,8 @@ class Request:
     output: list[int] = field(default_factory=list)
     pending: int = -1
     drafters: list[Drafter] = field(default_factory=list)
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    _context: list[int] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -192,25 +181,52 @@ class Request:
         return taken
 
     def context(self) -> list[int]:
-        return [*self.sequence.tokens, self.pending]
+        """Committed tokens and the pending one: one list that grows, so that a step copies none."""
+        known = max(0, len(self._context) - 1)
+        self._context[known:] = [*self.sequence.tokens[known:], self.pending]
+        return self._context
 
     def tree(self) -> Tree:
-        """What to verify next: the pending token and the guesses below it."""
+        """The pending token and all guesses below it, for a policy to choose from."""
         tree = Tree(self.pending)
-        room = self.sequence.room()
-        limit = self.max_new_tokens - len(self.output) - 1
-        if room is not None:
-            limit = min(limit, room - 1)
-        window = self.sequence.max_block()
-        if window is not None:
-            limit = min(limit, window - 1)
+        limits = [self.max_new_tokens - len(self.output), self.sequence.room(),
+                  self.sequence.max_block()]  # fmt: skip
+        limit = min(limit for limit in limits if limit is not None) - 1
         if limit > 0 and self.drafters:
-            begin = time.perf_counter()
             context = self.context()
-            for drafter in self.drafters:
-                drafter.propose(context, tree, limit)
-            self.ledger.draft_s += time.perf_counter() - begin
+            for drafter in list(self.drafters):
+                before = len(tree)
+                try:
+                    drafter.propose(context, tree, limit)
+                    _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
+                except Exception as error:
+                    tree = tree.keep(range(before))
+                    self.drop(drafter, error)
         return tree
+
+    def learn(self, tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
+        """Shows every drafter what became of the verified tree."""
+        context = self.context()
+        for drafter in list(self.drafters):
+            try:
+                drafter.learn(context, tree, logits, accepted)
+            except Exception as error:
+                self.drop(drafter, error)
+
+    def drop(self, drafter: Drafter, error: Exception) -> None:
+        """Goes on without a drafter that failed: guesses are a matter of speed alone."""
+        self.drafters.remove(drafter)
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {reason}")
+
+
+def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
+    """Raises where the nodes from `before` on cannot be fed to the model."""
+    for token, depth in zip(tree.tokens[before:], tree.depths[before:], strict=True):
+        if not 0 <= token < vocab_size:
+            raise LengthwiseError(f"it guessed token {token} of a vocabulary of {vocab_size}")
+        if depth > limit:
+            raise LengthwiseError(f"it guessed {depth} tokens ahead where {limit} were allowed")
 
 
 def start(request: Request, logits: Tensor) -> list[int]:
@@ -220,58 +236,96 @@ def start(request: Request, logits: Tensor) -> list[int]:
     return request.emit([request.pending])
 
 
-def step(requests: Seq[Request]) -> list[list[int]]:
-    """One draft-verify-commit round for all requests; returns the new tokens of each."""
+def step(requests: Seq[Request], policy: LengthPolicy | None = None) -> list[list[int]]:
+    """One draft-verify-commit round for all requests; returns the new tokens of each.
+
+    policy: how many guesses are verified; None is the goodput policy of the model.
+    """
     begin = time.perf_counter()
-    trees = [request.tree() for request in requests]
+    model = requests[0].sequence.model
+    if policy is None:
+        policy = policy_for(model)
+    proposed = [request.tree() for request in requests]
+    load = _load(requests)
+    trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
+    drafting = time.perf_counter() - begin
+    verifying = policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     logits, blocks = extend(items, "all")
     emitted = [
-        _settle(request, tree, scores, block)
-        for request, tree, scores, block in zip(requests, trees, logits, blocks, strict=True)
+        _settle(*row) for row in zip(requests, proposed, trees, logits, blocks, strict=True)
     ]
-    synchronize(requests[0].sequence.model.device)
+    synchronize(model.device)
+    if load:
+        guesses = sum(map(len, trees)) - len(trees)
+        policy.observe(load, guesses, policy.clock() - verifying)
     elapsed = time.perf_counter() - begin
     for request, tokens in zip(requests, emitted, strict=True):
         request.ledger.decode_s += elapsed
+        request.ledger.draft_s += drafting if request.drafters else 0.0
         request.ledger.decoded += len(tokens)
         request.ledger.steps += 1
     return emitted
 
 
-def _settle(request: Request, tree: Tree, logits: Tensor, block: Block) -> list[int]:
-    sequence, sampler = request.sequence, request.sampler
-    if sampler.sampling.plain:
-        best = logits.argmax(-1).tolist()
-        accepted, token = verify(tree, lambda node, _: best[node])
-    else:
-        context = request.context()
-        accepted, token = verify(
-            tree, lambda node, below: sampler.choose(logits[node], context + below)
-        )
+def _load(requests: Seq[Request]) -> Load | None:
+    """What the step's time depends on; None where nobody drafts."""
+    if not any(request.drafters for request in requests):
+        return None
+    recipe = " | ".join(sorted({request.sequence.plan.text for request in requests}))
+    tokens = sum(len(request.sequence) for request in requests)
+    return Load(recipe, len(requests), tokens.bit_length())
+
+
+def _settle(
+    request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block
+) -> list[int]:
+    """Verifies and commits one row; returns its new tokens. proposed: the tree before pruning."""
+    sequence = request.sequence
+    accepted, token = _verified(request, tree, logits)
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
+    # A stop inside an accepted run: what comes after it was never said, here or in the cache.
+    accepted = accepted[: len(taken) + 1]
+    request.pending = new[len(accepted) - 1]
+    kept = [tree.tokens[node] for node in accepted]
     if sequence.retention_surprise:
-        kept = [tree.tokens[n] for n in accepted]
         rows = logits[torch.tensor(accepted, device=logits.device)]
         sequence.surprise += token_losses(sequence.last_logits, rows, kept)
         sequence.last_logits = rows[-1].clone()
-    sequence.commit(block, [tree.tokens[node] for node in accepted], accepted)
-    request.pending = token
+    sequence.commit(block, kept, accepted)
     request.ledger.drafted += len(tree) - 1
-    for node in accepted[1 : len(taken) + 1]:
+    for node in accepted[1:]:
         source = tree.sources[node]
         request.ledger.accepted[source] = request.ledger.accepted.get(source, 0) + 1
-    context = request.context()
-    for drafter in request.drafters:
-        drafter.learn(context, tree, logits, accepted)
+    request.acceptance.learn(proposed, new[: len(accepted)])
+    if request.drafters:
+        request.learn(tree, logits, accepted)
     return taken
 
 
-def run(request: Request) -> Iterator[list[int]]:
+def _verified(request: Request, tree: Tree, logits: Tensor) -> tuple[list[int], int]:
+    """Accepted nodes, and the token that follows them."""
+    sampler = request.sampler
+    if sampler.sampling.plain:
+        best = logits.argmax(-1).tolist()
+        return verify(tree, lambda node, _: best[node])
+    context = request.context()
+    length = len(context)
+
+    def choose(node: int, below: list[int]) -> int:
+        context[length:] = below
+        return sampler.choose(logits[node], context)
+
+    found = verify(tree, choose)
+    del context[length:]
+    return found
+
+
+def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[int]]:
     """Steps one started request until it is done, yielding its new tokens."""
     while not request.done:
-        yield step([request])[0]
+        yield step([request], policy)[0]
 
 
 def finish(request: Request) -> Ledger:

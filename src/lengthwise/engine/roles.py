@@ -53,11 +53,12 @@ class Selector(Protocol):
 
     query_block: queries of a prefill that share a plan; None means that prefill reads everything.
     wants_stat: near entries accumulate the probability they receive (`Entries.stat`, summed over
-    the query heads of a group) until they leave the window.
+        the query heads of a group) until they leave the window: from every query (1), from every
+        n-th query of a prompt, weighted n (n), or not at all (0).
     """
 
     query_block: int | None
-    wants_stat: bool
+    wants_stat: int
 
     def extend(self, entries: Entries, far: Segment) -> None:
         """Entries have just been appended to far (they are its newest)."""
@@ -74,8 +75,9 @@ class Moment:
 
     kind: "chunk" (a part of the prompt was read), "prefill" (the whole prompt was read) or "step"
     (tokens were committed while decoding). layer: facts. queries: the last queries of the prompt as
-    near keys see them, `[heads, window, head_dim]`, at "prefill" where the retention asked; their
-    birth ids in query_index int64 `[window]`.
+    near keys see them, `[heads, at least window, head_dim]` (fewer where the prompt is shorter), at
+    "prefill" where a retention or codec asked for a window; their birth ids in query_index int64. A
+    codec gets only the heads that read the segment it is given.
     """
 
     kind: str
@@ -110,20 +112,48 @@ class Retention(Protocol):
 
 
 class Codec(Protocol):
-    """Encodes entries in place; one object per layer and sequence."""
+    """Encodes entries in place; one object per layer and sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+    """
+
+    window: int
 
     def encode(self, segment: Segment, moment: Moment) -> None:
-        """May close the oldest plain entries of the segment into an encoded block."""
+        """May close the oldest plain entries of the segment into an encoded block.
+
+        Called at "prefill" and at every "step", for each group of heads of the layer.
+        """
+        ...
+
+    def room(self, segment: Segment) -> int | None:
+        """Entries that may join the segment before the next encoding; None is any number.
+
+        Drafts never cross it, so that drafting reads what plain decoding would read.
+        """
         ...
 
 
 class Drafter(Protocol):
-    """Guesses what comes next; one object per sequence."""
+    """Guesses what comes next; one object per sequence.
+
+    A drafter that raises is left out for the rest of the request. name: what its nodes carry as
+    their source.
+    """
+
+    name: str
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        """Adds at most `limit` nodes to a tree whose root is tokens[-1]."""
+        """Adds guesses to a tree whose root is tokens[-1], none deeper than `limit`.
+
+        Nodes of drafters asked before stand there already. tokens is the loop's own list: it grows,
+        is not to be changed, and costs time when copied.
+        """
         ...
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        """After verification: logits `[nodes, vocab]`; tokens include the committed ones."""
+        """After verification: logits `[nodes, vocab]`; tokens include the committed ones.
+
+        The tree is what was verified, which may be less than was proposed.
+        """
         ...

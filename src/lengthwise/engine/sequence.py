@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend, column_sums
+from lengthwise.engine.attend import Part, attend, column_sums, single_softmax
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.frame import Block, Frame, block_angles
 from lengthwise.engine.group import Group
@@ -23,6 +23,7 @@ from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec, Moment, Retention
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
 
 
 @dataclass
@@ -40,28 +41,56 @@ class Sequence:
     """Tokens seen so far and the entries kept of them.
 
     tokens: committed ids. prompt_length: of those, the prompt's (set by `end_prefill`).
+    reading: tokens there will be when the prefill under way is through.
     surprise: -log p of each token given those before it, where somebody asked for it.
     offset: added to every position (relative positions make it invisible).
     """
 
     def __init__(
-        self, model: Adapted, plan: Plan = FULL, expected: int = 0, offset: int = 0
+        self,
+        model: Adapted,
+        plan: Plan = FULL,
+        expected: int = 0,
+        offset: int = 0,
+        remember: int = 0,
     ) -> None:
-        """expected: tokens the sequence will hold in the end, where known (0: unknown)."""
+        """expected: tokens the sequence will hold in the end, where known (0: unknown). remember:
+        last queries of the prompt to keep at least, for a plan that a fork may adopt."""
         self.model = model
         self.plan = plan
         self.expected = expected
+        self._remember_at_least = remember
         self.offset = offset
         self.tokens: list[int] = []
         self.prompt_length: int | None = None
+        self.reading = 0
         self.surprise: list[float] = []
         self.peak_bytes = 0
+        self._transient = 0
         self.last_logits: Tensor | None = None
-        self.retention: Retention | None = plan.retention() if plan.retention else None
         self.layers = [self._layer(index) for index in range(len(model.layers))]
-        self.wants_stat = bool(self.retention and self.retention.wants_stat) or any(
-            g.selector is not None and g.selector.wants_stat for ly in self.layers for g in ly.groups
-        )
+        self._follow(plan)
+
+    def _follow(self, plan: Plan) -> None:
+        """Takes on a plan's retention and codecs, and what they ask to be observed."""
+        self.plan = plan
+        self.retention: Retention | None = plan.retention() if plan.retention else None
+        if plan.codec is not None:
+            for index, layer in enumerate(self.layers):
+                if not self.own_window(index):
+                    layer.codec = plan.codec(self.model.layers[index])
+        windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
+        if self.retention is not None:
+            windows.append(self.retention.window)
+        self.remembered = max([self._remember_at_least, *windows])
+        strides = [
+            g.selector.wants_stat for ly in self.layers for g in ly.groups if g.selector is not None
+        ]
+        if self.retention is not None:
+            strides.append(int(self.retention.wants_stat))
+        # Every how many-th query of a prompt's chunk is observed, and stands for those skipped.
+        self.stat_stride = min((stride for stride in strides if stride), default=0)
+        self.wants_stat = self.stat_stride > 0
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -77,8 +106,7 @@ class Sequence:
         group = Group(self.plan.placement)
         if self.plan.selector is not None:
             group.selector = self.plan.selector(facts)
-        codec = self.plan.codec(facts) if self.plan.codec is not None else None
-        return _Layer([group], codec)
+        return _Layer([group])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         memo[id(self.model)] = self.model
@@ -90,9 +118,16 @@ class Sequence:
             new.__dict__[name] = value if shared else copy.deepcopy(value, memo)
         return new
 
-    def fork(self) -> Sequence:
-        """An independent copy: what is done to one does not touch the other."""
-        return copy.deepcopy(self)
+    def fork(self, plan: Plan | None = None) -> Sequence:
+        """An independent copy: what is done to one does not touch the other.
+
+        plan: what the copy does from now on. It must read a prompt exactly as this one's does, that
+        is differ in retention, codec and drafting alone, and the prompt must not have ended.
+        """
+        new = copy.deepcopy(self)
+        if plan is not None:
+            new._follow(plan)
+        return new
 
     # Bytes.
 
@@ -117,13 +152,31 @@ class Sequence:
             g.placement.window
             for layer in self.layers
             for g in layer.groups
-            if g.placement.window is not None and g.placement.keeps_far
+            if g.placement.window is not None and g.placement.keeps_far and not g.placement.anchored
         ]
         return min(windows) if windows else None
 
     def room(self) -> int | None:
-        """Tokens that may be committed before the next deletion; None is any number."""
-        return None if self.retention is None else self.retention.room(self)
+        """Tokens that may be committed before the next deletion or encoding, or before a selection gets
+        entries that a query within a draft would not find yet; None is any number."""
+        found = [] if self.retention is None else [self.retention.room(self)]
+        for state in self.layers:
+            selecting = [group for group in state.groups if group.selector is not None]
+            found += [group.room(len(self.tokens)) for group in selecting]
+            if state.codec is not None:
+                found += [self._codec_room(state.codec, group) for group in state.groups]
+        if self.plan.rule is not None and self.plan.rule.dynamic:
+            interval = self.plan.rule.interval
+            found.append(interval - len(self.tokens) % interval)
+        return min((room for room in found if room is not None), default=None)
+
+    def _codec_room(self, codec: Codec, group: Group) -> int | None:
+        entries = codec.room(group.body)
+        if entries is None or group.placement.window is None:
+            return entries
+        # Entries join the far segment a slack at a time, when they leave the window.
+        left = -(-(group.near_start + entries) // group.slack) * group.slack
+        return max(1, left + group.placement.window - 1 - len(self.tokens))
 
     # One forward.
 
@@ -132,7 +185,9 @@ class Sequence:
         start = len(self.tokens)
         device = self.model.device
         length = max(self.expected_prompt, start + count)
-        if tree is None or tree.is_chain():
+        # Under a selection every node of a draft plans for itself, as decoding would.
+        alike = self.plan.selector is None or count == 1
+        if tree is None or (alike and tree.is_chain()):
             index = torch.arange(start, start + count, device=device)
             return Block(start, index, None, length, self.offset)
         index = torch.tensor(tree.depths, device=device) + start
@@ -140,30 +195,67 @@ class Sequence:
 
     @property
     def expected_prompt(self) -> int:
-        return self.prompt_length or self.expected
+        """Tokens of the prompt, those still to be read included where `prefill` knows them."""
+        return self.prompt_length or self.reading
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
         """Attention of one layer: un-rotated query `[heads, n, head_dim]`, key and value
         `[kv_heads, n, ...]` of the block -> `[heads, n, value_dim]`. Keeps key and value pending."""
         state, facts = self.layers[layer], self.model.layers[layer]
+        if block.count == 1 and self._steps_plainly(state, facts):
+            return self._step(state.groups[0], facts, query, key, value, block)
         frame = self._frame(layer, query, key, value, block)
-        if self.retention is not None and self.retention.window and self.prompt_length is None:
+        if self.remembered and self.prompt_length is None:
             self._remember(state, frame.near_query)
         stored = key if state.groups[0].placement.compact or frame.raw_near else frame.near_key
         own = Entries(stored, value, block.index[None].int())
         if len(state.groups) == 1:
             return self._attend_group(state, state.groups[0], frame, own)
         out = torch.empty(*query.shape[:2], value.shape[-1], dtype=value.dtype, device=value.device)
-        each = facts.num_heads // facts.num_kv_heads
         state.pending = own
         for group in state.groups:
             assert group.heads is not None
-            rows = (group.heads[:, None] * each + torch.arange(each, device=query.device)).flatten()
+            rows = self._query_heads(layer, group.heads)
             part = Frame(block, self.model, facts, frame.rule, group.placement, query[rows],
                          frame.near_query[rows], frame.far_query[rows], frame.near_key[group.heads],
                          value[group.heads], heads=rows)  # fmt: skip
             out[rows] = self._attend_group(state, group, part, None)
         return out
+
+    def _query_heads(self, layer: int, heads: Tensor) -> Tensor:
+        """The query heads int64 `[h * group size]` that read the key heads `[h]`."""
+        facts = self.model.layers[layer]
+        each = facts.num_heads // facts.num_kv_heads
+        return (heads[:, None] * each + torch.arange(each, device=heads.device)).flatten()
+
+    def _steps_plainly(self, state: _Layer, facts: LayerFacts) -> bool:
+        """Whether one new token sees every entry alike, stored plain, and nobody is watching."""
+        group = state.groups[0]
+        placement, tail = group.placement, group.near.tail
+        return (
+            len(state.groups) == 1
+            and self.prompt_length is not None
+            and placement.window is None
+            and not placement.compact
+            and not group.near.closed
+            and not self.wants_stat
+            and (self.plan.rule is None or not self.plan.rule.dynamic)
+            and facts.softcap is None
+            and facts.sinks is None
+            and tail is not None
+            and tail.log_weight is None
+        )
+
+    def _step(
+        self, group: Group, facts: LayerFacts, query: Tensor, key: Tensor, value: Tensor, block: Block
+    ) -> Tensor:
+        """The general path with everything left out that one plain token does not need."""
+        if facts.pairing is not None:
+            angles = block_angles(self.model, facts, block, self.plan.rule, same)
+            query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        keys, values = group.near.push(key, value, block.start)
+        folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
+        return single_softmax(folded, keys, values, facts.scaling).reshape(facts.num_heads, 1, -1)
 
     def _frame(self, layer: int, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Frame:
         facts = self.model.layers[layer]
@@ -230,7 +322,7 @@ class Sequence:
     def _own_parts(self, group: Group, frame: Frame, rows: slice) -> tuple[Part | None, Part | None]:
         query = frame.near_query[:, rows]
         key, value = frame.near_key, frame.value
-        window = group.placement.window
+        window = None if group.placement.anchored else group.placement.window
         ancestors = frame.block.ancestors
         if ancestors is None and (window is None or frame.block.count <= window):
             past = Part(query, key[:, : rows.start], value[:, : rows.start]) if rows.start else None
@@ -243,8 +335,7 @@ class Sequence:
         return None, Part(query, key, value, mask)
 
     def _remember(self, state: _Layer, query: Tensor) -> None:
-        assert self.retention is not None
-        wanted = self.retention.window
+        wanted = self.remembered
         state.window.append(query[:, -wanted:].clone())
         while sum(q.shape[1] for q in state.window[1:]) >= wanted:
             state.window.pop(0)
@@ -257,12 +348,15 @@ class Sequence:
         if accepted is not None and len(accepted) != block.count:
             ids = torch.tensor(accepted, device=self.model.device)
         for index, state in enumerate(self.layers):
+            if ids is not None and state.pending is not None:
+                state.pending = state.pending.take(ids)
             if self.wants_stat and not self.own_window(index):
                 self._observe(state, ids)
             state.observed.clear()
-            self._append(state, ids)
+            self._append(state)
         self.tokens.extend(tokens)
-        if self.prompt_length is None:
+        if self.prompt_length is None or block.transient > self._transient:
+            self._transient = block.transient
             self.note_peak(block)
         self._settle()
         kind = "chunk" if self.prompt_length is None else "step"
@@ -270,13 +364,11 @@ class Sequence:
         if kind == "step":
             self._encode(kind)
 
-    def _append(self, state: _Layer, ids: Tensor | None) -> None:
+    def _append(self, state: _Layer) -> None:
         own = state.pending
         if own is None:
             return
         state.pending = None
-        if ids is not None:
-            own = own.take(ids)
         for group in state.groups:
             entries = own if group.heads is None else own.heads(group.heads)
             if group.placement.window is None and not len(group.near) and self.expected:
@@ -311,8 +403,8 @@ class Sequence:
     def _moment(self, kind: str, index: int) -> Moment:
         state = self.layers[index]
         queries = query_index = None
-        if kind == "prefill" and state.window and self.retention is not None:
-            queries = torch.cat(state.window, 1)[:, -self.retention.window :]
+        if kind == "prefill" and state.window:
+            queries = torch.cat(state.window, 1)[:, -self.remembered :]
             stop = len(self.tokens)
             query_index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
         return Moment(kind, self.model.layers[index], self, queries, query_index)
@@ -332,17 +424,24 @@ class Sequence:
 
     def _encode(self, kind: str) -> None:
         for index, state in enumerate(self.layers):
-            if state.codec is not None:
-                moment = self._moment(kind, index)
-                for group in state.groups:
-                    state.codec.encode(group.body, moment)
+            if state.codec is None:
+                continue
+            moment = self._moment(kind, index)
+            for group in state.groups:
+                mine = moment
+                if group.heads is not None and moment.queries is not None:
+                    rows = self._query_heads(index, group.heads)
+                    mine = replace(moment, queries=moment.queries[rows])
+                state.codec.encode(group.body, mine)
 
     # Statistics.
 
     def _observe(self, state: _Layer, ids: Tensor | None) -> None:
         """Adds the probability that near entries received from committed queries."""
         for (frame, lse), group in zip(state.observed, state.groups, strict=True):
-            rows = slice(0, frame.block.count) if ids is None else ids
+            count = frame.block.count
+            stride = self.stat_stride if self.prompt_length is None and count > 1 else 1
+            rows = slice(0, count, stride) if ids is None else ids
             query, lse = frame.near_query[:, rows], lse[:, rows]
             facts = frame.layer
             entries = group.near.tail
@@ -353,18 +452,24 @@ class Sequence:
                 window = group.placement.window
                 if window is not None and not group.placement.anchored:
                     mask = entries.index[0][None].long() > (frame.index[rows] - window)[:, None]
-                part = Part(query, entries.key, entries.value, mask)
+                key = entries.key
+                if frame.raw_near or group.placement.compact:
+                    key = frame.rotate_read(entries, group.placement.compact)
+                part = Part(query, key, entries.value, mask)
                 sums.append(column_sums(part, lse, facts.scaling, facts.softcap))
             if state.pending is not None:
                 key, value = frame.near_key, frame.value
                 mask = torch.ones(frame.block.count, frame.block.count, device=key.device).tril().bool()
                 if frame.block.ancestors is not None:
                     mask = frame.block.ancestors
+                mask = mask[rows]
                 if ids is not None:
-                    mask, key, value = mask[ids][:, ids], key[:, ids], value[:, ids]
+                    mask, key, value = mask[:, ids], key[:, ids], value[:, ids]
                 part = Part(query, key, value, mask)
                 sums.append(column_sums(part, lse, facts.scaling, facts.softcap))
             total = torch.cat(sums, 1).unflatten(0, (-1, each)).sum(1)
+            if stride > 1:
+                total *= count / query.shape[1]
             self._add_stat(state, group, total)
 
     def _add_stat(self, state: _Layer, group: Group, total: Tensor) -> None:

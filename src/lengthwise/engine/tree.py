@@ -14,7 +14,11 @@ from torch import Tensor
 
 
 class Tree:
-    """tokens, parents and depths of the nodes, in the order they were added (parents first)."""
+    """tokens, parents and depths of the nodes, in the order they were added (parents first).
+
+    sources: who guessed a node first. grades: kinds of guesses of a drafter whose acceptance is
+    counted together. priors: the drafter's own chance that a node comes true if its parent does.
+    """
 
     def __init__(self, root: int) -> None:
         self.tokens = [root]
@@ -22,11 +26,15 @@ class Tree:
         self.depths = [0]
         self.children: list[dict[int, int]] = [{}]
         self.sources: list[str] = [""]
+        self.grades = [0]
+        self.priors = [1.0]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def add(self, parent: int, token: int, source: str = "") -> int:
+    def add(
+        self, parent: int, token: int, source: str = "", grade: int = 0, prior: float = 0.5
+    ) -> int:
         """Adds a guess below a node, or finds it there; returns its number."""
         node = self.children[parent].get(token)
         if node is None:
@@ -36,12 +44,23 @@ class Tree:
             self.depths.append(self.depths[parent] + 1)
             self.children.append({})
             self.sources.append(source)
+            self.grades.append(grade)
+            self.priors.append(prior)
             self.children[parent][token] = node
         return node
 
     def add_chain(self, tokens: Sequence[int], parent: int = 0, source: str = "") -> None:
         for token in tokens:
             parent = self.add(parent, token, source)
+
+    def keep(self, nodes: Sequence[int]) -> Tree:
+        """A tree of these nodes, ascending, the root and every parent among them."""
+        new = Tree(self.tokens[0])
+        names = {0: 0}
+        for node in nodes[1:]:
+            names[node] = new.add(names[self.parents[node]], self.tokens[node], self.sources[node],
+                                  self.grades[node], self.priors[node])  # fmt: skip
+        return new
 
     def is_chain(self) -> bool:
         return all(parent == node - 1 for node, parent in enumerate(self.parents))

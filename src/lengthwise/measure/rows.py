@@ -109,12 +109,14 @@ class Rows(Sequence[Row]):
     trained_length: tokens the model was trained for, beyond which full attention is no truth; None
         when unknown.
     origin: machine, versions, commit and command; figures without one are not to be published.
+    interrupted: the run was stopped before all of its rows were measured.
     """
 
     rows: Sequence[Row] = ()
     document: str | None = None
     trained_length: int | None = None
     origin: Origin | None = None
+    interrupted: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -8,13 +8,13 @@ Options are dataclass fields made with `option`, so that the parser knows their 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.budget import Budget
+from lengthwise.methods.options import option, options, show
 
 if TYPE_CHECKING:
     from lengthwise.engine.placement import Placement
@@ -35,29 +35,17 @@ class Question(str, Enum):
     PROMPTING = "prompting"
 
 
-def option(
-    default: Any,
-    help: str,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[Any, ...] | None = None,
-) -> Any:
-    """A dataclass field that is an option of a recipe: int, float, bool, str or Budget.
-
-    low and high are inclusive bounds, choices the allowed values.
-    """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
 class Method:
     """Base of all methods.
 
     chunking_exact: chunked prefill gives what one pass gives. decoding_exact: token by token gives
-    what a prefill gives (before anything is dropped). raw_keys: needs un-rotated keys, or moves
+    what a prefill gives (before anything is dropped). shift_exact: adding a constant to all positions
+    changes nothing after the prompt either; False where rotated keys are rounded or bounded channel by
+    channel. raw_keys: needs un-rotated keys, or moves
     positions after keys were stored. frozen_positions: holds objects made of rotated keys, which
     nothing may move afterwards. ordinary_only: works only where every key is near and ordinary.
+    deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     """
 
     name: ClassVar[str]
@@ -66,28 +54,47 @@ class Method:
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
     decoding_exact: ClassVar[bool] = True
+    shift_exact: ClassVar[bool] = True
     raw_keys: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = False
     ordinary_only: ClassVar[bool] = False
+    deletes_each_step: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            low, high = field.metadata.get("low"), field.metadata.get("high")
-            choices = field.metadata.get("choices")
-            if choices is not None and value not in choices:
-                allowed = ", ".join(map(str, choices))
-                raise RecipeError(f"{self.name}({field.name}={value}): allowed are {allowed}")
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                if (low is not None and value < low) or (high is not None and value > high):
-                    raise RecipeError(
-                        f"{self.name}({field.name}={value}): allowed is {_range(low, high)}"
-                    )
+        for each in options(type(self)):
+            try:
+                value = each.check(getattr(self, each.name))
+            except RecipeError as error:
+                raise RecipeError(f"{self.name}: {error}") from None
+            object.__setattr__(self, each.name, value)
+
+    def __str__(self) -> str:
+        """The text of a recipe: the name, and the options that differ from their defaults."""
+        given = [
+            f"{each.name}={show(getattr(self, each.name))}"
+            for each in options(type(self))
+            if getattr(self, each.name) != each.default
+        ]
+        return f"{self.name}({', '.join(given)})" if given else self.name
 
     @classmethod
     def identity(cls, length: int) -> Method | None:
         """The setting at which the method does nothing up to `length` tokens; None if it has none."""
         return None
+
+    @classmethod
+    def example(cls) -> Self:
+        """A setting that does something to some sixty tokens, for tests on tiny models.
+
+        Whole numbers above 16 become 8 and budgets in tokens 16; override where that will not do.
+        """
+        values: dict[str, int | Budget] = {}
+        for each in options(cls):
+            if each.type is int and isinstance(each.default, int) and each.default > 16:
+                values[each.name] = max(8, int(each.low or 0))
+            elif each.type is Budget and each.default.unit != "%":
+                values[each.name] = Budget(16)
+        return cls(**values)
 
     def check(self, model: Adapted) -> None:
         """Raises Refused where this model cannot run the method."""
@@ -124,12 +131,6 @@ def needs_rope(method: Method, model: Adapted) -> None:
             f"{method.name} changes rotary positions and models of family {model.family!r} have none",
             "use a selection, retention or codec method instead",
         )
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"{low} to {high}"
 
 
 __all__ = ["Budget", "Method", "Question", "needs_rope", "option"]

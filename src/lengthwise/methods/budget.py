@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from lengthwise.errors import RecipeError
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[KMG]?I?B)?", re.IGNORECASE)
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[KMG]I?B|B)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Budget:
         return max(1, int(self.amount * UNITS[self.unit] // bytes_per_token))
 
     def __str__(self) -> str:
-        number = f"{self.amount:g}" if self.amount < 1e6 else str(int(self.amount))
+        number = f"{Decimal(repr(self.amount)):f}".removesuffix(".0")
         if self.unit in ("tokens", "%"):
             return number + self.unit.removeprefix("tokens")
         return number + self.unit.replace("I", "i")

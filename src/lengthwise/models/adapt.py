@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import seam
+from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
 
@@ -36,6 +37,10 @@ class FastForward(Protocol):
     """A leaner forward of one family, with the same contract as `Adapted.forward`."""
 
     def __call__(self, ids: Tensor, attention: LayerAttention, keep: Tensor | None) -> Tensor: ...
+
+    def release(self) -> None:
+        """Gives the model its weights back as they were."""
+        ...
 
 
 @dataclass(eq=False)
@@ -108,6 +113,12 @@ class Adapted:
             ).logits[0]  # fmt: skip
         return logits if keep is None or self._takes_keep else logits[keep]
 
+    def release(self) -> None:
+        """Undoes what a fused forward did to the model's weights."""
+        if self.fast is not None:
+            self.fast.release()
+            self.fast = None
+
     @property
     def _modules(self) -> list[nn.Module]:
         if not hasattr(self, "_found"):
@@ -134,23 +145,13 @@ def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
     return found
 
 
-def trained_length(model: PreTrainedModel) -> int:
-    """Tokens the model was trained to read at once, from its configuration."""
-    config = model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    values = [rope, *(v for v in rope.values() if isinstance(v, dict))]
-    originals = [v["original_max_position_embeddings"] for v in values
-                 if v.get("original_max_position_embeddings")]  # fmt: skip
-    return int(min(originals) if originals else getattr(config, "max_position_embeddings", 2048))
-
-
 def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) -> Rope | None:
     modules = seam.rotary_modules(model)
     if not modules:
         return None
     config = model.config.get_text_config()
     parameters = getattr(config, "rope_parameters", None) or {}
-    length = trained_length(model)
+    length = trained_length(model.config)
     facts: dict[str | None, RopeFacts] = {}
     for layer in layers:
         kind = layer.kind if takes_kind else None
@@ -173,7 +174,7 @@ def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Ada
     layers = layer_facts(model)
     modules = seam.rotary_modules(model)
     takes_kind = bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
-    adapted = Adapted(model, layers, _rope(model, layers, takes_kind), trained_length(model), takes_kind)
+    adapted = Adapted(model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind)
     if verify:
         _verify(adapted)
     if fuse:

@@ -118,15 +118,11 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def trained_length(config: PretrainedConfig) -> int:
-    """Tokens the positions were trained for, before any scaling laid on top; 0 if not stated."""
-    text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None) or {}
-    # One dict for the model, or (gemma 3) one for each kind of layer.
-    per_kind = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
-    originals = [part.get("original_max_position_embeddings") for part in per_kind]
-    originals.append(getattr(text, "original_max_position_embeddings", None))
-    stated = [int(length) for length in originals if length]
-    return min(stated) if stated else int(getattr(text, "max_position_embeddings", None) or 0)
+    """Tokens the model declares to have been trained for at once; 2,048 if it says nothing.
+
+    A scaling the model was shipped with (llama 3, longrope) was trained in and counts.
+    """
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2048)
 
 
 def _cpu_has_bf16() -> bool:

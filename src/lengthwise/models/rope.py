@@ -8,6 +8,7 @@ always computed in float32: bf16 angles give logit errors of 0.3 and more from p
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -49,8 +50,7 @@ class Pairing:
         """Rotates x `[heads, n, head_dim]` by angles `[n, head_dim]` or `[heads, n, head_dim]`."""
         cos, sin = angles
         if self.halves:
-            half = x.shape[-1] // 2
-            swapped = torch.cat((x[..., half:], x[..., :half]), -1)
+            swapped = torch.roll(x, x.shape[-1] // 2, -1)
         else:
             swapped = x.index_select(-1, self.partner)
         return torch.addcmul(x * cos, swapped, sin)
@@ -68,10 +68,13 @@ class FrequencyRule:
     scale: (inv_freq float32 `[pairs]`, RopeFacts, length in tokens) -> (inv_freq, amplitude); the
         amplitude multiplies cos and sin of queries and keys alike.
     dynamic: frequencies depend on the current length, so cached keys cannot stay rotated.
+    interval: a dynamic rule takes the length as the next multiple of this many tokens, so what is
+        drafted up to there is verified under the frequencies plain decoding has.
     """
 
     scale: Callable[[Tensor, RopeFacts, int], tuple[Tensor, float]]
     dynamic: bool = False
+    interval: int = 1
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,9 @@ class Rope:
             size = max(1024, 1 << (stop - 1).bit_length())
             positions = torch.arange(size, device=self.device)
             table = self.angles(pairing, kind, positions, rule)
+            if rule is not None and key not in self._tables:
+                # A later rule may get the address of one that is gone.
+                weakref.finalize(rule, self._tables.pop, key, None)
             self._tables[key] = table
         return table
 

@@ -1,0 +1,240 @@
+"""The small checks of SnapKV, PyramidKV, H2O and RazorAttention, on the real 135M model.
+
+    python -m benchmarks.checks.retention NAME
+
+prints one JSON line of losses in nats per token, in bfloat16; NAME is one of CHECKS. `copy` is the
+loss of a list of 64 words that stood near the start of a text of 4,096 tokens, from the 9th token
+of its second copy on (from the 17th word where the first 16 are part of the prompt). `text` is the
+loss of what follows a prompt, token by token. `bytes` is what is held of the prompt, as a share of
+what full holds. A figure is followed by those it is the mean of.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence as Seq
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengthwise.calibration import calibrate_retrieval_heads
+from lengthwise.engine.entries import Entries
+from lengthwise.engine.loop import prefill, teacher_force
+from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.sequence import Sequence
+from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.retention.h2o import H2O, _HeavyHitters
+from lengthwise.methods.retention.pyramidkv import PyramidKV
+from lengthwise.methods.retention.razor import Razor, _Razor, choose_heads
+from lengthwise.methods.retention.snapkv import SnapKV
+from lengthwise.methods.retention.streaming import Streaming
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.load import load_pretrained
+from lengthwise.recipes import resolve
+from lengthwise.tasks.documents import read_document
+from lengthwise.tasks.probes import copy_probe
+
+DTYPE = "bf16"
+LENGTH = 4_096
+WORDS_IN_PROMPT = 16
+AFTER = 256
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class RandomEviction(H2O):
+    """H2O whose heavy hitters are drawn by lot."""
+
+    name: ClassVar[str] = "random"
+
+    def start_retention(self, model: Adapted) -> _HeavyHitters:
+        return _RandomHitters(self)
+
+
+class _RandomHitters(_HeavyHitters):
+    def __init__(self, method: H2O) -> None:
+        super().__init__(method)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def _score(self, entries: Entries, seen: int) -> Tensor:
+        return torch.rand(entries.key.shape[:2], generator=self.generator)
+
+
+@dataclass(frozen=True)
+class RandomRazor(Razor):
+    """RazorAttention whose retrieval heads are drawn by lot."""
+
+    name: ClassVar[str] = "random_razor"
+
+    def start_retention(self, model: Adapted) -> _Razor:
+        state = _Razor(self, model)
+        sizes = [len(row) for row in state.table.values()]
+        flat = torch.cat(list(state.table.values()))
+        order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
+        state.table = dict(zip(state.table, flat[order].split(sizes), strict=True))
+        return state
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The model, and token ids of the default document."""
+
+    model: Adapted
+    tokenizer: Any
+
+    @cache  # noqa: B019 - one bench lives as long as the process
+    def document(self) -> list[int]:
+        return self.tokenizer.encode(read_document().text, add_special_tokens=False)
+
+    def plan(self, method: Method | None) -> Plan:
+        return FULL if method is None else resolve([method], self.model)
+
+    def read(self, ids: Seq[int], method: Method | None = None) -> Sequence:
+        """What has read ids, its prompt not ended; a fork may take on SnapKV and its kin."""
+        sequence = Sequence(self.model, self.plan(method), remember=64)
+        prefill(sequence, ids)
+        return sequence
+
+    def after(self, read: Sequence, method: Method | None, ids: Seq[int], skip: int) -> float:
+        """Loss of ids from `skip` on, after a prompt that the method has seen to."""
+        sequence = read.fork(self.plan(method)) if method is not None else read.fork()
+        sequence.end_prefill()
+        found, at = [], 0
+        while at < len(ids):
+            # As many at once as decoding would commit before anything more is dropped.
+            count = sequence.room() or len(ids)
+            found.append(teacher_force(sequence, ids[at : at + count], count))
+            at += count
+        logits = torch.cat(found)[skip:].float()
+        return round(float(F.cross_entropy(logits, torch.tensor(ids[skip:]))), 3)
+
+    def copies(
+        self, methods: Seq[Method | None], words: int, own: Seq[Method] = ()
+    ) -> dict[str, Any]:
+        """Mean copy loss over SEEDS, by method; `own` read the text by themselves."""
+        found: dict[str, list[float]] = {}
+        for seed in range(SEEDS):
+            probes = copy_probe(self.document(), self.tokenizer, LENGTH, seed)
+            probe = probes.probes[0]
+            inside = self.tokenizer.encode(
+                " " + " ".join(probe.answer.split()[:words]), add_special_tokens=False
+            )
+            cut = len(inside) if words else 0
+            prompt = [*probes.context, *probe.suffix, *probe.target[:cut]]
+            target, skip = list(probe.target[cut:]), 0 if words else probe.skip
+            read = self.read(prompt)
+            for method in methods:
+                loss = self.after(read, method, target, skip)
+                found.setdefault(str(method or "full"), []).append(loss)
+            for method in own:
+                loss = self.after(self.read(prompt, method), None, target, skip)
+                found.setdefault(str(method), []).append(loss)
+        return {name: [round(sum(x) / len(x), 3), x] for name, x in found.items()}
+
+
+def snapkv(bench: Bench) -> dict[str, Any]:
+    """512 of 4,096 tokens, the first words of the second copy in the voting window, or not."""
+    budget = Budget(512)
+    methods = [
+        None, SnapKV(budget=budget), SnapKV(budget=budget, pooling="max", kernel=7),
+        PyramidKV(budget=budget), SnapKV(budget=Budget(1024)),
+    ]  # fmt: skip
+    recency = [Streaming(sinks=4, window=508)]
+    return {
+        "copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT, recency),
+        "copy, no word in the window": bench.copies(methods[:2], 0),
+    }
+
+
+def pyramidkv(bench: Bench) -> dict[str, Any]:
+    """Small budgets, where the paper sees the gain."""
+    caps = (64, 96, 128, 256)
+    methods = [kind(budget=Budget(cap)) for cap in caps for kind in (SnapKV, PyramidKV)]
+    return {"copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT)}
+
+
+def h2o(bench: Bench) -> dict[str, Any]:
+    """A fifth of a prompt of 2,048 tokens, and the 256 tokens that follow it; 2 places."""
+    budget = Budget(20, "%")
+    methods = [
+        None, H2O(budget=budget), H2O(budget=budget, normalise=True),
+        H2O(budget=budget, recent=1.0), RandomEviction(budget=budget),
+        Streaming(sinks=4, window=406),
+    ]  # fmt: skip
+    found: dict[str, list[float]] = {}
+    for start in (0, 20_000):
+        ids = bench.document()[start : start + 2048 + AFTER]
+        for method in methods:
+            loss = bench.after(bench.read(ids[:2048], method), None, ids[2048:], 0)
+            found.setdefault(str(method or "full"), []).append(loss)
+    return {name: [round(sum(x) / len(x), 3), x] for name, x in found.items()}
+
+
+def razor(bench: Bench) -> dict[str, Any]:
+    """15% of the heads by score or by lot, the rest with 256 tokens, compensated or not."""
+    methods = [None, *(kind(buffer=256, share=0.0, compensate=on)
+                       for kind in (Razor, RandomRazor) for on in (True, False))]  # fmt: skip
+    text: dict[str, list[float]] = {}
+    for start in (0, 20_000):
+        ids = bench.document()[start : start + LENGTH + AFTER]
+        read = bench.read(ids[:LENGTH])
+        for method in methods:
+            loss = bench.after(read, method, ids[LENGTH:], 0)
+            text.setdefault(str(method or "full"), []).append(loss)
+    sequence = read.fork(bench.plan(methods[1]))
+    sequence.end_prefill()
+    return {
+        "copy": bench.copies(methods, 0),
+        "text": {name: [round(sum(x) / len(x), 3), x] for name, x in text.items()},
+        "bytes": round(sequence.nbytes() / (LENGTH * bench.model.bytes_per_token), 3),
+    }
+
+
+def razor_heads(bench: Bench) -> dict[str, Any]:
+    """How concentrated the scores are, and whether longer repeats choose other heads."""
+    found: dict[str, Any] = {}
+    chosen = {}
+    for length in (256, 512, 2000):
+        begin = time.perf_counter()
+        scores = calibrate_retrieval_heads(bench.model, length=length)
+        seconds = time.perf_counter() - begin
+        echo, induction = (torch.tensor(scores[name]).flatten() for name in ("echo", "induction"))
+        chosen[length] = choose_heads(echo, induction, 0.15)
+        found[str(length)] = {
+            "seconds": round(seconds, 1),
+            "share of induction in the top 14 of 90": round(share(induction, 14), 3),
+            "share of echo in the top 14 of 90": round(share(echo, 14), 3),
+            "largest": round(float(induction.max()), 3),
+            "median": round(float(induction.median()), 4),
+            "heads": chosen[length].nonzero()[:, 0].tolist(),
+        }
+    found["common to 512 and 2000"] = int((chosen[512] & chosen[2000]).sum())
+    return found
+
+
+def share(scores: Tensor, count: int) -> float:
+    return float(scores.topk(count).values.sum() / scores.sum())
+
+
+CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+    check.__name__: check for check in (snapkv, pyramidkv, h2o, razor, razor_heads)
+}
+
+
+def main(name: str) -> None:
+    if name not in CHECKS:
+        sys.exit(f"no check {name!r}: there are {', '.join(CHECKS)}")
+    model, tokenizer, provenance = load_pretrained(dtype=DTYPE)
+    bench = Bench(adapt(model), tokenizer)
+    figures = CHECKS[name](bench)
+    print(json.dumps({"check": name, "model": provenance.name, "dtype": DTYPE, **figures}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

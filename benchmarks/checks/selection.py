@@ -1,0 +1,210 @@
+"""Small checks of the selections on the real model.
+
+    python -m benchmarks.checks.selection NAME... [LENGTH]
+
+Prints one JSON line of figures a NAME, which is infllm, token_select, quest or hip; LENGTH is that
+of the context in tokens (4096). The pages in docs/reproduction quote them. COPY is the mean loss of
+64 repeated words in Python's own language reference (see `lengthwise.tasks.probes`), MASS the share
+of the probability over far keys that falls on the selected ones. The dtype is what the machine is
+fast at, and the line says which.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.loop import prefill, teacher_force
+from lengthwise.engine.placement import Placement
+from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.sequence import Sequence
+from lengthwise.methods.base import Method
+from lengthwise.methods.selection.hip import HiP
+from lengthwise.methods.selection.infllm import InfLLM
+from lengthwise.methods.selection.quest import Quest
+from lengthwise.methods.selection.reading import far_keys
+from lengthwise.methods.selection.token_select import TokenSelect
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.load import load_pretrained
+from lengthwise.models.probe import LayerFacts
+from lengthwise.tasks.documents import read_document
+from lengthwise.tasks.probes import ProbeSet, copy_probe
+
+LENGTH = 4096
+
+
+@cache
+def setting(length: int) -> tuple[Adapted, ProbeSet]:
+    """The embedded model and a copy probe in Python's language reference."""
+    model, tokenizer, _ = load_pretrained()
+    ids = tokenizer.encode(read_document().text, add_special_tokens=False)
+    return adapt(model), copy_probe(ids, tokenizer, length)
+
+
+def plan_of(method: Method, length: int) -> Plan:
+    model, _ = setting(length)
+    return Plan(str(method), None, method.placement(model) or Placement(), method.start_selector)
+
+
+def recent(window: int) -> Plan:
+    """Only the most recent tokens."""
+    return Plan(f"recent {window}", None, Placement(window=window, keeps_far=False))
+
+
+def copy_loss(plan: Plan | Method, length: int) -> float:
+    """COPY under a plan, the second copy decoded token by token."""
+    model, probes = setting(length)
+    (probe,) = probes.probes
+    sequence = Sequence(model, plan_of(plan, length) if isinstance(plan, Method) else plan)
+    sequence.last_logits = prefill(sequence, probes.context)
+    sequence.end_prefill()
+    tokens = [*probe.suffix, *probe.target]
+    logits = teacher_force(sequence, tokens).float().log_softmax(-1)
+    losses = -logits.gather(1, torch.tensor(tokens)[:, None])[:, 0]
+    return round(float(losses[len(probe.suffix) + probe.skip :].mean()), 3)
+
+
+@dataclass
+class _Watched:
+    """A selection whose choice is measured and then ignored, so that what is measured is full."""
+
+    inner: Selector
+    layer: LayerFacts
+    note: Callable[[int, Tensor, Tensor], None]
+
+    @property
+    def query_block(self) -> int | None:
+        return self.inner.query_block
+
+    @property
+    def wants_stat(self) -> int:
+        return self.inner.wants_stat
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        self.inner.extend(entries, far)
+
+    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+        choice = self.inner.plan(queries, far)
+        if queries.decoding and choice is not None:
+            key = far_keys(far)
+            each = queries.far.shape[0] // key.shape[0]
+            logits = torch.matmul(queries.far.float(), key.repeat_interleave(each, 0).float().mT)
+            share = (logits[:, 0] * self.layer.scaling).softmax(-1)
+            self.note(self.layer.index, share, choice.ids.expand(len(share), -1))
+        return None
+
+
+def masses(method: Method, length: int, blocks: int = 1) -> dict[str, list[float]]:
+    """Per layer, over 32 decoding steps: MASS of the choice, of the exact best as many far tokens
+    (in aligned runs of `blocks`), and of as many at random."""
+    model, probes = setting(length)
+    sums: dict[str, dict[int, float]] = {n: defaultdict(float) for n in ("mass", "best", "random")}
+    counts: dict[int, int] = defaultdict(int)
+
+    def note(layer: int, share: Tensor, ids: Tensor) -> None:
+        counts[layer] += 1
+        sums["mass"][layer] += float(share.gather(1, ids).sum(1).mean())
+        whole = share.shape[1] // blocks * blocks
+        runs = share[:, :whole].unflatten(1, (-1, blocks)).sum(-1)
+        sums["best"][layer] += float(runs.topk(ids.shape[1] // blocks, -1).values.sum(1).mean())
+        sums["random"][layer] += ids.shape[1] / share.shape[1]
+
+    def watched(layer: LayerFacts) -> Selector | None:
+        inner = method.start_selector(layer)
+        return None if inner is None else _Watched(inner, layer, note)
+
+    plan = Plan("watched", None, method.placement(model) or Placement(), watched)
+    sequence = Sequence(model, plan)
+    sequence.last_logits = prefill(sequence, probes.context)
+    sequence.end_prefill()
+    (probe,) = probes.probes
+    teacher_force(sequence, [*probe.suffix, *probe.target][:32])
+    return {
+        name: [round(each[layer] / counts[layer], 3) for layer in sorted(counts)]
+        for name, each in sums.items()
+    }
+
+
+def mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 3)
+
+
+def infllm(length: int) -> dict[str, Any]:
+    far = {n: InfLLM(budget=576 + 32 * n, window=512, block=32) for n in (1, 8)}
+    return {
+        "full": full_copy(length),
+        "default": copy_loss(InfLLM(), length),
+        "observe 1": copy_loss(InfLLM(observe=1), length),
+        **{f"window 512, {n} blocks of 32": copy_loss(far[n], length) for n in far},
+    }
+
+
+def token_select(length: int) -> dict[str, Any]:
+    budgets = (640, 1024, 2048)
+    return {
+        "full": full_copy(length),
+        **{f"budget {n}": copy_loss(TokenSelect(budget=n), length) for n in budgets},
+        "budget 1024, reuse 0.9": copy_loss(TokenSelect(budget=1024, reuse=0.9), length),
+        "recent 2048": copy_loss(recent(2048), length),
+    }
+
+
+def quest(length: int) -> dict[str, Any]:
+    pages = {n: masses(Quest(budget=512, page=n), length)["mass"] for n in (8, 16, 64)}
+    return {
+        "full": full_copy(length),
+        "budget 512": copy_loss(Quest(budget=512), length),
+        "budget 1024": copy_loss(Quest(), length),
+        "recent 512": copy_loss(recent(512), length),
+        **{f"MASS page {n}": mean(found) for n, found in pages.items()},
+    }
+
+
+def hip(length: int) -> dict[str, Any]:
+    everywhere = HiP(budget=512 + 256 + 64, dense=0)
+    found = masses(everywhere, length, everywhere.block)
+    return {
+        "full": full_copy(length),
+        "default": copy_loss(HiP(), length),
+        "k 512, dense 0": copy_loss(everywhere, length),
+        "reuse": copy_loss(HiP(reuse=True), length),
+        "MASS by layer": found["mass"],
+        "MASS of exact top blocks": found["best"],
+        "MASS of a random choice": found["random"],
+    }
+
+
+@cache
+def full_copy(length: int) -> float:
+    return copy_loss(FULL, length)
+
+
+CHECKS = {"infllm": infllm, "token_select": token_select, "quest": quest, "hip": hip}
+
+
+def main(arguments: list[str]) -> int:
+    numbers = [word for word in arguments if word.isdecimal()]
+    names = [word for word in arguments if not word.isdecimal()]
+    if not names or len(numbers) > 1 or not set(names) <= set(CHECKS):
+        print(f"give some of {', '.join(CHECKS)}, and a length or nothing", file=sys.stderr)
+        return 2
+    length = int(numbers[0]) if numbers else LENGTH
+    model, probes = setting(length)
+    facts = {"dtype": str(model.dtype).removeprefix("torch."), "context": len(probes.context)}
+    for name in names:
+        print(json.dumps({"check": name, **facts, **CHECKS[name](length)}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""`make bench`: the figures of this project, side by side in one run, to a dated page.
+
+Every pair is measured in turn (A, B, A, B, ...) and medians are reported, because this kind of
+machine is noisy and ratios survive what seconds do not. The page names machine, versions, commit
+and command. Parts can be chosen: `python -m benchmarks.run decode prefill`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import figures
+from lengthwise.measure.origin import Origin
+
+RESULTS = Path(__file__).with_name("results")
+PARTS: dict[str, Callable[[int], figures.Table]] = {
+    "decode": figures.decode,
+    "prefill": figures.prefill,
+    "window": figures.window,
+    "selection": figures.selection,
+    "bytes": figures.bytes_kept,
+    "lookup": figures.lookup,
+    "search": figures.draft_search,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of each pair")
+    parser.add_argument("--out", type=Path, help="page to write (default: results/<date>.md)")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {unknown[0]!r}; allowed are {', '.join(PARTS)}")
+    today = datetime.date.today().isoformat()
+    path = arguments.out or RESULTS / f"{today}.md"
+    tables = []
+    for part in arguments.parts or PARTS:
+        print(f"== {part}", file=sys.stderr, flush=True)
+        table = PARTS[part](arguments.rounds)
+        print(table.markdown(), flush=True)
+        tables.append(table)
+    origin = Origin.here(f"python -m benchmarks.run {' '.join(arguments.parts)}".strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(today, origin, tables), encoding="utf-8")
+    print(json.dumps({table.name: table.rows for table in tables}))
+    return 0
+
+
+def page(today: str, origin: Origin, tables: list[figures.Table]) -> str:
+    lines = [f"# Figures of {today}", ""]
+    lines += [f"- {label}: {text}" for label, text in origin.lines()]
+    for table in tables:
+        lines += ["", f"## {table.title}", "", table.note, "", table.markdown()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

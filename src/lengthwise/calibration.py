@@ -1,0 +1,236 @@
+"""What is measured once on a model and loaded ever after: calibration artefacts.
+
+An artefact is a small JSON file in the user's cache, named by what was measured, a fingerprint of
+the model, its dtype and the rotary frequencies it was measured under. The one here are the scores
+that find retrieval heads: on random tokens that repeat, a head that looks back to the same token
+(echo) or to the one after it (induction) can only be reading the far past.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from lengthwise.engine.attend import Part, attend
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.embedded import cache_dir
+from lengthwise.models.probe import LayerFacts
+
+REPEATS = 4
+# Random tokens that are repeated: few enough that no query of a small model stands beyond what it
+# was trained for, where the paper takes 2,500.
+LENGTH = 512
+CHUNK = 512
+# Models up to this many parameters are calibrated on first use: some seconds on two cores.
+SMALL = 300_000_000
+# Facts of a configuration that say nothing about what the model computes.
+INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+SAMPLE = 64
+
+_fingerprints: WeakKeyDictionary[Adapted, str] = WeakKeyDictionary()
+
+
+def fingerprint(model: Adapted) -> str:
+    """16 hex digits of a model's configuration and of a sample of each of its weights."""
+    if model not in _fingerprints:
+        config = model.model.config.get_text_config().to_dict()
+        facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        for name, weight in sorted(model.model.state_dict().items()):
+            row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
+            digest.update(name.encode() + row[:SAMPLE].float().cpu().numpy().tobytes())
+        _fingerprints[model] = digest.hexdigest()[:16]
+    return _fingerprints[model]
+
+
+def artefact_path(kind: str, model: Adapted, rule: str = "") -> Path:
+    """Where an artefact lies. rule: text of the positions method it was measured under, or none."""
+    parts = [kind, fingerprint(model), str(model.dtype).removeprefix("torch.")]
+    if rule:
+        parts.append(hashlib.sha256(rule.encode()).hexdigest()[:8])
+    return cache_dir() / "calibration" / ("-".join(parts) + ".json")
+
+
+def save(kind: str, model: Adapted, data: dict[str, Any], rule: str = "") -> Path:
+    """Stores an artefact (JSON values only), written aside and renamed; returns where it lies."""
+    path = artefact_path(kind, model, rule)
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"family": model.family, "rule": rule, **data}, file)
+        os.replace(aside, path)
+    except OSError as error:
+        if aside is not None:
+            with suppress(OSError):
+                os.unlink(aside)
+        raise LengthwiseError(
+            f"{path.parent}: the cache cannot be written ({error}); set LENGTHWISE_CACHE to a "
+            "folder that can"
+        ) from error
+    return path
+
+
+def find(kind: str, model: Adapted, rule: str = "") -> dict[str, Any] | None:
+    """A stored artefact, or None; raises LengthwiseError where the file is damaged."""
+    path = artefact_path(kind, model, rule)
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LengthwiseError(
+            f"{path}: this calibration is damaged ({error}); `lengthwise calibrate {kind}` makes "
+            "it anew"
+        ) from error
+    return found
+
+
+def load(kind: str, model: Adapted, rule: str = "") -> dict[str, Any]:
+    """A stored artefact; raises Refused, naming the command that makes it, where there is none."""
+    found = find(kind, model, rule)
+    if found is None:
+        raise Refused(
+            f"{kind} needs to be calibrated once on this {model.family!r} model",
+            f"run `lengthwise calibrate {kind}` with the same model and dtype",
+        )
+    return found
+
+
+def retrieval_heads(model: Adapted) -> dict[str, Any]:
+    """Scores as `calibrate_retrieval_heads` gives them: stored ones, or measured now if quick.
+
+    A model of at most SMALL parameters is measured at once, which is said in one line on standard
+    error; a larger one raises Refused with the command.
+    """
+    found = find("razor", model)
+    if found is None and model.model.num_parameters() <= SMALL:
+        Console(stderr=True).print("razor: looking for this model's retrieval heads, once",
+                                   soft_wrap=True)  # fmt: skip
+        found = calibrate_retrieval_heads(model)
+        save("razor", model, found)
+    return found if found is not None else load("razor", model)
+
+
+@torch.no_grad()
+def calibrate_retrieval_heads(
+    model: Adapted,
+    progress: Callable[[int, int], None] | None = None,
+    length: int = LENGTH,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Echo and induction scores of every key head, on random tokens that stand REPEATS times.
+
+    "echo" and "induction" are `[layers][kv_heads]`: the probability a later token gives to earlier
+    occurrences of itself, or to the tokens after them, averaged over later tokens, the largest of
+    the query heads that share a key head. Layers with a window of the model's own score 0. progress
+    is given tokens done and in all; `length` random tokens are shortened where four times as many
+    would exceed what the model was trained for. Memory is O(chunk x keys).
+    """
+    length = max(2, min(length, (model.trained_length - 1) // REPEATS))
+    generator = torch.Generator().manual_seed(seed)
+    first = model.model.config.get_text_config().bos_token_id
+    start = [first] if isinstance(first, int) else []
+    drawn = torch.randint(0, model.vocab_size, (length,), generator=generator)
+    ids = torch.cat([torch.tensor(start, dtype=torch.long), drawn.repeat(REPEATS)])
+    ids = ids.to(model.device)
+    watch = _Watch(model, len(ids), length, len(start))
+    last = torch.zeros(1, dtype=torch.long, device=model.device)
+    for begin in range(0, len(ids), CHUNK):
+        block = ids[begin : begin + CHUNK]
+        watch.index = torch.arange(begin, begin + len(block), device=model.device)
+        model.forward(block, watch.index, watch, last)
+        if progress is not None:
+            progress(begin + len(block), len(ids))
+    later = (REPEATS - 1) * length
+    return {
+        "length": length,
+        "echo": [(row.amax(1) / later).tolist() for row in watch.echo],
+        "induction": [(row.amax(1) / later).tolist() for row in watch.induction],
+    }
+
+
+class _Watch:
+    """Attention of one sequence, over a cache of its own, that notes what certain keys receive.
+
+    index int64 `[n]`: birth ids of the tokens under way. echo, induction: by layer
+    `[kv_heads, group]`, sums over the queries. period: distance of equal tokens, the first of which
+    stands at `first`.
+    """
+
+    def __init__(self, model: Adapted, total: int, period: int, first: int) -> None:
+        self.model, self.total, self.period, self.first = model, total, period, first
+        self.index = torch.empty(0, dtype=torch.long)
+        self.echo = [_zeros(facts) for facts in model.layers]
+        self.induction = [_zeros(facts) for facts in model.layers]
+        self.cache: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        facts, rope, index = self.model.layers[layer], self.model.rope, self.index
+        if facts.pairing is not None and rope is not None:
+            angles = rope.angles(facts.pairing, self.model.kind(facts), index)
+            query, key = (facts.pairing.rotate(x, angles) for x in (query, key))
+        keys, values = self._store(layer, key, value)
+        distance = index[:, None] - torch.arange(keys.shape[1], device=index.device)
+        mask = distance >= 0
+        if facts.window is not None:
+            mask &= distance < facts.window
+        part = Part(query, keys, values, mask)
+        out, lse = attend([part], facts.scaling, facts.softcap, facts.sinks, need_lse=True)
+        assert lse is not None
+        if facts.window is None:
+            for back in range(self.period, self.period * REPEATS, self.period):
+                self.echo[layer] += self._received(facts, query, keys, lse, back)
+                self.induction[layer] += self._received(facts, query, keys, lse, back - 1, 1)
+        return out
+
+    def _store(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if layer not in self.cache:
+            held_keys = key.new_empty(key.shape[0], self.total, key.shape[2])
+            held_values = value.new_empty(value.shape[0], self.total, value.shape[2])
+            self.cache[layer] = held_keys, held_values
+        stop = int(self.index[-1]) + 1
+        for held, new in zip(self.cache[layer], (key, value), strict=True):
+            held[:, stop - new.shape[1] : stop] = new
+        keys, values = self.cache[layer]
+        return keys[:, :stop], values[:, :stop]
+
+    def _received(
+        self, facts: LayerFacts, query: Tensor, keys: Tensor, lse: Tensor, back: int, after: int = 0
+    ) -> Tensor:
+        """Probability of the key `back` tokens ago, summed over the queries that have one there.
+
+        after: the key follows the earlier occurrence by this many tokens. Returns
+        `[kv_heads, group]`, a number for each query head.
+        """
+        rows = (self.index - back - after >= self.first).nonzero()[:, 0]
+        groups = facts.num_heads // facts.num_kv_heads
+        chosen = keys[:, self.index[rows] - back].repeat_interleave(groups, 0)
+        score = (query[:, rows].float() * chosen.float()).sum(-1) * facts.scaling
+        if facts.softcap is not None:
+            score = torch.tanh(score / facts.softcap) * facts.softcap
+        total: Tensor = torch.exp(score - lse[:, rows]).sum(-1)
+        return total.reshape(facts.num_kv_heads, groups).cpu()
+
+
+def _zeros(facts: LayerFacts) -> Tensor:
+    return torch.zeros(facts.num_kv_heads, facts.num_heads // facts.num_kv_heads)
+
+
+__all__ = [
+    "artefact_path", "calibrate_retrieval_heads", "find", "fingerprint", "load", "retrieval_heads",
+    "save",
+]  # fmt: skip

@@ -1,0 +1,16 @@
+"""`lengthwise check`: what a model supports."""
+
+from __future__ import annotations
+
+import click
+
+from lengthwise.cli.main import model_options, open_model
+
+
+@click.command()
+@click.argument("name", required=False)
+@model_options
+def check(name: str | None, model: str | None, dtype: str | None, device: str | None) -> None:
+    """Tell which questions the model NAME (a folder, a GGUF file or a hub name) supports exactly,
+    which it refuses, and why. The seam is verified by running the model, not by its name."""
+    click.echo(open_model(name or model, dtype, device).check())

@@ -1,0 +1,137 @@
+"""`lengthwise compare`: the main job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lengthwise.cli.main import model_options, open_model
+from lengthwise.engine.loop import CHUNK
+from lengthwise.errors import LengthwiseError
+from lengthwise.measure.compare import Watcher, compare as run_compare
+from lengthwise.measure.rows import Row, Rows
+from lengthwise.measure.table import show
+from lengthwise.tasks.documents import read_document
+
+# Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
+REFERENCE_LENGTH = 12288
+DEFAULT_RECIPES = (
+    "yarn(factor=2)",
+    "self_extend",
+    "lm_infinite",
+    "streaming",
+    "infllm",
+    "token_select",
+    "quest",
+    "snapkv(budget=25%)",
+    "h2o(budget=25%)",
+    "razor",
+    "think",
+    "kivi(bits=4)",
+    "lookup",
+    "yarn(factor=2) + infllm + kivi(bits=4) + lookup",
+)
+
+
+class Bars(Watcher):
+    """Progress bars on standard error, one a stage; finished rows are printed as lines."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._console = Console(stderr=True)
+        self._json = as_json
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=self._console, transient=True, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, recipe: str, stage: str, tokens: int) -> None:
+        self._progress.reset(self._task, description=f"{recipe}: {stage}", total=tokens)
+
+    def advance(self, tokens: int) -> None:
+        self._progress.advance(self._task, tokens)
+
+    def row(self, row: Row) -> None:
+        if self._json:
+            click.echo(row.to_json())
+            sys.stdout.flush()
+        elif row.refused is not None:
+            self._console.print(f"{row.recipe}: refused", style="dim", highlight=False)
+        else:
+            speed = f"{row.tokens_per_s:.1f} tok/s" if row.tokens_per_s else "one token"
+            self._console.print(
+                f"{row.recipe}: first token after {row.ttft_s:.1f} s, {speed}", style="dim",
+                highlight=False,
+            )  # fmt: skip
+
+
+@click.command()
+@click.argument("document", required=False)
+@click.option("-q", "--question", "questions", multiple=True, help="a question; may be repeated")
+@click.option("-r", "--recipe", "recipes", multiple=True,
+              help="such as 'yarn(factor=2) + lookup'; may be repeated (default: a dozen)")  # fmt: skip
+@click.option("-n", "--length", "lengths", multiple=True, type=int,
+              help="tokens of the document to use, from its start; may be repeated (default: all; "
+              f"{REFERENCE_LENGTH:,} of the built-in document)")  # fmt: skip
+@click.option("--max-new-tokens", default=64, show_default=True, help="tokens of an answer")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
+@click.option("--html", type=click.Path(path_type=Path), help="also write a report to this file")
+@click.option("--whole-answers", is_flag=True, help="print answers in full")
+@click.option("--probes/--no-probes", default=True, help="measure quality too (default: yes)")
+@click.option("--share/--no-share", default=True,
+              help="recipes that read alike share one reading (default: yes)")  # fmt: skip
+@click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
+@model_options
+def compare(
+    document: str | None, questions: tuple[str, ...], recipes: tuple[str, ...],
+    lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
+    whole_answers: bool, probes: bool, share: bool, chunk: int, model: str | None,
+    dtype: str | None, device: str | None,
+) -> int:  # fmt: skip
+    """Run recipes on DOCUMENT (text, markdown, PDF, HTML; - is standard input; default: the Python
+    language reference) and print one table: what each recipe gave and what it cost.
+
+    Full attention always runs first: it is what the others are measured against.
+    """
+    if chunk < 1 or max_new_tokens < 1:
+        raise LengthwiseError("--chunk and --max-new-tokens must be at least 1")
+    text = read_document(document)
+    if html is not None and not html.parent.is_dir():
+        raise LengthwiseError(f"--html {html}: there is no folder {html.parent}")
+    loaded = open_model(model, dtype, device)
+    chosen = lengths or ((REFERENCE_LENGTH,) if document is None else ())
+    with Bars(as_json) as bars:
+        rows = run_compare(
+            loaded, text, questions, recipes or DEFAULT_RECIPES, chosen, max_new_tokens=max_new_tokens,
+            probes=probes, share=share, chunk=chunk, watcher=bars,
+        )  # fmt: skip
+    if not as_json:
+        show(rows, full=whole_answers)
+    if html is not None:
+        _write(rows, html)
+        click.echo(f"report: {html}", err=True)
+    if rows.interrupted:
+        click.echo("lengthwise: interrupted; the finished rows are above", err=True)
+        return 130
+    return 0
+
+
+def _write(rows: Rows, path: Path) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(rows.to_html(), encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

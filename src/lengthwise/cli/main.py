@@ -1,0 +1,113 @@
+"""The command group, and what every verb shares: model options and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lengthwise import __version__
+from lengthwise.errors import LengthwiseError
+
+if TYPE_CHECKING:
+    from lengthwise.api import Model
+
+# Verbs are imported when they are called: `lengthwise --help` should not wait for torch.
+VERBS = {
+    "compare": "run many recipes on one text and the same questions; print one table",
+    "run": "answer one prompt under one recipe, streaming",
+    "methods": "list every method, its paper and its options",
+    "check": "tell what a model supports, what it refuses, and why",
+    "calibrate": "measure on a model, once, what some methods need to know of it",
+}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Verbs(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command = getattr(import_module(f"lengthwise.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name not in VERBS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, VERBS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no verb {name!r}{hint} Verbs: {', '.join(VERBS)}.")
+        return super().resolve_command(context, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lengthwise")
+def group() -> None:
+    """Long inputs on the model you already have: any published method, alone or combined, measured."""
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        status = group(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except LengthwiseError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"lengthwise: {message}", err=True)
+    sys.exit(status)
+
+
+def model_options(function: Function) -> Function:
+    """--model, --dtype and --device."""
+    for option in (
+        click.option("--device", help="where to run: cpu, cuda, cuda:1, mps (default: the best here)"),
+        click.option("--dtype", help="bf16, fp16 or fp32 (default: what the device is fast at)"),
+        click.option("--model", "-m", help="a local folder, a .gguf file or a hub name "
+                     "(default: the embedded SmolLM2-135M-Instruct)"),  # fmt: skip
+    ):
+        function = option(function)
+    return function
+
+
+def open_model(model: str | None, dtype: str | None, device: str | None) -> Model:
+    """Loads a model and says on standard error what it runs as."""
+    from lengthwise.api import load
+
+    loaded = load(model, dtype, device)
+    p = loaded.provenance
+    kind = str(p.dtype).removeprefix("torch.")
+    click.echo(
+        f"{p.name} in {kind} on {p.device}, trained to {p.trained_length:,} tokens", err=True
+    )
+    return loaded

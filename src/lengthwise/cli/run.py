@@ -1,0 +1,73 @@
+"""`lengthwise run`: one prompt, one recipe, the answer as it comes."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from lengthwise.cli.main import model_options, open_model
+from lengthwise.errors import LengthwiseError
+from lengthwise.tasks.documents import read_document
+
+
+@click.command()
+@click.argument("prompt", required=False)
+@click.option("-r", "--recipe", default="full", show_default=True, help="see `lengthwise methods`")
+@click.option("-d", "--document", help="a file that the prompt asks about; - is standard input")
+@click.option("-n", "--max-new-tokens", default=256, show_default=True)
+@click.option("--temperature", default=0.0, show_default=True, help="0 is greedy")
+@click.option("--top-k", default=0, help="sample among the k likeliest (0: all)")
+@click.option("--top-p", default=1.0, help="sample among the likeliest that make up p")
+@click.option("--min-p", default=0.0, help="leave out tokens below this share of the likeliest")
+@click.option("--repetition-penalty", default=1.0, help="1 is none")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--stop", multiple=True, help="a text that ends the answer; may be repeated")
+@click.option("--raw", is_flag=True, help="give the prompt as it is, without the chat template")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
+@model_options
+def run(
+    prompt: str | None, recipe: str, document: str | None, max_new_tokens: int, temperature: float,
+    top_k: int, top_p: float, min_p: float, repetition_penalty: float, seed: int,
+    stop: tuple[str, ...], raw: bool, as_json: bool, model: str | None, dtype: str | None,
+    device: str | None,
+) -> None:  # fmt: skip
+    """Answer PROMPT (default: standard input) under a recipe."""
+    from lengthwise.engine.sampling import Sampling
+    from lengthwise.recipes import parse
+
+    parse(recipe)
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+                "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
+    Sampling(**sampling)  # type: ignore[arg-type]
+    text = prompt if prompt is not None else sys.stdin.read()
+    if not text.strip():
+        raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
+    if document is not None:
+        text = f"{read_document(document).text}\n\n{text}"
+    loaded = open_model(model, dtype, device)
+    templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
+    sink = None if as_json else lambda piece: click.echo(piece, nl=False)
+    found = loaded.generate(
+        [{"role": "user", "content": text}] if templated else text, recipe,
+        max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
+    )  # fmt: skip
+    ledger = found.ledger
+    if as_json:
+        click.echo(json.dumps({
+            "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
+            "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
+            "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
+        }, ensure_ascii=False))  # fmt: skip
+        return
+    click.echo()
+    click.echo(
+        f"{ledger.prompt_tokens:,} tokens read, first token after {ledger.ttft_s:.2f} s, then "
+        f"{ledger.tokens_per_s:.1f} tokens/s ({ledger.accepted_per_step:.2f} a step), "
+        f"{ledger.kv_bytes / 1e6:.1f} MB of KV (peak {ledger.kv_peak_bytes / 1e6:.1f}), "
+        f"ended by {ledger.finish_reason}",
+        err=True,
+    )
+    for note in ledger.notes:
+        click.echo(note, err=True)

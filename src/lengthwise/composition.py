@@ -1,0 +1,187 @@
+"""Which methods may run together, as rules over what they declare; no rule knows a name.
+
+A `Piece` is a method seen through its hooks, its placement and its flags on one model. Every rule
+looks at two pieces and gives a reason and a way out, or nothing. `compose` raises the first refusal
+and returns the one placement that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from lengthwise.engine.placement import ORDINARY, Placement
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method, Question
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.rope import FrequencyRule
+
+OWNED = {
+    "frequencies": "the rotary frequencies",
+    "start_selector": "which keys a query reads",
+    "start_retention": "what is kept",
+    "start_codec": "how keys and values are stored",
+}
+HOOKS = (*OWNED, "placement", "start_drafter")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A method of a recipe: the hooks its class overrides, and what they give on this model."""
+
+    method: Method
+    hooks: frozenset[str]
+    rule: FrequencyRule | None = None
+    placement: Placement | None = None
+
+    @classmethod
+    def of(cls, method: Method, model: Adapted) -> Piece:
+        """Raises Refused where the model alone already rules the method out."""
+        if method.question is not Question.DRAFTING and all(x.window for x in model.layers):
+            raise Refused(
+                f"{method.name} has nothing to work on: every layer of this {model.family!r} model "
+                "keeps only a window of its own",
+                "use full, with a drafting method where speed matters",
+            )
+        method.check(model)
+        hooks = frozenset(h for h in HOOKS if getattr(type(method), h) is not getattr(Method, h))
+        if method.question is Question.POSITIONS and model.rope is None:
+            raise Refused(
+                f"{method.name} changes rotary positions and models of family {model.family!r} have "
+                "none",
+                "use a selection, retention or codec method instead",
+            )
+        return cls(method, hooks, method.frequencies(model), method.placement(model))
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    @property
+    def far_moved(self) -> bool:
+        """Far keys stand elsewhere than where they were born, or everything moves up when some go."""
+        where = self.placement
+        return where is not None and (not where.far_is_ordinary or where.compact)
+
+    @property
+    def bounded(self) -> bool:
+        """Nothing, or only a fixed few, is kept beyond a window."""
+        where = self.placement
+        if where is None or where.window is None:
+            return False
+        return not where.keeps_far or where.keep_far is not None
+
+    @property
+    def moves_stored_keys(self) -> bool:
+        """Keys do not stay at the rotation they were stored with."""
+        if self.rule is not None:
+            return self.rule.dynamic
+        compact = self.placement is not None and self.placement.compact
+        return compact or self.method.raw_keys
+
+
+Rule = Callable[[Piece, Piece], Refused | None]
+
+
+def same_twice(a: Piece, b: Piece) -> Refused | None:
+    if a.name != b.name:
+        return None
+    return Refused(f"{a.name} is given twice", "give it once")
+
+
+def one_owner(a: Piece, b: Piece) -> Refused | None:
+    """One method decides each thing; only drafters add up."""
+    for hook, what in OWNED.items():
+        if hook in a.hooks and hook in b.hooks:
+            return Refused(f"{a.name} and {b.name} both decide {what}", f"choose {a.name} or {b.name}")
+    return None
+
+
+def one_placement(a: Piece, b: Piece) -> Refused | None:
+    """Of two placements one must be a selection's plain window, which gives way."""
+    if a.placement is None or b.placement is None or _gives_way(a) or _gives_way(b):
+        return None
+    return Refused(
+        f"{a.name} and {b.name} both decide at which positions far tokens stand",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+def frozen(a: Piece, b: Piece) -> Refused | None:
+    """What is made of rotated keys becomes wrong when they turn."""
+    if not (a.moves_stored_keys and b.method.frozen_positions):
+        return None
+    return Refused(
+        f"{b.name} works on keys at the positions they were stored with, and {a.name} moves them later",
+        f"replace {a.name} by a method whose positions stay, such as ntk or yarn",
+    )
+
+
+def all_near(a: Piece, b: Piece) -> Refused | None:
+    where = b.placement
+    if not a.method.ordinary_only or where is None or where == ORDINARY:
+        return None
+    return Refused(
+        f"{a.name} needs every key near and at its ordinary position, and {b.name} sets some apart",
+        f"drop {b.name}, or replace {a.name} by a method that works beyond a window",
+    )
+
+
+def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
+    """Selections, retentions and codecs work on what lies beyond the window."""
+    hooks = b.hooks & {"start_selector", "start_retention", "start_codec"}
+    if not a.bounded or not hooks:
+        return None
+    return Refused(
+        f"{a.name} keeps at most a few first tokens beyond its window, so {b.name} has nothing to "
+        "work on",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
+    if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
+        return None
+    return Refused(
+        f"{a.name} can only find what {b.name} has not deleted, and its index names entries that go",
+        f"use {a.name} with a codec instead of {b.name}, which keeps everything in less memory",
+    )
+
+
+def delete_encoded(a: Piece, b: Piece) -> Refused | None:
+    if not a.method.deletes_each_step or "start_codec" not in b.hooks:
+        return None
+    return Refused(
+        f"{a.name} deletes at every step from what {b.name} has encoded in blocks",
+        f"use {b.name} with a method that deletes once after the prompt, such as snapkv",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    same_twice, one_owner, one_placement, frozen, all_near, nothing_beyond, evict_then_retrieve,
+    delete_encoded,
+)  # fmt: skip
+
+
+def compose(pieces: Sequence[Piece], model: Adapted) -> Placement:
+    """The placement of all pieces together; raises Refused by the first rule that is broken."""
+    for rule in RULES:
+        for a, b in permutations(pieces, 2):
+            refusal = rule(a, b)
+            if refusal is not None:
+                raise refusal
+    placed = [piece for piece in pieces if piece.placement is not None]
+    placed.sort(key=_gives_way)
+    return placed[0].placement or ORDINARY if placed else ORDINARY
+
+
+def _gives_way(piece: Piece) -> bool:
+    """A selection's window at ordinary positions: any other placement may stand in for it."""
+    return "start_selector" in piece.hooks and not piece.far_moved and not piece.bounded
+
+
+__all__ = ["Piece", "RULES", "compose"]

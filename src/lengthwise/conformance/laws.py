@@ -1,0 +1,259 @@
+"""The laws every method is held to, ours and a third party's, each as one function.
+
+A law raises ConformanceError with one line that says which method broke it, where and by how much.
+What a method declares not to hold (chunking_exact, decoding_exact, no identity) is not asked of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence as Seq
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from lengthwise.composition import Piece
+from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
+from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.sequence import Sequence
+from lengthwise.errors import RecipeError, Refused
+from lengthwise.methods.base import Budget, Method, Question
+from lengthwise.methods.options import Option, options
+from lengthwise.methods.registry import find, methods
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.recipes import Recipe, parse, resolve
+
+FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3")
+COUNT, STEPS, CHUNK = 88, 8, 7
+LONG = 1024
+TOLERANCE = 1e-4
+SHIFT, SHIFT_TOLERANCE = 777, 1e-3
+BYTES_TOLERANCE = 0.03
+TRAINED = 64
+
+
+class ConformanceError(AssertionError):
+    """A method breaks a law."""
+
+
+Law = Callable[[type[Method], Adapted], None]
+
+
+@lru_cache(maxsize=16)
+def law_model(family: str) -> Adapted:
+    """A tiny model with sharp attention, trained for fewer tokens than the laws feed it."""
+    changes = {"initializer_range": 0.15, "max_position_embeddings": TRAINED}
+    return adapt(tiny_model(family, **changes))
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference of logits, as a share of their spread where that is above 1."""
+    return float((ours - theirs).abs().max() / theirs.std().clamp_min(1.0))
+
+
+def check_identity(cls: type[Method], model: Adapted) -> None:
+    """Law 1: at its identity setting a method equals full attention."""
+    method = cls.identity(COUNT)
+    if method is None:
+        return
+    text = tokens(COUNT)
+    plan = resolve((method,), model)
+    for chunk in (WHOLE, CHUNK):
+        ours, full = (together(model, p, [text], STEPS, chunk)[0] for p in (plan, FULL))
+        _same(cls, model, f"{method} is not full attention", ours, full)
+
+
+def check_bytes(cls: type[Method], model: Adapted) -> None:
+    """Law 2: what is held is what was asked for, and compressing means fewer bytes."""
+    example = cls.example()
+    kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
+    full = _held(None, model, LONG)
+    hooks = Piece.of(example, model).hooks
+    if hooks & {"start_retention", "start_codec"} and not kept[LONG] < full:
+        _fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
+    if Piece.of(example, model).bounded:
+        _near(cls, model, f"bytes of {example} at twice the length", kept[LONG], kept[LONG // 2])
+    budgets = [each.name for each in options(cls) if each.type is Budget]
+    if "start_retention" not in hooks or not budgets or any(x.window for x in model.layers):
+        return
+    plain = model.bytes_per_token * LONG
+    for budget, asked in (
+        (Budget(LONG // 4), plain // 4),
+        (Budget(25, "%"), plain // 4),
+        (Budget(plain // 3, "B"), plain // 3),
+    ):
+        method = dataclasses.replace(example, **{budgets[0]: budget})
+        _near(cls, model, f"bytes of {method}", _held(method, model, LONG), asked)
+
+
+def check_drafting_equals_plain(cls: type[Method], model: Adapted) -> None:
+    """Law 3: any guesses at all leave greedy text as it is."""
+    plan = resolve((cls.example(),), model)
+    check_drafting(cls, model, plan)
+
+
+def check_drafting(cls: type[Method], model: Adapted, plan: Plan) -> None:
+    """Law 3 for any plan of which the method is a part."""
+    prompt = tokens(COUNT - STEPS)
+    alone = dataclasses.replace(plan, drafters=())
+    plain, expected = generate(model, alone, prompt, 3 * STEPS)
+    for seed in range(3):
+        found, sequence = generate(model, plan, prompt, 3 * STEPS, plain, seed)
+        if found != plain:
+            at = next(i for i, (a, b) in enumerate(zip(plain, found, strict=False)) if a != b)
+            _fail(cls, model, f"{plan.text} with drafts differs from itself at token {at}")
+    ours = feed([(sequence, [5])])[0] if len(sequence) == len(expected) else None
+    if ours is not None:
+        _same(cls, model, f"the cache of {plan.text} after drafts", ours, feed([(expected, [5])])[0])
+
+
+def check_positions(cls: type[Method], model: Adapted) -> None:
+    """Law 4: only distances count; chunks and single tokens give what one pass gives."""
+    method = cls.example()
+    plan, text = resolve((method,), model), tokens(COUNT)
+    whole = together(model, plan, [text], STEPS)[0]
+    if model.rope is not None:
+        # What is made of rotated keys acts after the prompt; up to there everything is exact.
+        upto = COUNT if cls.shift_exact else COUNT - STEPS
+        moved = together(model, plan, [text], STEPS, offset=SHIFT)[0]
+        _same(cls, model, f"{method} with all positions moved", moved[:upto], whole[:upto],
+              SHIFT_TOLERANCE)  # fmt: skip
+    if cls.chunking_exact:
+        for chunk in (CHUNK, 1):
+            found = together(model, plan, [text], STEPS, chunk)[0]
+            _same(cls, model, f"{method} read {chunk} tokens at a time", found, whole)
+    if cls.decoding_exact:
+        keeping = cls.identity(COUNT) if plan.retention is not None else None
+        plan = resolve((keeping or method,), model)
+        error = decoding_difference(model, plan, text)
+        if not error <= TOLERANCE:
+            _fail(cls, model, f"{method} decoding differs from prefill by {error:.2g}")
+
+
+def decoding_difference(model: Adapted, plan: Plan, text: Seq[int]) -> float:
+    """Difference of single tokens to one pass, before anything is dropped or encoded."""
+    one = Sequence(model, plan)
+    whole = read(one, text)
+    stepped = Sequence(model, plan)
+    half = len(text) // 2
+    first = read(stepped, text[:half])
+    if plan.retention is None and plan.codec is None:
+        stepped.end_prefill()
+    return difference(torch.cat([first, read(stepped, text[half:], 1)]), whole)
+
+
+def check_batch(cls: type[Method], model: Adapted) -> None:
+    """Law 5: rows of a batch are what they are alone."""
+    method = cls.example()
+    plan = resolve((method,), model)
+    texts = [tokens(COUNT, 1), tokens(COUNT // 2, 2), tokens(COUNT - 19, 3)]
+    rows = together(model, plan, texts, STEPS, 3 * CHUNK)
+    for row, text in zip(rows, texts, strict=True):
+        alone = together(model, plan, [text], STEPS, 3 * CHUNK)[0]
+        _same(cls, model, f"a row of {method} in a batch", row, alone)
+
+
+def check_fork(cls: type[Method], model: Adapted) -> None:
+    """A fork goes on as the original would, and neither touches the other."""
+    method = cls.example()
+    text = tokens(COUNT)
+    sequence = Sequence(model, resolve((method,), model))
+    read(sequence, text[: COUNT // 2], CHUNK)
+    sequence.end_prefill()
+    fork, rest = sequence.fork(), text[COUNT // 2 :]
+    read(fork, rest[::-1], 1)
+    fork = sequence.fork()
+    found = read(fork, rest, 1)
+    _same(cls, model, f"a fork of {method}", read(sequence, rest, 1), found)
+
+
+def check_refusals(cls: type[Method], model: Adapted) -> None:
+    """Law 6: bad options and impossible recipes are refused by name; recipes print what they are."""
+    for each in options(cls):
+        for bad in _outside(each):
+            try:
+                cls(**{each.name: bad})
+            except RecipeError as error:
+                if cls.name not in str(error):
+                    _fail(cls, model, f"the error of {each.name}={bad} does not name the method")
+                continue
+            _fail(cls, model, f"takes {each.name}={bad}, which it says is not allowed")
+    method = cls.example()
+    try:
+        resolve((method, method), model)
+        _fail(cls, model, "may be given twice")
+    except Refused:
+        pass
+    if methods().get(cls.name) is cls:
+        recipe = Recipe((method,))
+        if parse(str(recipe)) != recipe:
+            _fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
+
+
+LAWS: tuple[Law, ...] = (
+    check_identity, check_bytes, check_drafting_equals_plain, check_positions, check_batch,
+    check_fork, check_refusals,
+)  # fmt: skip
+
+
+def check_method(method: str | type[Method], families: Seq[str] = FAMILIES) -> list[str]:
+    """All laws on tiny models of the families; returns those that refuse the method, with why.
+
+    Raises ConformanceError where a law is broken, RecipeError where the name is not registered.
+    """
+    cls = find(method) if isinstance(method, str) else method
+    refused = []
+    for family in families:
+        model = law_model(family)
+        try:
+            resolve((cls.example(),), model)
+        except Refused as refusal:
+            refused.append(f"{family}: {refusal}")
+            continue
+        for law in LAWS:
+            law(cls, model)
+    return refused
+
+
+def _held(method: Method | None, model: Adapted, length: int) -> int:
+    sequence = Sequence(model, resolve((method,), model) if method else FULL)
+    read(sequence, tokens(length), 256)
+    sequence.end_prefill()
+    if sequence.peak_bytes < sequence.nbytes():
+        raise ConformanceError(f"{method}: the peak is below what is held")
+    return sequence.nbytes()
+
+
+def _outside(each: Option) -> list[object]:
+    """Values just beyond what an option allows."""
+    found: list[object] = []
+    if each.choices is not None:
+        found.append("no such word" if each.type is str else -12345)
+    if each.low is not None:
+        found.append(each.type(each.low - 1))
+    if each.high is not None:
+        found.append(each.type(each.high + 1))
+    return found or [object()]
+
+
+def _same(
+    cls: type[Method], model: Adapted, what: str, ours: Tensor, theirs: Tensor,
+    tolerance: float = TOLERANCE,
+) -> None:  # fmt: skip
+    error = difference(ours, theirs)
+    if not error <= tolerance:
+        _fail(cls, model, f"{what}: logits differ by {error:.2g}, allowed is {tolerance:g}")
+
+
+def _near(cls: type[Method], model: Adapted, what: str, found: float, asked: float) -> None:
+    if abs(found - asked) > BYTES_TOLERANCE * asked:
+        _fail(cls, model, f"{what}: {found:,.0f} held, {asked:,.0f} asked ({found / asked - 1:+.1%})")
+
+
+def _fail(cls: type[Method], model: Adapted, reason: str) -> None:
+    raise ConformanceError(f"{cls.name} on {model.family}: {reason}")
+
+
+__all__ = ["LAWS", "ConformanceError", "Question", "check_method"]

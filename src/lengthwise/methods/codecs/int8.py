@@ -1,0 +1,110 @@
+"""int8: keys and values in 8 bits with one scale per token and head, the plain baseline of codecs.
+
+    s = max |x| / 127,  q = round(x / s),  x' = s q
+
+over the channels of one token's key, and likewise of its value (the general scheme is that of Jacob
+et al., 2018, arXiv 1712.05877; there is no paper on this very use). Symmetric, so one number per
+vector is all that is stored beside the bytes. The newest `residual` tokens stay plain, and older
+ones are encoded 32 at a time: a scale needs no group of tokens, but drafting must not cross an
+encoding, and with one at every step it could never draft. Scales are stored in the model's dtype
+where it has 16 bits, else in float16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
+from lengthwise.models.probe import LayerFacts
+
+# Tokens encoded at a time.
+STEP = 32
+
+
+@dataclass(frozen=True)
+class Int8(Method):
+    """Keys and values in 8 bits; a residual of at least the length leaves them as they are."""
+
+    name: ClassVar[str] = "int8"
+    question: ClassVar[Question] = Question.CODECS
+    paper: ClassVar[str] = (
+        "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
+        "Inference (arXiv 1712.05877), its symmetric scheme applied to the KV cache"
+    )
+    decoding_exact: ClassVar[bool] = False
+    shift_exact: ClassVar[bool] = False
+
+    residual: int = option(32, "newest tokens kept in full precision", low=1)
+
+    @classmethod
+    def identity(cls, length: int) -> Int8:
+        return cls(residual=length)
+
+    def start_codec(self, layer: LayerFacts) -> Int8Codec:
+        return Int8Codec(self.residual, STEP)
+
+    def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
+        """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
+        closed = Int8Codec(self.residual, STEP).encoded(n)
+        plain = layer.entry_numbers * dtype.itemsize + 4
+        # A byte a number, two bytes each for the scales of key and value.
+        held = closed * (layer.entry_numbers + 4 * layer.num_kv_heads + 4)
+        return (held + (self.residual + STEP if closed else n) * plain) / n
+
+
+class Int8Codec(ResidualCodec):
+    """State of one layer: none but the settings."""
+
+    def close(self, entries: Entries) -> Int8Block:
+        key, key_scale = quantise(entries.key)
+        value, value_scale = quantise(entries.value)
+        index = entries.index.clone()
+        return Int8Block(key, key_scale, value, value_scale, index, entries.key.dtype)
+
+
+def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x `[heads, n, channels]` -> int8 of that shape and scales `[heads, n, 1]`."""
+    wide = x.float()
+    scale = to_scale(wide.abs().amax(-1, keepdim=True) / 127, x.dtype)
+    step = scale.float()
+    codes = wide.div(step.masked_fill(step == 0, 1.0)).round_().clamp_(-127, 127)
+    return codes.to(torch.int8), scale
+
+
+@dataclass(frozen=True)
+class Int8Block:
+    """Encoded entries: int8 `[heads, n, channels]`, scales `[heads, n, 1]`, index as in Entries."""
+
+    key: Tensor
+    key_scale: Tensor
+    value: Tensor
+    value_scale: Tensor
+    index: Tensor
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        return self.index.shape[1]
+
+    def tensors(self) -> list[Tensor]:
+        return [self.key, self.key_scale, self.value, self.value_scale, self.index]
+
+    def join(self, newer: Int8Block) -> Int8Block:
+        return Int8Block(
+            torch.cat([self.key, newer.key], 1),
+            torch.cat([self.key_scale, newer.key_scale], 1),
+            torch.cat([self.value, newer.value], 1),
+            torch.cat([self.value_scale, newer.value_scale], 1),
+            join_index(self.index, newer.index),
+            self.dtype,
+        )
+
+    def decode(self) -> Entries:
+        key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))
+        value = self.value.to(self.dtype).mul_(self.value_scale.to(self.dtype))
+        return Entries(key, value, self.index)

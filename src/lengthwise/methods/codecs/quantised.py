@@ -1,0 +1,113 @@
+"""Asymmetric quantisation to 2 or 4 bits, really packed, along channels or along tokens.
+
+For a group of numbers: `minimum = min(x)`, `scale = (max(x) - minimum) / (2^bits - 1)` and
+`code = round((x - minimum) / scale)`; decoding gives `minimum + scale * code`, off by at most half
+a scale (and what 16 bits cost). Codes of neighbouring channels share a byte, so a token's codes are
+contiguous and joining blocks of tokens is a concatenation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lengthwise.methods.codecs.residual import to_scale
+
+Axis = Literal["channel", "token"]
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """uint8 codes `[..., channels]` below 2^bits -> bytes `[..., ceil(channels * bits / 8)]`."""
+    each = 8 // bits
+    short = -codes.shape[-1] % each
+    if short:
+        codes = torch.nn.functional.pad(codes, (0, short))
+    codes = codes.unflatten(-1, (-1, each))
+    packed = codes[..., 0].clone(memory_format=torch.contiguous_format)
+    for place in range(1, each):
+        packed |= codes[..., place] << (bits * place)
+    return packed
+
+
+def unpack(packed: Tensor, bits: int, channels: int) -> Tensor:
+    """Undoes `pack`: uint8 `[..., channels]`.
+
+    A byte is widened to the integer that has a byte for each of its codes, and the codes are moved
+    apart by shifts within it: vector instructions throughout, where a table or a shift by place
+    would go element by element.
+    """
+    if bits == 4:
+        wide = packed.to(torch.int16)
+        wide.bitwise_or_(wide << 4).bitwise_and_(0x0F0F)
+    else:
+        # Multiplying by 1 + 2^s is `x | x << s` where the two do not overlap.
+        wide = packed.to(torch.int32)
+        wide.mul_(0x1001).bitwise_and_(0x000F000F).mul_(0x41).bitwise_and_(0x03030303)
+    return wide.view(torch.uint8)[..., :channels]
+
+
+def group_size(size: int, group: int) -> int:
+    """The largest divisor of `size` channels that is at most `group`."""
+    return next(g for g in range(min(group, size), 0, -1) if size % g == 0)
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """x `[heads, n, channels]` as bytes.
+
+    axis "channel": `group` consecutive tokens of one channel share a scale, `[heads, n / group, 1,
+    channels]`; "token": `group` consecutive channels of one token do, `[heads, n, channels / group,
+    1]`.
+    """
+
+    packed: Tensor
+    scale: Tensor
+    minimum: Tensor
+    bits: int
+    axis: Axis
+    group: int
+    channels: int
+    dtype: torch.dtype
+
+    @classmethod
+    def make(cls, x: Tensor, bits: int, axis: Axis, group: int) -> Quantised:
+        """axis "channel" needs n to be a multiple of group, "token" the channels to be one."""
+        grouped = _grouped(x.float(), axis, group)
+        dim = 2 if axis == "channel" else 3
+        levels = 2**bits - 1
+        # Codes are made for the rounded minimum and scale, the ones they are decoded with.
+        minimum = to_scale(grouped.amin(dim, keepdim=True), x.dtype)
+        span = grouped.amax(dim, keepdim=True) - minimum.float()
+        scale = to_scale(span.clamp_min_(0.0).div_(levels), x.dtype)
+        step = scale.float()
+        codes = (grouped - minimum.float()).div_(step.masked_fill(step == 0, 1.0))
+        codes = codes.round_().clamp_(0, levels).to(torch.uint8).reshape(x.shape)
+        return cls(pack(codes, bits), scale, minimum, bits, axis, group, x.shape[-1], x.dtype)
+
+    def tensors(self) -> list[Tensor]:
+        return [self.packed, self.scale, self.minimum]
+
+    def join(self, newer: Quantised) -> Quantised:
+        pairs = zip(self.tensors(), newer.tensors(), strict=True)
+        packed, scale, minimum = (torch.cat(pair, 1) for pair in pairs)
+        return replace(self, packed=packed, scale=scale, minimum=minimum)
+
+    def decode(self) -> Tensor:
+        """The numbers `[heads, n, channels]` in the dtype they had."""
+        codes = unpack(self.packed, self.bits, self.channels).to(self.dtype)
+        grouped = _grouped(codes, self.axis, self.group)
+        scale, minimum = self.scale.to(self.dtype), self.minimum.to(self.dtype)
+        if self.axis == "channel":
+            return torch.addcmul(minimum, grouped, scale).reshape(codes.shape)
+        # addcmul is slow where a whole row shares one scale.
+        return grouped.mul_(scale).add_(minimum).reshape(codes.shape)
+
+
+def _grouped(x: Tensor, axis: Axis, group: int) -> Tensor:
+    heads, n, channels = x.shape
+    if axis == "channel":
+        return x.reshape(heads, n // group, group, channels)
+    return x.reshape(heads, n, channels // group, group)

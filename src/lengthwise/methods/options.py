@@ -1,0 +1,153 @@
+"""Options of a method as data: read from text, checked, printed back, described in an error.
+
+The annotations and defaults of a method's dataclass are the only place where options are declared;
+the recipe parser, `lengthwise methods` and the Python constructors all read them through here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from lengthwise.errors import RecipeError
+from lengthwise.methods.budget import Budget
+
+TYPES = (int, float, bool, str, Budget)
+WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+KINDS = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "word",
+    Budget: "tokens (2048), bytes (64MB) or a share (25%)",
+}
+_BARE = re.compile(r"[^\s,()=+\"\\]+")
+
+
+def option(
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field that is an option of a recipe: int, float, bool, str or Budget.
+
+    low and high are inclusive bounds, choices the allowed values. An annotation `X | None` also
+    allows the word `none`.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its type (one of TYPES), default, one line of help and what is allowed."""
+
+    name: str
+    type: type
+    default: Any
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words: `whole number from 1 to 64`."""
+        if self.choices is not None:
+            words = ", ".join(show(choice) for choice in self.choices)
+        else:
+            words = KINDS[self.type]
+            if self.low is not None and self.high is not None:
+                words += f" from {self.low:g} to {self.high:g}"
+            elif self.low is not None:
+                words += f", at least {self.low:g}"
+            elif self.high is not None:
+                words += f", at most {self.high:g}"
+        return words + (" or none" if self.optional else "")
+
+    def __str__(self) -> str:
+        return f"{self.name}={show(self.default)} ({self.allowed})"
+
+    def read(self, text: str) -> Any:
+        """The value written as `text`; raises RecipeError with what is allowed."""
+        if self.optional and text.lower() == "none":
+            return None
+        try:
+            return self.check(self._read(text))
+        except RecipeError:
+            raise
+        except ValueError:
+            raise RecipeError(f"{self.name}={text}: allowed is {self.allowed}") from None
+
+    def _read(self, text: str) -> Any:
+        if self.type is bool:
+            if text.lower() not in WORDS:
+                raise ValueError
+            return WORDS[text.lower()]
+        if self.type is Budget:
+            return Budget.parse(text)
+        return self.type(text)
+
+    def check(self, value: Any) -> Any:
+        """The value as stored (an int for a float, a text for a budget are taken); or RecipeError."""
+        if value is None and self.optional:
+            return None
+        if self.type is Budget and isinstance(value, int | str) and not isinstance(value, bool):
+            value = Budget.parse(value)
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        wrong = not isinstance(value, self.type) or (self.type is int and isinstance(value, bool))
+        if not wrong and isinstance(value, int | float):
+            wrong = not math.isfinite(value)
+            wrong |= self.low is not None and value < self.low
+            wrong |= self.high is not None and value > self.high
+        if wrong or (self.choices is not None and value not in self.choices):
+            raise RecipeError(f"{self.name}={value}: allowed is {self.allowed}")
+        return value
+
+
+def show(value: Any) -> str:
+    """A value as a recipe writes it; `Option.read` gives it back."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, str) and (not _BARE.fullmatch(value) or value.lower() == "none"):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value)
+
+
+def options(cls: type) -> tuple[Option, ...]:
+    """The options of a method's class, in the order of its fields.
+
+    Raises TypeError where a field has a type that no recipe can write.
+    """
+    return _options(cls)
+
+
+@cache
+def _options(cls: Any) -> tuple[Option, ...]:
+    hints = typing.get_type_hints(cls)
+    found = []
+    for field in dataclasses.fields(cls):
+        kind, optional = hints[field.name], False
+        if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+            inner = [k for k in typing.get_args(kind) if k is not type(None)]
+            kind, optional = inner[0] if len(inner) == 1 else kind, True
+        if kind not in TYPES:
+            raise TypeError(f"option {field.name!r} has type {kind}; allowed are int, float, bool, "
+                            "str, Budget and each of them or None")  # fmt: skip
+        if field.default is dataclasses.MISSING:
+            raise TypeError(f"option {field.name!r} has no default")
+        found.append(Option(field.name, kind, field.default, optional=optional, **field.metadata))
+    return tuple(found)

@@ -1,0 +1,47 @@
+"""NTK-aware scaling: a larger rotary base.
+
+bloc97, "NTK-Aware Scaled RoPE", 2023 (a forum post; described in the YaRN paper, arXiv 2309.00071).
+Instead of slowing every channel alike, as PI does, the base is raised so that the fastest channel
+keeps its frequency, the slowest is divided by s, and those between by something between.
+
+    theta' = theta s^(d / (d - 2))     hence     f_i' = f_i s^(-2i / (d - 2)),  i = 0 .. d/2 - 1
+
+d is the number of channels of a head that rotate. Keys are cached rotated. `dynamic_ntk` is the
+same with s taken from the current length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.rope import FrequencyRule, RopeFacts
+
+
+@dataclass(frozen=True)
+class NTK(Method):
+    """factor: s, by which the slowest channel is slowed."""
+
+    name: ClassVar[str] = "ntk"
+    question: ClassVar[Question] = Question.POSITIONS
+    paper: ClassVar[str] = "NTK-Aware Scaled RoPE (bloc97, 2023)"
+    factor: float = option(4.0, "the slowest rotary channel is slowed by it", low=1.0)
+
+    @classmethod
+    def identity(cls, length: int) -> NTK:
+        return cls(factor=1.0)
+
+    def check(self, model: Adapted) -> None:
+        needs_still_frequencies(self, model)
+
+    def frequencies(self, model: Adapted) -> FrequencyRule:
+        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+            ratio = ntk_ratio(self.factor, facts.rotary_dim, len(inv_freq))
+            return inv_freq * ratio.to(inv_freq.device), 1.0
+
+        return FrequencyRule(scale)

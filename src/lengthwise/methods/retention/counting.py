@@ -1,0 +1,82 @@
+"""How many entries a budget pays for, once everything that is stored beside keys and values counts.
+
+A budget is a promise about bytes. Heads that keep different tokens need an index each, and an
+observer needs a number an entry; with narrow heads in bf16 that is 3% and more. So a budget of T
+tokens is read as the bytes of T plain tokens, and as many entries are kept as fit in them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from lengthwise.errors import Refused
+from lengthwise.methods.budget import UNITS, Budget
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
+
+# An index is int32 and a statistic float32.
+SIDE_BYTES = 4
+
+
+def full_layers(model: Adapted) -> list[LayerFacts]:
+    """The layers whose cache grows with the text; a window of a layer's own is left alone."""
+    return [layer for layer in model.layers if layer.window is None]
+
+
+def needs_full_layers(name: str, model: Adapted) -> None:
+    """Raises Refused where every layer has a window of its own: nothing could be dropped."""
+    if not full_layers(model):
+        raise Refused(
+            f"{name} has nothing to drop: every layer of this {model.family!r} model already keeps "
+            "only a window",
+            "use a codec instead",
+        )
+
+
+def layer_tokens(budget: Budget, model: Adapted, length: int) -> int:
+    """Plain tokens that each full layer may hold of a prompt of `length` tokens.
+
+    Bytes are those of the whole cache, so what the model's own windows hold is taken off first;
+    raises Refused where nothing is left.
+    """
+    each = sum(plain_bytes(layer, model.dtype) for layer in full_layers(model))
+    if budget.unit not in UNITS:
+        return budget.tokens(length, each)
+    fixed = sum(
+        plain_bytes(layer, model.dtype) * min(layer.window, length)
+        for layer in model.layers
+        if layer.window is not None
+    )
+    left = budget.amount * UNITS[budget.unit] - fixed
+    if left < each:
+        raise Refused(
+            f"a budget of {budget} is less than one token more than the {fixed:,} bytes of the "
+            "model's own windows",
+            f"give at least {fixed + each:,}B",
+        )
+    return budget.tokens(length, each) if not fixed else Budget(left, "B").tokens(length, each)
+
+
+def plain_bytes(layer: LayerFacts, dtype: torch.dtype) -> int:
+    """Bytes of one token's keys and values in one layer."""
+    return torch.empty(0, dtype=dtype).element_size() * layer.entry_numbers
+
+
+def affordable(
+    layer: LayerFacts, dtype: torch.dtype, tokens: int, stat: bool = False, spent: int = 0
+) -> int:
+    """Entries a key head that fit in the bytes of `tokens` plain tokens of one layer.
+
+    Every head pays for an index of its own, and for a statistic where `stat`; `spent` bytes are
+    taken already. At most `tokens`; can be 0 or less.
+    """
+    plain = plain_bytes(layer, dtype)
+    beside = SIDE_BYTES * layer.num_kv_heads * (2 if stat else 1)
+    return (tokens * plain - spent) // (plain + beside)
+
+
+__all__ = ["affordable", "full_layers", "layer_tokens", "needs_full_layers", "plain_bytes"]

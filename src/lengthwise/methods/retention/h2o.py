@@ -1,0 +1,120 @@
+"""H2O: Heavy-Hitter Oracle for Efficient Generative Inference of LLMs
+(Zhang et al. 2023, arXiv:2306.14048).
+
+A few tokens receive most of the attention and go on receiving it. Keep these heavy hitters and the
+most recent tokens, and go on choosing while decoding. With p the softmax of the model,
+
+    a[j] = sum over all queries i >= j and the query heads of a group of p[i, j]
+    kept = the latest tokens + the largest a of the others, per key head
+
+Ours: entries are dropped in runs of budget/64, not one a step, so that memory is freed for real and
+drafts have room; `normalise` divides a[j] by the queries that could see j, since plain sums favour
+old tokens. The index and the sum of every entry are paid out of the budget. Every query's whole row
+of probabilities is needed, so recipes that skip keys are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries
+from lengthwise.engine.group import Group
+from lengthwise.engine.roles import Moment
+from lengthwise.engine.sequence import Sequence
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.retention.counting import affordable, layer_tokens, needs_full_layers
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+# Entries are dropped in runs of this share of the budget.
+RUNS = 64
+
+
+@dataclass(frozen=True)
+class H2O(Method):
+    """Keeps the entries that have received the most attention, and the latest."""
+
+    name: ClassVar[str] = "h2o"
+    question: ClassVar[Question] = Question.RETENTION
+    paper: ClassVar[str] = "H2O, Zhang et al. 2023, arXiv:2306.14048"
+    ordinary_only: ClassVar[bool] = True
+    deletes_each_step: ClassVar[bool] = True
+
+    budget: Budget = option(Budget(20, "%"), "what each layer keeps, at all times")
+    recent: float = option(0.5, "share of it that goes to the latest tokens", low=0.0, high=1.0)
+    normalise: bool = option(False, "divide by the queries that could see an entry")
+
+    @classmethod
+    def identity(cls, length: int) -> H2O:
+        return cls(budget=Budget(length))
+
+    def check(self, model: Adapted) -> None:
+        needs_full_layers(self.name, model)
+
+    def start_retention(self, model: Adapted) -> _HeavyHitters:
+        return _HeavyHitters(self)
+
+
+class _HeavyHitters:
+    """limits: by layer, how many entries set off the next deletion."""
+
+    window = 0
+    wants_stat = True
+    wants_surprise = False
+
+    def __init__(self, method: H2O) -> None:
+        self.method = method
+        self.tokens = 0
+        self.limits: dict[int, int] = {}
+
+    def retain(self, group: Group, moment: Moment) -> None:
+        if moment.kind == "chunk":
+            return
+        layer, model = moment.layer, moment.sequence.model
+        if moment.kind == "prefill":
+            self.tokens = layer_tokens(self.method.budget, model, len(moment.sequence))
+            self.limits[layer.index] = self.tokens + 1
+        if len(group.body) < self.limits[layer.index]:
+            return
+        capacity = affordable(layer, model.dtype, self.tokens, stat=True)
+        run = max(1, self.tokens // RUNS)
+        if capacity <= run:
+            raise Refused(
+                f"h2o: {self.tokens} tokens do not pay for one entry and what h2o notes beside it",
+                "give a budget of at least 4",
+            )
+        self._drop(group, capacity - run, run, len(moment.sequence))
+        self.limits[layer.index] = capacity
+
+    def _drop(self, group: Group, count: int, room: int, seen: int) -> None:
+        tail = group.body.tail
+        assert tail is not None
+        older = len(tail) - round(count * self.method.recent)
+        heavy = (
+            self._score(tail.slice(0, older), seen)
+            .topk(count - (len(tail) - older), dim=1)
+            .indices.sort(1)
+            .values
+        )
+        last = torch.arange(older, len(tail), device=heavy.device).expand(len(heavy), -1)
+        group.keep(torch.cat([heavy, last], 1), room)
+
+    def _score(self, entries: Entries, seen: int) -> Tensor:
+        """What decides who stays, `[kv_heads, entries]`, after `seen` tokens."""
+        assert entries.stat is not None
+        return entries.stat / (seen - entries.index) if self.method.normalise else entries.stat
+
+    def room(self, sequence: Sequence) -> int | None:
+        if not self.limits:
+            return None
+        left = (n - len(sequence.layers[i].groups[0].body) for i, n in self.limits.items())
+        return min(left)
+
+
+__all__ = ["H2O"]

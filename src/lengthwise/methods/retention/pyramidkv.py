@@ -1,0 +1,92 @@
+"""PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling
+(Cai et al. 2024, arXiv:2406.02069).
+
+Lower layers spread their attention and higher ones gather it in few tokens, so at the same total
+the lower layers keep more. With cap a layer's mean budget, w the window, n the prompt, N layers:
+
+    min = (cap - w) / beta,  max = 2 (cap - w) - min        (if max > n - w: max = n - w and
+    b_l = max - l (max - min) / (N - 1),  plus the window    min = 2 (cap - w) - max)
+
+Within a layer tokens are chosen as SnapKV chooses them. Ours: fractions of tokens are carried from
+layer to layer, so that the budgets sum to N cap and never exceed it; layers with a sliding window
+of the model's own are left out of the pyramid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lengthwise.engine.roles import Moment
+from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.retention.counting import full_layers, layer_tokens
+from lengthwise.methods.retention.votes import PromptVotes, check_votes
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+
+@dataclass(frozen=True)
+class PyramidKV(Method):
+    """SnapKV with more entries in lower layers and fewer in higher ones."""
+
+    name: ClassVar[str] = "pyramidkv"
+    question: ClassVar[Question] = Question.RETENTION
+    paper: ClassVar[str] = "PyramidKV, Cai et al. 2024, arXiv:2406.02069"
+
+    budget: Budget = option(Budget(25, "%"), "what layers keep of the prompt, on average")
+    window: int = option(32, "last prompt tokens that vote, and are always kept", low=1)
+    kernel: int = option(5, "neighbours a vote is spread over; odd", low=1)
+    pooling: str = option("avg", "how it is spread", choices=("avg", "max"))
+    beta: float = option(20.0, "the top layer keeps 1/beta of the mean; 1 is SnapKV", low=1.0)
+
+    @classmethod
+    def identity(cls, length: int) -> PyramidKV:
+        return cls(budget=Budget(length), window=min(32, length))
+
+    def check(self, model: Adapted) -> None:
+        check_votes(self.name, self.budget, self.window, self.kernel, model)
+
+    def start_retention(self, model: Adapted) -> PromptVotes:
+        return _State(self)
+
+
+class _State(PromptVotes):
+    def __init__(self, method: PyramidKV) -> None:
+        super().__init__(method.window, method.kernel, method.pooling)
+        self.budget = method.budget
+        self.beta = method.beta
+
+    def tokens(self, moment: Moment, taken: int) -> int:
+        model, length = moment.sequence.model, len(moment.sequence)
+        order = [layer.index for layer in full_layers(model)]
+        cap = layer_tokens(self.budget, model, length)
+        # Beyond a recipe's near window the pyramid stands on what every layer holds of it.
+        budgets = pyramid(cap, length, taken or self.window, len(order), self.beta)
+        return budgets[order.index(moment.layer.index)]
+
+
+def pyramid(cap: int, length: int, window: int, layers: int, beta: float) -> list[int]:
+    """Tokens each layer holds, lowest layer first; they sum to `layers * cap` at most.
+
+    cap: mean tokens of a layer; one that is below the window or above the length is given to all.
+    """
+    spare = cap - window
+    if spare <= 0 or cap >= length or layers == 1:
+        return [cap] * layers
+    low = spare / beta
+    high = 2 * spare - low
+    if high > length - window:
+        high = length - window
+        low = 2 * spare - high
+    found, exact, given = [], 0.0, 0
+    for layer in range(layers):
+        exact += high - layer * (high - low) / (layers - 1)
+        # A hair above, because the exact sum is a whole number that floats may just miss.
+        tokens = int(exact + 1e-6) - given
+        given += tokens
+        found.append(tokens + window)
+    return found
+
+
+__all__ = ["PyramidKV", "pyramid"]

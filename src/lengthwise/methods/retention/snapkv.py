@@ -1,0 +1,63 @@
+"""SnapKV: LLM Knows What You are Looking for Before Generation (Li et al. 2024, arXiv:2404.14469).
+
+The last prompt tokens already attend to what the answer will need, so their attention decides, once
+and before anything is generated, which entries stay. With p the softmax of the model,
+
+    votes_h[j] = sum over the last w queries i of p_h[i, j]
+    score[j]   = mean over the query heads h of a group of pool(votes_h)[j]
+    kept       = the last w tokens + the best scored of the others, per key head
+
+Ours: the score is averaged over a group, because its query heads share what is stored (the original
+repeats keys and keeps a set per query head). Entries keep the positions they were born at. A budget
+of T tokens is the bytes of T plain tokens, and the index each head needs is paid out of it. A share
+that comes out below w keeps only the latest tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lengthwise.engine.roles import Moment
+from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.retention.counting import layer_tokens
+from lengthwise.methods.retention.votes import PromptVotes, check_votes
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+
+@dataclass(frozen=True)
+class SnapKV(Method):
+    """Keeps what the prompt's last queries attend to."""
+
+    name: ClassVar[str] = "snapkv"
+    question: ClassVar[Question] = Question.RETENTION
+    paper: ClassVar[str] = "SnapKV, Li et al. 2024, arXiv:2404.14469"
+
+    budget: Budget = option(Budget(25, "%"), "what each layer keeps of the prompt")
+    window: int = option(32, "last prompt tokens that vote, and are always kept", low=1)
+    kernel: int = option(5, "neighbours a vote is spread over; odd", low=1)
+    pooling: str = option("avg", "how it is spread", choices=("avg", "max"))
+
+    @classmethod
+    def identity(cls, length: int) -> SnapKV:
+        return cls(budget=Budget(length), window=min(32, length))
+
+    def check(self, model: Adapted) -> None:
+        check_votes(self.name, self.budget, self.window, self.kernel, model)
+
+    def start_retention(self, model: Adapted) -> PromptVotes:
+        return _State(self)
+
+
+class _State(PromptVotes):
+    def __init__(self, method: SnapKV) -> None:
+        super().__init__(method.window, method.kernel, method.pooling)
+        self.budget = method.budget
+
+    def tokens(self, moment: Moment, taken: int) -> int:
+        return layer_tokens(self.budget, moment.sequence.model, len(moment.sequence))
+
+
+__all__ = ["SnapKV"]

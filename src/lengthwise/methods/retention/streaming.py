@@ -1,0 +1,54 @@
+"""StreamingLLM: attention sinks and a recent window.
+
+Xiao, Tian, Chen, Han and Lewis, "Efficient Streaming Language Models with Attention Sinks", 2023,
+arXiv 2309.17453. Models put much attention on their first tokens whatever these say; a window
+that drops them falls apart, and one that keeps a few of them stays fluent for ever. Positions are
+counted inside the cache, so they never exceed its size.
+
+    cache of query i:  sinks j < s0, then the last w tokens, itself included
+    positions:         rank in the cache, 0 .. s0 + w - 1
+
+Within the window ranks differ by what indices differ by, so recent keys keep their own positions
+and are cached rotated; a sink stands at j and is reached from min(i, s0 + w - 1). That is the
+same logits without rotating the cache anew at every step. Every query has a window of its own, so
+text read in chunks gives what one token at a time gives (the authors' chunks do not).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lengthwise.engine.placement import Placement
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.models.adapt import Adapted
+
+
+@dataclass(frozen=True)
+class Streaming(Method):
+    """sinks: s0. window: w; the cache holds s0 + w tokens."""
+
+    name: ClassVar[str] = "streaming"
+    question: ClassVar[Question] = Question.RETENTION
+    paper: ClassVar[str] = "Efficient Streaming Language Models with Attention Sinks (2023)"
+    sinks: int = option(4, "first tokens that are kept", low=0)
+    window: int = option(1020, "most recent tokens that are kept", low=1)
+
+    @classmethod
+    def identity(cls, length: int) -> Streaming:
+        return cls(window=max(1, length))
+
+    def placement(self, model: Adapted) -> Placement:
+        sinks, last = self.sinks, self.sinks + self.window - 1
+
+        def first(index: Tensor) -> Tensor:
+            return index < sinks
+
+        def far_query(index: Tensor) -> Tensor:
+            return index.clamp_max(last)
+
+        return Placement(
+            window=self.window, keeps_far=sinks > 0, keep_far=first, far_query=far_query
+        )

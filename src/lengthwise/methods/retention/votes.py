@@ -1,0 +1,167 @@
+"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and its kin.
+
+The votes are probabilities of the model's own softmax, made by the engine's one primitive: a pass
+that yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of
+the size [queries, keys] outlives a block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengthwise.engine.attend import Part, attend, column_sums
+from lengthwise.engine.frame import Block, Frame
+from lengthwise.engine.group import Group
+from lengthwise.engine.placement import same
+from lengthwise.engine.roles import Moment
+from lengthwise.engine.sequence import Sequence
+from lengthwise.errors import Refused
+from lengthwise.methods.retention.counting import affordable, needs_full_layers, plain_bytes
+
+if TYPE_CHECKING:
+    from lengthwise.methods.budget import Budget
+    from lengthwise.models.adapt import Adapted
+
+
+class PromptVotes(ABC):
+    """A retention that acts once, when the prompt is complete; later tokens are all kept.
+
+    window: how many last queries vote. kernel and pooling ("avg" or "max") spread a vote over its
+    neighbours, so that what is kept are phrases rather than single tokens.
+    """
+
+    wants_stat = False
+    wants_surprise = False
+
+    def __init__(self, window: int, kernel: int, pooling: str) -> None:
+        self.window = window
+        self.kernel = kernel
+        self.pooling = pooling
+
+    @abstractmethod
+    def tokens(self, moment: Moment, taken: int) -> int:
+        """Plain tokens whose bytes the layer may hold; `taken` of them belong to a near window."""
+
+    def room(self, sequence: Sequence) -> int | None:
+        return None
+
+    def retain(self, group: Group, moment: Moment) -> None:
+        if moment.kind != "prefill":
+            return
+        windowed = group.placement.window is not None
+        spent = group.near.nbytes() if windowed else 0
+        dtype = moment.sequence.model.dtype
+        allowed = self.tokens(moment, -(-spent // plain_bytes(moment.layer, dtype)))
+        if group.kept() <= allowed:
+            return
+        count = affordable(moment.layer, dtype, allowed, spent=spent)
+        if count < (0 if windowed else 1):
+            raise Refused(
+                f"a budget of {allowed} tokens a layer is used up by the {len(group.near)} that "
+                "the recipe's window keeps near"
+                if windowed
+                else f"a budget of {allowed} tokens does not pay for one entry and its index",
+                "give a larger budget or a smaller window",
+            )
+        if count < len(group.body):
+            latest = 0 if windowed else min(self.window, count)
+            group.keep(self._choose(group, moment, count, latest))
+
+    def _choose(self, group: Group, moment: Moment, count: int, latest: int) -> Tensor:
+        """Ids int64 `[kv_heads, count]`: the `latest` entries and the best voted of the others."""
+        older = len(group.body) - latest
+        votes = received(group, moment, self.window)[:, :older]
+        best = pool(votes, self.kernel, self.pooling)
+        best = best.unflatten(0, (moment.layer.num_kv_heads, -1)).mean(1)
+        ids = best.topk(count - latest, dim=1).indices.sort(1).values
+        last = torch.arange(older, older + latest, device=ids.device).expand(len(ids), -1)
+        return torch.cat([ids, last], 1)
+
+
+def check_votes(name: str, budget: Budget, window: int, kernel: int, model: Adapted) -> None:
+    """Raises Refused where options of a method that votes cannot be met on this model."""
+    needs_full_layers(name, model)
+    if kernel % 2 == 0:
+        raise Refused(
+            f"{name}(kernel={kernel}): a vote spreads evenly to both sides, so kernel is odd",
+            f"use kernel={kernel + 1}",
+        )
+    if budget.unit == "tokens" and budget.amount < window:
+        raise Refused(
+            f"{name}(budget={budget}, window={window}): the window alone is more than the budget",
+            f"use a window of at most {budget}",
+        )
+
+
+def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:
+    """Votes `[heads, keys]` averaged or maximised over `kernel` (odd) neighbours."""
+    if pooling == "max":
+        return F.max_pool1d(votes, kernel, 1, kernel // 2)
+    return F.avg_pool1d(votes, kernel, 1, kernel // 2, count_include_pad=False)
+
+
+def received(group: Group, moment: Moment, window: int) -> Tensor:
+    """Probability that each entry of `group.body` gets from the prompt's last `window` queries.
+
+    float32 `[heads, entries]`, summed over the queries; needs a moment that carries them.
+    """
+    layer = moment.layer
+    parts = _parts(group, moment, window)
+    _, lse = attend(parts, layer.scaling, layer.softcap, layer.sinks, need_lse=True)
+    assert lse is not None
+    return column_sums(parts[0], lse, layer.scaling, layer.softcap)
+
+
+def _parts(group: Group, moment: Moment, window: int) -> list[Part]:
+    """The body as the last queries see it, then near entries where the body is not them."""
+    sequence = moment.sequence
+    assert moment.queries is not None and moment.query_index is not None
+    # A moment carries as many queries as the most demanding method of the recipe asked for.
+    query, index = moment.queries[:, -window:], moment.query_index[-window:]
+    length = max(sequence.expected_prompt, len(sequence))
+    block = Block(int(index[0]), index, None, length, sequence.offset)
+    frame = Frame(block, sequence.model, moment.layer, sequence.plan.rule, group.placement,
+                  query, query, query, query, query)  # fmt: skip
+    parts = [_near(group, frame)]
+    if group.placement.window is not None:
+        parts.insert(0, _far(group, frame))
+    return parts
+
+
+def _near(group: Group, frame: Frame) -> Part:
+    placement = group.placement
+    entries = group.near.read()
+    assert entries is not None
+    key = entries.key
+    if frame.raw_near or placement.compact:
+        key = frame.rotate_read(entries, placement.compact)
+    born = entries.index[0].long()
+    mask = born[None] <= frame.index[:, None]
+    if placement.window is not None and not placement.anchored:
+        mask &= born[None] > frame.index[:, None] - placement.window
+    return Part(frame.near_query, key, entries.value, mask, log_weight=entries.log_weight)
+
+
+def _far(group: Group, frame: Frame) -> Part:
+    placement, index = group.placement, frame.index
+    entries = group.far.read()
+    assert entries is not None
+    key, query = frame.read_far(entries, placement), frame.near_query
+    if placement.far_raw:
+        key = frame.rotate_at(key, placement.far_key(entries.index[0].long()))
+    pairing, rope = frame.layer.pairing, frame.model.rope
+    if placement.far_query is not same and pairing is not None and rope is not None:
+        # The queries stand where near keys meet them: a pure rotation moves them on.
+        delta = placement.far_query(index) - index - frame.block.offset
+        kind = frame.model.kind(frame.layer)
+        angles = rope.angles(pairing, kind, delta, frame.rule, frame.block.length, amplitude=False)
+        query = pairing.rotate(query, angles)
+    return Part(query, key, entries.value, log_weight=entries.log_weight)
+
+
+__all__ = ["PromptVotes", "check_votes", "pool", "received"]

@@ -1,0 +1,138 @@
+"""InfLLM: Unveiling the Intrinsic Capacity of LLMs for Understanding Extremely Long Sequences with
+Training-Free Memory (Xiao et al., 2024, arXiv 2402.04617).
+
+Tokens that leave a local window are cut into blocks, and each block is represented by the few keys
+that received most attention while they were local. A block of queries reads the initial tokens, the
+window, and the blocks whose representatives it likes best, all far tokens at one constant distance.
+
+    r_k    = probability received by key k, summed over the queries that saw it as local
+    rep_B  = mean of the `representatives` keys of B with the largest r
+    score  = sum over heads of q . rep_B,  q = mean over the block of R(n_local - 1) q~
+    far logit of a pair = R(n_local - 1) q~ . k~   (k~ un-rotated)
+
+Tokens that have left the window and do not fill a block yet are always read. Differences: r is
+summed over the query heads of a key head and there is one representative a key head, where the
+paper repeats keys and keeps one a query head; scores are still summed over all query heads.
+Everything stays on the device. Finding r takes the probabilities of the window a second time, so
+only every `observe`-th query of a prompt counts (1 is the paper's). Defaults are scaled from the
+paper's window of 4,096 tokens to models trained at a few thousand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.placement import Placement
+from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
+from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
+
+
+@dataclass(frozen=True)
+class InfLLM(Method):
+    """Block memory beyond a window; `query_block` queries look up together (decoding: one)."""
+
+    name: ClassVar[str] = "infllm"
+    question: ClassVar[Question] = Question.SELECTION
+    paper: ClassVar[str] = "InfLLM (Xiao et al., 2024)"
+    chunking_exact: ClassVar[bool] = False
+    decoding_exact: ClassVar[bool] = False
+    raw_keys: ClassVar[bool] = True
+
+    budget: Budget = option(Budget(2048), "tokens a query reads in all, window and init included")
+    window: int = option(1024, "local tokens, read at their own positions (n_local)", low=1)
+    init: int = option(64, "first tokens, always read", low=0)
+    block: int = option(64, "tokens of a memory block", low=1)
+    representatives: int = option(4, "keys whose mean stands for a block", low=1)
+    query_block: int = option(512, "queries of a prefill that look up together", low=1)
+    observe: int = option(8, "every how many-th query of a prompt counts towards r", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_budget(self.name, self.budget, self.window + self.init, self.block)
+
+    @classmethod
+    def example(cls) -> InfLLM:
+        return cls(budget=28, window=8, init=4, block=4, representatives=2, query_block=8)
+
+    @classmethod
+    def identity(cls, length: int) -> InfLLM:
+        return cls(budget=Budget(length + 128), window=length)
+
+    def check(self, model: Adapted) -> None:
+        needs_rope(self, model)
+
+    def placement(self, model: Adapted) -> Placement:
+        distance = self.window - 1
+
+        def constant(index: Tensor) -> Tensor:
+            return torch.full_like(index, distance)
+
+        return Placement(window=self.window, far_raw=True, far_query=constant)
+
+    def start_selector(self, layer: LayerFacts) -> Selector:
+        return _Memory(self)
+
+
+class _Memory:
+    """The block index of one layer.
+
+    index: representatives `[kv_heads, blocks, head_dim]`. open_key, open_stat: what left the window
+    and does not fill a block yet. Block b is far[init + b * block : init + (b + 1) * block].
+    """
+
+    def __init__(self, method: InfLLM) -> None:
+        self.method = method
+        self.query_block: int | None = method.query_block
+        self.wants_stat = method.observe
+        self.seen = 0
+        self.index: Tensor | None = None
+        self.open_key: Tensor | None = None
+        self.open_stat: Tensor | None = None
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        start = min(max(0, self.method.init - self.seen), len(entries))
+        self.seen += len(entries)
+        assert entries.stat is not None
+        key, stat = entries.key[:, start:], entries.stat[:, start:]
+        if self.open_key is not None and self.open_stat is not None:
+            key, stat = torch.cat([self.open_key, key], 1), torch.cat([self.open_stat, stat], 1)
+        size = self.method.block
+        whole = key.shape[1] // size * size
+        if whole:
+            found = self._represent(key[:, :whole], stat[:, :whole])
+            self.index = found if self.index is None else torch.cat([self.index, found], 1)
+        self.open_key, self.open_stat = key[:, whole:].clone(), stat[:, whole:].clone()
+
+    def _represent(self, key: Tensor, stat: Tensor) -> Tensor:
+        """Mean of the keys that received most: `[kv_heads, blocks, head_dim]`."""
+        size = self.method.block
+        count = min(self.method.representatives, size)
+        best = stat.unflatten(1, (-1, size)).topk(count, -1).indices
+        rows = best[..., None].expand(-1, -1, -1, key.shape[-1])
+        return key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
+
+    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+        method = self.method
+        always = method.window + method.init
+        top = chosen_tokens(method.budget, always, method.block, queries.index) // method.block
+        if self.index is None or self.index.shape[1] <= top:
+            return None
+        # Summing q . rep over the heads of a group is the product with the group's summed query.
+        query = queries.far.mean(1, keepdim=True)
+        voter = by_key_head(query, self.index.shape[0]).sum(1)
+        scores = torch.einsum("kd,kbd->b", voter.float(), self.index.float())
+        blocks = scores.topk(top).indices.sort().values
+        device = blocks.device
+        inside = torch.arange(method.block, device=device)
+        chosen = (blocks[:, None] * method.block + inside).flatten() + method.init
+        first = torch.arange(method.init, device=device)
+        start = method.init + self.index.shape[1] * method.block
+        return Choice(torch.cat([first, chosen, torch.arange(start, len(far), device=device)]))

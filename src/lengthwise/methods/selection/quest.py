@@ -1,0 +1,124 @@
+"""Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference (Tang et al., 2024,
+arXiv 2406.10774).
+
+Everything is kept; each decoding step reads only the pages of keys that could hold a large logit,
+by a bound made of the smallest and largest value of every channel in the page. Prefill is full, and
+so are the first `dense` layers.
+
+    score(page) = sum_c max(q_c min_c, q_c max_c)  >=  max over keys k of the page of q . k
+    read: the max(3, budget / page) pages with the largest scores, per query head
+
+Differences: the newest tokens are a window that is always read, instead of a forced last page;
+tokens between the last whole page and the window are read too. Pages are of keys as they are
+stored, so nothing may move them later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.placement import Placement
+from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
+
+LEAST_PAGES = 3
+
+
+@dataclass(frozen=True)
+class Quest(Method):
+    """Page selection while decoding, per query head; `budget` counts the window too."""
+
+    name: ClassVar[str] = "quest"
+    question: ClassVar[Question] = Question.SELECTION
+    paper: ClassVar[str] = "Quest (Tang et al., 2024)"
+    decoding_exact: ClassVar[bool] = False
+    shift_exact: ClassVar[bool] = False
+    frozen_positions: ClassVar[bool] = True
+
+    budget: Budget = option(Budget(1024), "tokens a decoding step reads in all, window included")
+    window: int = option(64, "newest tokens, always read", low=1)
+    page: int = option(16, "tokens of a page", low=1)
+    dense: int = option(2, "first layers that read everything", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_budget(self.name, self.budget, self.window, LEAST_PAGES * self.page)
+
+    @classmethod
+    def example(cls) -> Quest:
+        return cls(budget=24, window=8, page=4, dense=0)
+
+    @classmethod
+    def identity(cls, length: int) -> Quest:
+        return cls(budget=Budget(length + 128))
+
+    def placement(self, model: Adapted) -> Placement:
+        return Placement(window=self.window, anchored=True)
+
+    def start_selector(self, layer: LayerFacts) -> Selector | None:
+        return None if layer.index < self.dense else Pages(self)
+
+
+class Pages:
+    """Channel-wise bounds of the pages of one layer: low and high `[kv_heads, pages, head_dim]`.
+
+    The last page may still be filling; it has bounds and is read in any case.
+    """
+
+    query_block: int | None = None
+    wants_stat = 0
+
+    def __init__(self, method: Quest) -> None:
+        self.method = method
+        self.held = 0
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        key, size = entries.key, self.method.page
+        filling = self.held % size
+        self.held += len(entries)
+        if filling and self.low is not None and self.high is not None:
+            joins = key[:, : size - filling]
+            self.low[:, -1] = torch.minimum(self.low[:, -1], joins.amin(1))
+            self.high[:, -1] = torch.maximum(self.high[:, -1], joins.amax(1))
+            key = key[:, size - filling :]
+        whole = key.shape[1] // size * size
+        parts = [key[:, :whole].unflatten(1, (-1, size))] if whole else []
+        if key.shape[1] > whole:
+            parts.append(key[:, None, whole:])
+        lows = [part.amin(2) for part in parts]
+        highs = [part.amax(2) for part in parts]
+        if parts:
+            self.low = torch.cat(lows if self.low is None else [self.low, *lows], 1)
+            self.high = torch.cat(highs if self.high is None else [self.high, *highs], 1)
+
+    def scores(self, query: Tensor) -> Tensor:
+        """Bounds `[heads, pages]` on the products of query `[heads, head_dim]` with pages' keys."""
+        assert self.low is not None and self.high is not None
+        grouped = by_key_head(query[:, None], self.low.shape[0])
+        found = torch.matmul(grouped.clamp_min(0), self.high.transpose(1, 2))
+        found += torch.matmul(grouped.clamp_max(0), self.low.transpose(1, 2))
+        return found.reshape(query.shape[0], -1)
+
+    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+        size = self.method.page
+        least = LEAST_PAGES * size
+        top = chosen_tokens(self.method.budget, self.method.window, least, queries.index) // size
+        pages = self.held // size
+        if pages <= top:
+            return None
+        scores = self.scores(queries.far[:, -1])[:, :pages]
+        best = scores.topk(top, -1).indices.sort(-1).values
+        inside = torch.arange(size, device=best.device)
+        chosen = (best[..., None] * size + inside).flatten(1)
+        rest = torch.arange(pages * size, self.held, device=best.device)
+        return Choice(torch.cat([chosen, rest.expand(len(chosen), -1)], 1))

@@ -1,0 +1,142 @@
+"""TokenSelect: Efficient Long-Context Inference and Length Extrapolation for LLMs via Dynamic
+Token-Level KV Cache Selection (Wu et al., 2024, arXiv 2411.02886).
+
+Single far tokens are chosen by query-key products in which all heads have a soft vote, and are read
+at compacted positions, so that distances never exceed what was trained. A selection is used again
+while queries stay similar.
+
+    a_h    = softmax over far tokens of (R(n_local) q_h . k~ / sqrt(d)),  q_h the mean of the block
+    chosen = top-k of sum_h a_h  (max-pooled over `pool` neighbours first, if asked)
+    positions: initial and chosen tokens 0..m-1 in order, window and queries right after
+
+Differences: the scoring query stands at the constant position n_local, not at n_local + its place
+in the block. A query is compared with the first one since the window last moved (the anchor), not
+with the one before: the anchor is always a committed token, so a draft that is rejected leaves no
+trace and drafting equals plain decoding; an anchor lives at most 64 tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.placement import Placement
+from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
+from lengthwise.methods.selection.reading import (
+    by_key_head,
+    check_budget,
+    chosen_tokens,
+    far_keys,
+)
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
+
+
+@dataclass(frozen=True)
+class TokenSelect(Method):
+    """Token-level selection; `query_block` queries choose together (decoding: each alone)."""
+
+    name: ClassVar[str] = "token_select"
+    question: ClassVar[Question] = Question.SELECTION
+    paper: ClassVar[str] = "TokenSelect (Wu et al., 2024)"
+    chunking_exact: ClassVar[bool] = False
+    decoding_exact: ClassVar[bool] = False
+    raw_keys: ClassVar[bool] = True
+
+    budget: Budget = option(Budget(2048), "tokens a query reads in all, window and init included")
+    window: int = option(512, "recent tokens, always read (n_local)", low=1)
+    init: int = option(64, "first tokens, always read", low=0)
+    pool: int = option(1, "neighbours whose best vote a token gets (odd)", low=1)
+    reuse: float = option(1.0, "cosine above which a selection is used again; 1: never", 0.0, 1.0)
+    query_block: int = option(512, "queries of a prefill that choose together", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_budget(self.name, self.budget, self.window + self.init, 1)
+
+    @classmethod
+    def example(cls) -> TokenSelect:
+        return cls(budget=20, window=8, init=4, query_block=8)
+
+    @classmethod
+    def identity(cls, length: int) -> TokenSelect:
+        window = max(1, min(512, length // 2))
+        return cls(budget=Budget(length + window), window=window, init=0)
+
+    def check(self, model: Adapted) -> None:
+        needs_rope(self, model)
+
+    def placement(self, model: Adapted) -> Placement:
+        window = self.window
+
+        def constant(index: Tensor) -> Tensor:
+            return torch.full_like(index, window)
+
+        return Placement(window=window, anchored=True, far_raw=True, far_query=constant)
+
+    def start_selector(self, layer: LayerFacts) -> Selector:
+        return _Votes(self, layer.scaling)
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    query: Tensor
+    ids: Tensor
+
+
+class _Votes:
+    """boundary: birth id of the oldest near token. anchor: a selection that may be used again."""
+
+    wants_stat = 0
+
+    def __init__(self, method: TokenSelect, scaling: float) -> None:
+        self.method = method
+        self.scaling = scaling
+        self.query_block: int | None = method.query_block
+        self.boundary = 0
+        self.anchor: _Anchor | None = None
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        self.boundary = int(entries.index[0, -1]) + 1
+        self.anchor = None
+
+    def plan(self, queries: Queries, far: Segment) -> Choice:
+        ids = self._select(queries, far)
+        positions = torch.arange(len(ids), device=ids.device)
+        return Choice(ids, None, positions, queries.index - self.boundary + len(ids))
+
+    def _select(self, queries: Queries, far: Segment) -> Tensor:
+        """Far ids int64 `[m]`, ascending."""
+        method, count = self.method, len(far)
+        always = method.window + method.init
+        top = chosen_tokens(method.budget, always, 1, queries.index)
+        init = min(method.init, count)
+        if count - init <= top:
+            return torch.arange(count, device=queries.far.device)
+        query = queries.far.mean(1, keepdim=True)
+        if self.anchor is not None and self._similar(query, self.anchor.query):
+            return self.anchor.ids
+        votes = self._vote(query, far_keys(far)[:, init:])
+        chosen = votes.topk(top).indices.sort().values + init
+        ids = torch.cat([torch.arange(init, device=chosen.device), chosen])
+        if self.anchor is None and method.reuse < 1:
+            self.anchor = _Anchor(query, ids)
+        return ids
+
+    def _vote(self, query: Tensor, key: Tensor) -> Tensor:
+        """Soft votes `[n]` of all heads: query `[heads, 1, head_dim]`, key `[kv_heads, n, ...]`."""
+        logits = torch.matmul(by_key_head(query, key.shape[0]), key.transpose(1, 2))
+        votes = logits.float().mul_(self.scaling).softmax(-1).sum((0, 1))
+        if self.method.pool > 1:
+            votes = F.max_pool1d(votes[None], self.method.pool, 1, self.method.pool // 2)[0]
+        return votes
+
+    def _similar(self, query: Tensor, other: Tensor) -> bool:
+        cosine = F.cosine_similarity(query.float().flatten(), other.float().flatten(), dim=0)
+        return float(cosine) > self.method.reuse

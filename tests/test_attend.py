@@ -1,0 +1,81 @@
+"""The primitive equals its plain twin, whatever the parts are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lengthwise.engine.attend import Part, attend, attend_plain, column_sums, logits, single_softmax
+
+HEADS, KEY_HEADS, DIM = 4, 2, 16
+
+
+def _part(kind: str, queries: int, keys: int, generator: torch.Generator) -> Part:
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator)
+
+    query = normal(HEADS, queries, DIM)
+    if kind == "causal":
+        return Part(query, normal(KEY_HEADS, queries, DIM), normal(KEY_HEADS, queries, DIM), None, True)
+    key_heads = HEADS if kind == "own keys" else KEY_HEADS
+    key, value = normal(key_heads, keys, DIM), normal(key_heads, keys, DIM)
+    if kind == "masked":
+        return Part(query, key, value, torch.rand(queries, keys, generator=generator) > 0.5)
+    if kind == "masked by head":
+        return Part(query, key, value, torch.rand(HEADS, queries, keys, generator=generator) > 0.5)
+    if kind == "weighted":
+        return Part(query, key, value, log_weight=torch.rand(key_heads, keys, generator=generator) * 3)
+    return Part(query, key, value)
+
+
+KINDS = ("all", "causal", "masked", "masked by head", "weighted", "own keys")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    queries=st.sampled_from([1, 2, 7, 33]),
+    keys=st.integers(1, 40),
+    softcap=st.sampled_from([None, 3.0]),
+    sinks=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_attend_equals_one_softmax_over_all_parts(kinds, queries, keys, softcap, sinks, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # One part that everybody sees: a softmax over nothing is not defined.
+    parts = [_part(kind, queries, keys, generator) for kind in ("all", *kinds)]
+    sink = torch.randn(HEADS, generator=generator) if sinks else None
+    out, lse = attend(parts, 0.3, softcap, sink, need_lse=True)
+    plain, plain_lse = attend_plain(parts, 0.3, softcap, sink)
+    assert torch.allclose(out, plain, atol=2e-5)
+    assert torch.allclose(lse, plain_lse, atol=2e-5)
+
+
+def test_a_weight_of_log_n_counts_for_n_copies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    many = _part("all", 3, 1, generator)
+    copies = Part(many.query, many.key.expand(-1, 5, -1), many.value.expand(-1, 5, -1))
+    other = _part("all", 3, 6, generator)
+    other = Part(many.query, other.key, other.value)
+    one = Part(many.query, many.key, many.value, log_weight=torch.full((KEY_HEADS, 1), 5.0).log())
+    assert torch.allclose(attend([copies, other], 0.3)[0], attend([one, other], 0.3)[0], atol=1e-6)
+
+
+def test_column_sums_are_the_probabilities_each_key_receives() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [_part("all", 9, 20, generator), _part("causal", 9, 0, generator)]
+    _, lse = attend(parts, 0.3, need_lse=True)
+    whole = torch.cat([logits(part, 0.3) for part in parts], -1)
+    wanted = torch.softmax(whole, -1).sum(1)
+    sums = torch.cat([column_sums(part, lse, 0.3) for part in parts], 1)
+    assert torch.allclose(sums, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_single_softmax_equals_attend(queries: int) -> None:
+    part = _part("all", queries, 50, torch.Generator().manual_seed(0))
+    folded = part.query.reshape(KEY_HEADS, -1, DIM)
+    out = single_softmax(folded, part.key, part.value, 0.3).reshape(HEADS, queries, DIM)
+    assert torch.allclose(out, attend_plain([part], 0.3)[0], atol=1e-5)

@@ -1,0 +1,133 @@
+"""The verbs, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lengthwise.cli.main import main
+
+FIELDS = (
+    "recipe", "model", "dtype", "device", "length", "question", "answer", "agreement", "kl",
+    "copy_loss", "needle_loss", "loss_by_position", "ttft_s", "tokens_per_s", "kv_bytes",
+    "kv_peak_bytes", "accepted_per_step", "lossless", "refused",
+)  # fmt: skip
+
+
+def lengthwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["lengthwise", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    return lambda *arguments: lengthwise(capsys, monkeypatch, *arguments)
+
+
+def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
+    status, out, err = call("run", "Say hello.", "-n", "8", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert list(found) == ["text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
+                           "accepted_per_step", "finish_reason"]  # fmt: skip
+    assert found["text"] and found["kv_bytes"] > 0
+    assert "SmolLM2-135M-Instruct in" in err
+
+
+def test_compare_prints_a_row_a_recipe_and_writes_the_report(call, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    status, out, err = call(
+        "compare", "-n", "768", "-r", "streaming(window=128)", "-r", "snapkv(budget=25%)",
+        "-r", "streaming + lm_infinite", "--max-new-tokens", "6", "-q", "What is this?", "--json",
+        "--html", str(page),
+    )  # fmt: skip
+    assert status == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["recipe"] for row in rows][0] == "full"
+    assert len(rows) == 4
+    assert all(list(row)[: len(FIELDS)] == list(FIELDS) for row in rows)
+    full, streaming, snapkv, refused = rows
+    assert full["agreement"] == 1.0 and full["kl"] == 0.0 and full["lossless"]
+    assert streaming["kv_bytes"] < full["kv_bytes"] / 3
+    assert snapkv["kv_bytes"] < full["kv_bytes"] / 2
+    assert snapkv["kv_peak_bytes"] >= full["kv_bytes"] * 0.9
+    assert refused["refused"] and refused["answer"] is None
+    assert "streaming" in page.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_methods_lists_everything_registered(call) -> None:
+    status, out, _ = call("methods")
+    assert status == 0
+    assert {"yarn", "infllm", "snapkv", "kivi", "lookup"} <= set(out.split())
+    status, out, _ = call("methods", "kivi", "--json")
+    assert json.loads(out)["question"] == "codecs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compare", "-r", "yarm"), "did you mean 'yarn'"),
+        (("run", "hi", "-r", "yarn(factr=2)"), "factor"),
+        (("run", "hi", "-r", "snapkv(budget=0)"), "0"),
+        (("run", "  "), "prompt is empty"),
+        (("run", "hi", "--temperature", "-1"), "temperature"),
+        (("compare", "no-such-file.txt"), "no-such-file.txt"),
+        (("compare", "--html", "no/such/folder.html"), "no folder"),
+        (("compare", "-n", "10000000"), "more than"),
+        (("compare", "-n", "100"), "too short for the probes"),
+        (("run", "hi", "--model", "./no-such-folder"), "no-such-folder"),
+        (("comapre",), "compare"),
+        (("methods", "kivy"), "kivi"),
+        (("calibrate", "nothing"), "razor"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(call, arguments: tuple[str, ...], words: str) -> None:
+    status, out, err = call(*arguments)
+    assert status != 0
+    assert words in err, err
+    assert "Traceback" not in err + out
+
+
+@pytest.mark.parametrize("content", [b"", b"   \n", b"\x00\x01\x02PNG"])
+def test_a_document_without_text_is_refused(call, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "document.txt"
+    path.write_bytes(content)
+    status, _, err = call("compare", str(path))
+    assert status == 2 and "document.txt" in err and "Traceback" not in err
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; sys.argv = ['lengthwise', '--help']\n" \
+        "from lengthwise.cli import main\ntry: main()\nexcept SystemExit: pass\n" \
+        "assert 'torch' not in sys.modules"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_an_interrupted_compare_keeps_its_finished_rows(call, monkeypatch) -> None:
+    from lengthwise.measure import compare as module
+
+    measured = module._measure
+    calls = []
+
+    def interrupted(*arguments):
+        calls.append(arguments[2])
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        yield from measured(*arguments)
+
+    monkeypatch.setattr(module, "_measure", interrupted)
+    status, out, err = call("compare", "-n", "512", "--no-probes", "--max-new-tokens", "4",
+                            "-r", "streaming", "--json")  # fmt: skip
+    assert status == 130
+    assert [json.loads(line)["recipe"] for line in out.splitlines()] == ["full"]
+    assert "interrupted" in err

@@ -1,0 +1,86 @@
+"""The families table: what adapts equals the stock model everywhere, what does not says why."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+
+from lengthwise.conformance.tiny import FAMILIES, tiny, tiny_model, tokens
+from lengthwise.engine.loop import extend
+from lengthwise.engine.sequence import Sequence
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models.adapt import Adapted, adapt
+
+COUNT = 40
+CHUNK = 13
+STEPS = 6
+# Of the spread of the logits where it is above 1: float32 itself gives no more.
+TOLERANCE = 1e-5
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> Adapted:
+    return tiny(request.param)
+
+
+@torch.no_grad()
+def stock(model: Adapted, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Logits `[len(row), vocab]` of rows, left-padded into one batch of the stock model."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    arguments: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+    if "position_ids" in inspect.signature(model.model.forward).parameters:
+        arguments["position_ids"] = (mask.cumsum(-1) - 1).clamp_min(0)
+    logits = model.model(**arguments).logits
+    return [logits[i, longest - len(row) :] for i, row in enumerate(rows)]
+
+
+def read(sequence: Sequence, part: list[int]) -> torch.Tensor:
+    (logits,), (block,) = extend([(sequence, part, None)], "all")
+    sequence.commit(block, part)
+    return logits
+
+
+def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    error = float((ours - theirs).abs().max())
+    assert error <= TOLERANCE * max(1.0, float(theirs.std())), error
+
+
+def test_full_pass_equals_stock(model: Adapted) -> None:
+    text = tokens(COUNT)
+    same(read(Sequence(model), text), stock(model, [text])[0])
+
+
+def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
+    text = tokens(COUNT)
+    sequence = Sequence(model)
+    read_until = COUNT - STEPS
+    found = [read(sequence, text[i : min(i + CHUNK, read_until)]) for i in range(0, read_until, CHUNK)]
+    sequence.end_prefill()
+    found += [read(sequence, [token]) for token in text[read_until:]]
+    same(torch.cat(found), stock(model, [text])[0])
+
+
+def test_rows_of_a_batch_equal_left_padded_stock(model: Adapted) -> None:
+    rows = [tokens(COUNT, 1), tokens(COUNT - 17, 2), tokens(COUNT - 29, 3)]
+    found, _ = extend([(Sequence(model), row, None) for row in rows], "all")
+    for ours, theirs in zip(found, stock(model, rows), strict=True):
+        same(ours, theirs)
+
+
+def test_at_least_36_families_adapt() -> None:
+    assert len(FAMILIES) >= 36
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_family_is_refused_by_name_with_the_reason(family: str) -> None:
+    changes, reason = REFUSED[family]
+    with pytest.raises(UnsupportedModel, match=reason) as caught:
+        adapt(tiny_model(family, **changes))
+    assert repr(family) in str(caught.value)
