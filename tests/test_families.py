@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.conformance.tiny import FAMILIES, tiny, tiny_model, tokens
+from lengthwise.conformance.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_model, tokens
 from lengthwise.engine.loop import extend
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.check import check
 
 COUNT = 40
 CHUNK = 13
@@ -20,7 +21,48 @@ STEPS = 6
 # Of the spread of the logits where it is above 1: float32 itself gives no more.
 TOLERANCE = 1e-5
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {}
+INTERFACE = "does not use the attention interface"
+STATE = "keep a state that is not keys and values"
+AFTER = "changed after rotation"
+# What each configuration needs to be built at all (`...` leaves a setting to the family), and why
+# the family is refused.
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "bamba": ({}, STATE),
+    "bloom": ({}, INTERFACE),
+    "codegen": ({"rotary_dim": 16}, INTERFACE),
+    "deepseek_v2": ({**LATENT, **EXPERTS}, "does not give cos and sin"),
+    "deepseek_v4": ({}, "several rotary modules"),
+    "diffllama": ({}, "4 of its 2 layers"),
+    "falcon": ({"head_dim": ...}, INTERFACE),
+    "falcon_h1": ({}, STATE),
+    "gemma3n_text": (
+        {"num_hidden_layers": 4, "num_kv_shared_layers": 2, "intermediate_size": [96] * 4,
+         "layer_types": ["sliding_attention", "full_attention"] * 2,
+         "activation_sparsity_pattern": [0.0] * 4, "vocab_size_per_layer_input": 128},
+        "read the keys of earlier ones",
+    ),
+    "glm_moe_dsa": ({}, "fails at the seam"),
+    "gpt_neo": ({"num_layers": 2, "attention_types": [[["global", "local"], 1]]}, INTERFACE),
+    "gptj": ({"head_dim": ..., "rotary_dim": 16}, INTERFACE),
+    "granitemoehybrid": ({}, STATE),
+    "hunyuan_v1_dense": ({}, AFTER),
+    "hunyuan_v1_moe": ({}, AFTER),
+    "jamba": ({}, STATE),
+    "kimi_linear": ({}, STATE),
+    "lfm2": ({"layer_types": ["conv", "full_attention"]}, STATE),
+    "llama4_text": ({}, "attend in chunks"),
+    "mamba": ({}, STATE),
+    "minimax": ({}, STATE),
+    "mpt": ({}, INTERFACE),
+    "nanochat": ({}, "differ from the stock model"),
+    "openai-gpt": ({}, INTERFACE),
+    "qwen3_5_text": ({}, STATE),
+    "qwen3_next": ({}, STATE),
+    "recurrent_gemma": ({}, STATE),
+    "roberta": ({"is_decoder": True}, "differ from the stock model"),
+    "rwkv": ({}, INTERFACE),
+    "xglm": ({}, INTERFACE),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -61,7 +103,9 @@ def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
     text = tokens(COUNT)
     sequence = Sequence(model)
     read_until = COUNT - STEPS
-    found = [read(sequence, text[i : min(i + CHUNK, read_until)]) for i in range(0, read_until, CHUNK)]
+    found = [
+        read(sequence, text[i : min(i + CHUNK, read_until)]) for i in range(0, read_until, CHUNK)
+    ]
     sequence.end_prefill()
     found += [read(sequence, [token]) for token in text[read_until:]]
     same(torch.cat(found), stock(model, [text])[0])
@@ -84,3 +128,15 @@ def test_family_is_refused_by_name_with_the_reason(family: str) -> None:
     with pytest.raises(UnsupportedModel, match=reason) as caught:
         adapt(tiny_model(family, **changes))
     assert repr(family) in str(caught.value)
+    support = check(tiny_model(family, **changes))
+    assert not support.supported
+    assert reason in str(support)
+
+
+def test_check_answers_every_question_with_reasons() -> None:
+    support = check(tiny("gpt2"))
+    assert not support["positions"].supported
+    assert "have none" in str(support["positions"])
+    assert "snapkv" in support["retention"].runs
+    assert "left as it is" in str(check(tiny("gemma3_text"))["selection"])
+    assert check(tiny_model("llama"))["positions"].refused == ()

@@ -372,7 +372,7 @@ def test_head_choice_is_a_union_of_the_two_scores() -> None:
 
 def test_scores_are_attention_to_earlier_occurrences() -> None:
     model = tiny("qwen3")
-    found = calibration.calibrate_retrieval_heads(model, length=12)
+    found = calibration.calibrate_retrieval_heads(model, length=12, repeats=4)
     generator = torch.Generator().manual_seed(0)
     ids = [1] + torch.randint(0, 128, (12,), generator=generator).repeat(4).tolist()
     seen: dict[int, Tensor] = {}

@@ -362,6 +362,12 @@ def test_budgets_that_choose_nothing_are_refused(cls: type[Method]) -> None:
     assert cls(budget="25%") is not None  # type: ignore[call-arg]
 
 
+def test_an_even_pool_has_no_middle() -> None:
+    with pytest.raises(RecipeError, match="such as 5"):
+        TokenSelect(pool=4)
+    assert TokenSelect(pool=5).pool == 5
+
+
 def test_methods_that_place_keys_need_rotary_positions() -> None:
     model = adapt(tiny_model("gpt2"))
     for method in (InfLLM(), TokenSelect()):

@@ -3,12 +3,12 @@
     python -m benchmarks.checks.drafting lookup [DTYPE]
     python -m benchmarks.checks.drafting search
 
-`lookup` prints one JSON line: tokens a round and forwards of three kinds of work behind about 2,000
-tokens of the Python reference, greedy, in float32 by default. `copy`: the text is begun again after
-its first words and goes on from there. `quote`: a sentence is asked for by its first words. `free`:
-a chat question that has nothing to do with the text. `every` verifies all that lookup guesses,
-`goodput` what its policy chooses with the times of steps it is told (SECONDS; none is measured here).
-`search` prints processor seconds of one search at 262,144 tokens of context, one thread.
+`lookup` prints one JSON line: tokens a round and forwards of three kinds of work behind 2,000
+tokens (the Python reference, then a passage of prose), greedy, in float32 by default. `copy`: the
+passage is given again, to be repeated. `quote`: a question answered by quoting it. `free`: a story
+that has nothing to do with either. `every` verifies all that lookup guesses, `goodput` what its
+policy chooses with the times of steps it is told (MILLISECONDS; none is measured here). `search`
+prints processor time of one search at 262,144 tokens of context, one thread.
 """
 
 from __future__ import annotations
@@ -35,10 +35,22 @@ from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 
 CONTEXT = 2000
-NEW = 128
+NEW = 96
 SEARCHED = 262_144
+HEAD = "<|im_start|>user\n"
+NEXT = "<|im_end|>\n<|im_start|>assistant\n"
+ASK = "<|im_end|>\n<|im_start|>user\n"
+QUESTION = "What did the lighthouse keeper do? Quote the text."
+ANSWER = 'The text says: "The lighthouse'
+PASSAGE = (
+    "The lighthouse keeper wrote every evening in a thick green book. He noted the wind, the "
+    "height of the waves, and the names of the ships that passed. On the third of March he "
+    "counted eleven ships before noon, more than in the whole of February. In the afternoon a fog "
+    "came up from the south, and he rang the bell until his arms were tired. Nobody answered. At "
+    "midnight the fog lifted, and a small boat with a red sail lay on the stones below the tower."
+)
 # Milliseconds of a step by its tokens, from a quiet 2-core machine in bfloat16.
-SECONDS = {1: 21.1, 2: 21.3, 4: 21.9, 8: 23.5, 16: 27.7, 32: 36.0, 64: 51.3}
+MILLISECONDS = {1: 21.1, 2: 21.3, 4: 21.9, 8: 23.5, 16: 27.7, 32: 36.0, 64: 51.3}
 
 Ids = list[int]
 
@@ -51,14 +63,13 @@ def lookup(dtype: str = "float32") -> dict[str, Any]:
     def encode(text: str) -> Ids:
         return tokenizer.encode(text, add_special_tokens=False)
 
-    ids = encode(read_document().text)
-    document = ids[:CONTEXT]
-    passage = tokenizer.decode(document[400:600]).strip()
-    question = "<|im_end|>\n<|im_start|>user\nTell me a story about a fisherman and the sea."
+    before, after = encode(HEAD), encode(f"\n\n{PASSAGE}")
+    reference = encode(read_document().text)[: CONTEXT - len(before) - len(after)]
+    document = before + reference + after
     suffixes = {
-        "copy": encode("\n\nThe same text once more:\n\n") + document[:24],
-        "quote": encode('\n\nThe text says: "' + " ".join(passage.split()[:8])),
-        "free": encode(question + "<|im_end|>\n<|im_start|>assistant\n"),
+        "copy": encode(f"{NEXT}Understood.{ASK}Repeat this text exactly: {PASSAGE}{NEXT}"),
+        "quote": encode(f"\n\n{QUESTION}{NEXT}{ANSWER}"),
+        "free": encode(f"{NEXT}Understood.{ASK}Tell me a story of the sea.{NEXT}"),
     }
     base = Context(adapted, Plan())
     loop.prefill(base, document)
@@ -96,7 +107,7 @@ def _generate(base: Context, suffix: Sequence[int], policy: LengthPolicy | None)
 def _goodput(model: Adapted, base: Context) -> Goodput:
     policy = Goodput(clock=lambda: 0.0)
     for octave in (len(base).bit_length(), len(base).bit_length() + 1):
-        for size, milliseconds in SECONDS.items():
+        for size, milliseconds in MILLISECONDS.items():
             for _ in range(5):
                 policy.observe(Load("full", 1, octave), size - 1, milliseconds / 1000)
     return policy

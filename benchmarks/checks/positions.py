@@ -93,8 +93,16 @@ class Bench:
 
     def unplanted(self, method: Method | None, length: int) -> dict[str, float]:
         probes = self.probes(length)
-        sequence, _ = self.read(method, probes.control, every=len(probes.control))
+        sequence, _ = self.read(method, probes.control)
         return {p.name: round(self.ask(sequence, p), 3) for p in probes.probes}
+
+
+class Figures(dict[str, Any]):
+    """What a check found; each figure is shown as it comes, for a long run may be cut short."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        print(name, value, file=sys.stderr, flush=True)
 
 
 def mean(losses: Losses, start: int, stop: int = 1 << 60) -> float:
@@ -105,11 +113,10 @@ def mean(losses: Losses, start: int, stop: int = 1 << 60) -> float:
 
 def extended(bench: Bench, *methods: Method) -> dict[str, Any]:
     """Each method and full attention beyond the trained length, and what it costs within it."""
-    found: dict[str, Any] = {}
+    found = Figures()
     for method in (None, *methods):
         name, losses = str(method or "full"), bench.read(method, bench.reference()[:SHORT])[1]
         found[name] = {str(SHORT): mean(losses, 64), str(LONG): bench.look_back(method, LONG)}
-        print(name, found[name], file=sys.stderr)
     return found
 
 
@@ -166,29 +173,29 @@ def lm_infinite_book(bench: Bench, length: int = 16_384) -> dict[str, Any]:
     """The last 2,048 tokens of a book's first 16,384: LM-Infinite, stock attention over the 4,096
     tokens before them alone, and stock attention over everything. Every token counts."""
     ids = bench.book()[:length]
+    found = Figures()
     sequence, losses = bench.read(LMInfinite(sinks=10, window=2048), ids, every=1)
     sequence.end_prefill()
+    found["lm_infinite(window=2048)"] = mean(losses, length - LAST)
     early = Sequence(bench.model, sequence.plan)
     prefill(early, ids[:4096])
     early.end_prefill()
+    found["kv_bytes"] = {"4096": early.nbytes(), str(length): sequence.nbytes()}
+    found["kv_bytes_full"] = length * bench.model.bytes_per_token
     control = bench.read(None, ids[-LAST - 4096 :], every=1)[1]
+    found["full, 4096 tokens before"] = mean(control, 4096)
     everything = bench.read(None, ids, every=1)[1]
-    return {
-        "lm_infinite(window=2048)": mean(losses, length - LAST),
-        "full, 4096 tokens before": mean(control, 4096),
-        "full, everything": mean(everything, length - LAST),
-        "by_position": {
-            str(start): [mean(losses, start, start + LAST), mean(everything, start, start + LAST)]
-            for start in range(0, length, LAST)
-        },
-        "kv_bytes": {"4096": early.nbytes(), str(length): sequence.nbytes()},
-        "kv_bytes_full": length * bench.model.bytes_per_token,
+    found["full, everything"] = mean(everything, length - LAST)
+    found["by_position"] = {
+        str(start): [mean(losses, start, start + LAST), mean(everything, start, start + LAST)]
+        for start in range(0, length, LAST)
     }
+    return found
 
 
 def streaming(bench: Bench) -> dict[str, Any]:
     """20,000 tokens of the book through 512 tokens of cache, and what lies outside the window."""
-    found: dict[str, Any] = {}
+    found = Figures()
     for sinks in (4, 0):
         method = Streaming(sinks=sinks, window=512 - sinks)
         losses = bench.read(method, bench.book()[:20_000])[1]
@@ -201,7 +208,7 @@ def streaming(bench: Bench) -> dict[str, Any]:
 
 def sirllm(bench: Bench) -> dict[str, Any]:
     """Numbers planted in 4,096 tokens, a thousand kept: surprising ones or recent ones."""
-    found: dict[str, Any] = {"full": bench.look_back(None, 4096)}
+    found = Figures(full=bench.look_back(None, 4096))
     for method in (
         SirLLM(budget=Budget(1024)),
         SirLLM(budget=Budget(1024), recent=1.0),

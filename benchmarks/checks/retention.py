@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +27,7 @@ from lengthwise.engine.entries import Entries
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.base import Budget, Method, option
 from lengthwise.methods.retention.h2o import H2O, _HeavyHitters
 from lengthwise.methods.retention.pyramidkv import PyramidKV
 from lengthwise.methods.retention.razor import Razor, _Razor, choose_heads
@@ -67,18 +66,24 @@ class _RandomHitters(_HeavyHitters):
 
 
 @dataclass(frozen=True)
-class RandomRazor(Razor):
-    """RazorAttention whose retrieval heads are drawn by lot."""
+class GivenHeads(Razor):
+    """RazorAttention with a table of its own; `label` is what its figures are printed under."""
 
-    name: ClassVar[str] = "random_razor"
+    name: ClassVar[str] = "given_heads"
+    table: str = option("", "numbers of the key heads that keep everything")
+    label: str = option("", "its name")
 
     def start_retention(self, model: Adapted) -> _Razor:
         state = _Razor(self, model)
-        sizes = [len(row) for row in state.table.values()]
-        flat = torch.cat(list(state.table.values()))
-        order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
-        state.table = dict(zip(state.table, flat[order].split(sizes), strict=True))
+        flat = torch.zeros(sum(len(row) for row in state.table.values()), dtype=torch.bool)
+        flat[[int(number) for number in self.table.split()]] = True
+        rows = flat.split([len(row) for row in state.table.values()])
+        state.table = dict(zip(state.table, rows, strict=True))
         return state
+
+
+def label(method: Method | None) -> str:
+    return method.label if isinstance(method, GivenHeads) else str(method or "full")
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,10 @@ class Bench:
             read = self.read(prompt)
             for method in methods:
                 loss = self.after(read, method, target, skip)
-                found.setdefault(str(method or "full"), []).append(loss)
+                found.setdefault(label(method), []).append(loss)
             for method in own:
                 loss = self.after(self.read(prompt, method), None, target, skip)
-                found.setdefault(str(method), []).append(loss)
+                found.setdefault(label(method), []).append(loss)
         return {name: [round(sum(x) / len(x), 3), x] for name, x in found.items()}
 
 
@@ -150,6 +155,12 @@ def snapkv(bench: Bench) -> dict[str, Any]:
         "copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT, recency),
         "copy, no word in the window": bench.copies(methods[:2], 0),
     }
+
+
+def snapkv_kernel(bench: Bench) -> dict[str, Any]:
+    """How far a vote must spread to reach the words that no query of the window asked for."""
+    methods = [SnapKV(budget=Budget(512), pooling="max", kernel=k) for k in (5, 15, 31, 63)]
+    return {"copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT)}
 
 
 def pyramidkv(bench: Bench) -> dict[str, Any]:
@@ -172,21 +183,26 @@ def h2o(bench: Bench) -> dict[str, Any]:
         ids = bench.document()[start : start + 2048 + AFTER]
         for method in methods:
             loss = bench.after(bench.read(ids[:2048], method), None, ids[2048:], 0)
-            found.setdefault(str(method or "full"), []).append(loss)
+            found.setdefault(label(method), []).append(loss)
     return {name: [round(sum(x) / len(x), 3), x] for name, x in found.items()}
 
 
 def razor(bench: Bench) -> dict[str, Any]:
     """15% of the heads by score or by lot, the rest with 256 tokens, compensated or not."""
-    methods = [None, *(kind(buffer=256, share=0.0, compensate=on)
-                       for kind in (Razor, RandomRazor) for on in (True, False))]  # fmt: skip
+    order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
+    lot = " ".join(map(str, order[:14].tolist()))
+    methods: list[Method | None] = [None]
+    for on in (True, False):
+        plain = Razor(buffer=256, share=0.0, compensate=on)
+        name = f"by lot, compensate={on}".lower()
+        methods += [plain, GivenHeads(buffer=256, share=0.0, compensate=on, table=lot, label=name)]
     text: dict[str, list[float]] = {}
     for start in (0, 20_000):
         ids = bench.document()[start : start + LENGTH + AFTER]
         read = bench.read(ids[:LENGTH])
         for method in methods:
             loss = bench.after(read, method, ids[LENGTH:], 0)
-            text.setdefault(str(method or "full"), []).append(loss)
+            text.setdefault(label(method), []).append(loss)
     sequence = read.fork(bench.plan(methods[1]))
     sequence.end_prefill()
     return {
@@ -197,25 +213,22 @@ def razor(bench: Bench) -> dict[str, Any]:
 
 
 def razor_heads(bench: Bench) -> dict[str, Any]:
-    """How concentrated the scores are, and whether longer repeats choose other heads."""
+    """Heads found on repeats of several lengths: how concentrated scores are, what they copy."""
     found: dict[str, Any] = {}
-    chosen = {}
-    for length in (256, 512, 2000):
-        begin = time.perf_counter()
-        scores = calibrate_retrieval_heads(bench.model, length=length)
-        seconds = time.perf_counter() - begin
+    methods: list[Method] = []
+    for length, repeats in ((512, 4), (1000, 4), (2047, 4), (2500, 2)):
+        scores = calibrate_retrieval_heads(bench.model, length=length, repeats=repeats)
         echo, induction = (torch.tensor(scores[name]).flatten() for name in ("echo", "induction"))
-        chosen[length] = choose_heads(echo, induction, 0.15)
-        found[str(length)] = {
-            "seconds": round(seconds, 1),
+        heads = choose_heads(echo, induction, 0.15).nonzero()[:, 0].tolist()
+        name = f"{length} tokens, {repeats} times"
+        found[name] = {
             "share of induction in the top 14 of 90": round(share(induction, 14), 3),
             "share of echo in the top 14 of 90": round(share(echo, 14), 3),
-            "largest": round(float(induction.max()), 3),
-            "median": round(float(induction.median()), 4),
-            "heads": chosen[length].nonzero()[:, 0].tolist(),
+            "heads": heads,
         }
-    found["common to 512 and 2000"] = int((chosen[512] & chosen[2000]).sum())
-    return found
+        table = " ".join(map(str, heads))
+        methods.append(GivenHeads(buffer=256, share=0.0, table=table, label=name))
+    return {"scores": found, "copy": bench.copies(methods, 0)}
 
 
 def share(scores: Tensor, count: int) -> float:
@@ -223,7 +236,7 @@ def share(scores: Tensor, count: int) -> float:
 
 
 CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
-    check.__name__: check for check in (snapkv, pyramidkv, h2o, razor, razor_heads)
+    check.__name__: check for check in (snapkv, snapkv_kernel, pyramidkv, h2o, razor, razor_heads)
 }
 
 

@@ -31,8 +31,8 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.methods.selection.quest import Quest
-from lengthwise.methods.selection.reading import far_keys
+from lengthwise.methods.selection.quest import Pages, Quest
+from lengthwise.methods.selection.reading import by_key_head, far_keys
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
@@ -139,6 +139,25 @@ def mean(values: list[float]) -> float:
     return round(sum(values) / len(values), 3)
 
 
+class _TruePages(Pages):
+    """Pages chosen by their true largest logit, which the bound stands for."""
+
+    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+        self.key = far_keys(far)
+        return super().plan(queries, far)
+
+    def scores(self, query: Tensor) -> Tensor:
+        size = self.method.page
+        key = self.key[:, : self.held // size * size]
+        logits = torch.matmul(by_key_head(query[:, None], len(key)), key.mT)
+        return logits.reshape(len(query), -1, size).amax(-1)
+
+
+class _TrueQuest(Quest):
+    def start_selector(self, layer: LayerFacts) -> Selector | None:
+        return None if layer.index < self.dense else _TruePages(self)
+
+
 def infllm(length: int) -> dict[str, Any]:
     far = {n: InfLLM(budget=576 + 32 * n, window=512, block=32) for n in (1, 8)}
     return {
@@ -155,7 +174,7 @@ def token_select(length: int) -> dict[str, Any]:
         "full": full_copy(length),
         **{f"budget {n}": copy_loss(TokenSelect(budget=n), length) for n in budgets},
         "budget 1024, reuse 0.9": copy_loss(TokenSelect(budget=1024, reuse=0.9), length),
-        "recent 2048": copy_loss(recent(2048), length),
+        "recent 1024": copy_loss(recent(1024), length),
     }
 
 
@@ -164,6 +183,7 @@ def quest(length: int) -> dict[str, Any]:
     return {
         "full": full_copy(length),
         "budget 512": copy_loss(Quest(budget=512), length),
+        "budget 512, pages by their true largest logit": copy_loss(_TrueQuest(budget=512), length),
         "budget 1024": copy_loss(Quest(), length),
         "recent 512": copy_loss(recent(512), length),
         **{f"MASS page {n}": mean(found) for n, found in pages.items()},

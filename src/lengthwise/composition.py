@@ -1,4 +1,4 @@
-"""Which methods may run together, as rules over what they declare; no rule knows a name.
+"""Which methods may run together, as rules over what they declare, never over their names.
 
 A `Piece` is a method seen through its hooks, its placement and its flags on one model. Every rule
 looks at two pieces and gives a reason and a way out, or nothing. `compose` raises the first refusal
@@ -97,7 +97,9 @@ def one_owner(a: Piece, b: Piece) -> Refused | None:
     """One method decides each thing; only drafters add up."""
     for hook, what in OWNED.items():
         if hook in a.hooks and hook in b.hooks:
-            return Refused(f"{a.name} and {b.name} both decide {what}", f"choose {a.name} or {b.name}")
+            return Refused(
+                f"{a.name} and {b.name} both decide {what}", f"choose {a.name} or {b.name}"
+            )
     return None
 
 
@@ -115,9 +117,13 @@ def frozen(a: Piece, b: Piece) -> Refused | None:
     """What is made of rotated keys becomes wrong when they turn."""
     if not (a.moves_stored_keys and b.method.frozen_positions):
         return None
+    does = "keeps them un-rotated" if a.rule is None else "turns them as the text grows"
+    remedy = f"choose {a.name} or {b.name}"
+    if a.method.question is Question.POSITIONS:
+        remedy = f"replace {a.name} by a method whose positions stay, such as ntk or yarn"
     return Refused(
-        f"{b.name} works on keys at the positions they were stored with, and {a.name} moves them later",
-        f"replace {a.name} by a method whose positions stay, such as ntk or yarn",
+        f"{b.name} works on keys at the positions they were stored with, and {a.name} {does}",
+        remedy,
     )
 
 
@@ -162,8 +168,8 @@ def delete_encoded(a: Piece, b: Piece) -> Refused | None:
 
 
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, one_placement, frozen, all_near, nothing_beyond, evict_then_retrieve,
-    delete_encoded,
+    same_twice, one_owner, evict_then_retrieve, one_placement, nothing_beyond, delete_encoded,
+    all_near, frozen,
 )  # fmt: skip
 
 

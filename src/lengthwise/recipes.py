@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
 
 FULL_NAME = "full"
-_TOKEN = re.compile(r"""\s*(?:(?P<mark>[+(),=])|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()=+"]+))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<mark>[+(),=])|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()=+"]+))"""
+)
 # Inside a value a plus is part of a number, as in 1e+3.
 _VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()="]+))""")
 
@@ -137,7 +139,9 @@ class _Parser:
             found[word] = self.value(each)
             mark, place = self.peek()
             if mark not in (",", ")"):
-                self.fail(f"expected ',' or ')', found {mark!r}" if mark else "')' is missing", place)
+                self.fail(
+                    f"expected ',' or ')', found {mark!r}" if mark else "')' is missing", place
+                )
             self.take()
             if mark == ")":
                 return found
@@ -172,7 +176,7 @@ class _Parser:
             rest = self.text[self.at :]
             start = self.at + len(rest) - len(rest.lstrip())
             if rest.strip():
-                self.fail(f"unexpected {self.text[start]!r}", start)
+                self.fail("the closing quote is missing", start)
             return "", len(self.text.rstrip())
         return match[match.lastgroup or 0], match.start(match.lastgroup or 0)
 

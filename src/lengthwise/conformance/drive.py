@@ -40,7 +40,12 @@ def read(sequence: Sequence, text: Seq[int], chunk: int = WHOLE) -> Tensor:
 
 
 def together(
-    model: Adapted, plan: Plan, texts: Seq[Seq[int]], steps: int, chunk: int = WHOLE, offset: int = 0
+    model: Adapted,
+    plan: Plan,
+    texts: Seq[Seq[int]],
+    steps: int,
+    chunk: int = WHOLE,
+    offset: int = 0,
 ) -> list[Tensor]:
     """Logits of texts read side by side: prompts in chunks, their end, then `steps` single tokens."""
     sequences = [Sequence(model, plan, offset=offset) for _ in texts]
@@ -57,7 +62,9 @@ def together(
     for sequence in sequences:
         sequence.end_prefill()
     for at in range(steps):
-        rows = [(s, [text[len(text) - steps + at]]) for s, text in zip(sequences, texts, strict=True)]
+        rows = [
+            (s, [text[len(text) - steps + at]]) for s, text in zip(sequences, texts, strict=True)
+        ]
         for i, row in enumerate(feed(rows)):
             found[i].append(row)
     return [torch.cat(rows) for rows in found]

@@ -65,15 +65,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "gpt_oss": {**MIXED, "num_local_experts": 4, "num_experts_per_tok": 2},
     "granite": {},
+    "granite_swa": WINDOW,
     "granitemoe": {},
+    "granitemoeshared": {},
     "helium": {},
+    "hy_v3": EXPERTS,
     "hyperclovax": {},
     "jais2": {},
     "jetmoe": {},
     "laguna": {},
     "llama": {},
+    "longcat_flash": LATENT,
     "mellum": {},
     "mimo_v2_flash": {},
+    "minicpm3": LATENT,
     "minimax_m2": EXPERTS,
     "ministral": MIXED,
     "ministral3": {},
@@ -100,6 +105,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "starcoder2": {},
     "vaultgemma": MIXED,
+    "youtu": LATENT,
 }  # fmt: skip
 
 

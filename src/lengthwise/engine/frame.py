@@ -30,7 +30,7 @@ class Block:
 
     start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the nodes
     of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence length that
-    dynamic frequencies are made for.
+    dynamic frequencies are made for. prompt: the block is a part of the prompt.
     """
 
     start: int
@@ -40,6 +40,7 @@ class Block:
     offset: int = 0
     angles: dict[tuple[object, ...], Angles] = field(default_factory=dict)
     transient: int = 0
+    prompt: bool = False
 
     @property
     def count(self) -> int:
@@ -80,7 +81,8 @@ class Frame:
 
     @property
     def decoding(self) -> bool:
-        return self.block.count == 1 or self.block.ancestors is not None
+        """Queries plan one by one. A prompt may well end in a chunk of one token: that is none."""
+        return not self.block.prompt and (self.block.count == 1 or self.block.ancestors is not None)
 
     @property
     def raw_near(self) -> bool:
@@ -194,7 +196,8 @@ def block_angles(
     model: Adapted, layer: LayerFacts, block: Block, rule: FrequencyRule | None, where: IndexMap
 ) -> Angles:
     """Angles `[n, head_dim]` at which the block's tokens stand, made once per kind of layer."""
-    key = (model.kind(layer), id(layer.pairing), where)
+    # Layers with a window of their own share pairing and kind with others, but not the rule.
+    key = (model.kind(layer), id(layer.pairing), id(rule), where)
     found = block.angles.get(key)
     if found is None:
         if where is same and block.ancestors is None:

@@ -85,9 +85,10 @@ class Group:
             if entries is None:
                 return []
             key = frame.rotate_read(entries, compact=placement.compact)
-            return [Part(query, key, entries.value, log_weight=entries.log_weight)]
-        blocks = self.near.blocks()
-        frame.note_transient(blocks[: len(self.near.closed)])
+            blocks = [Entries(key, entries.value, entries.index, entries.log_weight)]
+        else:
+            blocks = self.near.blocks()
+            frame.note_transient(blocks[: len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
             return [Part(query, b.key, b.value, log_weight=b.log_weight) for b in blocks]
         (block,) = blocks

@@ -37,7 +37,8 @@ class Losses:
 def predicting_rows(count: int, every: int) -> Tensor:
     """Rows of a chunk of `count` tokens whose logits predict its tokens every, 2 every, ...; and
     the last row, which predicts what comes next. every 0 asks for the last alone."""
-    rows = torch.arange(every - 1, count - 1, every) if every else torch.empty(0, dtype=torch.long)
+    picked = range(every - 1, count - 1, every) if every else ()
+    rows = torch.tensor(picked, dtype=torch.long)
     return torch.cat([rows, torch.tensor([count - 1])])
 
 

@@ -123,14 +123,14 @@ class StepCost:
         self._last[anchor] = self._steps
 
     def curve(self, most: int) -> NDArray[np.float64]:
-        """Expected time of 0, 1, ..., most guesses, `[most + 1]`; relative before any was measured."""
-        guesses = np.arange(most + 1)
+        """Expected time of 0 to `most` guesses, `[most + 1]`; relative until one is measured."""
+        guesses = np.arange(most + 1, dtype=np.float64)
         shape = 1 + self.slope * guesses
         known = [a for a in ANCHORS if a in self._recent and self._believed(a)]
         if not known:
             return shape
         ratios = [median_low(self._recent[a]) for a in known]
-        return shape * np.interp(np.log1p(guesses), np.log1p(known), ratios)
+        return np.multiply(shape, np.interp(np.log1p(guesses), np.log1p(known), ratios))
 
     def _believed(self, anchor: int) -> bool:
         age = self._steps - self._last[anchor]

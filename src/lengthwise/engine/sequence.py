@@ -189,7 +189,8 @@ class Sequence:
         alike = self.plan.selector is None or count == 1
         if tree is None or (alike and tree.is_chain()):
             index = torch.arange(start, start + count, device=device)
-            return Block(start, index, None, length, self.offset)
+            prompt = self.prompt_length is None
+            return Block(start, index, None, length, self.offset, prompt=prompt)
         index = torch.tensor(tree.depths, device=device) + start
         return Block(start, index, tree.ancestors().to(device), length, self.offset)
 

@@ -89,7 +89,8 @@ def verify(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[in
     choose(node, path tokens below the root) draws the target's next token after a node. Returns the
     accepted nodes (root first) and the token that follows them, which was drawn but not guessed.
     """
-    accepted, below = [0], []
+    accepted = [0]
+    below: list[int] = []
     while True:
         token = choose(accepted[-1], below)
         child = tree.children[accepted[-1]].get(token)

@@ -39,7 +39,9 @@ class Registered:
 @cache
 def registered() -> tuple[Registered, ...]:
     """Everything registered, ours first, then by package and name. `refresh` looks again."""
-    points = [(point.dist.name if point.dist else "?", point) for point in entry_points(group=GROUP)]
+    points = [
+        (point.dist.name if point.dist else "?", point) for point in entry_points(group=GROUP)
+    ]
     points.sort(key=lambda item: (item[0] != OURS, item[0], item[1].name))
     found: list[Registered] = []
     seen: dict[str, Registered] = {}

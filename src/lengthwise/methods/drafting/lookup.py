@@ -101,7 +101,7 @@ def _grade(length: int) -> int:
 
 def _prior(grade: int) -> float:
     """Chance that the next token follows a match, before this text has shown its own."""
-    return 1 - 1.1 / (grade + 1)
+    return 1 - 1.6 / (grade + 1)
 
 
 class Index:

@@ -41,6 +41,10 @@ class PyramidKV(Method):
     beta: float = option(20.0, "the top layer keeps 1/beta of the mean; 1 is SnapKV", low=1.0)
 
     @classmethod
+    def example(cls) -> PyramidKV:
+        return cls(budget=Budget(50, "%"), window=8)
+
+    @classmethod
     def identity(cls, length: int) -> PyramidKV:
         return cls(budget=Budget(length), window=min(32, length))
 

@@ -41,6 +41,10 @@ class SnapKV(Method):
     pooling: str = option("avg", "how it is spread", choices=("avg", "max"))
 
     @classmethod
+    def example(cls) -> SnapKV:
+        return cls(budget=Budget(50, "%"), window=8)
+
+    @classmethod
     def identity(cls, length: int) -> SnapKV:
         return cls(budget=Budget(length), window=min(32, length))
 

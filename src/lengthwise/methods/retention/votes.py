@@ -54,6 +54,9 @@ class PromptVotes(ABC):
         if moment.kind != "prefill":
             return
         windowed = group.placement.window is not None
+        if windowed:
+            # Spare room depends on the chunks that were read; what is kept must not.
+            group.near.replace(group.near.tail)
         spent = group.near.nbytes() if windowed else 0
         dtype = moment.sequence.model.dtype
         allowed = self.tokens(moment, -(-spent // plain_bytes(moment.layer, dtype)))

@@ -27,6 +27,7 @@ from torch import Tensor
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
@@ -59,6 +60,11 @@ class TokenSelect(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_budget(self.name, self.budget, self.window + self.init, 1)
+        if self.pool % 2 == 0:
+            raise RecipeError(
+                f"{self.name}(pool={self.pool}): a token stands amid its neighbours, so "
+                f"allowed are odd numbers, such as {self.pool + 1}"
+            )
 
     @classmethod
     def example(cls) -> TokenSelect:
@@ -82,6 +88,16 @@ class TokenSelect(Method):
 
     def start_selector(self, layer: LayerFacts) -> Selector:
         return _Votes(self, layer.scaling)
+
+
+def ranks(votes: Tensor) -> Tensor:
+    """int64 `[n]` in the order of float32 votes >= 0 to 12 bits, later ones first among equals.
+
+    In the first layer equal tokens have equal keys, and rounding noise must not choose among them.
+    """
+    return (votes.view(torch.int32) >> 12).long() << 32 | torch.arange(
+        len(votes), device=votes.device
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ class _Votes:
         if self.anchor is not None and self._similar(query, self.anchor.query):
             return self.anchor.ids
         votes = self._vote(query, far_keys(far)[:, init:])
-        chosen = votes.topk(top).indices.sort().values + init
+        chosen = ranks(votes).topk(top).indices.sort().values + init
         ids = torch.cat([torch.arange(init, device=chosen.device), chosen])
         if self.anchor is None and method.reuse < 1:
             self.anchor = _Anchor(query, ids)
