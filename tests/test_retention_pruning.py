@@ -379,7 +379,7 @@ def test_scores_are_attention_to_earlier_occurrences() -> None:
 
     class Recorder(Sequence):
         def attend(self, layer, query, key, value, block):  # type: ignore[no-untyped-def]
-            frame = self._frame(layer, query, key, value, block)
+            frame = self.layers[layer]._frame(query, key, value, block)
             facts = self.model.layers[layer]
             part = Part(frame.near_query, frame.near_key, torch.eye(49).expand(2, -1, -1),
                         torch.ones(49, 49).tril().bool())  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.engine import sequence as engine_sequence
+from lengthwise.engine import layer as engine_layer
 from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.loop import extend, prefill
@@ -185,7 +185,7 @@ def test_all_blocks_retrieved_cover_every_key_once(
     found: list[Tensor] = []
     for start, stop in pairwise((0, 12, 24, 31, 40, 41, 42, 54, 60)):
         with monkeypatch.context() as patch:
-            patch.setattr(engine_sequence, "attend", recording)
+            patch.setattr(engine_layer, "attend", recording)
             feed(sequence, text[start:stop])
         first = seen[: len(seen) // layers]
         found.append(torch.cat(first, 0))

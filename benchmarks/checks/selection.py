@@ -93,6 +93,9 @@ class _Watched:
     def extend(self, entries: Entries, far: Segment) -> None:
         self.inner.extend(entries, far)
 
+    def tensors(self) -> list[Tensor | None]:
+        return list(self.inner.tensors())
+
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         choice = self.inner.plan(queries, far)
         if queries.decoding and choice is not None:

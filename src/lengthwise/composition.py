@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lengthwise.engine.placement import ORDINARY, Placement
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Question
+from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
@@ -49,12 +49,8 @@ class Piece:
             )
         method.check(model)
         hooks = frozenset(h for h in HOOKS if getattr(type(method), h) is not getattr(Method, h))
-        if method.question is Question.POSITIONS and model.rope is None:
-            raise Refused(
-                f"{method.name} changes rotary positions and models of family {model.family!r} have "
-                "none",
-                "use a selection, retention or codec method instead",
-            )
+        if method.question is Question.POSITIONS:
+            needs_rope(method, model)
         return cls(method, hooks, method.frequencies(model), method.placement(model))
 
     @property

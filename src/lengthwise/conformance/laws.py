@@ -45,8 +45,8 @@ Law = Callable[[type[Method], Adapted], None]
 @lru_cache(maxsize=16)
 def law_model(family: str) -> Adapted:
     """A tiny model with sharp attention, trained for fewer tokens than the laws feed it."""
-    changes = {"initializer_range": 0.15, "max_position_embeddings": TRAINED}
-    return adapt(tiny_model(family, **changes))
+    model = tiny_model(family, initializer_range=0.15, max_position_embeddings=TRAINED)
+    return adapt(model)
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence as Seq
 from dataclasses import dataclass
 from itertools import combinations
@@ -42,14 +43,15 @@ On a tiny llama, each method at the setting of its `example()`; the diagonal is 
   token by token gives the same logits to 1e-4 of their spread, and drafting gives the same tokens.
 - **approx.**: runs, and drafting gives the same tokens. But the method plans by blocks of queries,
   or treats prompt and answer differently, so another chunking may give slightly other logits.
-- **no**, with a number: refused before the run, for the reason listed below the table.
+- **no**, with a number: refused before the run, for the reason below the table, where A and B are
+  the two methods.
 """
 FAMILY_LEGEND = """\
 ## Methods on families
 
 - **exact**: at the setting that does nothing the method equals full attention to 1e-4.
 - **partly**: the same, and layers that keep a sliding window of their own are left as they are.
-- **no**, with a number: refused, for the reason listed below the table.
+- **no**, with a number: refused, for the reason below the table, where A is the method.
 """
 
 
@@ -129,7 +131,17 @@ def _table(rows: Seq[str], columns: Seq[str], cells: dict[tuple[str, str], Verdi
             verdict = cells[row, column]
             text = verdict.kind
             if verdict.kind == REFUSED:
-                text += f" {numbers.setdefault(verdict.reason, len(numbers) + 1)}"
+                text += f" {numbers.setdefault(_general(verdict.reason), len(numbers) + 1)}"
             found.append(text)
         lines.append(f"|**{row}**|" + "|".join(found) + "|")
     return [*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items())]
+
+
+def _general(reason: str) -> str:
+    """A reason without names: A and B are the methods in the order they are named."""
+    letters: dict[str, str] = {}
+    for word in re.findall(r"[a-z0-9_]+", reason.partition(";")[0]):
+        if word in methods():
+            letters.setdefault(word, "AB"[len(letters)])
+    text = re.sub(r"[a-z0-9_]+", lambda match: letters.get(match[0], match[0]), reason)
+    return re.sub(r"this '\S+' model", "a model of this family", text)

@@ -123,7 +123,7 @@ def tiny_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
             settings = {**BASE, **FAMILIES.get(family, {}), **changes}
             settings = {name: value for name, value in settings.items() if value is not ...}
             config = AutoConfig.for_model(family, **settings)
-            model = AutoModelForCausalLM.from_config(config).float().eval()
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config).float().eval()
         finally:
             logging.set_verbosity(before)
     for name, parameter in model.named_parameters():

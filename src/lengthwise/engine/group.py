@@ -7,9 +7,8 @@ really stored ragged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +24,15 @@ if TYPE_CHECKING:
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
 MAX_SLACK = 64
 
-Fold = Callable[["Group", Entries], None]
+
+class Fold(Protocol):
+    """What becomes of near entries that leave the window, where that is not a move to far."""
+
+    def __call__(self, group: Group, leaving: Entries) -> None: ...
+
+    def nbytes(self) -> int:
+        """Bytes of what it holds itself."""
+        ...
 
 
 @dataclass
@@ -58,7 +65,8 @@ class Group:
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        return self.near.nbytes() + self.far.nbytes()
+        folded = 0 if self.fold is None else self.fold.nbytes()
+        return self.near.nbytes() + self.far.nbytes() + folded
 
     def kept(self) -> int:
         """Entries held per key head."""

@@ -68,6 +68,10 @@ class Selector(Protocol):
         """What these queries read of far; None is all of it."""
         ...
 
+    def tensors(self) -> Seq[Tensor | None]:
+        """Everything its index holds, for counting bytes."""
+        ...
+
 
 @dataclass(frozen=True)
 class Moment:

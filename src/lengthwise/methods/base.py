@@ -42,10 +42,9 @@ class Method:
     chunking_exact: chunked prefill gives what one pass gives. decoding_exact: token by token gives
     what a prefill gives (before anything is dropped). shift_exact: adding a constant to all positions
     changes nothing after the prompt either; False where rotated keys are rounded or bounded channel by
-    channel. raw_keys: needs un-rotated keys, or moves
-    positions after keys were stored. frozen_positions: holds objects made of rotated keys, which
-    nothing may move afterwards. ordinary_only: works only where every key is near and ordinary.
-    deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
+    channel. raw_keys: needs un-rotated keys, or moves positions after keys were stored.
+    frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
+    ordinary_only: works only where every key is near and ordinary. deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     """
 
     name: ClassVar[str]
@@ -128,7 +127,7 @@ def needs_rope(method: Method, model: Adapted) -> None:
     """Refuses a method that moves positions on a model without rotary positions."""
     if model.rope is None:
         raise Refused(
-            f"{method.name} changes rotary positions and models of family {model.family!r} have none",
+            f"{method.name} changes rotary positions and this {model.family!r} model has none",
             "use a selection, retention or codec method instead",
         )
 

@@ -12,7 +12,8 @@ once for a model on repeated random tokens (`lengthwise calibrate razor`): over 
 fifteen of them is the best by echo score, the others by induction score.
 
 Ours: means are kept as float32 sums; the buffer moves in small runs (a 64th of itself), so heads
-hold up to that much more than L_h. Heads are searched under the model's own frequencies. S0 is 256
+hold up to that much more than L_h. Heads are searched on two repeats, not
+four, and under the model's own frequencies. S0 is 256
 by default: the paper's 4,000 would drop little of what a small model can read.
 """
 
@@ -160,6 +161,9 @@ class Fold:
             self._add(gone)
             found.append(self._mean(gone))
         group.far.replace(concatenate(found))
+
+    def nbytes(self) -> int:
+        return sum(t.nbytes for t in (self.key_sum, self.value_sum) if t is not None)
 
     def _add(self, gone: Entries) -> None:
         key, value = (x.float().sum(1, keepdim=True) for x in (gone.key, gone.value))

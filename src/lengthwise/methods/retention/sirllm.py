@@ -128,7 +128,7 @@ class Memory:
             (
                 group.kept()
                 for index, layer in enumerate(sequence.layers)
-                if not sequence.own_window(index)
+                if not sequence.layers[index].own_window
                 for group in layer.groups
             ),
             default=0,

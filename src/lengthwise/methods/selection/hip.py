@@ -114,6 +114,9 @@ class _Search:
             self.mask = ids
         return Choice(ids)
 
+    def tensors(self) -> list[Tensor | None]:
+        return [self.mask]
+
 
 def tree_search(query: Tensor, keys: Tensor, groups: int) -> Tensor:
     """The `groups` blocks of keys that a halving search finds for every query head.

@@ -119,6 +119,9 @@ class _Memory:
         rows = best[..., None].expand(-1, -1, -1, key.shape[-1])
         return key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
 
+    def tensors(self) -> list[Tensor | None]:
+        return [self.index, self.open_key, self.open_stat]
+
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         method = self.method
         always = method.window + method.init

@@ -109,6 +109,9 @@ class Pages:
         found += torch.matmul(grouped.clamp_max(0), self.low.transpose(1, 2))
         return found.reshape(query.shape[0], -1)
 
+    def tensors(self) -> list[Tensor | None]:
+        return [self.low, self.high]
+
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         size = self.method.page
         least = LEAST_PAGES * size

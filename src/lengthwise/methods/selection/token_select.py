@@ -122,6 +122,9 @@ class _Votes:
         self.boundary = int(entries.index[0, -1]) + 1
         self.anchor = None
 
+    def tensors(self) -> list[Tensor | None]:
+        return [] if self.anchor is None else [self.anchor.query, self.anchor.ids]
+
     def plan(self, queries: Queries, far: Segment) -> Choice:
         ids = self._select(queries, far)
         positions = torch.arange(len(ids), device=ids.device)

@@ -1,0 +1,302 @@
+"""One layer of one sequence: attention over what it keeps, and what is noted on the way.
+
+A forward brings new queries, keys and values; they are attended to at once and stay pending until
+the sequence commits the tokens that were accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.attend import Part, attend, column_sums, single_softmax
+from lengthwise.engine.entries import Entries
+from lengthwise.engine.frame import Block, Frame, block_angles
+from lengthwise.engine.group import Group
+from lengthwise.engine.placement import same
+from lengthwise.engine.roles import Codec
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
+from lengthwise.models.rope import FrequencyRule
+
+
+@dataclass
+class Watch:
+    """What a sequence has its layers note down.
+
+    reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
+    every how many-th query of a prompt's chunk has its probabilities summed, standing for those
+    skipped; 0 for none.
+    """
+
+    reading: bool = True
+    remember: int = 0
+    stride: int = 0
+
+
+class LayerCache:
+    """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
+
+    rule: rotary frequencies in place of the model's. pending: entries of the forward under way.
+    """
+
+    def __init__(
+        self,
+        model: Adapted,
+        facts: LayerFacts,
+        groups: list[Group],
+        rule: FrequencyRule | None,
+        watch: Watch,
+    ) -> None:
+        self.model = model
+        self.facts = facts
+        self.groups = groups
+        # A layer with a window of its own keeps its own frequencies: its distances stay trained.
+        self.rule = None if facts.window is not None else rule
+        self.watch = watch
+        self.codec: Codec | None = None
+        self.pending: Entries | None = None
+        self._observed: list[tuple[Frame, Tensor]] = []
+        self._window: list[Tensor] = []
+
+    @property
+    def own_window(self) -> bool:
+        """Whether the layer keeps a sliding window of the model's own, which plans leave alone."""
+        return self.facts.window is not None
+
+    def nbytes(self) -> int:
+        return sum(group.nbytes() for group in self.groups)
+
+    def query_heads(self, heads: Tensor) -> Tensor:
+        """The query heads int64 `[h * group size]` that read the key heads `[h]`."""
+        each = self.facts.num_heads // self.facts.num_kv_heads
+        return (heads[:, None] * each + torch.arange(each, device=heads.device)).flatten()
+
+    # Attending.
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+        """Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` of the block
+        -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
+        if block.count == 1 and self._steps_plainly():
+            return self._step(query, key, value, block)
+        frame = self._frame(query, key, value, block)
+        if self.watch.remember and self.watch.reading:
+            self._remember(frame.near_query)
+        stored = key if self.groups[0].placement.compact or frame.raw_near else frame.near_key
+        self.pending = Entries(stored, value, block.index[None].int())
+        if len(self.groups) == 1:
+            return self._attend_group(self.groups[0], frame, self._stage(self.groups[0], frame))
+        out = torch.empty(*query.shape[:2], value.shape[-1], dtype=value.dtype, device=value.device)
+        for group in self.groups:
+            assert group.heads is not None
+            rows = self.query_heads(group.heads)
+            part = replace(
+                frame, placement=group.placement, raw_query=query[rows], heads=rows,
+                near_query=frame.near_query[rows], far_query=frame.far_query[rows],
+                near_key=frame.near_key[group.heads], value=value[group.heads],
+            )  # fmt: skip
+            out[rows] = self._attend_group(group, part, False)
+        return out
+
+    def _steps_plainly(self) -> bool:
+        """Whether one new token sees every entry alike, stored plain, and nobody is watching."""
+        group = self.groups[0]
+        placement, tail = group.placement, group.near.tail
+        return (
+            len(self.groups) == 1
+            and not self.watch.reading
+            and not self.watch.stride
+            and placement.window is None
+            and not placement.compact
+            and not group.near.closed
+            and (self.rule is None or not self.rule.dynamic)
+            and self.facts.softcap is None
+            and self.facts.sinks is None
+            and tail is not None
+            and tail.log_weight is None
+        )
+
+    def _step(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+        """The general path with everything left out that one plain token does not need."""
+        facts = self.facts
+        if facts.pairing is not None:
+            angles = block_angles(self.model, facts, block, self.rule, same)
+            query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        keys, values = self.groups[0].near.push(key, value, block.start)
+        folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
+        return single_softmax(folded, keys, values, facts.scaling).reshape(facts.num_heads, 1, -1)
+
+    def _frame(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Frame:
+        model, facts, rule = self.model, self.facts, self.rule
+        placement = self.groups[0].placement
+        frame = Frame(block, model, facts, rule, placement, query, query, query, key, value)
+        if facts.pairing is None:
+            return frame
+        if placement.compact:
+            ranks = block.index - block.start + self.groups[0].kept()
+            near = frame.rotate_at(query, ranks)
+            return replace(frame, near_query=near, far_query=near, near_key=frame.rotate_at(key, ranks))
+        angles = block_angles(model, facts, block, rule, same)
+        near = far = facts.pairing.rotate(query, angles)
+        if placement.far_query is not same:
+            there = block_angles(model, facts, block, rule, placement.far_query)
+            far = facts.pairing.rotate(query, there)
+        near_key = facts.pairing.rotate(key, angles)
+        return replace(frame, near_query=near, far_query=far, near_key=near_key)
+
+    def _stage(self, group: Group, frame: Frame) -> bool:
+        """One query sees itself: its entry goes in place and needs no part of its own."""
+        if frame.block.count > 1 or frame.raw_near or group.placement.compact:
+            return False
+        assert self.pending is not None
+        entry = self.pending
+        if self.watch.stride:
+            entry = replace(entry, stat=torch.zeros(*entry.key.shape[:2], device=entry.key.device))
+        group.near.append(entry)
+        self.pending = None
+        return True
+
+    def _attend_group(self, group: Group, frame: Frame, staged: bool) -> Tensor:
+        facts = self.facts
+        sinks = facts.sinks if frame.heads is None or facts.sinks is None else facts.sinks[frame.heads]
+        wants_lse = self.watch.stride > 0
+        outs, lses = [], []
+        for rows in _rows(group, frame):
+            past, mine = (None, None) if staged else _own_parts(group, frame, rows)
+            parts = group.parts(frame, rows, mine, past)
+            out, lse = attend(parts, facts.scaling, facts.softcap, sinks, need_lse=wants_lse)
+            outs.append(out)
+            lses.append(lse)
+        if wants_lse:
+            self._observed.append((frame, torch.cat([x for x in lses if x is not None], 1)))
+        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+
+    # Noting.
+
+    def _remember(self, query: Tensor) -> None:
+        wanted = self.watch.remember
+        self._window.append(query[:, -wanted:].clone())
+        while sum(q.shape[1] for q in self._window[1:]) >= wanted:
+            self._window.pop(0)
+
+    def last_queries(self) -> Tensor | None:
+        """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`."""
+        return torch.cat(self._window, 1)[:, -self.watch.remember :] if self._window else None
+
+    def forget_queries(self) -> None:
+        self._window.clear()
+
+    def commit(self, ids: Tensor | None, expected: int) -> None:
+        """Pending entries, or those of the accepted nodes ids, become near entries.
+
+        expected: entries there will be in the end, where known, to make room for at once.
+        """
+        if ids is not None and self.pending is not None:
+            self.pending = self.pending.take(ids)
+        if self.watch.stride and not self.own_window:
+            self._observe(ids)
+        self._observed.clear()
+        own, self.pending = self.pending, None
+        if own is None:
+            return
+        for group in self.groups:
+            entries = own if group.heads is None else own.heads(group.heads)
+            if group.placement.window is None and not len(group.near) and expected:
+                group.near.reserve(entries, max(expected, len(entries)))
+            group.near.append(entries)
+
+    def settle(self, length: int, prompt: int, offset: int) -> None:
+        """Moves what has left a window, now that `length` tokens are committed."""
+        for group in self.groups:
+            if group.placement.window is not None:
+                block = Block(length, torch.empty(0), None, max(prompt, length), offset)
+                none = torch.empty(0)
+                group.settle(Frame(block, self.model, self.facts, self.rule, group.placement, none,
+                                   none, none, none, none), length)  # fmt: skip
+
+    def _observe(self, ids: Tensor | None) -> None:
+        """Adds the probability that near and new entries received from committed queries."""
+        for (frame, lse), group in zip(self._observed, self.groups, strict=True):
+            count = frame.block.count
+            stride = self.watch.stride if self.watch.reading and count > 1 else 1
+            rows = slice(0, count, stride) if ids is None else ids
+            parts = [_near_part(group, frame, rows)]
+            if self.pending is not None:
+                parts.append(_new_part(frame, rows, ids))
+            sums = [
+                column_sums(part, lse[:, rows], self.facts.scaling, self.facts.softcap)
+                for part in parts
+                if part is not None
+            ]
+            each = frame.near_query.shape[0] // frame.near_key.shape[0]
+            total = torch.cat(sums, 1).unflatten(0, (-1, each)).sum(1)
+            if stride > 1:
+                total *= count / frame.near_query[:, rows].shape[1]
+            self._add_stat(group, total)
+
+    def _add_stat(self, group: Group, total: Tensor) -> None:
+        """total float32 `[kv_heads, near entries + pending ones]`."""
+        held = 0
+        tail = group.near.tail
+        if tail is not None and len(tail):
+            held = len(tail)
+            assert tail.stat is not None
+            tail.stat.add_(total[:, :held])
+        if self.pending is not None:
+            self.pending = replace(self.pending, stat=total[:, held:])
+
+
+def _rows(group: Group, frame: Frame) -> list[slice]:
+    """Blocks of queries that plan together; a tree under a selector goes node by node."""
+    count = frame.block.count
+    selector = group.selector
+    if selector is None or not len(group.far) or not frame.selects(selector):
+        return [slice(0, count)]
+    step = 1 if frame.block.ancestors is not None or frame.decoding else selector.query_block
+    assert step is not None
+    return [slice(i, min(i + step, count)) for i in range(0, count, step)]
+
+
+def _own_parts(group: Group, frame: Frame, rows: slice) -> tuple[Part | None, Part | None]:
+    """The new tokens before these rows, and the rows among themselves."""
+    query = frame.near_query[:, rows]
+    key, value = frame.near_key, frame.value
+    window = None if group.placement.anchored else group.placement.window
+    ancestors = frame.block.ancestors
+    if ancestors is None and (window is None or frame.block.count <= window):
+        past = Part(query, key[:, : rows.start], value[:, : rows.start]) if rows.start else None
+        return past, Part(query, key[:, rows], value[:, rows], causal=True)
+    index = frame.index
+    distance = index[rows, None] - index[None]
+    mask = distance >= 0 if ancestors is None else ancestors[rows]
+    if window is not None:
+        mask = mask & (distance < window)
+    return None, Part(query, key, value, mask)
+
+
+def _near_part(group: Group, frame: Frame, rows: slice | Tensor) -> Part | None:
+    """Near entries as the queries rows saw them, to sum their probabilities."""
+    entries = group.near.tail
+    if entries is None or not len(entries):
+        return None
+    mask, window = None, group.placement.window
+    if window is not None and not group.placement.anchored:
+        mask = entries.index[0][None].long() > (frame.index[rows] - window)[:, None]
+    key = entries.key
+    if frame.raw_near or group.placement.compact:
+        key = frame.rotate_read(entries, group.placement.compact)
+    return Part(frame.near_query[:, rows], key, entries.value, mask)
+
+
+def _new_part(frame: Frame, rows: slice | Tensor, ids: Tensor | None) -> Part:
+    """The new tokens, or of a tree the accepted ones, as the queries rows saw them."""
+    key, value, count = frame.near_key, frame.value, frame.block.count
+    mask = frame.block.ancestors
+    if mask is None:
+        mask = torch.ones(count, count, dtype=torch.bool, device=key.device).tril()
+    mask = mask[rows]
+    if ids is not None:
+        mask, key, value = mask[:, ids], key[:, ids], value[:, ids]
+    return Part(frame.near_query[:, rows], key, value, mask)
