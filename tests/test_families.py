@@ -136,7 +136,7 @@ def test_family_is_refused_by_name_with_the_reason(family: str) -> None:
 def test_check_answers_every_question_with_reasons() -> None:
     support = check(tiny("gpt2"))
     assert not support["positions"].supported
-    assert "have none" in str(support["positions"])
+    assert "model has none" in str(support["positions"])
     assert "snapkv" in support["retention"].runs
     assert "left as it is" in str(check(tiny("gemma3_text"))["selection"])
     assert check(tiny_model("llama"))["positions"].refused == ()

@@ -28,9 +28,9 @@ from lengthwise.models.adapt import Adapted
 from lengthwise.models.embedded import cache_dir
 from lengthwise.models.probe import LayerFacts
 
-# Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance, for
-# half the cost of its four: in the default model they find an echo head over 2,500 tokens that more
-# and nearer repeats hide, and without which nothing far is copied (docs/reproduction/razor.md).
+# Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance and
+# not four: more and nearer repeats bring up other heads, and hide the one echo head without which
+# the default model copies nothing from afar (docs/reproduction/razor.md).
 LENGTH = 2500
 REPEATS = 2
 CHUNK = 512

@@ -59,7 +59,7 @@ class Piece:
 
     @property
     def far_moved(self) -> bool:
-        """Far keys stand elsewhere than where they were born, or everything moves up when some go."""
+        """Far keys stand elsewhere than where they were born, or close ranks when some go."""
         where = self.placement
         return where is not None and (not where.far_is_ordinary or where.compact)
 
@@ -149,7 +149,8 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
         return None
     return Refused(
-        f"{a.name} can only find what {b.name} has not deleted, and its index names entries that go",
+        f"{a.name} can only find what {b.name} has not deleted, and its index names entries that "
+        "go",
         f"use {a.name} with a codec instead of {b.name}, which keeps everything in less memory",
     )
 

@@ -2,9 +2,9 @@
 
     yarn(factor=4) + infllm(budget=2048) + kivi(bits=4)
 
-`parse` reads the text, `resolve` makes the plan that the engine runs on a model, or refuses with the
-reason and a way out (the rules are in `composition`). `full` is the empty recipe. A recipe prints as
-the shortest text that gives it back.
+`parse` reads the text, `resolve` makes the plan that the engine runs on a model, or refuses with
+the reason and a way out (the rules are in `composition`). `full` is the empty recipe. A recipe
+prints as the shortest text that gives it back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m lengthwise.conformance`: the laws for named methods, or the page of what goes with what."""
+"""`python -m lengthwise.conformance`: the laws for methods, or the page of what goes with what."""
 
 from __future__ import annotations
 

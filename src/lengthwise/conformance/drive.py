@@ -22,7 +22,7 @@ JUNK = 6
 
 
 def feed(rows: Seq[tuple[Sequence, Seq[int]]]) -> list[Tensor]:
-    """One forward of new tokens for several sequences, committed; logits `[tokens, vocab]` of each."""
+    """One forward for several sequences, committed; logits `[tokens, vocab]` of each."""
     found, blocks = extend([(sequence, part, None) for sequence, part in rows], "all")
     for (sequence, part), logits, block in zip(rows, found, blocks, strict=True):
         if sequence.retention_surprise:
@@ -47,7 +47,7 @@ def together(
     chunk: int = WHOLE,
     offset: int = 0,
 ) -> list[Tensor]:
-    """Logits of texts read side by side: prompts in chunks, their end, then `steps` single tokens."""
+    """Logits of texts read side by side: prompts in chunks, then `steps` single tokens."""
     sequences = [Sequence(model, plan, offset=offset) for _ in texts]
     size = min(chunk, sequences[0].max_block() or chunk)
     found: list[list[Tensor]] = [[] for _ in texts]

@@ -7,7 +7,8 @@ What a method declares not to hold (chunking_exact, decoding_exact, no identity)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence as Seq
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from functools import lru_cache
 from typing import NoReturn
 
@@ -171,7 +172,7 @@ def check_fork(cls: type[Method], model: Adapted) -> None:
 
 
 def check_refusals(cls: type[Method], model: Adapted) -> None:
-    """Law 6: bad options and impossible recipes are refused by name; recipes print what they are."""
+    """Law 6: bad options and impossible recipes are refused; recipes print what they are."""
     for each in options(cls):
         for bad in _outside(each):
             try:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Below this many rows (queries x heads of a group) a batched product beats the flash kernel on CPU:
-# one query over 4,096 keys of SmolLM2 takes 6 ms a model step instead of 12.
+# With at most this many rows (queries x heads of a group) over more than MANY_KEYS keys, batched
+# products beat the CPU flash kernel; with fewer keys their overhead is the larger part.
 FEW_ROWS = 16
+MANY_KEYS = 1024
 # Scores of the plain path are materialised at most this many numbers at a time.
 SCORE_BLOCK = 1 << 24
 
@@ -64,7 +65,15 @@ def attend(
     if len(parts) == 1 and sinks is None:
         return _one(parts[0], scaling, softcap, need_lse)
     results = [_one(part, scaling, softcap, True) for part in parts]
+    if sinks is None and not need_lse:
+        return _mix(results), None
     return merge(results, sinks)
+
+
+def _mix(results: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """`merge` where nobody wants the LSE; every query sees a key of some part."""
+    lses = torch.stack([lse for _, lse in results if lse is not None])
+    return _weighted(results, torch.softmax(lses, 0))
 
 
 def merge(
@@ -75,11 +84,16 @@ def merge(
     total = torch.logsumexp(lses, 0)
     if sinks is not None:
         total = torch.logaddexp(total, sinks.float()[:, None])
-    weights = torch.exp(lses - total).nan_to_num_(0.0).unsqueeze(-1)
+    return _weighted(results, torch.exp(lses - total).nan_to_num_(0.0)), total
+
+
+def _weighted(results: Sequence[tuple[Tensor, Tensor | None]], weights: Tensor) -> Tensor:
+    """Sum of partial outputs by weights float32 `[parts, heads, queries]`."""
+    weights = weights.unsqueeze(-1)
     out = results[0][0].float() * weights[0]
     for (partial, _), weight in zip(results[1:], weights[1:], strict=True):
         out.addcmul_(partial.float(), weight)
-    return out.to(results[0][0].dtype), total
+    return out.to(results[0][0].dtype)
 
 
 def _one(
@@ -97,7 +111,7 @@ def _one(
         # All keys visible: the heads of a group are so many more queries of one key head.
         rows = queries * (heads // part.key.shape[0])
         folded = part.query.reshape(part.key.shape[0], rows, head_dim)
-        if rows <= FEW_ROWS or not flash:
+        if not flash or (rows <= FEW_ROWS and part.key.shape[1] > MANY_KEYS):
             out, lse = _products(folded, part, None, scaling, softcap, need_lse)
         else:
             out, lse = _flash(folded, part.key, part.value, None, False, scaling)
@@ -162,7 +176,7 @@ def _products(
         return single_softmax(folded, part.key, part.value, scaling, mask), None
     outs, lses = [], []
     for start in range(0, rows, step):
-        scores = torch.matmul(folded[:, start : start + step], part.key.transpose(1, 2)).float()
+        scores = _scores(folded[:, start : start + step], part.key).float()
         scores = _adjust(scores.mul_(scaling), part, softcap)
         if mask is not None:
             scores = scores.masked_fill_(~mask[:, start : start + step], -math.inf)
@@ -180,12 +194,23 @@ def _products(
     return torch.cat(outs, 1), torch.cat(lses, 1)
 
 
+def _scores(rows: Tensor, key: Tensor) -> Tensor:
+    """Products of rows `[key_heads, rows, head_dim]` with keys: `[key_heads, rows, keys]`."""
+    if rows.shape[1] > FEW_ROWS or rows.device.type != "cpu":
+        return torch.bmm(rows, key.transpose(1, 2))
+    # Few rows as the narrow right-hand side: several times faster than as a flat left-hand side.
+    return torch.bmm(key, rows.transpose(1, 2)).transpose(1, 2).contiguous()
+
+
 def single_softmax(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None
 ) -> Tensor:
     """Attention of one part alone, in the fewest calls: query `[key_heads, rows, head_dim]`, key and
     value `[key_heads, keys, ...]` -> `[key_heads, rows, value_dim]`. Every row must see a key."""
-    scores = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scaling)
+    plain = mask is None and query.shape[-1] == value.shape[-1] and query.dtype != torch.float16
+    if plain and key.shape[1] <= MANY_KEYS and query.device.type == "cpu":
+        return _flash(query, key, value, None, False, scaling)[0]
+    scores = _scores(query * scaling, key)
     if mask is not None:
         scores = scores.masked_fill_(~mask, -math.inf)
     weights = torch.softmax(scores, -1, dtype=torch.float32)

@@ -38,7 +38,15 @@ class Entries:
         return [t for t in found if t is not None]
 
     def slice(self, start: int, stop: int) -> Entries:
-        return self._map(lambda t: t[:, start:stop])
+        # Called for every layer of every step, hence spelled out.
+        weight, stat = self.log_weight, self.stat
+        return Entries(
+            self.key[:, start:stop],
+            self.value[:, start:stop],
+            self.index[:, start:stop],
+            None if weight is None else weight[:, start:stop],
+            None if stat is None else stat[:, start:stop],
+        )
 
     def take(self, ids: Tensor) -> Entries:
         """Entries ids: int64 `[n]` shared by all heads, or `[heads, n]`."""
@@ -128,6 +136,11 @@ class Segment:
     @property
     def tail_length(self) -> int:
         return self._length
+
+    @property
+    def is_plain(self) -> bool:
+        """Some entries, none of them encoded and none standing for several tokens."""
+        return not self.closed and self._tail is not None and self._tail.log_weight is None
 
     def nbytes(self) -> int:
         tensors = [t for block in self.closed for t in block.tensors()]

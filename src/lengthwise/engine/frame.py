@@ -30,7 +30,8 @@ class Block:
 
     start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the nodes
     of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence length that
-    dynamic frequencies are made for. prompt: the block is a part of the prompt.
+    dynamic frequencies are made for. prompt: the block is a part of the prompt. angles and
+    kept are what its layers share: angles by kind of layer, and which near entries survive a window.
     """
 
     start: int
@@ -39,6 +40,7 @@ class Block:
     length: int = 0
     offset: int = 0
     angles: dict[tuple[object, ...], Angles] = field(default_factory=dict)
+    kept: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
     transient: int = 0
     prompt: bool = False
 
@@ -157,17 +159,17 @@ class Frame:
         """The oldest `stop` near entries that survive the window, as far keys; None if none do."""
         tail = group.near.tail
         assert tail is not None
-        entries = tail.slice(0, stop)
         keep = group.placement.keep_far
-        if keep is not None:
-            key = ("kept", id(group.placement), group.near_start, stop)
-            if key not in self.block.angles:
-                ids = keep(entries.index[0].long()).nonzero()[:, 0]
-                self.block.angles[key] = (ids, ids)
-            ids = self.block.angles[key][0]
+        if keep is None:
+            entries = tail.slice(0, stop)
+        else:
+            key = (id(group.placement), group.near_start, stop)
+            if key not in self.block.kept:
+                self.block.kept[key] = keep(tail.index[0, :stop].long()).nonzero()[:, 0]
+            ids = self.block.kept[key]
             if not len(ids):
                 return None
-            entries = entries.take(ids)
+            entries = tail.take(ids)
         restamped = self.restamp(entries, group.placement)
         if self.raw_near:
             key_at = self._rotate_by_index(restamped, group.placement.far_key)

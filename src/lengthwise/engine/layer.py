@@ -103,19 +103,17 @@ class LayerCache:
     def _steps_plainly(self) -> bool:
         """Whether one new token sees every entry alike, stored plain, and nobody is watching."""
         group = self.groups[0]
-        placement, tail = group.placement, group.near.tail
+        placement = group.placement
         return (
             len(self.groups) == 1
             and not self.watch.reading
             and not self.watch.stride
             and placement.window is None
             and not placement.compact
-            and not group.near.closed
+            and group.near.is_plain
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
-            and tail is not None
-            and tail.log_weight is None
         )
 
     def _step(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
@@ -131,10 +129,10 @@ class LayerCache:
     def _frame(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Frame:
         model, facts, rule = self.model, self.facts, self.rule
         placement = self.groups[0].placement
-        frame = Frame(block, model, facts, rule, placement, query, query, query, key, value)
         if facts.pairing is None:
-            return frame
+            return Frame(block, model, facts, rule, placement, query, query, query, key, value)
         if placement.compact:
+            frame = Frame(block, model, facts, rule, placement, query, query, query, key, value)
             ranks = block.index - block.start + self.groups[0].kept()
             near = frame.rotate_at(query, ranks)
             return replace(frame, near_query=near, far_query=near, near_key=frame.rotate_at(key, ranks))
@@ -144,7 +142,7 @@ class LayerCache:
             there = block_angles(model, facts, block, rule, placement.far_query)
             far = facts.pairing.rotate(query, there)
         near_key = facts.pairing.rotate(key, angles)
-        return replace(frame, near_query=near, far_query=far, near_key=near_key)
+        return Frame(block, model, facts, rule, placement, query, near, far, near_key, value)
 
     def _stage(self, group: Group, frame: Frame) -> bool:
         """One query sees itself: its entry goes in place and needs no part of its own."""

@@ -203,8 +203,7 @@ class _Measurer:
         ledger = loop.finish(request)
         notes = []
         if self.shares and self.plan.text != FULL.text:
-            notes.append("read the prompt together with full, as it reads alike; ttft_s counts "
-                         "that reading in full")  # fmt: skip
+            notes.append("reads as full does and shared its reading, whose seconds ttft_s contains")
         return {
             "answer": text.finish().strip(),
             "ttft_s": ledger.ttft_s,

@@ -50,7 +50,8 @@ def _group(title: str, rows: Sequence[Row], full: bool) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(title, style="bold"), _measures(rows)]
     refused = [(row.recipe, f"refused: {row.refused}") for row in rows if row.refused is not None]
     answers = [(row.recipe, row.answer) for row in rows if row.answer is not None]
-    notes = [(row.recipe, note) for row in rows for note in row.notes]
+    noted = dict.fromkeys(note for row in rows for note in row.notes)
+    notes = [(", ".join(row.recipe for row in rows if note in row.notes), note) for note in noted]
     if refused:
         parts.append(_pairs(refused, whole=True, style="dim"))
     if answers:

@@ -2,14 +2,15 @@
 
 A method is registered under the entry-point group `lengthwise.methods`, ours and a third party's
 alike. Its class says what it is (name, question, paper) and overrides the hooks it needs; objects
-with state (a selector's index, a retention's scores) are made afresh for every sequence by `start_*`.
-Options are dataclass fields made with `option`, so that the parser knows their types and ranges.
+with state (a selector's index, a retention's scores) are made afresh for every sequence by
+`start_*`. Options are dataclass fields made with `option`, so that the parser knows their types and
+ranges.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from lengthwise.errors import RecipeError, Refused
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lengthwise.models.rope import FrequencyRule
 
 
-class Question(str, Enum):
+class Question(StrEnum):
     """What a method answers; also the folder it lives in."""
 
     POSITIONS = "positions"
@@ -39,12 +40,15 @@ class Question(str, Enum):
 class Method:
     """Base of all methods.
 
-    chunking_exact: chunked prefill gives what one pass gives. decoding_exact: token by token gives
-    what a prefill gives (before anything is dropped). shift_exact: adding a constant to all positions
-    changes nothing after the prompt either; False where rotated keys are rounded or bounded channel by
-    channel. raw_keys: needs un-rotated keys, or moves positions after keys were stored.
+    Flags say what composition and conformance need to know:
+    chunking_exact: chunked prefill gives what one pass gives.
+    decoding_exact: token by token gives what a prefill gives (before anything is dropped).
+    shift_exact: adding a constant to all positions changes nothing after the prompt either; False
+        where rotated keys are rounded or bounded channel by channel.
+    raw_keys: needs un-rotated keys, or moves positions after keys were stored.
     frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
-    ordinary_only: works only where every key is near and ordinary. deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
+    ordinary_only: works only where every key is near and ordinary.
+    deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     """
 
     name: ClassVar[str]
@@ -78,7 +82,7 @@ class Method:
 
     @classmethod
     def identity(cls, length: int) -> Method | None:
-        """The setting at which the method does nothing up to `length` tokens; None if it has none."""
+        """The setting that does nothing up to `length` tokens; None if there is none."""
         return None
 
     @classmethod

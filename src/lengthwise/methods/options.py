@@ -98,7 +98,7 @@ class Option:
         return self.type(text)
 
     def check(self, value: Any) -> Any:
-        """The value as stored (an int for a float, a text for a budget are taken); or RecipeError."""
+        """The value as stored (an int will do for a float, a text for a budget)."""
         if value is None and self.optional:
             return None
         if self.type is Budget and isinstance(value, int | str) and not isinstance(value, bool):

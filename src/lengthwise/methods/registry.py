@@ -111,8 +111,8 @@ def _check(name: str, cls: object) -> None:
             raise TypeError(f"its class attribute {attribute!r} is missing or no {kind.__name__}")
     if cls.name != name or not _NAME.fullmatch(name) or name == "full":
         raise ValueError(
-            f"its class is named {cls.name!r} and its entry point {name!r}; both must be one word of "
-            "small letters, digits and _, other than 'full'"
+            f"its class is named {cls.name!r} and its entry point {name!r}; both must be one word "
+            "of small letters, digits and _, other than 'full'"
         )
     options(cls)
     cls()

@@ -108,8 +108,8 @@ def _facts(model: Adapted) -> tuple[str, ...]:
     layers = model.layers
     first = layers[0]
     found = [
-        f"{len(layers)} layers, {first.num_heads} heads, {first.num_kv_heads} key heads, trained at "
-        f"{model.trained_length:,} tokens, {model.bytes_per_token:,} KV bytes a token"
+        f"{len(layers)} layers, {first.num_heads} heads, {first.num_kv_heads} key heads, trained "
+        f"at {model.trained_length:,} tokens, {model.bytes_per_token:,} KV bytes a token"
     ]
     rotated = [layer for layer in layers if layer.pairing is not None]
     if model.rope is None:

@@ -68,7 +68,8 @@ def _probe_mask(*_: Any, mask_function: Callable[..., Any], q_length: int, kv_le
     visible = torch.as_tensor(visible, device=device).expand(FAR + 1)
     count = int(visible.sum())
     contiguous = bool(visible[FAR + 1 - count :].all())
-    mask.lengthwise_window = (None if count == FAR + 1 else count) if contiguous else -1
+    window = (None if count == FAR + 1 else count) if contiguous else -1
+    mask.lengthwise_window = window  # type: ignore[attr-defined]
     return mask
 
 

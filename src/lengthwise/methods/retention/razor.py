@@ -12,9 +12,9 @@ once for a model on repeated random tokens (`lengthwise calibrate razor`): over 
 fifteen of them is the best by echo score, the others by induction score.
 
 Ours: means are kept as float32 sums; the buffer moves in small runs (a 64th of itself), so heads
-hold up to that much more than L_h. Heads are searched on two repeats, not
-four, and under the model's own frequencies. S0 is 256
-by default: the paper's 4,000 would drop little of what a small model can read.
+hold up to that much more than L_h. Heads are searched on two repeats, not four, and under the
+model's own frequencies. S0 is 256 by default: the paper's 4,000 would drop little of what a small
+model can read.
 """
 
 from __future__ import annotations
