@@ -251,9 +251,15 @@ def load(
     return Model(adapt(model), tokenizer, provenance)
 
 
-def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> Model:
-    """Adapts a model the user already holds; a context manager that gives it back as it was."""
-    adapted = adapt(model)
+def wrap(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, fuse: bool = True
+) -> Model:
+    """Adapts a model the user already holds; a context manager that gives it back as it was.
+
+    fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
+    weights beside the model's own; False saves that memory.
+    """
+    adapted = adapt(model, fuse)
     name = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)
