@@ -20,6 +20,8 @@ from torch import Tensor
 # products beat the CPU flash kernel; with fewer keys their overhead is the larger part.
 FEW_ROWS = 16
 MANY_KEYS = 1024
+# Scores that `_by_rows` holds at a time: a few megabytes, which stay in the last-level cache.
+ROW_BLOCK = 1 << 21
 # Scores of the plain path are materialised at most this many numbers at a time.
 SCORE_BLOCK = 1 << 24
 
@@ -34,7 +36,7 @@ class Part:
     value: `[key_heads, keys, value_dim]`.
     mask: bool, True where visible, broadcastable to `[heads, queries, keys]` (leading dimension 1
         or heads, or absent); None when all keys are visible to all queries.
-    causal: query t sees keys 0..t; needs as many keys as queries and no mask.
+    causal: of n queries over m >= n keys, query t sees keys 0..m - n + t; needs no mask.
     log_weight: float32 `[key_heads, keys]`, added to the logits: an entry standing for N tokens
         carries log N.
     """
@@ -62,12 +64,93 @@ def attend(
     `[heads, queries]` in float32 where `need_lse` (else None when it was not needed).
     """
     parts = [part for part in parts if part.key.shape[1]]
+    query = parts[0].query
+    several = query.shape[1] > 1 or len(parts) > 1
+    if several and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return _by_rows(parts, scaling, softcap, sinks, need_lse)
+    parts = [piece for part in parts for piece in _square(part)]
     if len(parts) == 1 and sinks is None:
         return _one(parts[0], scaling, softcap, need_lse)
     results = [_one(part, scaling, softcap, True) for part in parts]
     if sinks is None and not need_lse:
         return _mix(results), None
     return merge(results, sinks)
+
+
+def _square(part: Part) -> list[Part]:
+    """A causal part as the keys that every query sees and a square causal rest, for the kernels."""
+    before = part.key.shape[1] - part.query.shape[1]
+    if not part.causal or not before:
+        return [part]
+    weight = part.log_weight
+    return [
+        Part(part.query, part.key[:, :before], part.value[:, :before], None, False,
+             None if weight is None else weight[:, :before]),
+        Part(part.query, part.key[:, before:], part.value[:, before:], None, True,
+             None if weight is None else weight[:, before:]),
+    ]  # fmt: skip
+
+
+def _by_rows(
+    parts: Sequence[Part],
+    scaling: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+    need_lse: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """One softmax over the joined scores of all parts, a few queries at a time.
+
+    A block of scores stays in cache between its products and its softmax. In bfloat16 on CPUs with
+    such instructions this reads 8,192 keys 2.5 times faster than the flash kernel, and parts need no
+    merging. Sinks are one more column.
+    """
+    heads, queries, _ = parts[0].query.shape
+    keys = sum(part.key.shape[1] for part in parts)
+    step = max(16, min(ROW_BLOCK // (heads * keys), queries))
+    outs, lses = [], []
+    for start in range(0, queries, step):
+        rows = slice(start, min(start + step, queries))
+        scores = [_row_scores(part, rows, scaling, softcap) for part in parts]
+        widths = [score.shape[-1] for score in scores]
+        if sinks is not None:
+            scores.append(sinks.to(scores[0].dtype)[:, None, None].expand(-1, scores[0].shape[1], 1))
+        joined = torch.cat(scores, -1) if len(scores) > 1 else scores[0]
+        if need_lse:
+            lses.append(torch.logsumexp(joined.float(), -1))
+        weights = torch.softmax(joined, -1).split([*widths, joined.shape[-1] - sum(widths)], -1)
+        out: Tensor | None = None
+        for part, weight in zip(parts, weights, strict=False):
+            key_heads, width = part.key.shape[0], weight.shape[-1]
+            folded = weight.reshape(key_heads, -1, width)
+            value = torch.bmm(folded, part.value[:, :width])
+            out = value if out is None else out.view_as(value).add_(value)
+            out = out.view(heads, rows.stop - rows.start, -1)
+        assert out is not None
+        outs.append(out)
+    out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+    return out, torch.cat(lses, 1) if need_lse else None
+
+
+def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) -> Tensor:
+    """Masked logits of some queries of a part, `[heads, rows, keys]` in the dtype of the queries."""
+    heads, count = part.query.shape[0], rows.stop - rows.start
+    before = part.key.shape[1] - part.query.shape[1]
+    key = part.key[:, : before + rows.stop] if part.causal else part.key
+    query = (part.query[:, rows] * scaling).reshape(part.key.shape[0], -1, part.query.shape[-1])
+    scores = _scores(query, key).view(heads, count, -1)
+    if softcap is not None or part.log_weight is not None:
+        weight = None if part.log_weight is None else _repeat(part.log_weight, heads)
+        weight = None if weight is None else weight[:, : key.shape[1]]
+        exact = scores.float()
+        if softcap is not None:
+            exact = exact.div_(softcap).tanh_().mul_(softcap)
+        scores = (exact if weight is None else exact.add_(weight[:, None])).to(scores.dtype)
+    if part.causal:
+        hidden = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
+        scores[..., before + rows.start :].masked_fill_(hidden, -math.inf)
+    elif part.mask is not None:
+        scores.masked_fill_(~part.mask[..., rows, :], -math.inf)
+    return scores
 
 
 def _mix(results: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
@@ -236,10 +319,40 @@ def logits(part: Part, scaling: float, softcap: float | None = None) -> Tensor:
         scores = scores + _repeat(part.log_weight, heads)[:, None]
     mask = part.mask
     if part.causal:
-        mask = torch.ones(queries, queries, dtype=torch.bool, device=scores.device).tril()
+        mask = _lower(part)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     return scores
+
+
+def lse_at(
+    parts: Sequence[Part],
+    rows: slice,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """The LSE float32 `[heads, len(rows)]` of some of the queries."""
+    query = parts[0].query[:, rows]
+    if not query.shape[1]:
+        # The kernels divide by the number of queries.
+        return query.new_empty(query.shape[:2], dtype=torch.float32)
+    picked = []
+    for part in parts:
+        mask = _lower(part) if part.causal else part.mask
+        mask = None if mask is None else mask[..., rows, :]
+        query = part.query[:, rows]
+        picked.append(Part(query, part.key, part.value, mask, False, part.log_weight))
+    lse = attend(picked, scaling, softcap, sinks, need_lse=True)[1]
+    assert lse is not None
+    return lse
+
+
+def _lower(part: Part) -> Tensor:
+    """The mask bool `[queries, keys]` that a causal part stands for."""
+    queries, keys = part.query.shape[1], part.key.shape[1]
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=part.query.device)
+    return ones.tril_(keys - queries)
 
 
 def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
@@ -252,8 +365,7 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
     total = torch.zeros(heads, part.key.shape[1], device=part.query.device)
     step = max(1, SCORE_BLOCK // max(1, heads * part.key.shape[1]))
     if part.causal:
-        ones = torch.ones(queries, queries, dtype=torch.bool, device=part.query.device)
-        part = Part(part.query, part.key, part.value, ones.tril(), False, part.log_weight)
+        part = Part(part.query, part.key, part.value, _lower(part), False, part.log_weight)
     for start in range(0, queries, step):
         rows = slice(start, start + step)
         mask = None if part.mask is None else part.mask[..., rows, :]
@@ -279,5 +391,7 @@ def attend_plain(
     return torch.matmul(weights, values).to(parts[0].value.dtype), lse
 
 
-__all__ = ["Part", "attend", "attend_plain", "column_sums", "logits", "merge", "single_softmax"]
+__all__ = [
+    "Part", "attend", "attend_plain", "column_sums", "logits", "lse_at", "merge", "single_softmax",
+]  # fmt: skip
 

@@ -58,7 +58,10 @@ class Block:
 
 @dataclass(eq=False)
 class Frame:
-    """A block in one layer. Queries are `[heads, n, head_dim]`."""
+    """A block in one layer. Queries are `[heads, n, head_dim]`.
+
+    staged: the new entries are among the near ones already, and need no parts of their own.
+    """
 
     block: Block
     model: Adapted
@@ -72,6 +75,7 @@ class Frame:
     value: Tensor
     compact_base: int = 0
     heads: Tensor | None = None
+    staged: bool = False
 
     @property
     def index(self) -> Tensor:

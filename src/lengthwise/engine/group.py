@@ -98,7 +98,8 @@ class Group:
             blocks = self.near.blocks()
             frame.note_transient(blocks[: len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
-            return [Part(query, b.key, b.value, log_weight=b.log_weight) for b in blocks]
+            causal = frame.staged and frame.block.count > 1
+            return [Part(query, b.key, b.value, None, causal, b.log_weight) for b in blocks]
         (block,) = blocks
         first, last = frame.span(rows)
         start = min(max(0, last - placement.window + 1 - self.near_start), len(block))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend, column_sums, single_softmax
+from lengthwise.engine.attend import Part, attend, column_sums, lse_at, single_softmax
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.frame import Block, Frame, block_angles
 from lengthwise.engine.group import Group
@@ -28,12 +28,14 @@ class Watch:
 
     reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
     every how many-th query of a prompt's chunk has its probabilities summed, standing for those
-    skipped; 0 for none.
+    skipped; 0 for none. expected: entries there will be in the end, where known, to make room for at
+    once.
     """
 
     reading: bool = True
     remember: int = 0
     stride: int = 0
+    expected: int = 0
 
 
 class LayerCache:
@@ -87,7 +89,8 @@ class LayerCache:
         stored = key if self.groups[0].placement.compact or frame.raw_near else frame.near_key
         self.pending = Entries(stored, value, block.index[None].int())
         if len(self.groups) == 1:
-            return self._attend_group(self.groups[0], frame, self._stage(self.groups[0], frame))
+            frame.staged = self._stage(self.groups[0], frame)
+            return self._attend_group(self.groups[0], frame)
         out = torch.empty(*query.shape[:2], value.shape[-1], dtype=value.dtype, device=value.device)
         for group in self.groups:
             assert group.heads is not None
@@ -97,7 +100,7 @@ class LayerCache:
                 near_query=frame.near_query[rows], far_query=frame.far_query[rows],
                 near_key=frame.near_key[group.heads], value=value[group.heads],
             )  # fmt: skip
-            out[rows] = self._attend_group(group, part, False)
+            out[rows] = self._attend_group(group, part)
         return out
 
     def _steps_plainly(self) -> bool:
@@ -145,31 +148,55 @@ class LayerCache:
         return Frame(block, model, facts, rule, placement, query, near, far, near_key, value)
 
     def _stage(self, group: Group, frame: Frame) -> bool:
-        """One query sees itself: its entry goes in place and needs no part of its own."""
-        if frame.block.count > 1 or frame.raw_near or group.placement.compact:
+        """Puts new entries in place before attending where they need no part of their own: a single
+        one, which its query sees, or a piece of a prompt that simply follows what is there."""
+        placement = group.placement
+        if frame.raw_near or placement.compact:
+            return False
+        follows = (
+            frame.block.prompt
+            and placement.window is None
+            and group.selector is None
+            and not self.watch.stride
+            and not group.near.closed
+        )
+        if frame.block.count > 1 and not follows:
             return False
         assert self.pending is not None
         entry = self.pending
         if self.watch.stride:
             entry = replace(entry, stat=torch.zeros(*entry.key.shape[:2], device=entry.key.device))
-        group.near.append(entry)
+        self._append(group, entry)
         self.pending = None
         return True
 
-    def _attend_group(self, group: Group, frame: Frame, staged: bool) -> Tensor:
+    def _append(self, group: Group, entries: Entries) -> None:
+        if group.placement.window is None and not len(group.near) and self.watch.expected:
+            group.near.reserve(entries, max(self.watch.expected, len(entries)))
+        group.near.append(entries)
+
+    def _attend_group(self, group: Group, frame: Frame) -> Tensor:
         facts = self.facts
         sinks = facts.sinks if frame.heads is None or facts.sinks is None else facts.sinks[frame.heads]
-        wants_lse = self.watch.stride > 0
+        stride = self._stride(frame)
         outs, lses = [], []
         for rows in _rows(group, frame):
-            past, mine = (None, None) if staged else _own_parts(group, frame, rows)
+            past, mine = (None, None) if frame.staged else _own_parts(group, frame, rows)
             parts = group.parts(frame, rows, mine, past)
-            out, lse = attend(parts, facts.scaling, facts.softcap, sinks, need_lse=wants_lse)
+            out, lse = attend(parts, facts.scaling, facts.softcap, sinks, need_lse=stride == 1)
+            if stride > 1:
+                # The output needs no LSE, which is dear; the few observed queries are done again.
+                seen = slice(-rows.start % stride, None, stride)
+                lse = lse_at(parts, seen, facts.scaling, facts.softcap, sinks)
             outs.append(out)
             lses.append(lse)
-        if wants_lse:
+        if stride:
             self._observed.append((frame, torch.cat([x for x in lses if x is not None], 1)))
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+
+    def _stride(self, frame: Frame) -> int:
+        """Every how many-th query of a block is observed; 0 for none."""
+        return self.watch.stride if self.watch.reading and frame.block.count > 1 else min(1, self.watch.stride)
 
     # Noting.
 
@@ -186,11 +213,8 @@ class LayerCache:
     def forget_queries(self) -> None:
         self._window.clear()
 
-    def commit(self, ids: Tensor | None, expected: int) -> None:
-        """Pending entries, or those of the accepted nodes ids, become near entries.
-
-        expected: entries there will be in the end, where known, to make room for at once.
-        """
+    def commit(self, ids: Tensor | None) -> None:
+        """Pending entries, or those of the accepted nodes ids, become near entries."""
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
         if self.watch.stride and not self.own_window:
@@ -201,9 +225,7 @@ class LayerCache:
             return
         for group in self.groups:
             entries = own if group.heads is None else own.heads(group.heads)
-            if group.placement.window is None and not len(group.near) and expected:
-                group.near.reserve(entries, max(expected, len(entries)))
-            group.near.append(entries)
+            self._append(group, entries)
 
     def settle(self, length: int, prompt: int, offset: int) -> None:
         """Moves what has left a window, now that `length` tokens are committed."""
@@ -217,14 +239,15 @@ class LayerCache:
     def _observe(self, ids: Tensor | None) -> None:
         """Adds the probability that near and new entries received from committed queries."""
         for (frame, lse), group in zip(self._observed, self.groups, strict=True):
-            count = frame.block.count
-            stride = self.watch.stride if self.watch.reading and count > 1 else 1
+            count, stride = frame.block.count, self._stride(frame)
             rows = slice(0, count, stride) if ids is None else ids
+            if ids is not None:
+                lse = lse[:, ids]
             parts = [_near_part(group, frame, rows)]
             if self.pending is not None:
                 parts.append(_new_part(frame, rows, ids))
             sums = [
-                column_sums(part, lse[:, rows], self.facts.scaling, self.facts.softcap)
+                column_sums(part, lse, self.facts.scaling, self.facts.softcap)
                 for part in parts
                 if part is not None
             ]

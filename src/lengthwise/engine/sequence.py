@@ -57,7 +57,7 @@ class Sequence:
         self.peak_bytes = 0
         self._transient = 0
         self.last_logits: Tensor | None = None
-        self._watch = Watch()
+        self._watch = Watch(expected=expected)
         self.layers = [self._layer(facts) for facts in model.layers]
         self._follow(plan)
 
@@ -196,7 +196,7 @@ class Sequence:
         if accepted is not None and len(accepted) != block.count:
             ids = torch.tensor(accepted, device=self.model.device)
         for layer in self.layers:
-            layer.commit(ids, self.expected)
+            layer.commit(ids)
         self.tokens.extend(tokens)
         if self.prompt_length is None or block.transient > self._transient:
             self._transient = block.transient
