@@ -88,7 +88,9 @@ class Stock:
         return 1
 
 
-def alternate(a: Callable[[], int], b: Callable[[], int], rounds: int, each: int) -> tuple[float, float]:
+def alternate(
+    a: Callable[[], int], b: Callable[[], int], rounds: int, each: int
+) -> tuple[float, float]:
     """Median tokens per second of a and b, measured in turn, `each` steps a round."""
     speeds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
@@ -104,8 +106,8 @@ def decode(rounds: int) -> Table:
     """`full` against transformers, one token at a time."""
     table = Table(
         "decode", "Decoding, tokens per second (bf16, batch 1, greedy)",
-        "`full` against transformers' SDPA with DynamicCache on the same model and tokens, 16 tokens "
-        "a round in turn.",
+        "`full` against transformers' SDPA with DynamicCache on the same model and tokens, 16 "
+        "tokens a round in turn.",
     )  # fmt: skip
     ours, (stock, _, _) = lengthwise.load(), load_pretrained()
     for length in (256, 4096, 8192):
@@ -114,7 +116,9 @@ def decode(rounds: int) -> Table:
         for _ in range(3):
             a.step(), b.step()
         fast, slow = alternate(a.step, b.step, rounds, 16)
-        table.rows.append({"context": length, "ours": fast, "transformers": slow, "ratio": fast / slow})
+        table.rows.append(
+            {"context": length, "ours": fast, "transformers": slow, "ratio": fast / slow}
+        )
     return table
 
 
@@ -172,13 +176,13 @@ def copy_loss(model: Model, recipe: str, length: int) -> float:
 def selection(rounds: int) -> Table:
     """Prefill of 16,384 tokens with selection, and the copy probe where full is valid."""
     table = Table(
-        "selection", "Selection: prefill of 16,384 tokens, and the copy probe at 8,192",
-        "Seconds are medians of rounds that alternate with full (at most 3, they are long); the copy "
-        "loss is in nats a token.",
+        "selection", "Selection: prefill of 16,384 tokens, and the copy probe at 4,096",
+        "Seconds are medians of rounds that alternate with full (at most 3, they are long); the "
+        "copy loss is in nats a token.",
     )  # fmt: skip
     model = lengthwise.load()
     ids = text_ids(model, 16384)
-    truth = copy_loss(model, "full", 8192)
+    truth = copy_loss(model, "full", 4096)
     recipes = ("infllm", "token_select", "hip", "quest")
     seconds: dict[str, list[float]] = {name: [] for name in ("full", *recipes)}
     for _ in range(min(rounds, 3)):
@@ -188,7 +192,7 @@ def selection(rounds: int) -> Table:
     for name in recipes:
         table.rows.append({
             "recipe": name, "prefill_s": median(seconds[name]), "full_s": full,
-            "ratio": full / median(seconds[name]), "copy_loss": copy_loss(model, name, 8192),
+            "ratio": full / median(seconds[name]), "copy_loss": copy_loss(model, name, 4096),
             "full_copy_loss": truth,
         })  # fmt: skip
     return table
@@ -198,8 +202,8 @@ def bytes_kept(rounds: int) -> Table:
     """Bytes held against the budget asked."""
     table = Table(
         "bytes", "Bytes held after a prompt of 4,096 tokens, against the budget asked",
-        "A budget of tokens stands for so many tokens stored plain. Counted from the tensors that are "
-        "allocated.",
+        "A budget of tokens stands for so many tokens stored plain. Counted from the tensors that "
+        "are allocated.",
     )  # fmt: skip
     model = lengthwise.load()
     ids = text_ids(model, 4096)
@@ -233,7 +237,9 @@ def lookup(rounds: int) -> Table:
     model = lengthwise.load()
     text = model.tokenizer.decode(text_ids(model, 2048))  # type: ignore[union-attr]
     for name, question in COPY_TASKS.items():
-        prompt = [{"role": "user", "content": question if name == "free" else f"{text}\n\n{question}"}]
+        prompt = [
+            {"role": "user", "content": question if name == "free" else f"{text}\n\n{question}"}
+        ]
         speeds: dict[str, list[float]] = {"full": [], "lookup": []}
         outputs = {}
         for _ in range(rounds):
@@ -273,5 +279,3 @@ def draft_search(rounds: int) -> Table:
     table.rows.append({"index_s": first, "search_ms": median(found) * 1e3,
                        "worst_ms": max(found) * 1e3})  # fmt: skip
     return table
-
-

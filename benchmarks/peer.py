@@ -25,7 +25,9 @@ def transformers(model: str, gguf: str) -> Run:
 
     def run(ids: list[int], new: int) -> float:
         start = time.perf_counter()
-        loaded.generate(torch.tensor([ids]), max_new_tokens=new, min_new_tokens=new, do_sample=False)
+        loaded.generate(
+            torch.tensor([ids]), max_new_tokens=new, min_new_tokens=new, do_sample=False
+        )
         return time.perf_counter() - start
 
     return run

@@ -29,8 +29,8 @@ def page() -> str:
     lines = [
         "# Methods",
         "",
-        "Made by `make docs` from the registry and the docstrings. A recipe joins methods with `+`: "
-        "see [recipes](recipes.md); which go together: see [compatibility](compatibility.md).",
+        "Made by `make docs` from the registry and the docstrings. A recipe joins methods with "
+        "`+`: see [recipes](recipes.md); which go together: see [compatibility](compatibility.md).",
     ]
     for question, words in QUESTIONS.items():
         classes = [i.cls for i in registered() if i.package == OURS and i.cls is not None]

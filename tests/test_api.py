@@ -78,6 +78,7 @@ def test_a_batch_gives_each_prompt_what_it_gets_alone(stock: LlamaForCausalLM) -
 
 def test_sampling_repeats_with_its_seed_and_differs_with_another(stock: LlamaForCausalLM) -> None:
     with lengthwise.wrap(stock) as model:
+
         def sample(seed: int) -> list[int]:
             return model.generate(PROMPT, max_new_tokens=20, temperature=1.0, top_k=50, seed=seed,
                                   stop_ids=[]).token_ids  # fmt: skip
@@ -133,9 +134,11 @@ def test_streamed_pieces_are_the_text_and_stop_strings_end_it(small: lengthwise.
 
 def test_a_saved_folder_loads_and_agrees(stock: LlamaForCausalLM, tmp_path: Path) -> None:
     stock.save_pretrained(tmp_path)
-    from transformers import PreTrainedTokenizerFast
     from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
 
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())).save_pretrained(tmp_path)
     model = lengthwise.load(str(tmp_path), dtype="float32")
-    assert model.generate(PROMPT, max_new_tokens=12, stop_ids=[]).token_ids == greedy(stock, PROMPT, 12)
+    assert model.generate(PROMPT, max_new_tokens=12, stop_ids=[]).token_ids == greedy(
+        stock, PROMPT, 12
+    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lengthwise.engine.attend import Part, attend, attend_plain, column_sums, logits, single_softmax
 
@@ -18,7 +17,9 @@ def _part(kind: str, queries: int, keys: int, generator: torch.Generator) -> Par
 
     query = normal(HEADS, queries, DIM)
     if kind == "causal":
-        return Part(query, normal(KEY_HEADS, queries, DIM), normal(KEY_HEADS, queries, DIM), None, True)
+        return Part(
+            query, normal(KEY_HEADS, queries, DIM), normal(KEY_HEADS, queries, DIM), None, True
+        )
     key_heads = HEADS if kind == "own keys" else KEY_HEADS
     key, value = normal(key_heads, keys, DIM), normal(key_heads, keys, DIM)
     if kind == "masked":
@@ -26,7 +27,9 @@ def _part(kind: str, queries: int, keys: int, generator: torch.Generator) -> Par
     if kind == "masked by head":
         return Part(query, key, value, torch.rand(HEADS, queries, keys, generator=generator) > 0.5)
     if kind == "weighted":
-        return Part(query, key, value, log_weight=torch.rand(key_heads, keys, generator=generator) * 3)
+        return Part(
+            query, key, value, log_weight=torch.rand(key_heads, keys, generator=generator) * 3
+        )
     return Part(query, key, value)
 
 
@@ -42,7 +45,9 @@ KINDS = ("all", "causal", "masked", "masked by head", "weighted", "own keys")
     sinks=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_attend_equals_one_softmax_over_all_parts(kinds, queries, keys, softcap, sinks, seed) -> None:
+def test_attend_equals_one_softmax_over_all_parts(
+    kinds, queries, keys, softcap, sinks, seed
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     # One part that everybody sees: a softmax over nothing is not defined.
     parts = [_part(kind, queries, keys, generator) for kind in ("all", *kinds)]

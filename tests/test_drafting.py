@@ -6,8 +6,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lengthwise.engine.policy import Acceptance, Fixed, Goodput, Load, StepCost
 from lengthwise.engine.tree import Tree

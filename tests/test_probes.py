@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer as RawTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from hypothesis import given, strategies as st
+from tokenizers import Tokenizer as RawTokenizer, decoders, models, pre_tokenizers, trainers
 
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tasks.probes import (

@@ -7,8 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lengthwise.conformance.laws import law_model
 from lengthwise.conformance.matrix import EXACT, REFUSED, judge, pairs

@@ -1,7 +1,7 @@
 """The Python face: load or wrap a model, then generate, score and check under any recipe.
 
-    model = lengthwise.load()
-    print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64).text)
+model = lengthwise.load()
+print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64).text)
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ class Model:
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt: text, chat messages or token ids. stream: called with each piece of text as it comes.
+        prompt: text, chat messages or token ids. stream: called with each piece of text as it
+        comes.
         stop: strings that end the text (left out of it); stop_ids: ids that do, by default the
         model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
         sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
@@ -219,8 +220,8 @@ class Model:
         """Log-probabilities of given tokens under a recipe, float32.
 
         prompt None: all are read as a prompt; returns `[n - 1]`, of every token but the first.
-        prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest is
-        fed as decoding would, `block` tokens a forward; returns `[n - p]`.
+        prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest
+        is fed as decoding would, `block` tokens a forward; returns `[n - p]`.
         """
         tokens = self.encode(ids)
         if len(tokens) < 2:

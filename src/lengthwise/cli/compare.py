@@ -45,8 +45,9 @@ class Bars(Watcher):
         self._console = Console(stderr=True)
         self._json = as_json
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=self._console, transient=True, disable=not self._console.is_terminal,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=self._console, transient=True, disable=not
+            self._console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None)
 
@@ -80,8 +81,10 @@ class Bars(Watcher):
 @click.command()
 @click.argument("document", required=False)
 @click.option("-q", "--question", "questions", multiple=True, help="a question; may be repeated")
-@click.option("-r", "--recipe", "recipes", multiple=True,
-              help="such as 'yarn(factor=2) + lookup'; may be repeated (default: a dozen)")  # fmt: skip
+@click.option(
+    "-r", "--recipe", "recipes", multiple=True,
+    help="such as 'yarn(factor=2) + lookup'; may be repeated (default: a dozen)",
+)  # fmt: skip
 @click.option("-n", "--length", "lengths", multiple=True, type=int,
               help="tokens of the document to use, from its start; may be repeated (default: all; "
               f"{REFERENCE_LENGTH:,} of the built-in document)")  # fmt: skip
@@ -114,8 +117,8 @@ def compare(
     chosen = lengths or ((REFERENCE_LENGTH,) if document is None else ())
     with Bars(as_json) as bars:
         rows = run_compare(
-            loaded, text, questions, recipes or DEFAULT_RECIPES, chosen, max_new_tokens=max_new_tokens,
-            probes=probes, share=share, chunk=chunk, watcher=bars,
+            loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,
+            max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, watcher=bars,
         )  # fmt: skip
     if not as_json:
         show(rows, full=whole_answers)

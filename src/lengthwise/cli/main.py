@@ -58,7 +58,8 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lengthwise")
 def group() -> None:
-    """Long inputs on the model you already have: any published method, alone or combined, measured."""
+    """Long inputs on the model you already have: any published method, alone or combined,
+    measured."""
 
 
 def main() -> None:
@@ -91,10 +92,16 @@ def _fail(message: str, status: int) -> None:
 def model_options(function: Function) -> Function:
     """--model, --dtype and --device."""
     for option in (
-        click.option("--device", help="where to run: cpu, cuda, cuda:1, mps (default: the best here)"),
+        click.option(
+            "--device", help="where to run: cpu, cuda, cuda:1, mps (default: the best here)"
+        ),
         click.option("--dtype", help="bf16, fp16 or fp32 (default: what the device is fast at)"),
-        click.option("--model", "-m", help="a local folder, a .gguf file or a hub name "
-                     "(default: the embedded SmolLM2-135M-Instruct)"),  # fmt: skip
+        click.option(
+            "--model",
+            "-m",
+            help="a local folder, a .gguf file or a hub name "
+            "(default: the embedded SmolLM2-135M-Instruct)",
+        ),  # fmt: skip
     ):
         function = option(function)
     return function

@@ -40,7 +40,9 @@ def methods(name: str | None, as_json: bool) -> None:
         for item in inside:
             cls = item.cls
             assert cls is not None
-            console.print(Text(f"  {item.name}", style="cyan").append(f"  {cls.paper}", style="dim"))
+            console.print(
+                Text(f"  {item.name}", style="cyan").append(f"  {cls.paper}", style="dim")
+            )
             for each in options(cls):
                 console.print(Text(f"      {each}"), soft_wrap=True)
                 if name is not None and each.help:

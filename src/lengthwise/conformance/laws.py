@@ -7,8 +7,7 @@ What a method declares not to hold (chunking_exact, decoding_exact, no identity)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from functools import lru_cache
 from typing import NoReturn
 

@@ -1,8 +1,8 @@
 """The one primitive: exact attention over a list of parts, merged by their log-sum-exp.
 
 Almost every long-context method decides which keys a block of queries sees, at which positions and
-with which weight, inside one softmax. Here is the only place that multiplies queries by keys: a part
-is a set of keys that share one rule, its partial result carries its log-sum-exp (LSE), and
+with which weight, inside one softmax. Here is the only place that multiplies queries by keys: a
+part is a set of keys that share one rule, its partial result carries its log-sum-exp (LSE), and
 `o = sum_p exp(lse_p - lse) o_p` with `lse = log sum_p exp(lse_p)` is the softmax over all of them.
 `attend_plain` is the readable twin that materialises every score; tests compare the two.
 """
@@ -101,8 +101,8 @@ def _by_rows(
     """One softmax over the joined scores of all parts, a few queries at a time.
 
     A block of scores stays in cache between its products and its softmax. In bfloat16 on CPUs with
-    such instructions this reads 8,192 keys 2.5 times faster than the flash kernel, and parts need no
-    merging. Sinks are one more column.
+    such instructions this reads 8,192 keys 2.5 times faster than the flash kernel, and parts need
+    no merging. Sinks are one more column.
     """
     heads, queries, _ = parts[0].query.shape
     keys = sum(part.key.shape[1] for part in parts)
@@ -113,7 +113,9 @@ def _by_rows(
         scores = [_row_scores(part, rows, scaling, softcap) for part in parts]
         widths = [score.shape[-1] for score in scores]
         if sinks is not None:
-            scores.append(sinks.to(scores[0].dtype)[:, None, None].expand(-1, scores[0].shape[1], 1))
+            scores.append(
+                sinks.to(scores[0].dtype)[:, None, None].expand(-1, scores[0].shape[1], 1)
+            )
         joined = torch.cat(scores, -1) if len(scores) > 1 else scores[0]
         if need_lse:
             lses.append(torch.logsumexp(joined.float(), -1))
@@ -132,7 +134,8 @@ def _by_rows(
 
 
 def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) -> Tensor:
-    """Masked logits of some queries of a part, `[heads, rows, keys]` in the dtype of the queries."""
+    """Masked logits of some queries of a part, `[heads, rows, keys]` in the dtype of the
+    queries."""
     heads, count = part.query.shape[0], rows.stop - rows.start
     before = part.key.shape[1] - part.query.shape[1]
     key = part.key[:, : before + rows.stop] if part.causal else part.key
@@ -288,8 +291,9 @@ def _scores(rows: Tensor, key: Tensor) -> Tensor:
 def single_softmax(
     query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Attention of one part alone, in the fewest calls: query `[key_heads, rows, head_dim]`, key and
-    value `[key_heads, keys, ...]` -> `[key_heads, rows, value_dim]`. Every row must see a key."""
+    """Attention of one part alone, in the fewest calls: query `[key_heads, rows, head_dim]`, key
+    and value `[key_heads, keys, ...]` -> `[key_heads, rows, value_dim]`. Every row must see a
+    key."""
     plain = mask is None and query.shape[-1] == value.shape[-1] and query.dtype != torch.float16
     if plain and key.shape[1] <= MANY_KEYS and query.device.type == "cpu":
         return _flash(query, key, value, None, False, scaling)[0]
@@ -394,4 +398,3 @@ def attend_plain(
 __all__ = [
     "Part", "attend", "attend_plain", "column_sums", "logits", "lse_at", "merge", "single_softmax",
 ]  # fmt: skip
-

@@ -183,7 +183,8 @@ class Segment:
         self._length = stop
 
     def push(self, key: Tensor, value: Tensor, birth: int) -> tuple[Tensor, Tensor]:
-        """Appends one plain entry, key and value `[heads, 1, ...]`; returns all plain keys and values."""
+        """Appends one plain entry, key and value `[heads, 1, ...]`; returns all plain keys and
+        values."""
         tail = self._tail
         if tail is None or self._length == tail.key.shape[1]:
             index = torch.tensor([[birth]], dtype=torch.int32, device=key.device)

@@ -1,7 +1,7 @@
 """One block of new tokens on its way through one layer: its queries, rotated for every purpose.
 
-Angles depend on the block and the kind of layer, not on the layer, so they are made once per forward
-and shared by all layers.
+Angles depend on the block and the kind of layer, not on the layer, so they are made once per
+forward and shared by all layers.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 class Block:
     """New tokens of one sequence in one forward.
 
-    start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the nodes
-    of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence length that
-    dynamic frequencies are made for. prompt: the block is a part of the prompt. angles and
-    kept are what its layers share: angles by kind of layer, and which near entries survive a window.
+    start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the
+    nodes of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence
+    length that dynamic frequencies are made for. prompt: the block is a part of the prompt. angles
+    and kept are what its layers share: angles by kind of layer, and which near entries survive a
+    window.
     """
 
     start: int
@@ -154,7 +155,12 @@ class Frame:
         # A pure rotation by the difference: the key carries its amplitude already.
         delta = target - index - self.block.offset
         angles = self.model.rope.angles(
-            pairing, self.model.kind(self.layer), delta, self.rule, self.block.length, amplitude=False
+            pairing,
+            self.model.kind(self.layer),
+            delta,
+            self.rule,
+            self.block.length,
+            amplitude=False,
         )
         return Entries(pairing.rotate(entries.key, angles), entries.value, entries.index,
                        entries.log_weight, entries.stat)  # fmt: skip

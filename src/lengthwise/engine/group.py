@@ -78,7 +78,9 @@ class Group:
 
     # Reading: the parts a block of queries sees.
 
-    def parts(self, frame: Frame, rows: slice, own: Part | None, own_past: Part | None) -> list[Part]:
+    def parts(
+        self, frame: Frame, rows: slice, own: Part | None, own_past: Part | None
+    ) -> list[Part]:
         """Parts for the queries `rows` of the frame; own and own_past are the new tokens' parts."""
         query = frame.near_query[:, rows]
         found = self._far_parts(frame, rows)
@@ -169,8 +171,8 @@ class Group:
     def _settled(self, upto: int) -> int:
         """Where the near entries start once `upto` tokens are committed.
 
-        A multiple of the slack, whatever the chunks were, so that block-wise decisions do not depend
-        on how the text was fed.
+        A multiple of the slack, whatever the chunks were, so that block-wise decisions do not
+        depend on how the text was fed.
         """
         assert self.placement.window is not None
         return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
@@ -227,7 +229,8 @@ def _part(query: Tensor, entries: Entries, mask: Tensor | None = None) -> Part:
 
 
 def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
-    """Entries ids `[m]`, `[kv_heads, m]` or `[heads, m]`; the last gives one key head a query head."""
+    """Entries ids `[m]`, `[kv_heads, m]` or `[heads, m]`; the last gives one key head a query
+    head."""
     if ids.dim() == 1 or ids.shape[0] == 1:
         return segment.take(ids.reshape(-1))
     tail = segment.tail if segment.tail is not None else segment.blocks()[0]

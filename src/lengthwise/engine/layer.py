@@ -28,8 +28,8 @@ class Watch:
 
     reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
     every how many-th query of a prompt's chunk has its probabilities summed, standing for those
-    skipped; 0 for none. expected: entries there will be in the end, where known, to make room for at
-    once.
+    skipped; 0 for none. expected: entries there will be in the end, where known, to make room for
+    at once.
     """
 
     reading: bool = True
@@ -138,7 +138,9 @@ class LayerCache:
             frame = Frame(block, model, facts, rule, placement, query, query, query, key, value)
             ranks = block.index - block.start + self.groups[0].kept()
             near = frame.rotate_at(query, ranks)
-            return replace(frame, near_query=near, far_query=near, near_key=frame.rotate_at(key, ranks))
+            return replace(
+                frame, near_query=near, far_query=near, near_key=frame.rotate_at(key, ranks)
+            )
         angles = block_angles(model, facts, block, rule, same)
         near = far = facts.pairing.rotate(query, angles)
         if placement.far_query is not same:
@@ -177,7 +179,9 @@ class LayerCache:
 
     def _attend_group(self, group: Group, frame: Frame) -> Tensor:
         facts = self.facts
-        sinks = facts.sinks if frame.heads is None or facts.sinks is None else facts.sinks[frame.heads]
+        sinks = (
+            facts.sinks if frame.heads is None or facts.sinks is None else facts.sinks[frame.heads]
+        )
         stride = self._stride(frame)
         outs, lses = [], []
         for rows in _rows(group, frame):
@@ -196,7 +200,11 @@ class LayerCache:
 
     def _stride(self, frame: Frame) -> int:
         """Every how many-th query of a block is observed; 0 for none."""
-        return self.watch.stride if self.watch.reading and frame.block.count > 1 else min(1, self.watch.stride)
+        return (
+            self.watch.stride
+            if self.watch.reading and frame.block.count > 1
+            else min(1, self.watch.stride)
+        )
 
     # Noting.
 

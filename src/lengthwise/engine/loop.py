@@ -1,7 +1,7 @@
 """The one loop: prefill in chunks, then draft, verify and commit until something says stop.
 
-Everything goes through `extend`, one forward of new tokens for any number of sequences. A plain step
-is a tree with nothing but its root.
+Everything goes through `extend`, one forward of new tokens for any number of sequences. A plain
+step is a tree with nothing but its root.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def extend(
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if len(items) == 1:
             return items[0][0].attend(layer, query, key, value, blocks[0])
-        rows = zip(query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True)
+        rows = zip(
+            query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True
+        )
         outs = [
             item[0].attend(layer, q, k, v, block)
             for item, block, (q, k, v) in zip(items, blocks, rows, strict=True)
@@ -252,9 +254,7 @@ def step(requests: Seq[Request], policy: LengthPolicy | None = None) -> list[lis
     verifying = policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     logits, blocks = extend(items, "all")
-    emitted = [
-        _settle(*row) for row in zip(requests, proposed, trees, logits, blocks, strict=True)
-    ]
+    emitted = [_settle(*row) for row in zip(requests, proposed, trees, logits, blocks, strict=True)]
     synchronize(model.device)
     if load:
         guesses = sum(map(len, trees)) - len(trees)
@@ -341,7 +341,9 @@ def begin(
 ) -> Request:
     """A request over a sequence whose prompt has been read."""
     drafters = [drafter for make in sequence.plan.drafters if (drafter := make()) is not None]
-    return Request(sequence, Sampler(sampling), max_new_tokens, frozenset(stop_ids), drafters=drafters)
+    return Request(
+        sequence, Sampler(sampling), max_new_tokens, frozenset(stop_ids), drafters=drafters
+    )
 
 
 def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tensor:

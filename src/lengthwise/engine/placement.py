@@ -1,9 +1,9 @@
 """Where each token stands and which keys a query can reach: data, not code.
 
 Keys fall into a near and a far part. Near keys (distance < window) keep ordinary positions. Far
-keys carry the rotation of `far_key`, and queries reach them from `far_query`; only indices for which
-`keep_far` holds survive the window. SelfExtend, LM-Infinite, StreamingLLM, InfLLM and a model's own
-sliding windows are five settings of this. The default is ordinary full attention.
+keys carry the rotation of `far_key`, and queries reach them from `far_query`; only indices for
+which `keep_far` holds survive the window. SelfExtend, LM-Infinite, StreamingLLM, InfLLM and a
+model's own sliding windows are five settings of this. The default is ordinary full attention.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class Placement:
         keys, at least `window` of them) instead of per query. Right where far keys have ordinary
         positions anyway, and for methods that plan by block.
     keeps_far: False where everything beyond the window is dropped.
-    keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps all.
-    far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching them.
+    keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps
+    all.
+    far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching
+    them.
     far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
         score un-rotated keys and place the chosen ones themselves.
     compact: keys stand at their rank among the kept entries, and queries follow; keys are stored

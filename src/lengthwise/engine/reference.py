@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def plain_attention(adapted: Adapted, positions: Tensor) -> LayerAttention:
-    """Full causal attention, windows honoured, over tokens at positions `[n]` (one row, no past)."""
+    """Full causal attention, windows honoured, over tokens at positions `[n]` (one row, no
+    past)."""
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         facts = adapted.layers[layer]

@@ -1,4 +1,5 @@
-"""What the engine asks of methods while a sequence runs. Methods implement these; none is a must."""
+"""What the engine asks of methods while a sequence runs. Methods implement these; none is a
+must."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ class Choice:
     """The far entries that a block of queries reads.
 
     ids: int64 positions in the far segment, ascending: `[m]` for all heads, `[kv_heads, m]` or
-    `[heads, m]`. mask: bool broadcastable to `[heads, queries, m]`, or None. key_positions `[m]` and
-    query_positions `[queries]` place them anew (far keys must be raw then); None leaves the
+    `[heads, m]`. mask: bool broadcastable to `[heads, queries, m]`, or None. key_positions `[m]`
+    and query_positions `[queries]` place them anew (far keys must be raw then); None leaves the
     placement's.
     """
 

@@ -1,4 +1,5 @@
-"""Choosing the next token: greedy, or sampled with noise that belongs to a position, not to a moment.
+"""Choosing the next token: greedy, or sampled with noise that belongs to a position, not to a
+moment.
 
 A sample is `argmax(log p + Gumbel noise)` with noise drawn from (seed, position of the token). The
 law is that of ordinary sampling, and the token chosen at a position does not depend on whether
@@ -10,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import FloatTensor, LongTensor, Tensor
 from transformers import (
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -82,7 +84,7 @@ class Sampler:
         scores = logits.float()[None]
         if self._processors:
             ids = torch.tensor([list(context)], device=logits.device)
-            scores = self._processors(ids, scores)
+            scores = self._processors(cast(LongTensor, ids), cast(FloatTensor, scores))
         return scores[0]
 
     def choose(self, logits: Tensor, context: Sequence[int]) -> int:

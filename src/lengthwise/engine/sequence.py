@@ -7,8 +7,7 @@ attention for each alone, so a row gets exactly what it would get by itself.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from collections.abc import Sequence as Seq
+from collections.abc import Iterator, Sequence as Seq
 from dataclasses import replace
 from typing import Any
 
@@ -142,8 +141,8 @@ class Sequence:
         return min(windows) if windows else None
 
     def room(self) -> int | None:
-        """Tokens that may be committed before the next deletion or encoding, or before a selection gets
-        entries that a query within a draft would not find yet; None is any number."""
+        """Tokens that may be committed before the next deletion or encoding, or before a selection
+        gets entries that a query within a draft would not find yet; None is any number."""
         found = [] if self.retention is None else [self.retention.room(self)]
         for layer, group in self.groups():
             if group.selector is not None:

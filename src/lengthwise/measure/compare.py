@@ -88,8 +88,9 @@ def compare(
     document: text to read, a path given through `read_document`, or None for the Python reference.
     lengths: tokens of document that are used, cut from its start; none means the whole document.
     probes: also measure copy, needles, loss by position and fidelity. share: one reading for all
-    recipes that read alike. Raises RecipeError for a recipe that does not parse; one that is refused
-    becomes a row with the reason. KeyboardInterrupt ends the run and returns the finished rows.
+    recipes that read alike. Raises RecipeError for a recipe that does not parse; one that is
+    refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the finished
+    rows.
     """
     text = _document(document)
     parsed = [recipe_module.parse(r) for r in ("full", *recipes)]

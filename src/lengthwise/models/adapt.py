@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -98,7 +97,9 @@ class Adapted:
             return self.fast(ids, attention, keep)
         order = {id(module): index for index, module in enumerate(self._modules)}
 
-        def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any) -> Tensor:
+        def handler(
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any
+        ) -> Tensor:
             out = attention(order[id(module)], query[0], key[0], value[0])
             return out.transpose(0, 1)[None].contiguous()
 
@@ -173,8 +174,12 @@ def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Ada
 
     layers = layer_facts(model)
     modules = seam.rotary_modules(model)
-    takes_kind = bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
-    adapted = Adapted(model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind)
+    takes_kind = (
+        bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
+    )
+    adapted = Adapted(
+        model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
+    )
     if verify:
         _verify(adapted)
     if fuse:
@@ -203,5 +208,3 @@ def _verify(adapted: Adapted) -> None:
             f"its logits at the seam differ from the stock model's by {error:.2g} of their spread: "
             "positions or masks enter somewhere the seam does not reach",
         )
-
-

@@ -119,7 +119,9 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     for index, seen in enumerate(one):
         pairing = None
         if modules:
-            pairing = _pairing(family, seen.query, swap[index].query, *(r[index].query for r in ramp))
+            pairing = _pairing(
+                family, seen.query, swap[index].query, *(r[index].query for r in ramp)
+            )
             pairing = _shared(pairing, facts)
         facts.append(_facts(family, index, seen, pairing))
     return facts
@@ -130,12 +132,12 @@ def _ramp(like: Tensor) -> Tensor:
     return torch.arange(1, like.shape[-1] + 1, dtype=like.dtype, device=like.device).expand_as(like)
 
 
-def _run(
-    model: PreTrainedModel, values: Callable[[Tensor], tuple[Tensor, Tensor]]
-) -> list[_Seen]:
+def _run(model: PreTrainedModel, values: Callable[[Tensor], tuple[Tensor, Tensor]]) -> list[_Seen]:
     seen: list[_Seen] = []
 
-    def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any) -> Tensor:
+    def handler(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any
+    ) -> Tensor:
         seen.append(_Seen(module, query[0], key[0], value[0], info))
         # The mean value: an output that depends on neither queries nor keys.
         groups = query.shape[1] // value.shape[1]

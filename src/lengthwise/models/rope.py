@@ -2,8 +2,8 @@
 
 `probe.py` asks a model what its rotation does to each channel; the answer is a `Pairing`. With it a
 rotation is `x * cos + x[partner] * (sign * sin)` for every layout in use (halves, interleaved,
-first or last channels only). Frequencies can be replaced by a rule (PI, NTK, YaRN, ...), and angles are
-always computed in float32: bf16 angles give logit errors of 0.3 and more from position 500.
+first or last channels only). Frequencies can be replaced by a rule (PI, NTK, YaRN, ...), and angles
+are always computed in float32: bf16 angles give logit errors of 0.3 and more from position 500.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class FrequencyRule:
 
 @dataclass(frozen=True)
 class RopeFacts:
-    """What a frequency rule may need: base, rotated channels of a head, trained length in tokens."""
+    """What a frequency rule may need: base, rotated channels of a head, trained length in
+    tokens."""
 
     theta: float
     rotary_dim: int

@@ -2,8 +2,9 @@
 
 While the seam is engaged, (1) the rotary module returns cos = 1 and sin = 0, so queries and keys
 arrive un-rotated, (2) every attention layer calls `_attention`, registered once under a name of our
-own, which hands them to whoever runs the forward, and (3) the model's cache argument passes new keys
-and values through, because what is kept is ours to decide. Leaving the context restores the model.
+own, which hands them to whoever runs the forward, and (3) the model's cache argument passes new
+keys and values through, because what is kept is ours to decide. Leaving the context restores the
+model.
 Rows of a batch are given as one flat sequence: attention is done row by row by the engine, so no
 padding exists and no mask can be lost.
 """
@@ -71,7 +72,7 @@ class PassThroughCache(Cache):
     """What the model believes to be its cache."""
 
     def __init__(self, layers: int) -> None:
-        super().__init__(layers=[_PassLayer() for _ in range(layers)])
+        super().__init__(layers=[_PassLayer() for _ in range(layers)])  # type: ignore[no-untyped-call]
 
 
 def rotary_modules(model: nn.Module) -> list[nn.Module]:
