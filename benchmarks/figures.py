@@ -183,7 +183,7 @@ def selection(rounds: int) -> Table:
     model = lengthwise.load()
     ids = text_ids(model, 16384)
     truth = copy_loss(model, "full", 4096)
-    recipes = ("infllm", "token_select", "hip", "quest")
+    recipes = ("infllm", "token_select")
     seconds: dict[str, list[float]] = {name: [] for name in ("full", *recipes)}
     for _ in range(min(rounds, 3)):
         for name in seconds:

@@ -22,10 +22,10 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "decode": figures.decode,
     "prefill": figures.prefill,
     "window": figures.window,
-    "selection": figures.selection,
-    "bytes": figures.bytes_kept,
     "lookup": figures.lookup,
     "search": figures.draft_search,
+    "bytes": figures.bytes_kept,
+    "selection": figures.selection,
 }
 
 
@@ -40,15 +40,15 @@ def main() -> int:
         parser.error(f"unknown part {unknown[0]!r}; allowed are {', '.join(PARTS)}")
     today = datetime.date.today().isoformat()
     path = arguments.out or RESULTS / f"{today}.md"
+    origin = Origin.here(f"python -m benchmarks.run {' '.join(arguments.parts)}".strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
     tables = []
     for part in arguments.parts or PARTS:
         print(f"== {part}", file=sys.stderr, flush=True)
-        table = PARTS[part](arguments.rounds)
-        print(table.markdown(), flush=True)
-        tables.append(table)
-    origin = Origin.here(f"python -m benchmarks.run {' '.join(arguments.parts)}".strip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(today, origin, tables), encoding="utf-8")
+        tables.append(PARTS[part](arguments.rounds))
+        print(tables[-1].markdown(), flush=True)
+        # After every part: minutes of measuring should not be lost to an interruption.
+        path.write_text(page(today, origin, tables), encoding="utf-8")
     print(json.dumps({table.name: table.rows for table in tables}))
     return 0
 

@@ -22,7 +22,6 @@ from lengthwise.tasks.documents import read_document
 REFERENCE_LENGTH = 9216
 DEFAULT_RECIPES = (
     "yarn(factor=2)",
-    "self_extend",
     "lm_infinite",
     "streaming",
     "infllm",
@@ -32,6 +31,7 @@ DEFAULT_RECIPES = (
     "kivi(bits=4)",
     "lookup",
     "yarn(factor=2) + infllm + kivi(bits=4) + lookup",
+    "lm_infinite + infllm",
 )
 
 

@@ -263,7 +263,8 @@ def step(requests: Seq[Request], policy: LengthPolicy | None = None) -> list[lis
     for request, tokens in zip(requests, emitted, strict=True):
         request.ledger.decode_s += elapsed
         request.ledger.draft_s += drafting if request.drafters else 0.0
-        request.ledger.decoded += len(tokens)
+        # A stop token is no part of the text, but it was decoded like any other.
+        request.ledger.decoded += len(tokens) + (request.ledger.finish_reason == "stop")
         request.ledger.steps += 1
     return emitted
 

@@ -203,6 +203,12 @@ class _Measurer:
             self.watcher.advance(len(tokens))
         ledger = loop.finish(request)
         notes = []
+        rounded = self.model.adapted.dtype != torch.float32
+        if self.plan.drafters and self.plan.lossless and rounded:
+            notes.append(
+                "lossless up to rounding: in 16 bits a forward of several tokens rounds otherwise than "
+                "one of a single token, and near ties may fall the other way"
+            )
         if self.shares and self.plan.text != FULL.text:
             notes.append("reads as full does and shared its reading, whose seconds ttft_s contains")
         return {
