@@ -19,6 +19,22 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_calibrations(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrations of tiny random models do not belong into the user's cache."""
+    from lengthwise import calibration
+
+    place = tmp_path_factory.getbasetemp() / "calibrations"
+
+    def cache_dir() -> Path:
+        # A test may set a folder of its own.
+        return Path(os.environ.get("LENGTHWISE_CACHE", place))
+
+    monkeypatch.setattr(calibration, "cache_dir", cache_dir)
+
+
 @pytest.fixture(scope="session")
 def gguf_path() -> Path:
     from lengthwise.models import embedded

@@ -138,6 +138,11 @@ class Segment:
         return self._length
 
     @property
+    def capacity(self) -> int:
+        """Plain entries there is room for."""
+        return 0 if self._tail is None else self._tail.key.shape[1]
+
+    @property
     def is_plain(self) -> bool:
         """Some entries, none of them encoded and none standing for several tokens."""
         return not self.closed and self._tail is not None and self._tail.log_weight is None
@@ -150,8 +155,7 @@ class Segment:
 
     def reserve(self, like: Entries, room: int) -> None:
         """Makes room for `room` more entries shaped as `like`."""
-        capacity = 0 if self._tail is None else self._tail.key.shape[1]
-        if self._length + room <= capacity:
+        if self._length + room <= self.capacity:
             return
         size = self._length + room
         if self._tail is not None:

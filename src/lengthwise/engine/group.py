@@ -199,8 +199,10 @@ class Group:
         elif self.placement.keeps_far:
             self._move(frame, leaving)
         rest = len(self.near) - count
-        if count > 4 * self.slack:
-            self.near.replace(tail.slice(count, count + rest), room=self.slack)
+        # Room up to the next move, and no more: what is held is what the window promises.
+        size = self.placement.window + self.slack
+        if count > 4 * self.slack or self.near.capacity > size:
+            self.near.replace(tail.slice(count, count + rest), max(1, size - rest))
         else:
             self.near.drop_front(count)
         self.near_start += count

@@ -26,7 +26,7 @@ from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import DocumentError, Refused
+from lengthwise.errors import DocumentError, LengthwiseError, Refused
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.prompts import Prompt, build_prompt
 from lengthwise.measure.rows import Row, Rows
@@ -140,12 +140,11 @@ def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool) -> _Ca
     tokenizer = model.tokenizer
     valid = min(len(ids), model.trained_length, FIDELITY_LENGTH)
     count = min(FIDELITY_TOKENS, valid // 2)
-    return _Case(
-        len(ids),
-        prompt,
-        probe_context(ids, tokenizer, len(ids)),  # type: ignore[arg-type]
-        continuation(ids, valid, count),
-    )
+    try:
+        planted = probe_context(ids, tokenizer, len(ids))  # type: ignore[arg-type]
+    except LengthwiseError as error:
+        raise type(error)(f"{error}; or leave the probes out (--no-probes)") from error
+    return _Case(len(ids), prompt, planted, continuation(ids, valid, count))
 
 
 def _measure(
@@ -206,8 +205,8 @@ class _Measurer:
         rounded = self.model.adapted.dtype != torch.float32
         if self.plan.drafters and self.plan.lossless and rounded:
             notes.append(
-                "lossless up to rounding: in 16 bits a forward of several tokens rounds otherwise than "
-                "one of a single token, and near ties may fall the other way"
+                "lossless up to rounding: in 16 bits a forward of several tokens rounds otherwise "
+                "than one of a single token, and near ties may fall the other way"
             )
         if self.shares and self.plan.text != FULL.text:
             notes.append("reads as full does and shared its reading, whose seconds ttft_s contains")

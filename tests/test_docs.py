@@ -1,0 +1,61 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lengthwise
+from lengthwise.cli.main import VERBS
+from lengthwise.measure.rows import Row
+from lengthwise.methods.registry import methods
+from lengthwise.recipes import parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_methods_is_what_the_registry_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_names_every_method_and_every_command_exists() -> None:
+    assert set(methods()) <= set(re.findall(r"`(\w+)`", README))
+    commands = re.findall(r"^    (lengthwise .*?)(?:  #.*)?$", README, re.M)
+    assert commands
+    for command in commands:
+        verb, *rest = shlex.split(command)[1:]
+        assert verb in VERBS
+        for flag, value in zip(rest, rest[1:], strict=False):
+            if flag == "-r":
+                parse(value)
+
+
+@pytest.mark.parametrize("page", [README, RECIPES])
+def test_python_examples_use_names_that_exist(page: str) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        compile(block, "example", "exec")
+        for name in re.findall(r"lengthwise\.(\w+)\(", block):
+            assert callable(getattr(lengthwise, name))
+        for recipe in re.findall(r"recipe=\"(.*?)\"", block):
+            parse(recipe)
+
+
+def test_every_json_field_is_documented() -> None:
+    for field in Row.__dataclass_fields__:
+        assert f"`{field}`" in RECIPES
+
+
+def test_every_method_has_a_reproduction_page() -> None:
+    for name in methods():
+        page = ROOT / "docs" / "reproduction" / f"{name}.md"
+        assert page.exists() and len(page.read_text(encoding="utf-8")) > 300, name
