@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from lengthwise.engine.attend import Part, attend, attend_plain, column_sums, logits, single_softmax
+from lengthwise.models.fused import Product
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 
@@ -84,3 +85,67 @@ def test_single_softmax_equals_attend(queries: int) -> None:
     folded = part.query.reshape(KEY_HEADS, -1, DIM)
     out = single_softmax(folded, part.key, part.value, 0.3).reshape(HEADS, queries, DIM)
     assert torch.allclose(out, attend_plain([part], 0.3)[0], atol=1e-5)
+
+
+def _cast(part: Part, dtype: torch.dtype) -> Part:
+    query, key, value = (x.to(dtype) for x in (part.query, part.key, part.value))
+    return Part(query, key, value, part.mask, part.causal, part.log_weight)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
+    queries=st.sampled_from([1, 2, 7, 33, 300]),
+    keys=st.integers(1, 40),
+    softcap=st.sampled_from([None, 3.0]),
+    sinks=st.booleans(),
+    lse=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_attention_by_rows_in_bfloat16_equals_the_twin_in_float32(
+    kinds, queries, keys, softcap, sinks, lse, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    exact = [_part(kind, queries, keys, generator) for kind in ("all", *kinds)]
+    rounded = [
+        Part(
+            p.query.bfloat16(), p.key.bfloat16(), p.value.bfloat16(), p.mask, p.causal, p.log_weight
+        )
+        for p in exact
+    ]
+    exact = [
+        Part(p.query.float(), p.key.float(), p.value.float(), p.mask, p.causal, p.log_weight)
+        for p in rounded
+    ]
+    sink = torch.randn(HEADS, generator=generator) if sinks else None
+    out, found = attend(rounded, 0.3, softcap, sink, need_lse=lse)
+    plain, plain_lse = attend_plain(exact, 0.3, softcap, sink)
+    assert out.dtype == torch.bfloat16
+    assert torch.allclose(out.float(), plain, atol=0.05)
+    if lse:
+        assert torch.allclose(found, plain_lse, atol=0.05)
+
+
+def test_a_causal_part_may_have_keys_before_its_queries() -> None:
+    generator = torch.Generator().manual_seed(0)
+    past, new = _part("all", 6, 11, generator), _part("causal", 6, 0, generator)
+    new = Part(past.query, new.key, new.value, None, True)
+    key, value = torch.cat([past.key, new.key], 1), torch.cat([past.value, new.value], 1)
+    joined = Part(past.query, key, value, None, True)
+    for attention in (attend, attend_plain):
+        whole, apart = attention([joined], 0.3)[0], attention([past, new], 0.3)[0]
+        assert torch.allclose(whole, apart, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fused_product_equals_its_linear_layers(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    linears = [torch.nn.Linear(48, size, bias=size != 16).to(dtype) for size in (32, 32)]
+    wanted = [linear.weight.clone() for linear in linears]
+    for rows in (1, 5, 70):
+        x = torch.randn(rows, 48).to(dtype)
+        apart = torch.cat([linear(x) for linear in linears], -1)
+        product = Product(*linears)
+        assert torch.allclose(product(x), apart, atol=1e-6 if dtype == torch.float32 else 0.02)
+        product.release()
+    assert all(torch.equal(a, b.weight) for a, b in zip(wanted, linears, strict=True))

@@ -7,6 +7,7 @@ whatever its length. How many are encoded depends only on how many there are, no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, Self
 
 import torch
@@ -25,7 +26,7 @@ class Growing(Encoded, Protocol):
         ...
 
 
-class ResidualCodec:
+class ResidualCodec(ABC):
     """Encodes all but the newest entries; `close` is the codec proper.
 
     residual: entries that stay plain at least. step: entries that are encoded at a time.
@@ -38,9 +39,9 @@ class ResidualCodec:
         self.residual = residual
         self.step = step
 
+    @abstractmethod
     def close(self, entries: Entries) -> Growing:
         """Entries, a multiple of `step` of them, in this codec's form and in memory of its own."""
-        raise NotImplementedError
 
     def encode(self, segment: Segment, moment: Moment) -> None:
         tail = segment.tail
