@@ -89,14 +89,14 @@ def read(sequence: Sequence, part: list[int]) -> torch.Tensor:
     return logits
 
 
-def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+def check_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     error = float((ours - theirs).abs().max())
     assert error <= TOLERANCE * max(1.0, float(theirs.std())), error
 
 
 def test_full_pass_equals_stock(model: Adapted) -> None:
     text = tokens(COUNT)
-    same(read(Sequence(model), text), stock(model, [text])[0])
+    check_same(read(Sequence(model), text), stock(model, [text])[0])
 
 
 def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
@@ -108,14 +108,14 @@ def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
     ]
     sequence.end_prefill()
     found += [read(sequence, [token]) for token in text[read_until:]]
-    same(torch.cat(found), stock(model, [text])[0])
+    check_same(torch.cat(found), stock(model, [text])[0])
 
 
 def test_rows_of_a_batch_equal_left_padded_stock(model: Adapted) -> None:
     rows = [tokens(COUNT, 1), tokens(COUNT - 17, 2), tokens(COUNT - 29, 3)]
     found, _ = extend([(Sequence(model), row, None) for row in rows], "all")
     for ours, theirs in zip(found, stock(model, rows), strict=True):
-        same(ours, theirs)
+        check_same(ours, theirs)
 
 
 def test_at_least_36_families_adapt() -> None:
