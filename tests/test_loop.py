@@ -95,7 +95,7 @@ def looking(**options: int) -> Starter:
     return lambda: LookupDrafter(Lookup(**options))
 
 
-class Oracle:
+class Oracle(Drafter):
     """Knows the text to come and gets a share of its guesses wrong, in trees as wide as asked."""
 
     def __init__(self, text: Seq[int], wrong: float, branches: int = 1, seed: int = 0) -> None:
@@ -203,7 +203,7 @@ def test_rows_of_a_batch_accept_unequally_and_get_what_they_get_alone(
     assert len({r.ledger.accepted_per_step for r in requests[:3]}) == 3
 
 
-class Failing:
+class Failing(Drafter):
     """Guesses well, then breaks in the way it is told."""
 
     name = "failing"

@@ -209,9 +209,13 @@ class Request:
     def learn(self, tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
         """Shows every drafter what became of the verified tree."""
         context = self.context()
+        self.each_drafter(lambda drafter: drafter.learn(context, tree, logits, accepted))
+
+    def each_drafter(self, tell: Callable[[Drafter], None]) -> None:
+        """Tells every drafter something; one that fails is left out."""
         for drafter in list(self.drafters):
             try:
-                drafter.learn(context, tree, logits, accepted)
+                tell(drafter)
             except Exception as error:
                 self.drop(drafter, error)
 
@@ -233,6 +237,7 @@ def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None
 
 def start(request: Request, logits: Tensor) -> list[int]:
     """Ends the prompt and chooses the first token from the logits `[vocab]` after it."""
+    request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
     return request.emit([request.pending])
@@ -331,6 +336,7 @@ def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[i
 
 def finish(request: Request) -> Ledger:
     """Closes the books of a request."""
+    request.each_drafter(lambda drafter: drafter.finish())
     sequence, ledger = request.sequence, request.ledger
     sequence.note_peak()
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes

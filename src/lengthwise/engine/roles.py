@@ -3,6 +3,7 @@ must."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lengthwise.engine.entries import Entries, Segment
     from lengthwise.engine.group import Group
+    from lengthwise.engine.sampling import Sampling
     from lengthwise.engine.sequence import Sequence
     from lengthwise.engine.tree import Tree
     from lengthwise.models.probe import LayerFacts
@@ -139,26 +141,36 @@ class Codec(Protocol):
         ...
 
 
-class Drafter(Protocol):
+class Drafter(ABC):
     """Guesses what comes next; one object per sequence.
 
     A drafter that raises is left out for the rest of the request. name: what its nodes carry as
-    their source.
+    their source. asks_model: a guess costs a forward, so the policy says beforehand how deep to go,
+    and may not ask at all.
     """
 
     name: str
+    asks_model: bool = False
 
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        """The prompt has been read; retention and codecs that wait for its end have not acted yet.
+
+        Fork the sequence rather than keep it.
+        """
+
+    @abstractmethod
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         """Adds guesses to a tree whose root is tokens[-1], none deeper than `limit`.
 
         Nodes of drafters asked before stand there already. tokens is the loop's own list: it grows,
         is not to be changed, and costs time when copied.
         """
-        ...
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
         """After verification: logits `[nodes, vocab]`; tokens include the committed ones.
 
         The tree is what was verified, which may be less than was proposed.
         """
-        ...
+
+    def finish(self) -> None:
+        """The request is over: what lives longer than a request is put away."""

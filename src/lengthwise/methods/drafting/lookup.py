@@ -21,8 +21,8 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
@@ -67,7 +67,7 @@ class Lookup(Method):
         return LookupDrafter(self)
 
 
-class LookupDrafter:
+class LookupDrafter(Drafter):
     """Adds one chain a step. A guess is graded by the match that has grown up to it."""
 
     name = "lookup"
@@ -86,9 +86,6 @@ class LookupDrafter:
             grade = _grade(length)
             parent = tree.add(parent, token, self.name, grade, _prior(grade))
             length += 1
-
-    def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        """The index takes new tokens when it is next asked."""
 
 
 def _grade(length: int) -> int:
