@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
-from lengthwise.engine.loop import Request
+from lengthwise.engine.request import Request
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput

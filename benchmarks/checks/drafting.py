@@ -25,7 +25,9 @@ import numpy as np
 
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Load
+from lengthwise.engine.cost import Load
+from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy
+from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
@@ -92,7 +94,7 @@ def lookup(dtype: str = "float32") -> dict[str, Any]:
     return found
 
 
-def _generate(base: Context, suffix: Sequence[int], policy: LengthPolicy | None) -> loop.Request:
+def _generate(base: Context, suffix: Sequence[int], policy: LengthPolicy | None) -> Request:
     """Greedy tokens behind context and suffix; with lookup where there is a policy."""
     drafters = (lambda: LookupDrafter(Lookup()),) if policy is not None else ()
     sequence = base.fork(Plan(drafters=drafters))

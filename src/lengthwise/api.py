@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.engine import loop
-from lengthwise.engine.loop import Ledger
+from lengthwise.engine.request import Ledger
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling

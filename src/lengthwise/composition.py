@@ -25,6 +25,8 @@ OWNED = {
     "start_selector": "which keys a query reads",
     "start_retention": "what is kept",
     "start_codec": "how keys and values are stored",
+    "start_verifier": "which guesses are accepted",
+    "start_policy": "how much is guessed",
 }
 HOOKS = (*OWNED, "placement", "start_drafter")
 
@@ -177,6 +179,13 @@ def compose(pieces: Sequence[Piece], model: Adapted) -> Placement:
             refusal = rule(a, b)
             if refusal is not None:
                 raise refusal
+    if not any("start_drafter" in piece.hooks for piece in pieces):
+        for piece in pieces:
+            if piece.hooks & {"start_verifier", "start_policy"}:
+                raise Refused(
+                    f"{piece.name} decides about guesses and this recipe has nobody who guesses",
+                    f"add a drafter, as in lookup + {piece.name}",
+                )
     placed = [piece for piece in pieces if piece.placement is not None]
     placed.sort(key=_gives_way)
     return placed[0].placement or ORDINARY if placed else ORDINARY

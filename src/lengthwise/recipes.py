@@ -58,6 +58,7 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     selection = _owner(pieces, "start_selector")
     retention = _owner(pieces, "start_retention")
     codec = _owner(pieces, "start_codec")
+    verifier, policy = _owner(pieces, "start_verifier"), _owner(pieces, "start_policy")
     drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
     return Plan(
         text=str(Recipe(methods)),
@@ -67,6 +68,8 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
         retention=partial(retention.start_retention, model) if retention else None,
         codec=codec.start_codec if codec else None,
         drafters=tuple(partial(method.start_drafter, model) for method in drafters),
+        verifier=partial(verifier.start_verifier, model) if verifier else None,
+        policy=policy.start_policy(model) if policy else None,
         lossless=all(method.lossless for method in methods),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise.engine.loop import Ledger
+from lengthwise.engine.request import Ledger
 
 
 class TextStream:

@@ -41,7 +41,8 @@ class Watch:
 class LayerCache:
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
-    rule: rotary frequencies in place of the model's. pending: entries of the forward under way.
+    rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
+    unless they were put in place at once.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LayerCache:
         self.watch = watch
         self.codec: Codec | None = None
         self.pending: Entries | None = None
+        self._placed = 0
         self._observed: list[tuple[Frame, Tensor]] = []
         self._window: list[Tensor] = []
 
@@ -125,6 +127,7 @@ class LayerCache:
         if facts.pairing is not None:
             angles = block_angles(self.model, facts, block, self.rule, same)
             query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        self._placed = 1
         keys, values = self.groups[0].near.push(key, value, block.start)
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         return single_softmax(folded, keys, values, facts.scaling).reshape(facts.num_heads, 1, -1)
@@ -169,6 +172,7 @@ class LayerCache:
         if self.watch.stride:
             entry = replace(entry, stat=torch.zeros(*entry.key.shape[:2], device=entry.key.device))
         self._append(group, entry)
+        self._placed = len(entry)
         self.pending = None
         return True
 
@@ -228,12 +232,21 @@ class LayerCache:
         if self.watch.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
+        self._placed = 0
         own, self.pending = self.pending, None
         if own is None:
             return
         for group in self.groups:
             entries = own if group.heads is None else own.heads(group.heads)
             self._append(group, entries)
+
+    def discard(self) -> None:
+        """Forgets the forward under way."""
+        if self._placed:
+            near = self.groups[0].near
+            near.truncate(near.tail_length - self._placed)
+        self.pending, self._placed = None, 0
+        self._observed.clear()
 
     def settle(self, length: int, prompt: int, offset: int) -> None:
         """Moves what has left a window, now that `length` tokens are committed."""

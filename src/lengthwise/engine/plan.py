@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from lengthwise.engine.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
+    from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
+    from lengthwise.engine.verify import Verifier
     from lengthwise.models.probe import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 class Plan:
     """One answer per question; every default is full attention.
 
-    text: the recipe as it prints. The starters make fresh state for a sequence.
+    text: the recipe as it prints. The starters make fresh state for a sequence. verifier, policy:
+    None are the lossless one and goodput.
     """
 
     text: str = "full"
@@ -28,6 +31,8 @@ class Plan:
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
+    verifier: Callable[[], Verifier | None] | None = None
+    policy: LengthPolicy | None = None
     lossless: bool = True
 
 

@@ -14,156 +14,107 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
-from statistics import median_low
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.cost import Load, StepCost
 from lengthwise.engine.tree import Tree
 
 if TYPE_CHECKING:
+    from lengthwise.engine.roles import Drafter
     from lengthwise.models.adapt import Adapted
 
-# A prior weighs as much as this many guesses that were checked.
-PRIOR_WEIGHT = 2.0
-# What one more outcome leaves of the weight of those before it: 25 of them are remembered.
-FORGET = 0.96
 # Drafting must promise this much more than a plain step before it is done.
 MARGIN = 1.05
+# A drafter is asked this often before it is judged.
+TRIALS = 3
 # The most guesses a step is considered with.
 MOST_GUESSES = 256
-# Times are remembered for these numbers of guesses; others are counted to the nearest.
-ANCHORS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-# Recent times kept an anchor. Their low median stands: a hiccup only ever makes a step longer.
-RECENT = 5
-# Steps for which a single time is believed; each further one of the anchor makes that 4 times more.
-# So a size that looked too slow is tried again, but ever more rarely.
-BELIEVED = 32
 
 
-class Acceptance:
-    """How often guesses came true where their parent did, by drafter and grade; of one request."""
+class Pace:
+    """How deep a drafter that asks a model goes, decided level by level as it goes. The plain one
+    stops nowhere.
+
+    wants_state: hidden states are looked at. levels: how many were guessed.
+    """
+
+    wants_state = False
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, int], tuple[float, float]] = {}
+        self.levels = 0
 
-    def chance(self, source: str, grade: int, prior: float) -> float:
-        """Mean of a Beta belief that began at the drafter's own `prior`."""
-        right, tried = self._seen.get((source, grade), (0.0, 0.0))
-        return (PRIOR_WEIGHT * prior + right) / (PRIOR_WEIGHT + tried)
-
-    def chances(self, tree: Tree) -> list[float]:
-        """For every node of a tree the chance that its whole path comes true."""
-        found = [1.0]
-        for node in range(1, len(tree)):
-            own = self.chance(tree.sources[node], tree.grades[node], tree.priors[node])
-            found.append(found[tree.parents[node]] * own)
-        return found
-
-    def learn(self, tree: Tree, tokens: Seq[int]) -> None:
-        """Compares what was proposed with the tokens that came, whether verified or pruned.
-
-        So a drafter that is switched off costs nothing and still earns its way back.
-        """
-        node: int | None = 0
-        for token in tokens:
-            assert node is not None
-            for guess, child in tree.children[node].items():
-                key = tree.sources[child], tree.grades[child]
-                right, tried = self._seen.get(key, (0.0, 0.0))
-                self._seen[key] = right * FORGET + (guess == token), tried * FORGET + 1
-            node = tree.children[node].get(token)
-            if node is None:
-                return
+    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
+        """Called after each level with the grade and prior of its best guess, and the hidden state
+        `[hidden]` it was read from; returns whether to guess another. What was drawn stays."""
+        self.levels += 1
+        return True
 
 
-class StepCost:
-    """Seconds of a step by its number of guesses: a prior shape, corrected by what was measured.
+class LengthPolicy:
+    """Decides how much is guessed, and what of it is verified; the plain one: all of everything.
 
-    The shape is 1 + slope * guesses. What is kept for an anchor is time divided by shape; between
-    anchors that ratio is interpolated, beyond them it stays.
+    clock: seconds, monotonic.
     """
 
-    def __init__(self, slope: float) -> None:
-        self.slope = slope
-        self._steps = 0
-        self._recent: dict[int, deque[float]] = {}
-        self._last: dict[int, int] = {}
-        self._borrowed = False
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
 
-    def borrow(self) -> StepCost:
-        """A copy for another load, whose first measurement sets its scale."""
-        new = StepCost(self.slope)
-        for anchor in filter(self._believed, self._recent):
-            new._recent[anchor] = self._recent[anchor].copy()
-            new._last[anchor] = 0
-        new._borrowed = bool(new._recent)
-        return new
-
-    def observe(self, guesses: int, seconds: float) -> None:
-        """A step of `guesses` guesses took `seconds`. A clock that stands still says nothing."""
-        if seconds <= 0:
-            return
-        if self._borrowed:
-            scale = seconds / float(self.curve(guesses)[-1])
-            for times in self._recent.values():
-                times.extend([scale * times.popleft() for _ in range(len(times))])
-            self._borrowed = False
-        self._steps += 1
-        anchor = min(ANCHORS, key=lambda a: abs(math.log1p(a) - math.log1p(guesses)))
-        ratio = seconds / (1 + self.slope * guesses)
-        self._recent.setdefault(anchor, deque(maxlen=RECENT)).append(ratio)
-        self._last[anchor] = self._steps
-
-    def curve(self, most: int) -> NDArray[np.float64]:
-        """Expected time of 0 to `most` guesses, `[most + 1]`; relative until one is measured."""
-        guesses = np.arange(most + 1, dtype=np.float64)
-        shape = 1 + self.slope * guesses
-        known = [a for a in ANCHORS if a in self._recent and self._believed(a)]
-        if not known:
-            return shape
-        ratios = [median_low(self._recent[a]) for a in known]
-        return np.multiply(shape, np.interp(np.log1p(guesses), np.log1p(known), ratios))
-
-    def _believed(self, anchor: int) -> bool:
-        age = self._steps - self._last[anchor]
-        return bool(age <= BELIEVED * 4 ** (len(self._recent[anchor]) - 1))
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a step's time depends on besides the number of guesses.
-
-    recipe: texts of the plans that run. rows: sequences in the batch. octave: floor(log2) of the
-    tokens of all rows, plus 1.
-    """
-
-    recipe: str
-    rows: int
-    octave: int
-
-
-class LengthPolicy(Protocol):
-    """Decides what of the proposed trees is verified. clock: seconds, monotonic."""
-
-    clock: Callable[[], float]
+    def pace(
+        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
+    ) -> Pace | None:
+        """Whether a drafter is asked to add to a tree up to `limit` deep, and how far it goes."""
+        return Pace()
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
         """The trees of a batch, pruned; node 0 of each always stays."""
-        ...
+        return list(trees)
 
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         """A step with so many guesses over all rows took so long, drafting not counted."""
-        ...
+
+    def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
+        """A drafter was asked, guessed so many levels and took so long."""
+
+    def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
+        """A drafter that was asked got so many tokens accepted that it guessed first."""
 
 
-class Goodput:
+@dataclass
+class Worth:
+    """What asking a drafter has cost and brought lately: seconds and tokens a time.
+
+    level_seconds: a level of guesses, for drafters that ask a model. idle: steps since it was last
+    asked; patience: how many it waits for while it does not pay.
+    """
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+    level_seconds: float = 0.0
+    asked: int = 0
+    idle: int = 0
+    patience: int = 8
+
+    def note_time(self, levels: int, seconds: float) -> None:
+        share = max(0.1, 1 / (self.asked + 1))
+        self.seconds += share * (seconds - self.seconds)
+        if levels:
+            self.level_seconds += share * (seconds / levels - self.level_seconds)
+        self.asked += 1
+        self.idle = 0
+
+    def note_gain(self, tokens: int) -> None:
+        self.tokens += max(0.1, 1 / max(1, self.asked)) * (tokens - self.tokens)
+
+
+class Goodput(LengthPolicy):
     """Maximises expected tokens per second; learns what steps cost on this machine."""
 
     def __init__(self, slope: float = 0.05, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -171,21 +122,67 @@ class Goodput:
         self.slope = slope
         self.clock = clock
         self._costs: dict[Load, StepCost] = {}
+        self._worth: dict[tuple[str, str], Worth] = {}
+        self._population: dict[str, Acceptance] = {}
+
+    def population(self, recipe: str) -> Acceptance:
+        """What all requests of a recipe have seen come true."""
+        return self._population.setdefault(recipe, Acceptance())
+
+    def pace(
+        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
+    ) -> Pace | None:
+        worth = self._worth.setdefault((load.recipe, drafter.name), Worth())
+        if worth.asked < TRIALS:
+            return _Shallow() if drafter.asks_model else Pace()
+        found = self._worthwhile(load, drafter, worth, tree, belief, limit)
+        if found is not None:
+            worth.patience = 8
+            return found
+        worth.idle += 1
+        if worth.idle < worth.patience:
+            return None
+        # It is asked again now and then, for texts change; ever more rarely where asking is dear.
+        worth.patience = min(worth.patience * 2, 512 if drafter.asks_model else 32)
+        return _Shallow() if drafter.asks_model else Pace()
+
+    def _worthwhile(
+        self, load: Load, drafter: Drafter, worth: Worth, tree: Tree, belief: Acceptance, limit: int
+    ) -> Pace | None:
+        cost = self.cost(load)
+        plain = float(cost.curve(0)[0]) / load.rows
+        if not drafter.asks_model:
+            return Pace() if worth.tokens * plain >= worth.seconds or not cost.known else None
+        ranked = _ranked([tree], [belief])
+        seconds = cost.curve(len(ranked) + limit)
+        size = _best_size(1.0, ranked, seconds, MARGIN)
+        tokens = 1.0 - sum(chance for _, chance, _, _ in ranked[:size])
+        rate = tokens / float(seconds[size])
+        first = -sum(c for _, c, _, node in ranked[:size] if tree.depths[node] == 1)
+        hope, alpha = max(0.0, 1 - first), belief.mean(drafter.name)
+        chance, asking = hope, 0.0
+        for level in range(1, limit + 1):
+            chance *= alpha
+            tokens += chance
+            asking += worth.level_seconds
+            if tokens / (float(seconds[size + level]) + asking) > MARGIN * rate:
+                verify = float(seconds[size + level] - seconds[size]) / level
+                return _Marginal(belief, drafter.name, hope, rate * (worth.level_seconds + verify))
+        return None
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
         ranked = _ranked(trees, beliefs)[:MOST_GUESSES]
-        seconds = self.cost(load).curve(len(ranked)).tolist()
-        best, tokens = 0, float(len(trees))
-        rate = MARGIN * tokens / seconds[0]
-        # Costs may have steps, so all sizes are compared instead of stopping at the first descent.
-        for count, (chance, _, _) in enumerate(ranked, 1):
-            tokens -= chance
-            if tokens / seconds[count] > rate:
-                best, rate = count, tokens / seconds[count]
-        return _pruned(trees, ranked[:best])
+        seconds = self.cost(load).curve(len(ranked))
+        return _pruned(trees, ranked[: _best_size(float(len(trees)), ranked, seconds, MARGIN)])
 
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         self.cost(load).observe(guesses, seconds)
+
+    def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
+        self._worth[load.recipe, drafter.name].note_time(levels, seconds)
+
+    def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
+        self._worth[load.recipe, drafter.name].note_gain(tokens)
 
     def cost(self, load: Load) -> StepCost:
         """The times of a load; those of the nearest load of the recipe to begin with."""
@@ -200,19 +197,43 @@ class Goodput:
         return found
 
 
-class Fixed:
+class Fixed(LengthPolicy):
     """Always verifies the `guesses` likeliest nodes of each tree, whatever that costs."""
 
     def __init__(self, guesses: int = MOST_GUESSES) -> None:
         self.guesses = guesses
-        self.clock: Callable[[], float] = time.perf_counter
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        pairs = zip(trees, beliefs, strict=True)
-        return [_pruned([t], _ranked([t], [b])[: self.guesses])[0] for t, b in pairs]
+        found = []
+        for tree, belief in zip(trees, beliefs, strict=True):
+            ranked = _ranked([tree], [belief])
+            drawn = sum(not free for free, *_ in ranked)
+            found += _pruned([tree], ranked[: max(drawn, self.guesses)])
+        return found
 
-    def observe(self, load: Load, guesses: int, seconds: float) -> None:
-        """Nothing is learned."""
+
+class _Shallow(Pace):
+    """A first or a new try: two levels."""
+
+    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
+        return super().go_on(grade, prior, state) and self.levels < 2
+
+
+class _Marginal(Pace):
+    """Another level is guessed while the tokens it may bring come faster than the others do.
+
+    tokens: what the seconds of a level, its verification included, bring otherwise.
+    """
+
+    def __init__(self, belief: Acceptance, source: str, hope: float, tokens: float) -> None:
+        super().__init__()
+        self.belief, self.source, self.tokens = belief, source, tokens
+        self.chance, self.alpha = hope, belief.mean(source)
+
+    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
+        super().go_on(grade, prior, state)
+        self.chance *= self.belief.average(self.source, grade, prior)
+        return self.chance * self.alpha > self.tokens
 
 
 def policy_for(model: Adapted) -> Goodput:
@@ -228,20 +249,36 @@ def policy_for(model: Adapted) -> Goodput:
 _POLICIES: WeakKeyDictionary[Adapted, Goodput] = WeakKeyDictionary()
 
 
-def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[tuple[float, int, int]]:
-    """(-chance, tree, node) of all guesses, likeliest first; a parent comes before its children."""
-    found = [
-        (-chance, row, node)
-        for row, (tree, belief) in enumerate(zip(trees, beliefs, strict=True))
-        for node, chance in enumerate(belief.chances(tree))
-        if node
-    ]
+Ranked = list[tuple[bool, float, int, int]]
+
+
+def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance]) -> Ranked:
+    """(not drawn, -chance, tree, node) of all guesses: first those that were drawn, which are
+    verified whatever they say, then the likeliest; a parent comes before its children."""
+    found = []
+    for row, (tree, belief) in enumerate(zip(trees, beliefs, strict=True)):
+        drawn = tree.drawn()
+        for node, chance in enumerate(belief.chances(tree)):
+            if node:
+                found.append((node not in drawn, -chance, row, node))
     return sorted(found)
 
 
-def _pruned(trees: Seq[Tree], ranked: Seq[tuple[float, int, int]]) -> list[Tree]:
+def _best_size(tokens: float, ranked: Ranked, seconds: NDArray[np.float64], margin: float) -> int:
+    """How many of the ranked guesses give most tokens a second, with `tokens` without any."""
+    best, times = 0, seconds.tolist()
+    rate = margin * tokens / times[0]
+    # Costs may have steps, so all sizes are compared instead of stopping at the first descent.
+    for count, (free, chance, _, _) in enumerate(ranked, 1):
+        tokens -= chance
+        if not free or tokens / times[count] > rate:
+            best, rate = count, tokens / times[count]
+    return best
+
+
+def _pruned(trees: Seq[Tree], ranked: Ranked) -> list[Tree]:
     kept: list[list[int]] = [[0] for _ in trees]
-    for _, row, node in ranked:
+    for *_, row, node in ranked:
         kept[row].append(node)
     return [
         tree if len(nodes) == len(tree) else tree.keep(sorted(nodes))

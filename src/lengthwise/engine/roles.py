@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
+from lengthwise.engine.policy import Pace
+
 if TYPE_CHECKING:
     from lengthwise.engine.entries import Entries, Segment
     from lengthwise.engine.group import Group
@@ -145,18 +147,22 @@ class Drafter(ABC):
     """Guesses what comes next; one object per sequence.
 
     A drafter that raises is left out for the rest of the request. name: what its nodes carry as
-    their source. asks_model: a guess costs a forward, so the policy says beforehand how deep to go,
-    and may not ask at all.
+    their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
+    set before each `propose`, and its `go_on` is called after each level. remember: last queries of
+    the prompt it wants noted, for a fork that compresses.
     """
 
     name: str
     asks_model: bool = False
+    remember: int = 0
+    pace: Pace = Pace()
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         """The prompt has been read; retention and codecs that wait for its end have not acted yet.
 
         Fork the sequence rather than keep it.
         """
+        return None
 
     @abstractmethod
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
@@ -171,6 +177,8 @@ class Drafter(ABC):
 
         The tree is what was verified, which may be less than was proposed.
         """
+        return None
 
     def finish(self) -> None:
         """The request is over: what lives longer than a request is put away."""
+        return None

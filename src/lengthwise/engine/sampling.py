@@ -71,6 +71,10 @@ class Sampling:
         return found
 
 
+# The stream of noise that drafters draw with, which the target's choices know nothing of.
+DRAWN = 1 << 20
+
+
 class Sampler:
     """Chooses tokens of one sequence under a `Sampling`."""
 
@@ -83,7 +87,9 @@ class Sampler:
         """Logits `[vocab]` of the token after context, processed, float32."""
         scores = logits.float()[None]
         if self._processors:
-            ids = torch.tensor([list(context)], device=logits.device)
+            # The penalty alone looks at the context; a long one costs time to hand over.
+            known = list(context) if self.sampling.repetition_penalty != 1 else [0]
+            ids = torch.tensor([known], device=logits.device)
             scores = self._processors(cast(LongTensor, ids), cast(FloatTensor, scores))
         return scores[0]
 
@@ -96,9 +102,33 @@ class Sampler:
             return int(scores.argmax())
         return int((torch.log_softmax(scores, -1) + self._noise(len(context), scores)).argmax())
 
-    def _noise(self, position: int, like: Tensor) -> Tensor:
-        """Gumbel noise `[vocab]` keyed by the seed and the position."""
-        self._generator.manual_seed((self.sampling.seed * 0x9E3779B1 + position) & (2**63 - 1))
+    def law(self, logits: Tensor, context: Sequence[int]) -> Tensor:
+        """Probabilities `[vocab]` of the token after context, float64 on the CPU."""
+        return torch.softmax(self.process(logits, context).to("cpu", torch.float64), -1)
+
+    def draw(self, law: Tensor, position: int) -> int:
+        """A token of a law `[vocab]`, by the noise of its position."""
+        return int((law.log() + self._noise(position, law)).argmax())
+
+    def coin(self, position: int, number: int) -> float:
+        """Uniform in [0, 1): the number-th coin of a position, independent of its noise."""
+        self._key(position, 1 + number)
+        return float(torch.rand((), generator=self._generator, dtype=torch.float64))
+
+    def perturbed(self, law: Tensor, position: int, stream: int = 0) -> Tensor:
+        """log law + Gumbel noise `[vocab]`: its largest entries, in order, are draws without
+        replacement. Stream 0 is the noise that the target's own choice at this position will use:
+        drafts that take it are likely to guess that choice, and are guesses, not draws, which take
+        a stream from DRAWN on."""
+        return law.log() + self._noise(position, law, stream)
+
+    def _key(self, position: int, stream: int) -> None:
+        mixed = self.sampling.seed * 0x9E3779B1 + position + stream * 0x9E3779B97F4A7C15
+        self._generator.manual_seed(mixed & (2**63 - 1))
+
+    def _noise(self, position: int, like: Tensor, stream: int = 0) -> Tensor:
+        """Gumbel noise `[vocab]` keyed by the seed, the position and a stream."""
+        self._key(position, stream)
         uniform = torch.rand(len(like), generator=self._generator, dtype=torch.float64)
         noise = -torch.log(-torch.log(uniform.clamp_(1e-300, 1 - 1e-16)))
-        return noise.to(like.device, torch.float32)
+        return noise.to(like.device, torch.promote_types(like.dtype, torch.float32))

@@ -75,6 +75,11 @@ class Sequence:
         self._watch.remember = max([self._remember_at_least, *windows])
         self._watch.stride = min((stride for stride in strides if stride), default=0)
 
+    def remember(self, queries: int) -> None:
+        """Keeps at least so many last queries of the prompt, for a plan that a fork may adopt."""
+        self._remember_at_least = max(self._remember_at_least, queries)
+        self._watch.remember = max(self._watch.remember, queries)
+
     def groups(self) -> Iterator[tuple[LayerCache, Group]]:
         """Every group with its layer."""
         return ((layer, group) for layer in self.layers for group in layer.groups)
@@ -206,6 +211,11 @@ class Sequence:
         self._retain(kind)
         if kind == "step":
             self._encode(kind)
+
+    def discard(self) -> None:
+        """Forgets the forward under way: none of its tokens becomes part of the sequence."""
+        for layer in self.layers:
+            layer.discard()
 
     def end_prefill(self) -> None:
         """The prompt is complete: retention and codecs that wait for it act now."""

@@ -1,23 +1,36 @@
-"""Guesses of what comes next, as a trie whose root is the last committed token, and their verdict.
+"""Guesses of what comes next, as a trie whose root is the last committed token.
 
-Node 0 is the root, which is committed but not yet in the cache; every other node is a guess. Nodes
-here are deterministic: any guess at all is lossless, because the target's own choice is drawn first
-and merely looked up among a node's children.
+Node 0 is the root, which is committed but not yet in the cache; every other node is a guess. A
+guess is deterministic unless it was drawn: then the law it was drawn from is kept, and a verifier
+may accept it by comparing that law with the target's. Forgetting the law is always allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Children of one node that were drawn without replacement, in that order.
+
+    law: the drafter's probabilities `[vocab]` for the first of them, as processed for sampling.
+    """
+
+    law: Tensor
+    nodes: tuple[int, ...]
+
+
 class Tree:
     """tokens, parents and depths of the nodes, in the order they were added (parents first).
 
-    sources: who guessed a node first. grades: kinds of guesses of a drafter whose acceptance is
-    counted together. priors: the drafter's own chance that a node comes true if its parent does.
+    sources: who guessed a node first; seconded: whether somebody else guessed it too. grades: kinds
+    of guesses of a drafter whose acceptance is counted together. priors: the drafter's own chance
+    that a node comes true if its parent does. draws: by parent.
     """
 
     def __init__(self, root: int) -> None:
@@ -26,8 +39,10 @@ class Tree:
         self.depths = [0]
         self.children: list[dict[int, int]] = [{}]
         self.sources: list[str] = [""]
+        self.seconded = [False]
         self.grades = [0]
         self.priors = [1.0]
+        self.draws: dict[int, list[Draws]] = {}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -44,22 +59,74 @@ class Tree:
             self.depths.append(self.depths[parent] + 1)
             self.children.append({})
             self.sources.append(source)
+            self.seconded.append(False)
             self.grades.append(grade)
             self.priors.append(prior)
             self.children[parent][token] = node
+        elif self.sources[node] != source:
+            self.seconded[node] = True
         return node
 
     def add_chain(self, tokens: Sequence[int], parent: int = 0, source: str = "") -> None:
         for token in tokens:
             parent = self.add(parent, token, source)
 
+    def draw(
+        self, parent: int, tokens: Sequence[int], law: Tensor, source: str, grades: Sequence[int]
+    ) -> list[int]:
+        """Adds tokens drawn from a law without replacement, in that order; returns their nodes.
+
+        law: probabilities `[vocab]`. What is drawn must be verified, or all of the draw is treated
+        as a guess: never leave out some of the tokens for what they are.
+        """
+        chances = [float(law[token]) for token in tokens]
+        nodes = [
+            self.add(parent, token, source, grade, chance)
+            for token, grade, chance in zip(tokens, grades, chances, strict=True)
+        ]
+        self.draws.setdefault(parent, []).append(Draws(law, tuple(nodes)))
+        return nodes
+
+    def drawn(self) -> set[int]:
+        """Nodes that were drawn, and all above them: what must not be pruned by its value."""
+        found = {0}
+        for groups in self.draws.values():
+            for group in groups:
+                for node in group.nodes:
+                    while node not in found:
+                        found.add(node)
+                        node = self.parents[node]
+        return found
+
     def keep(self, nodes: Sequence[int]) -> Tree:
-        """A tree of these nodes, ascending, the root and every parent among them."""
+        """A tree of these nodes, ascending, the root and every parent among them.
+
+        Draws that lose a node become ordinary guesses.
+        """
         new = Tree(self.tokens[0])
         names = {0: 0}
         for node in nodes[1:]:
             names[node] = new.add(names[self.parents[node]], self.tokens[node], self.sources[node],
                                   self.grades[node], self.priors[node])  # fmt: skip
+            new.seconded[-1] = self.seconded[node]
+        for parent, groups in self.draws.items():
+            whole = [
+                Draws(group.law, tuple(names[node] for node in group.nodes))
+                for group in groups
+                if all(node in names for node in group.nodes)
+            ]
+            if whole:
+                new.draws[names[parent]] = whole
+        return new
+
+    def below(self, tokens: Sequence[int]) -> Tree:
+        """This tree's tokens hung below a chain of others; node n becomes node n + len(tokens)."""
+        if not tokens:
+            return self.keep(range(len(self)))
+        new = Tree(tokens[0])
+        new.add_chain([*tokens[1:], self.tokens[0]])
+        for node in range(1, len(self)):
+            new.add(self.parents[node] + len(tokens), self.tokens[node], self.sources[node])
         return new
 
     def is_chain(self) -> bool:
@@ -81,20 +148,3 @@ class Tree:
                 mask[node] = mask[parent]
             mask[node, node] = True
         return mask
-
-
-def verify(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[int], int]:
-    """Walks the tree along the target's own choices.
-
-    choose(node, path tokens below the root) draws the target's next token after a node. Returns the
-    accepted nodes (root first) and the token that follows them, which was drawn but not guessed.
-    """
-    accepted = [0]
-    below: list[int] = []
-    while True:
-        token = choose(accepted[-1], below)
-        child = tree.children[accepted[-1]].get(token)
-        if child is None:
-            return accepted, token
-        accepted.append(child)
-        below.append(token)

@@ -19,7 +19,9 @@ from lengthwise.methods.options import option, options, show
 
 if TYPE_CHECKING:
     from lengthwise.engine.placement import Placement
+    from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
+    from lengthwise.engine.verify import Verifier
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.probe import LayerFacts
     from lengthwise.models.rope import FrequencyRule
@@ -124,6 +126,14 @@ class Method:
 
     def start_drafter(self, model: Adapted) -> Drafter | None:
         """State of a drafter for one sequence."""
+        return None
+
+    def start_verifier(self, model: Adapted) -> Verifier | None:
+        """What accepts guesses in place of the lossless verifier, for one sequence."""
+        return None
+
+    def start_policy(self, model: Adapted) -> LengthPolicy | None:
+        """What says how much is guessed in place of goodput."""
         return None
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,7 +37,10 @@ class LayerAttention(Protocol):
 class FastForward(Protocol):
     """A leaner forward of one family, with the same contract as `Adapted.forward`."""
 
-    def __call__(self, ids: Tensor, attention: LayerAttention, keep: Tensor | None) -> Tensor: ...
+    def __call__(
+        self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor: ...  # fmt: skip
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -87,14 +92,16 @@ class Adapted:
 
     @torch.no_grad()
     def forward(
-        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
-    ) -> Tensor:
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Logits `[len(keep), vocab]` of flat tokens ids `[n]` at positions `[n]`.
 
-        keep: indices of the tokens whose logits are wanted; None is all of them.
+        keep: indices of the tokens whose logits are wanted; None is all of them. states: a list to
+        which the hidden states `[len(keep), hidden]` that the head reads are added.
         """
         if self.fast is not None:
-            return self.fast(ids, attention, keep)
+            return self.fast(ids, attention, keep, states)
         order = {id(module): index for index, module in enumerate(self._modules)}
 
         def handler(
@@ -107,12 +114,29 @@ class Adapted:
         if keep is not None and self._takes_keep:
             arguments["logits_to_keep"] = keep
         cache = seam.PassThroughCache(len(self.layers))
-        with self._lock, seam.engaged(self.model, handler):
+        with self._lock, seam.engaged(self.model, handler), self._noting(states, keep):
             logits: Tensor = self.model(
                 input_ids=ids[None], position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
             ).logits[0]  # fmt: skip
         return logits if keep is None or self._takes_keep else logits[keep]
+
+    @contextmanager
+    def _noting(self, states: list[Tensor] | None, keep: Tensor | None) -> Iterator[None]:
+        """Adds what the head reads to states, where they are wanted."""
+        if states is None:
+            yield
+            return
+
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            read = inputs[0][0]
+            states.append(read if keep is None or self._takes_keep else read[keep])
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""

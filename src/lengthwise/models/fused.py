@@ -113,7 +113,10 @@ class FusedForward:
         self._layers.clear()
 
     @torch.no_grad()
-    def __call__(self, ids: Tensor, attention: LayerAttention, keep: Tensor | None) -> Tensor:
+    def __call__(
+        self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
         x = F.embedding(ids, self._embed.weight)
         count = len(ids)
         for index, (layer, facts) in enumerate(zip(self._layers, self._facts, strict=True)):
@@ -125,8 +128,10 @@ class FusedForward:
             x = x + layer.out(out.transpose(0, 1).reshape(count, -1))
             gate, up = layer.gate_up(_norm(x, layer.mlp_norm)).chunk(2, -1)
             x = x + layer.down(F.silu(gate).mul_(up))
-        x = x if keep is None else x[keep]
-        return self._head(_norm(x, self._final))
+        x = _norm(x if keep is None else x[keep], self._final)
+        if states is not None:
+            states.append(x)
+        return self._head(x)
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:

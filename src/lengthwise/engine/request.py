@@ -1,0 +1,184 @@
+"""One sequence being generated: who guesses for it, what it has said, what it cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence as Seq
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.cost import Load
+from lengthwise.engine.policy import LengthPolicy
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Tree
+from lengthwise.engine.verify import Lossless, Verifier
+from lengthwise.errors import LengthwiseError
+
+
+@dataclass
+class Ledger:
+    """What a request cost. Seconds are wall clock of the engine, the device synchronised.
+
+    ttft_s: from the start of prefill to the first token. decode_s: from the first token to the
+    last, over `decoded` tokens in `steps` forwards; of that draft_s for guessing, choosing what to
+    verify and learning from it, verify_s for the forwards and their verdicts. drafted: guesses that
+    were verified; accepted: those that were right, by drafter. kv_bytes: held at the end;
+    kv_peak_bytes: the most held at any moment, decoded and gathered copies included. notes: what
+    the user has to know, one sentence each.
+    """
+
+    prompt_tokens: int = 0
+    ttft_s: float = 0.0
+    decode_s: float = 0.0
+    decoded: int = 0
+    steps: int = 0
+    drafted: int = 0
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    kv_bytes: int = 0
+    kv_peak_bytes: int = 0
+    finish_reason: str = ""
+    accepted: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Decoding speed after the first token; 0 where nothing was decoded after it."""
+        return self.decoded / self.decode_s if self.decode_s else 0.0
+
+    @property
+    def accepted_per_step(self) -> float:
+        """Tokens committed a forward (1 without drafting)."""
+        return self.decoded / self.steps if self.steps else 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a row's guesses.
+
+    tree: what was verified; proposed: the tree before pruning. logits `[nodes, vocab]`. accepted:
+    nodes, root first; new: their tokens and the one that follows; taken: of these, what counts.
+    """
+
+    tree: Tree
+    proposed: Tree
+    logits: Tensor
+    accepted: list[int]
+    new: list[int]
+    taken: list[int]
+
+
+@dataclass
+class Request:
+    """One sequence being generated.
+
+    pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
+    how many levels, in how many seconds.
+    """
+
+    sequence: Sequence
+    sampler: Sampler
+    max_new_tokens: int
+    stop_ids: frozenset[int]
+    ledger: Ledger = field(default_factory=Ledger)
+    output: list[int] = field(default_factory=list)
+    pending: int = -1
+    drafters: list[Drafter] = field(default_factory=list)
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    verifier: Verifier = field(default_factory=Lossless)
+    asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
+    _context: list[int] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.ledger.finish_reason)
+
+    def emit(self, tokens: Seq[int]) -> list[int]:
+        """Takes new tokens up to a stop; returns those that count."""
+        taken: list[int] = []
+        for token in tokens:
+            if token in self.stop_ids:
+                self.ledger.finish_reason = "stop"
+                break
+            taken.append(token)
+            self.output.append(token)
+            if len(self.output) >= self.max_new_tokens:
+                self.ledger.finish_reason = "length"
+                break
+        return taken
+
+    def context(self) -> list[int]:
+        """Committed tokens and the pending one: one list that grows, so that a step copies none."""
+        known = max(0, len(self._context) - 1)
+        self._context[known:] = [*self.sequence.tokens[known:], self.pending]
+        return self._context
+
+    def tree(self, policy: LengthPolicy, load: Load | None) -> Tree:
+        """The pending token and all guesses below it, for the policy to choose from."""
+        tree = Tree(self.pending)
+        self.asked.clear()
+        limits = [self.max_new_tokens - len(self.output), self.sequence.room(),
+                  self.sequence.max_block()]  # fmt: skip
+        limit = min(limit for limit in limits if limit is not None) - 1
+        if limit <= 0 or load is None:
+            return tree
+        context = self.context()
+        # Who asks a model comes last, to be asked only where free guesses leave something to gain.
+        for drafter in sorted(self.drafters, key=lambda drafter: drafter.asks_model):
+            begin = policy.clock()
+            pace = policy.pace(load, drafter, tree, self.acceptance, limit)
+            if pace is None:
+                continue
+            before, drafter.pace = len(tree), pace
+            try:
+                drafter.propose(context, tree, limit)
+                _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
+            except Exception as error:
+                tree = tree.keep(range(before))
+                self.drop(drafter, error)
+            else:
+                self.asked[drafter] = pace.levels, policy.clock() - begin
+        return tree
+
+    def learn(self, verdict: Verdict, policy: LengthPolicy, load: Load) -> None:
+        """Shows every drafter, and the policy, what became of the guesses."""
+        context, tree = self.context(), verdict.tree
+        self.acceptance.learn(verdict.proposed, verdict.new)
+        won = Counter(tree.sources[node] for node in verdict.accepted[1:])
+
+        def tell(drafter: Drafter) -> None:
+            begin = policy.clock()
+            drafter.learn(context, tree, verdict.logits, verdict.accepted)
+            if drafter in self.asked:
+                levels, seconds = self.asked[drafter]
+                policy.drafted(load, drafter, levels, seconds + policy.clock() - begin)
+                policy.gained(load, drafter, won[drafter.name])
+
+        self.each_drafter(tell)
+
+    def each_drafter(self, tell: Callable[[Drafter], None]) -> None:
+        """Tells every drafter something; one that fails is left out."""
+        for drafter in list(self.drafters):
+            try:
+                tell(drafter)
+            except Exception as error:
+                self.drop(drafter, error)
+
+    def drop(self, drafter: Drafter, error: Exception) -> None:
+        """Goes on without a drafter that failed: guesses are a matter of speed alone."""
+        self.drafters.remove(drafter)
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {reason}")
+
+
+def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
+    """Raises where the nodes from `before` on cannot be fed to the model."""
+    for token, depth in zip(tree.tokens[before:], tree.depths[before:], strict=True):
+        if not 0 <= token < vocab_size:
+            raise LengthwiseError(f"it guessed token {token} of a vocabulary of {vocab_size}")
+        if depth > limit:
+            raise LengthwiseError(f"it guessed {depth} tokens ahead where {limit} were allowed")
