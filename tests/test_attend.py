@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.attend import Part, attend, attend_plain, column_sums, logits, single_softmax
+from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax
+from lengthwise.engine.scores import attend_plain, column_sums, logits
 from lengthwise.models.fused import Product
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
@@ -149,3 +150,19 @@ def test_a_fused_product_equals_its_linear_layers(dtype: torch.dtype) -> None:
         assert torch.allclose(product(x), apart, atol=1e-6 if dtype == torch.float32 else 0.02)
         product.release()
     assert all(torch.equal(a, b.weight) for a, b in zip(wanted, linears, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_joint_softmax_equals_the_plain_twin_over_its_parts(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(4)
+    drawn = [
+        torch.randn(heads, count, DIM, generator=generator).to(dtype)
+        for keys in (7, 300)
+        for heads, count in ((HEADS, 1), (KEY_HEADS, keys), (KEY_HEADS, keys))
+    ]
+    parts = [Part(*drawn[:3]), Part(*drawn[3:])]
+    expected, _ = attend_plain(parts, 0.3)
+    folded = [(p.query.reshape(KEY_HEADS, -1, DIM), p.key, p.value) for p in parts]
+    found = joint_softmax(folded, 0.3).reshape(HEADS, 1, DIM)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from lengthwise import calibration
 from lengthwise.conformance.tiny import tiny, tiny_model
-from lengthwise.engine.attend import Part, attend_plain
+from lengthwise.engine.attend import Part
 from lengthwise.engine.loop import prefill
+from lengthwise.engine.scores import attend_plain
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.retention.razor import Razor

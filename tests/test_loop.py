@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
-from lengthwise.engine.request import Request
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput
+from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tiny_model, tokens
-from lengthwise.engine.attend import Part, attend, attend_plain
+from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.group import Group
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
@@ -18,6 +18,7 @@ from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.scores import attend_plain
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused

@@ -57,7 +57,7 @@ class Model:
         provenance: Provenance,
     ) -> None:
         self.adapted = adapted
-        self.tokenizer = tokenizer
+        self.adapted.tokenizer = self.tokenizer = tokenizer
         self.provenance = provenance
 
     def __enter__(self) -> Model:

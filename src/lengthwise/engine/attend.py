@@ -4,7 +4,7 @@ Almost every long-context method decides which keys a block of queries sees, at 
 with which weight, inside one softmax. Here is the only place that multiplies queries by keys: a
 part is a set of keys that share one rule, its partial result carries its log-sum-exp (LSE), and
 `o = sum_p exp(lse_p - lse) o_p` with `lse = log sum_p exp(lse_p)` is the softmax over all of them.
-`attend_plain` is the readable twin that materialises every score; tests compare the two.
+`scores.attend_plain` is the readable twin that materialises every score; tests compare the two.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) 
     query = (part.query[:, rows] * scaling).reshape(part.key.shape[0], -1, part.query.shape[-1])
     scores = _scores(query, key).view(heads, count, -1)
     if softcap is not None or part.log_weight is not None:
-        weight = None if part.log_weight is None else _repeat(part.log_weight, heads)
+        weight = None if part.log_weight is None else repeat_heads(part.log_weight, heads)
         weight = None if weight is None else weight[:, : key.shape[1]]
         exact = scores.float()
         if softcap is not None:
@@ -204,14 +204,14 @@ def _one(
         out = out.reshape(heads, queries, -1)
         return out, None if lse is None else lse.reshape(heads, queries)
     if part.causal and flash:
-        return _flash(part.query, _repeat(part.key, heads), _repeat(part.value, heads), None, True,
-                      scaling)  # fmt: skip
+        key, value = repeat_heads(part.key, heads), repeat_heads(part.value, heads)
+        return _flash(part.query, key, value, None, True, scaling)
     mask = part.mask
     if mask is None:
         mask = torch.ones(queries, queries, dtype=torch.bool, device=part.query.device).tril_()
     if flash and queries > FEW_ROWS and mask.dim() == 2:
-        return _flash(part.query, _repeat(part.key, heads), _repeat(part.value, heads), mask, False,
-                      scaling)  # fmt: skip
+        key, value = repeat_heads(part.key, heads), repeat_heads(part.value, heads)
+        return _flash(part.query, key, value, mask, False, scaling)
     groups = heads // part.key.shape[0]
     folded = part.query.reshape(part.key.shape[0], groups * queries, head_dim)
     if mask.dim() == 2 or mask.shape[0] == 1:
@@ -222,7 +222,8 @@ def _one(
     return out, None if lse is None else lse.reshape(heads, queries)
 
 
-def _repeat(x: Tensor, heads: int) -> Tensor:
+def repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """`[key_heads, ...]` -> `[heads, ...]`: a copy of its key head for every query head."""
     if x.shape[0] == heads:
         return x
     return x.repeat_interleave(heads // x.shape[0], dim=0)
@@ -304,6 +305,19 @@ def single_softmax(
     return torch.bmm(weights.to(value.dtype), value)
 
 
+def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:
+    """`single_softmax` over several parts (query, key, value), whose keys all are visible."""
+    if len(parts) == 1:
+        return single_softmax(*parts[0], scaling)
+    scores = torch.cat([_scores(query * scaling, key) for query, key, _ in parts], -1)
+    weights = torch.softmax(scores, -1, dtype=torch.float32).to(parts[0][2].dtype)
+    each = weights.split([key.shape[1] for _, key, _ in parts], -1)
+    out = torch.bmm(each[0], parts[0][2])
+    for weight, (_, _, value) in zip(each[1:], parts[1:], strict=True):
+        out.baddbmm_(weight, value)
+    return out
+
+
 def _adjust(scores: Tensor, part: Part, softcap: float | None) -> Tensor:
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
@@ -312,89 +326,4 @@ def _adjust(scores: Tensor, part: Part, softcap: float | None) -> Tensor:
     return scores
 
 
-def logits(part: Part, scaling: float, softcap: float | None = None) -> Tensor:
-    """Masked logits of a part, float32 `[heads, queries, keys]`; invisible ones are -inf."""
-    heads, queries, _ = part.query.shape
-    key = _repeat(part.key, heads)
-    scores = torch.matmul(part.query, key.transpose(1, 2)).float() * scaling
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if part.log_weight is not None:
-        scores = scores + _repeat(part.log_weight, heads)[:, None]
-    mask = part.mask
-    if part.causal:
-        mask = _lower(part)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return scores
-
-
-def lse_at(
-    parts: Sequence[Part],
-    rows: slice,
-    scaling: float,
-    softcap: float | None = None,
-    sinks: Tensor | None = None,
-) -> Tensor:
-    """The LSE float32 `[heads, len(rows)]` of some of the queries."""
-    query = parts[0].query[:, rows]
-    if not query.shape[1]:
-        # The kernels divide by the number of queries.
-        return query.new_empty(query.shape[:2], dtype=torch.float32)
-    picked = []
-    for part in parts:
-        mask = _lower(part) if part.causal else part.mask
-        mask = None if mask is None else mask[..., rows, :]
-        query = part.query[:, rows]
-        picked.append(Part(query, part.key, part.value, mask, False, part.log_weight))
-    lse = attend(picked, scaling, softcap, sinks, need_lse=True)[1]
-    assert lse is not None
-    return lse
-
-
-def _lower(part: Part) -> Tensor:
-    """The mask bool `[queries, keys]` that a causal part stands for."""
-    queries, keys = part.query.shape[1], part.key.shape[1]
-    ones = torch.ones(queries, keys, dtype=torch.bool, device=part.query.device)
-    return ones.tril_(keys - queries)
-
-
-def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
-    """Probability that each key receives, summed over the queries: float32 `[heads, keys]`.
-
-    lse `[heads, queries]` is that of the whole softmax, so the sums are right when the part is one
-    of several. Queries are taken in blocks: memory stays O(block x keys).
-    """
-    heads, queries, _ = part.query.shape
-    total = torch.zeros(heads, part.key.shape[1], device=part.query.device)
-    step = max(1, SCORE_BLOCK // max(1, heads * part.key.shape[1]))
-    if part.causal:
-        part = Part(part.query, part.key, part.value, _lower(part), False, part.log_weight)
-    for start in range(0, queries, step):
-        rows = slice(start, start + step)
-        mask = None if part.mask is None else part.mask[..., rows, :]
-        block = Part(part.query[:, rows], part.key, part.value, mask, False, part.log_weight)
-        total += torch.exp(logits(block, scaling, softcap) - lse[:, rows, None]).sum(1)
-    return total
-
-
-def attend_plain(
-    parts: Sequence[Part],
-    scaling: float,
-    softcap: float | None = None,
-    sinks: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The twin of `attend`: all scores of all parts in one float32 softmax."""
-    scores = torch.cat([logits(part, scaling, softcap) for part in parts], -1)
-    heads = scores.shape[0]
-    values = torch.cat([_repeat(part.value, heads).float() for part in parts], 1)
-    lse = torch.logsumexp(scores, -1)
-    if sinks is not None:
-        lse = torch.logaddexp(lse, sinks.float()[:, None])
-    weights = torch.exp(scores - lse[..., None]).nan_to_num(0.0)
-    return torch.matmul(weights, values).to(parts[0].value.dtype), lse
-
-
-__all__ = [
-    "Part", "attend", "attend_plain", "column_sums", "logits", "lse_at", "merge", "single_softmax",
-]  # fmt: skip
+__all__ = ["Part", "attend", "joint_softmax", "merge", "single_softmax"]

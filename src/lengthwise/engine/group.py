@@ -19,7 +19,7 @@ from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 
 if TYPE_CHECKING:
-    from lengthwise.engine.frame import Frame
+    from lengthwise.engine.frame import Block, Frame
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
 MAX_SLACK = 64
@@ -165,6 +165,16 @@ class Group:
             ids = entries.index[0].long()
             mask = ids[None] <= (frame.index[rows] - self.placement.window)[:, None]
         return [_part(query, entries, mask)]
+
+    def none_leave(self, block: Block, count: int) -> bool:
+        """Whether of the oldest `count` near entries, beyond the window, none is kept as far."""
+        keep, tail = self.placement.keep_far, self.near.tail
+        if keep is None or tail is None:
+            return False
+        key = (id(self.placement), self.near_start, count)
+        if key not in block.kept:
+            block.kept[key] = keep(tail.index[0, :count].long()).nonzero()[:, 0]
+        return not len(block.kept[key])
 
     # Writing.
 

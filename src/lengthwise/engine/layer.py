@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend, column_sums, lse_at, single_softmax
+from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.frame import Block, Frame, block_angles
 from lengthwise.engine.group import Group
 from lengthwise.engine.placement import same
 from lengthwise.engine.roles import Codec
+from lengthwise.engine.scores import column_sums, lse_at
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -85,6 +86,8 @@ class LayerCache:
         -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
         if block.count == 1 and self._steps_plainly():
             return self._step(query, key, value, block)
+        if block.count == 1 and self._steps_in_window(block):
+            return self._step_in_window(query, key, value, block)
         frame = self._frame(query, key, value, block)
         if self.watch.remember and self.watch.reading:
             self._remember(frame.near_query)
@@ -131,6 +134,53 @@ class LayerCache:
         keys, values = self.groups[0].near.push(key, value, block.start)
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         return single_softmax(folded, keys, values, facts.scaling).reshape(facts.num_heads, 1, -1)
+
+    def _steps_in_window(self, block: Block) -> bool:
+        """Whether one new token sees a window and first tokens that are all stored plain already,
+        and nobody is watching."""
+        group = self.groups[0]
+        placement = group.placement
+        if (
+            len(self.groups) > 1
+            or self.watch.reading
+            or self.watch.stride
+            or placement.window is None
+            or placement.compact
+            or placement.anchored
+            or group.selector is not None
+            or group.fold is not None
+            or not group.near.is_plain
+            or not (group.far.is_plain or not len(group.far))
+            or (self.rule is not None and self.rule.dynamic)
+            or self.facts.pairing is None
+            or self.facts.softcap is not None
+            or self.facts.sinks is not None
+        ):
+            return False
+        gone = block.start - placement.window + 1 - group.near_start
+        return gone <= 0 or not placement.keeps_far or group.none_leave(block, gone)
+
+    def _step_in_window(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+        """`_step` for a window: its keys and the few far ones in one softmax."""
+        facts, group = self.facts, self.groups[0]
+        placement = group.placement
+        assert facts.pairing is not None and placement.window is not None
+        angles = block_angles(self.model, facts, block, self.rule, same)
+        near, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        self._placed = 1
+        keys, values = group.near.push(key, value, block.start)
+        first = max(0, block.start - placement.window + 1 - group.near_start)
+        shape = (facts.num_kv_heads, -1, facts.head_dim)
+        parts = [(near.reshape(shape), keys[:, first:], values[:, first:])]
+        if len(group.far):
+            far = near
+            if placement.far_query is not same:
+                there = block_angles(self.model, facts, block, self.rule, placement.far_query)
+                far = facts.pairing.rotate(query, there)
+            tail = group.far.tail
+            assert tail is not None
+            parts.append((far.reshape(shape), tail.key, tail.value))
+        return joint_softmax(parts, facts.scaling).reshape(facts.num_heads, 1, -1)
 
     def _frame(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Frame:
         model, facts, rule = self.model, self.facts, self.rule

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend_plain
+from lengthwise.engine.attend import Part
+from lengthwise.engine.scores import attend_plain
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted, LayerAttention

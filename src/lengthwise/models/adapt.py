@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import seam
@@ -53,7 +53,7 @@ class Adapted:
 
     layers: facts of every attention layer, by index. rope: None where there are no rotary
     positions. trained_length: tokens the model was trained to read at once. fast: a fused forward
-    where the family has one.
+    where the family has one. tokenizer: the model's, where one was given.
     """
 
     model: PreTrainedModel
@@ -62,6 +62,7 @@ class Adapted:
     trained_length: int
     takes_kind: bool
     fast: FastForward | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property

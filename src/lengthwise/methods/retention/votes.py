@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend, column_sums
+from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.frame import Block, Frame
 from lengthwise.engine.group import Group
 from lengthwise.engine.placement import same
 from lengthwise.engine.roles import Moment
+from lengthwise.engine.scores import column_sums
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.retention.counting import affordable, needs_full_layers, plain_bytes
