@@ -16,7 +16,7 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
 from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.roles import Drafter, Moment
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scores import attend_plain
 from lengthwise.engine.sequence import Sequence
@@ -88,7 +88,7 @@ def test_something_is_dropped_and_chunks_do_not_matter(method: Method) -> None:
     assert difference(one, forced(model, [method], text, 17)) < 1e-4
 
 
-class _Oracle:
+class _Oracle(Drafter):
     """Guesses what is known to come, and a wrong token beside it."""
 
     name = "oracle"
@@ -99,9 +99,6 @@ class _Oracle:
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         tree.add_chain(self.text[len(tokens) : len(tokens) + min(limit, 7)], source=self.name)
         tree.add(0, 3, self.name)
-
-    def learn(self, *_: object) -> None:
-        pass
 
 
 @pytest.mark.parametrize("method", SMALL, ids=str)

@@ -12,6 +12,7 @@ from lengthwise.engine.loop import begin, extend, prefill, start, step
 from lengthwise.engine.losses import token_losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
+from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
@@ -70,7 +71,7 @@ def together(
     return [torch.cat(rows) for rows in found]
 
 
-class Forced:
+class Forced(Drafter):
     """A drafter that knows the answer and mixes it with nonsense, in trees of any shape."""
 
     name = "forced"
@@ -87,9 +88,6 @@ class Forced:
             if parents:
                 guess = self.random.randrange(3, self.vocab)
                 tree.add(self.random.choice(parents), guess, source=self.name)
-
-    def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        """There is nothing to learn."""
 
 
 def generate(
