@@ -38,7 +38,8 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
     assert status == 0, err
     found = json.loads(out)
     assert list(found) == ["text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
-                           "accepted_per_step", "finish_reason"]  # fmt: skip
+                           "accepted_per_step", "finish_reason", "accepted", "draft_s",
+                           "verify_s", "decode_s", "notes"]  # fmt: skip
     assert found["text"] and found["kv_bytes"] > 0
     assert "SmolLM2-135M-Instruct in" in err
 

@@ -23,6 +23,7 @@ _FIELD_NAMES = (
     "loss_by_position ttft_s tokens_per_s kv_bytes kv_peak_bytes accepted_per_step lossless refused"
 )
 FIELDS = _FIELD_NAMES.split()
+LATER = ["needle_by_depth", "notes", "accepted", "draft_s", "verify_s"]
 SCRIPT = "<script>alert('x')</script>"
 ORIGIN = Origin({"cpu": "A <cpu>"}, {"lengthwise": "0.1"}, "abc1234", "lengthwise compare")
 
@@ -67,7 +68,7 @@ def test_json_is_one_line_a_row_with_the_documented_fields() -> None:
     lines = ROWS.to_json().splitlines()
     assert len(lines) == len(ROWS)
     for line in lines:
-        assert list(json.loads(line)) == [*FIELDS, "needle_by_depth", "notes"]
+        assert list(json.loads(line)) == [*FIELDS, *LATER]
     assert json.loads(lines[4])["refused"] == REFUSED.refused
 
 
@@ -88,7 +89,7 @@ def test_dataframe_has_a_column_per_field() -> None:
     pytest.importorskip("pandas")
     frame = ROWS.to_dataframe()
     assert list(frame["recipe"]) == [r.recipe for r in ROWS]
-    assert list(frame.columns) == [*FIELDS, "needle_by_depth", "notes"]
+    assert list(frame.columns) == [*FIELDS, *LATER]
     assert list(Rows().to_dataframe().columns) == list(frame.columns)
 
 

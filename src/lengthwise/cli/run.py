@@ -59,6 +59,8 @@ def run(
             "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
             "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
             "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
+            "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
+            "decode_s": ledger.decode_s, "notes": ledger.notes,
         }, ensure_ascii=False))  # fmt: skip
         return
     click.echo()
@@ -69,5 +71,5 @@ def run(
         f"ended by {ledger.finish_reason}",
         err=True,
     )
-    for note in ledger.notes:
+    for note in filter(None, [ledger.drafting(), *ledger.notes]):
         click.echo(note, err=True)

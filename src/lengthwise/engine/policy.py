@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence as Seq
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence as Seq, Set
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -27,6 +26,7 @@ from torch import Tensor
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load, StepCost
 from lengthwise.engine.tree import Tree
+from lengthwise.engine.worth import Worth
 
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Drafter
@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 # Drafting must promise this much more than a plain step before it is done.
 MARGIN = 1.05
-# A drafter is asked this often before it is judged.
-TRIALS = 3
-# The most guesses a step is considered with.
+# Levels that a drafter which asks a model guesses when it is tried.
+TRIED_LEVELS = 2
+# A drafter that costs less than this share of a plain step is always asked.
+FREE = 0.005
+# The most guesses a step is considered with, and the most levels that a model is asked for.
 MOST_GUESSES = 256
+MOST_LEVELS = 64
 
 
 class Pace:
@@ -87,43 +90,27 @@ class LengthPolicy:
         """A drafter that was asked got so many tokens accepted that it guessed first."""
 
 
-@dataclass
-class Worth:
-    """What asking a drafter has cost and brought lately: seconds and tokens a time.
+class Goodput(LengthPolicy):
+    """Maximises expected tokens per second; learns what steps and drafters cost on this machine.
 
-    level_seconds: a level of guesses, for drafters that ask a model. idle: steps since it was last
-    asked; patience: how many it waits for while it does not pay.
+    A drafter that does not pay is tried again now and then, for texts change.
     """
 
-    seconds: float = 0.0
-    tokens: float = 0.0
-    level_seconds: float = 0.0
-    asked: int = 0
-    idle: int = 0
-    patience: int = 8
-
-    def note_time(self, levels: int, seconds: float) -> None:
-        share = max(0.1, 1 / (self.asked + 1))
-        self.seconds += share * (seconds - self.seconds)
-        if levels:
-            self.level_seconds += share * (seconds / levels - self.level_seconds)
-        self.asked += 1
-        self.idle = 0
-
-    def note_gain(self, tokens: int) -> None:
-        self.tokens += max(0.1, 1 / max(1, self.asked)) * (tokens - self.tokens)
-
-
-class Goodput(LengthPolicy):
-    """Maximises expected tokens per second; learns what steps cost on this machine."""
-
-    def __init__(self, slope: float = 0.05, clock: Callable[[], float] = time.perf_counter) -> None:
-        """slope: what a guess is taken to add to a step, as a share of it, until measured."""
+    def __init__(
+        self,
+        slope: float = 0.05,
+        clock: Callable[[], float] = time.perf_counter,
+        margin: float = MARGIN,
+    ) -> None:
+        """slope: what a guess is taken to add to a step, as a share of it, until measured. margin:
+        how many times the speed of a plain step drafting must promise before it is done."""
         self.slope = slope
         self.clock = clock
+        self.margin = margin
         self._costs: dict[Load, StepCost] = {}
         self._worth: dict[tuple[str, str], Worth] = {}
         self._population: dict[str, Acceptance] = {}
+        self._asked: list[tuple[Drafter, _Judged]] = []
 
     def population(self, recipe: str) -> Acceptance:
         """What all requests of a recipe have seen come true."""
@@ -133,47 +120,67 @@ class Goodput(LengthPolicy):
         self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
     ) -> Pace | None:
         worth = self._worth.setdefault((load.recipe, drafter.name), Worth())
-        if worth.asked < TRIALS:
-            return _Shallow() if drafter.asks_model else Pace()
-        found = self._worthwhile(load, drafter, worth, tree, belief, limit)
-        if found is not None:
-            worth.patience = 8
-            return found
-        worth.idle += 1
-        if worth.idle < worth.patience:
-            return None
-        # It is asked again now and then, for texts change; ever more rarely where asking is dear.
-        worth.patience = min(worth.patience * 2, 512 if drafter.asks_model else 32)
-        return _Shallow() if drafter.asks_model else Pace()
-
-    def _worthwhile(
-        self, load: Load, drafter: Drafter, worth: Worth, tree: Tree, belief: Acceptance, limit: int
-    ) -> Pace | None:
         cost = self.cost(load)
         plain = float(cost.curve(0)[0]) / load.rows
-        if not drafter.asks_model:
-            return Pace() if worth.tokens * plain >= worth.seconds or not cost.known else None
+        found: _Judged | None = None
+        if not worth.trying:
+            if drafter.asks_model:
+                found = self._depth(load, drafter.name, worth, tree, belief, limit)
+            elif not cost.known or worth.seconds <= plain * max(FREE, worth.tokens):
+                found = _Judged(worth, belief, drafter.name, 1.0, limit)
+            elif worth.wait(plain):
+                return None
+            if found is None and drafter.asks_model and worth.wait(plain):
+                return None
+        if found is None:
+            found = _Judged(worth, belief, drafter.name, 1.0, TRIED_LEVELS, tried=True)
+            worth.trying -= 1
+        self._asked.append((drafter, found))
+        return found
+
+    def _depth(
+        self, load: Load, name: str, worth: Worth, tree: Tree, belief: Acceptance, limit: int
+    ) -> _Judged | None:
+        """How far a drafter that asks a model should go below a tree; None is not to ask it."""
+        limit = min(limit, MOST_LEVELS)
         ranked = _ranked([tree], [belief])
-        seconds = cost.curve(len(ranked) + limit)
-        size = _best_size(1.0, ranked, seconds, MARGIN)
-        tokens = 1.0 - sum(chance for _, chance, _, _ in ranked[:size])
-        rate = tokens / float(seconds[size])
+        seconds = self.cost(load).curve(len(ranked) + math.ceil(limit * worth.width))
+        size = _best_size(float(load.rows), ranked, seconds, self.margin)
+        tokens = load.rows - sum(chance for _, chance, _, _ in ranked[:size])
         first = -sum(c for _, c, _, node in ranked[:size] if tree.depths[node] == 1)
-        hope, alpha = max(0.0, 1 - first), belief.mean(drafter.name)
-        chance, asking = hope, 0.0
+        hope = chance = max(0.0, 1 - first)
+        best, depth, verifying = self.margin * tokens / float(seconds[size]), 0, 0.0
         for level in range(1, limit + 1):
-            chance *= alpha
+            chance *= worth.alpha
             tokens += chance
-            asking += worth.level_seconds
-            if tokens / (float(seconds[size + level]) + asking) > MARGIN * rate:
-                verify = float(seconds[size + level] - seconds[size]) / level
-                return _Marginal(belief, drafter.name, hope, rate * (worth.level_seconds + verify))
-        return None
+            verify = float(seconds[size + round(level * worth.width)])
+            rate = tokens / (verify + level * worth.level_seconds)
+            if rate > best:
+                best, depth, verifying = rate, level, (verify - float(seconds[size])) / level
+        if not depth:
+            return None
+        price = best * (worth.level_seconds + verifying)
+        return _Judged(worth, belief, name, hope, limit, price)
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        ranked = _ranked(trees, beliefs)[:MOST_GUESSES]
-        seconds = self.cost(load).curve(len(ranked))
-        return _pruned(trees, ranked[: _best_size(float(len(trees)), ranked, seconds, MARGIN)])
+        asked, self._asked = self._asked, []
+        tried = {drafter.name for drafter, pace in asked if pace.tried and drafter.asks_model}
+        ranked = _ranked(trees, beliefs, tried)
+        held = sum(not free for free, *_ in ranked)
+        ranked = ranked[: max(held, MOST_GUESSES)]
+        cost = self.cost(load)
+        seconds = cost.curve(len(ranked))
+        if cost.known:
+            # Drafting is paid for already, and the dearer it was the more guesses are worth it.
+            seconds = seconds + sum(pace.seconds for _, pace in asked)
+        size = _best_size(float(len(trees)), ranked, seconds, self.margin)
+        found = _pruned(trees, ranked[:size])
+        for name in {drafter.name for drafter, pace in asked if pace.levels}:
+            levels = sum(pace.levels for drafter, pace in asked if drafter.name == name)
+            nodes = sum(tree.sources.count(name) for tree in found)
+            worth = self._worth[load.recipe, name]
+            worth.width += 0.2 * (max(1.0, nodes / levels) - worth.width)
+        return found
 
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         self.cost(load).observe(guesses, seconds)
@@ -182,7 +189,12 @@ class Goodput(LengthPolicy):
         self._worth[load.recipe, drafter.name].note_time(levels, seconds)
 
     def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
-        self._worth[load.recipe, drafter.name].note_gain(tokens)
+        worth, pace = self._worth[load.recipe, drafter.name], drafter.pace
+        if isinstance(pace, _Judged):
+            worth.note_gain(tokens, pace.beliefs, pace.hope)
+            if pace.tried and tokens:
+                # Who was right pays for being asked once more, until it is known what it is worth.
+                worth.trying = max(1, worth.trying)
 
     def cost(self, load: Load) -> StepCost:
         """The times of a load; those of the nearest load of the recipe to begin with."""
@@ -198,10 +210,19 @@ class Goodput(LengthPolicy):
 
 
 class Fixed(LengthPolicy):
-    """Always verifies the `guesses` likeliest nodes of each tree, whatever that costs."""
+    """Always verifies the `guesses` likeliest nodes of each tree, whatever that costs.
+
+    Nodes that were drawn are verified all the same: leaving out some for what they are would be
+    lossy.
+    """
 
     def __init__(self, guesses: int = MOST_GUESSES) -> None:
         self.guesses = guesses
+
+    def pace(
+        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
+    ) -> Pace | None:
+        return UpTo(self.guesses) if self.guesses else None
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
         found = []
@@ -212,28 +233,45 @@ class Fixed(LengthPolicy):
         return found
 
 
-class _Shallow(Pace):
-    """A first or a new try: two levels."""
+class UpTo(Pace):
+    """Goes `most` levels deep."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
 
     def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        return super().go_on(grade, prior, state) and self.levels < 2
+        return super().go_on(grade, prior, state) and self.levels < self.most
 
 
-class _Marginal(Pace):
+class _Judged(UpTo):
     """Another level is guessed while the tokens it may bring come faster than the others do.
 
-    tokens: what the seconds of a level, its verification included, bring otherwise.
+    hope: the chance that the first level is needed. price: the tokens that the seconds of a level,
+    its verification included, bring otherwise. tried: asked to see what it is worth. beliefs: the
+    chance of the best guess of each level.
     """
 
-    def __init__(self, belief: Acceptance, source: str, hope: float, tokens: float) -> None:
-        super().__init__()
-        self.belief, self.source, self.tokens = belief, source, tokens
-        self.chance, self.alpha = hope, belief.mean(source)
+    def __init__(
+        self, worth: Worth, belief: Acceptance, source: str, hope: float, most: int,
+        price: float = -1.0, tried: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(most)
+        self.worth, self.belief, self.source = worth, belief, source
+        self.hope, self.price, self.tried = hope, price, tried
+        self.chance = hope
+        self.beliefs: list[float] = []
+
+    @property
+    def seconds(self) -> float:
+        """What this drafting is taken to have cost."""
+        return self.worth.level_seconds * self.levels if self.levels else self.worth.seconds
 
     def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        super().go_on(grade, prior, state)
-        self.chance *= self.belief.average(self.source, grade, prior)
-        return self.chance * self.alpha > self.tokens
+        self.beliefs.append(self.belief.average(self.source, grade, prior))
+        self.chance *= min(1.0, self.worth.lift * self.beliefs[-1])
+        further = super().go_on(grade, prior, state)
+        return further and self.chance * self.worth.alpha > self.price
 
 
 def policy_for(model: Adapted) -> Goodput:
@@ -252,15 +290,20 @@ _POLICIES: WeakKeyDictionary[Adapted, Goodput] = WeakKeyDictionary()
 Ranked = list[tuple[bool, float, int, int]]
 
 
-def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance]) -> Ranked:
-    """(not drawn, -chance, tree, node) of all guesses: first those that were drawn, which are
-    verified whatever they say, then the likeliest; a parent comes before its children."""
+def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance], tried: Set[str] = frozenset()) -> Ranked:
+    """(free, -chance, tree, node) of all guesses: first those that are verified whatever they say,
+    because they were drawn or their source is being tried, then the likeliest; a parent comes
+    before its children."""
     found = []
     for row, (tree, belief) in enumerate(zip(trees, beliefs, strict=True)):
-        drawn = tree.drawn()
+        held = tree.drawn()
+        if tried:
+            for node, source in enumerate(tree.sources):
+                if source in tried:
+                    held.update(tree.path(node))
         for node, chance in enumerate(belief.chances(tree)):
             if node:
-                found.append((node not in drawn, -chance, row, node))
+                found.append((node not in held, -chance, row, node))
     return sorted(found)
 
 

@@ -55,6 +55,18 @@ class Ledger:
         """Tokens committed a forward (1 without drafting)."""
         return self.decoded / self.steps if self.steps else 1.0
 
+    def drafting(self) -> str:
+        """Who guessed what share of the text, and where the time went; "" where nobody guessed."""
+        if not self.decoded or not self.decode_s or not self.draft_s:
+            return ""
+        shares = [f"{name} {n / self.decoded:.0%}" for name, n in sorted(self.accepted.items())]
+        draft, verify = self.draft_s / self.decode_s, self.verify_s / self.decode_s
+        return (
+            f"{self.accepted_per_step:.2f} tokens a step, guessed by {', '.join(shares) or 'nobody'}"
+            f"; time: drafting {draft:.1%}, verifying {verify:.1%}, "
+            f"the rest {1 - draft - verify:.1%}"
+        )
+
 
 @dataclass(frozen=True)
 class Verdict:

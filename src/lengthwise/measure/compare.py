@@ -201,7 +201,7 @@ class _Measurer:
             text.add(tokens, request.ledger)
             self.watcher.advance(len(tokens))
         ledger = loop.finish(request)
-        notes = []
+        notes = [drafting] if (drafting := ledger.drafting()) else []
         rounded = self.model.adapted.dtype != torch.float32
         if self.plan.drafters and self.plan.lossless and rounded:
             notes.append(
@@ -217,6 +217,9 @@ class _Measurer:
             "kv_bytes": ledger.kv_bytes,
             "kv_peak_bytes": ledger.kv_peak_bytes,
             "accepted_per_step": ledger.accepted_per_step,
+            "accepted": dict(ledger.accepted) if self.plan.drafters else None,
+            "draft_s": ledger.draft_s if self.plan.drafters else None,
+            "verify_s": ledger.verify_s if self.plan.drafters else None,
             "lossless": self.plan.lossless,
             "notes": tuple(notes + ledger.notes),
         }

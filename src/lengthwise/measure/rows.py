@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
 from statistics import fmean, median
@@ -57,6 +57,9 @@ class Row:
         construction.
     refused: why the recipe did not run, in one line; every measured field is then None.
     notes: what a reader of the row has to know, one sentence each.
+    accepted: right guesses by drafter; None without drafting.
+    draft_s: seconds of decoding spent on guessing, choosing what to verify and learning from it.
+    verify_s: seconds of decoding spent on forwards and verdicts; the rest is neither.
     """
 
     recipe: str
@@ -80,6 +83,9 @@ class Row:
     refused: str | None = None
     needle_by_depth: Curve | None = None
     notes: Sequence[str] = field(default=())
+    accepted: Mapping[str, int] | None = None
+    draft_s: float | None = None
+    verify_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, in order, as JSON can hold them.
