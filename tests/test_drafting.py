@@ -8,11 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.policy import Acceptance, Fixed, Goodput, Load, StepCost
+from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.cost import Load, StepCost
+from lengthwise.engine.policy import Fixed, Goodput
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.drafting import lookup
-from lengthwise.methods.drafting.lookup import Index, Lookup, LookupDrafter
+from lengthwise.methods.drafting import lookup, suffixes
+from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
+from lengthwise.methods.drafting.suffixes import Index
 
 # Milliseconds of steps of 1, 2, 4, 8, ... tokens, measured on real machines.
 BF16 = {1: 21.1, 2: 21.3, 4: 21.9, 8: 23.5, 16: 27.7, 32: 36.0, 64: 51.3}
@@ -52,8 +55,9 @@ def test_the_index_finds_the_longest_then_the_most_recent_match(
 def test_indexed_and_scanned_tokens_are_searched_alike(
     alphabet: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup, "TAIL", 16)
-    monkeypatch.setattr(lookup, "CANDIDATES", 10_000)
+    monkeypatch.setattr(suffixes, "TAIL", 16)
+    monkeypatch.setattr(suffixes, "CANDIDATES", 10_000)
+    monkeypatch.setattr(suffixes, "SCANNED", 10_000)
     generator = random.Random(0)
     text: list[int] = []
     index = Index(2, 16)
@@ -160,14 +164,14 @@ def test_a_tree_is_pruned_by_the_chance_of_whole_paths() -> None:
 
 def test_guesses_that_were_not_verified_are_learned_from() -> None:
     belief = Acceptance()
-    before = belief.chance("lookup", 0, 0.1)
+    before = belief.chance(("lookup", 0, "alone"), 0.1)
     for _ in range(20):
         belief.learn(chain(4), [1, 2])
-    assert belief.chance("lookup", 0, 0.1) > 0.8 > before
-    assert belief.chance("lookup", 2, 0.5) == 0.5
+    assert belief.chance(("lookup", 0, "alone"), 0.1) > 0.8 > before
+    assert belief.chance(("lookup", 2, "alone"), 0.5) == 0.5
     for _ in range(60):
         belief.learn(chain(4), [9])
-    assert belief.chance("lookup", 0, 0.1) < 0.15
+    assert belief.chance(("lookup", 0, "alone"), 0.1) < 0.15
 
 
 def test_one_slow_step_is_not_believed_for_ever() -> None:

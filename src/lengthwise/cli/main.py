@@ -23,7 +23,15 @@ VERBS = {
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "calibrate": "measure on a model, once, what some methods need to know of it",
+    "bench": "measure one side of it in depth: drafting on six kinds of work",
+    "datastore": "index a corpus that the datastore drafter guesses from",
+    "sequences": "build training sequences by length from documents, and see what was built",
+    "plan": "choose sequence-parallel groups for batches of varied lengths (FlexSP)",
+    "scaling": "fit the published scaling laws to your runs, predict, recompute the papers",
 }
+# What to install for verbs that need more than the rest.
+EXTRAS = {"datastore": "datastore", "plan": "training", "scaling": "scaling",
+          "sequences": "training", "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -34,7 +42,14 @@ class _Verbs(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command = getattr(import_module(f"lengthwise.cli.{name}"), name)
+        try:
+            command = getattr(import_module(f"lengthwise.cli.{name}"), name)
+        except ModuleNotFoundError as missing:
+            if name not in EXTRAS or (missing.name or "").startswith("lengthwise"):
+                raise
+            raise click.ClickException(
+                f"`lengthwise {name}` needs {missing.name}: pip install 'lengthwise[{EXTRAS[name]}]'"
+            ) from None
         assert isinstance(command, click.Command)
         return command
 

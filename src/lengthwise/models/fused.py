@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,7 @@ class Product:
                 linear.weight.data = view
         else:
             self._weight = first.data
+        self._stamps = _stamps(linears)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed:
@@ -58,11 +60,37 @@ class Product:
             return out
         return F.linear(x, self._weight, self._bias)
 
+    def current(self) -> bool:
+        """Whether the layers' weights are still those the product was made of."""
+        return self._stamps == _stamps(self._linears)
+
     def release(self) -> None:
         """Gives the linear layers memory of their own again."""
         if self._joined:
             for linear in self._linears:
                 linear.weight.data = linear.weight.data.clone()
+
+
+def product(*linears: nn.Linear) -> Product:
+    """The product of these layers; a model that shares their weights with another shares it too.
+
+    A product holds its layers, so the numbers by which it is known are not given to others.
+    """
+    key = tuple(id(linear.weight) for linear in linears)
+    found = _PRODUCTS.get(key)
+    if found is None or not found.current():
+        found = _PRODUCTS[key] = Product(*linears)
+    return found
+
+
+_PRODUCTS: WeakValueDictionary[tuple[int, ...], Product] = WeakValueDictionary()
+
+
+def _stamps(linears: tuple[nn.Linear, ...]) -> list[tuple[int, int]]:
+    """Where weights lie and how often they were written to."""
+    weights = [linear.weight for linear in linears]
+    # Tensors made for inference alone do not count what is written to them.
+    return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
 
 
 def can_pack() -> bool:
@@ -92,18 +120,18 @@ class FusedForward:
         self._facts = adapted.layers
         self._embed: nn.Embedding = decoder.embed_tokens
         self._final: Any = decoder.norm
-        self._head = Product(adapted.model.lm_head)
+        self._head = product(adapted.model.lm_head)
         self._layers = [self._fuse(layer) for layer in decoder.layers]
 
     def _fuse(self, layer: Any) -> _Layer:
         attn, mlp = layer.self_attn, layer.mlp
         return _Layer(
             layer.input_layernorm,
-            Product(attn.q_proj, attn.k_proj, attn.v_proj),
-            Product(attn.o_proj),
+            product(attn.q_proj, attn.k_proj, attn.v_proj),
+            product(attn.o_proj),
             layer.post_attention_layernorm,
-            Product(mlp.gate_proj, mlp.up_proj),
-            Product(mlp.down_proj),
+            product(mlp.gate_proj, mlp.up_proj),
+            product(mlp.down_proj),
         )
 
     def release(self) -> None:
@@ -115,9 +143,9 @@ class FusedForward:
     @torch.no_grad()
     def __call__(
         self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
-        states: list[Tensor] | None = None,
+        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        x = F.embedding(ids, self._embed.weight)
+        x = F.embedding(ids, self._embed.weight) if embeddings is None else embeddings
         count = len(ids)
         for index, (layer, facts) in enumerate(zip(self._layers, self._facts, strict=True)):
             heads, key_heads = facts.num_heads, facts.num_kv_heads

@@ -1,0 +1,162 @@
+"""Model: a second, smaller model guesses.
+
+Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", 2023,
+arXiv 2211.17192; Chen et al., "Accelerating Large Language Model Decoding with Speculative
+Sampling", 2023, arXiv 2302.01318. A small model q says several tokens, the large one p scores them
+in one forward, and says the next itself:
+
+    accept x with probability min(1, p(x) / q(x)), else draw from norm(max(p - q, 0))
+
+which is `draws=rejection`. By default guesses are coupled to the target's own noise instead (see
+`asking`), which keeps the text of a seed and compares well where q is near p.
+
+The second model has a sequence of its own, under a recipe of its own (`recipe`: a small model was
+often trained for a short context). Where its tokenizer differs, guesses are translated through
+text, as deterministic ones; where a tokenizer is missing, the pair is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.scout import Scout
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Tree
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import (
+    AskingDrafter,
+    depth_option,
+    draws_option,
+    grade,
+    width_option,
+)
+from lengthwise.methods.drafting.translation import Translator, backend, same_vocabulary
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.load import DTYPES, load_pretrained
+
+
+@dataclass(frozen=True)
+class SecondModel(Method):
+    """path: a local folder, a GGUF file or a hub name; none is the embedded model. dtype: its own,
+    by default the target's. recipe: how it reads."""
+
+    name: ClassVar[str] = "model"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    lossless: ClassVar[bool] = True
+    path: str | None = option(None, "folder, GGUF file or hub name; none: the embedded model")
+    dtype: str | None = option(None, "the second model's; none: the first's", choices=(*DTYPES,))
+    recipe: str = option("full", 'how it reads, such as "streaming(window=252)"')
+    depth: int = depth_option(5)
+    width: int = width_option(2)
+    draws: str = draws_option()
+
+    def check(self, model: Adapted) -> None:
+        if model.tokenizer is None:
+            raise Refused(
+                f"{self}: whether the second model shares a vocabulary with this one cannot be "
+                "told, for this one was given without a tokenizer",
+                "load it with lengthwise.load, or wrap it with its tokenizer",
+            )
+        draft = self.load(model)
+        assert draft.tokenizer is not None
+        if not same_vocabulary(model.tokenizer, draft.tokenizer):
+            for tokenizer in (model.tokenizer, draft.tokenizer):
+                backend(tokenizer, str(self))
+        self.plan(draft)
+
+    def load(self, model: Adapted) -> Adapted:
+        """The second model, loaded and adapted once per process, where the first one lives."""
+        dtype = DTYPES[self.dtype] if self.dtype else model.dtype
+        return _loaded(self.path, dtype, model.device)
+
+    def plan(self, draft: Adapted) -> Plan:
+        from lengthwise import recipes  # A recipe inside a recipe, read at run time.
+
+        return recipes.resolve(self.recipe, draft)
+
+    def start_drafter(self, model: Adapted) -> ModelDrafter:
+        draft = self.load(model)
+        if model.tokenizer is None or draft.tokenizer is None:
+            raise LengthwiseError(f"{self}: both models need a tokenizer")
+        plan = self.plan(draft)
+        if same_vocabulary(model.tokenizer, draft.tokenizer):
+            return ModelDrafter(self, draft, plan)
+        return TranslatingDrafter(self, draft, plan, model.tokenizer, draft.tokenizer)
+
+
+class ModelDrafter(AskingDrafter):
+    """Asks a model that has the target's vocabulary. plan: how it reads."""
+
+    def __init__(self, options: SecondModel, draft: Adapted, plan: Plan) -> None:
+        super().__init__("model", options.depth, options.width, options.draws)
+        self.draft, self.plan = draft, plan
+
+    def open(self, sequence: Sequence) -> Scout:
+        return Scout.reading(self.draft, sequence.tokens, self.plan)
+
+
+class TranslatingDrafter(ModelDrafter):
+    """Asks a model that has another vocabulary; its likeliest chain is translated into guesses.
+
+    Its noise cannot be the target's, so under sampling too it guesses what is likeliest.
+    """
+
+    def __init__(
+        self,
+        options: SecondModel,
+        draft: Adapted,
+        plan: Plan,
+        target_tokenizer: PreTrainedTokenizerBase,
+        draft_tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        super().__init__(options, draft, plan)
+        pair = backend(target_tokenizer, self.name), backend(draft_tokenizer, self.name)
+        self.translator = Translator(*pair)
+        self._named = len(draft_tokenizer)
+
+    def open(self, sequence: Sequence) -> Scout:
+        self.translator.read(sequence.tokens)
+        return Scout.reading(self.draft, self.translator.settled[:-1], self.plan)
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        translator = self.translator
+        translator.read(tokens)
+        if not translator.settled:
+            return
+        asked = Tree(translator.settled[-1])
+        asked.add_chain(translator.open)
+        guesses: list[int] = []
+        chances: list[float] = []
+        for _ in range(min(limit, self.depth)):
+            logits = self.scout.score(translator.settled, asked, self.pace.wants_state)[-1]
+            chance, best = logits[: self._named].float().softmax(-1).max(-1)
+            guesses.append(int(best))
+            chances.append(float(chance))
+            asked.add(len(asked) - 1, guesses[-1])
+            state = self.scout.states[-1] if self.scout.states is not None else None
+            if not self.pace.go_on(grade(0, chances[-1]), chances[-1], state):
+                break
+        node = 0
+        for guess in translator.back(tokens, guesses, chances)[:limit]:
+            kind = grade(int(guess.open), guess.prior)
+            node = tree.add(node, guess.token, self.name, kind, guess.prior)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
+    model, tokenizer, _ = load_pretrained(path, dtype, device)
+    adapted = adapt(model)
+    adapted.tokenizer = tokenizer
+    return adapted
+
+
+__all__ = ["ModelDrafter", "SecondModel", "TranslatingDrafter"]

@@ -1,0 +1,155 @@
+"""Window: the model itself guesses, from a small part of what it has read.
+
+Sun et al., "TriForce: Lossless Acceleration of Long Sequence Generation with Hierarchical
+Speculative Decoding", 2024, arXiv 2404.11912; Chen et al., "MagicDec: Breaking the Latency-
+Throughput Tradeoff for Long Context Generation with Speculative Decoding", 2024, arXiv 2408.11049.
+At long context a step is bound by reading the cache, and most next tokens depend on little of it:
+
+    draft  q(x) = model(x | first tokens, the last w tokens)      or any other compressed cache
+    verify p(x) = model(x | everything)
+
+The small cache is a fork of the sequence's own, taken when the prompt has been read and before the
+recipe compresses it, so nothing is read twice; the weights are shared. `recipe` puts any method
+that keeps or stores less in place of the window: snapkv as MagicDec does, kivi as later work.
+
+Ours: the window is cut in runs of an eighth of itself, not token by token, and TriForce's third
+level, a small model that guesses for the guesser, is left to `model` in the same recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from lengthwise.engine.group import Group
+from lengthwise.engine.placement import ORDINARY
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.roles import Moment
+from lengthwise.engine.scout import Scout
+from lengthwise.engine.sequence import Sequence
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import (
+    AskingDrafter,
+    depth_option,
+    draws_option,
+    width_option,
+)
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+# The window may overhang by this share of itself before it is cut again.
+OVERHANG = 8
+
+
+@dataclass(frozen=True)
+class Window(Method):
+    """sinks and window: first and most recent tokens that guesses are made from. recipe: what to
+    keep in their place."""
+
+    name: ClassVar[str] = "window"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "TriForce (2024), arXiv 2404.11912"
+    lossless: ClassVar[bool] = True
+    sinks: int = option(4, "first tokens the guesses see", low=0)
+    window: int = option(512, "most recent tokens the guesses see", low=1)
+    recipe: str | None = option(None, 'another way to see less, such as "snapkv(budget=512)"')
+    depth: int = depth_option(4)
+    width: int = width_option(2)
+    draws: str = draws_option()
+
+    @classmethod
+    def identity(cls, length: int) -> Window:
+        """Guesses made from everything are what will be said."""
+        return cls(window=max(1, length))
+
+    def check(self, model: Adapted) -> None:
+        self.view(model)
+
+    def view(self, model: Adapted) -> Plan:
+        """What the fork adopts: a retention and a codec; raises Refused where it is more."""
+        if self.recipe is None:
+            return Plan(retention=lambda: Recent(self.sinks, self.window))
+        # A recipe inside a recipe: the only way down here from above is at run time.
+        from lengthwise import recipes
+
+        plan = recipes.resolve(self.recipe, model)
+        given = f"window(recipe={plan.text})"
+        others = plan.rule, plan.selector, plan.drafters, plan.mode
+        if any(others) or plan.placement != ORDINARY:
+            raise Refused(
+                f"{given}: the guesses see the prompt as the model has read it, so only what is "
+                "kept of it and how it is stored can change",
+                "use one retention or codec such as snapkv or kivi, or window(sinks=4, window=512)",
+            )
+        retention = plan.retention() if plan.retention else None
+        if retention is not None and (retention.wants_stat or retention.wants_surprise):
+            raise Refused(
+                f"{given} needs notes of every token of the prompt, which the model itself does "
+                "not take while it reads",
+                "use a retention that decides at the prompt's end, such as snapkv",
+            )
+        return plan
+
+    def start_drafter(self, model: Adapted) -> WindowDrafter:
+        return WindowDrafter(self, self.view(model), model)
+
+
+class WindowDrafter(AskingDrafter):
+    """Asks the model over a fork that keeps less. view: what the fork adopts."""
+
+    def __init__(self, options: Window, view: Plan, model: Adapted) -> None:
+        super().__init__("window", options.depth, options.width, options.draws)
+        self.view = view
+        codecs = [view.codec(facts) for facts in model.layers] if view.codec else []
+        windows = [codec.window for codec in codecs if codec is not None]
+        retention = view.retention() if view.retention else None
+        self.remember = max([retention.window if retention else 0, *windows])
+
+    def open(self, sequence: Sequence) -> Scout:
+        plan = replace(sequence.plan, text=self.view.text, retention=self.view.retention,
+                       codec=self.view.codec, selector=None, drafters=(), verifier=None,
+                       policy=None)  # fmt: skip
+        fork = sequence.fork(plan)
+        # A selection's index names entries that are about to go.
+        for _, group in fork.groups():
+            group.selector = None
+        fork.end_prefill()
+        return Scout(fork)
+
+
+class Recent:
+    """A retention of the first `sinks` and the last `size` entries of each layer.
+
+    Of a recipe with a window of its own, which stays whole, what lies beyond is cut.
+    """
+
+    window = 0
+    wants_stat = False
+    wants_surprise = False
+
+    def __init__(self, sinks: int, size: int) -> None:
+        self.sinks, self.size = sinks, size
+
+    def retain(self, group: Group, moment: Moment) -> None:
+        if moment.kind == "chunk":
+            return
+        body = group.body
+        near = len(group.near) if body is group.far else 0
+        last = max(0, self.size - near)
+        slack = 1 + last // OVERHANG if moment.kind == "step" else 0
+        if len(body) <= self.sinks + last + slack:
+            return
+        ids = torch.arange(len(body), device=moment.sequence.model.device)
+        kept = torch.cat([ids[: self.sinks], ids[len(body) - last :]])
+        group.keep(kept, 1 + last // OVERHANG)
+
+    def room(self, sequence: Sequence) -> None:
+        """Guesses may be made from a little more or less, so nothing has to wait for a cut."""
+        return None
+
+
+__all__ = ["Recent", "Window", "WindowDrafter"]
