@@ -48,7 +48,8 @@ def drafters() -> list[type[Method]]:
     return [
         cls
         for cls in registry.methods().values()
-        if cls.question is Question.DRAFTING and cls.start_drafter is not Method.start_drafter
+        if cls.question is Question.DRAFTING
+        and cls.start_drafter is not Method.start_drafter
         and cls.name != "model"
     ]
 

@@ -1,4 +1,4 @@
-"""A drafting model's own sequence scores what a fresh one would, whatever came true of its trees."""
+"""A drafting model's own sequence scores what a fresh one would, whatever of its trees came true."""
 
 from __future__ import annotations
 

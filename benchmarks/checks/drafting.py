@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from lengthwise.engine import loop
-from lengthwise.engine.plan import Plan
 from lengthwise.engine.cost import Load
+from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling

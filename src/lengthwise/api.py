@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.engine import loop
-from lengthwise.engine.request import Ledger
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
@@ -35,12 +35,31 @@ Prompt = str | Seq[Mapping[str, str]] | Seq[int] | Tensor
 
 
 @dataclass(frozen=True)
+class Draft:
+    """One of several texts of a request. score: mean log score of its tokens, higher is better."""
+
+    text: str
+    token_ids: list[int]
+    score: float
+
+
+@dataclass(frozen=True)
 class Generation:
-    """What came out of one request: its text, its token ids (stop tokens left out), its costs."""
+    """What came out of one request: its text, its token ids (stop tokens left out), its costs.
+
+    drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
+    of them. Empty for all other recipes.
+    """
 
     text: str
     token_ids: list[int]
     ledger: Ledger
+    drafts: tuple[Draft, ...] = ()
+
+    @property
+    def alternatives(self) -> list[str]:
+        """The texts of drafts."""
+        return [draft.text for draft in self.drafts]
 
 
 class Model:
@@ -158,7 +177,8 @@ class Model:
 
         prompt: text, chat messages or token ids. stream: called with each piece of text as it
         comes.
-        stop: strings that end the text (left out of it); stop_ids: ids that do, by default the
+        stop: strings that end the text (left out of it; several texts written at once are cut there
+        when they are complete); stop_ids: ids that do, by default the
         model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
         sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         Raises RecipeError, Refused or LengthwiseError before anything runs.
@@ -209,9 +229,21 @@ class Model:
             for (request, text), new in zip(active, loop.step([r for r, _ in active]), strict=True):
                 text.add(new, request.ledger)
         return [
-            Generation(text.finish(), request.output, loop.finish(request))
+            Generation(text.finish(), request.output, loop.finish(request),
+                       self._drafts(request, stop))
             for request, text in zip(requests, texts, strict=True)
-        ]
+        ]  # fmt: skip
+
+    def _drafts(self, request: Request, stop: Seq[str]) -> tuple[Draft, ...]:
+        """The texts of a request that wrote several, up to a stop string, those alike left out."""
+        found: dict[object, Draft] = {}
+        for each in request.mode.alternatives() if request.mode is not None else ():
+            text = TextStream(self.tokenizer, stop)
+            text.add(each.tokens, Ledger())
+            draft = Draft(text.finish(), each.tokens, each.score)
+            alike = tuple(each.tokens) if self.tokenizer is None else draft.text
+            found.setdefault(alike, draft)
+        return tuple(found.values())
 
     def score(
         self, ids: Seq[int] | Tensor, recipe: Any = "full", *, prompt: int | None = None,
@@ -276,7 +308,8 @@ def custom_generate(recipe: Any = "full", **options: Any) -> Callable[..., Tenso
 
     It honours max_new_tokens (or max_length), do_sample with its temperature, top_k, top_p, min_p,
     the repetition penalty, and eos ids of the generation config; rows may be left-padded. Options
-    are those of `Model.generate`. Returns ids `[batch, prompt + new]`, padded on the right.
+    are those of `Model.generate`. Of a recipe that writes several texts the best one is taken.
+    Returns ids `[batch, prompt + new]`, padded on the right.
     """
 
     def generate(model: PreTrainedModel, input_ids: Tensor, *_: Any, **kwargs: Any) -> Tensor:

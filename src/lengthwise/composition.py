@@ -27,6 +27,7 @@ OWNED = {
     "start_codec": "how keys and values are stored",
     "start_verifier": "which guesses are accepted",
     "start_policy": "how much is guessed",
+    "start_mode": "how the text is written",
 }
 HOOKS = (*OWNED, "placement", "start_drafter")
 
@@ -166,9 +167,22 @@ def delete_encoded(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
+    """A mode settles no token before its end, so there is none to guess, verify or budget for."""
+    if "start_mode" not in a.hooks or not b.hooks & {
+        "start_drafter", "start_verifier", "start_policy",
+    }:  # fmt: skip
+        return None
+    return Refused(
+        f"{a.name} writes several texts at once and settles none before the end, so {b.name} has "
+        "no next token to work on",
+        f"choose {a.name} or {b.name}",
+    )
+
+
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, evict_then_retrieve, one_placement, nothing_beyond, delete_encoded,
-    all_near, frozen,
+    same_twice, one_owner, nothing_to_guess, evict_then_retrieve, one_placement, nothing_beyond,
+    delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

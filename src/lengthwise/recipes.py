@@ -59,6 +59,7 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     retention = _owner(pieces, "start_retention")
     codec = _owner(pieces, "start_codec")
     verifier, policy = _owner(pieces, "start_verifier"), _owner(pieces, "start_policy")
+    mode = _owner(pieces, "start_mode")
     drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
     return Plan(
         text=str(Recipe(methods)),
@@ -70,6 +71,7 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
         drafters=tuple(partial(method.start_drafter, model) for method in drafters),
         verifier=partial(verifier.start_verifier, model) if verifier else None,
         policy=policy.start_policy(model) if policy else None,
+        mode=partial(mode.start_mode, model) if mode else None,
         lossless=all(method.lossless for method in methods),
     )
 

@@ -26,6 +26,7 @@ VERBS = {
     "bench": "measure one side of it in depth: drafting on six kinds of work",
     "datastore": "index a corpus that the datastore drafter guesses from",
     "sequences": "build training sequences by length from documents, and see what was built",
+    "train": "train a model on built sequences, by a curriculum over lengths",
     "plan": "choose sequence-parallel groups for batches of varied lengths (FlexSP)",
     "scaling": "fit the published scaling laws to your runs, predict, recompute the papers",
 }
@@ -48,7 +49,8 @@ class _Verbs(click.Group):
             if name not in EXTRAS or (missing.name or "").startswith("lengthwise"):
                 raise
             raise click.ClickException(
-                f"`lengthwise {name}` needs {missing.name}: pip install 'lengthwise[{EXTRAS[name]}]'"
+                f"`lengthwise {name}` needs {missing.name}: "
+                f"pip install 'lengthwise[{EXTRAS[name]}]'"
             ) from None
         assert isinstance(command, click.Command)
         return command

@@ -48,22 +48,29 @@ def run(
         text = f"{read_document(document).text}\n\n{text}"
     loaded = open_model(model, dtype, device)
     templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
-    sink = None if as_json else lambda piece: click.echo(piece, nl=False)
+    # Several texts at once are nothing to stream: none is settled before the end.
+    quiet = as_json or loaded.plan(recipe).mode is not None
+    sink = None if quiet else lambda piece: click.echo(piece, nl=False)
     found = loaded.generate(
         [{"role": "user", "content": text}] if templated else text, recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
     ledger = found.ledger
     if as_json:
+        drafts = [{"text": draft.text, "score": draft.score} for draft in found.drafts]
         click.echo(json.dumps({
             "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
             "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
             "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
             "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
             "decode_s": ledger.decode_s, "notes": ledger.notes,
+            **({"alternatives": drafts} if drafts else {}),
         }, ensure_ascii=False))  # fmt: skip
         return
-    click.echo()
+    for number, draft in enumerate(found.drafts, 1):
+        click.echo(f"[{number}] score {draft.score:.3f}\n{draft.text}\n")
+    if not found.drafts:
+        click.echo()
     click.echo(
         f"{ledger.prompt_tokens:,} tokens read, first token after {ledger.ttft_s:.2f} s, then "
         f"{ledger.tokens_per_s:.1f} tokens/s ({ledger.accepted_per_step:.2f} a step), "

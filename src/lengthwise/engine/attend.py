@@ -283,10 +283,18 @@ def _products(
 
 def _scores(rows: Tensor, key: Tensor) -> Tensor:
     """Products of rows `[key_heads, rows, head_dim]` with keys: `[key_heads, rows, keys]`."""
-    if rows.shape[1] > FEW_ROWS or rows.device.type != "cpu":
+    if rows.device.type != "cpu":
         return torch.bmm(rows, key.transpose(1, 2))
-    # Few rows as the narrow right-hand side: several times faster than as a flat left-hand side.
-    return torch.bmm(key, rows.transpose(1, 2)).transpose(1, 2).contiguous()
+    if rows.shape[1] <= FEW_ROWS:
+        # As the narrow right-hand side they are several times faster than as a flat left-hand side.
+        return torch.bmm(key, rows.transpose(1, 2)).transpose(1, 2).contiguous()
+    if rows.dtype != torch.bfloat16:
+        return torch.bmm(rows, key.transpose(1, 2))
+    # A batched product in bfloat16 copies transposed keys; one head at a time reads them in place.
+    out = rows.new_empty(rows.shape[0], rows.shape[1], key.shape[1])
+    for head in range(len(rows)):
+        torch.mm(rows[head], key[head].t(), out=out[head])
+    return out
 
 
 def single_softmax(

@@ -36,12 +36,14 @@ def extend(
     items: Seq[tuple[Sequence, Seq[int], Tree | None]],
     keep: str | Tensor = "last",
     states: list[Tensor] | None = None,
+    embeddings: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Block]]:
     """One forward of new tokens for several sequences (all of one model).
 
     keep: whose logits are wanted: "all", each sequence's "last", "none", or int64 indices (of one
     sequence). states: a list that is given the hidden states `[kept of all, hidden]` those logits
-    were read from. Returns per sequence its logits `[kept, vocab]` and the block to commit.
+    were read from. embeddings: `[all new tokens, hidden]`, fed instead of the tokens' own (see
+    `Adapted.embed`). Returns per sequence its logits `[kept, vocab]` and the block to commit.
     """
     model = items[0][0].model
     blocks = [sequence.block(len(tokens), tree) for sequence, tokens, tree in items]
@@ -68,7 +70,7 @@ def extend(
         ends = torch.tensor(counts, device=device).cumsum(0) - 1
         wanted = ends if keep == "last" else ends[:1]
     positions = torch.cat([block.index for block in blocks])
-    logits = model.forward(ids, positions, attention, wanted, states)
+    logits = model.forward(ids, positions, attention, wanted, states, embeddings)
     if isinstance(keep, Tensor):
         return [logits], blocks
     if keep == "none":
@@ -121,6 +123,10 @@ def synchronize(device: torch.device) -> None:
 
 def start(request: Request, logits: Tensor) -> list[int]:
     """Ends the prompt and chooses the first token from the logits `[vocab]` after it."""
+    if request.mode is not None:
+        request.sequence.end_prefill()
+        request.mode.start(request.sequence.tokens, logits)
+        return request.settle(request.mode)
     request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
@@ -131,7 +137,43 @@ def step(requests: Seq[Request], policy: LengthPolicy | None = None) -> list[lis
     """One draft-verify-commit round for all requests; returns the new tokens of each.
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
+    Requests with a mode feed one column each, in a forward of their own, and give all their tokens
+    when they are done.
     """
+    modal = [request for request in requests if request.mode is not None]
+    if not modal:
+        return _round(requests, policy)
+    found = dict(zip(map(id, modal), _write(modal), strict=True))
+    if plain := [request for request in requests if request.mode is None]:
+        found |= dict(zip(map(id, plain), _round(plain, policy), strict=True))
+    return [found[id(request)] for request in requests]
+
+
+def _write(requests: Seq[Request]) -> list[list[int]]:
+    """Feeds one column for each request that has a mode."""
+    begin = time.perf_counter()
+    modes = [request.mode for request in requests if request.mode is not None]
+    columns = [mode.column() for mode in modes]
+    items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
+    embeddings = torch.stack([column.embedding for column in columns])
+    found, blocks = extend(items, embeddings=embeddings)
+    for (sequence, tokens, _), mode, logits, block in zip(items, modes, found, blocks, strict=True):
+        if sequence.retention_surprise:
+            sequence.surprise += token_losses(sequence.last_logits, logits, tokens)
+            sequence.last_logits = logits[-1].clone()
+        sequence.commit(block, tokens)
+        mode.advance(logits[-1])
+    synchronize(requests[0].sequence.model.device)
+    seconds = time.perf_counter() - begin
+    for request in requests:
+        request.ledger.decode_s += seconds
+        request.ledger.decoded += 1
+        request.ledger.steps += 1
+    return [request.settle(mode) for request, mode in zip(requests, modes, strict=True)]
+
+
+def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int]]:
+    """`step` for requests without a mode."""
     begin = time.perf_counter()
     model = requests[0].sequence.model
     if policy is None:
@@ -217,11 +259,14 @@ def begin(
     plan = sequence.plan
     drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
+    mode = plan.mode() if plan.mode else None
+    if mode is not None:
+        mode.begin(sampling, max_new_tokens, frozenset(stop_ids))
     before = policy_for(sequence.model).population(plan.text)
     return Request(
         sequence, Sampler(sampling), max_new_tokens, frozenset(stop_ids), drafters=drafters,
         acceptance=Acceptance(before),
-        verifier=(plan.verifier() if plan.verifier else None) or Lossless(),
+        verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
     )  # fmt: skip
 
 

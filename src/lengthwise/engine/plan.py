@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lengthwise.engine.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
+    from lengthwise.engine.mode import Mode
     from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
     from lengthwise.engine.verify import Verifier
@@ -21,7 +22,7 @@ class Plan:
     """One answer per question; every default is full attention.
 
     text: the recipe as it prints. The starters make fresh state for a sequence. verifier, policy:
-    None are the lossless one and goodput.
+    None are the lossless one and goodput. mode: writes in place of choosing one token a step.
     """
 
     text: str = "full"
@@ -33,6 +34,7 @@ class Plan:
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
+    mode: Callable[[], Mode | None] | None = None
     lossless: bool = True
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
+from lengthwise.engine.mode import Mode
 from lengthwise.engine.policy import LengthPolicy
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
@@ -62,8 +63,8 @@ class Ledger:
         shares = [f"{name} {n / self.decoded:.0%}" for name, n in sorted(self.accepted.items())]
         draft, verify = self.draft_s / self.decode_s, self.verify_s / self.decode_s
         return (
-            f"{self.accepted_per_step:.2f} tokens a step, guessed by {', '.join(shares) or 'nobody'}"
-            f"; time: drafting {draft:.1%}, verifying {verify:.1%}, "
+            f"{self.accepted_per_step:.2f} tokens a step, guessed by "
+            f"{', '.join(shares) or 'nobody'}; time: drafting {draft:.1%}, verifying {verify:.1%}, "
             f"the rest {1 - draft - verify:.1%}"
         )
 
@@ -89,7 +90,7 @@ class Request:
     """One sequence being generated.
 
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
-    how many levels, in how many seconds.
+    how many levels, in how many seconds. mode: what writes in place of choosing tokens one by one.
     """
 
     sequence: Sequence
@@ -103,6 +104,7 @@ class Request:
     acceptance: Acceptance = field(default_factory=Acceptance)
     verifier: Verifier = field(default_factory=Lossless)
     asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
+    mode: Mode | None = None
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -122,6 +124,15 @@ class Request:
                 self.ledger.finish_reason = "length"
                 break
         return taken
+
+    def settle(self, mode: Mode) -> list[int]:
+        """Takes the best text of a mode that is done, as new tokens; nothing before that."""
+        if not mode.done:
+            return []
+        best = mode.alternatives()[0]
+        self.output = list(best.tokens)
+        self.ledger.finish_reason = "stop" if best.ended else "length"
+        return self.output
 
     def context(self) -> list[int]:
         """Committed tokens and the pending one: one list that grows, so that a step copies none."""

@@ -18,6 +18,7 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import option, options, show
 
 if TYPE_CHECKING:
+    from lengthwise.engine.mode import Mode
     from lengthwise.engine.placement import Placement
     from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
@@ -134,6 +135,10 @@ class Method:
 
     def start_policy(self, model: Adapted) -> LengthPolicy | None:
         """What says how much is guessed in place of goodput."""
+        return None
+
+    def start_mode(self, model: Adapted) -> Mode | None:
+        """A way to write that takes the place of the loop's one token a step, for one sequence."""
         return None
 
 

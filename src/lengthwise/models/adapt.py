@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -39,7 +40,7 @@ class FastForward(Protocol):
 
     def __call__(
         self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
-        states: list[Tensor] | None = None,
+        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
     ) -> Tensor: ...  # fmt: skip
 
     def release(self) -> None:
@@ -94,15 +95,16 @@ class Adapted:
     @torch.no_grad()
     def forward(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
-        states: list[Tensor] | None = None,
+        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Logits `[len(keep), vocab]` of flat tokens ids `[n]` at positions `[n]`.
 
         keep: indices of the tokens whose logits are wanted; None is all of them. states: a list to
-        which the hidden states `[len(keep), hidden]` that the head reads are added.
+        which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
+        `[n, hidden]` are read instead of what `embed` gives for the ids.
         """
         if self.fast is not None:
-            return self.fast(ids, attention, keep, states)
+            return self.fast(ids, attention, keep, states, embeddings)
         order = {id(module): index for index, module in enumerate(self._modules)}
 
         def handler(
@@ -117,7 +119,7 @@ class Adapted:
         cache = seam.PassThroughCache(len(self.layers))
         with self._lock, seam.engaged(self.model, handler), self._noting(states, keep):
             logits: Tensor = self.model(
-                input_ids=ids[None], position_ids=positions[None], past_key_values=cache,
+                **_inputs(ids, embeddings), position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
             ).logits[0]  # fmt: skip
         return logits if keep is None or self._takes_keep else logits[keep]
@@ -139,6 +141,30 @@ class Adapted:
         finally:
             handle.remove()
 
+    @torch.no_grad()
+    def embed(self, ids: Tensor) -> Tensor:
+        """What the first layer is fed for ids `[n]`: `[n, hidden]`, before any factor that a family
+        applies to whatever it is fed."""
+        found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
+        return found
+
+    @cached_property
+    def takes_embeddings(self) -> bool:
+        """Whether feeding `embed(ids)` gives the logits that feeding ids gives: not so in families
+        that read the ids in later layers too."""
+        from lengthwise.engine.reference import plain_attention
+
+        ids = torch.arange(8, device=self.device) % self.vocab_size
+        positions = torch.arange(len(ids), device=self.device)
+        attention = plain_attention(self, positions)
+        given = self.forward(ids, positions, attention)
+        try:
+            ours = self.forward(ids, positions, attention, embeddings=self.embed(ids))
+        except Exception:  # Whatever a family raises that wants its ids.
+            return False
+        error = float((ours - given).abs().max() / given.float().std().clamp_min(1e-6))
+        return error <= TOLERANCE.get(self.dtype, 1e-4)
+
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""
         if self.fast is not None:
@@ -154,6 +180,10 @@ class Adapted:
     @property
     def _takes_keep(self) -> bool:
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+
+def _inputs(ids: Tensor, embeddings: Tensor | None) -> dict[str, Tensor]:
+    return {"input_ids": ids[None]} if embeddings is None else {"inputs_embeds": embeddings[None]}
 
 
 def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
