@@ -1,0 +1,88 @@
+"""`lengthwise bench`: suites of measurements on this machine."""
+
+from __future__ import annotations
+
+import click
+
+from lengthwise.cli.compare import Bars
+from lengthwise.cli.main import model_options, open_model
+from lengthwise.measure.drafting import DEFAULT_RECIPES, bench as run_drafting
+from lengthwise.measure.drafting_rows import DraftingRow
+from lengthwise.measure.drafting_table import show
+from lengthwise.recipes import parse
+from lengthwise.tasks.work import CONTEXTS, KINDS, PROMPTS, check_kinds
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine: `lengthwise bench drafting` times guessing ahead on kinds of work."""
+
+
+@bench.command()
+@click.option("-r", "--recipe", "recipes", multiple=True,
+              help="such as 'snapkv + lookup'; may be repeated (default: "
+              f"{', '.join(DEFAULT_RECIPES)})")  # fmt: skip
+@click.option("-k", "--kind", "kinds", multiple=True,
+              help=f"of {', '.join(KINDS)}; may be repeated (default: all)")  # fmt: skip
+@click.option("--context", default="both", show_default=True,
+              type=click.Choice([*CONTEXTS, "both"]),
+              help=", ".join(f"{name}: {n:,} tokens" for name, n in CONTEXTS.items()))  # fmt: skip
+@click.option("--prompts", default=1, show_default=True, type=click.IntRange(1, PROMPTS),
+              help="of each kind and context")  # fmt: skip
+@click.option("--new-tokens", default=128, show_default=True, type=click.IntRange(2),
+              help="most tokens of an answer")  # fmt: skip
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1),
+              help="times each is run, in turn; medians are reported")  # fmt: skip
+@click.option(
+    "--cold/--warm",
+    default=True,
+    show_default=True,
+    help="whether drafters that learn know nothing at first, or the whole suite",
+)
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="also run transformers' generate, plain and with its prompt lookup",
+)
+@click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
+@model_options
+def drafting(
+    recipes: tuple[str, ...], kinds: tuple[str, ...], context: str, prompts: int, new_tokens: int,
+    rounds: int, cold: bool, baselines: bool, as_json: bool, model: str | None,
+    dtype: str | None, device: str | None,
+) -> int:  # fmt: skip
+    """Six kinds of work, and copying, with and without guessing ahead: tokens a second and a round
+    of every recipe, beside plain decoding and two baselines of transformers."""
+    chosen = check_kinds(kinds)
+    wanted = recipes or DEFAULT_RECIPES
+    for recipe in wanted:
+        parse(recipe)
+    contexts = tuple(CONTEXTS) if context == "both" else (context,)
+    loaded = open_model(model, dtype, device)
+    with Bars(as_json) as bars:
+        rows = run_drafting(
+            loaded, wanted, chosen, contexts, prompts=prompts, new_tokens=new_tokens,
+            rounds=rounds, warm=not cold, baselines=baselines, watcher=bars,
+            finished=_print_json if as_json else _print_progress,
+        )  # fmt: skip
+    if not as_json:
+        show(rows)
+    if rows.interrupted:
+        click.echo("lengthwise: interrupted; the finished rows are above", err=True)
+        return 130
+    return 0
+
+
+def _print_json(row: DraftingRow) -> None:
+    click.echo(row.to_json())
+
+
+def _print_progress(row: DraftingRow) -> None:
+    if row.refused is not None:
+        said = "refused"
+    elif row.tokens_per_s is None:
+        said = "one token"
+    else:
+        said = f"{row.tokens_per_s:.1f} tok/s"
+    click.echo(f"{row.kind}, {row.context}, {row.recipe}: {said}", err=True)

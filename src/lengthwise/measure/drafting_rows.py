@@ -1,0 +1,187 @@
+"""What drafting gave on a kind of work, as rows: runs of many prompts become one line each.
+
+The field names are a contract: they are what `bench drafting --json` prints, one line a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lengthwise.measure.origin import Origin
+from lengthwise.tasks.work import GROUNDED, SIX
+
+ALL_SIX = "six kinds"
+ALL_GROUNDED = "grounded"
+BOTH = "both"
+_PARTS = ("draft_s", "verify_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recipe on one prompt, once: decoding after the first token (transformers: after the first
+    round).
+
+    tokens in `rounds` forwards took `seconds`, of which draft_s for guessing and learning, verify_s
+    for the forwards (None: not known). accepted: right guesses by drafter. output: all new ids, a
+    stop token left out.
+    """
+
+    tokens: int
+    rounds: int
+    seconds: float
+    output: tuple[int, ...]
+    draft_s: float | None = None
+    verify_s: float | None = None
+    accepted: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def median_run(runs: Sequence[Run]) -> Run:
+    """The run of median speed (of two, the slower), so that all figures come from one real run."""
+    return sorted(runs, key=lambda run: run.rate)[(len(runs) - 1) // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a text first differs from that of plain decoding.
+
+    prompt: its kind and name. position: index of the new token. gap: by how much plain decoding's
+    likeliest token leads the next one there, in logits: 0 is a tie, and in 16 bits a small gap is
+    rounding.
+    """
+
+    prompt: str
+    position: int
+    gap: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftingRow:
+    """One recipe on one kind of work at one context. A field that was not measured is None.
+
+    kind: of `lengthwise.tasks.work.KINDS`, or "six kinds" or "grounded" for all of those together
+        (all tokens over all seconds). context: "short", "long", or "both" together.
+    context_tokens: tokens of a prompt, mean. recipe: as it prints itself, or a baseline's name.
+    plain: the recipe without its drafters, which it is compared with; "full" for a baseline.
+    prompts, rounds, new_tokens: prompts of the row, times each was run, most tokens of an answer.
+    tables: "cold" when drafters that learn knew nothing at the first prompt of a round, "warm" when
+        they had seen all of the suite before.
+    tokens: decoded after the first. tokens_per_s: of each prompt the median of its rounds.
+    ratio: tokens_per_s over that of `plain`. tokens_per_round: tokens a forward of the model.
+    shares: of all tokens, those that each drafter guessed.
+    draft_s, verify_s, rest_s: seconds of decoding spent on guessing and learning from what became
+        of it, on forwards with their verdicts, and on all else.
+    lossless: whether the recipe must give the text of `plain`, up to rounding. equal: whether every
+        round did; divergences: where not.
+    """
+
+    kind: str
+    context: str
+    context_tokens: int
+    recipe: str
+    plain: str
+    model: str
+    dtype: str
+    device: str
+    prompts: int
+    rounds: int
+    new_tokens: int
+    tables: str
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    ratio: float | None = None
+    tokens_per_round: float | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    draft_s: float | None = None
+    verify_s: float | None = None
+    rest_s: float | None = None
+    lossless: bool | None = None
+    equal: bool | None = None
+    divergences: tuple[Divergence, ...] = ()
+    refused: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, in order, as JSON can hold them."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """The row as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftingRows:
+    """The rows of one suite, in the order they were finished. interrupted: not all of them are."""
+
+    rows: tuple[DraftingRow, ...]
+    origin: Origin
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One recipe on one prompt: its median run, and plain decoding's of the same prompt."""
+
+    kind: str
+    context: str
+    prompt_tokens: int
+    run: Run
+    plain: Run
+    divergence: Divergence | None
+
+
+def summary(base: DraftingRow, results: Sequence[Result]) -> DraftingRow:
+    """`base` with the figures of some prompts: all their tokens over all their seconds."""
+    runs = [result.run for result in results]
+    tokens = sum(run.tokens for run in runs)
+    seconds = sum(run.seconds for run in runs)
+    accepted: dict[str, int] = {}
+    for run in runs:
+        for source, count in run.accepted.items():
+            accepted[source] = accepted.get(source, 0) + count
+    draft_s, verify_s = (_total(getattr(run, name) for run in runs) for name in _PARTS)
+    divergences = tuple(r.divergence for r in results if r.divergence is not None)
+    rate, plain = _rate(runs), _rate([result.plain for result in results])
+    return replace(
+        base,
+        context_tokens=round(sum(r.prompt_tokens for r in results) / len(results)),
+        prompts=len(results), tokens=tokens, tokens_per_s=rate,
+        ratio=rate / plain if rate and plain else None,
+        tokens_per_round=tokens / rounds if (rounds := sum(run.rounds for run in runs)) else None,
+        shares={source: count / tokens for source, count in accepted.items()} if tokens else {},
+        draft_s=draft_s, verify_s=verify_s,
+        rest_s=None if draft_s is None or verify_s is None else seconds - draft_s - verify_s,
+        equal=not divergences, divergences=divergences,
+        notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
+    )  # fmt: skip
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rate(runs: Sequence[Run]) -> float | None:
+    seconds = sum(run.seconds for run in runs)
+    return sum(run.tokens for run in runs) / seconds if seconds else None
+
+
+def totals(
+    base: DraftingRow, results: Sequence[Result], contexts: Sequence[str]
+) -> Iterator[DraftingRow]:
+    """One recipe's rows over several kinds, for the groups all of whose kinds were run."""
+    over = [*contexts, BOTH] if len(contexts) > 1 else list(contexts)
+    for context in over:
+        mine = [r for r in results if context in (r.context, BOTH)]
+        for name, kinds in ((ALL_SIX, SIX), (ALL_GROUNDED, GROUNDED)):
+            wanted = [r for r in mine if r.kind in kinds]
+            if {r.kind for r in wanted} == set(kinds):
+                yield summary(replace(base, kind=name, context=context), wanted)

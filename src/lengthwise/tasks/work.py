@@ -1,0 +1,268 @@
+"""Seven kinds of work that people give a language model, as prompts of a chosen length.
+
+What drafting gains depends on how much of the answer stands in the prompt already, so a figure for
+drafting is a figure for a kind of work. All text is real and on every machine that runs Python: its
+language reference, the sources of its library, and problems of arithmetic solved step by step. A
+kind has three prompts, each over another text, the same on every call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.tasks import conversations
+from lengthwise.tasks.documents import read_document
+
+Message = dict[str, str]
+Messages = tuple[Message, ...]
+
+KINDS = ("chat", "rewriting", "summary", "questions", "arithmetic", "code", "copying")
+# Copying is no work anybody asks for; it shows the most that drafting can give.
+SIX = KINDS[:-1]
+# Kinds whose answer stands in the text, or nearly so.
+GROUNDED = ("summary", "questions", "code", "copying")
+CONTEXTS = {"short": 768, "long": 4224}
+PROMPTS = 3
+# A prompt is within this share of the length asked for.
+TOLERANCE = 0.1
+_SOLVED = 400
+_UNSOLVED = 4
+
+EXCEPTIONS = "Exceptions"
+OBJECTS = "Objects, values and types"
+MANAGERS = "With Statement Context Managers"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request. kind: of `KINDS`; name: tells it from others of its kind; messages: for a chat
+    template, the user's last."""
+
+    kind: str
+    name: str
+    messages: Messages
+
+
+@dataclass(frozen=True)
+class Material:
+    """Text of which as much is used as fits: pieces (lines, problems) from number `start` on, and
+    those before it where there are not enough; never fewer than `least`."""
+
+    pieces: Sequence[str]
+    start: int = 0
+    least: int = 1
+
+    def cut(self, count: int) -> str:
+        """`count` pieces as text."""
+        begin = max(0, min(self.start, len(self.pieces) - count))
+        return "\n".join(self.pieces[begin : begin + count]).strip("\n")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A request with a gap: {text} in its messages is where the material goes."""
+
+    name: str
+    material: Callable[[], Material]
+    messages: Messages
+
+    def filled(self, text: str) -> Messages:
+        return tuple({**m, "content": m["content"].replace("{text}", text)} for m in self.messages)
+
+
+def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds asked for, in the order of the suite; none means all. Raises LengthwiseError for an
+    unknown one, with the nearest."""
+    for kind in kinds:
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise LengthwiseError(f"unknown kind of work {kind!r}{hint} Kinds: {', '.join(KINDS)}.")
+    return tuple(kind for kind in KINDS if not kinds or kind in kinds)
+
+
+def prompts(
+    kind: str, length: int, count: int, tokens: Callable[[Messages], int]
+) -> Iterator[Work]:
+    """The first `count` prompts of a kind, each within 10% of `length` tokens.
+
+    tokens: how many tokens some messages are. Raises LengthwiseError for an unknown kind, a count
+    other than 1 to 3, or a length that the kind cannot have.
+    """
+    check_kinds([kind])
+    if not 1 <= count <= PROMPTS:
+        raise LengthwiseError(f"{count} prompts of a kind: there are 1 to {PROMPTS}")
+    for task in _TASKS[kind][:count]:
+        yield Work(kind, task.name, _fitted(kind, task, length, tokens))
+
+
+def _fitted(kind: str, task: _Task, length: int, tokens: Callable[[Messages], int]) -> Messages:
+    """The task with as much material as brings it nearest to `length` tokens."""
+    material = task.material()
+
+    @cache
+    def size(count: int) -> int:
+        return tokens(task.filled(material.cut(count)))
+
+    low, most = material.least, len(material.pieces)
+    high = low
+    while high < most and size(high) < length:
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        # Tokens grow nearly as pieces do, so a guess in proportion is close at once.
+        share = (length - size(low)) / max(1, size(high) - size(low))
+        middle = min(max(low + round(share * (high - low)), low + 1), high - 1)
+        low, high = (middle, high) if size(middle) < length else (low, middle)
+    best = min(low, high, key=lambda count: abs(size(count) - length))
+    found = size(best)
+    if abs(found - length) > TOLERANCE * length:
+        bound = "least" if found > length else "most"
+        raise LengthwiseError(
+            f"{kind} prompt {task.name!r} has at {bound} {found:,} tokens with this tokenizer, and "
+            f"{length:,} are asked for: leave out the kind or the length"
+        )
+    return task.filled(material.cut(best))
+
+
+@cache
+def _reference() -> list[str]:
+    return read_document().text.split("\n")
+
+
+def _topic(heading: str) -> Material:
+    """The language reference from the topic of that heading on, line by line."""
+    lines = _reference()
+    for number, line in enumerate(lines[:-1]):
+        if line == heading and lines[number + 1].startswith("***"):
+            return Material(lines, number)
+    raise DocumentError(f"this Python's language reference has no topic {heading!r}")
+
+
+def _source(module: str, function: str) -> Material:
+    """A module of the standard library from a function on, line by line."""
+    found = importlib.import_module(module)
+    try:
+        lines = inspect.getsource(found).splitlines()
+        own, first = inspect.getsourcelines(getattr(found, function))
+    except OSError as error:
+        raise DocumentError(
+            f"this Python came without the source of its module {module}: leave out the kind 'code'"
+        ) from error
+    return Material(lines, first - 1, len(own))
+
+
+def _sum(draw: random.Random) -> tuple[str, str]:
+    a, b, c = (draw.randint(1000, 9999) for _ in range(3))
+    steps = f"{a} + {b} = {a + b}\n{a + b} + {c} = {a + b + c}\nAnswer: {a + b + c}"
+    return f"Question: What is {a} + {b} + {c}?", steps
+
+
+def _purchase(draw: random.Random) -> tuple[str, str]:
+    a, b, x, y = draw.randint(3, 29), draw.randint(3, 29), draw.randint(11, 39), draw.randint(2, 9)
+    steps = f"{a} * {x} = {a * x}\n{b} * {y} = {b * y}\n{a * x} + {b * y} = {a * x + b * y}"
+    ask = f"Question: {a} crates cost {x} euros each, {b} sacks {y} euros each. What is the total?"
+    return ask, f"{steps}\nAnswer: {a * x + b * y}"
+
+
+def _journey(draw: random.Random) -> tuple[str, str]:
+    a, b, x, y = draw.randint(2, 9), draw.randint(2, 9), draw.randint(41, 99), draw.randint(41, 99)
+    steps = f"{a} * {x} = {a * x}\n{b} * {y} = {b * y}\n{a * x} + {b * y} = {a * x + b * y}"
+    ask = f"Question: A train runs {a} hours at {x} km/h and {b} hours at {y} km/h. How far?"
+    return ask, f"{steps}\nAnswer: {a * x + b * y}"
+
+
+def _solved(problem: Callable[[random.Random], tuple[str, str]]) -> Material:
+    draw = random.Random(1)
+    return Material(["\n".join(problem(draw)) + "\n" for _ in range(_SOLVED)])
+
+
+def _user(content: str) -> Messages:
+    return ({"role": "user", "content": content},)
+
+
+def _reading(name: str, heading: str, request: str) -> _Task:
+    return _Task(name, partial(_topic, heading), _user(f"{{text}}\n\n{request}"))
+
+
+def _talk(name: str, heading: str, turns: Sequence[str]) -> _Task:
+    roles = ("user", "assistant") * len(turns)
+    messages = [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
+    return _Task(name, partial(_topic, heading), tuple(messages))
+
+
+def _editing(module: str, function: str, request: str) -> _Task:
+    content = f"This is from Python's module {module}:\n\n```python\n{{text}}\n```\n\n{request}"
+    return _Task(f"{module}.{function}", partial(_source, module, function), _user(content))
+
+
+def _solving(name: str, problem: Callable[[random.Random], tuple[str, str]]) -> _Task:
+    draw = random.Random(2)
+    asked = "\n".join(problem(draw)[0] for _ in range(_UNSOLVED))
+    content = f"{{text}}\n\nSolve these in the same way and show every step.\n{asked}"
+    return _Task(name, partial(_solved, problem), _user(content))
+
+
+_TASKS: dict[str, tuple[_Task, ...]] = {
+    "chat": (
+        _talk("exceptions", EXCEPTIONS, conversations.CHECKLIST),
+        _talk("objects", OBJECTS, conversations.EMAIL),
+        _talk("managers", MANAGERS, conversations.TIMER),
+    ),
+    "rewriting": (
+        _reading("exceptions", EXCEPTIONS,
+                 f'Rewrite the section "{EXCEPTIONS}" of the text above as a formal letter to a '
+                 "new colleague. Keep every fact and the order of the paragraphs."),
+        _reading("objects", OBJECTS,
+                 f'Rewrite the section "{OBJECTS}" of the text above in British English and in '
+                 "the past tense, sentence by sentence."),
+        _reading("managers", MANAGERS,
+                 f'Rewrite the section "{MANAGERS}" of the text above in plain words for a '
+                 "beginner, in the second person, sentence by sentence."),
+    ),
+    "summary": (
+        _reading("exceptions", EXCEPTIONS, "Summarise the text above in one paragraph."),
+        _reading("objects", OBJECTS, "Summarise the text above in five sentences."),
+        _reading("managers", MANAGERS, "Summarise the text above as a list of its main points."),
+    ),
+    "questions": (
+        _reading("exceptions", EXCEPTIONS,
+                 "According to the text above, which model of error handling does Python use, and "
+                 "what happens when an exception is not handled at all? Quote the sentences that "
+                 "say so."),
+        _reading("objects", OBJECTS,
+                 "According to the text above, which three things does every object have, and "
+                 "which objects are called mutable? Quote the sentences that say so."),
+        _reading("managers", MANAGERS,
+                 "According to the text above, what is a context manager, and what are typical "
+                 "uses of it? Quote the sentences that say so."),
+    ),
+    "arithmetic": (
+        _solving("sums", _sum),
+        _solving("purchases", _purchase),
+        _solving("journeys", _journey),
+    ),
+    "code": (
+        _editing("statistics", "quantiles",
+                 "Rename the parameter `data` of the function `quantiles` to `values`, change the "
+                 "default of `n` to 10, and give me the whole function."),
+        _editing("difflib", "get_close_matches",
+                 "Rename the parameter `possibilities` of the function `get_close_matches` to "
+                 "`candidates`, annotate all parameters with types, and give me the whole "
+                 "function."),
+        _editing("heapq", "nsmallest",
+                 "Rename the parameter `iterable` of the function `nsmallest` to `items`, add a "
+                 "sentence on its cost to the docstring, and give me the whole function."),
+    ),
+    "copying": (
+        _reading("exceptions", EXCEPTIONS, "Repeat the text above word for word."),
+        _reading("objects", OBJECTS, "Repeat the text above word for word."),
+        _reading("managers", MANAGERS, "Repeat the text above word for word."),
+    ),
+}  # fmt: skip
