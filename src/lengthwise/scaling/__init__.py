@@ -1,0 +1,33 @@
+"""Scaling laws: fit one to runs, see how sure the fit is, and predict the next run.
+
+A law is a formula on named columns; `laws`, `kaplan` and `vocabulary` hold the published ones with
+the constants that their papers printed, `fit` finds constants for your own runs, `checks`
+recomputes what the papers claim.
+"""
+
+from __future__ import annotations
+
+from lengthwise.scaling import kaplan, laws, vocabulary  # registers the laws
+from lengthwise.scaling.data import Table, read_table
+from lengthwise.scaling.fit import Fit, Objective, fit_law
+from lengthwise.scaling.law import LAWS, Constants, Law, Parameter, ScalingError, find_law
+from lengthwise.scaling.predict import Prediction, predict
+
+__all__ = [
+    "LAWS",
+    "Constants",
+    "Fit",
+    "Law",
+    "Objective",
+    "Parameter",
+    "Prediction",
+    "ScalingError",
+    "Table",
+    "find_law",
+    "fit_law",
+    "kaplan",
+    "laws",
+    "predict",
+    "read_table",
+    "vocabulary",
+]

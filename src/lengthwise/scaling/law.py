@@ -1,0 +1,183 @@
+"""What a scaling law is here: a formula on named columns, the parameters that a fit may move, and
+the constants that its paper printed.
+
+A formula takes `x` (the inputs, arrays of one length) and `p` (the parameters) and returns the
+prediction or, for laws that are sums of positive terms, its logarithm: added by log-sum-exp, such a
+sum keeps its precision while a search wanders through absurd parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lengthwise.errors import LengthwiseError
+
+Array: TypeAlias = NDArray[np.float64]
+Formula: TypeAlias = Callable[[Any, Any], Array]
+
+
+class ScalingError(LengthwiseError):
+    """Rows, constants or a question that a scaling law cannot use."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number that a fit may move: where searches start, and where they may not go.
+
+    A positive parameter is searched by its logarithm, since it may span twenty decades.
+    """
+
+    name: str
+    starts: tuple[float, ...]
+    low: float = -math.inf
+    high: float = math.inf
+    positive: bool = False
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Values as printed (possibly not all of them), where they were read, and over which inputs
+    they were fitted, where that is known."""
+
+    values: Mapping[str, float]
+    origin: str
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """The question that a law is usually asked, answered from its constants.
+
+    `run(at, p)` takes what was given (every name of `needs`, and of `optional` what was given) and
+    returns the answers by name.
+    """
+
+    answers: str
+    needs: Mapping[str, str]
+    run: Callable[[Mapping[str, float], Any], dict[str, float]]
+    optional: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A published law. `logarithmic` says that the formula returns the prediction's logarithm."""
+
+    name: str
+    paper: str
+    inputs: Mapping[str, str]
+    output: tuple[str, str]
+    parameters: tuple[Parameter, ...]
+    constants: Mapping[str, Constants]
+    formula: Formula
+    logarithmic: bool
+    solver: Solver | None
+
+    @property
+    def equation(self) -> str:
+        """The formula as text: the first line of its docstring."""
+        return self.doc.splitlines()[0]
+
+    @property
+    def doc(self) -> str:
+        """The formula's docstring: equation, then what is to be known of it."""
+        return inspect.getdoc(self.formula) or ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    def evaluate(self, x: Mapping[str, Array], values: Mapping[str, float], log: bool) -> Array:
+        """Predictions `[rows]` (their logarithms if `log`) for inputs `[rows]`."""
+        found = self.formula(SimpleNamespace(**x), SimpleNamespace(**values))
+        if self.logarithmic:
+            return found if log else np.exp(found)
+        return np.log(found) if log else found
+
+    def published(self, which: str = "") -> Constants:
+        """A named set of published constants, the first one without a name."""
+        if not which:
+            return next(iter(self.constants.values()))
+        if which not in self.constants:
+            raise ScalingError(
+                f"law {self.name} has no constants {which!r}{nearest(which, self.constants)}; "
+                f"it has {', '.join(self.constants)}"
+            )
+        return self.constants[which]
+
+    def check_names(self, values: Mapping[str, float]) -> None:
+        """Refuses parameters that the law does not have."""
+        unknown = sorted(set(values) - set(self.names))
+        if unknown:
+            raise ScalingError(
+                f"law {self.name} has no parameter {unknown[0]!r}"
+                f"{nearest(unknown[0], self.names)}; it has {', '.join(self.names)}"
+            )
+
+    def complete(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The values in the law's order; refuses unknown names and names what is missing."""
+        self.check_names(values)
+        missing = [name for name in self.names if name not in values]
+        if missing:
+            raise ScalingError(
+                f"law {self.name} lacks a value for {', '.join(missing)}, which its paper gives for"
+                f" no setup; fit your own rows, or give --set {missing[0]}=VALUE"
+            )
+        return {name: float(values[name]) for name in self.names}
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(
+    name: str,
+    *,
+    paper: str,
+    inputs: Mapping[str, str],
+    output: tuple[str, str],
+    parameters: tuple[Parameter, ...],
+    constants: Mapping[str, Constants],
+    logarithmic: bool = True,
+    solver: Solver | None = None,
+) -> Callable[[Formula], Law]:
+    """Registers a formula, whose docstring's first line is its equation, as the law `name`."""
+
+    def register(formula: Formula) -> Law:
+        made = Law(name, paper, inputs, output, parameters, constants, formula, logarithmic, solver)
+        LAWS[name] = made
+        return made
+
+    return register
+
+
+def find_law(name: str) -> Law:
+    """The law of that name; refuses others with the nearest."""
+    if name not in LAWS:
+        raise ScalingError(
+            f"there is no law {name!r}{nearest(name, LAWS)}; there are {', '.join(LAWS)}"
+        )
+    return LAWS[name]
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """` (did you mean 'X'?)` or nothing, for use within a refusal."""
+    by_lower = {each.lower(): each for each in allowed}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0.5)
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def log_sum(*terms: Any) -> Array:
+    """log(exp(a) + exp(b) + ...), for terms that broadcast to `[rows]`."""
+    found = np.asarray(terms[0], dtype=np.float64)
+    for term in terms[1:]:
+        found = np.logaddexp(found, term)
+    return found
