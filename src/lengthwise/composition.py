@@ -52,6 +52,8 @@ class Piece:
             )
         method.check(model)
         hooks = frozenset(h for h in HOOKS if getattr(type(method), h) is not getattr(Method, h))
+        if "start_verifier" in hooks and method.start_verifier(model) is None:
+            hooks -= {"start_verifier"}
         if method.question is Question.POSITIONS:
             needs_rope(method, model)
         return cls(method, hooks, method.frequencies(model), method.placement(model))

@@ -11,8 +11,8 @@ Kind = tuple[str, int, str]
 
 # A prior weighs as much as this many guesses that were checked.
 PRIOR_WEIGHT = 2.0
-# What one more outcome leaves of the weight of those before it: 25 of them are remembered.
-FORGET = 0.96
+# What one more outcome leaves of the weight of those before it: 50 of them are remembered.
+FORGET = 0.98
 # Acceptance of a guess of whom nothing is known (as SmartSpec begins).
 MEAN = 0.7
 

@@ -120,20 +120,20 @@ class Goodput(LengthPolicy):
         self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
     ) -> Pace | None:
         worth = self._worth.setdefault((load.recipe, drafter.name), Worth())
-        cost = self.cost(load)
-        plain = float(cost.curve(0)[0]) / load.rows
+        plain = self._plain(load)
         found: _Judged | None = None
         if not worth.trying:
             if drafter.asks_model:
                 found = self._depth(load, drafter.name, worth, tree, belief, limit)
-            elif not cost.known or worth.seconds <= plain * max(FREE, worth.tokens):
+            elif not self.cost(load).known or worth.seconds <= plain * max(FREE, worth.tokens):
                 found = _Judged(worth, belief, drafter.name, 1.0, limit)
             elif worth.wait(plain):
                 return None
             if found is None and drafter.asks_model and worth.wait(plain):
                 return None
         if found is None:
-            found = _Judged(worth, belief, drafter.name, 1.0, TRIED_LEVELS, tried=True)
+            hope = _hope(tree, belief)
+            found = _Judged(worth, belief, drafter.name, hope, TRIED_LEVELS, tried=True)
             worth.trying -= 1
         self._asked.append((drafter, found))
         return found
@@ -147,8 +147,7 @@ class Goodput(LengthPolicy):
         seconds = self.cost(load).curve(len(ranked) + math.ceil(limit * worth.width))
         size = _best_size(float(load.rows), ranked, seconds, self.margin)
         tokens = load.rows - sum(chance for _, chance, _, _ in ranked[:size])
-        first = -sum(c for _, c, _, node in ranked[:size] if tree.depths[node] == 1)
-        hope = chance = max(0.0, 1 - first)
+        hope = chance = _hope(tree, belief)
         best, depth, verifying = self.margin * tokens / float(seconds[size]), 0, 0.0
         for level in range(1, limit + 1):
             chance *= worth.alpha
@@ -192,9 +191,13 @@ class Goodput(LengthPolicy):
         worth, pace = self._worth[load.recipe, drafter.name], drafter.pace
         if isinstance(pace, _Judged):
             worth.note_gain(tokens, pace.beliefs, pace.hope)
-            if pace.tried and tokens:
-                # Who was right pays for being asked once more, until it is known what it is worth.
+            if pace.tried and tokens * self._plain(load) > pace.seconds:
+                # Who pays for itself is asked once more, until it is known what it is worth.
                 worth.trying = max(1, worth.trying)
+
+    def _plain(self, load: Load) -> float:
+        """Seconds that a token takes without drafting."""
+        return float(self.cost(load).curve(0)[0]) / load.rows
 
     def cost(self, load: Load) -> StepCost:
         """The times of a load; those of the nearest load of the recipe to begin with."""
@@ -269,7 +272,7 @@ class _Judged(UpTo):
 
     def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
         self.beliefs.append(self.belief.average(self.source, grade, prior))
-        self.chance *= min(1.0, self.worth.lift * self.beliefs[-1])
+        self.chance *= self.worth.chance(self.beliefs[-1])
         further = super().go_on(grade, prior, state)
         return further and self.chance * self.worth.alpha > self.price
 
@@ -278,10 +281,15 @@ def policy_for(model: Adapted) -> Goodput:
     """The goodput policy of a model, shared by its requests so that costs are learned once."""
     found = _POLICIES.get(model)
     if found is None:
-        # Float32 products of a CPU grow with their rows almost at once; the others idle on weights.
-        slow = model.device.type == "cpu" and model.dtype in (torch.float32, torch.float64)
-        found = _POLICIES[model] = Goodput(0.14 if slow else 0.03)
+        found = _POLICIES[model] = Goodput(first_slope(model))
     return found
+
+
+def first_slope(model: Adapted) -> float:
+    """What a guess is taken to add to a step of a model, as a share of it, until measured."""
+    # Float32 products of a CPU grow with their rows almost at once; the others idle on weights.
+    slow = model.device.type == "cpu" and model.dtype in (torch.float32, torch.float64)
+    return 0.14 if slow else 0.03
 
 
 _POLICIES: WeakKeyDictionary[Adapted, Goodput] = WeakKeyDictionary()
@@ -305,6 +313,12 @@ def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance], tried: Set[str] = frozen
             if node:
                 found.append((node not in held, -chance, row, node))
     return sorted(found)
+
+
+def _hope(tree: Tree, belief: Acceptance) -> float:
+    """The chance that none of the guesses of the next token is right."""
+    chances = belief.chances(tree)
+    return max(0.0, 1 - sum(chances[node] for node in tree.children[0].values()))
 
 
 def _best_size(tokens: float, ranked: Ranked, seconds: NDArray[np.float64], margin: float) -> int:

@@ -9,6 +9,7 @@ Processors are those of transformers.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -71,8 +72,14 @@ class Sampling:
         return found
 
 
-# The stream of noise that drafters draw with, which the target's choices know nothing of.
+# From this stream on, noise is the drafters' own: the target's choices know nothing of it.
 DRAWN = 1 << 20
+
+
+def streams(name: str) -> int:
+    """The first of DRAWN streams of noise for a drafter of this name: two drafters that drew with
+    the same noise would not draw independently, as verification by rejection supposes."""
+    return DRAWN * (1 + zlib.crc32(name.encode()) % 1021)
 
 
 class Sampler:

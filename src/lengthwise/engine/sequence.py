@@ -173,7 +173,9 @@ class Sequence:
         """The next `count` tokens, or the nodes of a tree whose root is the next token."""
         start = len(self.tokens)
         device = self.model.device
-        length = max(self.expected_prompt, start + count)
+        # A tree is as long as its deepest path, however many its nodes.
+        ahead = count if tree is None else max(tree.depths) + 1
+        length = max(self.expected_prompt, start + ahead)
         # Under a selection every node of a draft plans for itself, as decoding would.
         alike = self.plan.selector is None or count == 1
         if tree is None or (alike and tree.is_chain()):

@@ -72,14 +72,14 @@ class Lossless:
             if not groups or sampler.sampling.temperature == 0:
                 return sampler.choose(logits[node], context)
             law = sampler.law(logits[node], context)
-            return _reject(tree, groups, law, sampler, len(context))
+            return reject(tree, groups, law, sampler, len(context))
 
         found = match(tree, choose)
         del context[length:]
         return found
 
 
-def _reject(
+def reject(
     tree: Tree, groups: Sequence[Draws], target: Tensor, sampler: Sampler, position: int
 ) -> int:
     """The token after a node some of whose children were drawn; target: law `[vocab]`, float64."""

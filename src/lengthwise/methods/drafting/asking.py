@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.sampling import DRAWN, Sampler, Sampling
+from lengthwise.engine.sampling import Sampler, Sampling, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.options import option
@@ -116,7 +116,7 @@ class AskingDrafter(Drafter):
         if self.draws == "rejection" and self.sampler.sampling.temperature > 0:
             law, position = chances, len(tokens) + len(path)
             # Fresh noise every round: a position that is guessed again is drawn anew.
-            order = self.sampler.perturbed(law, position, DRAWN + self._rounds)
+            order = self.sampler.perturbed(law, position, streams(self.name) + self._rounds)
         else:
             order = chances
         picked = order.topk(min(self.width, len(order))).indices

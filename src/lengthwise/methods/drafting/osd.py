@@ -1,0 +1,204 @@
+"""OSD: the drafting model learns from what it guesses wrong, while it serves.
+
+Liu et al., "Online Speculative Decoding", ICML 2024, arXiv 2310.07177. Verification computes what
+the target would have said at every guess; where a guess was wrong, that law is a lesson for the
+drafter, and costs nothing more. What people ask today is like what they ask next.
+
+    while serving: keep (text so far, p) at each place whose guess was rejected
+    every I requests: descend on the mean over these places of
+        forward  KL(p || q),   reverse  KL(q || p),   or jsd, at temperature 1
+    the new q guesses from the next request on
+
+Only the drafter changes, and only between requests, so nothing is lost. The drafter is a second
+model, or a copy of some of the target's layers, which reads with a cache of its own: weights that
+change cannot read what the target's have stored. Laws are kept as their 64 largest entries and the
+rest; each is learned from once, within a window of the text (see `distil`). Lessons are taken where
+the drafter's likeliest chain first left the text, and never where it was right to its end.
+
+`save` keeps the taught weights between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+from torch import Tensor
+
+from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.scout import Scout
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Tree
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import (
+    AskingDrafter,
+    Guess,
+    depth_option,
+    draws_option,
+    width_option,
+)
+from lengthwise.methods.drafting.distil import LOSSES, Buffer, Law, Report, Student, lessons
+from lengthwise.methods.drafting.guessers import (
+    check_choice,
+    guesser,
+    layers_option,
+    one_choice,
+    path_option,
+)
+from lengthwise.models.adapt import Adapted
+
+
+@dataclass(frozen=True)
+class OSD(Method):
+    """path or layers: who guesses, and learns. every: requests between updates, 0 is never. lr,
+    batch, window, loss: of an update. buffer: rejected guesses kept for it. save: a file."""
+
+    name: ClassVar[str] = "osd"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "Online Speculative Decoding (2024), arXiv 2310.07177"
+    lossless: ClassVar[bool] = True
+    path: str = path_option()
+    layers: str = layers_option()
+    every: int = option(8, "requests between two updates; 0: never learn", low=0)
+    lr: float = option(1e-5, "learning rate of AdamW", low=0)
+    batch: int = option(8, "windows of text a step of the optimizer", low=1)
+    window: int = option(256, "tokens of text a rejected guess is learned within", low=2)
+    buffer: int = option(512, "most rejected guesses kept", low=1)
+    loss: str = option("forward", "divergence that is made small", choices=LOSSES)
+    save: str = option("", "file of the taught weights; none: kept as long as the model")
+    depth: int = depth_option(5)
+    width: int = width_option(1)
+    draws: str = draws_option()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_choice(self.name, self.path, self.layers)
+
+    @classmethod
+    def identity(cls, length: int) -> OSD:
+        """The whole model guesses what it will say, and has nothing to learn."""
+        return cls(layers="100%", every=0)
+
+    def check(self, model: Adapted) -> None:
+        check_choice(self.name, self.path, self.layers, model)
+        school_of(self, model)
+
+    def start_drafter(self, model: Adapted) -> OSDDrafter:
+        return OSDDrafter(self, school_of(self, model))
+
+
+class School:
+    """What requests share: a student, its lessons, and how well it guesses.
+
+    right of tested: first guesses of levels since the last update; earlier: their share before it.
+    """
+
+    def __init__(self, options: OSD, first: Adapted) -> None:
+        self.options = options
+        self.student = Student(first, options.lr, options.loss)
+        self.buffer = Buffer(options.buffer)
+        self.requests = self.right = self.tested = 0
+        self.earlier: float | None = None
+        self._whose = options.path or f"layers {options.layers}"
+        if options.save and Path(options.save).expanduser().exists():
+            self.student.load(options.save, self._whose)
+
+    @property
+    def rate(self) -> float:
+        """Share of guesses that were right since the last update."""
+        return self.right / self.tested if self.tested else 0.0
+
+    def end_request(self) -> str | None:
+        """Counts a request; after every so many the student learns, and what came of it is told."""
+        self.requests += 1
+        options = self.options
+        if not options.every or self.requests % options.every or not len(self.buffer):
+            return None
+        report = self.student.learn(self.buffer.take(), options.batch)
+        told = self._told(report)
+        self.earlier, self.right, self.tested = self.rate, 0, 0
+        if options.save:
+            self.student.save(options.save, self._whose)
+        return told
+
+    def _told(self, report: Report) -> str:
+        before = "" if self.earlier is None else f", {self.earlier:.0%} before the update before"
+        return (
+            f"osd: update {self.student.updates} on {report.places} rejected guesses brought their "
+            f"divergence from {report.before:.3f} to {report.after:.3f} nats; {self.rate:.0%} of "
+            f"guesses were right before it{before}"
+        )
+
+
+class OSDDrafter(AskingDrafter):
+    """Asks the student of a school and brings it what the target said in its stead.
+
+    notes: what the user should know once the request is over.
+    """
+
+    def __init__(self, options: OSD, school: School) -> None:
+        super().__init__("osd", options.depth, options.width, options.draws)
+        self.school = school
+        self.window = options.window
+        self.notes: list[str] = []
+        self._chain: list[int] = []
+        self._laws: dict[int, Law] = {}
+        self._tokens: Seq[int] = ()
+        self._vocab_size = 0
+
+    def open(self, sequence: Sequence) -> Scout:
+        serving = self.school.student.serving
+        self._vocab_size = min(serving.vocab_size, sequence.model.vocab_size)
+        return Scout.reading(serving, sequence.tokens)
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self._chain, self._laws, self._tokens = [], {}, ()
+        super().begin(sequence, sampling)
+
+    def guess(
+        self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
+    ) -> list[Guess]:
+        found = super().guess(logits, tokens, path, tree, node)
+        self._chain[len(path) :] = [found[0].token]
+        return found
+
+    def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
+        """Compares the likeliest chain with the text, whatever of it was verified."""
+        chain, self._chain = self._chain, []
+        known = len(tokens) - len(accepted)
+        for depth, (guess, node) in enumerate(zip(chain, accepted, strict=False)):
+            self.school.tested += 1
+            if guess != tokens[known + depth]:
+                # The node's token stands one place before the one that was guessed wrong.
+                self._laws[known + depth - 1] = Law.of(logits[node], self._vocab_size)
+                self._tokens = tokens
+                return
+            self.school.right += 1
+
+    def finish(self) -> None:
+        if self.school.options.every:
+            self.school.buffer.add(lessons(self._tokens, self._laws, self.window))
+        self._laws, self._tokens = {}, ()
+        note = self.school.end_request()
+        if note is not None:
+            self.notes.append(note)
+
+
+def school_of(options: OSD, model: Adapted) -> School:
+    """The school of a model for these options; it lives as long as the model.
+
+    Raises LengthwiseError where `save` names a file that is not its student's.
+    """
+    schools = _SCHOOLS.setdefault(model, {})
+    if options not in schools:
+        first = guesser(options.name, options.path, options.layers, model)
+        schools[options] = School(options, first)
+    return schools[options]
+
+
+_SCHOOLS: WeakKeyDictionary[Adapted, dict[OSD, School]] = WeakKeyDictionary()
+
+__all__ = ["OSD", "OSDDrafter", "School", "school_of"]

@@ -1,0 +1,203 @@
+"""RAPID: the model itself, or a larger one, guesses from the passages that the question is about.
+
+Chen et al., "Long-Context Inference with Retrieval-Augmented Speculative Decoding", ICML 2025,
+arXiv 2502.20330. Verifying a few tokens over a long context costs what one does; guessing is cheap
+where the drafter reads a short context: chunks of the prompt retrieved by the question at its end.
+
+    draft   q = model(x | first tokens, retrieved chunks in their order, question, what was said)
+    plain   verify with p = model(x | everything): nothing is lost
+    augmented (lossy by intent): p is pulled towards q, which may know better where the context is
+            longer than the model reads well,
+                p_hat = softmax(z / T + eta (q - p)),  and p where p_hat < 0.1 max p_hat; normalised
+            accept x ~ q with min(1, p_hat(x) / q(x)), else draw from norm(max(p_hat - q, 0))
+
+The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat;
+ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
+At temperature 0 both laws are taken at 1 and the largest p_hat is said. Retrieval happens once a
+request, by shared tokens unless an encoder is given (see `retrieved`). The paper's budget, at least
+4,096 tokens and a 24th of the input, is bounded by a quarter of the input, so that short inputs are
+drafted for too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.scout import Scout
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Draws, Tree
+from lengthwise.engine.verify import match, reject
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import (
+    AskingDrafter,
+    Guess,
+    depth_option,
+    draws_option,
+    width_option,
+)
+from lengthwise.methods.drafting.guessers import path_option, second_model
+from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
+from lengthwise.models.adapt import Adapted
+
+MODES = ("plain", "augmented")
+# Tokens whose pulled chance is below this share of the largest keep their own.
+TAIL = 0.1
+# The retrieved text: at least so many tokens or this part of the input, at most this part of it.
+LEAST, PART, MOST = 4096, 24, 4
+
+
+@dataclass(frozen=True)
+class Rapid(Method):
+    """path: who guesses, the model itself by default. chunk, budget, threshold: of retrieval. head,
+    tail: first and last tokens of the prompt that are always read. eta: of the augmented mode.
+    gamma: guesses in a row."""
+
+    name: ClassVar[str] = "rapid"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "RAPID (2025), arXiv 2502.20330"
+    lossless: ClassVar[bool] = True
+    path: str = path_option()
+    chunk: int = option(512, "tokens of a chunk, at most a 16th of the prompt", low=8)
+    budget: int = option(0, "tokens retrieved; 0: max(4096, a 24th), at most a quarter", low=0)
+    threshold: float = option(0.3, "least score of a chunk, as a cosine", low=0, high=1)
+    head: int = option(32, "first tokens of the prompt that are read", low=0)
+    tail: int = option(32, "last tokens of the prompt that are read: the question", low=1)
+    encoder: str = option("", "folder of an encoder that compares; none: shared tokens")
+    mode: str = option("plain", "what is verified with: p, or p pulled towards q", choices=MODES)
+    eta: float = option(10.0, "how far p is pulled in the augmented mode", low=0)
+    gamma: int = depth_option(10)
+    width: int = width_option(1)
+    draws: str = draws_option()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mode == "augmented":
+            # The class says what the defaults are; this setting of it is lossy.
+            object.__setattr__(self, "lossless", False)
+
+    @classmethod
+    def identity(cls, length: int) -> Rapid:
+        """A pull of 0 leaves the law, and so the text, as it is."""
+        return cls(mode="augmented", eta=0.0)
+
+    def check(self, model: Adapted) -> None:
+        self.guesser(model)
+        self.scoring(model)
+
+    def guesser(self, model: Adapted) -> Adapted:
+        return second_model(self.name, self.path, model) if self.path else model
+
+    def scoring(self, model: Adapted) -> Scoring:
+        """How chunks are compared with the question."""
+        if not self.encoder:
+            return lexical
+        tokenizer = model.tokenizer
+        if tokenizer is None:
+            raise Refused(
+                f"rapid(encoder={self.encoder}) compares text, and this model came without a "
+                "tokenizer",
+                "load it with lengthwise.load, or leave out the encoder",
+            )
+        return encoder(self.encoder).scoring(
+            lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True))
+        )
+
+    def shortened(self, tokens: Seq[int], score: Scoring) -> list[int]:
+        """The prompt that the drafter reads: what it is not worth shortening stays whole."""
+        whole = list(tokens)
+        budget = self.budget or min(max(LEAST, len(whole) // PART), len(whole) // MOST)
+        if len(whole) <= self.head + budget + self.tail:
+            return whole
+        end = len(whole) - self.tail
+        chunk = max(8, min(self.chunk, len(whole) // 16))
+        body, asked = whole[self.head : end], whole[end:]
+        found = retrieve(body, asked, chunk, budget, self.threshold, score)
+        return [*whole[: self.head], *found, *asked]
+
+    def start_drafter(self, model: Adapted) -> RapidDrafter:
+        return RapidDrafter(self, self.guesser(model), self.scoring(model))
+
+    def start_verifier(self, model: Adapted) -> AugmentedVerifier | None:
+        return AugmentedVerifier(self.eta) if self.mode == "augmented" else None
+
+
+class RapidDrafter(AskingDrafter):
+    """Asks a model that has read a shortened prompt, which has a cache of its own."""
+
+    def __init__(self, options: Rapid, draft: Adapted, score: Scoring) -> None:
+        self.augmented = options.mode == "augmented"
+        # The verifier compares with the law that guesses were drawn from, so they must be drawn.
+        draws = "rejection" if self.augmented else options.draws
+        super().__init__("rapid", options.gamma, options.width, draws)
+        self.options, self.draft, self.score = options, draft, score
+        self.short: list[int] = []
+        self._prompt = 0
+
+    def open(self, sequence: Sequence) -> Scout:
+        self._prompt = len(sequence.tokens)
+        self.short = self.options.shortened(sequence.tokens, self.score)
+        return Scout.reading(self.draft, self.short)
+
+    def reads(self, tokens: Seq[int]) -> Seq[int]:
+        """The shortened prompt and all that was said since."""
+        return [*self.short, *tokens[self._prompt :]]
+
+    def guess(
+        self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
+    ) -> list[Guess]:
+        found = super().guess(logits, tokens, path, tree, node)
+        if self.augmented and self.sampler.sampling.temperature == 0:
+            # Greedy guesses are not drawn, but their law pulls the target's as well.
+            law = self.chances(logits, tokens, path)
+            nodes = tuple(guess.node for guess in found)
+            tree.draws.setdefault(node, []).append(Draws(law, nodes))
+        return found
+
+
+class AugmentedVerifier:
+    """Says p_hat where a drafter's law is known, p elsewhere. Lossy; see the module."""
+
+    def __init__(self, eta: float) -> None:
+        self.eta = eta
+
+    def walk(
+        self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
+    ) -> tuple[list[int], int]:
+        """See `engine.verify.Verifier`."""
+        length, greedy = len(context), sampler.sampling.temperature == 0
+
+        def choose(node: int, below: list[int]) -> int:
+            # The list is the loop's own and may be long: it grows and shrinks in place.
+            context[length:] = below
+            groups = tree.draws.get(node, ())
+            if not groups:
+                return sampler.choose(logits[node], context)
+            target = pulled(sampler.law(logits[node], context), groups[0].law, self.eta)
+            if greedy:
+                return int(target.argmax())
+            return reject(tree, groups, target, sampler, len(context))
+
+        found = match(tree, choose)
+        del context[length:]
+        return found
+
+
+def pulled(law: Tensor, draft: Tensor, eta: float) -> Tensor:
+    """p_hat `[vocab]` of the target's law p and the drafter's law q, float64 on the CPU.
+
+    What p forbids stays forbidden.
+    """
+    p, q = (each.to("cpu", torch.float64) for each in (law, draft))
+    found = torch.softmax(p.log() + eta * (q - p), -1)
+    found = torch.where(found < TAIL * found.max(), p, found)
+    return found / found.sum()
+
+
+__all__ = ["AugmentedVerifier", "Rapid", "RapidDrafter", "pulled"]

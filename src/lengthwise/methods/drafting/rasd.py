@@ -1,0 +1,227 @@
+"""RASD: a model's tree of guesses and retrieved continuations, pruned and fused into one.
+
+Quan et al., "RASD: Retrieval-Augmented Speculative Decoding", Findings of ACL 2025, arXiv
+2503.03434. A draft model's tree is short and good on what it was trained on; what followed the same
+words elsewhere is long and good on what is being quoted. The draft model says which of the
+retrieved continuations are worth verifying, without a call of its own:
+
+    T_m = the draft model's tree, q = its law of the first guess
+    T_r = continuations r of the longest end of the text that is found, with counts
+    keep r  if  r_1 is among the `top` of q, or q(r_1) > tau;  rank by q(r_1) * count(r) / counts
+    T   = T_m with the kept r inserted from the root; equal beginnings share their nodes
+
+The longest match always stays, or out of the draft model's domain long copies would be lost. Only
+retrieved guesses are pruned: drawn ones must not be, for what they are. The paper drafts with EAGLE
+heads, ours with a second model or some of the target's own layers; it counts in a corpus, which
+`datastore` names, and the context, which is the default, has too few places of a match to count
+for much: there a match weighs what it is long. K and tau are the paper's and ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Tree
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import (
+    AskingDrafter,
+    Scorer,
+    depth_option,
+    draws_option,
+    width_option,
+)
+from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore
+from lengthwise.methods.drafting.guessers import (
+    Open,
+    check_choice,
+    layers_option,
+    one_choice,
+    opener,
+    path_option,
+)
+from lengthwise.methods.drafting.suffixes import Index
+from lengthwise.models.adapt import Adapted
+
+# Places of a match that are looked at: in the context, no two that go on alike; in a datastore.
+IN_CONTEXT, IN_STORE = 8, 64
+LONGEST, SHORTEST = 32, 2
+
+
+@dataclass(frozen=True)
+class Rasd(Method):
+    """path or layers: who guesses. datastore: where continuations are retrieved, none is the
+    context. retrieved, draft: nodes and depth of the retrieved part. depth, width: of the other."""
+
+    name: ClassVar[str] = "rasd"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "RASD (2025), arXiv 2503.03434"
+    lossless: ClassVar[bool] = True
+    path: str = path_option()
+    layers: str = layers_option()
+    datastore: str = option("", "file to retrieve from; none: the context itself")
+    top: int = option(10, "first guesses of the model that a retrieved one may begin with", low=0)
+    tau: float = option(0.05, "chance of a first guess that is enough as well", low=0, high=1)
+    retrieved: int = option(32, "most retrieved guesses a step", low=1)
+    draft: int = option(16, "most retrieved guesses in a row", low=1)
+    depth: int = depth_option(4)
+    width: int = width_option(2)
+    draws: str = draws_option()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_choice(self.name, self.path, self.layers)
+
+    @classmethod
+    def identity(cls, length: int) -> Rasd:
+        """The whole model guesses what it will say."""
+        return cls(layers="100%")
+
+    def check(self, model: Adapted) -> None:
+        check_choice(self.name, self.path, self.layers, model)
+        self.store(model)
+
+    def store(self, model: Adapted) -> Datastore | None:
+        """The datastore, where one is named; raises RecipeError or Refused where it cannot serve
+        this model."""
+        if not self.datastore:
+            return None
+        # A method module, read only where a corpus is asked for.
+        from lengthwise.methods.drafting.datastore import DatastoreDrafting
+
+        found = DatastoreDrafting(path=self.datastore)
+        found.check(model)
+        return found.open()
+
+    def start_drafter(self, model: Adapted) -> RasdDrafter:
+        begin = opener(self.name, self.path, self.layers, model)
+        return RasdDrafter(self, begin, self.store(model))
+
+
+@dataclass(frozen=True)
+class Path:
+    """A retrieved continuation. weight: its share of what was retrieved. length: of the match."""
+
+    tokens: list[int]
+    weight: float
+    length: int
+
+
+class Source(Protocol):
+    def find(self, tokens: Seq[int], depth: int) -> list[Path]:
+        """What followed the end of tokens, up to `depth` tokens each, the best match first."""
+        ...
+
+
+class RasdDrafter(AskingDrafter):
+    """Adds the guesses of the model asked by `begin`, then retrieved ones under a name of their
+    own, so that what a guess is worth that both make is learned from outcomes.
+
+    store: in place of the context.
+    """
+
+    def __init__(self, options: Rasd, begin: Open, store: Datastore | None = None) -> None:
+        super().__init__("rasd", options.depth, options.width, options.draws)
+        self.options = options
+        self._begin = begin
+        self.source: Source = ContextSource() if store is None else StoreSource(store)
+        self._first: Tensor | None = None
+
+    def open(self, sequence: Sequence) -> Scorer:
+        return self._begin(sequence)
+
+    def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
+        found = super().chances(logits, tokens, path)
+        if not path:
+            self._first = found
+        return found
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        super().propose(tokens, tree, limit)
+        assert self._first is not None
+        paths = self.source.find(tokens, min(limit, self.options.draft))
+        room = self.options.retrieved
+        for path, chance in self.prune(paths, self._first):
+            room -= graft(tree, path, chance, room)
+            if not room:
+                return
+
+    def prune(self, paths: Seq[Path], law: Tensor) -> list[tuple[Path, float]]:
+        """Paths that are kept with the chance of their first token by the law `[vocab]` of the
+        draft model: the best match, then the others as they rank. One token is no match."""
+        paths = [path for path in paths if path.tokens and path.tokens[0] < len(law)]
+        if not paths:
+            return []
+        chances = law[[path.tokens[0] for path in paths]].tolist()
+        least = self.options.tau
+        if self.options.top:
+            least = min(least, float(law.topk(min(self.options.top, len(law))).values[-1]))
+        found = list(zip(paths, chances, strict=True))
+        exact = found[:1] if paths[0].length >= SHORTEST else []
+        others = [each for each in found[len(exact) :] if 0 < each[1] >= least]
+        return exact + sorted(others, key=lambda each: -each[1] * each[0].weight)
+
+
+def graft(tree: Tree, path: Path, chance: float, room: int) -> int:
+    """Inserts a path from the root with at most `room` new nodes; returns how many are new.
+
+    chance: of its first token, by the draft model. What follows is believed by its match, which
+    grows with it.
+    """
+    node, before = 0, len(tree)
+    for depth, token in enumerate(path.tokens):
+        if len(tree) - before == room and token not in tree.children[node]:
+            break
+        length = min(path.length + depth, LONGEST)
+        prior = 1 - 0.8 / length
+        grade = length.bit_length()
+        if not depth:
+            # The two together know more than either; how much more is learned by grade.
+            prior, grade = max(chance, prior * path.weight), 8 * (1 + int(4 * min(chance, 0.99)))
+            grade += length.bit_length()
+        node = tree.add(node, token, "rasd retrieved", grade, prior)
+    return len(tree) - before
+
+
+class ContextSource:
+    """Retrieves from the text itself, its prompt and what was said since."""
+
+    def __init__(self) -> None:
+        self.index = Index(1, LONGEST)
+
+    def find(self, tokens: Seq[int], depth: int) -> list[Path]:
+        """See `Source`: no two begin alike; each is weighted by the length of its match."""
+        self.index.extend(tokens[len(self.index) :])
+        places = self.index.places(IN_CONTEXT)
+        total = sum(length for _, length in places)
+        return [
+            Path(self.index.after(end, depth), length / total, length) for end, length in places
+        ]
+
+
+class StoreSource:
+    """Retrieves from a corpus."""
+
+    def __init__(self, store: Datastore) -> None:
+        self.store = store
+
+    def find(self, tokens: Seq[int], depth: int) -> list[Path]:
+        """See `Source`: all continuations of the longest match, weighted by their counts."""
+        match = self.store.longest(tokens[-LONGEST:], LONGEST, SHORTEST)
+        if not match:
+            return []
+        rows = self.store.continuations(match, depth, IN_STORE).tolist()
+        counts = Counter(
+            tuple(row[: row.index(SEPARATOR)] if SEPARATOR in row else row) for row in rows
+        )
+        return [
+            Path(list(row), count / len(rows), match.length) for row, count in counts.most_common()
+        ]
+
+
+__all__ = ["ContextSource", "Path", "Rasd", "RasdDrafter", "StoreSource", "graft"]
