@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax
+from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax, tree_softmax
 from lengthwise.engine.scores import attend_plain, column_sums, logits
 from lengthwise.models.fused import Product
 
@@ -165,4 +165,21 @@ def test_joint_softmax_equals_the_plain_twin_over_its_parts(dtype: torch.dtype) 
     folded = [(p.query.reshape(KEY_HEADS, -1, DIM), p.key, p.value) for p in parts]
     found = joint_softmax(folded, 0.3).reshape(HEADS, 1, DIM)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("nodes", [2, 9, 40])
+def test_tree_softmax_equals_the_plain_twin_under_its_mask(dtype: torch.dtype, nodes: int) -> None:
+    generator = torch.Generator().manual_seed(nodes)
+    query, key, value = (
+        torch.randn(heads, count, DIM, generator=generator).to(dtype)
+        for heads, count in ((HEADS, nodes), (KEY_HEADS, 60 + nodes), (KEY_HEADS, 60 + nodes))
+    )
+    visible = torch.rand(nodes, nodes, generator=generator).tril() + torch.eye(nodes) > 0.5
+    mask = torch.cat([torch.ones(nodes, 60, dtype=torch.bool), visible], 1)
+    expected, _ = attend_plain([Part(query, key, value, mask)], 0.3)
+    folded = query.reshape(KEY_HEADS, -1, DIM)
+    found = tree_softmax(folded, key, value, 0.3, ~visible).reshape(HEADS, nodes, DIM)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)

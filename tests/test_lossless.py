@@ -59,7 +59,7 @@ def outputs(methods: list[Method], policy: LengthPolicy | None, **sampling: floa
     plan = recipes.resolve(methods, model())
     requests = []
     for prompt in prompts():
-        sequence = Sequence(model(), plan)
+        sequence = Sequence(model(), plan, expected=len(prompt) + 2 * NEW)
         request = loop.begin(sequence, Sampling(**sampling), NEW, ())  # type: ignore[arg-type]
         loop.start(request, loop.prefill(sequence, prompt))
         requests.append(request)

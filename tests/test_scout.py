@@ -1,4 +1,4 @@
-"""A drafting model's own sequence scores what a fresh one would, whatever of its trees came true."""
+"""A drafting model's own sequence scores what a fresh one would, whatever came true before."""
 
 from __future__ import annotations
 

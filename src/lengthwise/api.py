@@ -116,7 +116,8 @@ class Model:
     # Text and tokens.
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of text, of chat messages (through the chat template), or of ids."""
+        """Token ids of text, of chat messages (through the chat template; a last one of the
+        assistant's is continued), or of ids."""
         if isinstance(prompt, Tensor):
             ids = prompt.squeeze(0) if prompt.dim() == 2 and len(prompt) == 1 else prompt
             if ids.dim() != 1:
@@ -128,9 +129,12 @@ class Model:
         if isinstance(prompt, str):
             return self._known(list(self._tokenizer().encode(prompt)))
         if prompt and isinstance(prompt[0], Mapping):
+            # An answer that has been begun is gone on with.
+            begun = prompt[-1]["role"] == "assistant"  # type: ignore[index, call-overload]
             rendered = self._tokenizer().apply_chat_template(
-                list(prompt), add_generation_prompt=True, tokenize=False
-            )
+                list(prompt), add_generation_prompt=not begun, continue_final_message=begun,
+                tokenize=False,
+            )  # fmt: skip
             return self._known(list(self._tokenizer().encode(rendered, add_special_tokens=False)))
         return self._known([int(i) for i in prompt])  # type: ignore[call-overload]
 

@@ -313,6 +313,20 @@ def single_softmax(
     return torch.bmm(weights.to(value.dtype), value)
 
 
+def tree_softmax(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor
+) -> Tensor:
+    """`single_softmax` for n new tokens that see all keys but some of their own, the last n.
+
+    query `[key_heads, heads of a group * n, head_dim]`; hidden: bool `[n, n]`, True where a new
+    token must not look.
+    """
+    scores = _scores(query * scaling, key)
+    own = scores.view(-1, len(hidden), key.shape[1])[..., -len(hidden) :]
+    own.masked_fill_(hidden, -math.inf)
+    return torch.bmm(torch.softmax(scores, -1), value)
+
+
 def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:
     """`single_softmax` over several parts (query, key, value), whose keys all are visible."""
     if len(parts) == 1:
@@ -334,4 +348,4 @@ def _adjust(scores: Tensor, part: Part, softcap: float | None) -> Tensor:
     return scores
 
 
-__all__ = ["Part", "attend", "joint_softmax", "merge", "single_softmax"]
+__all__ = ["Part", "attend", "joint_softmax", "merge", "single_softmax", "tree_softmax"]

@@ -62,6 +62,12 @@ class StepCost:
         """Whether a step was measured, so that times are seconds."""
         return bool(self._recent)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether times are known, but not that of a plain step, which all others are held against:
+        below the smallest size measured the shape is a guess."""
+        return self.known and not (0 in self._recent and self._believed(0))
+
     def curve(self, most: int) -> NDArray[np.float64]:
         """Expected time of 0 to `most` guesses, `[most + 1]`; relative until one is measured."""
         guesses = np.arange(most + 1, dtype=np.float64)

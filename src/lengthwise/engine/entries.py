@@ -143,6 +143,11 @@ class Segment:
         return 0 if self._tail is None else self._tail.key.shape[1]
 
     @property
+    def room(self) -> int:
+        """Plain entries that can be added without asking for memory."""
+        return self.capacity - self._length
+
+    @property
     def is_plain(self) -> bool:
         """Some entries, none of them encoded and none standing for several tokens."""
         return not self.closed and self._tail is not None and self._tail.log_weight is None
@@ -254,9 +259,14 @@ class Segment:
         self.replace(rest if len(rest) else None, room)
         self.closed = closed
 
-    def truncate(self, length: int) -> None:
-        """Forgets the newest plain entries down to `length` plain ones."""
-        self._length = min(self._length, length)
+    def retract(self, count: int, ids: Tensor | None = None) -> None:
+        """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or none."""
+        base = self._length - count
+        self._length = base
+        if ids is not None and self._tail is not None:
+            for t in self._tail.tensors():
+                t[:, base : base + len(ids)] = t[:, base + ids]
+            self._length += len(ids)
 
 
 _FIELDS = ("key", "value", "index", "log_weight", "stat")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,6 +49,14 @@ class Block:
     @property
     def count(self) -> int:
         return len(self.index)
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """Bool `[n, n]`: which of the block's tokens each of them must not look at."""
+        if self.ancestors is not None:
+            return ~self.ancestors
+        ones = torch.ones(self.count, self.count, dtype=torch.bool, device=self.index.device)
+        return ones.triu_(1)
 
     @property
     def last(self) -> int:

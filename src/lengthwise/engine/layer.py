@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax
+from lengthwise.engine.attend import (
+    SCORE_BLOCK,
+    Part,
+    attend,
+    joint_softmax,
+    single_softmax,
+    tree_softmax,
+)
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.frame import Block, Frame, block_angles
 from lengthwise.engine.group import Group
@@ -84,7 +91,7 @@ class LayerCache:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
         """Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` of the block
         -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
-        if block.count == 1 and self._steps_plainly():
+        if self._steps_plainly(block):
             return self._step(query, key, value, block)
         if block.count == 1 and self._steps_in_window(block):
             return self._step_in_window(query, key, value, block)
@@ -108,12 +115,15 @@ class LayerCache:
             out[rows] = self._attend_group(group, part)
         return out
 
-    def _steps_plainly(self) -> bool:
-        """Whether one new token sees every entry alike, stored plain, and nobody is watching."""
+    def _steps_plainly(self, block: Block) -> bool:
+        """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
+        for its own, and nobody is watching."""
         group = self.groups[0]
         placement = group.placement
+        scores = block.count * self.facts.num_heads * len(group.near)
         return (
-            len(self.groups) == 1
+            (block.count == 1 or (group.near.room >= block.count and scores <= SCORE_BLOCK))
+            and len(self.groups) == 1
             and not self.watch.reading
             and not self.watch.stride
             and placement.window is None
@@ -125,15 +135,23 @@ class LayerCache:
         )
 
     def _step(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
-        """The general path with everything left out that one plain token does not need."""
+        """The general path with everything left out that a plain step does not need."""
         facts = self.facts
         if facts.pairing is not None:
             angles = block_angles(self.model, facts, block, self.rule, same)
             query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
-        self._placed = 1
-        keys, values = self.groups[0].near.push(key, value, block.start)
+        near, count = self.groups[0].near, block.count
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
-        return single_softmax(folded, keys, values, facts.scaling).reshape(facts.num_heads, 1, -1)
+        self._placed = count
+        if count == 1:
+            keys, values = near.push(key, value, block.start)
+            out = single_softmax(folded, keys, values, facts.scaling)
+        else:
+            near.append(Entries(key, value, block.index[None].int()))
+            tail = near.tail
+            assert tail is not None
+            out = tree_softmax(folded, tail.key, tail.value, facts.scaling, block.hidden)
+        return out.reshape(facts.num_heads, count, -1)
 
     def _steps_in_window(self, block: Block) -> bool:
         """Whether one new token sees a window and first tokens that are all stored plain already,
@@ -282,6 +300,8 @@ class LayerCache:
         if self.watch.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
+        if self._placed > 1 and ids is not None:
+            self.groups[0].near.retract(self._placed, ids)
         self._placed = 0
         own, self.pending = self.pending, None
         if own is None:
@@ -293,8 +313,7 @@ class LayerCache:
     def discard(self) -> None:
         """Forgets the forward under way."""
         if self._placed:
-            near = self.groups[0].near
-            near.truncate(near.tail_length - self._placed)
+            self.groups[0].near.retract(self._placed)
         self.pending, self._placed = None, 0
         self._observed.clear()
 

@@ -168,6 +168,8 @@ class Goodput(LengthPolicy):
         held = sum(not free for free, *_ in ranked)
         ranked = ranked[: max(held, MOST_GUESSES)]
         cost = self.cost(load)
+        if cost.unsure and not held:
+            return _pruned(trees, [])
         seconds = cost.curve(len(ranked))
         if cost.known:
             # Drafting is paid for already, and the dearer it was the more guesses are worth it.
@@ -289,7 +291,7 @@ def first_slope(model: Adapted) -> float:
     """What a guess is taken to add to a step of a model, as a share of it, until measured."""
     # Float32 products of a CPU grow with their rows almost at once; the others idle on weights.
     slow = model.device.type == "cpu" and model.dtype in (torch.float32, torch.float64)
-    return 0.14 if slow else 0.03
+    return 0.14 if slow else 0.05
 
 
 _POLICIES: WeakKeyDictionary[Adapted, Goodput] = WeakKeyDictionary()

@@ -189,7 +189,8 @@ def encode(model: Model, messages: Messages) -> list[int]:
     """Token ids of messages; of their texts one below the other where there is no chat template."""
     if getattr(model.tokenizer, "chat_template", None):
         return model.encode(messages)
-    return model.encode("\n\n".join(message["content"] for message in messages) + "\n\n")
+    text = "\n\n".join(message["content"] for message in messages)
+    return model.encode(text if messages[-1]["role"] == "assistant" else text + "\n\n")
 
 
 def _wake(model: Model, suite: Suite, entries: Seq[_Entry]) -> None:

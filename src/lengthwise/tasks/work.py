@@ -33,6 +33,7 @@ PROMPTS = 3
 # A prompt is within this share of the length asked for.
 TOLERANCE = 0.1
 _SOLVED = 400
+_TAIL = 1500
 _UNSOLVED = 4
 
 EXCEPTIONS = "Exceptions"
@@ -43,7 +44,7 @@ MANAGERS = "With Statement Context Managers"
 @dataclass(frozen=True)
 class Work:
     """One request. kind: of `KINDS`; name: tells it from others of its kind; messages: for a chat
-    template, the user's last."""
+    template, the user's last, or the first words of the answer, which the model is to continue."""
 
     kind: str
     name: str
@@ -67,14 +68,20 @@ class Material:
 
 @dataclass(frozen=True)
 class _Task:
-    """A request with a gap: {text} in its messages is where the material goes."""
+    """A request with gaps: {text} in its messages is where the material goes, {line} a line of it
+    from which some _TAIL characters are left."""
 
     name: str
     material: Callable[[], Material]
     messages: Messages
 
     def filled(self, text: str) -> Messages:
-        return tuple({**m, "content": m["content"].replace("{text}", text)} for m in self.messages)
+        before, _, after = text[:-_TAIL].rpartition("\n")
+        line = next((x for x in (after + text[-_TAIL:]).split("\n")[1:] if len(x) > 40), text[:80])
+        return tuple(
+            {**m, "content": m["content"].replace("{line}", line).replace("{text}", text)}
+            for m in self.messages
+        )
 
 
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -146,7 +153,7 @@ def _topic(heading: str) -> Material:
 
 
 def _source(module: str, function: str) -> Material:
-    """A module of the standard library from a function on, line by line."""
+    """A module of the standard library up to the end of a function, line by line."""
     found = importlib.import_module(module)
     try:
         lines = inspect.getsource(found).splitlines()
@@ -155,7 +162,8 @@ def _source(module: str, function: str) -> Material:
         raise DocumentError(
             f"this Python came without the source of its module {module}: leave out the kind 'code'"
         ) from error
-    return Material(lines, first - 1, len(own))
+    end = first - 1 + len(own)
+    return Material(lines[:end], end, len(own))
 
 
 def _sum(draw: random.Random) -> tuple[str, str]:
@@ -183,12 +191,24 @@ def _solved(problem: Callable[[random.Random], tuple[str, str]]) -> Material:
     return Material(["\n".join(problem(draw)) + "\n" for _ in range(_SOLVED)])
 
 
-def _user(content: str) -> Messages:
-    return ({"role": "user", "content": content},)
+def _user(content: str, begun: str = "") -> Messages:
+    """A request, and the first words of its answer."""
+    asked = {"role": "user", "content": content}
+    return (asked, {"role": "assistant", "content": begun}) if begun else (asked,)
 
 
-def _reading(name: str, heading: str, request: str) -> _Task:
-    return _Task(name, partial(_topic, heading), _user(f"{{text}}\n\n{request}"))
+def _reading(name: str, heading: str, request: str, begun: str = "") -> _Task:
+    return _Task(name, partial(_topic, heading), _user(f"{{text}}\n\n{request}", begun))
+
+
+def _quoting(name: str, heading: str, request: str) -> _Task:
+    asked = f"According to the text above, {request} Quote the sentences that say so."
+    return _reading(name, heading, asked, 'The text says: "')
+
+
+def _repeating(name: str, heading: str) -> _Task:
+    asked = 'Repeat the text above word for word from the line "{line}" on.'
+    return _reading(name, heading, asked, "{line}\n")
 
 
 def _talk(name: str, heading: str, turns: Sequence[str]) -> _Task:
@@ -199,7 +219,8 @@ def _talk(name: str, heading: str, turns: Sequence[str]) -> _Task:
 
 def _editing(module: str, function: str, request: str) -> _Task:
     content = f"This is from Python's module {module}:\n\n```python\n{{text}}\n```\n\n{request}"
-    return _Task(f"{module}.{function}", partial(_source, module, function), _user(content))
+    begun = f"Here is the whole function:\n\n```python\ndef {function}("
+    return _Task(f"{module}.{function}", partial(_source, module, function), _user(content, begun))
 
 
 def _solving(name: str, problem: Callable[[random.Random], tuple[str, str]]) -> _Task:
@@ -232,16 +253,14 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
         _reading("managers", MANAGERS, "Summarise the text above as a list of its main points."),
     ),
     "questions": (
-        _reading("exceptions", EXCEPTIONS,
-                 "According to the text above, which model of error handling does Python use, and "
-                 "what happens when an exception is not handled at all? Quote the sentences that "
-                 "say so."),
-        _reading("objects", OBJECTS,
-                 "According to the text above, which three things does every object have, and "
-                 "which objects are called mutable? Quote the sentences that say so."),
-        _reading("managers", MANAGERS,
-                 "According to the text above, what is a context manager, and what are typical "
-                 "uses of it? Quote the sentences that say so."),
+        _quoting("exceptions", EXCEPTIONS,
+                 "which model of error handling does Python use, and what happens when an "
+                 "exception is not handled at all?"),
+        _quoting("objects", OBJECTS,
+                 "which three things does every object have, and which objects are called "
+                 "mutable?"),
+        _quoting("managers", MANAGERS,
+                 "what is a context manager, and what are typical uses of it?"),
     ),
     "arithmetic": (
         _solving("sums", _sum),
@@ -261,8 +280,8 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
                  "sentence on its cost to the docstring, and give me the whole function."),
     ),
     "copying": (
-        _reading("exceptions", EXCEPTIONS, "Repeat the text above word for word."),
-        _reading("objects", OBJECTS, "Repeat the text above word for word."),
-        _reading("managers", MANAGERS, "Repeat the text above word for word."),
+        _repeating("exceptions", EXCEPTIONS),
+        _repeating("objects", OBJECTS),
+        _repeating("managers", MANAGERS),
     ),
 }  # fmt: skip

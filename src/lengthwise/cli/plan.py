@@ -1,0 +1,104 @@
+"""`plan`: sequence-parallel groups for a batch of varied lengths."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from lengthwise.errors import LengthwiseError
+from lengthwise.training.flexsp import best_static, plan as find_plan
+from lengthwise.training.flexsp_costs import gpt_on_a100, read_costs
+from lengthwise.training.flexsp_groups import MicroBatch
+
+
+@click.command()
+@click.argument("lengths", type=click.File("r"))
+@click.option("--devices", required=True, type=int, help="devices to form groups of")
+@click.option("--costs", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="a cost table in JSON, measured on your machines")  # fmt: skip
+@click.option("--gpt", default="7b", show_default=True,
+              help="without --costs: the paper's GPT on A100, 7b, 13b or 30b")  # fmt: skip
+@click.option("--memory-gib", type=float, help="memory of a device (default: the table's)")
+@click.option("--sizes", help="group sizes allowed, such as 2,4,8 (default: all in the table)")
+@click.option("--buckets", default=16, show_default=True, help="distinct lengths in a program")
+@click.option("--tries", default=3, show_default=True, help="counts of micro-batches to try")
+@click.option("--time-limit", default=5.0, show_default=True, help="seconds for each program")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
+def plan(
+    lengths: TextIO, devices: int, costs: Path | None, gpt: str,
+    memory_gib: float | None, sizes: str | None, buckets: int, tries: int, time_limit: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Plan one training step over the sequences whose LENGTHS stand in a file (-: standard input),
+    and compare it with the best plan that has one group size."""
+    batch = _numbers("LENGTHS", " ".join(lengths).split())
+    allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
+    if min(devices, buckets, tries) < 1 or time_limit <= 0:
+        raise LengthwiseError(
+            "--devices, --buckets and --tries are at least 1, --time-limit above 0"
+        )
+    table = read_costs(costs) if costs else gpt_on_a100(gpt, devices)
+    if memory_gib is not None:
+        table = replace(table, memory_bytes=memory_gib * 2**30)
+    with _quiet():
+        found = find_plan(batch, devices, table, sizes=allowed, buckets=buckets, tries=tries,
+                          time_limit_s=time_limit)  # fmt: skip
+        static = best_static(batch, devices, table, sizes=allowed, tries=tries)
+    if as_json:
+        click.echo(json.dumps({
+            "time_ms": found.time_ms, "gap": found.gap, "static_ms": static.time_ms,
+            "static_size": static.micro_batches[0].groups[0].size,
+            "micro_batches": [
+                {"time_ms": each.time_ms, "solver": each.solver, "gap": each.gap, "groups": [
+                    {"size": group.size, "sequences": group.sequences, "tokens": group.tokens,
+                     "time_ms": group.time_ms, "memory_bytes": group.memory_bytes}
+                    for group in each.groups]}
+                for each in found.micro_batches],
+        }))  # fmt: skip
+        return
+    for number, each in enumerate(found.micro_batches, 1):
+        click.echo(f"micro-batch {number}: {each.time_ms:,.0f} ms, {_describe(each)}")
+    click.echo(
+        f"{found.time_ms:,.0f} ms a step; {static.time_ms / found.time_ms:.2f} times as fast as "
+        f"groups of {static.micro_batches[0].groups[0].size} only ({static.time_ms:,.0f} ms)"
+    )
+
+
+def _describe(micro: MicroBatch) -> str:
+    sizes = Counter(group.size for group in micro.groups)
+    groups = " + ".join(f"{count} x {size}" for size, count in sorted(sizes.items(), reverse=True))
+    tokens = sum(group.tokens for group in micro.groups)
+    left = (
+        "" if micro.gap is None else f", at most {micro.gap:.1%} above the optimum of its program"
+    )
+    return f"groups {groups}, {tokens:,} tokens{left}"
+
+
+def _numbers(what: str, words: list[str]) -> list[int]:
+    odd = [word for word in words if not word.strip().isdecimal()]
+    if odd:
+        raise LengthwiseError(f"{what}: {odd[0]!r} is not a whole number such as 4096")
+    return [int(word) for word in words]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """HiGHS prints stray lines straight to file descriptor 1, into what scripts read."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

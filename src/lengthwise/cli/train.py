@@ -1,0 +1,107 @@
+"""`lengthwise train`: a run described by one TOML file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from lengthwise.training.trainer import Outcome
+
+
+class Bar:
+    """A bar on standard error where that is a terminal, else a line a record."""
+
+    def __init__(self) -> None:
+        # Under torchrun the first rank alone speaks.
+        self._console = Console(stderr=True, quiet=not _first())
+        columns = (
+            TextColumn("step {task.completed}/{task.total}"), BarColumn(),
+            TextColumn("{task.fields[said]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
+        self._task = self._progress.add_task("", total=None, said="")
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Something that happens once."""
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
+    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
+        """A record of the log was written after `step` of `steps`."""
+        said = said_of(record)
+        if self._console.is_terminal:
+            self._progress.update(self._task, completed=step, total=steps, said=said)
+        else:
+            self.note(f"step {step}/{steps}: {said}")
+
+
+def said_of(record: dict[str, Any]) -> str:
+    """What a record of the log says in short: loss, length, and FLOPs next to seconds a step."""
+    steps, seconds = record["steps"], record["seconds"]
+    return (
+        f"loss {record['loss']:.4f}, length {record['length']:,.0f}, "
+        f"{record['parameter_flops'] / steps:.2e} parameter + "
+        f"{record['attention_flops'] / steps:.2e} attention FLOPs in {seconds / steps:.3g} s a "
+        f"step, {record['tokens'] / seconds:,.0f} tokens/s"
+    )
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="folder of the run (default: its out)")
+def train(config: Path, out: Path | None) -> int:
+    """Train the model that CONFIG, a TOML file, describes.
+
+    Stopped, even by kill -9, the same command goes on from the last checkpoint. Ctrl-C writes one
+    first. Across ranks: torchrun --nproc-per-node N -m lengthwise train CONFIG.
+    """
+    import dataclasses
+
+    from lengthwise.training.config import load_config
+    from lengthwise.training.trainer import Trainer
+
+    run = load_config(config)
+    if out is not None:
+        run = dataclasses.replace(run, out=str(out.absolute()))
+    with Bar() as bar:
+        outcome = Trainer(run, bar).run()
+    if outcome.signal is not None:
+        said = f"interrupted after step {outcome.step} of {outcome.steps}; the same command goes on"
+        if _first():
+            click.echo(f"lengthwise: {said}", err=True)
+        return 128 + outcome.signal
+    if _first():
+        click.echo(_summary(outcome))
+    return 0
+
+
+def _first() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def _summary(outcome: Outcome) -> str:
+    lines = [f"{outcome.folder}: {outcome.steps} steps done; the model is in model/"]
+    if outcome.evaluation is not None:
+        found = outcome.evaluation
+        lines.append(
+            f"validation: {found.per_token:.4f} nats a token, {found.per_document:.4f} by document"
+        )
+        places = ", ".join(f"{start}+ {loss:.3f}" for start, loss in found.by_position.items())
+        lines.append(f"by position: {places}")
+    if outcome.cost is not None:
+        lines.append(f"cost: {outcome.cost}")
+    return "\n".join(lines)

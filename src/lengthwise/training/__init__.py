@@ -1,0 +1,1 @@
+"""Training by length: schedules, the trainer, and the planner of sequence-parallel groups."""

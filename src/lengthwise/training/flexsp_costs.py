@@ -1,0 +1,120 @@
+"""What a micro-batch costs on a sequence-parallel group: milliseconds and memory from a table.
+
+A group of p devices shares every sequence it is given (Ulysses: all-to-all before and after
+attention). Its time is the sum over its sequences of (quadratic s^2 + linear s) / p for computing,
+plus the all-to-all volume / p over the bandwidth that a group of p has, plus a fixed part. That
+bandwidth falls off a cliff where a group leaves its node, so short sequences want small groups;
+long ones need large groups because a device holds only so many tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from lengthwise.errors import LengthwiseError
+
+MIB = 2.0**20
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A measured cost table.
+
+    quadratic_ms, linear_ms: per token squared and per token of a sequence on one device. fixed_ms:
+    of a group and micro-batch. bytes_per_token: that all-to-all moves in forward and backward.
+    bandwidth: GB/s of all-to-all by group size; which sizes exist (1 needs none).
+    token_bytes: activations of a token. model_bytes: weights, gradients and optimizer state of one
+    device. memory_bytes: that one device has for both.
+    """
+
+    quadratic_ms: float
+    linear_ms: float
+    fixed_ms: float
+    bytes_per_token: float
+    bandwidth: Mapping[int, float]
+    token_bytes: float
+    model_bytes: float
+    memory_bytes: float
+
+    def __post_init__(self) -> None:
+        if min(self.quadratic_ms, self.linear_ms, self.fixed_ms, self.bytes_per_token) < 0:
+            raise LengthwiseError("times and bytes of a cost table must be at least 0")
+        if min(self.bandwidth.values(), default=1.0) <= 0 or min(self.bandwidth, default=1) < 1:
+            raise LengthwiseError("bandwidth must map group sizes to GB/s above 0")
+        if self.token_bytes <= 0 or self.capacity < 1:
+            raise LengthwiseError(
+                f"a device of {self.memory_bytes / 2**30:.1f} GiB holds no token beside "
+                f"{self.model_bytes / 2**30:.1f} GiB of model: more devices, or more memory"
+            )
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit on one device."""
+        return floor((self.memory_bytes - self.model_bytes) / self.token_bytes)
+
+    def time(self, length: float, size: int) -> float:
+        """Milliseconds that a sequence of `length` tokens adds to a group of `size` devices."""
+        compute = (self.quadratic_ms * length**2 + self.linear_ms * length) / size
+        if size == 1:
+            return compute
+        return compute + self.bytes_per_token * length / size / self.bandwidth[size] / 1e6
+
+    def memory(self, tokens: int, size: int) -> float:
+        """Bytes on each device of a group that holds `tokens` tokens."""
+        return self.model_bytes + self.token_bytes * tokens / size
+
+    def sizes(self, devices: int) -> tuple[int, ...]:
+        """Group sizes that the table knows and `devices` allow: powers of two."""
+        known = {1, *self.bandwidth}
+        return tuple(2**k for k in range(devices.bit_length()) if 2**k <= devices and 2**k in known)
+
+
+def read_costs(path: Path) -> Costs:
+    """A cost table from a JSON object with the fields of Costs; bandwidth as {"2": 119.5, ...}."""
+    names = [each.name for each in fields(Costs)]
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        odd = sorted(set(found) ^ set(names))
+        if odd:
+            raise LengthwiseError(
+                f"{path}: {odd[0]!r} is {'missing' if odd[0] in names else 'unknown'}; "
+                f"a cost table has {', '.join(names)}"
+            )
+        bandwidth = {int(size): float(speed) for size, speed in found.pop("bandwidth").items()}
+        return Costs(bandwidth=bandwidth, **{name: float(found[name]) for name in found})
+    except LengthwiseError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LengthwiseError(f"{path} is not a cost table in JSON: {error}") from error
+
+
+def gpt_on_a100(size: str = "7b", devices: int = 64, memory_gib: float = 30.0) -> Costs:
+    """The authors' table: GPT of 7, 13 or 30 billion parameters, 8 A100 a node, 2 InfiniBand links.
+
+    ZeRO-3 over all devices at 16 bytes a parameter. Raises LengthwiseError for another size.
+    """
+    known = {
+        # quadratic us, linear ms, fixed ms, layers, width, MiB a token, billions of parameters
+        "7b": (5.128, 0.1839576, 629.3563, 32, 4096, 4.480441895, 7.1174),
+        "13b": (9.2852, 0.3060189, 1132.5632, 40, 5120, 4.220439453, 13.1161),
+        "30b": (15.4262, 0.8035742, 2789.3644, 60, 6656, 3.417381836, 31.5251),
+    }
+    if size not in known:
+        raise LengthwiseError(f"there is no table for {size!r}; known: {', '.join(known)}")
+    quadratic, linear, fixed, layers, width, token_mib, billions = known[size]
+    return Costs(
+        quadratic_ms=quadratic * 1e-6,
+        linear_ms=linear,
+        fixed_ms=fixed,
+        # Four all-to-alls a layer forward and backward, two bytes a number.
+        bytes_per_token=4 * 2 * layers * width * 2 * 1e3 / 1024**2 * 1e3,
+        bandwidth={2: 119.54, 4: 104.07, 8: 96.5, 16: 10.33, 32: 5.94, 64: 4.87},
+        token_bytes=token_mib * MIB,
+        model_bytes=billions * 16 * 1024 * MIB / devices,
+        memory_bytes=memory_gib * 1024 * MIB,
+    )

@@ -1,0 +1,85 @@
+"""G_stack: a deeper model whose layers are copies of a shallow one's, in the middle of a run.
+
+Du and others (2024): train few layers briefly, then set layer j of the deep model to layer
+j mod n of the n shallow ones; embeddings, final norm and head are copied. The whole stack repeats
+(0 1 0 1), since doubling each layer in place (0 0 1 1) was found to be weaker. The function of the
+model changes: the loss jumps and then falls faster. The authors start with a fresh optimizer, which
+is the default; copying its averages to each copy of a layer is the alternative.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from lengthwise.training.config import TrainingError
+
+Value = TypeVar("Value")
+
+
+def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The name and list of a transformers model's layers. Raises TrainingError if not just one."""
+    count = _config(model).num_hidden_layers
+    found = [
+        (name, module) for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]  # fmt: skip
+    # A list inside a layer may have as many members as there are layers.
+    outer = [each for each in found if not any(each[0].startswith(f"{n}.") for n, _ in found)]
+    if len(outer) != 1:
+        raise TrainingError(
+            f"family {_config(model).model_type!r} has {len(outer)} lists of {count} layers, where "
+            "one is needed: leave growth and parallel.shard out, or take another family"
+        )
+    return outer[0]
+
+
+def stack(
+    model: nn.Module, factor: int, state: Mapping[str, Tensor] | None = None
+) -> PreTrainedModel:
+    """A new model of `factor` times as many layers, stacked.
+
+    state: the weights of `model` by name, where it does not hold them whole.
+    """
+    name, layers = layers_of(model)
+    count = len(layers)
+    config = copy.deepcopy(_config(model))
+    for key, value in vars(config).items():
+        # One entry a layer, such as layer_types.
+        if isinstance(value, list) and len(value) == count and key != "architectures":
+            setattr(config, key, value * factor)
+    config.num_hidden_layers = count * factor
+    dtype = next(model.parameters()).dtype
+    grown: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=_config(model)._attn_implementation
+    )
+    weights = dict(model.state_dict() if state is None else state)
+    with torch.no_grad():
+        grown.load_state_dict(stacked(weights, name, count, factor, lambda t: t.detach().clone()))
+    grown.to(next(model.parameters()).device)  # type: ignore[arg-type]
+    return grown
+
+
+def stacked(
+    values: Mapping[str, Value], name: str, count: int, factor: int,
+    copied: Callable[[Value], Value] = copy.deepcopy,
+) -> dict[str, Value]:  # fmt: skip
+    """Values by weight name, those of layer i of `count` also as i + count, i + 2 count, ..."""
+    found: dict[str, Value] = {}
+    for key, value in values.items():
+        if not key.startswith(f"{name}."):
+            found[key] = value
+            continue
+        number, _, rest = key[len(name) + 1 :].partition(".")
+        for layer in range(int(number), count * factor, count):
+            found[f"{name}.{layer}.{rest}"] = copied(value)
+    return found
+
+
+def _config(model: nn.Module) -> Any:
+    return model.config

@@ -1,0 +1,147 @@
+"""The model that a run trains: from a family and sizes, or from a folder; and its optimizer.
+
+Weights are float32 whatever the precision of the arithmetic, since updates are too small for bf16.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
+
+_IDS = ("bos_token_id", "pad_token_id")
+
+
+def open_model(
+    options: ModelOptions, manifest: dict[str, Any], folder: Path, device: torch.device
+) -> PreTrainedModel:
+    """The model of a run, on the CPU, in float32.
+
+    manifest: of the data, which gives the vocabulary, the end token and the longest row where
+    `options` do not. folder: what a checkpoint's path is relative to. device: where it will run.
+    Raises TrainingError for a family, setting or attention that cannot be had.
+    """
+    if options.attention == "flex_attention" and device.type == "cpu":
+        raise TrainingError(
+            "attention='flex_attention' has no gradient on a CPU; take 'sdpa', which keeps "
+            "documents apart as well"
+        )
+    if options.checkpoint is not None:
+        if options.settings:
+            raise TrainingError(
+                f"[model] has a checkpoint, so {', '.join(options.settings)} would be ignored: "
+                "leave it out, or edit the checkpoint's config.json"
+            )
+        model = load_weights(folder / options.checkpoint, options.attention)
+    else:
+        config = _new_config(options, manifest)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=options.attention
+        )
+    embeddings: Any = model.get_input_embeddings()
+    needed, has = manifest["tokenizer"]["vocab_size"], embeddings.weight.shape[0]
+    if needed > has:
+        raise TrainingError(
+            f"the model has {has:,} tokens and the data's tokenizer {needed:,}: set "
+            "model.vocab_size, or build the data with the checkpoint's tokenizer"
+        )
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and positions < manifest["max_length"] and not _rotates(model.config):
+        raise TrainingError(
+            f"the model has {positions:,} learned positions and the data's rows up to "
+            f"{manifest['max_length']:,} tokens: build the data with --max-length {positions}"
+        )
+    return model
+
+
+def load_weights(folder: Path, attention: str) -> PreTrainedModel:
+    """The model saved in `folder`, in float32.
+
+    Raises TrainingError where there is none.
+    """
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"model.checkpoint: {folder} holds no transformers model (config.json)")
+    try:
+        with quiet():
+            read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    # Weights that were read may lie at addresses that make a CPU add in another order than those
+    # of a new model; a resumed run has to add in the same order.
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        read.config, dtype=torch.float32, attn_implementation=attention
+    )
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' own progress bars, which would break ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:
+    family = options.family or ""
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        near = difflib.get_close_matches(family, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise TrainingError(f"transformers has no causal language model {family!r}{meant}")
+    plain = AutoConfig.for_model(family)
+    aliases = dict(type(plain).attribute_map)
+    known = {*plain.to_dict(), *aliases} - {"model_type", "architectures", "transformers_version"}
+    for key in options.settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(sorted(known))}"
+            raise TrainingError(f"[model] family {family!r} has no setting {key!r}{meant}")
+    settings: dict[str, Any] = {
+        "vocab_size": manifest["tokenizer"]["vocab_size"],
+        "max_position_embeddings": manifest["max_length"],
+        "eos_token_id": manifest["tokenizer"]["end_id"],
+        **dict.fromkeys(_IDS),
+    }
+    settings = {aliases.get(key, key): value for key, value in settings.items() if key in known}
+    settings |= {aliases.get(key, key): value for key, value in options.settings.items()}
+    try:
+        return AutoConfig.for_model(family, **settings)
+    except Exception as error:
+        # Each family's config checks itself in its own way.
+        why = " ".join(str(error).split())
+        raise TrainingError(f"[model] family {family!r} refuses these settings: {why}") from error
+
+
+def _rotates(config: Any) -> bool:
+    """Whether positions are computed, so that there are as many as one likes."""
+    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta"))
+
+
+def make_optimizer(model: nn.Module, options: OptimizerOptions) -> AdamW:
+    """AdamW over all weights; only those of two and more dimensions decay."""
+    weights = [each for each in model.parameters() if each.requires_grad]
+    groups = [
+        {"params": [w for w in weights if w.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        [group for group in groups if group["params"]], lr=options.lr,
+        betas=(options.beta1, options.beta2), eps=options.eps,
+    )  # fmt: skip

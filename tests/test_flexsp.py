@@ -1,0 +1,201 @@
+"""The planner: as good as trying everything, never worse than one size, within memory."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings, strategies as st
+
+from lengthwise.cli.plan import plan as command
+from lengthwise.errors import LengthwiseError
+from lengthwise.training.flexsp import GAP, best_static, plan, plan_micro_batch, static_plan
+from lengthwise.training.flexsp_costs import Costs, gpt_on_a100, read_costs
+from lengthwise.training.flexsp_groups import blast, bucket, spread
+
+TINY = Costs(
+    quadratic_ms=2e-4, linear_ms=0.01, fixed_ms=3.0, bytes_per_token=4e6,
+    bandwidth={2: 100.0, 4: 60.0, 8: 5.0}, token_bytes=1.0, model_bytes=20.0, memory_bytes=420.0,
+)  # fmt: skip
+batches = st.lists(st.one_of(st.integers(1, 120), st.integers(300, 1600)), min_size=1, max_size=6)
+
+
+def _everything(lengths: list[int], devices: int, costs: Costs) -> float:
+    """The least time of one micro-batch, over all partitions of sequences into sized groups."""
+    sizes = costs.sizes(devices)
+    everyone = (1 << len(lengths)) - 1
+
+    @cache
+    def alone(members: int, size: int) -> float:
+        chosen = [n for i, n in enumerate(lengths) if members >> i & 1]
+        if sum(chosen) > costs.capacity * size:
+            return float("inf")
+        return costs.fixed_ms + sum(costs.time(n, size) for n in chosen)
+
+    @cache
+    def best(left: int, free: int) -> float:
+        if not left:
+            return 0.0
+        first, found = left & -left, float("inf")
+        members = left
+        while members:
+            if members & first:
+                for size in (p for p in sizes if p <= free):
+                    rest = best(left & ~members, free - size)
+                    found = min(found, max(alone(members, size), rest))
+            members = (members - 1) & left
+        return found
+
+    return best(everyone, devices)
+
+
+@given(batches, st.sampled_from([4, 6, 8]))
+@settings(max_examples=60, deadline=None)
+def test_the_program_equals_trying_everything(lengths: list[int], devices: int) -> None:
+    if max(lengths) > TINY.capacity * max(TINY.sizes(devices)):
+        return
+    found = plan_micro_batch(range(len(lengths)), lengths, devices, TINY, sizes=TINY.sizes(devices))
+    truth = _everything(lengths, devices, TINY)
+    if found is None:
+        assert truth == float("inf")
+    else:
+        assert truth * (1 - 1e-9) <= found.time_ms <= truth / (1 - GAP) * (1 + 1e-6)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=30), st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_every_sequence_once_within_memory_and_devices(lengths: list[int], buckets: int) -> None:
+    found = plan(lengths, 8, TINY, buckets=buckets, tries=2, time_limit_s=0.3)
+    seen = [i for m in found.micro_batches for group in m.groups for i in group.sequences]
+    assert sorted(seen) == list(range(len(lengths)))
+    for micro in found.micro_batches:
+        assert sum(group.size for group in micro.groups) <= 8
+        for group in micro.groups:
+            assert group.tokens == sum(lengths[i] for i in group.sequences)
+            assert group.memory_bytes <= TINY.memory_bytes
+            time = TINY.fixed_ms + sum(TINY.time(lengths[i], group.size) for i in group.sequences)
+            assert group.time_ms == pytest.approx(time)
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=30))
+@settings(max_examples=25, deadline=None)
+def test_one_size_for_all_is_never_faster(lengths: list[int]) -> None:
+    ours = plan(lengths, 8, TINY, tries=2, time_limit_s=0.2).time_ms
+    static = [static_plan(lengths, 8, TINY, size, tries=2) for size in (1, 2, 4, 8)]
+    assert all(ours <= each.time_ms * (1 + 1e-9) for each in static if each is not None)
+
+
+def test_a_long_tail_gains_and_equal_lengths_do_not() -> None:
+    costs = gpt_on_a100("7b", 16)
+    varied = [60_000, 20_000, 9_000, *[800] * 40]
+    gain = {}
+    for name, lengths in {"varied": varied, "equal": [4_000] * 16}.items():
+        static = best_static(lengths, 16, costs)
+        gain[name] = static.time_ms / plan(lengths, 16, costs, time_limit_s=2).time_ms
+    assert gain["varied"] > 1.1
+    assert gain["equal"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_paper_s_example_comes_out_as_in_the_paper() -> None:
+    """One sequence of 100k and four of 48k on 64 devices: a group of 32 and four of 8."""
+    found = plan([100_000, *[48_000] * 4], 64, gpt_on_a100())
+    assert len(found.micro_batches) == 1
+    assert sorted(group.size for group in found.micro_batches[0].groups) == [8, 8, 8, 8, 32]
+
+
+def test_sizes_are_mixed_where_memory_allows_no_single_one() -> None:
+    found = plan_micro_batch(range(3), [300, 300, 1001], 6, TINY, sizes=TINY.sizes(6))
+    assert found is not None and sorted(group.size for group in found.groups) == [2, 4]
+    bare = plan_micro_batch(range(2), [1600, 801], 6, TINY, sizes=TINY.sizes(6))
+    assert bare is None
+
+
+def test_a_plan_says_what_it_could_not_prove() -> None:
+    costs = gpt_on_a100("7b", 16)
+    found = plan([60_000, 20_000, 9_000, *range(500, 2500, 50)], 16, costs, time_limit_s=1)
+    assert 0 <= found.gap < 0.5
+    assert {each.solver for each in found.micro_batches} <= {"milp", "greedy", "static"}
+
+
+def test_a_sequence_that_fits_no_group_is_named_with_its_memory() -> None:
+    with pytest.raises(LengthwiseError, match="3,201 tokens fits no group.*8 devices"):
+        plan([5, 3201], 8, TINY)
+    assert plan([5, 3200], 8, TINY).micro_batches
+
+
+def test_blasting_is_the_best_of_all_cuts_of_the_sorted_batch() -> None:
+    lengths = [90, 3, 17, 41, 8, 25, 60]
+    ordered = sorted(lengths, reverse=True)
+
+    def least(start: int, parts: int) -> int:
+        if parts == 1:
+            return sum(ordered[start:])
+        cuts = range(start + 1, len(ordered))
+        return min((max(sum(ordered[start:c]), least(c, parts - 1)) for c in cuts),
+                   default=sum(ordered[start:]))  # fmt: skip
+
+    for parts in range(1, 6):
+        found = blast(lengths, parts)
+        assert sorted(i for part in found for i in part) == list(range(len(lengths)))
+        assert max(sum(lengths[i] for i in part) for part in found) == least(0, parts)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_buckets_are_the_ones_with_least_padding(lengths: list[int], count: int) -> None:
+    from itertools import combinations
+
+    def padding(bounds: list[int]) -> int:
+        return sum(min(b for b in bounds if b >= n) - n for n in lengths)
+
+    bounds = bucket(lengths, count)
+    values = sorted(set(lengths))
+    others = combinations(values[:-1], min(count, len(values)) - 1)
+    assert len(bounds) <= count and all(a < b for a, b in pairwise(bounds))
+    assert padding(bounds) == min(padding([*each, values[-1]]) for each in others)
+
+
+def test_groups_of_one_size_are_refused_where_memory_forbids() -> None:
+    assert spread([0, 1, 2], [300, 300, 300], [1, 1], TINY) is None
+    groups = spread([0, 1, 2, 3], [300, 300, 100, 100], [1, 1], TINY)
+    assert groups is not None and sorted(group.tokens for group in groups) == [400, 400]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: plan([], 8, TINY), "needs sequences"),
+        (lambda: plan([3], 8, TINY, sizes=[3]), "allowed: 1, 2, 4, 8"),
+        (lambda: gpt_on_a100("8b"), "known: 7b"),
+        (lambda: gpt_on_a100("30b", 8, 30), "holds no token"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(make, says: str) -> None:
+    with pytest.raises(LengthwiseError, match=says):
+        make()
+
+
+def test_a_cost_table_is_read_and_a_misspelt_field_named(tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    fields = {**TINY.__dict__, "bandwidth": {str(k): v for k, v in TINY.bandwidth.items()}}
+    path.write_text(json.dumps(fields))
+    assert read_costs(path) == TINY
+    path.write_text(json.dumps({**fields, "linear": 1}))
+    with pytest.raises(LengthwiseError, match="'linear' is unknown"):
+        read_costs(path)
+
+
+def test_the_command_prints_one_json_line(tmp_path: Path) -> None:
+    path = tmp_path / "lengths.txt"
+    path.write_text("60000\n20000\n900\n800 700 600\n")
+    arguments = [str(path), "--devices", "16", "--time-limit", "1"]
+    result = CliRunner().invoke(command, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert found["time_ms"] <= found["static_ms"]
+    shown = CliRunner().invoke(command, arguments)
+    assert "times as fast as groups of" in shown.output
