@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 constraint=$PWD/constraints.txt
 page=benchmarks/results/$(date +%F).md
-peers=${*:-transformers llama_cpp vllm kvpress}
+peers=${*:-lengthwise transformers llama_cpp vllm kvpress}
 
 make -s .venv/.ready
 model=$(.venv/bin/python -c 'from lengthwise.models.embedded import converted_folder as f; import torch; print(f(torch.bfloat16))')
@@ -26,6 +26,7 @@ environment() { # name, then what to install
 
 for peer in $peers; do
   case $peer in
+    lengthwise) ;;
     transformers) environment "$peer" -c "$constraint" torch transformers accelerate ;;
     llama_cpp) environment "$peer" llama-cpp-python==0.3.36 numpy ;;
     vllm)
@@ -34,9 +35,11 @@ for peer in $peers; do
       ".peers/$peer/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null || true
       ;;
     kvpress) environment "$peer" torch==2.13.0 kvpress==0.5.5 ;;
-    *) echo "unknown peer $peer; known are transformers llama_cpp vllm kvpress" >&2; exit 2 ;;
+    *) echo "unknown peer $peer; known are lengthwise transformers llama_cpp vllm kvpress" >&2; exit 2 ;;
   esac
   echo "== $peer" >&2
-  .venv/bin/python -m benchmarks.peer_tokens | ".peers/$peer/bin/python" benchmarks/peer.py "$peer" "$model" "$gguf" \
-    | tee -a "$page"
+  own=.peers/$peer/bin/python
+  [ "$peer" != lengthwise ] || own=.venv/bin/python
+  .venv/bin/python -m benchmarks.peer_tokens | "$own" benchmarks/peer.py "$peer" "$model" "$gguf" \
+    | grep --line-buffered -E '^(## |\||$)' | tee -a "$page"
 done

@@ -131,17 +131,19 @@ def _table(rows: Seq[str], columns: Seq[str], cells: dict[tuple[str, str], Verdi
             verdict = cells[row, column]
             text = verdict.kind
             if verdict.kind == REFUSED:
-                text += f" {numbers.setdefault(_general(verdict.reason), len(numbers) + 1)}"
+                reason = _general(verdict.reason, (row, column))
+                text += f" {numbers.setdefault(reason, len(numbers) + 1)}"
             found.append(text)
         lines.append(f"|**{row}**|" + "|".join(found) + "|")
     return [*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items())]
 
 
-def _general(reason: str) -> str:
-    """A reason without names: A and B are the methods in the order they are named."""
+def _general(reason: str, names: Seq[str]) -> str:
+    """A reason without names: A and B are the methods of the cell in the order it names them."""
     letters: dict[str, str] = {}
+    reason = re.sub(r"this '\S+' model", "a MODEL of this family", reason)
     for word in re.findall(r"[a-z0-9_]+", reason.partition(";")[0]):
-        if word in methods():
+        if word in names:
             letters.setdefault(word, "AB"[len(letters)])
     text = re.sub(r"[a-z0-9_]+", lambda match: letters.get(match[0], match[0]), reason)
-    return re.sub(r"this '\S+' model", "a model of this family", text)
+    return text.replace("MODEL", "model")

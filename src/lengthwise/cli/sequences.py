@@ -1,0 +1,193 @@
+"""`lengthwise sequences`: documents into rows that a model is trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from lengthwise.cli.curriculum import curriculum
+from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
+from lengthwise.sequences.builders.base import BUILDERS, make_builder
+from lengthwise.sequences.documents import Sources
+from lengthwise.sequences.encoder import BYTES, EMBEDDED, load_encoder
+from lengthwise.sequences.engines import ENGINES, make_engine
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import parse_bytes
+from lengthwise.sequences.records import Fields
+from lengthwise.sequences.watch import Watcher
+
+
+class _Speed(ProgressColumn):
+    """Tokens a second since the stage began."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.elapsed or 0
+        tokens = task.fields.get("tokens", 0)
+        return Text(f"{tokens / seconds:,.0f} tokens/s" if seconds > 0.1 and tokens else "")
+
+
+class Bars(Watcher):
+    """A bar a stage on standard error, and notes as lines above it."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn(),
+            console=self._console, transient=True, disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None, tokens=0)
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        self._progress.reset(self._task, description=name, total=total or None, tokens=0)
+
+    def advance(self, done: int, tokens: int) -> None:
+        before = self._progress.tasks[0].fields["tokens"]
+        self._progress.update(self._task, advance=done, tokens=before + tokens)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
+
+@click.group()
+def sequences() -> None:
+    """Build and look at training sequences."""
+
+
+sequences.add_command(curriculum)
+
+
+@sequences.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="folder of the result")
+@click.option("--method", "-m", required=True, help=", ".join(BUILDERS))
+@click.option("--set", "options", multiple=True, metavar="NAME=VALUE",
+              help="an option of the method, such as min_length=64; may be repeated")  # fmt: skip
+@click.option("--max-length", "-n", type=int, help="tokens of the longest row (default: 8192)")
+@click.option("--order", default="shuffle", show_default=True, help=", ".join(ORDERS))
+@click.option("--encoder", help="folder of the model that embeds documents for the order icp "
+              "(default: hashed words)")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="of everything that is random")
+@click.option("--tokenizer", "-t", default=EMBEDDED, show_default=True,
+              help=f"{EMBEDDED} (the default model's), {BYTES}, a tokenizer.json, a model's "
+              "folder, a .gguf file or a hub name")  # fmt: skip
+@click.option("--end-token", help="appended to every document (default: the tokenizer's own)")
+@click.option("--text-field", default="text", show_default=True,
+              help="the field of JSONL, the column of Parquet")  # fmt: skip
+@click.option("--repository-field", help="the field that names a record's repository")
+@click.option("--suffix", "suffixes", multiple=True,
+              help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
+@click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
+@click.option("--tokens", type=click.Path(path_type=Path),
+              help="folder of the token store, to share it (default: OUT/tokens)")  # fmt: skip
+@click.option("--shuffle-rows/--rows-in-order", default=True,
+              help="order of rows within a part of the corpus (default: shuffled)")  # fmt: skip
+@click.option("--engine", default="local", show_default=True,
+              help=f"who does the work: {', '.join(ENGINES)}; the result is the same")  # fmt: skip
+def build(
+    sources: tuple[str, ...], out: Path, method: str, options: tuple[str, ...],
+    max_length: int | None, order: str, encoder: str | None, seed: int, tokenizer: str,
+    end_token: str | None, text_field: str, repository_field: str | None,
+    suffixes: tuple[str, ...], memory: str, tokens: Path | None, shuffle_rows: bool, engine: str,
+) -> None:  # fmt: skip
+    """Turn documents into training sequences in the folder OUT.
+
+    SOURCE is a text, code, JSONL or Parquet file, a folder of them, or
+    datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same command goes on.
+    """
+    chosen = make_builder(method, _settings(options), max_length)
+    settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
+    fields = Fields(text_field, repository_field, settings.memory)
+    task = Build(
+        Sources(sources, fields, suffixes), load_encoder(tokenizer, end_token), chosen, settings,
+        out, tokens or out / "tokens",
+    )  # fmt: skip
+    worker = make_engine(engine)
+    with Bars() as bars:
+        manifest = run_build(task, bars, worker)
+    click.echo(_summary(manifest, out))
+
+
+@sequences.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--row", type=int, help="also print this row as text")
+@click.option("--bucket", default=0, help="the row's bucket")
+@click.option("--verify", is_flag=True, help="also compare every file with its checksum")
+@click.option("--json", "as_json", is_flag=True, help="print the manifest")
+def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool) -> None:
+    """Tell what the data set in FOLDER holds."""
+    from lengthwise.sequences.store import SequenceSet
+
+    opened = SequenceSet(folder)
+    if verify:
+        opened.verify()
+        click.echo(f"{len(opened.manifest['shards'])} files are as they were written", err=True)
+    if as_json:
+        click.echo(json.dumps(opened.manifest, indent=1, sort_keys=True))
+        return
+    Console().print(_table(opened.manifest))
+    if row is not None:
+        _print_row(opened, row, bucket)
+
+
+def _settings(options: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise SequenceError(f"--set {option}: write it as NAME=VALUE, such as min_length=64")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def _summary(manifest: dict[str, Any], out: Path) -> str:
+    dropped = sum(manifest["dropped"].values())
+    line = (
+        f"{out}: {manifest['documents']:,} documents, {manifest['document_tokens']:,} tokens -> "
+        f"{manifest['rows']:,} rows, {manifest['tokens']:,} tokens, {dropped:,} dropped"
+    )
+    if "padding_share" in manifest:
+        line += f", {manifest['padding_share']:.2%} padding"
+    return line
+
+
+def _table(manifest: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("method", manifest["method"])
+    table.add_row("options", ", ".join(f"{k}={v}" for k, v in manifest["options"].items()))
+    table.add_row("order", f"{manifest['order']}, seed {manifest['seed']}")
+    for name in ("documents", "document_tokens", "rows", "tokens"):
+        table.add_row(name.replace("_", " "), f"{manifest[name]:,}")
+    table.add_row("mean context", f"{manifest['mean_context']:,} tokens before a token, on average")
+    if "padding_share" in manifest:
+        table.add_row("padding", f"{manifest['padding_share']:.3%}")
+    for why, tokens in manifest["dropped"].items():
+        table.add_row("dropped", f"{tokens:,} tokens: {why}")
+    for why, kind in manifest["skipped"].items():
+        table.add_row("skipped", f"{kind['count']:,} documents: {why}")
+    for bucket, facts in manifest["buckets"].items():
+        rows = f"{facts['rows']:,} rows of {facts['inputs']:,}, {facts['tokens']:,} tokens"
+        table.add_row(f"bucket {bucket}", rows)
+    return table
+
+
+def _print_row(opened: Any, number: int, bucket: int) -> None:
+    from tokenizers import Tokenizer
+
+    row = opened.row(number, bucket)
+    tokenizer = Tokenizer.from_file(str(opened.folder / "tokenizer.json"))
+    click.echo(f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}")
+    click.echo(tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False))

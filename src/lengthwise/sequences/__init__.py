@@ -1,0 +1,5 @@
+"""From documents to training sequences: read, tokenise once, order, build, store.
+
+Everything but the tokens themselves is worked out on (start, length) pairs, so that a corpus larger
+than the memory costs no more of it than a small one.
+"""

@@ -1,0 +1,174 @@
+"""The pipeline: documents, tokens, order, rows, files; stopped anywhere, it goes on from there.
+
+What is finished is never done twice: the token store, then one journal entry a part, and the
+manifest last of all. A folder with a manifest is whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lengthwise.sequences.builders.base import settings_of
+from lengthwise.sequences.encoder import Encoder
+from lengthwise.sequences.engines import Engine, Local
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import (
+    ASIDE,
+    digest,
+    read_json,
+    said_plainly,
+    write_json,
+    written_aside,
+)
+from lengthwise.sequences.manifest import make_manifest, report
+from lengthwise.sequences.orders import Order, Shuffle, Source, by_repository
+from lengthwise.sequences.plan import Part, parts
+from lengthwise.sequences.shards import sweep
+from lengthwise.sequences.store import FORMAT, MANIFEST
+from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
+from lengthwise.sequences.token_store import TokenStore
+from lengthwise.sequences.tokenise import STATE, tokenise
+from lengthwise.sequences.watch import Watcher
+
+__all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
+
+
+def build(
+    task: Build, watcher: Watcher | None = None, engine: Engine | None = None
+) -> dict[str, Any]:
+    """Makes the data set, or goes on making it, and returns its manifest.
+
+    engine: who tokenises and builds parts; the bytes are the same with each.
+
+    Raises SequenceError for bad sources, a folder that holds something else, and a full disk.
+    """
+    watcher, engine = watcher or Watcher(), engine or Local()
+    survey = task.sources.survey()
+    source_key = digest([FORMAT, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
+    _claim(task, source_key)
+    if (task.folder / MANIFEST).exists():
+        _tidy(task.folder)
+        watcher.note(f"{task.folder} is whole already")
+        return dict(read_json(task.folder / MANIFEST))
+    sweep(task.folder, ASIDE)
+    if not (task.tokens / "store.json").exists():
+        watcher.stage("tokenising", survey.bytes, "bytes")
+        # A character takes some 60 bytes of memory on its way through the tokenizer.
+        batch = min(1 << 22, task.settings.memory >> 8)
+        encoder = engine.encoder(task.encoder)
+        tokenise(task.sources, encoder, task.tokens, source_key, watcher, batch)
+    (task.tokens / STATE).unlink(missing_ok=True)
+    store = task.open_store()
+    if store.facts["key"] != source_key:
+        raise SequenceError(
+            f"{task.tokens} holds the tokens of other sources or another tokenizer: delete it, or "
+            "name another folder"
+        )
+    entries = _entries(task, store, watcher, engine)
+    manifest = make_manifest(task.builder, task.encoder, store, entries)
+    manifest |= task.settings.kept() | {"key": _key(task, source_key)}
+    report(manifest, watcher)
+    write_json(task.folder / MANIFEST, manifest)
+    _tidy(task.folder)
+    return manifest
+
+
+def open_order(
+    settings: Settings,
+    store: TokenStore,
+    folder: Path,
+    encoder: Encoder | None = None,
+    watcher: Watcher | None = None,
+) -> Order:
+    """The order that settings name; what it has to keep on disk goes to `folder`.
+
+    encoder: the corpus's, for an order that has to read texts.
+    """
+    if settings.order == "source":
+        return Source()
+    if settings.order == "shuffle":
+        return Shuffle(store.documents, settings.seed)
+    if settings.order == "by-repository":
+        return by_repository(store, settings.seed, folder / "order.bin")
+    from lengthwise.sequences.icp import in_context
+
+    return in_context(store, folder, encoder, settings.encoder, watcher or Watcher())
+
+
+def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -> list[Entry]:
+    """The entries of all parts, those of an earlier run included."""
+    journal = task.folder / "journal"
+    if task.builder.tokens:
+        task.encoder.add(task.builder.tokens)
+    task.builder.prepare(store, task.encoder, task.settings.seed)
+    with said_plainly(task.folder):
+        journal.mkdir(exist_ok=True)
+    if not (task.folder / "tokenizer.json").exists():
+        with written_aside(task.folder / "tokenizer.json") as aside:
+            task.encoder.tokenizer.save(str(aside))
+    if task.settings.order == "icp" and task.builder.document_mask:
+        watcher.note(
+            f"{task.builder.name} keeps attention within documents, so that the order icp does "
+            "nothing for it: concat and utk attend across them"
+        )
+    order = open_order(task.settings, store, journal, task.encoder, watcher)
+    order = task.builder.arrange(order, store, journal)
+    watcher.stage(f"building {task.builder.name}", store.tokens, "tokens")
+    found: dict[int, Entry] = {}
+
+    def todo() -> Iterator[Part]:
+        for part in parts(store, order, task.builder):
+            place = _place(journal, part)
+            if place.exists():
+                found[part.number] = read_json(place)
+                watcher.advance(part.tokens, part.tokens)
+            else:
+                yield part
+
+    for part, entry in engine.build(task, todo(), store, order):
+        write_json(_place(journal, part), entry)
+        found[part.number] = entry
+        watcher.advance(part.tokens, part.tokens)
+    entries = [found[number] for number in sorted(found)]
+    if left_out := getattr(order, "left_out", {}):
+        entries.append({"shards": [], "dropped": left_out, "figures": {}})
+    return entries
+
+
+def _place(journal: Path, part: Part) -> Path:
+    return journal / f"{part.number:05d}.json"
+
+
+def _key(task: Build, source_key: str) -> str:
+    kept = task.settings.kept()
+    return digest([source_key, task.builder.name, settings_of(task.builder), kept])
+
+
+def _claim(task: Build, source_key: str) -> None:
+    """Makes sure that the folder is new or this build's own."""
+    mine = _key(task, source_key)
+    with said_plainly(task.folder):
+        task.folder.mkdir(parents=True, exist_ok=True)
+        found = {path.name for path in task.folder.iterdir()}
+    if (task.folder / MANIFEST).exists():
+        same = read_json(task.folder / MANIFEST).get("key") == mine
+    elif (task.folder / "build.json").exists():
+        same = read_json(task.folder / "build.json").get("key") == mine
+    else:
+        same = all(name == task.tokens.name or name.endswith(ASIDE) for name in found)
+    if not same:
+        raise SequenceError(
+            f"{task.folder} holds something else than this build (other sources, tokenizer, method "
+            "or options): delete it, or name another folder with --out"
+        )
+    if not found & {MANIFEST, "build.json"}:
+        write_json(task.folder / "build.json", {"key": mine})
+
+
+def _tidy(folder: Path) -> None:
+    """Takes away what was for going on."""
+    shutil.rmtree(folder / "journal", ignore_errors=True)
+    (folder / "build.json").unlink(missing_ok=True)

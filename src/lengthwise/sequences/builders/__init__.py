@@ -1,0 +1,1 @@
+"""Sequence builders: how documents become rows, one file an idea."""

@@ -1,0 +1,90 @@
+"""What a sequence builder is, and the table of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from lengthwise.methods.options import options
+from lengthwise.sequences.encoder import Encoder
+from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.orders import Order
+from lengthwise.sequences.rows import Built, Documents
+from lengthwise.sequences.token_store import TokenStore
+
+# Each file is imported when it is asked for, and names its class in the words of its method.
+BUILDERS = {
+    "concat": "concat:Concat",
+    "concat-masked": "concat:ConcatMasked",
+    "best-fit": "best_fit:BestFit",
+    "decompose": "decompose:Decompose",
+    "utk": "utk:Utk",
+    "pair": "pair:Pair",
+}
+
+
+class Builder(Protocol):
+    """One way to make rows. Its dataclass fields are its options.
+
+    whole_documents: whether a part of the corpus ends where a document ends; if not, it ends at a
+        multiple of max_length tokens.
+    document_mask: whether attention may stay within the pieces of a row.
+    target_token: whether a row has one token more than inputs, the last one being only a target.
+    tokens: special tokens that it writes into rows.
+    """
+
+    name: ClassVar[str]
+    whole_documents: ClassVar[bool]
+    document_mask: ClassVar[bool]
+    target_token: ClassVar[bool]
+
+    @property
+    def max_length(self) -> int:
+        """The longest input of a row, in tokens."""
+        ...
+
+    @property
+    def tokens(self) -> tuple[str, ...]: ...
+
+    def prepare(self, store: TokenStore, encoder: Encoder, seed: int) -> None:
+        """Called once before parts are built, with `tokens` in the encoder's vocabulary."""
+
+    def arrange(self, order: Order, store: TokenStore, folder: Path) -> Order:
+        """The order as this method needs it; what has to be kept on disk goes to `folder`."""
+        ...
+
+    def inseparable(self, first: int, second: int) -> bool:
+        """Whether no part may end between these two documents, neighbours in the order."""
+        ...
+
+    def build(self, documents: Documents, part: int) -> Built:
+        """Rows of the given documents: the same for the same documents, part and seed."""
+        ...
+
+
+def make_builder(method: str, settings: dict[str, str], max_length: int | None = None) -> Builder:
+    """The builder called `method`, with options as text.
+
+    Raises SequenceError for an unknown method or option, RecipeError for a value not allowed.
+    """
+    if method not in BUILDERS:
+        raise SequenceError(f"there is no method {method!r}{hint(method, BUILDERS)}")
+    module, _, cls = BUILDERS[method].partition(":")
+    kind = getattr(import_module(f"lengthwise.sequences.builders.{module}"), cls)
+    known = {option.name: option for option in options(kind)}
+    values: dict[str, Any] = {}
+    if max_length is not None:
+        values["max_length"] = known["max_length"].check(max_length)
+    for name, text in settings.items():
+        if name not in known:
+            raise SequenceError(f"{method} has no option {name!r}{hint(name, known)}")
+        values[name] = known[name].read(text)
+    builder: Builder = kind(**values)
+    return builder
+
+
+def settings_of(builder: Builder) -> dict[str, Any]:
+    """The options of a builder as they are, defaults included."""
+    return dataclasses.asdict(builder)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,87 @@
+"""Best-fit-decreasing packing (Ding et al., 2024): whole documents in rows that are nearly full.
+
+A document longer than a row is cut into full rows and a rest; nothing is dropped. Pieces are taken
+from the longest down, each into the row whose free room is the least that will do. Attention stays
+within pieces.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lengthwise.methods.options import option
+from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.chance import Ints
+from lengthwise.sequences.rows import Built, Documents, Rows
+from lengthwise.sequences.token_store import ranges
+
+
+@dataclass
+class BestFit(Plain):
+    """Rows of at most max_length tokens, no padding stored."""
+
+    name: ClassVar[str] = "best-fit"
+    whole_documents: ClassVar[bool] = True
+    document_mask: ClassVar[bool] = True
+
+    max_length: int = option(8192, "tokens of a row at most", low=2)
+
+    def build(self, documents: Documents, part: int) -> Built:
+        starts, lengths = cut(documents, self.max_length)
+        rows = packed(starts, lengths, self.max_length)
+        longer = int((documents.lengths > self.max_length).sum())
+        room = len(rows) * self.max_length
+        return Built({0: rows}, figures={"documents_cut": longer,
+                                         "padding": room - documents.tokens})  # fmt: skip
+
+
+def cut(documents: Documents, max_length: int) -> tuple[Ints, Ints]:
+    """Starts and lengths of the pieces of all documents, max_length tokens but for the last."""
+    counts = -(-documents.lengths // max_length)
+    number = ranges(np.zeros_like(counts), counts)
+    starts = np.repeat(documents.starts, counts) + number * max_length
+    ends = np.repeat(documents.starts + documents.lengths, counts)
+    return starts, np.minimum(max_length, ends - starts)
+
+
+def packed(starts: Ints, lengths: Ints, room: int) -> Rows:
+    """Rows of at most `room` tokens holding every piece once."""
+    order = np.argsort(-lengths, kind="stable")
+    row = best_fit_decreasing(lengths[order].tolist(), room)
+    by_row = np.argsort(row, kind="stable")
+    order = order[by_row]
+    counts = np.bincount(row)
+    return Rows(starts[order], lengths[order], np.append(0, np.cumsum(counts)))
+
+
+def best_fit_decreasing(lengths: list[int], room: int) -> Ints:
+    """The row of each piece; lengths must fall and be at most `room`. O(n log n).
+
+    Rows with equal room are interchangeable: `free` holds each amount of room once, in order, and
+    `rows_with` the rows that have it.
+    """
+    free: list[int] = []
+    rows_with: dict[int, list[int]] = {}
+    found, rows = [], 0
+    for length in lengths:
+        place = bisect_left(free, length)
+        if place == len(free):
+            row, left = rows, room - length
+            rows += 1
+        else:
+            had = free[place]
+            same = rows_with[had]
+            row, left = same.pop(), had - length
+            if not same:
+                del free[place], rows_with[had]
+        found.append(row)
+        if left:
+            same = rows_with.setdefault(left, [])
+            if not same:
+                free.insert(bisect_left(free, left), left)
+            same.append(row)
+    return np.array(found, np.int64)

@@ -1,0 +1,107 @@
+"""Dataset Decomposition (Pouransari et al., 2024): a document is the sum of powers of two.
+
+From the front of a document of n tokens a piece of 2^k + 1 is cut, k = floor(log2(n - 1)), and so
+on with the rest until it is shorter than the shortest piece; that tail is dropped. Pieces of one
+length make one bucket, each within one document, so attention never pays for strangers. The one
+token over is the target of the last input.
+
+A document too long for the longest bucket would fill that one alone. So while it is too long, k is
+drawn with probability proportional to 2^-k: as many tokens for every bucket on average
+(`long=draw`). `long=greedy` cuts the longest pieces first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lengthwise.methods.options import option
+from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.chance import Ints, key, uniforms, words
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.rows import Built, Documents, Rows
+
+TAIL = "ends of documents, too short for the shortest bucket"
+
+
+@dataclass
+class Decompose(Plain):
+    """Bucket k has rows of 2^k + 1 tokens."""
+
+    name: ClassVar[str] = "decompose"
+    whole_documents: ClassVar[bool] = True
+    document_mask: ClassVar[bool] = True
+    target_token: ClassVar[bool] = True
+
+    max_length: int = option(8192, "inputs of a row in the longest bucket, a power of two", low=2)
+    min_length: int = option(256, "inputs of a row in the shortest bucket, a power of two", low=1)
+    long: str = option("draw", "how longer documents are cut", choices=("draw", "greedy"))
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "min_length"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                low = 1 << value.bit_length() - 1
+                raise SequenceError(
+                    f"{name}={value} is no power of two: the nearest are {low} and {2 * low}"
+                )
+        if self.min_length > self.max_length:
+            raise SequenceError(
+                f"min_length={self.min_length} is above max_length={self.max_length}: "
+                f"give min_length={self.max_length} or less"
+            )
+
+    @property
+    def exponents(self) -> range:
+        """The buckets, from the shortest."""
+        return range(self.min_length.bit_length() - 1, self.max_length.bit_length())
+
+    def build(self, documents: Documents, part: int) -> Built:
+        starts, left = documents.starts.copy(), documents.lengths.copy()
+        pieces: dict[int, list[Ints]] = {k: [] for k in self.exponents}
+        # One token more than two of the longest pieces' inputs: such a document is not too long.
+        for index in np.flatnonzero(left > 2 * self.max_length):
+            exponents = self._draws(int(documents.numbers[index]), int(left[index]))
+            sizes = (1 << exponents) + 1
+            begins = starts[index] + np.cumsum(sizes) - sizes
+            for k in self.exponents:
+                pieces[k].append(begins[exponents == k])
+            starts[index] += sizes.sum()
+            left[index] -= sizes.sum()
+        for k in reversed(self.exponents):
+            taken = left > 1 << k
+            pieces[k].append(starts[taken])
+            starts[taken] += (1 << k) + 1
+            left[taken] -= (1 << k) + 1
+        rows = {k: _rows(np.concatenate(found), (1 << k) + 1) for k, found in pieces.items()}
+        dropped = int(left.sum())
+        return Built(rows, {TAIL: dropped} if dropped else {})
+
+    def _draws(self, document: int, tokens: int) -> Ints:
+        """Exponents of the pieces cut while a document has more than twice max_length tokens."""
+        longest = self.max_length.bit_length() - 1
+        over = tokens - 2 * self.max_length
+        if self.long == "greedy":
+            return np.full(-(-over // (self.max_length + 1)), longest)
+        own = int(words(key(self._seed, "decompose"), np.array([document]))[0])
+        odds = 0.5 ** np.arange(len(self.exponents))
+        below = np.cumsum(odds[::-1] / odds.sum())
+        found, taken, drawn = [np.empty(0, np.int64)], 0, 0
+        while taken < over:
+            count = 64 + (over - taken) // self.min_length // 8
+            chance = uniforms(own, np.arange(drawn, drawn + count))
+            # The longest comes first in `below`, with the least odds.
+            exponents = longest - np.minimum(
+                np.searchsorted(below, chance, side="right"), len(odds) - 1
+            )
+            ends = taken + np.cumsum((1 << exponents) + 1)
+            needed = int(np.searchsorted(ends, over)) + 1
+            found.append(exponents[:needed])
+            taken, drawn = int(ends[min(needed, count) - 1]), drawn + count
+        return np.concatenate(found)
+
+
+def _rows(starts: Ints, length: int) -> Rows:
+    return Rows(starts, np.full(len(starts), length), np.arange(len(starts) + 1))

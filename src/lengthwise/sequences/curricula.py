@@ -1,0 +1,237 @@
+"""Which rows every training step reads: curricula over lengths with a constant number of tokens.
+
+Dataset Decomposition (Pouransari and others, 2024) keeps sequences in buckets by length and draws
+one bucket a step. A curriculum is not a list of lengths but of odds: buckets are drawn at their
+odds without replacement, the short ones run dry first, and a cycle ends long. A cycle holds an
+equal part of every bucket.
+
+Drawing i with probability odds_i / sum(odds of what is not yet empty) is the order in which the
+events of independent Poisson processes with rates odds_i arrive, each stopped after its last row.
+So a cycle is one sort of cumulated exponential gaps and no loop, and every rank computes the same
+order from the seed alone. Rows come from a shuffle that can be entered anywhere, hence (epoch,
+step, seed) is all that a resumed run needs to know.
+
+As in the authors' helper, and unlike the paper's text, the odds of a name are multiplied by the
+batches that a bucket has in a cycle: they are then rates of depletion, whatever the buckets' sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lengthwise.sequences.chance import Bijection, key, uniforms
+from lengthwise.sequences.errors import SequenceError, hint
+
+# Odds of the i-th of n buckets, short to long.
+ODDS: dict[str, Callable[[int, int], float]] = {
+    "uniform": lambda i, n: 1.0,
+    "grow-linear": lambda i, n: float(n - i),
+    "grow-p2": lambda i, n: 2.0 ** (n - 1 - i),
+    "grow-p100": lambda i, n: 100.0 ** (n - 1 - i),
+    "shrink-p100": lambda i, n: 100.0**i,
+}
+NAMES = tuple(ODDS)
+# The authors read a bucket once and up to four times more.
+MOST_PASSES = 5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one rank reads in one step.
+
+    step: within the epoch. length: tokens of every row. rows: row numbers inside the bucket of this
+    length. upsampled: further rows of the same length, by domain (`upsampling`); else empty.
+    """
+
+    step: int
+    length: int
+    rows: NDArray[np.int64]
+    upsampled: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A schedule of buckets and rows for every step of every epoch.
+
+    buckets: rows of each length; empty ones, and those with fewer rows than a step reads, are left
+    out (`left_out` counts them). tokens_per_step: on all ranks together, a multiple of every
+    length. name: one of NAMES. cycles: times that an epoch goes from short to long. mixture: tokens
+    of each length to read in an epoch (default: each row once); beyond what there is, rows repeat.
+    Raises SequenceError where the numbers do not fit.
+    """
+
+    buckets: Mapping[int, int]
+    tokens_per_step: int
+    name: str = "grow-p2"
+    cycles: int = 1
+    seed: int = 0
+    mixture: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ODDS:
+            raise SequenceError(f"there is no curriculum {self.name!r}{hint(self.name, NAMES)}")
+        _check_buckets(self.buckets, self.tokens_per_step, self.mixture)
+        if not self.batches:
+            raise SequenceError(
+                f"no bucket has the rows of one step of {self.tokens_per_step:,} tokens; the "
+                f"largest has {max(n * k for n, k in self.buckets.items()):,} tokens"
+            )
+        if not 1 <= self.cycles <= self.steps_per_epoch:
+            raise SequenceError(
+                f"cycles={self.cycles} is not possible: an epoch has {self.steps_per_epoch:,} "
+                "steps, and a cycle needs one at least"
+            )
+
+    @cached_property
+    def batches(self) -> dict[int, int]:
+        """Steps an epoch spends on each length, short to long; lengths without any are absent."""
+        tokens = self.mixture or {n: n * rows for n, rows in self.buckets.items()}
+        found = {n: tokens.get(n, 0) // self.tokens_per_step for n in sorted(self.buckets)}
+        return {n: steps for n, steps in found.items() if steps}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, the same for every epoch."""
+        return sum(self.batches.values())
+
+    @property
+    def left_out(self) -> dict[int, int]:
+        """Rows of each length that an epoch does not read; other rows in every epoch."""
+        return {
+            n: max(0, rows - self.batches.get(n, 0) * (self.tokens_per_step // n))
+            for n, rows in sorted(self.buckets.items())
+        }
+
+    @property
+    def odds(self) -> dict[int, float]:
+        """Odds of each length at the start of a cycle."""
+        count = len(self.batches)
+        return {
+            n: ODDS[self.name](i, count) * steps
+            for i, (n, steps) in enumerate(self.batches.items())
+        }
+
+    @property
+    def mean_length(self) -> float:
+        """Mean tokens of a row of the epoch."""
+        return self.steps_per_epoch / sum(steps / n for n, steps in self.batches.items())
+
+    @property
+    def mean_context(self) -> float:
+        """Mean number of earlier tokens that a token of the epoch can see."""
+        seen = sum(steps * (n - 1) / 2 for n, steps in self.batches.items())
+        return seen / self.steps_per_epoch
+
+    def lengths(self, epoch: int) -> NDArray[np.int64]:
+        """The length drawn at every step of an epoch: [steps_per_epoch]."""
+        return np.array(list(self.batches), np.int64)[self._order(epoch)[0]]
+
+    def occurrence(self, epoch: int, step: int) -> tuple[int, int]:
+        """(length, how many earlier steps of this epoch had it) of a step."""
+        if not 0 <= step < self.steps_per_epoch or epoch < 0:
+            raise SequenceError(
+                f"there is no step {step} in epoch {epoch}: epochs count from 0 and have "
+                f"{self.steps_per_epoch:,} steps"
+            )
+        order, earlier = self._order(epoch)
+        return list(self.batches)[order[step]], int(earlier[step])
+
+    def rows(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Rows that all ranks together read in a step: [tokens_per_step // length]."""
+        length, earlier = self.occurrence(epoch, step)
+        count = self.tokens_per_step // length
+        places = np.arange(earlier * count, (earlier + 1) * count, dtype=np.int64)
+        return shuffled(places, self.buckets[length], self.seed, "rows", epoch, length)
+
+    def draw(self, epoch: int, step: int, rank: int = 0, world: int = 1) -> Draw:
+        """What `rank` of `world` reads in a step. Every rank has the same length and row count."""
+        length, _ = self.occurrence(epoch, step)
+        check_ranks(self.tokens_per_step, length, rank, world)
+        return Draw(step, length, self.rows(epoch, step)[rank::world])
+
+    def draws(self, epoch: int, first: int = 0, rank: int = 0, world: int = 1) -> Iterator[Draw]:
+        """The draws of an epoch from step `first` on."""
+        for step in range(first, self.steps_per_epoch):
+            yield self.draw(epoch, step, rank, world)
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        return _order(
+            tuple(self.batches.values()), tuple(self.odds.values()), self.cycles,
+            key(self.seed, "lengths", epoch),
+        )  # fmt: skip
+
+
+def shuffled(
+    places: NDArray[np.int64], size: int, seed: int, *purpose: str | int
+) -> NDArray[np.int64]:
+    """Rows at `places` of an endless reading of `size` rows, shuffled anew in every pass.
+
+    seed and purpose: what the shuffle depends on.
+    """
+    rows = np.empty_like(places)
+    for each in np.unique(places // size):
+        chosen = places // size == each
+        rows[chosen] = Bijection(key(seed, *purpose, int(each)), size)(places[chosen] % size)
+    return rows
+
+
+def check_ranks(tokens_per_step: int, length: int, rank: int, world: int) -> None:
+    """Raises SequenceError unless the rows of a step divide evenly among the ranks."""
+    if not 0 <= rank < world:
+        raise SequenceError(f"there is no rank {rank} among {world}: ranks count from 0")
+    rows = tokens_per_step // length
+    if rows % world:
+        step = length * world
+        nearest = max(1, round(tokens_per_step / step)) * step
+        raise SequenceError(
+            f"{rows} rows of {length:,} tokens do not divide among {world} ranks; "
+            f"tokens_per_step must be a multiple of {step:,}, such as {nearest:,}"
+        )
+
+
+def _check_buckets(
+    buckets: Mapping[int, int], tokens_per_step: int, mixture: Mapping[int, int] | None
+) -> None:
+    if not buckets or min(buckets) < 1 or min(buckets.values()) < 0:
+        raise SequenceError("buckets must name lengths of at least 1 and rows of at least 0")
+    for length in sorted(buckets):
+        if tokens_per_step < length or tokens_per_step % length:
+            nearest = max(1, round(tokens_per_step / length)) * length
+            raise SequenceError(
+                f"{tokens_per_step:,} tokens a step are no whole rows of {length:,} tokens; "
+                f"the nearest that is: {nearest:,}"
+            )
+    for length, tokens in (mixture or {}).items():
+        if tokens > MOST_PASSES * length * buckets.get(length, 0):
+            raise SequenceError(
+                f"the mixture wants {tokens:,} tokens of length {length:,}, and there are "
+                f"{length * buckets.get(length, 0):,}: at most {MOST_PASSES} passes are read"
+            )
+
+
+@lru_cache(maxsize=4)
+def _order(
+    batches: tuple[int, ...], odds: tuple[float, ...], cycles: int, seed: int
+) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """([steps] bucket numbers, [steps] earlier steps with that bucket) of one epoch."""
+    parts = []
+    for cycle in range(cycles):
+        times, which = [], []
+        for i, count in enumerate(batches):
+            events = (cycle + 1) * count // cycles - cycle * count // cycles
+            gaps = -np.log1p(-uniforms(key(seed, cycle, i), np.arange(events))) / odds[i]
+            times.append(np.cumsum(gaps))
+            which.append(np.full(events, i, np.int16))
+        parts.append(np.concatenate(which)[np.argsort(np.concatenate(times), kind="stable")])
+    order = np.concatenate(parts)
+    earlier = np.empty(len(order), np.int64)
+    for i, count in enumerate(batches):
+        earlier[order == i] = np.arange(count)
+    order.setflags(write=False)
+    earlier.setflags(write=False)
+    return order, earlier

@@ -1,0 +1,173 @@
+"""A tokenizer as sequences need one: fast, whole texts to ids, with an end token that is known.
+
+Special tokens written out in a text are text: only the end of a document makes an end token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from lengthwise.sequences.cache import embedded_tokenizer
+from lengthwise.sequences.errors import SequenceError, hint
+
+Ids = NDArray[np.int32]
+
+EMBEDDED = "embedded"
+BYTES = "bytes"
+_END = "<|endoftext|>"
+_ENDS = (_END, "</s>", "<|end_of_text|>", "<|endofdoc|>", "<eos>", "<|eos|>", "<eod>", "<|eod|>")
+
+
+class Encoder:
+    """tokenizer: of the `tokenizers` library. end_token: appended once to every document.
+
+    Raises SequenceError where the tokenizer has no such token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_token: str) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        end = tokenizer.token_to_id(end_token)
+        if end is None:
+            raise SequenceError(
+                f"the tokenizer has no token {end_token!r} to end documents with"
+                f"{hint(end_token, _specials(tokenizer))}"
+            )
+        self.tokenizer, self.end_token, self.end = tokenizer, end_token, int(end)
+        self.vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        """The ids of each text, without any special token."""
+        found = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(one.ids, dtype=np.int32) for one in found]
+
+    @property
+    def dtype(self) -> np.dtype[np.uint16] | np.dtype[np.int32]:
+        """The narrowest type that its ids are stored in."""
+        largest = max(self.vocab_size, self.end + 1)
+        return np.dtype(np.uint16) if largest <= 1 << 16 else np.dtype(np.int32)
+
+    def add(self, tokens: tuple[str, ...]) -> dict[str, int]:
+        """The id of each token, which joins the vocabulary as a special one if it is new.
+
+        Works on `tokenizer`, not on the fingerprint: texts are encoded as before.
+        """
+        self.tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+        self.vocab_size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        return {token: self.id_of(token) for token in tokens}
+
+    def id_of(self, token: str) -> int:
+        """The id of a token that is in the vocabulary."""
+        return int(self.tokenizer.token_to_id(token) or 0)
+
+
+class ByteEncoder(Encoder):
+    """Bytes as tokens, 0 to 255, and 256 as the end: a vocabulary for models of little size."""
+
+    def __init__(self) -> None:
+        super().__init__(byte_tokenizer(), _END)
+
+    def encode(self, texts: list[str]) -> list[Ids]:
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.int32) for text in texts]
+
+
+def load_encoder(name: str = EMBEDDED, end_token: str | None = None) -> Encoder:
+    """name: `embedded` (the default model's), `bytes`, a tokenizer.json, the folder of a model, a
+    .gguf file, or a hub name.
+
+    The end token, where none is given, is what the model's configuration calls its end of text;
+    for a tokenizer.json alone, the one token of it that usually is.
+
+    Raises SequenceError where there is no tokenizer or no end token.
+    """
+    if name == BYTES:
+        if end_token not in (None, _END):
+            raise SequenceError(f"the tokenizer `bytes` ends documents with {_END!r} only")
+        return ByteEncoder()
+    if name == EMBEDDED:
+        return Encoder(Tokenizer.from_file(str(embedded_tokenizer())), end_token or _END)
+    tokenizer, declared = _load(name)
+    end = end_token or declared or _usual_end(tokenizer)
+    if end is None:
+        raise SequenceError(
+            f"the tokenizer {name} names no end token: choose one with --end-token"
+            f"{hint('', _specials(tokenizer))}"
+        )
+    return Encoder(tokenizer, end)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """256 bytes and an end token, in order, as a tokenizer that other programs can load."""
+    vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([_END])
+    return tokenizer
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that byte-level tokenizers write for each byte."""
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
+
+
+def _load(name: str) -> tuple[Tokenizer, str | None]:
+    path = Path(name)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.suffix == ".gguf" and file.is_file():
+        from lengthwise.models.gguf_files import load_gguf_tokenizer
+
+        loaded = load_gguf_tokenizer(file)
+        return loaded.backend_tokenizer, loaded.eos_token
+    try:
+        if file.is_file():
+            return Tokenizer.from_file(str(file)), _declared_end(file.parent)
+        if path.exists():
+            raise SequenceError(
+                f"{name} holds no tokenizer.json: save it with a fast tokenizer, or name the file"
+            )
+        from huggingface_hub import hf_hub_download
+
+        fetched = Path(hf_hub_download(name, "tokenizer.json"))
+        hf_hub_download(name, "tokenizer_config.json")
+        return Tokenizer.from_file(str(fetched)), _declared_end(fetched.parent)
+    except SequenceError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception, the hub whatever went wrong
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SequenceError(
+            f"no tokenizer at {name!r} ({reason}); allowed are {EMBEDDED}, {BYTES}, a "
+            "tokenizer.json, a model's folder, a .gguf file or a hub name"
+        ) from error
+
+
+def _declared_end(folder: Path) -> str | None:
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / file).is_file():
+            try:
+                found = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token")
+            except (ValueError, AttributeError) as error:
+                raise SequenceError(f"{folder / file} cannot be read: {error}") from error
+            if found:
+                return str(found["content"] if isinstance(found, dict) else found)
+    return None
+
+
+def _usual_end(tokenizer: Tokenizer) -> str | None:
+    found = [token for token in _ENDS if token in _specials(tokenizer)]
+    return found[0] if len(found) == 1 else None
+
+
+def _specials(tokenizer: Tokenizer) -> list[str]:
+    added = tokenizer.get_added_tokens_decoder()
+    return [token.content for _, token in sorted(added.items()) if token.special]

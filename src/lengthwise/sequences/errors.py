@@ -1,0 +1,20 @@
+"""The one error of this room, and the hint that ends most of its lines."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from lengthwise.errors import LengthwiseError
+
+
+class SequenceError(LengthwiseError):
+    """A source, tokenizer, method or output folder that sequences cannot be built from or into."""
+
+
+def hint(word: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'? Allowed: x, y` with the first half only where something is near."""
+    choices = list(allowed)
+    near = difflib.get_close_matches(word, choices, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{meant} allowed: {', '.join(choices)}"

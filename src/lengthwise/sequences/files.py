@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all, sizes a person writes, and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lengthwise.sequences.errors import SequenceError
+
+ASIDE = ".aside"
+"""Suffix of a file that is being written; whatever bears it after a crash is rubbish."""
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+
+@contextmanager
+def said_plainly(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block, a full disk above all, into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise SequenceError(
+            f"{path} cannot be written: {error.strerror or error}; nothing half-written is left: "
+            "mend that and run the same command again to go on"
+        ) from error
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` when the block ends well and vanishes otherwise.
+
+    Raises SequenceError where the disk refuses.
+    """
+    # Two processes may write the same file: workers of a cluster outlive a killed run a little.
+    aside = path.with_name(f"{path.name}.{os.getpid()}{ASIDE}")
+    try:
+        with said_plainly(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            flush(aside)
+            os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until the contents of `path` are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON with sorted keys, written aside."""
+    with written_aside(path) as aside:
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote; raises SequenceError where the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SequenceError(f"{path} cannot be read: {error}") from error
+
+
+def checksum(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """The sha256 of `value` as JSON: equal for equal settings."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def parse_bytes(text: str) -> int:
+    """Reads `256MB`, `2GiB` or a number of bytes; raises SequenceError on anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B|)", text.strip(), re.IGNORECASE)
+    if match is None or match[2].upper() not in _UNITS:
+        raise SequenceError(f"{text!r} is no size: allowed are 256MB, 2GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2].upper()])

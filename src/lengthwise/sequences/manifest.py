@@ -1,0 +1,78 @@
+"""What is written down of a finished data set, and what of it the user is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from lengthwise import __version__
+from lengthwise.sequences.builders.base import Builder, settings_of
+from lengthwise.sequences.encoder import Encoder
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import digest
+from lengthwise.sequences.store import FORMAT
+from lengthwise.sequences.token_store import TokenStore
+from lengthwise.sequences.watch import Watcher
+
+
+def make_manifest(
+    builder: Builder, encoder: Encoder, store: TokenStore, entries: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The manifest but for the settings of the build, from the entries of all parts."""
+    shards = [shard for entry in entries for shard in entry["shards"]]
+    dropped, figures = Counter[str](), Counter[str]()
+    for entry in entries:
+        dropped.update(entry["dropped"])
+        figures.update(entry["figures"])
+    tokens = sum(shard["tokens"] for shard in shards)
+    if not shards:
+        raise SequenceError(
+            f"nothing was built: all {store.tokens:,} tokens were dropped ("
+            + "; ".join(dropped) + "); give a smaller --max-length or min_length"
+        )  # fmt: skip
+    context = figures.pop("context", 0)
+    found = {
+        "format": FORMAT, "version": __version__, "method": builder.name,
+        "options": settings_of(builder), "max_length": builder.max_length,
+        "document_mask": builder.document_mask, "target_token": builder.target_token,
+        "tokenizer": {"file": "tokenizer.json", "fingerprint": encoder.fingerprint,
+                      "vocab_size": encoder.vocab_size, "end_token": encoder.end_token,
+                      "end_id": encoder.end},
+        "added_tokens": {token: encoder.id_of(token) for token in builder.tokens},
+        "documents": store.documents, "document_tokens": store.tokens,
+        "skipped": store.facts["skipped"], "rows": sum(shard["rows"] for shard in shards),
+        "tokens": tokens, "dropped": dict(dropped), "figures": dict(figures),
+        "mean_context": round(context / tokens, 2), "buckets": _buckets(builder, shards),
+        "shards": shards, "checksum": digest([shard["sha256"] for shard in shards]),
+    }  # fmt: skip
+    if "padding" in figures:
+        found["padding_share"] = round(figures["padding"] / (figures["padding"] + tokens), 6)
+    return found
+
+
+def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    exponents = getattr(builder, "exponents", ())
+    found = {f"{k:02d}": {"inputs": 1 << k, "rows": 0, "tokens": 0} for k in exponents}
+    for shard in shards:
+        if "bucket" in shard:
+            for name in ("rows", "tokens"):
+                found[f"{shard['bucket']:02d}"][name] += shard[name]
+    return found
+
+
+def report(manifest: dict[str, Any], watcher: Watcher) -> None:
+    """Tells what was skipped, dropped, cut, added or found empty."""
+    for why, kind in manifest["skipped"].items():
+        names = ", ".join(kind["first"]) + (", ..." if kind["count"] > len(kind["first"]) else "")
+        watcher.note(f"skipped {kind['count']:,} documents, {why}: {names}")
+    for why, tokens in manifest["dropped"].items():
+        share = tokens / manifest["document_tokens"]
+        watcher.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")
+    for bucket, facts in manifest["buckets"].items():
+        if not facts["rows"]:
+            watcher.note(f"bucket {bucket} is empty: no piece has {facts['inputs'] + 1:,} tokens")
+    if manifest["added_tokens"]:
+        watcher.note(
+            f"{len(manifest['added_tokens'])} special tokens: embeddings need "
+            f"{manifest['tokenizer']['vocab_size']:,} rows"
+        )

@@ -1,0 +1,256 @@
+"""Documents into a token store, once; stopped at any point, it goes on where it was.
+
+Files only grow. Every few seconds their sizes and the place in the sources are put down in one
+small file; what lies beyond those sizes after a crash is cut off, and reading goes on from there.
+So the store comes out the same, byte for byte, however often it was stopped.
+
+A text is handed to the tokenizer in pieces of at most PIECE characters, cut before white space
+where there is any: one document of 100 MB takes no more memory than many small ones. Tokenizers
+that split at white space give the same ids for the pieces as for the whole; others may differ at
+the cuts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lengthwise.sequences.documents import Sources
+from lengthwise.sequences.encoder import Encoder, Ids
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import checksum, read_json, said_plainly, write_json
+from lengthwise.sequences.records import EMPTY, Record
+from lengthwise.sequences.watch import Watcher
+
+PIECE = 1 << 16
+"""Characters a tokenizer is given of one text at most."""
+NAMED = 5
+"""Skipped documents of one kind that a manifest names; the store names all of them."""
+COMMIT_S = 2.0
+"""Seconds of work that a crash may cost."""
+STATE = "progress.json"
+_FILES = ("tokens.bin", "ends.bin", "repository.bin", "names.bin", "name_ends.bin",
+          "repositories.txt", "skipped.txt")  # fmt: skip
+
+
+@dataclass
+class Progress:
+    """What a store holds for certain: sizes of its files, and the place in the sources."""
+
+    sizes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FILES, 0))
+    file: int = 0
+    record: int = 0
+    bytes: int = 0
+    documents: int = 0
+    tokens: int = 0
+    skipped: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def tokenise(
+    sources: Sources, encoder: Encoder, folder: Path, key: str, watcher: Watcher, batch: int
+) -> None:
+    """Fills `folder` with the tokens of every document, or goes on filling it.
+
+    key: of everything that decides on the contents. batch: characters tokenised at once.
+
+    Raises SequenceError for bad sources and a full disk; what is done by then stays.
+    """
+    aside = folder.with_name(folder.name + ".unfinished")
+    with Store(aside, encoder) as store:
+        done = store.progress
+        watcher.advance(done.bytes, done.tokens)
+        waiting = _Waiting(encoder, store, batch, watcher)
+        committed = time.monotonic()
+        for number, record in sources.read(done.file, done.record):
+            waiting.add(record)
+            if time.monotonic() - committed > COMMIT_S:
+                waiting.flush()
+                store.commit(number, record.number + 1)
+                committed = time.monotonic()
+        waiting.flush()
+        if not done.documents:
+            reasons = "; ".join(f"{v['count']:,} {k}" for k, v in done.skipped.items())
+            raise SequenceError(f"no document in the sources: {reasons or 'they hold none'}")
+        store.finish(key)
+    with said_plainly(folder):
+        os.replace(aside, folder)
+
+
+class _Waiting:
+    """Pieces of text that wait until there are enough for the tokenizer.
+
+    A document longer than `limit` characters goes to it in parts, and stays open in the store.
+    """
+
+    def __init__(self, encoder: Encoder, store: Store, limit: int, watcher: Watcher) -> None:
+        self._encoder, self._store, self._limit, self._watcher = encoder, store, limit, watcher
+        self._pieces: list[str] = []
+        self._ends: list[tuple[int, Record]] = []
+        self._characters = 0
+
+    def add(self, record: Record) -> None:
+        if not record.skipped:
+            for piece in pieces(record.blocks):
+                self._pieces.append(piece)
+                self._characters += len(piece)
+                if self._characters >= self._limit:
+                    self.flush()
+        self._ends.append((len(self._pieces), record))
+        if len(self._ends) >= 1 << 14:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything waiting goes through the tokenizer into the store."""
+        ids = self._encoder.encode(self._pieces) if self._pieces else []
+        first, before, size = 0, self._store.written, 0
+        for end, record in self._ends:
+            self._store.extend(ids[first:end])
+            self._store.close(record)
+            first, size = end, size + record.bytes
+        self._store.extend(ids[first:])
+        self._store.write()
+        self._watcher.advance(size, self._store.written - before)
+        self._pieces, self._ends, self._characters = [], [], 0
+
+
+def pieces(blocks: Iterable[str]) -> Iterator[str]:
+    """A text given in blocks, in pieces of at most PIECE characters."""
+    rest = ""
+    for block in blocks:
+        text, start = rest + block if rest else block, 0
+        while len(text) - start > PIECE:
+            cut = _cut(text, start)
+            yield text[start:cut]
+            start = cut
+        rest = text[start:] if start else text
+    if rest:
+        yield rest
+
+
+def _cut(text: str, start: int) -> int:
+    """Where to end a piece that begins at `start`: before the last run of white space in it."""
+    low, high = start + PIECE // 2, start + PIECE
+    cut = max(text.rfind(" ", low, high), text.rfind("\n", low, high))
+    while cut > low and text[cut - 1].isspace():
+        cut -= 1
+    return cut if cut > low else high
+
+
+class Store:
+    """The files of a token store that is being filled. `written` counts tokens, those of the
+    document that is still open included.
+    """
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        self._folder, self._encoder = folder, encoder
+        self._state = folder / STATE
+        with said_plainly(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.progress = Progress(**read_json(self._state)) if self._state.exists() else Progress()
+        self.written = self.progress.tokens
+        self._name_end = self.progress.sizes["names.bin"]
+        self._fresh()
+
+    def __enter__(self) -> Store:
+        with said_plainly(self._folder):
+            self._files = {name: (self._folder / name).open("ab") for name in _FILES}
+            for name, file in self._files.items():
+                file.truncate(self.progress.sizes[name])
+            with (self._folder / "repositories.txt").open(encoding="utf-8") as lines:
+                self._repositories = {json.loads(line): n for n, line in enumerate(lines)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            # What a full disk refused is still buffered, and closing would try it again.
+            with suppress(OSError):
+                file.close()
+
+    def _fresh(self) -> None:
+        self._ids: list[Ids] = []
+        self._ends: list[int] = []
+        self._numbers: list[int] = []
+        self._names: list[bytes] = []
+
+    def extend(self, ids: list[Ids]) -> None:
+        """More tokens of the document that is open."""
+        self._ids += ids
+        self.written += sum(map(len, ids))
+
+    def close(self, record: Record) -> None:
+        """The open document is whole: it ends here, or is skipped for a reason."""
+        progress = self.progress
+        progress.bytes += record.bytes
+        why = record.skipped or (EMPTY if self.written == progress.tokens else "")
+        if why:
+            self._skip(record.name, why)
+            return
+        self.extend([np.array([self._encoder.end], np.int32)])
+        progress.documents += 1
+        progress.tokens = self.written
+        self._ends.append(self.written)
+        self._numbers.append(self._repository(record.repository))
+        self._names.append(record.name.encode("utf-8", "replace"))
+
+    def write(self) -> None:
+        """Hands everything gathered to the files."""
+        ends = self._name_end + np.cumsum([len(name) for name in self._names], dtype=np.int64)
+        self._name_end = int(ends[-1]) if len(ends) else self._name_end
+        with said_plainly(self._folder):
+            if self._ids:
+                ids = np.concatenate(self._ids).astype(self._encoder.dtype)
+                self._files["tokens.bin"].write(ids.tobytes())
+            self._files["ends.bin"].write(np.array(self._ends, np.int64).tobytes())
+            self._files["repository.bin"].write(np.array(self._numbers, np.int32).tobytes())
+            self._files["names.bin"].write(b"".join(self._names))
+            self._files["name_ends.bin"].write(ends.tobytes())
+        self._fresh()
+
+    def _repository(self, name: str) -> int:
+        if name not in self._repositories:
+            self._repositories[name] = len(self._repositories)
+            self._files["repositories.txt"].write(json.dumps(name).encode() + b"\n")
+        return self._repositories[name]
+
+    def _skip(self, name: str, why: str) -> None:
+        kind = self.progress.skipped.setdefault(why, {"count": 0, "first": []})
+        kind["count"] += 1
+        if len(kind["first"]) < NAMED:
+            kind["first"].append(name)
+        self._files["skipped.txt"].write(json.dumps([why, name]).encode() + b"\n")
+
+    def _sync(self) -> None:
+        for name, opened in self._files.items():
+            opened.flush()
+            os.fsync(opened.fileno())
+            self.progress.sizes[name] = os.fstat(opened.fileno()).st_size
+
+    def commit(self, file: int, record: int) -> None:
+        """From here on a crash loses nothing before record `record` of file `file`."""
+        with said_plainly(self._folder):
+            self._sync()
+        self.progress.file, self.progress.record = file, record
+        write_json(self._state, asdict(self.progress))
+
+    def finish(self, key: str) -> None:
+        """Writes what describes the store."""
+        with said_plainly(self._folder):
+            self._sync()
+        write_json(
+            self._folder / "store.json",
+            {
+                "format": 1, "key": key, "documents": self.progress.documents,
+                "tokens": self.progress.tokens, "dtype": self._encoder.dtype.name,
+                "sha256": {name: checksum(self._folder / name) for name in _FILES},
+                "skipped": self.progress.skipped, "tokenizer": self._encoder.fingerprint,
+                "end_token": self._encoder.end,
+            },
+        )  # fmt: skip
