@@ -19,6 +19,7 @@ from lengthwise.conformance.tiny import tiny, tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.verify import Lossless
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.codecs.kivi import Kivi
@@ -257,8 +258,8 @@ class Judge(Method):
 
     name, question, paper = "judge", Superposed.question, ""
 
-    def start_verifier(self, model: Adapted) -> None:
-        return None
+    def start_verifier(self, model: Adapted) -> Lossless | None:
+        return Lossless()
 
 
 class Budgeteer(Judge):

@@ -87,8 +87,9 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_bit_for_bit(
     place: Path, whole: Path
 ) -> None:
     code = f"""
-import os, signal
+import os, signal, torch
 from pathlib import Path
+torch.set_num_threads({torch.get_num_threads()})
 from lengthwise.cli.train import Bar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import train

@@ -329,7 +329,7 @@ def test_a_residual_that_is_not_taken_is_found_out(monkeypatch: pytest.MonkeyPat
         return sampler.draw(target, position)
 
     logits = pair(5)
-    monkeypatch.setattr(verify, "_reject", reject)
+    monkeypatch.setattr(verify, "reject", reject)
     assert distance(law_of(children(1), logits), logits[0]) > 0.02
 
 

@@ -59,6 +59,11 @@ class SecondModel(Method):
     width: int = width_option(2)
     draws: str = draws_option()
 
+    @classmethod
+    def identity(cls, length: int) -> SecondModel:
+        """Whoever guesses, the text is the target's own."""
+        return cls()
+
     def check(self, model: Adapted) -> None:
         if model.tokenizer is None:
             raise Refused(
