@@ -132,3 +132,8 @@ def test_an_interrupted_compare_keeps_its_finished_rows(call, monkeypatch) -> No
     assert status == 130
     assert [json.loads(line)["recipe"] for line in out.splitlines()] == ["full"]
     assert "interrupted" in err
+
+
+def test_calibrating_an_acceptance_head_needs_a_file(call) -> None:
+    status, _, err = call("calibrate", "specdec")
+    assert status == 2 and "--out FILE" in err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 from rich.console import Console
 from rich.progress import Progress
@@ -9,25 +12,46 @@ from rich.progress import Progress
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 
-KINDS = ("razor",)
+if TYPE_CHECKING:
+    from lengthwise.api import Model
+
+KINDS = ("razor", "specdec")
+# Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
+TEXTS, WRITTEN, READ = 24, 96, 160
 
 
 @click.command()
 @click.argument("kind")
+@click.option("--draft", default="layers", show_default=True, help="the drafter of specdec's head")
+@click.option("--temperature", default=0.0, show_default=True, help="specdec will run at")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="file of specdec's head")
 @model_options
-def calibrate(kind: str, model: str | None, dtype: str | None, device: str | None) -> None:
-    """Measure KIND on a model and keep it in the cache. KIND is razor: the retrieval heads."""
-    from lengthwise.calibration import calibrate_retrieval_heads, save
-
+def calibrate(
+    kind: str, draft: str, temperature: float, out: Path | None, model: str | None,
+    dtype: str | None, device: str | None,
+) -> None:  # fmt: skip
+    """Measure KIND on a model, once. razor: its retrieval heads, kept in the cache. specdec: an
+    acceptance head for a drafter that asks a model, written to a file for specdec(head=FILE)."""
     if kind not in KINDS:
         raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
+    if kind == "specdec" and out is None:
+        raise LengthwiseError("give the acceptance head a file: --out FILE")
     loaded = open_model(model, dtype, device)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading repeated random tokens", total=None)
-        found = calibrate_retrieval_heads(
-            loaded.adapted, lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    save(kind, loaded.adapted, found)
+        if kind == "razor":
+            _razor(loaded, bar)
+        elif out is not None:
+            _specdec(loaded, draft, temperature, out, bar)
+
+
+def _razor(loaded: Model, bar: Progress) -> None:
+    from lengthwise.calibration import calibrate_retrieval_heads, save
+
+    task = bar.add_task("reading repeated random tokens", total=None)
+    found = calibrate_retrieval_heads(
+        loaded.adapted, lambda done, total: bar.update(task, completed=done, total=total)
+    )
+    save("razor", loaded.adapted, found)
     heads = [
         (score, layer, head)
         for layer, row in enumerate(found["induction"])
@@ -36,3 +60,35 @@ def calibrate(kind: str, model: str | None, dtype: str | None, device: str | Non
     click.echo("strongest induction heads (layer, key head, probability on the token after):")
     for score, layer, head in sorted(heads, reverse=True)[:8]:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
+
+
+def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Progress) -> None:
+    import torch
+
+    from lengthwise.methods.drafting.acceptance_head import examples, save, train
+    from lengthwise.recipes import parse
+    from lengthwise.tasks.documents import read_document
+
+    target = loaded.adapted
+    drafters = [each.start_drafter(target) for each in parse(draft).methods]
+    if len(drafters) != 1 or not getattr(drafters[0], "asks_model", False):
+        raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
+    # A drafter that reads through another cache of the target's asks the target itself.
+    asked = getattr(drafters[0], "draft", target)
+    ids = loaded.encode(read_document().text)
+    starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)
+    texts = []
+    for start in bar.track(list(starts)[:TEXTS], description="the target writes"):
+        prompt = ids[start : start + READ]
+        said = loaded.generate(prompt, max_new_tokens=WRITTEN, temperature=temperature, seed=start)
+        texts.append(prompt[-1:] + said.token_ids)
+    head = train(asked, target, texts[2:], temperature)
+    save(head, out)
+    held_out = [examples(asked, target, text, temperature) for text in texts[:2]]
+    states, labels = (torch.cat(parts) for parts in zip(*held_out, strict=True))
+    chance = head(states.float()).softmax(-1)[:, 1]
+    click.echo(
+        f"{out}: of {len(labels)} guesses in texts held out {float(labels.mean()):.0%} are right; "
+        f"the head expects {float(chance.mean()):.0%}, and "
+        f"{float(chance[labels > 0.5].mean()):.0%} of those that are"
+    )
