@@ -68,13 +68,13 @@ def test_lookup_places_are_the_longest_matches_with_different_next_tokens(
 
 def test_lookup_guesses_other_places_and_then_shorter_matches() -> None:
     text = [7, 8, 9, 1, 2, 3, 4, 5, 7, 8, 9, 6, 2, 2, 9, 5, 7, 8, 9]
-    tree = tree_of(LookupDrafter(Lookup(max_draft=2, candidates=4)), text)
+    tree = tree_of(LookupDrafter(Lookup(max_draft=2, min_match=1, candidates=4)), text)
     assert chains(tree) == [[6, 2], [1, 2], [5, 7]]
 
 
 def test_lookup_grades_the_first_chain_apart_from_the_others() -> None:
     text = [7, 8, 9, 1, 2, 3, 4, 5, 7, 8, 9, 6, 2, 2, 9, 5, 7, 8, 9]
-    tree = tree_of(LookupDrafter(Lookup(max_draft=2, candidates=4)), text)
+    tree = tree_of(LookupDrafter(Lookup(max_draft=2, min_match=1, candidates=4)), text)
     first, equal, shorter = (tree.grades[tree.children[0][token]] for token in (6, 1, 5))
     assert first < BEGINNING < equal < shorter < DEEPER
     assert all(tree.grades[node] >= DEEPER for token in (1, 5)
@@ -84,7 +84,7 @@ def test_lookup_grades_the_first_chain_apart_from_the_others() -> None:
 
 def test_lookup_with_one_candidate_guesses_a_chain() -> None:
     text = [7, 8, 9, 1, 2, 3, 4, 5, 7, 8, 9, 6, 2, 2, 9, 5, 7, 8, 9]
-    assert tree_of(LookupDrafter(Lookup(candidates=1)), text).is_chain()
+    assert tree_of(LookupDrafter(Lookup(min_match=1, candidates=1)), text).is_chain()
 
 
 def plain_copy(text: Seq[int], gamma: int, copy: int, place: str) -> list[int]:
@@ -160,7 +160,7 @@ def test_retrieval_drafters_change_no_token(seed: int, temperature: float) -> No
     plain = generate(prompt, sampling)
     found = corpus_of(prompt, plain.output)
     makers: list[Callable[[], Drafter]] = [
-        lambda: LookupDrafter(Lookup(candidates=6)),
+        lambda: LookupDrafter(Lookup(min_match=1, candidates=6)),
         lambda: CopySpecDrafter(CopySpec(gamma=2)),
         lambda: DatastoreDrafter(DatastoreDrafting(path="x", shortest=1), found),
     ]

@@ -43,7 +43,7 @@ class Lookup(Method):
     paper: ClassVar[str] = "Prompt Lookup Decoding (2023)"
     lossless: ClassVar[bool] = True
     max_draft: int = option(32, "most tokens guessed in a row", low=1)
-    min_match: int = option(1, "shortest match that is believed, in tokens", low=1)
+    min_match: int = option(2, "shortest match that is believed, in tokens", low=1)
     max_match: int = option(32, "longest match that is told from longer ones, in tokens", low=1)
     candidates: int = option(4, "continuations guessed at once", low=1)
 
