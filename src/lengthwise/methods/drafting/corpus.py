@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterable, Sequence as Seq
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, RecipeError, Refused
+from lengthwise.models.adapt import Adapted
 
 VERSION = "1"
 # Stands between documents; smaller than any token, so that texts that end there come first.
@@ -224,3 +226,47 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
         digest.update(f"{number}\t{token!r}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def opened(name: str, path: str) -> Datastore:
+    """The datastore a method of that name asks for, mapped once a process.
+
+    Raises RecipeError where it cannot be had.
+    """
+    place = Path(path).expanduser()
+    try:
+        status = place.stat()
+        return _opened(place, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecipeError(f"{name}: {place}: {reason}; {HOW_TO_BUILD}") from error
+    except LengthwiseError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def check_tokenizer(store: Datastore, path: str, model: Adapted) -> None:
+    """Raises Refused where a datastore was built with another tokenizer than the model's, as far as
+    the model tells of its own."""
+    if store.fingerprint and model.tokenizer is not None:
+        same = _own_fingerprint(model.tokenizer) == store.fingerprint
+    elif store.fingerprint:
+        same = store.vocab_size == model.vocab_size
+    else:
+        same = store.vocab_size <= model.vocab_size
+    if not same:
+        raise Refused(
+            f"{path} was built with another tokenizer (of {store.vocab_size:,} tokens) than that "
+            f"of this {model.family!r} model ({model.vocab_size:,})",
+            "build one for this model: `lengthwise datastore build --model MODEL`",
+        )
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, modified: int, size: int) -> Datastore:
+    """Keyed by what changes when the file is replaced."""
+    return Datastore.open(path)
+
+
+@lru_cache(maxsize=8)
+def _own_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    return fingerprint(tokenizer)

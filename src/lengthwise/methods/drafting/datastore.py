@@ -31,14 +31,15 @@ from numpy.typing import NDArray
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.errors import LengthwiseError, RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.corpus import (
     HOW_TO_BUILD,
     SEPARATOR,
     Datastore,
     Ints,
-    fingerprint,
+    check_tokenizer,
+    opened,
 )
 from lengthwise.models.adapt import Adapted
 
@@ -80,34 +81,13 @@ class DatastoreDrafting(Method):
 
     def check(self, model: Adapted) -> None:
         """Opens the file and compares its tokenizer, as far as this model tells of its own."""
-        store = self.open()
-        tokenizer = getattr(model, "tokenizer", None)
-        if store.fingerprint and tokenizer is not None:
-            same = _own_fingerprint(tokenizer) == store.fingerprint
-        elif store.fingerprint:
-            same = store.vocab_size == model.vocab_size
-        else:
-            same = store.vocab_size <= model.vocab_size
-        if not same:
-            raise Refused(
-                f"{self.path} was built with another tokenizer (of {store.vocab_size:,} tokens) "
-                f"than that of this {model.family!r} model ({model.vocab_size:,})",
-                "build one for this model: `lengthwise datastore build --model MODEL`",
-            )
+        check_tokenizer(self.open(), self.path, model)
 
     def open(self) -> Datastore:
         """The datastore, mapped once a process. Raises RecipeError where it cannot be had."""
         if not self.path:
             raise RecipeError(f"datastore needs a file: datastore(path=FILE); {HOW_TO_BUILD}")
-        path = Path(self.path).expanduser()
-        try:
-            status = path.stat()
-            return _opened(path, status.st_mtime_ns, status.st_size)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RecipeError(f"datastore: {path}: {reason}; {HOW_TO_BUILD}") from error
-        except LengthwiseError as error:
-            raise RecipeError(f"datastore: {error}") from error
+        return opened(self.name, self.path)
 
     def start_drafter(self, model: Adapted) -> DatastoreDrafter:
         return DatastoreDrafter(self, self.open())
@@ -180,17 +160,6 @@ LENGTHS = (3, 5, 9)
 SHARES = (0.1, 0.25, 0.45, 0.7)
 # Of what a corpus promises, this much is believed until this text has shown how far it resembles.
 RELEVANCE = 0.7
-
-
-@lru_cache(maxsize=4)
-def _opened(path: Path, modified: int, size: int) -> Datastore:
-    """Keyed by what changes when the file is replaced."""
-    return Datastore.open(path)
-
-
-@lru_cache(maxsize=8)
-def _own_fingerprint(tokenizer: object) -> str:
-    return fingerprint(tokenizer)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq, Set
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -37,9 +35,9 @@ from torch import Tensor
 
 from lengthwise.engine.mode import Alternative, Column, Mode
 from lengthwise.engine.sampling import Sampling
-from lengthwise.errors import LengthwiseError, RecipeError, Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
+from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.models.adapt import Adapted
 
@@ -76,32 +74,12 @@ class Superposed(Method):
                 "use another recipe, and sample several answers",
             )
         store = self.open()
-        if store is None:
-            return
-        if store.fingerprint and model.tokenizer is not None:
-            same = _own_fingerprint(model.tokenizer) == store.fingerprint
-        else:
-            same = store.vocab_size <= model.vocab_size
-        if not same:
-            raise Refused(
-                f"{self.datastore} was built with another tokenizer than that of this "
-                f"{model.family!r} model",
-                "build one for this model: `lengthwise datastore build --model MODEL`",
-            )
+        if store is not None:
+            check_tokenizer(store, self.datastore, model)
 
     def open(self) -> Datastore | None:
         """The datastore, mapped once a process; None where none is asked for."""
-        if not self.datastore:
-            return None
-        path = Path(self.datastore).expanduser()
-        try:
-            status = path.stat()
-            return _opened(path, status.st_mtime_ns, status.st_size)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise RecipeError(f"{self.name}: {path}: {reason}") from error
-        except LengthwiseError as error:
-            raise RecipeError(f"{self.name}: {error}") from error
+        return opened(self.name, self.datastore) if self.datastore else None
 
     def start_mode(self, model: Adapted) -> Superposition:
         return Superposition(self, model, self.open())
@@ -209,14 +187,3 @@ def _likeliest(logits: Tensor, top: int, temperature: float) -> tuple[NDArray[np
     order = np.lexsort((tokens, -numbers))
     law = (numbers[order] - numbers.max()) / temperature
     return tokens[order], law - np.log(np.exp(law).sum())
-
-
-@lru_cache(maxsize=4)
-def _opened(path: Path, modified: int, size: int) -> Datastore:
-    """Keyed by what changes when the file is replaced."""
-    return Datastore.open(path)
-
-
-@lru_cache(maxsize=8)
-def _own_fingerprint(tokenizer: object) -> str:
-    return fingerprint(tokenizer)  # type: ignore[arg-type]
