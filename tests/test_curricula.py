@@ -208,3 +208,23 @@ def test_the_command_reads_the_counts_of_a_built_data_set(tmp_path: Path) -> Non
 def test_a_picture_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LengthwiseError, match=".png"):
         plot(Curriculum(BUCKETS, TOKENS), tmp_path / "lengths.txt")
+
+
+@given(names, st.integers(1, 200), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_a_short_run_has_the_lengths_of_a_whole_epoch_in_their_shares(name, steps, seed):
+    whole = Curriculum(BUCKETS, TOKENS, name, 1, seed)
+    short = whole.shortened(steps)
+    if steps >= whole.steps_per_epoch:
+        assert short is whole
+        return
+    assert short.steps_per_epoch == steps
+    share = steps / whole.steps_per_epoch
+    assert all(abs(short.batches.get(n, 0) - share * k) <= 1 for n, k in whole.batches.items())
+
+
+def test_a_short_run_ends_with_the_longest_rows_as_its_epoch_would():
+    whole = Curriculum(BUCKETS, TOKENS, "grow-p100", 2)
+    assert whole.lengths(0)[: whole.steps_per_epoch // 4].max() < 1024
+    short = whole.shortened(whole.steps_per_epoch // 4)
+    assert short.lengths(0)[-1] == 1024

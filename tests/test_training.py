@@ -139,16 +139,28 @@ def test_every_step_of_a_curriculum_has_the_same_tokens_on_ranks_of_one_length(p
     assert lengths == {16, 32, 64}
 
 
+class Notes:
+    """Keeps what a run says once."""
+
+    def __init__(self) -> None:
+        self.said = list[str]()
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, step: int, steps: int, record: dict[str, Any]) -> None: ...
+
+
+def test_a_run_shorter_than_an_epoch_says_what_it_reads(place: Path, tmp_path: Path) -> None:
+    notes = Notes()
+    trainer = Trainer(config(place, out=str(tmp_path / "run"), steps=5), notes)
+    assert trainer.feed.steps_per_epoch == 5
+    assert notes.said == [
+        f"the run reads {trainer.feed.share:.0%} of the rows, as many of every length"
+    ]
+
+
 def test_rows_too_few_for_a_step_are_named(tmp_path: Path) -> None:
-    class Notes:
-        def __init__(self) -> None:
-            self.said = list[str]()
-
-        def note(self, text: str) -> None:
-            self.said.append(text)
-
-        def step(self, step: int, steps: int, record: dict[str, Any]) -> None: ...
-
     # 17 bytes and the end make one row of 16 inputs; 70 make one of 64.
     build_set(tmp_path, "few", ["a" * 17] * 3 + ["b" * 70] * 9, "decompose")
     notes = Notes()

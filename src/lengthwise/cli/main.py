@@ -27,11 +27,12 @@ VERBS = {
     "datastore": "index a corpus that the datastore drafter guesses from",
     "sequences": "build training sequences by length from documents, and see what was built",
     "train": "train a model on built sequences, by a curriculum over lengths",
+    "curves": "compare training runs: validation loss against seconds and tokens",
     "plan": "choose sequence-parallel groups for batches of varied lengths (FlexSP)",
     "scaling": "fit the published scaling laws to your runs, predict, recompute the papers",
 }
 # What to install for verbs that need more than the rest.
-EXTRAS = {"datastore": "datastore", "plan": "training", "scaling": "scaling",
+EXTRAS = {"curves": "training", "datastore": "datastore", "plan": "training", "scaling": "scaling",
           "sequences": "training", "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -18,7 +18,7 @@ batches that a bucket has in a cycle: they are then rates of depletion, whatever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -98,6 +98,19 @@ class Curriculum:
     def steps_per_epoch(self) -> int:
         """Steps of an epoch, the same for every epoch."""
         return sum(self.batches.values())
+
+    def shortened(self, steps: int) -> Curriculum:
+        """The curriculum of a run of `steps`, if they are fewer than an epoch: whole cycles of it.
+
+        Every length keeps its share of the tokens, to within a step, so the run does not end where
+        the first cycle has only shown the short rows.
+        """
+        if steps >= self.steps_per_epoch:
+            return self
+        lengths, batches = list(self.batches), np.array(list(self.batches.values()))
+        ends = np.rint(np.cumsum(batches) * (steps / batches.sum())).astype(int)
+        shares = np.diff(ends, prepend=0) * self.tokens_per_step
+        return replace(self, mixture=dict(zip(lengths, shares.tolist(), strict=True)))
 
     @property
     def left_out(self) -> dict[int, int]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from lengthwise.sequences.curricula import Curriculum
 from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import written_aside
 
 # More dots than this cannot be told apart and only slow the drawing.
 DOTS = 20_000
@@ -49,13 +49,5 @@ def plot(schedule: Curriculum, path: str | Path, *, epochs: int = 1) -> None:
     axes.set_ylabel("tokens of a row")
     axes.set_title(f"{schedule.name}, {schedule.cycles} cycle(s) an epoch", fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure: object, path: Path) -> None:
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        figure.savefig(aside, dpi=120)  # type: ignore[attr-defined]
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format=path.suffix[1:])

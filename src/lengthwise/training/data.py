@@ -76,6 +76,9 @@ class StepData:
 class Feed:
     """The data of every step of a run, for `rank` of `world`.
 
+    never_read: lengths whose rows are too few for one step. share: of the rows, how many a run
+    shorter than an epoch reads, with a curriculum that is fitted to it.
+
     Raises TrainingError or SequenceError where the data sets do not fit the run or each other.
     """
 
@@ -87,7 +90,12 @@ class Feed:
             _rows_by_length(self.base), config.tokens_per_step, config.curriculum.name,
             config.curriculum.cycles, config.seed,
         )  # fmt: skip
-        self.curriculum = curriculum
+        whole = curriculum.steps_per_epoch
+        self.never_read = [
+            n for n, rows in curriculum.buckets.items() if rows and n not in curriculum.batches
+        ]
+        self.curriculum = curriculum = curriculum.shortened(config.total_steps(whole))
+        self.share = curriculum.steps_per_epoch / whole
         for length in curriculum.batches:
             # A step that does not divide among the ranks is found now and not in an hour.
             curriculum.draw(0, int(np.argmax(curriculum.lengths(0) == length)), rank, world)
@@ -111,12 +119,6 @@ class Feed:
     @property
     def steps_per_epoch(self) -> int:
         return self.curriculum.steps_per_epoch
-
-    @property
-    def never_read(self) -> list[int]:
-        """Lengths whose rows are too few for one step."""
-        curriculum = self.curriculum
-        return [n for n, rows in curriculum.buckets.items() if rows and n not in curriculum.batches]
 
     def check_alike(self, other: SequenceSet, key: str) -> None:
         """Raises TrainingError unless `other`, named by a key of the file, has our tokenizer."""

@@ -239,6 +239,10 @@ class Trainer:
                 f"rows of {', '.join(map(str, self.feed.never_read))} tokens are never read: they "
                 f"are too few for one step of {self.config.tokens_per_step:,} tokens"
             )
+        if self.feed.share < 1:
+            self._watcher.note(
+                f"the run reads {self.feed.share:.0%} of the rows, as many of every length"
+            )
         torch.manual_seed(self.config.seed)
         place = checkpoints.latest(self.folder / "checkpoints")
         attention = self.config.model.attention
