@@ -197,12 +197,13 @@ def lengths(folder: Path, steps: int) -> Iterator[dict[str, Any]]:
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Losses and seconds of every method and budget, a column a seed."""
     base = {each["seed"]: each for each in found if each["method"] == BASELINE}
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for each in found:
-        groups.setdefault((each["method"], each["curriculum"], each["budget"]), []).append(each)
+        order = f" {each['curriculum']}" if each["method"] == "decompose" else ""
+        groups.setdefault((each["method"] + order, each["budget"]), []).append(each)
     lines = [
-        "| method | curriculum | budget | loss by seed | seconds / concat's | until concat's loss |",
-        "|---|---|---|---|---|---|",
+        "| method | budget | loss by seed | seconds / concat's | until concat's loss |",
+        "|---|---|---|---|---|",
     ]
     for names, runs in groups.items():
         whole = [base[each["seed"]]["seconds"] for each in runs]
