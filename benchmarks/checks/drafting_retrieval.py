@@ -42,6 +42,7 @@ from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
+from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.tasks.documents import read_document
 
 NEW = 64
@@ -123,12 +124,13 @@ def rounds() -> Found:
     bench = Bench()
     settings: dict[str, Starter] = {
         "lookup, as in its card": partial(
-            LookupDrafter, Lookup(max_draft=10, max_match=3, candidates=1)
-        ),
-        "lookup(candidates=1, min_match=2)": partial(
-            LookupDrafter, Lookup(candidates=1, min_match=2)
+            LookupDrafter, Lookup(max_draft=10, max_match=3, min_match=1, candidates=1)
         ),
         "lookup(candidates=1)": partial(LookupDrafter, Lookup(candidates=1)),
+        "lookup(candidates=1, min_match=1)": partial(
+            LookupDrafter, Lookup(candidates=1, min_match=1)
+        ),
+        "lookup(min_match=1)": partial(LookupDrafter, Lookup(min_match=1)),
         "lookup": partial(LookupDrafter, Lookup()),
         "copyspec(place=first)": partial(CopySpecDrafter, CopySpec(place="first")),
         "copyspec": partial(CopySpecDrafter, CopySpec()),
@@ -136,7 +138,11 @@ def rounds() -> Found:
         "copyspec(gamma=5)": partial(CopySpecDrafter, CopySpec(gamma=5)),
     }
     found = {name: bench.row(starter) for name, starter in settings.items()}
-    found["lookup + copyspec"] = bench.row(settings["lookup"], settings["copyspec"])
+    table = Matrix(bench.model.adapted.vocab_size)
+    settings["recycling"] = lambda: RecyclingDrafter(Recycling(), table)
+    for names in ("lookup + copyspec", "lookup + recycling", "lookup + copyspec + recycling"):
+        table = Matrix(bench.model.adapted.vocab_size)
+        found[names] = bench.row(*(settings[name] for name in names.split(" + ")))
     lengths = {name: len(output) for name, output in bench.plain.items()}
     return {"check": "rounds", "new": lengths, **found}
 
