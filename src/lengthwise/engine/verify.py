@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.sampling import Sampler, likeliest
 from lengthwise.engine.tree import Draws, Tree
 
 
@@ -61,7 +61,7 @@ class Lossless:
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
         if sampler.sampling.plain:
-            best = logits.argmax(-1).tolist()
+            best = likeliest(logits)
             return match(tree, lambda node, _: best[node])
         length = len(context)
 
