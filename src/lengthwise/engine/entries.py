@@ -259,14 +259,17 @@ class Segment:
         self.replace(rest if len(rest) else None, room)
         self.closed = closed
 
-    def retract(self, count: int, ids: Tensor | None = None) -> None:
-        """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or none."""
+    def retract(self, count: int, ids: Tensor | int = 0) -> None:
+        """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or the first
+        so many, which need not be moved."""
         base = self._length - count
-        self._length = base
-        if ids is not None and self._tail is not None:
-            for t in self._tail.tensors():
-                t[:, base : base + len(ids)] = t[:, base + ids]
-            self._length += len(ids)
+        if isinstance(ids, int):
+            self._length = base + ids
+            return
+        assert self._tail is not None
+        for t in self._tail.tensors():
+            t[:, base : base + len(ids)] = t[:, base + ids]
+        self._length = base + len(ids)
 
 
 _FIELDS = ("key", "value", "index", "log_weight", "stat")

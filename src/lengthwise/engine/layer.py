@@ -293,15 +293,16 @@ class LayerCache:
     def forget_queries(self) -> None:
         self._window.clear()
 
-    def commit(self, ids: Tensor | None) -> None:
-        """Pending entries, or those of the accepted nodes ids, become near entries."""
+    def commit(self, ids: Tensor | None, first: bool = False) -> None:
+        """Pending entries, or those of the accepted nodes ids, become near entries. first: whether
+        ids are the first nodes in their order."""
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
         if self.watch.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
         if self._placed > 1 and ids is not None:
-            self.groups[0].near.retract(self._placed, ids)
+            self.groups[0].near.retract(self._placed, len(ids) if first else ids)
         self._placed = 0
         own, self.pending = self.pending, None
         if own is None:

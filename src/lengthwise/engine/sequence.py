@@ -201,8 +201,9 @@ class Sequence:
         ids = None
         if accepted is not None and len(accepted) != block.count:
             ids = torch.tensor(accepted, device=self.model.device)
+        first = ids is not None and list(accepted or ()) == list(range(len(ids)))
         for layer in self.layers:
-            layer.commit(ids)
+            layer.commit(ids, first)
         self.tokens.extend(tokens)
         if self.prompt_length is None or block.transient > self._transient:
             self._transient = block.transient
