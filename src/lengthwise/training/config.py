@@ -165,6 +165,11 @@ class RunConfig:
             raise TrainingError(
                 f"tokens={self.tokens} is less than one step: give {self.tokens_per_step} or more"
             )
+        if self.parallel.context > 1 and self.model.attention != "sdpa":
+            raise TrainingError(
+                f"parallel.context={self.parallel.context} needs model.attention='sdpa' and not "
+                f"{self.model.attention!r}: no other attention is shared among ranks"
+            )
         if self.upsampling.domains and self.epochs is None:
             raise TrainingError(
                 "[upsampling] needs epochs, and not steps or tokens: its stretch is counted from "

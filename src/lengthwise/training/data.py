@@ -3,10 +3,13 @@
 A step's data is a function of its number alone, so a resumed run reads what it would have read.
 Documents in one row are told apart by positions that begin anew: transformers builds a mask that
 keeps each within itself from that. Rows of one document need no mask and get none.
+
+Ranks that share rows (`parallel.context`) draw the same ones, and each keeps its part of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,18 +34,30 @@ class Batch:
 
     input_ids, targets: int64 [rows, length]; IGNORED targets count for nothing.
     position_ids: int64 [rows, length], from 0 in each document; None where each row is one.
+    row_positions: int64 [rows, whole length], position_ids of the whole rows; None where they are
+    not shared with other ranks.
     """
 
     input_ids: Tensor
     targets: Tensor
     position_ids: Tensor | None = None
+    row_positions: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        positions = self.position_ids
+        positions = (self.position_ids, self.row_positions)
         return Batch(
             self.input_ids.to(device), self.targets.to(device),
-            None if positions is None else positions.to(device),
+            *(None if each is None else each.to(device) for each in positions),
         )  # fmt: skip
+
+    def part(self, number: int, of: int) -> Batch:
+        """The `number`-th of `of` equal parts of every row, whose length `of` divides."""
+        length = self.input_ids.shape[1]
+        positions = self.position_ids
+        if positions is None:
+            positions = torch.arange(length, device=self.input_ids.device).expand_as(self.input_ids)
+        here = slice(number * length // of, (number + 1) * length // of)
+        return Batch(self.input_ids[:, here], self.targets[:, here], positions[:, here], positions)
 
     @property
     def predicted(self) -> int:
@@ -66,7 +81,11 @@ class Work:
 
 @dataclass(frozen=True)
 class StepData:
-    """What one rank computes in a step: its batches, and the length that was drawn."""
+    """What one rank computes in a step: its batches, and the length that was drawn.
+
+    work: of its rows. Where ranks share them only the first of these has any, so that the sum over
+    all ranks counts each token once.
+    """
 
     length: int
     batches: list[Batch]
@@ -83,7 +102,9 @@ class Feed:
     """
 
     def __init__(self, config: RunConfig, rank: int = 0, world: int = 1) -> None:
-        self._rank, self._world, self._accumulate = rank, world, config.accumulate
+        self._context, self._accumulate = config.parallel.context, config.accumulate
+        self._rank, self._part = divmod(rank, self._context)
+        self._world = world // self._context
         self.base = SequenceSet(config.path(config.data.train or ""))
         self.manifest = self.base.manifest
         curriculum = Curriculum(
@@ -98,7 +119,13 @@ class Feed:
         self.share = curriculum.steps_per_epoch / whole
         for length in curriculum.batches:
             # A step that does not divide among the ranks is found now and not in an hour.
-            curriculum.draw(0, int(np.argmax(curriculum.lengths(0) == length)), rank, world)
+            first = int(np.argmax(curriculum.lengths(0) == length))
+            curriculum.draw(0, first, self._rank, self._world)
+            if length % self._context:
+                raise TrainingError(
+                    f"parallel.context={self._context} does not divide rows of {length} tokens: "
+                    f"set it to a divisor of {math.gcd(*curriculum.batches)}"
+                )
         self._domains = {
             name: SequenceSet(config.path(domain.data or ""))
             for name, domain in config.upsampling.domains.items()
@@ -144,8 +171,11 @@ class Feed:
             rows += self._rows(self._domains[name], draw.length, numbers)
         target_token = bool(self.manifest["target_token"])
         parts = np.array_split(np.arange(len(rows)), min(self._accumulate, len(rows)))
-        made = [make_batch([rows[i] for i in part], target_token) for part in parts]
-        return StepData(draw.length, [each[0] for each in made], total(each[1] for each in made))
+        made = [make_batch([rows[i] for i in part], target_token, self._context) for part in parts]
+        batches, work = [each[0] for each in made], total(each[1] for each in made)
+        if self._context > 1:
+            batches = [batch.part(self._part, self._context) for batch in batches]
+        return StepData(draw.length, batches, work if self._part == 0 else Work())
 
     def draw(self, step: int) -> Draw:
         """Which rows this rank reads in a step."""
@@ -169,14 +199,15 @@ def total(parts: Iterable[Work]) -> Work:
     return Work(*(sum(getattr(each, name) for each in found) for name in names))
 
 
-def make_batch(rows: Sequence[Row], target_token: bool) -> tuple[Batch, Work]:
+def make_batch(rows: Sequence[Row], target_token: bool, multiple: int = 1) -> tuple[Batch, Work]:
     """Rows side by side, shorter ones filled up on the right with positions that count nothing.
 
     target_token: whether the last token of a row is only a target. Otherwise the last token of
-    each document predicts nothing, since what follows it is not its own.
+    each document predicts nothing, since what follows it is not its own. multiple: what the length
+    of the batch is a multiple of.
     """
     sizes = [len(row.input_ids) - target_token for row in rows]
-    length = max(sizes)
+    length = -(-max(sizes) // multiple) * multiple
     inputs = np.zeros((len(rows), length), np.int64)
     targets = np.full((len(rows), length), IGNORED, np.int64)
     positions = np.zeros((len(rows), length), np.int64)

@@ -45,10 +45,7 @@ def open_model(
             )
         model = load_weights(folder / options.checkpoint, options.attention)
     else:
-        config = _new_config(options, manifest)
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=options.attention
-        )
+        model = _new(_new_config(options, manifest), options.attention)
     embeddings: Any = model.get_input_embeddings()
     needed, has = manifest["tokenizer"]["vocab_size"], embeddings.weight.shape[0]
     if needed > has:
@@ -79,9 +76,7 @@ def load_weights(folder: Path, attention: str) -> PreTrainedModel:
         raise TrainingError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     # Weights that were read may lie at addresses that make a CPU add in another order than those
     # of a new model; a resumed run has to add in the same order.
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(
-        read.config, dtype=torch.float32, attn_implementation=attention
-    )
+    model = _new(read.config, attention)
     model.load_state_dict(read.state_dict())
     model.generation_config = read.generation_config
     return model
@@ -97,6 +92,20 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _new(config: Any, attention: str) -> PreTrainedModel:
+    try:
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
+    except (ImportError, ValueError) as error:
+        why = str(error).splitlines()[0].split(". ")[0]
+        raise TrainingError(
+            f"family {config.model_type!r} cannot have model.attention={attention!r}: {why}; "
+            "'eager' is there for all"
+        ) from error
+    return made
 
 
 def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -25,13 +25,14 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from lengthwise.training.config import TrainingError
+from lengthwise.training.context import Context
 from lengthwise.training.growth import layers_of
 
 State = dict[str, Any]
 
 
 class Ranks:
-    """rank, world: this process among all. device: where it computes.
+    """rank, world: this process among all. device: where it computes. context: ranks to a row.
 
     Raises TrainingError for what cannot be had here.
     """
@@ -51,18 +52,14 @@ class Ranks:
                 f"{started} ranks were started and accelerate found {self.world}: this device "
                 "cannot be shared; start one process, or set ACCELERATE_USE_CPU=true"
             )
-        if context > 1:
-            raise TrainingError(
-                f"parallel.context={context}: PyTorch's context parallelism has no attention on "
-                f"{self.device.type} that this trainer was tested with; leave it at 1, and use "
-                "parallel.shard and accumulate for long rows"
-            )
         if shard and self.world == 1:
             raise TrainingError(
                 "parallel.shard needs several ranks: start with torchrun --nproc-per-node 2 "
                 "--no-python lengthwise train CONFIG, or leave it out"
             )
         self._shard = shard
+        self.context: int = context
+        self._shared = Context(context, self.rank, self.world) if context > 1 else None
 
     @property
     def first(self) -> bool:
@@ -90,6 +87,15 @@ class Ranks:
     def autocast(self) -> AbstractContextManager[None]:
         """The precision of the run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+
+    def sharing(self, model: nn.Module, positions: Tensor | None) -> AbstractContextManager[None]:
+        """Within it the model is given this rank's parts of rows that have these `positions`.
+
+        positions: int64 [rows, length] of the whole rows; None where the model is given them whole.
+        """
+        if positions is None or self._shared is None:
+            return nullcontext()
+        return self._shared.over(self.plain(model).config, positions)
 
     @contextmanager
     def gradients(self, model: nn.Module, last: bool) -> Iterator[None]:
@@ -125,10 +131,22 @@ class Ranks:
         self, model: nn.Module, optimizer: Optimizer, everywhere: bool = False
     ) -> State:
         """The optimizer's state by names of weights, whole, where `model_state` is."""
+        self._scatter(model)
         options = StateDictOptions(full_state_dict=True, cpu_offload=not everywhere)
         return dict(get_optimizer_state_dict(model, optimizer, options=options))
 
     def set_optimizer_state(self, model: nn.Module, optimizer: Optimizer, state: State) -> None:
         """The reverse of `optimizer_state`."""
+        self._scatter(model)
         options = StateDictOptions(full_state_dict=True)
         set_optimizer_state_dict(model, optimizer, state, options=options)
+
+    def _scatter(self, model: nn.Module) -> None:
+        """Makes sharded weights those that the optimizer knows, and not the gathered ones that a
+        forward pass leaves where no backward pass follows."""
+        if self._shard:
+            from torch.distributed.fsdp import FSDPModule
+
+            for module in model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise.training.config import TrainingError
+from lengthwise.training.context import SILENT, attending_by
 from lengthwise.training.data import IGNORED, Batch
 from lengthwise.training.parallel import Ranks
 
@@ -47,7 +48,8 @@ def accumulate_gradients(
 ) -> tuple[float, int]:
     """Adds the step's gradient to the model's; returns nats per token and tokens predicted.
 
-    batches: of this rank; every rank gives equally many.
+    batches: of this rank; every rank gives equally many. Where ranks share rows, each gives its
+    part of them, and its gradient is that of the whole loss by way of its part.
     """
     (predicted,) = ranks.total(sum(batch.predicted for batch in batches))
     if not predicted:
@@ -55,8 +57,9 @@ def accumulate_gradients(
     summed = 0.0
     for number, batch in enumerate(batches, 1):
         with ranks.gradients(model, last=number == len(batches)):
-            with ranks.autocast():
-                loss = token_losses(model, batch.to(ranks.device)).sum()
+            batch = batch.to(ranks.device)
+            with ranks.autocast(), ranks.sharing(model, batch.row_positions):
+                loss = token_losses(model, batch).sum()
             # Ranks' gradients are averaged, not summed.
             (loss * (ranks.world / predicted)).backward()
         summed += float(loss.detach())
@@ -93,6 +96,50 @@ def check_documents_are_apart(model: nn.Module, vocab_size: int, ranks: Ranks) -
             "positions that begin anew): train on a data set built by decompose or concat, or take "
             "another family"
         )
+
+
+@torch.no_grad()
+def check_rows_can_be_shared(model: nn.Module, vocab_size: int, ranks: Ranks) -> None:
+    """Raises TrainingError for a model that would compute something else on ranks that share rows.
+
+    Without attention no token may change what another one predicts: only there are parts of a row
+    brought together. With it, each rank must predict in its part what it predicts in whole rows.
+    """
+    length, number = 4 * ranks.context, ranks.rank % ranks.context
+    ids = torch.arange(2 * length).view(2, length) % vocab_size
+    other = ids.clone()
+    other[:, : length // 2] = (ids[:, : length // 2] + 1) % vocab_size
+    whole = Batch(ids, ids).to(ranks.device)
+    part = whole.part(number, ranks.context)
+    training = model.training
+    model.eval()
+    try:
+        with attending_by(_config(model), SILENT):
+            one, two = (
+                logits_of(model, Batch(each, each).to(ranks.device))[:, length // 2 :]
+                for each in (ids, other)
+            )
+        wanted = logits_of(model, whole).unflatten(1, (ranks.context, -1))[:, number]
+        with ranks.sharing(model, part.row_positions):
+            found = logits_of(model, part)
+        # Experts are computed in another order when other tokens go to them.
+        same = _distance(one, two) < 1e-6 and _distance(found, wanted) < 1e-4
+    except (AttributeError, TypeError):
+        # It takes no positions, or is lost without transformers' mask.
+        same = False
+    finally:
+        model.train(training)
+    if ranks.total(not same)[0]:
+        raise TrainingError(
+            f"parallel.context={ranks.context}: family {_config(model).model_type!r} cannot share "
+            "a row among ranks, since its tokens meet elsewhere than in transformers' attention "
+            "interface: leave it at 1, or take another family"
+        )
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """The largest difference, in the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
 
 
 def _config(model: nn.Module) -> Any:

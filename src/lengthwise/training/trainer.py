@@ -36,7 +36,11 @@ from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import load_weights, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.schedules import learning_rate
-from lengthwise.training.step import accumulate_gradients, check_documents_are_apart
+from lengthwise.training.step import (
+    accumulate_gradients,
+    check_documents_are_apart,
+    check_rows_can_be_shared,
+)
 
 
 class Watcher(Protocol):
@@ -182,6 +186,7 @@ class Trainer:
         state = {
             "step": self.done, "tokens": self.tokens, "elapsed": self.elapsed,
             "log_bytes": self._log.position, "interval": asdict(self._interval),
+            "context": self.ranks.context,
         }  # fmt: skip
         checkpoints.save(
             self.folder / "checkpoints", self.done, state, self.model, self.optimizer, self.ranks,
@@ -268,12 +273,20 @@ class Trainer:
         if state["ranks"] != self.ranks.world or not checkpoints.restore_chance(place, self.ranks):
             self._watcher.note(f"{self.ranks.world} ranks instead of {state['ranks']}: dropout, if "
                                "any, and the last digits will differ")  # fmt: skip
+        elif (before := state.get("context", 1)) != self.ranks.context:
+            self._watcher.note(
+                f"parallel.context={self.ranks.context} instead of {before}: the last digits will "
+                "differ"
+            )
 
     def _take(self, model: Any) -> None:
         """Makes a model the run's: wrapped, in training, with a new optimizer."""
         self.sizes = sizes_of(model)
         self.model: nn.Module = self.ranks.wrap(model.train())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
+        if self.ranks.context > 1:
+            vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
+            check_rows_can_be_shared(self.model, vocabulary, self.ranks)
 
     def _facts(self) -> dict[str, Any]:
         model, manifest = self.ranks.plain(self.model), self.feed.manifest
