@@ -132,6 +132,21 @@ def test_streamed_pieces_are_the_text_and_stop_strings_end_it(small: lengthwise.
     assert cut.ledger.finish_reason == "stop"
 
 
+def test_a_stop_string_inside_a_guessed_run_cuts_it_where_plain_decoding_stops(
+    small: lengthwise.Model,
+) -> None:
+    ids = small.encode("one two three four five six seven eight " * 6)
+    plain, drafted = (
+        small.generate(ids, recipe, max_new_tokens=24, stop=[" six", "four five"])
+        for recipe in ("full", "lookup + fixed")
+    )
+    assert drafted.token_ids == plain.token_ids
+    assert drafted.ledger.decoded == plain.ledger.decoded > drafted.ledger.steps
+    assert drafted.text == plain.text
+    assert sum(drafted.ledger.accepted.values()) + drafted.ledger.steps >= drafted.ledger.decoded
+    assert sum(drafted.ledger.accepted.values()) <= drafted.ledger.decoded
+
+
 def test_a_saved_folder_loads_and_agrees(stock: LlamaForCausalLM, tmp_path: Path) -> None:
     stock.save_pretrained(tmp_path)
     from tokenizers import Tokenizer, models

@@ -9,18 +9,21 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.methods.drafting.model import SecondModel
+from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import Adapted, adapt
 
@@ -233,3 +236,35 @@ def test_a_second_model_with_another_tokenizer_changes_nothing(
     drafted = generate(prompt, method, target=target, sampling=sampling)
     assert drafted.output == plain.output
     assert drafted.ledger.notes == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ("lookup", "nobody guesses or writes in its place"),
+        ("superposed", "nobody guesses or writes in its place"),
+        ("sirllm(budget=24)", "notes of every token said"),
+    ],
+)
+def test_a_recipe_of_which_a_part_would_be_left_out_is_refused(
+    second: SecondModel, recipe: str, reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        replace(second, recipe=recipe).check(with_words())
+
+
+def test_a_model_that_believes_in_no_token_says_so(second: SecondModel) -> None:
+    target = with_words()
+
+    class Lost(ModelDrafter):
+        def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
+            return super().chances(logits, tokens, path) * torch.nan
+
+    drafter = Lost(second, second.load(target), second.plan(second.load(target)))
+    sequence = Sequence(target, Plan(drafters=(lambda: drafter,)))
+    request = loop.begin(sequence, Sampling(), 8, ())
+    loop.start(request, loop.prefill(sequence, tokens(20)))
+    for _ in loop.run(request, Fixed()):
+        pass
+    (note,) = request.ledger.notes
+    assert note.endswith("the model it asks gives no token a chance")

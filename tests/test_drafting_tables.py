@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Sequence as Seq
-from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,51 +11,18 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
-from lengthwise.engine import loop
-from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.drafting import aded, recycling, tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from table_runs import VOCAB, generate, model, tokens
 
-VOCAB = 64
 METHODS = [Recycling(), Recycling(tree="static"), ADED()]
 NAMES = ["recycling, best", "recycling, static", "aded"]
-
-
-@lru_cache
-def model(family: str = "llama", vocab_size: int = VOCAB) -> Adapted:
-    return adapt(tiny_model(family, initializer_range=0.15, vocab_size=vocab_size))
-
-
-def tokens(count: int, seed: int = 0) -> list[int]:
-    generator = random.Random(seed)
-    return [generator.randrange(3, VOCAB) for _ in range(count)]
-
-
-def generate(
-    prompt: Seq[int],
-    *drafters: Drafter,
-    on: Adapted | None = None,
-    sampling: Sampling | None = None,
-    new: int = 50,
-) -> loop.Request:
-    starters = tuple(lambda drafter=drafter: drafter for drafter in drafters)
-    sequence = Sequence(on or model(), Plan(drafters=starters))
-    request = loop.begin(sequence, sampling or Sampling(), new, ())
-    loop.start(request, loop.prefill(sequence, prompt))
-    for _ in loop.run(request, Fixed()):
-        pass
-    loop.finish(request)
-    assert not request.ledger.notes
-    return request
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
@@ -326,98 +289,42 @@ def test_the_identity_never_guesses(method: Recycling | ADED) -> None:
     assert request.ledger.drafted == 0
 
 
-@pytest.mark.parametrize("cls", [Recycling, ADED])
-def test_a_fresh_table_is_nobody_elses(cls: type[Recycling] | type[ADED]) -> None:
-    adapted = adapt(tiny_model("llama", vocab_size=VOCAB))
-    fresh, kept = cls(fresh=True).start_drafter(adapted), cls().start_drafter(adapted)
-    assert table(fresh) is not table(kept)
-    assert table(cls().start_drafter(adapted)) is table(kept)
-    with pytest.raises(RecipeError, match="leave out fresh or table"):
-        cls(fresh=True, table="some.table")
-
-
-def table(drafter: RecyclingDrafter | ADEDDrafter) -> tables.Table:
-    return drafter.matrix if isinstance(drafter, RecyclingDrafter) else drafter.trigrams
-
-
-@pytest.mark.parametrize("cls", [Recycling, ADED])
-def test_a_saved_table_is_the_same_after_loading(
-    cls: type[Recycling] | type[ADED], tmp_path: Path
-) -> None:
-    path = tmp_path / "new folder" / "a.table"
-    drafter = cls(table=str(path)).start_drafter(model())
-    generate(tokens(30), drafter)
-    other = adapt(tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB))
-    again = cls(table=str(path)).start_drafter(other)
-    assert table(again) is not table(drafter)
-    mine, theirs = table(drafter).arrays(), table(again).arrays()
-    assert mine.keys() == theirs.keys()
-    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
-    assert [file.name for file in path.parent.iterdir()] == ["a.table"]
-    prompt = tokens(30, 3)
-    assert generate(prompt, again, on=other).output == generate(prompt, on=other).output
-
-
-@pytest.mark.parametrize("cls", [Recycling, ADED])
-def test_a_damaged_file_is_refused_by_name(
-    cls: type[Recycling] | type[ADED], tmp_path: Path
-) -> None:
-    path = tmp_path / "a.table"
-    generate(tokens(30), cls(table=str(path)).start_drafter(model()))
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[-1] ^= 255
-    for number, damaged in enumerate((whole[: len(whole) // 2], whole[:3], b"", bytes(flipped))):
-        bad = tmp_path / f"bad{number}.table"
-        bad.write_bytes(damaged)
-        with pytest.raises(LengthwiseError, match=f"bad{number}.table.*delete the file"):
-            cls(table=str(bad)).check(model())
-    with pytest.raises(LengthwiseError, match="not a whole table"):
-        cls(table=str(tmp_path)).start_drafter(model())
-
-
-@pytest.mark.parametrize("cls", [Recycling, ADED])
-def test_a_table_of_another_model_or_drafter_is_refused(
-    cls: type[Recycling] | type[ADED], tmp_path: Path
-) -> None:
-    path = tmp_path / "a.table"
-    generate(tokens(30), cls(table=str(path)).start_drafter(model()))
-    with pytest.raises(LengthwiseError, match=r"family is llama and gemma3_text is expected"):
-        cls(table=str(path)).check(model("gemma3_text"))
-    with pytest.raises(LengthwiseError, match=r"vocabulary is 64 and 96 is expected"):
-        cls(table=str(path)).check(model("llama", 96))
-    other = ADED if cls is Recycling else Recycling
-    with pytest.raises(LengthwiseError, match=f"kind is {cls.name} and {other.name} is expected"):
-        other(table=str(path)).check(model())
-
-
-def test_a_file_of_another_version_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = str(tmp_path / "a.table")
-    monkeypatch.setattr(tables, "VERSION", "0")
-    tables.save(model(), Matrix(VOCAB), path)
-    monkeypatch.undo()
-    with pytest.raises(LengthwiseError, match="version is 0 and 1 is expected"):
-        tables.load(model(), Matrix, path)
-
-
-def test_a_table_that_cannot_be_saved_costs_no_answer(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    prompt = tokens(30)
-    drafter = Recycling(table=str(tmp_path / "file" / "a.table")).start_drafter(model())
-    sequence = Sequence(model(), Plan(drafters=(lambda: drafter,)))
-    request = loop.begin(sequence, Sampling(), 20, ())
-    loop.start(request, loop.prefill(sequence, prompt))
-    for _ in loop.run(request, Fixed()):
-        pass
-    loop.finish(request)
-    (note,) = request.ledger.notes
-    assert "cannot be saved" in note and len(request.output) == 20
-
-
 def test_grades_separate_good_guesses_from_bad_ones() -> None:
     grades = [recycling.grade(cost) for cost in range(255)]
     assert grades == sorted(grades) and 5 <= len(set(grades)) <= 12
     found = [aded.grade(weight) for weight in np.linspace(1, 0.001, 50)]
     assert found == sorted(found) and 5 <= len(set(found)) <= 12
+
+
+@pytest.mark.parametrize("vocab", [VOCAB, 9000])
+def test_logits_that_are_not_numbers_teach_nothing(vocab: int) -> None:
+    tree = Tree(5)
+    tree.add(0, 6)
+    logits = torch.zeros(2, vocab)
+    logits[0], logits[1, 9] = torch.nan, 5
+    drafters = RecyclingDrafter(Recycling(), Matrix(vocab)), ADEDDrafter(ADED(), Trigrams(vocab))
+    for drafter in drafters:
+        drafter.learn([4, 5, 6, 9], tree, logits, [0, 1])
+    matrix, trigrams = drafters[0].matrix, drafters[1].trigrams
+    assert not matrix.seen(5) and matrix.row(6)[0][1] == 9
+    assert trigrams.row(4, 5) == ([], []) and trigrams.row(5, 6)[0][0] == 9
+    for drafter in drafters:
+        drafter.learn([4, 5, 6], tree.keep([0]), logits[:1], [0])
+    assert not matrix.seen(5) and len(trigrams) == 1
+
+
+def test_logits_of_a_step_are_read_once_for_all_who_learn_and_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    whole = tables._read_strips
+    monkeypatch.setattr(tables, "_read_strips", lambda *given: read.append(1) or whole(*given))
+    logits = torch.randn(3, 9000)
+    eight, twelve = tables.top(logits, 8), tables.top(logits, 12)
+    assert len(read) == 1
+    alone = tables.top(logits.clone(), 12)
+    for mine, theirs in zip(twelve, alone, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(eight[0], twelve[0][:, :8])
+    del logits
+    assert len(tables._STRIPS) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence as Seq
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput
-from lengthwise.engine.request import Request
+from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
@@ -220,6 +220,12 @@ class Failing(Drafter):
                     raise RuntimeError("table is gone\nand more of it")
                 case "guesses no token":
                     tree.add(0, 10**6, self.name)
+                case "is surer than sure":
+                    tree.add(0, 5, self.name, prior=1.5)
+                case "is less than unsure":
+                    tree.add(tree.add(0, 5, self.name, prior=-1.0), 6, self.name)
+                case "knows no chance":
+                    tree.add(0, 5, self.name, prior=float("nan"))
                 case "guesses too deep":
                     tree.add_chain([5] * (limit + 1), source=self.name)
 
@@ -234,6 +240,9 @@ class Failing(Drafter):
         ("raises", "table is gone"),
         ("guesses no token", "vocabulary of 16"),
         ("guesses too deep", "tokens ahead"),
+        ("is surer than sure", "the chance 1.5"),
+        ("is less than unsure", "the chance -1.0"),
+        ("knows no chance", "the chance nan"),
         ("cannot learn", "KeyError"),
     ],
 )
@@ -338,3 +347,53 @@ def test_guesses_stay_within_the_room_before_a_deletion(monkeypatch: pytest.Monk
     drafted = generate(prompt, lambda: Greedy([*prompt, *plain.output], 0.0))
     assert drafted.output == plain.output
     assert max(depths) == 3
+
+
+class Interrupted(Drafter):
+    """Asks a model, and is interrupted by the user while it does."""
+
+    name = "interrupted"
+    asks_model = True
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        self.pace.go_on(0, 0.5)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_request_harms_no_request_after_it() -> None:
+    policy = Goodput(clock=lambda: 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tokens(40), Interrupted, policy=policy)
+    plan = Plan(text="another recipe", drafters=(looking(),))
+    sequence = Sequence(model(), plan)
+    request = loop.begin(sequence, Sampling(), 60, ())
+    loop.start(request, loop.prefill(sequence, tokens(40)))
+    for _ in loop.run(request, policy):
+        pass
+    assert request.output == generate(tokens(40)).output and not request.ledger.notes
+
+
+class Asked(Drafter):
+    """Notes when it was asked."""
+
+    def __init__(self, name: str, asks_model: bool, drawing: bool, order: list[str]) -> None:
+        self.name, self.asks_model, self.drawing = name, asks_model, drawing
+        self.order = order
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        self.order.append(self.name)
+
+
+def test_who_draws_is_asked_before_coupled_guesses_show_the_noise_of_the_target() -> None:
+    """Drawing or not by what coupled guesses look like would choose among the target's noises."""
+    order: list[str] = []
+    kinds = {"coupled": (True, False), "drawn": (True, True), "free": (False, False)}
+    made = [partial(Asked, name, *kind, order) for name, kind in kinds.items()]
+    generate(tokens(40), *made, new=3)
+    assert order == ["free", "drawn", "coupled"]
+
+
+def test_a_step_may_leave_no_less_than_nothing_to_the_rest() -> None:
+    ledger = Ledger(decoded=5, steps=5, decode_s=0.3, draft_s=0.1, verify_s=0.2)
+    assert 1 - 0.1 / 0.3 - 0.2 / 0.3 < 0
+    assert ledger.drafting().endswith("the rest 0.0%")

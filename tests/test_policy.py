@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _Judged
+from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _Judged, policy_for
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
+from lengthwise.methods.drafting.goodput import Goodput as GoodputMethod
+from lengthwise.models.adapt import adapt
 
 LOAD = Load("simulated", 1, 10)
 LIMIT = 40
@@ -265,3 +268,24 @@ def test_fixed_asks_nobody_for_nothing_and_goes_no_deeper_than_it_verifies() -> 
     pace = Fixed(3).pace(LOAD, drafter, Tree(0), Acceptance(), LIMIT)
     assert isinstance(pace, Pace)
     assert [pace.go_on(0, 0.5) for _ in range(3)] == [True, True, False]
+
+
+def test_what_an_interrupted_round_of_another_load_asked_is_not_paid_for() -> None:
+    policy, belief = Goodput(0.03, clock=lambda: 0.0), Acceptance()
+    other = Load("another recipe", 1, 10)
+    drafter = Simulated("model", Machine(), lambda _: 0.5, level=0.3)
+    pace = policy.pace(other, drafter, Tree(0), belief, LIMIT)
+    assert pace is not None
+    pace.go_on(0, 0.5)
+    tree = Tree(0)
+    tree.add_chain([1, 2], source="lookup")
+    (kept,) = policy.choose(LOAD, [tree], [belief])
+    assert kept.tokens[0] == 0 and not policy._asked
+
+
+def test_a_margin_is_learned_once_for_all_requests_of_a_model() -> None:
+    adapted = adapt(tiny_model("llama"))
+    policy = GoodputMethod(margin=1.5).start_policy(adapted)
+    assert policy.margin == 1.5
+    assert GoodputMethod(margin=1.5).start_policy(adapted) is policy
+    assert GoodputMethod().start_policy(adapted) is policy_for(adapted) is not policy

@@ -231,7 +231,7 @@ class Model:
             texts.append(text)
         while active := [pair for pair in zip(requests, texts, strict=True) if not pair[0].done]:
             for (request, text), new in zip(active, loop.step([r for r, _ in active]), strict=True):
-                text.add(new, request.ledger)
+                request.cut(len(new), text.add(new, request.ledger))
         return [
             Generation(text.finish(), request.output, loop.finish(request),
                        self._drafts(request, stop))

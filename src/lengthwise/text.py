@@ -29,22 +29,29 @@ class TextStream:
         self._released = 0
         self._ended = False
 
-    def add(self, tokens: Sequence[int], ledger: Ledger) -> None:
-        """Adds tokens; a stop string ends the request through its ledger."""
+    def add(self, tokens: Sequence[int], ledger: Ledger) -> int:
+        """Adds tokens; a stop string ends the request through its ledger.
+
+        Returns how many of them count: those after the one that completes a stop string, which come
+        with it where several were guessed, would never have been said one by one.
+        """
         if self._ended or self._tokenizer is None:
-            return
-        self._ids += tokens
-        if self._backend is not None:
-            for token in tokens:
+            return len(tokens)
+        for number, token in enumerate(tokens, 1):
+            self._ids.append(token)
+            if self._backend is not None:
                 self._text += self._decoder.step(self._backend, token) or ""
-        else:
-            self._text = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        found = [at for s in self._stop if (at := self._text.find(s, self._search_from())) >= 0]
-        if found:
-            self._text = self._text[: min(found)]
-            self._ended = True
-            ledger.finish_reason = "stop"
-        self._release(len(self._text) if self._ended else self._safe())
+            elif self._stop or number == len(tokens):
+                self._text = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+            start = self._search_from()
+            if found := [at for s in self._stop if (at := self._text.find(s, start)) >= 0]:
+                self._text = self._text[: min(found)]
+                self._ended = True
+                ledger.finish_reason = "stop"
+                self._release(len(self._text))
+                return number
+        self._release(self._safe())
+        return len(tokens)
 
     def finish(self) -> str:
         """The whole text; releases what was held back (an unfinished character included)."""

@@ -231,8 +231,8 @@ def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block:
         sequence.last_logits = rows[-1].clone()
     sequence.commit(block, kept, accepted)
     request.ledger.drafted += len(tree) - 1
-    for node in accepted[1:]:
-        source = tree.sources[node]
+    request.right = [tree.sources[node] for node in accepted[1:]]
+    for source in request.right:
         request.ledger.accepted[source] = request.ledger.accepted.get(source, 0) + 1
     return Verdict(tree, proposed, logits, accepted, new, taken)
 

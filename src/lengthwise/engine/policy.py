@@ -110,7 +110,7 @@ class Goodput(LengthPolicy):
         self._costs: dict[Load, StepCost] = {}
         self._worth: dict[tuple[str, str], Worth] = {}
         self._population: dict[str, Acceptance] = {}
-        self._asked: list[tuple[Drafter, _Judged]] = []
+        self._asked: list[tuple[Load, Drafter, _Judged]] = []
 
     def population(self, recipe: str) -> Acceptance:
         """What all requests of a recipe have seen come true."""
@@ -135,7 +135,7 @@ class Goodput(LengthPolicy):
             hope = _hope(tree, belief)
             found = _Judged(worth, belief, drafter.name, hope, TRIED_LEVELS, tried=True)
             worth.trying -= 1
-        self._asked.append((drafter, found))
+        self._asked.append((load, drafter, found))
         return found
 
     def _depth(
@@ -162,7 +162,9 @@ class Goodput(LengthPolicy):
         return _Judged(worth, belief, name, hope, limit, price)
 
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        asked, self._asked = self._asked, []
+        # A round that was interrupted may have left drafters of another recipe behind.
+        asked = [(drafter, pace) for at, drafter, pace in self._asked if at == load]
+        self._asked.clear()
         tried = {drafter.name for drafter, pace in asked if pace.tried and drafter.asks_model}
         ranked = _ranked(trees, beliefs, tried)
         held = sum(not free for free, *_ in ranked)
@@ -279,12 +281,13 @@ class _Judged(UpTo):
         return further and self.chance * self.worth.alpha > self.price
 
 
-def policy_for(model: Adapted) -> Goodput:
-    """The goodput policy of a model, shared by its requests so that costs are learned once."""
-    found = _POLICIES.get(model)
-    if found is None:
-        found = _POLICIES[model] = Goodput(first_slope(model))
-    return found
+def policy_for(model: Adapted, margin: float = MARGIN) -> Goodput:
+    """The goodput policy of a model at a margin, shared by its requests so that costs are learned
+    once."""
+    policies = _POLICIES.setdefault(model, {})
+    if margin not in policies:
+        policies[margin] = Goodput(first_slope(model), margin=margin)
+    return policies[margin]
 
 
 def first_slope(model: Adapted) -> float:
@@ -294,7 +297,7 @@ def first_slope(model: Adapted) -> float:
     return 0.14 if slow else 0.05
 
 
-_POLICIES: WeakKeyDictionary[Adapted, Goodput] = WeakKeyDictionary()
+_POLICIES: WeakKeyDictionary[Adapted, dict[float, Goodput]] = WeakKeyDictionary()
 
 
 Ranked = list[tuple[bool, float, int, int]]

@@ -65,7 +65,7 @@ class Ledger:
         return (
             f"{self.accepted_per_step:.2f} tokens a step, guessed by "
             f"{', '.join(shares) or 'nobody'}; time: drafting {draft:.1%}, verifying {verify:.1%}, "
-            f"the rest {1 - draft - verify:.1%}"
+            f"the rest {max(0.0, 1 - draft - verify):.1%}"
         )
 
 
@@ -90,7 +90,8 @@ class Request:
     """One sequence being generated.
 
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
-    how many levels, in how many seconds. mode: what writes in place of choosing tokens one by one.
+    how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
+    guessed. mode: what writes in place of choosing tokens one by one.
     """
 
     sequence: Sequence
@@ -104,6 +105,7 @@ class Request:
     acceptance: Acceptance = field(default_factory=Acceptance)
     verifier: Verifier = field(default_factory=Lossless)
     asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
+    right: list[str] = field(default_factory=list)
     mode: Mode | None = None
     _context: list[int] = field(default_factory=list)
 
@@ -124,6 +126,16 @@ class Request:
                 self.ledger.finish_reason = "length"
                 break
         return taken
+
+    def cut(self, new: int, kept: int) -> None:
+        """Of the `new` newest tokens the first `kept` count: a stop string ended there."""
+        if kept == new:
+            return
+        del self.output[kept - new :]
+        if self.mode is None:
+            self.ledger.decoded -= new - kept
+            for source in self.right[kept:]:
+                self.ledger.accepted[source] -= 1
 
     def settle(self, mode: Mode) -> list[int]:
         """Takes the best text of a mode that is done, as new tokens; nothing before that."""
@@ -150,8 +162,7 @@ class Request:
         if limit <= 0 or load is None:
             return tree
         context = self.context()
-        # Who asks a model comes last, to be asked only where free guesses leave something to gain.
-        for drafter in sorted(self.drafters, key=lambda drafter: drafter.asks_model):
+        for drafter in sorted(self.drafters, key=_turn):
             begin = policy.clock()
             pace = policy.pace(load, drafter, tree, self.acceptance, limit)
             if pace is None:
@@ -198,9 +209,23 @@ class Request:
         self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {reason}")
 
 
+def _turn(drafter: Drafter) -> tuple[bool, bool]:
+    """The place of a drafter among those of a step.
+
+    Who asks a model comes last, to be asked only where free guesses leave something to gain. Of
+    these, who draws comes first: whether a draw is made must not depend on the noise of the
+    target's own choice, which coupled guesses give away, or what is said has another law.
+    """
+    return drafter.asks_model, drafter.asks_model and not drafter.drawing
+
+
 def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
-    """Raises where the nodes from `before` on cannot be fed to the model."""
-    for token, depth in zip(tree.tokens[before:], tree.depths[before:], strict=True):
+    """Raises where the nodes from `before` on cannot be fed to the model, or ranked."""
+    rows = zip(tree.tokens[before:], tree.depths[before:], tree.priors[before:], strict=True)
+    for token, depth, prior in rows:
+        # Not a number is neither.
+        if not 0 <= prior <= 1:
+            raise LengthwiseError(f"it gave a guess the chance {prior}, and allowed is 0 to 1")
         if not 0 <= token < vocab_size:
             raise LengthwiseError(f"it guessed token {token} of a vocabulary of {vocab_size}")
         if depth > limit:

@@ -31,7 +31,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.models.adapt import Adapted
 
@@ -153,37 +153,28 @@ class Trigrams(tables.Table):
 
 
 @dataclass(frozen=True)
-class ADED(Method):
+class ADED(tables.TableMethod):
     """nodes, simulations: how much is guessed and searched. eta: how fast the table changes."""
 
     name: ClassVar[str] = "aded"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "arXiv 2407.12021"
     lossless: ClassVar[bool] = True
+    kept: ClassVar[type[tables.Table]] = Trigrams
     nodes: int = option(64, "most guesses a step", low=1)
     simulations: int = option(64, "descents of the search a step", low=1)
     depth: int = option(8, "deepest guess; 0 guesses nothing", low=0)
     eta: float = option(0.3, "share of a new observation in a row of the table", low=0, high=1)
     pairs: int = option(65536, "most pairs kept; those not used for longest go", low=1)
-    table: str = option("", "file that keeps the table between processes")
-    fresh: bool = option(False, "begin with an empty table and forget it after the request")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        tables.check_options(self.name, self.table, self.fresh)
+    table: str = tables.table_option()
+    fresh: bool = tables.fresh_option()
 
     @classmethod
     def identity(cls, length: int) -> ADED:
         return cls(depth=0)
 
-    def check(self, model: Adapted) -> None:
-        if self.table:
-            tables.table_of(model, Trigrams, self.table)
-
     def start_drafter(self, model: Adapted) -> ADEDDrafter:
-        if self.fresh:
-            return ADEDDrafter(self, Trigrams(model.vocab_size))
-        return ADEDDrafter(self, tables.table_of(model, Trigrams, self.table), model)
+        return ADEDDrafter(self, self.begin_table(Trigrams, model), model)
 
 
 class ADEDDrafter(Drafter):
@@ -219,15 +210,16 @@ class ADEDDrafter(Drafter):
         root = len(tokens) - 1 - len(accepted)
         before = [tokens[root - 1]] if root else [-1]
         before += [tree.tokens[parent] for parent in tree.parents[1:]]
-        order = sorted(range(len(tree)), key=lambda node: (node in accepted, node))
-        order = [node for node in order if before[node] >= 0]
-        ids, logp = tables.top(logits, WIDTH)
-        keys = [before[node] * self.trigrams.vocab_size + tree.tokens[node] for node in order]
-        self.trigrams.blend(keys, ids[order], np.exp(logp[order]), self.options.eta)
+        nodes, ids, logp = tables.behind(tree, logits, accepted, WIDTH)
+        paired = [row for row, node in enumerate(nodes) if before[node] >= 0]
+        keys = [
+            before[nodes[row]] * self.trigrams.vocab_size + tree.tokens[nodes[row]]
+            for row in paired
+        ]
+        self.trigrams.blend(keys, ids[paired], np.exp(logp[paired]), self.options.eta)
 
     def finish(self) -> None:
-        if self.options.table and self.model is not None:
-            tables.save(self.model, self.trigrams, self.options.table)
+        self.options.end_table(self.trigrams, self.model)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
+from lengthwise.errors import LengthwiseError
 from lengthwise.methods.options import option
 
 DRAWS = ("coupled", "rejection")
@@ -86,6 +87,11 @@ class AskingDrafter(Drafter):
         self.vocab_size = sequence.model.vocab_size
         self.scout = self.open(sequence)
 
+    @property
+    def drawing(self) -> bool:
+        """Whether guesses are drawn with noise of their own, rather than the likeliest taken."""
+        return self.draws == "rejection" and self.sampler.sampling.temperature > 0
+
     def reads(self, tokens: Seq[int]) -> Seq[int]:
         """What the scout reads in place of tokens; the last token stays the last."""
         return tokens
@@ -113,7 +119,7 @@ class AskingDrafter(Drafter):
         """
         chances = self.chances(logits, tokens, path)
         law: Tensor | None = None
-        if self.draws == "rejection" and self.sampler.sampling.temperature > 0:
+        if self.drawing:
             law, position = chances, len(tokens) + len(path)
             # Fresh noise every round: a position that is guessed again is drawn anew.
             order = self.sampler.perturbed(law, position, streams(self.name) + self._rounds)
@@ -122,6 +128,8 @@ class AskingDrafter(Drafter):
         picked = order.topk(min(self.width, len(order))).indices
         priors = chances[picked].tolist()
         ids = [token for token, prior in zip(picked.tolist(), priors, strict=True) if prior > 0]
+        if not ids:
+            raise LengthwiseError("the model it asks gives no token a chance")
         grades = [grade(rank, priors[rank]) for rank in range(len(ids))]
         if law is not None:
             nodes = tree.draw(node, ids, law, self.name, grades)

@@ -17,7 +17,7 @@ from lengthwise.models.adapt import Adapted
 
 @dataclass(frozen=True)
 class Goodput(Method):
-    """At another margin than the default the times of steps are learned anew, by this recipe."""
+    """The times of steps are learned apart for each margin."""
 
     name: ClassVar[str] = "goodput"
     question: ClassVar[Question] = Question.DRAFTING
@@ -33,9 +33,7 @@ class Goodput(Method):
         return cls(margin=1e9)
 
     def start_policy(self, model: Adapted) -> policy.Goodput:
-        if self.margin == policy.MARGIN:
-            return policy.policy_for(model)
-        return policy.Goodput(policy.first_slope(model), margin=self.margin)
+        return policy.policy_for(model, self.margin)
 
 
 __all__ = ["Goodput"]

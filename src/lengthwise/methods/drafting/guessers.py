@@ -7,15 +7,21 @@ ones, teach it) choose the model by the same two options.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
+
+import torch
 
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.asking import Scorer
+from lengthwise.methods.drafting.glance import Glance
+from lengthwise.methods.drafting.thinning import kept_layers, thinned
 from lengthwise.methods.drafting.translation import same_vocabulary
 from lengthwise.methods.options import option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.load import load_pretrained
 
 LAYERS = "80%"
 
@@ -48,9 +54,6 @@ def check_choice(name: str, path: str, layers: str, model: Adapted) -> None:
 
 def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
     """What begins to ask the chosen guesser beside a sequence whose prompt has been read."""
-    # Method modules, read when a drafter starts: this module is imported by methods.
-    from lengthwise.methods.drafting.layers import Glance, thinned
-
     if path:
         draft = second_model(name, path, model)
         return lambda sequence: Scout.reading(draft, sequence.tokens)
@@ -63,9 +66,7 @@ def second_model(name: str, path: str, model: Adapted) -> Adapted:
 
     Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
     """
-    from lengthwise.methods.drafting.model import SecondModel
-
-    draft = SecondModel(path=path).load(model)
+    draft = loaded(path, model.dtype, model.device)
     tokenizers = model.tokenizer, draft.tokenizer
     if None in tokenizers or not same_vocabulary(*tokenizers):  # type: ignore[arg-type]
         raise Refused(
@@ -76,23 +77,23 @@ def second_model(name: str, path: str, model: Adapted) -> Adapted:
     return draft
 
 
-def kept_layers(layers: str, model: Adapted) -> tuple[int, ...]:
-    """The layers an option names, ascending; raises RecipeError where there are none such."""
-    from lengthwise.methods.drafting.layers import Layers
-
-    return Layers(keep=layers).kept(model)
-
-
 def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
     """The chosen guesser as a model of its own, which shares its weights with what it is of."""
-    from lengthwise.methods.drafting.layers import thinned
-
     if path:
         return second_model(name, path, model)
     return thinned(model, kept_layers(layers, model))
 
 
+@lru_cache(maxsize=2)
+def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
+    """The model at a path, None being the embedded one, with its tokenizer; the last two stay."""
+    model, tokenizer, _ = load_pretrained(path, dtype, device)
+    adapted = adapt(model)
+    adapted.tokenizer = tokenizer
+    return adapted
+
+
 __all__ = [
-    "LAYERS", "Open", "check_choice", "guesser", "kept_layers", "layers_option", "one_choice",
-    "opener", "path_option", "second_model",
+    "LAYERS", "Open", "check_choice", "guesser", "layers_option", "loaded", "one_choice", "opener",
+    "path_option", "second_model",
 ]  # fmt: skip

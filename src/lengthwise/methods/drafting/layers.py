@@ -18,16 +18,11 @@ and what it gains comes from training that ordinary models have not had.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -36,7 +31,8 @@ from lengthwise.methods.drafting.asking import (
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.thinning import thinned
+from lengthwise.methods.drafting.glance import Glance
+from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
 from lengthwise.models.adapt import Adapted
 
 
@@ -70,16 +66,15 @@ class Layers(Method):
 
     def kept(self, model: Adapted) -> tuple[int, ...]:
         """The layers that guess, ascending; raises RecipeError where there are none such."""
-        total = len(model.layers)
         if self.skip is not None:
-            out = _numbers(self.skip, total)
-            found = tuple(layer for layer in range(total) if layer not in out)
-        elif self.keep.endswith("%") or self.keep.isdecimal():
-            found = _ends(_count(self.keep, total), total)
+            out = numbers(self.skip, len(model.layers))
+            found = tuple(layer for layer in range(len(model.layers)) if layer not in out)
         else:
-            found = tuple(sorted(_numbers(self.keep, total)))
+            found = kept_layers(self.keep, model)
         if not found:
-            raise RecipeError(f"{self}: no layer is left to guess; keep at least one of {total}")
+            raise RecipeError(
+                f"{self}: no layer is left to guess; keep at least one of {len(model.layers)}"
+            )
         return found
 
     def start_drafter(self, model: Adapted) -> LayersDrafter:
@@ -95,72 +90,6 @@ class LayersDrafter(AskingDrafter):
 
     def open(self, sequence: Sequence) -> Glance:
         return Glance(sequence, self.draft, self.kept)
-
-
-class Glance:
-    """Scores trees with some layers over a sequence that every layer has read, and leaves it as it
-    was. See `asking.Scorer`."""
-
-    def __init__(self, sequence: Sequence, draft: Adapted, kept: Seq[int]) -> None:
-        self.sequence, self.draft, self.kept = sequence, draft, kept
-        self.states: Tensor | None = None
-
-    def score(self, tokens: Seq[int], tree: Tree, want_states: bool = False) -> Tensor:
-        """Logits `[nodes, vocab]`; the sequence must hold tokens but for the last."""
-        sequence, kept = self.sequence, self.kept
-        block = sequence.block(len(tree), tree)
-        ids = torch.tensor(tree.tokens, device=sequence.model.device)
-
-        def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            return sequence.attend(kept[layer], query, key, value, block)
-
-        # Selections that remember their last choice must not remember those of guesses.
-        selectors = [(group, group.selector) for _, group in sequence.groups()]
-        states: list[Tensor] | None = [] if want_states else None
-        try:
-            for group, selector in selectors:
-                group.selector = copy.copy(selector)
-            logits = self.draft.forward(ids, block.index, attention, None, states)
-        finally:
-            for group, selector in selectors:
-                group.selector = selector
-            sequence.discard()
-        self.states = states[0] if states else None
-        return logits
-
-
-def _count(text: str, total: int) -> int:
-    """How many layers a number or a share means."""
-    if text.isdecimal() and 1 <= int(text) <= total:
-        return int(text)
-    share = text.removesuffix("%")
-    if text.endswith("%") and share.isdecimal() and 1 <= int(share) <= 100:
-        return max(1, round(int(share) * total / 100))
-    raise RecipeError(f"layers(keep={text}): allowed is 1 to {total} layers, or 1% to 100%")
-
-
-def _ends(count: int, total: int) -> tuple[int, ...]:
-    """The first and the last layers, as many of either."""
-    first = (count + 1) // 2
-    return *range(first), *range(total - count + first, total)
-
-
-def _numbers(text: str, total: int) -> set[int]:
-    """The layers of a list such as `0-5,24-29`."""
-    found: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise RecipeError(
-                f'layers: {part.strip()!r} is no layer and no range; write "0-5,{total - 1}"'
-            )
-        ends = int(first), int(last) if dash else int(first)
-        if not ends[0] <= ends[1] < total:
-            raise RecipeError(
-                f"layers: {part.strip()} is not among the layers 0 to {total - 1} of this model"
-            )
-        found.update(range(ends[0], ends[1] + 1))
-    return found
 
 
 __all__ = ["Glance", "Layers", "LayersDrafter", "thinned"]

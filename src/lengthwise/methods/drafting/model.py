@@ -19,10 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine.plan import Plan
@@ -38,9 +36,10 @@ from lengthwise.methods.drafting.asking import (
     grade,
     width_option,
 )
+from lengthwise.methods.drafting.guessers import loaded
 from lengthwise.methods.drafting.translation import Translator, backend, same_vocabulary
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.load import DTYPES, load_pretrained
+from lengthwise.models.adapt import Adapted
+from lengthwise.models.load import DTYPES
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,28 @@ class SecondModel(Method):
     def load(self, model: Adapted) -> Adapted:
         """The second model, loaded and adapted once per process, where the first one lives."""
         dtype = DTYPES[self.dtype] if self.dtype else model.dtype
-        return _loaded(self.path, dtype, model.device)
+        return loaded(self.path, dtype, model.device)
 
     def plan(self, draft: Adapted) -> Plan:
+        """How the second model reads; raises Refused for what would be left out of it."""
         from lengthwise import recipes  # A recipe inside a recipe, read at run time.
 
-        return recipes.resolve(self.recipe, draft)
+        plan = recipes.resolve(self.recipe, draft)
+        given = f"model(recipe={plan.text})"
+        if plan.drafters or plan.mode:
+            raise Refused(
+                f"{given}: the second model is asked what comes next, so nobody guesses or writes "
+                "in its place",
+                "give it a recipe of positions, selection, retention and codecs",
+            )
+        retention = plan.retention() if plan.retention else None
+        if retention is not None and retention.wants_surprise:
+            raise Refused(
+                f"{given} needs notes of every token said, which are not taken of what a second "
+                "model reads",
+                "use another retention, such as streaming or h2o",
+            )
+        return plan
 
     def start_drafter(self, model: Adapted) -> ModelDrafter:
         draft = self.load(model)
@@ -154,14 +169,6 @@ class TranslatingDrafter(ModelDrafter):
         for guess in translator.back(tokens, guesses, chances)[:limit]:
             kind = grade(int(guess.open), guess.prior)
             node = tree.add(node, guess.token, self.name, kind, guess.prior)
-
-
-@lru_cache(maxsize=2)
-def _loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
-    model, tokenizer, _ = load_pretrained(path, dtype, device)
-    adapted = adapt(model)
-    adapted.tokenizer = tokenizer
-    return adapted
 
 
 __all__ = ["ModelDrafter", "SecondModel", "TranslatingDrafter"]

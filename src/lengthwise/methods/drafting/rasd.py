@@ -36,7 +36,7 @@ from lengthwise.methods.drafting.asking import (
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore
+from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.guessers import (
     Open,
     check_choice,
@@ -91,12 +91,9 @@ class Rasd(Method):
         this model."""
         if not self.datastore:
             return None
-        # A method module, read only where a corpus is asked for.
-        from lengthwise.methods.drafting.datastore import DatastoreDrafting
-
-        found = DatastoreDrafting(path=self.datastore)
-        found.check(model)
-        return found.open()
+        found = opened(self.name, self.datastore)
+        check_tokenizer(found, self.datastore, model)
+        return found
 
     def start_drafter(self, model: Adapted) -> RasdDrafter:
         begin = opener(self.name, self.path, self.layers, model)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.models.adapt import Adapted
 
@@ -108,35 +108,26 @@ class Matrix(tables.Table):
 
 
 @dataclass(frozen=True)
-class Recycling(Method):
+class Recycling(tables.TableMethod):
     """tree: `best` grows where products of probabilities are highest, `static` is the paper's."""
 
     name: ClassVar[str] = "recycling"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "arXiv 2408.08696"
     lossless: ClassVar[bool] = True
+    kept: ClassVar[type[tables.Table]] = Matrix
     nodes: int | None = option(None, "most guesses a step (none: 64, or the paper's 80)", low=1)
     depth: int = option(6, "deepest guess; 0 guesses nothing", low=0)
     tree: str = option("best", "how the tree grows", choices=("best", "static"))
-    table: str = option("", "file that keeps the table between processes")
-    fresh: bool = option(False, "begin with an empty table and forget it after the request")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        tables.check_options(self.name, self.table, self.fresh)
+    table: str = tables.table_option()
+    fresh: bool = tables.fresh_option()
 
     @classmethod
     def identity(cls, length: int) -> Recycling:
         return cls(depth=0)
 
-    def check(self, model: Adapted) -> None:
-        if self.table:
-            tables.table_of(model, Matrix, self.table)
-
     def start_drafter(self, model: Adapted) -> RecyclingDrafter:
-        if self.fresh:
-            return RecyclingDrafter(self, Matrix(model.vocab_size))
-        return RecyclingDrafter(self, tables.table_of(model, Matrix, self.table), model)
+        return RecyclingDrafter(self, self.begin_table(Matrix, model), model)
 
 
 class RecyclingDrafter(Drafter):
@@ -197,13 +188,11 @@ class RecyclingDrafter(Drafter):
                 )
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        order = sorted(range(len(tree)), key=lambda node: (node in accepted, node))
-        ids, logp = tables.top(logits, WIDTH)
-        self.matrix.put([tree.tokens[node] for node in order], ids[order], logp[order])
+        nodes, ids, logp = tables.behind(tree, logits, accepted, WIDTH)
+        self.matrix.put([tree.tokens[node] for node in nodes], ids, logp)
 
     def finish(self) -> None:
-        if self.options.table and self.model is not None:
-            tables.save(self.model, self.matrix, self.options.table)
+        self.options.end_table(self.matrix, self.model)
 
 
 def _openings(tree: Tree) -> list[float]:

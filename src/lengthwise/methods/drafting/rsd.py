@@ -172,11 +172,6 @@ class RSDDrafter(AskingDrafter):
             if not self.pace.go_on(tree.grades[best.node], tree.priors[best.node], state):
                 return
 
-    @property
-    def drawing(self) -> bool:
-        """Whether guesses are drawn, rather than the likeliest ones taken."""
-        return self.draws == "rejection" and self.sampler.sampling.temperature > 0
-
     def children(self, path: Path, law: Tensor, count: int, known: int) -> list[Child]:
         """Up to `count` children of a path by their law `[vocab]`, in the order of their values.
 

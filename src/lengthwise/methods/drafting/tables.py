@@ -1,4 +1,4 @@
-"""What the drafters with tables share: reading logits, and tables that outlive a request.
+"""What the drafters with tables share: options, reading logits, and tables that outlive a request.
 
 A table belongs to a model: one lives in memory as long as the model does, so that what one request
 taught serves the next, and a file keeps it between processes. A file is a safetensors file whose
@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -23,9 +24,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lengthwise.calibration import INCIDENTAL
+from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
+from lengthwise.methods.base import Method, option
 from lengthwise.models.adapt import Adapted
 
 Array = NDArray[Any]
@@ -39,15 +43,6 @@ SMALL = 8192
 STRIP = 64
 # Of the strips without a large logit, every so many logits one is read.
 STRIDE = 16
-
-
-def check_options(name: str, table: str, fresh: bool) -> None:
-    """Raises RecipeError where a table is asked to be kept and forgotten."""
-    if fresh and table:
-        raise RecipeError(
-            f"{name}(table={table}, fresh=true): a fresh table is neither read from a file nor "
-            "kept in one; leave out fresh or table"
-        )
 
 
 class Table(ABC):
@@ -71,6 +66,49 @@ class Table(ABC):
 
 
 AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def table_option() -> Any:
+    return option("", "file that keeps the table between processes")
+
+
+def fresh_option() -> Any:
+    return option(False, "begin with an empty table and forget it after the request")
+
+
+class TableMethod(Method):
+    """A method whose drafter has a table of the class `kept`.
+
+    Subclasses declare the two options: table is the file that keeps it, "" for memory alone; fresh
+    begins with an empty one, which is nobody else's.
+    """
+
+    kept: ClassVar[type[Table]]
+    table: str
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fresh and self.table:
+            raise RecipeError(
+                f"{self.name}(table={self.table}, fresh=true): a fresh table is neither read from "
+                "a file nor kept in one; leave out fresh or table"
+            )
+
+    def check(self, model: Adapted) -> None:
+        if self.table:
+            table_of(model, self.kept, self.table)
+
+    def begin_table(self, kind: type[AnyTable], model: Adapted) -> AnyTable:
+        """The table that a request starts with."""
+        return kind.empty(model.vocab_size) if self.fresh else table_of(model, kind, self.table)
+
+    def end_table(self, table: Table, model: Adapted | None) -> None:
+        """Saves the model's table where a file keeps it."""
+        if self.table and model is not None:
+            save(model, table, self.table)
+
+
 _TABLES: WeakKeyDictionary[Adapted, dict[tuple[str, str], Table]] = WeakKeyDictionary()
 
 
@@ -178,15 +216,40 @@ def top(logits: Tensor, count: int) -> tuple[NDArray[np.int64], NDArray[np.float
         return ids.cpu().numpy(), values.cpu().numpy()
     strips = vocab // STRIP
     whole = strips * STRIP
-    split = logits[:, :whole].unflatten(1, (STRIP, strips))
-    chosen = split.amax(1).topk(count, -1).indices
+    if (known := _STRIPS.get(logits)) is None:
+        known = _STRIPS[logits] = _read_strips(logits, strips)
+    maxima, peak, sample = known
+    chosen = maxima.topk(count, -1).indices
     steps = torch.arange(0, whole, strips, device=logits.device)
     rest = torch.arange(whole, vocab, device=logits.device).expand(rows, -1)
     columns = torch.cat([(chosen[:, :, None] + steps).flatten(1), rest], 1)
     read = logits.gather(1, columns).float()
     values, places = read.topk(count, -1)
-    peak = values[:, :1]
-    sample = (split[:, ::STRIDE].float() - peak[:, :, None]).exp().sum(1)
     unread = STRIDE * (sample.sum(-1) - sample.gather(1, chosen).sum(-1)).clamp_min(0)
     total = ((read - peak).exp().sum(-1) + unread)[:, None]
     return columns.gather(1, places).cpu().numpy(), (values - peak - total.log()).cpu().numpy()
+
+
+def _read_strips(logits: Tensor, strips: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest logit of each strip `[rows, strips]` and of each row `[rows, 1]`, and the sampled
+    sum of each strip `[rows, strips]`, exp of what lies below the row's largest."""
+    whole = strips * STRIP
+    split = logits[:, :whole].unflatten(1, (STRIP, strips))
+    maxima = split.amax(1)
+    peak = torch.cat([maxima, logits[:, whole:]], 1).amax(1, keepdim=True).float()
+    return maxima, peak, (split[:, ::STRIDE].float() - peak[:, :, None]).exp().sum(1)
+
+
+# Several drafters learn from the logits of one step, which are long to read.
+_STRIPS = WeakIdKeyDictionary()
+
+
+def behind(
+    tree: Tree, logits: Tensor, accepted: Container[int], count: int
+) -> tuple[list[int], NDArray[np.int64], NDArray[np.float32]]:
+    """Nodes of a verified tree with the `top` of each: accepted ones after rejected ones, for of
+    equal tokens the last one is learned. Logits that are not numbers teach nothing."""
+    ids, logp = top(logits, count)
+    nodes = [node for node in range(len(tree)) if np.isfinite(logp[node, 0])]
+    nodes.sort(key=lambda node: node in accepted)
+    return nodes, ids[nodes], logp[nodes]

@@ -1,4 +1,5 @@
-"""A model of some of another's layers, which shares its weights: what guesses where layers do.
+"""A model of some of another's layers, which shares its weights: what guesses where layers do, and
+how those layers are written.
 
 The modules are new, so that layers can be renumbered and the original is not touched; parameters
 and buffers are the original's own.
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from lengthwise.errors import Refused, UnsupportedModel
+from lengthwise.errors import RecipeError, Refused, UnsupportedModel
 from lengthwise.models.adapt import Adapted, adapt
 
 
@@ -91,4 +92,47 @@ def _cut(config: PretrainedConfig, total: int, kept: Seq[int]) -> None:
     config.num_hidden_layers = len(kept)
 
 
-__all__ = ["thinned", "thinned_model"]
+def kept_layers(keep: str, model: Adapted) -> tuple[int, ...]:
+    """The layers an option names, ascending: numbers and ranges from 0, or how many of the first
+    and the last as a number or a share. Raises RecipeError where there are none such."""
+    total = len(model.layers)
+    if keep.endswith("%") or keep.isdecimal():
+        return _ends(_count(keep, total), total)
+    return tuple(sorted(numbers(keep, total)))
+
+
+def _count(text: str, total: int) -> int:
+    """How many layers a number or a share means."""
+    if text.isdecimal() and 1 <= int(text) <= total:
+        return int(text)
+    share = text.removesuffix("%")
+    if text.endswith("%") and share.isdecimal() and 1 <= int(share) <= 100:
+        return max(1, round(int(share) * total / 100))
+    raise RecipeError(f"layers(keep={text}): allowed is 1 to {total} layers, or 1% to 100%")
+
+
+def _ends(count: int, total: int) -> tuple[int, ...]:
+    """The first and the last layers, as many of either."""
+    first = (count + 1) // 2
+    return *range(first), *range(total - count + first, total)
+
+
+def numbers(text: str, total: int) -> set[int]:
+    """The layers of a list such as `0-5,24-29`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise RecipeError(
+                f'layers: {part.strip()!r} is no layer and no range; write "0-5,{total - 1}"'
+            )
+        ends = int(first), int(last) if dash else int(first)
+        if not ends[0] <= ends[1] < total:
+            raise RecipeError(
+                f"layers: {part.strip()} is not among the layers 0 to {total - 1} of this model"
+            )
+        found.update(range(ends[0], ends[1] + 1))
+    return found
+
+
+__all__ = ["kept_layers", "numbers", "thinned", "thinned_model"]

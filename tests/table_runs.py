@@ -1,0 +1,46 @@
+"""Runs that the tests of drafters with tables share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as Seq
+from functools import lru_cache
+
+from lengthwise.conformance.tiny import tiny_model
+from lengthwise.engine import loop
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.policy import Fixed
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.sequence import Sequence
+from lengthwise.models.adapt import Adapted, adapt
+
+VOCAB = 64
+
+
+@lru_cache
+def model(family: str = "llama", vocab_size: int = VOCAB) -> Adapted:
+    return adapt(tiny_model(family, initializer_range=0.15, vocab_size=vocab_size))
+
+
+def tokens(count: int, seed: int = 0) -> list[int]:
+    generator = random.Random(seed)
+    return [generator.randrange(3, VOCAB) for _ in range(count)]
+
+
+def generate(
+    prompt: Seq[int],
+    *drafters: Drafter,
+    on: Adapted | None = None,
+    sampling: Sampling | None = None,
+    new: int = 50,
+) -> loop.Request:
+    starters = tuple(lambda drafter=drafter: drafter for drafter in drafters)
+    sequence = Sequence(on or model(), Plan(drafters=starters))
+    request = loop.begin(sequence, sampling or Sampling(), new, ())
+    loop.start(request, loop.prefill(sequence, prompt))
+    for _ in loop.run(request, Fixed()):
+        pass
+    loop.finish(request)
+    assert not request.ledger.notes
+    return request
