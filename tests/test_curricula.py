@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.cli.curriculum import curriculum as command
+from lengthwise.cli.curriculum import curriculum as command, parse_buckets
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.curricula import NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
@@ -228,3 +228,16 @@ def test_a_short_run_ends_with_the_longest_rows_as_its_epoch_would():
     assert whole.lengths(0)[: whole.steps_per_epoch // 4].max() < 1024
     short = whole.shortened(whole.steps_per_epoch // 4)
     assert short.lengths(0)[-1] == 1024
+
+
+def test_empty_buckets_of_a_data_set_ask_nothing_of_a_step(tmp_path: Path) -> None:
+    buckets = {f"{k:02d}": {"inputs": 1 << k, "rows": 40 if k < 7 else 0} for k in range(5, 13)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"buckets": buckets}))
+    words = ["--data", str(tmp_path), "--tokens-per-step", "128", "--cycles", "2"]
+    shown = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert "30 steps of 128 tokens an epoch" in shown.output
+
+
+def test_a_length_given_twice_is_refused() -> None:
+    with pytest.raises(LengthwiseError, match="the length 256 is given twice"):
+        parse_buckets("256=10,256=20")

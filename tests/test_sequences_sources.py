@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.models.embedded import cache_dir
-from lengthwise.sequences import cache, encoder as encoders, tokenise
+from lengthwise.sequences import cache, encoder as encoders, records, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources
@@ -175,6 +178,89 @@ def test_a_record_too_big_for_the_memory_is_refused_by_line(tmp_path: Path) -> N
     (tmp_path / "a.jsonl").write_text('{"text": "short"}\n{"text": "' + "x" * 50_000 + '"}\n')
     with pytest.raises(SequenceError, match="a.jsonl, line 2: .*--memory"):
         store_of(tmp_path, tmp_path / "a.jsonl", memory=60_000)
+
+
+def test_first_lines_that_are_no_objects_stop_nothing(tmp_path: Path) -> None:
+    lines = ("5", "null", '["text"]', "[" * 100_000, "not json", '{"other": 1}', "")
+    for number, first in enumerate(lines):
+        (tmp_path / "a.jsonl").write_text(f'{first}\n{{"text": "fine"}}\n')
+        place = tmp_path / f"of-{number}"
+        place.mkdir()
+        assert texts_of(store_of(place, tmp_path / "a.jsonl")) == ["fine"]
+
+
+def test_parquet_columns_that_are_no_text_are_counted(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [1, 2, 3]}), tmp_path / "numbers.parquet")
+    assert "3 no text in its field" in refusal("concat", tmp_path / "numbers.parquet")
+    mixed = {"text": pa.array(["one", None, "two"]).dictionary_encode(), "repo": [0, 1, None]}
+    pq.write_table(pa.table(mixed), tmp_path / "mixed.parquet")
+    store = store_of(tmp_path, tmp_path / "mixed.parquet", repository="repo")
+    assert texts_of(store) == ["one", "two"]
+    assert store.repository_names == ["0", "mixed"]
+
+
+def test_long_rows_of_parquet_are_decoded_few_at_a_time_and_refused_by_row(tmp_path: Path) -> None:
+    texts = ["short", *(f"{n:09d}" * 700 for n in range(20)), "x" * 50_000]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", use_dictionary=False)
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    assert records._rows_at_once(group, Fields(memory=1 << 30)) == 64
+    assert 1 <= records._rows_at_once(group, Fields(memory=1 << 20)) < 8
+    with pytest.raises(SequenceError, match="a.parquet, row 22: .*--memory"):
+        store_of(tmp_path, tmp_path / "a.parquet", memory=60_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_names_that_are_no_unicode_are_read_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "odd"
+    root.mkdir()
+    for name, text in ((b"good\xff.txt", "good " * 60), (b"empty\xfe.txt", "")):
+        Path(os.fsdecode(bytes(root) + b"/" + name)).write_text(text)
+    manifest = task_of("best-fit", root, out=tmp_path / "out", max_length="64")
+    assert manifest["skipped"]["empty"]["first"] == ["odd/empty\ufffd.txt"]
+    assert names_of(TokenStore(tmp_path / "out" / "tokens")) == ["odd/good\ufffd.txt"]
+
+
+def test_a_long_file_of_nothing_but_white_space_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "blank.txt").write_text(" \n" * records.BLOCK)
+    assert "no document in the sources: 1 empty" in refusal("concat", tmp_path / "blank.txt")
+
+
+def test_folders_of_one_name_are_two_projects(tmp_path: Path) -> None:
+    for project, name in (("one", "cache.py"), ("two", "test_cache.py")):
+        (tmp_path / project / "src").mkdir(parents=True)
+        (tmp_path / project / "src" / name).write_text("pass")
+    store = store_of(tmp_path, tmp_path / "one" / "src", tmp_path / "two" / "src")
+    assert store.repository_names == ["src", "src(2)"]
+
+
+def test_what_is_no_file_and_an_empty_source_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SequenceError, match="a source is an empty text"):
+        Sources(("",), Fields())
+    if sys.platform != "win32":
+        os.mkfifo(tmp_path / "pipe.txt")
+        with pytest.raises(SequenceError, match=r"pipe\.txt is no file but a pipe"):
+            Sources(("pipe.txt",), Fields())
+
+
+def test_a_suffix_may_be_written_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "Notes.TEX").write_text("x")
+    for suffix in ("tex", ".TEX"):
+        found = Sources((str(tmp_path),), Fields(), (suffix,)).files()
+        assert [file.name for file in found] == [f"{tmp_path.name}/Notes.TEX"]
+
+
+def test_a_stream_that_breaks_is_one_line() -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        raise RuntimeError("connection lost\nand more")
+
+    streamed = records._streamed(rows(), "mine")
+    assert next(streamed) == {"text": "one"}
+    with pytest.raises(SequenceError, match=r"midst of 'mine' \(connection lost\); run the same"):
+        next(streamed)
 
 
 def test_a_parquet_file_cut_short_is_refused_by_name(tmp_path: Path) -> None:

@@ -83,22 +83,27 @@ def parse_buckets(text: str) -> dict[int, int]:
     for item in text.split(","):
         length, _, rows = item.partition("=")
         try:
-            counts[int(length)] = int(rows)
+            bucket, count = int(length), int(rows)
         except ValueError as error:
             raise LengthwiseError(
                 f"--buckets: {item.strip()!r} is not LENGTH=ROWS, such as 256=1000"
             ) from error
+        if bucket in counts:
+            raise LengthwiseError(f"--buckets: the length {bucket} is given twice: give it once")
+        counts[bucket] = count
     return counts
 
 
 def read_counts(folder: Path) -> dict[int, int]:
-    """Rows of each length from the manifest of a built data set."""
+    """Rows of each length that has any, from the manifest of a built data set."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise LengthwiseError(f"{folder} has no manifest.json: build it with `sequences build`")
     try:
         buckets: Any = json.loads(path.read_text(encoding="utf-8"))["buckets"]
         counts = {int(each["inputs"]): int(each["rows"]) for each in buckets.values()}
+        # A run does not read empty buckets: their lengths need not fit its steps either.
+        counts = {length: rows for length, rows in counts.items() if rows}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LengthwiseError(f"{path} is no manifest of a built data set: {error!r}") from error
     if not counts:

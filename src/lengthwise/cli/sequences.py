@@ -149,6 +149,8 @@ def _settings(options: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = option.partition("=")
         if not equals:
             raise SequenceError(f"--set {option}: write it as NAME=VALUE, such as min_length=64")
+        if name.strip() in found:
+            raise SequenceError(f"--set {name.strip()} is given twice: give it once")
         found[name.strip()] = value.strip()
     return found
 

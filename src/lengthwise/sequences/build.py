@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.sequences.builders.base import settings_of
+from lengthwise.sequences.documents import Survey
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.engines import Engine, Local
-from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
     ASIDE,
+    alone_in,
     digest,
     read_json,
     said_plainly,
+    sweep,
     write_json,
     written_aside,
 )
 from lengthwise.sequences.manifest import make_manifest, report
 from lengthwise.sequences.orders import Order, Shuffle, Source, by_repository
 from lengthwise.sequences.plan import Part, parts
-from lengthwise.sequences.shards import sweep
 from lengthwise.sequences.store import FORMAT, MANIFEST
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
@@ -43,18 +45,32 @@ def build(
 
     engine: who tokenises and builds parts; the bytes are the same with each.
 
-    Raises SequenceError for bad sources, a folder that holds something else, and a full disk.
+    Raises SequenceError for bad sources, a folder that holds something else or that another build
+    is at work in, and a full disk.
     """
-    watcher, engine = watcher or Watcher(), engine or Local()
+    for path in (task.folder, task.tokens):
+        if task.sources.hold(path):
+            raise SequenceError(
+                f"{path} lies in a folder that is read: what is built would become a source; name "
+                "a folder outside it"
+            )
     survey = task.sources.survey()
+    with said_plainly(task.folder):
+        task.folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(task.folder):
+        return _build(task, survey, watcher or Watcher(), engine or Local())
+
+
+def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dict[str, Any]:
     source_key = digest([FORMAT, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
     _claim(task, source_key)
     if (task.folder / MANIFEST).exists():
         _tidy(task.folder)
         watcher.note(f"{task.folder} is whole already")
         return dict(read_json(task.folder / MANIFEST))
-    sweep(task.folder, ASIDE)
+    sweep(task.folder)
     if not (task.tokens / "store.json").exists():
+        _require_new(task.tokens)
         watcher.stage("tokenising", survey.bytes, "bytes")
         # A character takes some 60 bytes of memory on its way through the tokenizer.
         batch = min(1 << 22, task.settings.memory >> 8)
@@ -67,8 +83,14 @@ def build(
             f"{task.tokens} holds the tokens of other sources or another tokenizer: delete it, or "
             "name another folder"
         )
-    entries = _entries(task, store, watcher, engine)
-    manifest = make_manifest(task.builder, task.encoder, store, entries)
+    try:
+        entries = _entries(task, store, watcher, engine)
+        manifest = make_manifest(task.builder, task.encoder, store, entries)
+    except NotAsAskedError:
+        # Other options may be tried in this folder: nothing but its tokens stays.
+        _tidy(task.folder)
+        (task.folder / "tokenizer.json").unlink(missing_ok=True)
+        raise
     manifest |= task.settings.kept() | {"key": _key(task, source_key)}
     report(manifest, watcher)
     write_json(task.folder / MANIFEST, manifest)
@@ -147,16 +169,21 @@ def _key(task: Build, source_key: str) -> str:
     return digest([source_key, task.builder.name, settings_of(task.builder), kept])
 
 
+def _key_in(path: Path) -> str | None:
+    """The key in a manifest or a claim; None where the file is of something else."""
+    found = read_json(path)
+    return found.get("key") if isinstance(found, dict) else None
+
+
 def _claim(task: Build, source_key: str) -> None:
     """Makes sure that the folder is new or this build's own."""
     mine = _key(task, source_key)
     with said_plainly(task.folder):
-        task.folder.mkdir(parents=True, exist_ok=True)
         found = {path.name for path in task.folder.iterdir()}
     if (task.folder / MANIFEST).exists():
-        same = read_json(task.folder / MANIFEST).get("key") == mine
+        same = _key_in(task.folder / MANIFEST) == mine
     elif (task.folder / "build.json").exists():
-        same = read_json(task.folder / "build.json").get("key") == mine
+        same = _key_in(task.folder / "build.json") == mine
     else:
         same = all(name == task.tokens.name or name.endswith(ASIDE) for name in found)
     if not same:
@@ -166,6 +193,15 @@ def _claim(task: Build, source_key: str) -> None:
         )
     if not found & {MANIFEST, "build.json"}:
         write_json(task.folder / "build.json", {"key": mine})
+
+
+def _require_new(tokens: Path) -> None:
+    """Makes sure that a folder of tokens can be put there, before they are worked out."""
+    free = not tokens.exists() or (tokens.is_dir() and not any(tokens.iterdir()))
+    if not free or not tokens.name:
+        raise SequenceError(
+            f"{tokens} holds something else than tokens: name a new folder with --tokens"
+        )
 
 
 def _tidy(folder: Path) -> None:

@@ -70,13 +70,24 @@ class Sources:
         if not sources:
             raise SequenceError("no source given: name files, folders or datasets:NAME")
         self._sources, self._fields = sources, fields
-        self._suffixes = tuple(s if s.startswith(".") else f".{s}" for s in suffixes) or SUFFIXES
+        self._suffixes = tuple(f".{s.removeprefix('.').lower()}" for s in suffixes) or SUFFIXES
         for source in sources:
             if not source.startswith(HUB):
-                self._require(Path(source))
+                self._require(source)
+
+    def hold(self, path: Path) -> bool:
+        """Whether something written at `path` would be read as one of the documents."""
+        own = path.resolve()
+        folders = [Path(s).resolve() for s in self._sources if not s.startswith(HUB)]
+        return any(
+            not any(map(_passed_by, own.relative_to(folder).parts))
+            for folder in folders
+            if folder.is_dir() and own.is_relative_to(folder)
+        )
 
     def files(self) -> Iterator[SourceFile]:
         """Every file in the order it is read."""
+        roots: Counter[str] = Counter()
         for source in self._sources:
             if source.startswith(HUB):
                 name = source.removeprefix(HUB)
@@ -85,6 +96,10 @@ class Sources:
             path = Path(source)
             if path.is_dir():
                 root = path.resolve().name
+                roots[root] += 1
+                if roots[root] > 1:
+                    # Two folders of one name are two projects: their files are not to be paired.
+                    root = f"{root}({roots[root]})"
                 for relative in self._walk(path, ""):
                     top, _, rest = relative.partition("/")
                     repository = f"{root}/{top}" if rest else root
@@ -103,6 +118,8 @@ class Sources:
             files, size = files + 1, size + file.size
             stamp = 0 if file.kind == "datasets" else os.stat(file.location).st_mtime_ns
             seen.update(f"{file.name}\0{file.kind}\0{file.size}\0{stamp}\n".encode())
+            if file.kind != "text":
+                seen.update(f"{self._fields.text}\0{self._fields.repository}\n".encode())
         if not files:
             raise SequenceError(self._nothing())
         return Survey(files, size, seen.hexdigest())
@@ -116,20 +133,29 @@ class Sources:
                     yield number, found
 
     def _file(self, path: Path, name: str, repository: str) -> SourceFile:
-        return SourceFile(str(path), name, repository, TABLES.get(path.suffix.lower(), "text"))
+        kind = TABLES.get(path.suffix.lower(), "text")
+        return SourceFile(str(path), _sayable(name), _sayable(repository), kind)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.name.startswith(".") or entry.name in _PASSED_BY or entry.is_symlink():
+            if _passed_by(entry.name) or entry.is_symlink():
                 continue
             if entry.is_dir():
                 yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/")
             elif entry.is_file() and entry.name.lower().endswith(self._suffixes):
                 yield prefix + entry.name
 
-    def _require(self, path: Path) -> None:
+    def _require(self, source: str) -> None:
+        path = Path(source)
+        if path.is_dir() or path.is_file():
+            if source:
+                return
+            raise SequenceError("a source is an empty text; for the folder you are in write .")
         if path.exists():
-            return
+            raise SequenceError(
+                f"{path} is no file but a pipe or a device, which cannot be read twice: save it "
+                "to a file and name that"
+            )
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
         near = hint(path.name, siblings).partition("; allowed")[0].partition("? ")[0]
         meant = f"{near}?" if "mean" in near else f"; for a data set by name write {HUB}{path}"
@@ -143,3 +169,13 @@ class Sources:
         common = ", ".join(suffix or "no suffix" for suffix, _ in found.most_common(3))
         there = f" (it holds {common}: name them with --suffix)" if common else ""
         return f"nothing to read in {', '.join(self._sources)}{there}"
+
+
+def _passed_by(name: str) -> bool:
+    """Whether a file or folder of this name is not read as part of a folder."""
+    return name.startswith(".") or name in _PASSED_BY
+
+
+def _sayable(name: str) -> str:
+    """A name as text that can be written: a file system's may be no Unicode."""
+    return os.fsencode(name).decode("utf-8", "replace")

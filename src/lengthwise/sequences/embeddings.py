@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from lengthwise.sequences.chance import Ints, key, words
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.files import written_aside
+from lengthwise.sequences.errors import NotAsAskedError
+from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.watch import Watcher
 
@@ -46,7 +46,7 @@ def embed(
     model: folder of a transformers model, or None for hashed words. encoder: gives back the text
         that a model reads.
 
-    Raises SequenceError where the model cannot be loaded.
+    Raises NotAsAskedError where the model cannot be loaded.
     """
     done = path.with_suffix(".npy")
     if not done.exists():
@@ -59,6 +59,7 @@ def embed(
         with written_aside(done) as aside:
             shape = (store.documents, dimensions)
             out = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
+            reserve(out)
             first = 0
             for vectors in found:
                 norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -127,7 +128,7 @@ def _modelled(
 
 def _load(model: str) -> tuple[Any, Any]:
     if not Path(model).is_dir():
-        raise SequenceError(
+        raise NotAsAskedError(
             f"--encoder {model} is no folder: save a transformers encoder and its tokenizer there, "
             "or leave the option out for hashed words"
         )
@@ -138,7 +139,7 @@ def _load(model: str) -> tuple[Any, Any]:
         loaded: Any = AutoModel.from_pretrained(model).eval()
     except Exception as error:  # transformers raises whatever went wrong in it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SequenceError(
+        raise NotAsAskedError(
             f"--encoder {model} cannot be loaded ({reason}): it takes a folder with a transformers "
             "model and its tokenizer; left out, hashed words are compared"
         ) from error

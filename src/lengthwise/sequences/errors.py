@@ -12,6 +12,11 @@ class SequenceError(LengthwiseError):
     """A source, tokenizer, method or output folder that sequences cannot be built from or into."""
 
 
+class NotAsAskedError(SequenceError):
+    """Nothing can be made of the documents with the options chosen, and nothing was: others may be
+    given for the same folder."""
+
+
 def hint(word: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'? Allowed: x, y` with the first half only where something is near."""
     choices = list(allowed)

@@ -6,16 +6,21 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lengthwise.sequences.errors import SequenceError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ASIDE = ".aside"
 """Suffix of a file that is being written; whatever bears it after a crash is rubbish."""
 
+_ZEROS = 1 << 20
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
@@ -50,10 +55,55 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Deletes what a crash left half-written."""
+    with said_plainly(folder):
+        for path in folder.rglob(f"*{ASIDE}"):
+            path.unlink()
+
+
 def flush(path: Path) -> None:
     """Waits until the contents of `path` are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds an existing folder for this process; the system lets go of it however that ends.
+
+    Raises SequenceError where another one holds it. Windows has no such locks of folders.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SequenceError(
+                f"another build is at work in {folder}: wait for it, or name another folder"
+            ) from error
+        except OSError:  # a file system without locks: then it is the user who must take care
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def reserve(table: np.memmap[Any, Any]) -> None:
+    """Takes the room of a new mapping from the disk, filling it with zeros.
+
+    Raises OSError where there is none: a page of a mapping that finds no room ends the process.
+    """
+    left = table.nbytes
+    with open(table.filename or "", "r+b") as file:
+        file.seek(table.offset)
+        while left > 0:
+            left -= file.write(bytes(min(left, _ZEROS)))
 
 
 def write_json(path: Path, value: Any) -> None:

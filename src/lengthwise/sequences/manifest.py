@@ -8,7 +8,7 @@ from typing import Any
 from lengthwise import __version__
 from lengthwise.sequences.builders.base import Builder, settings_of
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import FORMAT
 from lengthwise.sequences.token_store import TokenStore
@@ -26,7 +26,7 @@ def make_manifest(
         figures.update(entry["figures"])
     tokens = sum(shard["tokens"] for shard in shards)
     if not shards:
-        raise SequenceError(
+        raise NotAsAskedError(
             f"nothing was built: all {store.tokens:,} tokens were dropped ("
             + "; ".join(dropped) + "); give a smaller --max-length or min_length"
         )  # fmt: skip
@@ -53,10 +53,11 @@ def make_manifest(
 def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     exponents = getattr(builder, "exponents", ())
     found = {f"{k:02d}": {"inputs": 1 << k, "rows": 0, "tokens": 0} for k in exponents}
-    for shard in shards:
-        if "bucket" in shard:
-            for name in ("rows", "tokens"):
-                found[f"{shard['bucket']:02d}"][name] += shard[name]
+    for shard in shards if found else ():
+        # The shortest bucket there can be has the number 0, which files leave out.
+        bucket = found[f"{shard.get('bucket', 0):02d}"]
+        bucket["rows"] += shard["rows"]
+        bucket["tokens"] += shard["tokens"]
     return found
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lengthwise.sequences.chance import Ints, key, permutation
 from lengthwise.sequences.embeddings import Vectors
-from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.files import written_aside
+from lengthwise.sequences.errors import NotAsAskedError
+from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.watch import Watcher
 
 NEAREST = 9
@@ -38,7 +38,7 @@ Search = Callable[[Vectors, int], tuple[NDArray[np.float32], Ints]]
 def neighbours(vectors: Vectors, path: Path, watcher: Watcher) -> Near:
     """The table at `path`, worked out unless it is there.
 
-    Raises SequenceError where there are too many vectors to do without faiss.
+    Raises NotAsAskedError where there are too many vectors to do without faiss.
     """
     count = len(vectors)
     if not path.exists():
@@ -46,6 +46,7 @@ def neighbours(vectors: Vectors, path: Path, watcher: Watcher) -> Near:
         search = _searcher(vectors)
         with written_aside(path) as aside:
             table = np.memmap(aside, NEAR, "w+", shape=(count, NEAREST))
+            reserve(table)
             for first in range(0, count, _BLOCK):
                 block = np.array(vectors[first : first + _BLOCK])
                 rows = np.arange(first, first + len(block))
@@ -73,7 +74,7 @@ def _searcher(vectors: Vectors) -> Search:
         import faiss
     except ImportError as error:
         if len(vectors) > WITHOUT_FAISS:
-            raise SequenceError(
+            raise NotAsAskedError(
                 f"--order icp of {len(vectors):,} documents needs faiss: pip install faiss-cpu "
                 f"(without it up to {WITHOUT_FAISS:,}), or use --order by-repository"
             ) from error

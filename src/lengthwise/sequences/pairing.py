@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.documents import TEXT
-from lengthwise.sequences.files import written_aside
+from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.orders import STRETCH, Order, by_repository, count_of
 from lengthwise.sequences.token_store import TokenStore
 
@@ -115,6 +115,7 @@ def partners(store: TokenStore, folder: Path, order: Order) -> Path:
         present = _present(store, order)
         with written_aside(path) as aside:
             table = np.memmap(aside, np.int64, "w+", shape=store.documents)
+            reserve(table)
             table[:] = ALONE
             for documents in _projects(store, folder):
                 if present is not None:

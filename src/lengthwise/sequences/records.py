@@ -6,6 +6,7 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ BLOCK = 1 << 20
 """Bytes of a text file read at once."""
 _HELD = 6
 """Bytes of memory that a record of JSON or Parquet takes at its worst, for each of its own."""
+_LOOKED_AT = 64
+"""Lines of a JSONL file that are looked at before it is said to lack a field."""
+_ROWS = 64
+"""Rows of a Parquet file that are decoded together, where they are short."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +80,32 @@ def read(file: SourceFile, fields: Fields, skip: int) -> Iterator[Record]:
 def check(location: str, kind: str, fields: Fields) -> None:
     """Raises SequenceError where a table is damaged or lacks the fields asked for.
 
-    Of a JSONL file only the first line is looked at: later ones may lack a field, and are skipped.
+    A JSONL file lacks what none of its first lines has: single lines may, and are skipped.
     """
+    wanted = [name for name in (fields.text, fields.repository) if name is not None]
     if kind == "parquet":
         names = _open_parquet(location).schema_arrow.names
     elif kind == "jsonl":
-        first = next(_lines(location, fields), b"{")
-        try:
-            names = list(json.loads(first))
-        except ValueError:
+        names = _names_of(location, fields, wanted)
+        if not names:
             return
     else:
         return
-    for wanted in (fields.text, fields.repository):
-        if wanted is not None and wanted not in names:
-            raise SequenceError(f"{location} has no field {wanted!r}{hint(wanted, names)}")
+    for name in wanted:
+        if name not in names:
+            raise SequenceError(f"{location} has no field {name!r}{hint(name, names)}")
+
+
+def _names_of(location: str, fields: Fields, wanted: list[str]) -> list[str]:
+    """The fields of the first lines, up to the one with which all that are wanted were seen."""
+    names: dict[str, None] = {}
+    for line in islice(_lines(location, fields), _LOOKED_AT):
+        value = _object(line)
+        if not isinstance(value, _Unfit):
+            names |= dict.fromkeys(value)
+        if names.keys() >= set(wanted):
+            break
+    return list(names)
 
 
 def _decoded(text: Any) -> tuple[str, str]:
@@ -122,14 +138,17 @@ def _text(file: SourceFile) -> Record:
             return Record(file.name, file.repository, 0, size, (text,),
                           BINARY if b"\0" in data else why)  # fmt: skip
         # Checked before any of it is tokenised: half a document must not get into the store.
+        why = EMPTY
         for block in _blocks(path):
             if "\0" in block:
                 return Record(file.name, file.repository, 0, size, skipped=BINARY)
+            if block and not block.isspace():
+                why = ""
     except UnicodeDecodeError:
         return Record(file.name, file.repository, 0, size, skipped=NOT_UTF8)
     except OSError as error:
         raise SequenceError(f"{path} cannot be read: {error.strerror}") from error
-    return Record(file.name, file.repository, 0, size, _blocks(path))
+    return Record(file.name, file.repository, 0, size, _blocks(path), why)
 
 
 def _blocks(path: Path) -> Iterator[str]:
@@ -165,20 +184,20 @@ def _lines(location: str, fields: Fields) -> Iterator[bytes]:
 
 
 def _fields_of(line: bytes, fields: Fields) -> tuple[Any, str | None]:
+    value = _object(line)
+    if isinstance(value, _Unfit):
+        return value, None
+    return value.get(fields.text), _said(value.get(fields.repository))
+
+
+def _object(line: bytes) -> dict[Any, Any] | _Unfit:
     try:
         value = json.loads(line)
     except UnicodeDecodeError:
-        return _Unfit(NOT_UTF8), None
-    except ValueError:
-        return _Unfit(NOT_JSON), None
-    if not isinstance(value, dict):
-        return _Unfit(NOT_JSON), None
-    return value.get(fields.text), _repository(value, fields)
-
-
-def _repository(value: dict[str, Any], fields: Fields) -> str | None:
-    found = value.get(fields.repository) if fields.repository else None
-    return None if found is None else str(found)
+        return _Unfit(NOT_UTF8)
+    except (ValueError, RecursionError):  # the latter where lists are nested without end
+        return _Unfit(NOT_JSON)
+    return value if isinstance(value, dict) else _Unfit(NOT_JSON)
 
 
 def _too_big(where: str, fields: Fields) -> str:
@@ -213,19 +232,54 @@ def _parquet(file: SourceFile, fields: Fields, skip: int) -> Found:
             if number + rows <= skip:
                 number += rows
                 continue
-            for batch in table.iter_batches(64, row_groups=[group], columns=columns):
-                text = batch.column(fields.text)
-                if pa.types.is_string(text.type) or pa.types.is_large_string(text.type):
-                    text = text.cast(pa.large_binary())
-                names = batch.column(fields.repository) if fields.repository else [None] * len(text)
+            most = _rows_at_once(table.metadata.row_group(group), fields)
+            for batch in table.iter_batches(most, row_groups=[group], columns=columns):
+                text = _undecoded(batch.column(fields.text))
+                names: Any = [None] * len(text)
+                if fields.repository:
+                    names = _undecoded(batch.column(fields.repository))
                 for value, name in zip(text, names, strict=True):
                     if number >= skip:
                         found = value.as_py()
+                        if (size := _size(found)) > fields.memory // _HELD:
+                            where = f"{file.location}, row {number + 1}"
+                            raise SequenceError(_too_big(where, fields))
                         repository = None if name is None else name.as_py()
-                        yield number, len(found or b""), found, repository
+                        yield number, size, found, _said(repository)
                     number += 1
     except (pa.ArrowException, OSError) as error:
         raise SequenceError(f"{file.location} is damaged: {_first_line(error)}") from error
+
+
+def _rows_at_once(group: Any, fields: Fields) -> int:
+    """Rows of a row group that are decoded together: fewer where texts are long."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == fields.text)
+    fit: int = (fields.memory >> 6) * group.num_rows // (size + 1)
+    return max(1, min(_ROWS, fit))
+
+
+def _undecoded(column: Any) -> Any:
+    """The column with its strings as bytes: one that is not UTF-8 must not stop the others."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())
+    return column
+
+
+def _size(text: Any) -> int:
+    """Bytes or characters of a text, 0 of what is none."""
+    return len(text) if isinstance(text, bytes | str) else 0
+
+
+def _said(repository: Any) -> str | None:
+    """What a record says of its repository, as text."""
+    if isinstance(repository, bytes):
+        return repository.decode("utf-8", "replace")
+    return None if repository is None else str(repository)
 
 
 def _datasets(file: SourceFile, fields: Fields, skip: int) -> Found:
@@ -239,11 +293,21 @@ def _datasets(file: SourceFile, fields: Fields, skip: int) -> Found:
         rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
     except Exception as error:  # its loaders raise whatever went wrong in them
         raise SequenceError(f"datasets cannot open {name!r}: {_first_line(error)}") from error
-    for number, row in enumerate(rows.skip(skip) if skip else rows, skip):
+    for number, row in enumerate(_streamed(rows.skip(skip) if skip else rows, name), skip):
         if number == skip and fields.text not in row:
             raise SequenceError(f"{name} has no field {fields.text!r}{hint(fields.text, row)}")
         text = row.get(fields.text)
-        yield number, len(text or ""), text, _repository(row, fields)
+        yield number, _size(text), text, _said(row.get(fields.repository))
+
+
+def _streamed(rows: Iterable[dict[Any, Any]], name: str) -> Iterator[dict[Any, Any]]:
+    try:
+        yield from rows
+    except Exception as error:  # a broken connection, a damaged file: as its loader says it
+        raise SequenceError(
+            f"datasets stopped in the midst of {name!r} ({_first_line(error)}); run the same "
+            "command again to go on"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

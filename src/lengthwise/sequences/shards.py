@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lengthwise.sequences.chance import Ints, key, permutation
-from lengthwise.sequences.files import checksum, said_plainly, written_aside
+from lengthwise.sequences.files import checksum, written_aside
 from lengthwise.sequences.rows import Built, Rows
 from lengthwise.sequences.token_store import TokenStore
 
@@ -87,10 +87,3 @@ def _table(rows: Rows, store: TokenStore, kind: pa.Schema) -> pa.Table:
 
 def _lists(ends: Ints, values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pa.array(values))
-
-
-def sweep(folder: Path, aside: str) -> None:
-    """Deletes what a crash left half-written."""
-    with said_plainly(folder):
-        for path in folder.rglob(f"*{aside}"):
-            path.unlink()

@@ -26,6 +26,7 @@ from lengthwise.sequences.files import checksum, read_json
 FORMAT = 1
 MANIFEST = "manifest.json"
 _HELD_GROUPS = 64
+_HELD_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class SequenceSet:
             why = "is unfinished: run its build again" if unfinished else "is no data set"
             raise SequenceError(f"{self.folder} {why} (there is no {MANIFEST})")
         self.manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
+        if not isinstance(self.manifest, dict) or {"format", "shards"} - self.manifest.keys():
+            raise SequenceError(
+                f"{self.folder} is no data set: its {MANIFEST} is of something else"
+            )
         if self.manifest["format"] > FORMAT:
             raise SequenceError(
                 f"{self.folder} has format {self.manifest['format']}; this version reads {FORMAT}"
@@ -64,7 +69,7 @@ class SequenceSet:
             for bucket, shards in self._shards.items()
         }
         self._groups: OrderedDict[tuple[str, int], list[pa.ListArray]] = OrderedDict()
-        self._files: dict[str, tuple[pq.ParquetFile, NDArray[np.int64]]] = {}
+        self._files: OrderedDict[str, tuple[pq.ParquetFile, NDArray[np.int64]]] = OrderedDict()
 
     @property
     def buckets(self) -> dict[int, int]:
@@ -79,7 +84,10 @@ class SequenceSet:
         """
         ends = self._ends.get(bucket, [0])
         if not 0 <= number < ends[-1]:
-            raise SequenceError(f"there is no row {number} in bucket {bucket}: it has {ends[-1]}")
+            rows = ", ".join(f"{each}: {count:,}" for each, count in sorted(self.buckets.items()))
+            raise SequenceError(
+                f"there is no row {number} in bucket {bucket}; buckets and their rows: {rows}"
+            )
         which = int(np.searchsorted(ends, number, side="right"))
         inside = number - (ends[which - 1] if which else 0)
         file = self._shards[bucket][which]["file"]
@@ -104,6 +112,9 @@ class SequenceSet:
             meta = file.metadata
             counts = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
             self._files[name] = file, np.cumsum(counts)
+            if len(self._files) > _HELD_FILES:
+                self._files.popitem(last=False)[1][0].close()
+        self._files.move_to_end(name)
         return self._files[name]
 
     def _group(self, name: str, group: int) -> list[pa.ListArray]:

@@ -26,7 +26,14 @@ import numpy as np
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, Ids
 from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.files import checksum, read_json, said_plainly, write_json
+from lengthwise.sequences.files import (
+    alone_in,
+    checksum,
+    read_json,
+    said_plainly,
+    sweep,
+    write_json,
+)
 from lengthwise.sequences.records import EMPTY, Record
 from lengthwise.sequences.watch import Watcher
 
@@ -43,8 +50,12 @@ _FILES = ("tokens.bin", "ends.bin", "repository.bin", "names.bin", "name_ends.bi
 
 @dataclass
 class Progress:
-    """What a store holds for certain: sizes of its files, and the place in the sources."""
+    """What a store holds for certain: sizes of its files, and the place in the sources.
 
+    key: of the sources and the tokenizer.
+    """
+
+    key: str = ""
     sizes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FILES, 0))
     file: int = 0
     record: int = 0
@@ -61,10 +72,21 @@ def tokenise(
 
     key: of everything that decides on the contents. batch: characters tokenised at once.
 
-    Raises SequenceError for bad sources and a full disk; what is done by then stays.
+    Raises SequenceError for bad sources, a full disk and a folder that another process fills or
+    other tokens are in; what is done by then stays.
     """
     aside = folder.with_name(folder.name + ".unfinished")
-    with Store(aside, encoder) as store:
+    with said_plainly(aside):
+        aside.mkdir(parents=True, exist_ok=True)
+    with alone_in(aside):
+        sweep(aside)
+        _fill(Store(aside, encoder, key), sources, encoder, watcher, batch)
+        with said_plainly(folder):
+            os.replace(aside, folder)
+
+
+def _fill(filled: Store, sources: Sources, encoder: Encoder, watcher: Watcher, batch: int) -> None:
+    with filled as store:
         done = store.progress
         watcher.advance(done.bytes, done.tokens)
         waiting = _Waiting(encoder, store, batch, watcher)
@@ -79,9 +101,7 @@ def tokenise(
         if not done.documents:
             reasons = "; ".join(f"{v['count']:,} {k}" for k, v in done.skipped.items())
             raise SequenceError(f"no document in the sources: {reasons or 'they hold none'}")
-        store.finish(key)
-    with said_plainly(folder):
-        os.replace(aside, folder)
+        store.finish()
 
 
 class _Waiting:
@@ -147,14 +167,21 @@ def _cut(text: str, start: int) -> int:
 class Store:
     """The files of a token store that is being filled. `written` counts tokens, those of the
     document that is still open included.
+
+    Raises SequenceError where `folder` was begun with another key.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder) -> None:
+    def __init__(self, folder: Path, encoder: Encoder, key: str) -> None:
         self._folder, self._encoder = folder, encoder
         self._state = folder / STATE
-        with said_plainly(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.progress = Progress(**read_json(self._state)) if self._state.exists() else Progress()
+        self.progress = (
+            Progress(**read_json(self._state)) if self._state.exists() else Progress(key)
+        )
+        if self.progress.key != key:
+            raise SequenceError(
+                f"{folder} was begun with other sources or another tokenizer: delete it, or name "
+                "another folder with --tokens"
+            )
         self.written = self.progress.tokens
         self._name_end = self.progress.sizes["names.bin"]
         self._fresh()
@@ -179,6 +206,7 @@ class Store:
         self._ends: list[int] = []
         self._numbers: list[int] = []
         self._names: list[bytes] = []
+        self._lines: dict[str, list[Any]] = {"repositories.txt": [], "skipped.txt": []}
 
     def extend(self, ids: list[Ids]) -> None:
         """More tokens of the document that is open."""
@@ -212,12 +240,15 @@ class Store:
             self._files["repository.bin"].write(np.array(self._numbers, np.int32).tobytes())
             self._files["names.bin"].write(b"".join(self._names))
             self._files["name_ends.bin"].write(ends.tobytes())
+            for file, lines in self._lines.items():
+                for line in lines:
+                    self._files[file].write(json.dumps(line).encode() + b"\n")
         self._fresh()
 
     def _repository(self, name: str) -> int:
         if name not in self._repositories:
             self._repositories[name] = len(self._repositories)
-            self._files["repositories.txt"].write(json.dumps(name).encode() + b"\n")
+            self._lines["repositories.txt"].append(name)
         return self._repositories[name]
 
     def _skip(self, name: str, why: str) -> None:
@@ -225,7 +256,7 @@ class Store:
         kind["count"] += 1
         if len(kind["first"]) < NAMED:
             kind["first"].append(name)
-        self._files["skipped.txt"].write(json.dumps([why, name]).encode() + b"\n")
+        self._lines["skipped.txt"].append([why, name])
 
     def _sync(self) -> None:
         for name, opened in self._files.items():
@@ -240,14 +271,14 @@ class Store:
         self.progress.file, self.progress.record = file, record
         write_json(self._state, asdict(self.progress))
 
-    def finish(self, key: str) -> None:
+    def finish(self) -> None:
         """Writes what describes the store."""
         with said_plainly(self._folder):
             self._sync()
         write_json(
             self._folder / "store.json",
             {
-                "format": 1, "key": key, "documents": self.progress.documents,
+                "format": 1, "key": self.progress.key, "documents": self.progress.documents,
                 "tokens": self.progress.tokens, "dtype": self._encoder.dtype.name,
                 "sha256": {name: checksum(self._folder / name) for name in _FILES},
                 "skipped": self.progress.skipped, "tokenizer": self._encoder.fingerprint,

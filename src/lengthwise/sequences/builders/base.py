@@ -80,6 +80,8 @@ def make_builder(method: str, settings: dict[str, str], max_length: int | None =
     for name, text in settings.items():
         if name not in known:
             raise SequenceError(f"{method} has no option {name!r}{hint(name, known)}")
+        if name in values:
+            raise SequenceError(f"--max-length and --set {name} are the same option: give one")
         values[name] = known[name].read(text)
     builder: Builder = kind(**values)
     return builder

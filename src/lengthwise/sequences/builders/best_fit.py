@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.token_store import ranges
@@ -28,7 +28,7 @@ class BestFit(Plain):
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 
-    max_length: int = option(8192, "tokens of a row at most", low=2)
+    max_length: int = option(8192, "tokens of a row at most", low=2, high=LONGEST)
 
     def build(self, documents: Documents, part: int) -> Built:
         starts, lengths = cut(documents, self.max_length)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.rows import Built, Documents, Rows
 
 TAIL = "last tokens of the corpus, too few for a row"
@@ -26,7 +26,7 @@ class Concat(Plain):
     whole_documents: ClassVar[bool] = False
     document_mask: ClassVar[bool] = False
 
-    max_length: int = option(8192, "tokens of a row", low=2)
+    max_length: int = option(8192, "tokens of a row", low=2, high=LONGEST)
 
     def build(self, documents: Documents, part: int) -> Built:
         ends = np.cumsum(documents.lengths)

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints, key, uniforms, words
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
@@ -35,7 +35,9 @@ class Decompose(Plain):
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = True
 
-    max_length: int = option(8192, "inputs of a row in the longest bucket, a power of two", low=2)
+    max_length: int = option(
+        8192, "inputs of a row in the longest bucket, a power of two", low=2, high=LONGEST
+    )
     min_length: int = option(256, "inputs of a row in the shortest bucket, a power of two", low=1)
     long: str = option("draw", "how longer documents are cut", choices=("draw", "greedy"))
 

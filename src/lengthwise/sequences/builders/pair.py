@@ -19,10 +19,10 @@ import numpy as np
 
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.best_fit import best_fit_decreasing, cut
-from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import written_aside
 from lengthwise.sequences.orders import STRETCH, Order, Stored, count_of
 from lengthwise.sequences.pairing import ALONE, partners
@@ -41,7 +41,7 @@ class Pair(Plain):
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 
-    max_length: int = option(8192, "tokens of a row at most", low=4)
+    max_length: int = option(8192, "tokens of a row at most", low=4, high=LONGEST)
 
     def __post_init__(self) -> None:
         self._token = 0
@@ -59,7 +59,7 @@ class Pair(Plain):
         """The same order with every test moved behind its code."""
         self._partners = partners(store, folder, order)
         if not (np.memmap(self._partners, np.int64, "r") >= 0).any():
-            raise SequenceError(
+            raise NotAsAskedError(
                 "no file of the sources is the test of another by its name (cache.py and "
                 "test_cache.py, in one repository): give folders of code files, or use the method "
                 "best-fit"

@@ -9,6 +9,9 @@ from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.token_store import TokenStore
 
+LONGEST = 10**9
+"""Tokens of a row at most: places in a row group are numbers of 32 bits."""
+
 
 class Plain:
     """Quiet answers to what a builder is asked beside `build`."""

@@ -30,10 +30,10 @@ from typing import ClassVar
 
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.knots import Lots, Scribe
-from lengthwise.sequences.builders.plain import Plain
+from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import key
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.rows import Built, Documents
 from lengthwise.sequences.token_store import TokenStore
 
@@ -64,7 +64,7 @@ class Utk(Plain):
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = False
 
-    max_length: int = option(8192, "tokens of a row, knots included", low=2)
+    max_length: int = option(8192, "tokens of a row, knots included", low=2, high=LONGEST)
     odds: str = option("1:1:1", "weights of cutting a document into 1:2:3:... chunks")
     untouched: float = option(0.3, "share of rows left as they are", low=0, high=1)
     cuts: str = option("random", "where documents are cut", choices=("random", "equal"))
@@ -98,7 +98,7 @@ class Utk(Plain):
             # What is unknown to a tokenizer is one and the same token to it.
             self._letters = sorted({int(ids[0]) for ids in found if len(ids) == 1})
             if len(self._letters) < 16:
-                raise SequenceError(
+                raise NotAsAskedError(
                     "backtrace=true writes names of single letters, of which this tokenizer has "
                     f"{len(self._letters)} as tokens and needs 16: use backtrace=false"
                 )
