@@ -148,9 +148,10 @@ class Drafter(ABC):
 
     A drafter that raises is left out for the rest of the request. name: what its nodes carry as
     their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
-    set before each `propose`, and its `go_on` is called after each level. drawing: guesses are drawn
-    with noise of their own; asked before those who follow the target's noise. remember: last queries of
-    the prompt it wants noted, for a fork that compresses. notes: what the user has to know of it.
+    set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
+    drawn with noise of their own; asked before those who follow the target's noise. remember: last
+    queries of the prompt it wants noted, for a fork that compresses. notes: what the user has to
+    know of it.
     """
 
     name: str
