@@ -90,6 +90,13 @@ def test_methods_lists_everything_registered(call) -> None:
         (("comapre",), "compare"),
         (("methods", "kivy"), "kivi"),
         (("calibrate", "nothing"), "razor"),
+        (("run", "-d", "-"), "cannot be both"),
+        (("run", "a\udcff"), "the prompt is not UTF-8 text"),
+        (("compare", "-q", "a\udcff"), "a question is not UTF-8 text"),
+        (("check", "one", "--model", "other"), "two models"),
+        (("compare", "--html", "/"), "this is a folder"),
+        (("datastore", "build", "no.txt", "--out", "/"), "this is a folder"),
+        (("calibrate", "specdec", "--out", "/"), "this is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(call, arguments: tuple[str, ...], words: str) -> None:

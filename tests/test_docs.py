@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import lengthwise
-from lengthwise.cli.main import VERBS
+from lengthwise.cli.main import VERBS, group
 from lengthwise.measure.rows import Row
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import parse
@@ -38,6 +39,26 @@ def test_the_readme_names_every_method_and_every_command_exists() -> None:
         for flag, value in zip(rest, rest[1:], strict=False):
             if flag == "-r":
                 parse(value)
+
+
+def _commands(page: Path) -> list[str]:
+    """Commands of lengthwise in a page, lines that end in a backslash joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return re.findall(r"^    (?:.*\| )?(lengthwise .*?)(?:  +#.*)?$", text, re.M)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+                         ids=lambda page: page.name)  # fmt: skip
+def test_every_command_in_a_page_has_the_options_it_is_given(page: Path) -> None:
+    for line in _commands(page):
+        command, words = group, shlex.split(line)[1:]
+        while isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), words.pop(0))
+            assert found is not None, line
+            command = found
+        context = click.Context(command)
+        _, extra, _ = command.make_parser(context).parse_args(words)
+        assert not extra, line
 
 
 @pytest.mark.parametrize("page", [README, RECIPES])

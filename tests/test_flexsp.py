@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +174,11 @@ def test_groups_of_one_size_are_refused_where_memory_forbids() -> None:
         (lambda: plan([3], 8, TINY, sizes=[3]), "allowed: 1, 2, 4, 8"),
         (lambda: gpt_on_a100("8b"), "known: 7b"),
         (lambda: gpt_on_a100("30b", 8, 30), "holds no token"),
+        (lambda: replace(TINY, memory_bytes=math.nan), "memory_bytes is nan"),
+        (lambda: replace(TINY, memory_bytes=math.inf), "memory_bytes is inf"),
+        (lambda: replace(TINY, quadratic_ms=math.nan), "quadratic_ms is nan"),
+        (lambda: replace(TINY, bandwidth={2: math.inf}), "bandwidth of 2 is inf"),
+        (lambda: replace(TINY, quadratic_ms=0.0, linear_ms=0.0, fixed_ms=0.0), "must cost time"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(make, says: str) -> None:
@@ -199,3 +206,22 @@ def test_the_command_prints_one_json_line(tmp_path: Path) -> None:
     assert found["time_ms"] <= found["static_ms"]
     shown = CliRunner().invoke(command, arguments)
     assert "times as fast as groups of" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "says"),
+    [
+        (b"\x00\xff", [], "LENGTHS: not UTF-8 text at byte 1"),
+        (b"500 600", ["--memory-gib", "nan"], "memory_bytes is nan"),
+        (b"500 600", ["--time-limit", "nan"], "--time-limit above 0"),
+        (b"5 x", [], "'x' is not a whole number"),
+    ],
+)
+def test_bad_input_of_the_command_is_one_line(
+    tmp_path: Path, content: bytes, more: list[str], says: str
+) -> None:
+    path = tmp_path / "lengths.txt"
+    path.write_bytes(content)
+    result = CliRunner().invoke(command, [str(path), "--devices", "16", *more])
+    assert isinstance(result.exception, LengthwiseError)
+    assert says in str(result.exception) and "\n" not in str(result.exception)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lengthwise.cli.scaling import scaling
+from lengthwise.errors import LengthwiseError
 from lengthwise.scaling import (
     LAWS,
     Fit,
@@ -25,6 +29,7 @@ from lengthwise.scaling import (
     read_table,
 )
 from lengthwise.scaling.checks import Check, checks, table
+from lengthwise.scaling.plot import check_plot
 from lengthwise.scaling.predict import solve
 from lengthwise.scaling.vocabulary import budget, cheapest_vocabulary, width
 
@@ -267,6 +272,61 @@ def test_columns_are_derived_renamed_and_taken_from_a_logs_header(tmp_path: Path
     ].tolist() == [6, 6]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_columns_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,L\n1e8,2e9,3.5\n2e8,4e9,3.1\n".replace(",", delimiter))
+    found = read_table([path], find_law("chinchilla"))
+    assert found.columns["N"].tolist() == [1e8, 2e8] and found.columns["L"].tolist() == [3.5, 3.1]
+    assert found.notes == (f"runs.csv: columns are separated by {delimiter!r}",)
+
+
+def test_what_a_log_says_of_its_steps_cost_is_no_row(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [{"kind": "evaluation", "D": 10, "error": 0.5}, {"kind": "cost", "error": 0.02}]
+    log.write_text("\n".join(map(json.dumps, lines)))
+    found = read_table([log], find_law("learning_curve"), {"m": "D"}, last=True)
+    assert found.columns["error"].tolist() == [0.5]
+
+
+def test_a_few_resamples_are_told_to_be_few() -> None:
+    law, columns = find_law("chinchilla"), runs(20)
+    few = fit_law(law, columns, bootstrap=2).notes
+    assert "2 resamples are few for 95% intervals: take 40 or more" in few
+    assert not fit_law(law, columns, bootstrap=4, level=0.5).notes
+
+
+def test_without_scipy_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    for ask in (
+        lambda: fit_law(find_law("chinchilla"), runs()),
+        lambda: solve(find_law("vocabulary"), find_law("vocabulary").published().values,
+                      {"Nnv": 7e9}),
+        table,
+    ):  # fmt: skip
+        with pytest.raises(ScalingError, match=r"lengthwise\[scaling\]"):
+            ask()
+
+
+def test_the_extra_that_a_plot_names_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ScalingError) as refused:
+        check_plot(Path("fit.png"))
+    named = re.findall(r"lengthwise\[(\w+)\]", str(refused.value))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert named and any("matplotlib" in each for each in extras[named[0]])
+
+
+def test_a_folder_is_refused_before_the_fit(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "runs.csv", runs())
+    (tmp_path / "a.png").mkdir()
+    for option in ("--save", "--out"):
+        done = run("fit", data, "--law", "chinchilla", option, tmp_path / "a.png")
+        assert isinstance(done.exception, LengthwiseError)
+        assert "this is a folder" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -277,7 +337,10 @@ def test_columns_are_derived_renamed_and_taken_from_a_logs_header(tmp_path: Path
         ("a.csv", "N,D,L\n1,2,-3\n", "line 2: L is -3; law chinchilla needs it above 0"),
         ("a.csv", "N,D,L\n1,x,3\n", "line 2: D is 'x', which is no number"),
         ("a.csv", "N,D,L\n1,2\n", "line 2: not as many values"),
+        ("a.csv", "N,N,D,L\n1,2,3,4\n", "line 1: two columns are called 'N'"),
+        ("a.csv", "N;D;L\n1;2;3,5\n", "line 2: L is '3,5', which is no number"),
         ("a.jsonl", '{"N": 1}\n{', "line 2: not JSON"),
+        ("a.jsonl", '{"kind": "cost", "N": 1, "D": 2, "L": 3}', "no rows"),
         ("a.jsonl", '{"N": 1, "D": 2}', "no record has 'L'"),
         ("a.jsonl", "[1]", "line 1: not a JSON object"),
         ("a.jsonl", '{"N": true, "D": 2, "L": 3}', "line 1: N is True"),
@@ -296,6 +359,8 @@ def test_rows_that_cannot_determine_the_law_are_refused() -> None:
     law, columns = find_law("chinchilla"), runs(5)
     with pytest.raises(ScalingError, match="5 parameters .* needs more rows than that; there are"):
         fit_law(law, columns)
+    with pytest.raises(ScalingError, match="L is 2.5 in every row"):
+        fit_law(law, runs() | {"L": np.full(60, 2.5)})
     with pytest.raises(ScalingError, match="D is 1e.09 in every row"):
         fit_law(law, runs() | {"D": np.full(60, 1e9)})
     with pytest.raises(ScalingError, match="residuals are linear"):
@@ -359,7 +424,7 @@ def test_published_constants_predict_from_the_command_line() -> None:
         (("predict", "--law", "chinchilla", "--at", "N=1e9"), "needs D"),
         (("predict", "--law", "chinchilla", "--at", "N=1e9,d=3"), "did you mean 'D'"),
         (("predict", "--law", "chinchilla", "--at", "N=x,D=1"), "no number"),
-        (("predict", "--law", "chinchilla", "--at", "N=-1,D=1"), "must be above 0"),
+        (("predict", "--law", "chinchilla", "--at", "N=-1,D=1"), "must be finite and above 0"),
         (("predict", "--law", "chinchilla", "--at", "N"), "form NAME=VALUE"),
         (("predict", "--law", "chinchilla", "--at", "N=1,N=2"), "twice"),
         (("predict", "--at", "N=1"), "--law is missing"),
@@ -367,6 +432,19 @@ def test_published_constants_predict_from_the_command_line() -> None:
          "no constants 'pile'"),
         (("predict", "--law", "learning_curve", "--at", "m=5"), "lacks a value for alpha, gamma"),
         (("predict", "--law", "low_bit", "--set", "K=1", "--at", "N=1"), "no parameter 'K'"),
+        (("predict", "--law", "chinchilla", "--at", "N=inf,D=1"), "must be finite"),
+        (("predict", "--law", "chinchilla", "--set", "A=-1", "--at", "N=1,D=1"),
+         "A is -1; law chinchilla needs a number above 0"),
+        (("predict", "--law", "chinchilla", "--set", "alpha=nan", "--at", "N=1,D=1"),
+         "alpha is nan; law chinchilla needs a finite number"),
+        (("predict", "--law", "low_bit", "--at", "N=1e-300,D=1e300,P=1e-300"), "gives inf"),
+        (("predict", "--law", "chinchilla", "--constants", "besiroglu", "--at", "N=1,D=1"),
+         "paper:besiroglu"),
+        (("predict", "--constants", "no.json", "--at", "N=1,D=1"), "no such file"),
+        (("solve", "--law", "chinchilla", "--set", "alpha=0", "--set", "beta=0", "--at", "C=1"),
+         "no answer"),
+        (("solve", "--law", "chinchilla", "--set", "alpha=-1", "--at", "C=1e21"), "no answer"),
+        (("solve", "--law", "encoder_decoder", "--set", "p_e=inf", "--at", "N=1e9"), "p_e is inf"),
         (("solve", "--law", "best_size", "--at", "m=1"), "use predict"),
         (("solve", "--law", "activation_attack", "--at", "d=512,V=1"), "at least 2"),
         (("fit", "x.csv", "--law", "chinchilla", "--out", "fit.txt"), "ends in .pdf, .png, .svg"),

@@ -36,6 +36,8 @@ def calibrate(
         raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
     if kind == "specdec" and out is None:
         raise LengthwiseError("give the acceptance head a file: --out FILE")
+    if out is not None and out.is_dir():
+        raise LengthwiseError(f"--out {out}: this is a folder; name a file in it")
     loaded = open_model(model, dtype, device)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         if kind == "razor":

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lengthwise.cli.arguments import check_file, check_text
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
 from lengthwise.errors import LengthwiseError
@@ -107,9 +108,11 @@ def compare(
     """
     if chunk < 1 or max_new_tokens < 1:
         raise LengthwiseError("--chunk and --max-new-tokens must be at least 1")
+    for question in questions:
+        check_text("a question", question)
+    if html is not None:
+        check_file("--html", html)
     text = read_document(document)
-    if html is not None and not html.parent.is_dir():
-        raise LengthwiseError(f"--html {html}: there is no folder {html.parent}")
     loaded = open_model(model, dtype, device)
     chosen = lengths or ((REFERENCE_LENGTH,) if document is None else ())
     with Bars(as_json) as bars:

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from lengthwise.cli.arguments import check_file
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tasks.documents import read_document
 
@@ -35,8 +36,7 @@ def build(sources: tuple[str, ...], out: Path, model: str | None, field: str) ->
 
     In a folder, files that hold no text are passed over and counted.
     """
-    if not out.absolute().parent.is_dir():
-        raise LengthwiseError(f"--out {out}: there is no folder {out.parent}")
+    check_file("--out", out)
     from lengthwise.methods.drafting.corpus import Datastore, fingerprint
     from lengthwise.methods.drafting.datastore import DatastoreDrafting
     from lengthwise.models.load import load_pretrained

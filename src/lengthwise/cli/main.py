@@ -68,7 +68,7 @@ class _Verbs(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, VERBS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise click.UsageError(f"there is no verb {name!r}{hint} Verbs: {', '.join(VERBS)}.")
         return super().resolve_command(context, args)
 

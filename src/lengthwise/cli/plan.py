@@ -40,9 +40,9 @@ def plan(
 ) -> None:  # fmt: skip
     """Plan one training step over the sequences whose LENGTHS stand in a file (-: standard input),
     and compare it with the best plan that has one group size."""
-    batch = _numbers("LENGTHS", " ".join(lengths).split())
+    batch = _numbers("LENGTHS", _text(lengths).split())
     allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
-    if min(devices, buckets, tries) < 1 or time_limit <= 0:
+    if min(devices, buckets, tries) < 1 or not time_limit > 0:
         raise LengthwiseError(
             "--devices, --buckets and --tries are at least 1, --time-limit above 0"
         )
@@ -71,6 +71,13 @@ def plan(
         f"{found.time_ms:,.0f} ms a step; {static.time_ms / found.time_ms:.2f} times as fast as "
         f"groups of {static.micro_batches[0].groups[0].size} only ({static.time_ms:,.0f} ms)"
     )
+
+
+def _text(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError as error:
+        raise LengthwiseError(f"LENGTHS: not UTF-8 text at byte {error.start}") from None
 
 
 def _describe(micro: MicroBatch) -> str:

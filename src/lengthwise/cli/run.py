@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from lengthwise.cli.arguments import check_text
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.tasks.documents import read_document
@@ -41,7 +42,13 @@ def run(
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     Sampling(**sampling)  # type: ignore[arg-type]
+    if prompt is None and document == "-":
+        raise LengthwiseError(
+            "standard input cannot be both the document and the prompt; give the prompt as an "
+            "argument"
+        )
     text = prompt if prompt is not None else sys.stdin.read()
+    check_text("the prompt", text)
     if not text.strip():
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
     if document is not None:

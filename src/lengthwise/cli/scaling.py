@@ -72,14 +72,15 @@ def fit(
     from rich.console import Console
     from rich.progress import Progress
 
+    from lengthwise.cli.arguments import check_file
     from lengthwise.scaling import Objective, ScalingError, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 
     law = find_law(name)
     if out is not None:
         check_plot(out)
-    if save is not None and not save.absolute().parent.is_dir():
-        raise ScalingError(f"--save {save}: there is no folder {save.parent}")
+    if save is not None:
+        check_file("--save", save)
     if bootstrap < 0:
         raise ScalingError(f"--bootstrap is {bootstrap}; it must be 0 or more")
     objective = Objective(
@@ -181,6 +182,12 @@ def _constants(
     extra = _numbers("--set", given)
     kind, _, which = constants.partition(":")
     if kind != "paper":
+        if not Path(constants).exists():
+            sets = find_law(name).constants if name is not None else ("SET",)
+            raise ScalingError(
+                f"--constants {constants}: there is no such file; published ones are given as "
+                f"{', '.join(f'paper:{each}' for each in sets)}"
+            )
         fitted = Fit.read(Path(constants))
         if name not in (None, fitted.law):
             raise ScalingError(f"{constants} is a fit of law {fitted.law}, not of {name}")
@@ -194,7 +201,7 @@ def _constants(
     if "memory" in found.origin:
         click.echo(f"warning: these constants are {found.origin}", err=True)
     values = {**found.values, **extra}
-    law.check_names(values)
+    law.check_values(values)
     return law, values, found.ranges, None
 
 
@@ -222,7 +229,7 @@ def _number(option: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ScalingError(f"{option} is {text!r}, which is no number; write 7e9") from None
+        raise ScalingError(f"{option} is {text!r}, which is no number such as 7e9") from None
 
 
 def _write(path: Path, text: str) -> None:

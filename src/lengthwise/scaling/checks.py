@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lengthwise.scaling import vocabulary
-from lengthwise.scaling.law import find_law
+from lengthwise.scaling.law import find_law, need_scipy
 from lengthwise.scaling.predict import predict, solve
 
 _CONSTANTS = "its constants"
@@ -81,6 +81,7 @@ def _saving() -> float:
 
 def derivative_exponent() -> float:
     """gamma of approach 2: the slope of log Nv on log Nnv through the smallest of seven sizes."""
+    need_scipy()
     from scipy.optimize import minimize_scalar
     from scipy.special import huber
 

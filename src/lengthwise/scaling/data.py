@@ -20,6 +20,10 @@ from lengthwise.scaling.law import Array, Law, ScalingError, nearest
 from lengthwise.scaling.vocabulary import tokens_per_character
 
 Record = dict[str, object]
+# What a CSV file may be separated by; spreadsheets where 1,5 is a number write semicolons.
+DELIMITERS = (",", ";", "\t")
+# The record of our logs that holds what steps cost: its `error` is no result of the run.
+COST = "cost"
 # What follows from other columns by definition, tried when a column is missing.
 DERIVED: tuple[tuple[str, tuple[str, ...], str, Callable[..., Array]], ...] = (
     ("M", ("D", "N"), "D / N", lambda d, n: d / n),
@@ -68,7 +72,7 @@ def read_table(
 
 
 def _read(path: Path, law: Law, rename: Mapping[str, str], notes: list[str]) -> dict[str, Array]:
-    records = list(_json_records(path, law, rename, notes) if _is_json(path) else _csv(path))
+    records = list(_json_records(path, law, rename, notes) if _is_json(path) else _csv(path, notes))
     if not records:
         raise ScalingError(f"{path}: no rows")
     present = set().union(*(record.keys() for _, record in records))
@@ -130,9 +134,17 @@ def _text(path: Path) -> str:
         raise ScalingError(f"{path}: not UTF-8 text at byte {error.start}") from None
 
 
-def _csv(path: Path) -> Iterator[tuple[int, Record]]:
-    reader = csv.DictReader(_text(path).splitlines(), strict=True)
+def _csv(path: Path, notes: list[str]) -> Iterator[tuple[int, Record]]:
+    lines = _text(path).splitlines()
+    delimiter = next((each for each in DELIMITERS if lines and each in lines[0]), ",")
+    if delimiter != ",":
+        notes.append(f"{path.name}: columns are separated by {delimiter!r}")
+    reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
     try:
+        names = [str(name).strip() for name in reader.fieldnames or ()]
+        twice = [name for name in names if name and names.count(name) > 1]
+        if twice:
+            raise ScalingError(f"{path}, line 1: two columns are called {twice[0]!r}; rename one")
         for row in reader:
             if None in row or None in row.values():
                 raise ScalingError(
@@ -157,9 +169,13 @@ def _json_records(
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ScalingError(f"{path}, line {line}: not JSON ({error.msg})") from None
+            raise ScalingError(
+                f"{path}, line {line}: not JSON ({error.msg}); each line is to hold one object"
+            ) from None
         if not isinstance(record, dict):
             raise ScalingError(f"{path}, line {line}: not a JSON object")
+        if record.get("kind") == COST:
+            continue
         keys |= record.keys()
         if output in record:
             yield line, header | record

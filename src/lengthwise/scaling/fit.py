@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.scaling.law import Array, Law, ScalingError, find_law
+from lengthwise.scaling.law import Array, Law, ScalingError, find_law, need_scipy
 
 MOST_STARTS = 48
 KEPT_STARTS = 4
@@ -103,6 +103,7 @@ def fit_law(
     if not 0 < level < 1:
         raise ScalingError(f"the level of the intervals is {level:g}; it lies between 0 and 1")
     _check(law, columns)
+    need_scipy()
     problem = _Problem(law, columns, objective)
     starts = _starts(law, seed)
     best, agreeing = problem.search(starts)
@@ -115,6 +116,11 @@ def fit_law(
         )
     if dropped:
         notes.append(f"{dropped} of {bootstrap} resamples did not converge and are left out")
+    enough = round(2 / (1 - level))
+    if 0 < bootstrap < enough:
+        notes.append(
+            f"{bootstrap} resamples are few for {level:.0%} intervals: take {enough} or more"
+        )
     tails = (100 * (1 - level) / 2, 100 * (1 + level) / 2)
     spread = np.percentile(draws, tails, axis=0) if len(draws) else np.empty((2, 0))
     residuals = problem.residuals(theta)
@@ -138,7 +144,7 @@ def _check(law: Law, columns: Mapping[str, Array]) -> None:
             f"law {law.name} has {len(law.names)} parameters ({', '.join(law.names)}) and needs "
             f"more rows than that; there are {rows}"
         )
-    for name in law.inputs:
+    for name in (*law.inputs, law.output[0]):
         if np.ptp(columns[name]) == 0:
             raise ScalingError(
                 f"{name} is {columns[name][0]:g} in every row; to fit law {law.name} it must vary"

@@ -114,18 +114,23 @@ class Law:
             )
         return self.constants[which]
 
-    def check_names(self, values: Mapping[str, float]) -> None:
-        """Refuses parameters that the law does not have."""
+    def check_values(self, values: Mapping[str, float]) -> None:
+        """Refuses parameters that the law does not have, and values that they cannot have."""
         unknown = sorted(set(values) - set(self.names))
         if unknown:
             raise ScalingError(
                 f"law {self.name} has no parameter {unknown[0]!r}"
                 f"{nearest(unknown[0], self.names)}; it has {', '.join(self.names)}"
             )
+        positive = {parameter.name for parameter in self.parameters if parameter.positive}
+        for name, value in values.items():
+            if not math.isfinite(value) or (name in positive and value <= 0):
+                allowed = "a number above 0" if name in positive else "a finite number"
+                raise ScalingError(f"{name} is {value:g}; law {self.name} needs {allowed}")
 
     def complete(self, values: Mapping[str, float]) -> dict[str, float]:
         """The values in the law's order; refuses unknown names and names what is missing."""
-        self.check_names(values)
+        self.check_values(values)
         missing = [name for name in self.names if name not in values]
         if missing:
             raise ScalingError(
@@ -173,6 +178,16 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in allowed}
     near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0.5)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def need_scipy() -> None:
+    """Refuses what searches where scipy, which few need, is not installed."""
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        raise ScalingError(
+            "fitting and solving need scipy: pip install 'lengthwise[scaling]'"
+        ) from None
 
 
 def log_sum(*terms: Any) -> Array:

@@ -21,12 +21,14 @@ def check_plot(path: Path) -> None:
     """Refuses a file that `plot_fit` could not write, before any fitting is done."""
     if path.suffix.lstrip(".") not in FORMATS:
         raise ScalingError(f"--out {path}: a plot ends in {', '.join('.' + f for f in FORMATS)}")
+    if path.is_dir():
+        raise ScalingError(f"--out {path}: this is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise ScalingError(f"--out {path}: there is no folder {path.parent}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ScalingError("plots need matplotlib: pip install 'lengthwise[plots]'") from None
+        raise ScalingError("plots need matplotlib: pip install 'lengthwise[scaling]'") from None
 
 
 def plot_fit(fit: Fit, columns: Mapping[str, Array], path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,10 @@ def predict(
     if not known:
         warnings.append("the range that these constants were fitted on is not known")
     inputs = {name: np.array([float(at[name])]) for name in law.inputs}
-    value = float(law.evaluate(inputs, law.complete(values), log=False)[0])
+    with np.errstate(all="ignore"):
+        value = float(law.evaluate(inputs, law.complete(values), log=False)[0])
+    if not math.isfinite(value):
+        raise ScalingError(f"law {law.name} gives {value:g} there: too far outside of its range")
     interval = None
     if fit is not None and fit.draws:
         found = over_draws(law, fit, inputs)
@@ -65,7 +69,7 @@ def check_names(
                 f"{what} takes no {name!r}{nearest(name, allowed)}; it takes {', '.join(allowed)}"
             )
         if not (math.isfinite(value) and value > 0):
-            raise ScalingError(f"{name} is {value:g}; it must be above 0")
+            raise ScalingError(f"{name} is {value:g}; it must be finite and above 0")
     missing = [name for name in needs if name not in at]
     if missing:
         raise ScalingError(f"{what} needs {', '.join(f'{n} ({needs[n]})' for n in missing)}")
@@ -87,14 +91,19 @@ def outside(at: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) 
 
 def solve(law: Law, values: Mapping[str, float], at: Mapping[str, float]) -> dict[str, float]:
     """Answers the question that the law's solver stands for, such as the best size for a budget."""
-    from types import SimpleNamespace
-
     if law.solver is None:
         raise ScalingError(f"law {law.name} answers no question beyond its prediction; use predict")
     check_names(f"solving law {law.name}", at, law.solver.needs, law.solver.optional)
+    law.check_values(values)
     constants: Any = SimpleNamespace(**values)
     try:
-        return law.solver.run(at, constants)
+        found = law.solver.run(at, constants)
     except AttributeError:
         law.complete(values)
         raise
+    except ArithmeticError:
+        found = {}
+    # A root of a negative number is complex in Python, not an error.
+    if not found or any(isinstance(v, complex) or not math.isfinite(v) for v in found.values()):
+        raise ScalingError(f"law {law.name} has no answer for these inputs and constants")
+    return found

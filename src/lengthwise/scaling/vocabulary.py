@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.scaling.law import Array, Constants, Parameter, ScalingError, Solver, law
+from lengthwise.scaling.law import (
+    Array,
+    Constants,
+    Parameter,
+    ScalingError,
+    Solver,
+    law,
+    need_scipy,
+)
 from lengthwise.scaling.laws import exponent, scale
 
 PAPER = "Scaling Laws with Vocabulary (Tao et al., 2024, arXiv 2407.13623)"
@@ -51,6 +59,7 @@ def budget(size: float) -> float:
 
 def cheapest_vocabulary(size: float, d: float) -> float:
     """Approach 2: the V at which d f(V) + (Nnv + d V) f'(V) = 0, the fewest operations a text."""
+    need_scipy()
     from scipy.optimize import brentq
 
     def slope(log: float) -> float:
@@ -67,6 +76,7 @@ def _width(at: Mapping[str, float]) -> float:
 
 def _least_loss(at: Mapping[str, float], p: Any) -> dict[str, float]:
     """The V at which dL_u/dV = 0 for D = C / (6 (Nnv + V d)), in the units of the formula."""
+    need_scipy()
     from scipy.optimize import brentq
 
     d = _width(at)

@@ -90,7 +90,7 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     for kind in kinds:
         if kind not in KINDS:
             near = difflib.get_close_matches(kind, KINDS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise LengthwiseError(f"unknown kind of work {kind!r}{hint} Kinds: {', '.join(KINDS)}.")
     return tuple(kind for kind in KINDS if not kinds or kind in kinds)
 

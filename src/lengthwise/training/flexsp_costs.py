@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import floor
+from math import floor, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,13 @@ class Costs:
     memory_bytes: float
 
     def __post_init__(self) -> None:
+        numbers = {each.name: getattr(self, each.name) for each in fields(self)}
+        numbers |= {f"bandwidth of {p}": each for p, each in numbers.pop("bandwidth").items()}
+        odd = [f"{name} is {value}" for name, value in numbers.items() if not isfinite(value)]
+        if odd:
+            raise LengthwiseError(f"a cost table has finite numbers only; {odd[0]}")
+        if self.quadratic_ms == 0 == self.linear_ms:
+            raise LengthwiseError("quadratic_ms and linear_ms are both 0: tokens must cost time")
         if min(self.quadratic_ms, self.linear_ms, self.fixed_ms, self.bytes_per_token) < 0:
             raise LengthwiseError("times and bytes of a cost table must be at least 0")
         if min(self.bandwidth.values(), default=1.0) <= 0 or min(self.bandwidth, default=1) < 1:

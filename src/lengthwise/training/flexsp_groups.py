@@ -31,9 +31,8 @@ class MicroBatch:
     """Groups that compute at the same time; the slowest sets `time_ms`.
 
     solver: "milp", or who found what the program did not better: "greedy", or "static" where all
-    groups have one size. gap: the share by
-    which the program's optimum, at bucketed lengths, may still lie below the best that it found (0:
-    none does); None where no program was solved.
+    groups have one size. gap: the share by which the program's optimum, at bucketed lengths, may
+    still lie below the best that it found (0: none does); None where no program was solved.
     """
 
     groups: tuple[Group, ...]
