@@ -156,11 +156,7 @@ class Drafter(ABC):
 
     name: str
     asks_model: bool = False
-
-    @property
-    def drawing(self) -> bool:
-        return False
-
+    drawing: bool = False
     remember: int = 0
     pace: Pace = Pace()
     notes: Seq[str] = ()

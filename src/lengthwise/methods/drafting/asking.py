@@ -88,7 +88,7 @@ class AskingDrafter(Drafter):
         self.scout = self.open(sequence)
 
     @property
-    def drawing(self) -> bool:
+    def drawing(self) -> bool:  # type: ignore[override]
         """Whether guesses are drawn with noise of their own, rather than the likeliest taken."""
         return self.draws == "rejection" and self.sampler.sampling.temperature > 0
 
