@@ -80,6 +80,7 @@ def test_methods_lists_everything_registered(call) -> None:
         (("compare", "-r", "yarm"), "did you mean 'yarn'"),
         (("run", "hi", "-r", "yarn(factr=2)"), "factor"),
         (("run", "hi", "-r", "snapkv(budget=0)"), "0"),
+        (("run", "hi", "-r", "snapkv(budget=9999)"), "would drop nothing"),
         (("run", "  "), "prompt is empty"),
         (("run", "hi", "--temperature", "-1"), "temperature"),
         (("compare", "no-such-file.txt"), "no-such-file.txt"),

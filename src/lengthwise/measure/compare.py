@@ -156,6 +156,7 @@ def _measure(
     )  # fmt: skip
     questions = case.prompt.questions
     try:
+        recipe_module.check_budgets(recipe, case.length)
         plan = model.plan(recipe)
         measurer = _Measurer(model, case, plan, share and reads_as_full(plan), chunk, watcher)
         quality = measurer.quality()
