@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from lengthwise.cli.arguments import check_text
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.tasks.documents import read_document
+
+if TYPE_CHECKING:
+    from lengthwise.api import Generation
 
 
 @click.command()
@@ -64,18 +68,25 @@ def run(
         prompt_ids, recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
+    (_print_json if as_json else _print)(found)
+
+
+def _print_json(found: Generation) -> None:
     ledger = found.ledger
-    if as_json:
-        drafts = [{"text": draft.text, "score": draft.score} for draft in found.drafts]
-        click.echo(json.dumps({
-            "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
-            "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
-            "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
-            "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
-            "decode_s": ledger.decode_s, "notes": ledger.notes,
-            **({"alternatives": drafts} if drafts else {}),
-        }, ensure_ascii=False))  # fmt: skip
-        return
+    drafts = [{"text": draft.text, "score": draft.score} for draft in found.drafts]
+    click.echo(json.dumps({
+        "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
+        "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
+        "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
+        "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
+        "decode_s": ledger.decode_s, "notes": ledger.notes,
+        **({"alternatives": drafts} if drafts else {}),
+    }, ensure_ascii=False))  # fmt: skip
+
+
+def _print(found: Generation) -> None:
+    """What is left to say when the text has streamed: several texts, and the costs."""
+    ledger = found.ledger
     for number, draft in enumerate(found.drafts, 1):
         click.echo(f"[{number}] score {draft.score:.3f}\n{draft.text}\n")
     if not found.drafts:
