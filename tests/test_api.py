@@ -9,7 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lengthwise
+from lengthwise.engine.request import Ledger, Request
 from lengthwise.errors import LengthwiseError, RecipeError
+from lengthwise.text import TextStream
 
 PROMPT = [5, 9, 17, 4, 33, 21, 8, 60, 12, 7]
 
@@ -132,19 +134,20 @@ def test_streamed_pieces_are_the_text_and_stop_strings_end_it(small: lengthwise.
     assert cut.ledger.finish_reason == "stop"
 
 
-def test_a_stop_string_inside_a_guessed_run_cuts_it_where_plain_decoding_stops(
-    small: lengthwise.Model,
-) -> None:
-    ids = small.encode("one two three four five six seven eight " * 6)
-    plain, drafted = (
-        small.generate(ids, recipe, max_new_tokens=24, stop=[" six", "four five"])
-        for recipe in ("full", "lookup + fixed")
-    )
-    assert drafted.token_ids == plain.token_ids
-    assert drafted.ledger.decoded == plain.ledger.decoded > drafted.ledger.steps
-    assert drafted.text == plain.text
-    assert sum(drafted.ledger.accepted.values()) + drafted.ledger.steps >= drafted.ledger.decoded
-    assert sum(drafted.ledger.accepted.values()) <= drafted.ledger.decoded
+def test_tokens_guessed_behind_a_stop_string_do_not_count(small: lengthwise.Model) -> None:
+    ids = small.encode("one two six seven eight")
+    ledger = Ledger(decoded=len(ids), accepted={"lookup": len(ids) - 1})
+    request = Request(
+        None, None, 99, frozenset(), ledger, list(ids),  # type: ignore[arg-type]
+        right=["lookup"] * (len(ids) - 1),
+    )  # fmt: skip
+    text = TextStream(small.tokenizer, ["x sev", " six"])
+    kept = text.add(ids, ledger)
+    request.cut(len(ids), kept)
+    assert small.tokenizer is not None
+    assert small.tokenizer.decode(request.output).endswith(" six") and kept < len(ids)
+    assert ledger.decoded == ledger.accepted["lookup"] == kept == len(request.output)
+    assert text.finish() == "one two" and ledger.finish_reason == "stop"
 
 
 def test_a_saved_folder_loads_and_agrees(stock: LlamaForCausalLM, tmp_path: Path) -> None:
