@@ -150,6 +150,21 @@ def test_tokens_guessed_behind_a_stop_string_do_not_count(small: lengthwise.Mode
     assert text.finish() == "one two" and ledger.finish_reason == "stop"
 
 
+def test_a_stop_string_cuts_a_guessed_run_where_plain_decoding_stops(
+    small: lengthwise.Model,
+) -> None:
+    ids = small.encode("one two three four five six seven eight nine ten " * 5)
+    whole = small.generate(ids, "lookup + fixed", max_new_tokens=24).ledger
+    assert whole.decoded > whole.steps + 8, "no run of guesses came true that could be cut"
+    for stop in (" eight", " ten"):
+        plain, drafted = (
+            small.generate(ids, recipe, max_new_tokens=24, stop=[stop])
+            for recipe in ("full", "lookup + fixed")
+        )
+        assert drafted.token_ids == plain.token_ids
+        assert drafted.ledger.decoded == plain.ledger.decoded > drafted.ledger.steps
+
+
 def test_a_saved_folder_loads_and_agrees(stock: LlamaForCausalLM, tmp_path: Path) -> None:
     stock.save_pretrained(tmp_path)
     from tokenizers import Tokenizer, models
