@@ -181,6 +181,10 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
                     _fail(cls, model, f"the error of {each.name}={bad} does not name the method")
                 continue
             _fail(cls, model, f"takes {each.name}={bad}, which it says is not allowed")
+    if cls.best_known and methods().get(cls.name) is cls:
+        best = parse(cls.best_known).methods
+        if not any(isinstance(method, cls) for method in best):
+            _fail(cls, model, f"its best known setting {cls.best_known} is not of it")
     method = cls.example()
     try:
         resolve((method, method), model)

@@ -52,6 +52,9 @@ class Method:
     frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
     ordinary_only: works only where every key is near and ordinary.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
+
+    best_known: the setting that our measurements found best, as a recipe, where it is not the
+    default; defaults are the paper's or its released code's.
     """
 
     name: ClassVar[str]
@@ -65,6 +68,7 @@ class Method:
     frozen_positions: ClassVar[bool] = False
     ordinary_only: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
+    best_known: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for each in options(type(self)):
