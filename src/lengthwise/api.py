@@ -23,7 +23,7 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.text import TextStream
@@ -48,13 +48,15 @@ class Generation:
     """What came out of one request: its text, its token ids (stop tokens left out), its costs.
 
     drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
-    of them. Empty for all other recipes.
+    of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
+    which was then not read at all; None where it can.
     """
 
     text: str
     token_ids: list[int]
     ledger: Ledger
     drafts: tuple[Draft, ...] = ()
+    refused: Refused | None = None
 
     @property
     def alternatives(self) -> list[str]:
@@ -192,6 +194,8 @@ class Model:
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
             progress=progress, **sampling,
         )  # fmt: skip
+        if found[0].refused is not None:
+            raise found[0].refused
         return found[0]
 
     def generate_batch(
@@ -207,14 +211,21 @@ class Model:
         progress: loop.Progress | None = None,
         **sampling: Any,
     ) -> list[Generation]:
-        """Several prompts at once; each gets what it would get alone."""
+        """Several prompts at once; each gets what it would get alone.
+
+        A row that the recipe cannot serve is not read, says so in `refused`, and leaves the others
+        as they are.
+        """
         if max_new_tokens < 1:
             raise LengthwiseError(f"max_new_tokens={max_new_tokens}: give at least 1")
         plan = self.plan(recipe)
         choice = Sampling(**sampling)
         ids = [self.encode(prompt) for prompt in prompts]
+        refusals = [_refusal(plan, len(tokens)) for tokens in ids]
         requests, texts = [], []
         for index, tokens in enumerate(ids):
+            if refusals[index] is not None:
+                continue
             sequence = Sequence(self.adapted, plan, expected=len(tokens) + max_new_tokens)
             request = loop.begin(
                 sequence, choice, max_new_tokens, self.stop_ids() if stop_ids is None else stop_ids
@@ -232,11 +243,15 @@ class Model:
         while active := [pair for pair in zip(requests, texts, strict=True) if not pair[0].done]:
             for (request, text), new in zip(active, loop.step([r for r, _ in active]), strict=True):
                 request.cut(len(new), text.add(new, request.ledger))
-        return [
+        served = (
             Generation(text.finish(), request.output, loop.finish(request),
                        self._drafts(request, stop))
             for request, text in zip(requests, texts, strict=True)
-        ]  # fmt: skip
+        )  # fmt: skip
+        return [
+            next(served) if refusal is None else _not_served(refusal, len(tokens))
+            for refusal, tokens in zip(refusals, ids, strict=True)
+        ]
 
     def _drafts(self, request: Request, stop: Seq[str]) -> tuple[Draft, ...]:
         """The texts of a request that wrote several, up to a stop string, those alike left out."""
@@ -262,7 +277,9 @@ class Model:
         tokens = self.encode(ids)
         if len(tokens) < 2:
             raise LengthwiseError("score needs at least two tokens")
-        sequence = Sequence(self.adapted, self.plan(recipe), expected=len(tokens))
+        plan = self.plan(recipe)
+        plan.check_prompt(len(tokens) if prompt is None else prompt)
+        sequence = Sequence(self.adapted, plan, expected=len(tokens))
         if prompt is None:
             losses = Losses()
             loop.prefill(sequence, tokens, chunk or loop.CHUNK, losses=losses)
@@ -275,6 +292,21 @@ class Model:
         logits = loop.teacher_force(sequence, rest, block).float()
         targets = torch.tensor(rest, device=logits.device)[:, None]
         return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
+
+
+def _refusal(plan: Plan, length: int) -> Refused | None:
+    """Why a plan cannot serve a prompt of `length` tokens, or None."""
+    try:
+        plan.check_prompt(length)
+    except Refused as refusal:
+        return refusal
+    return None
+
+
+def _not_served(refusal: Refused, length: int) -> Generation:
+    """The row of a prompt that was not read."""
+    ledger = Ledger(prompt_tokens=length, finish_reason="refused", notes=[str(refusal)])
+    return Generation("", [], ledger, refused=refusal)
 
 
 def load(
@@ -334,6 +366,9 @@ def custom_generate(recipe: Any = "full", **options: Any) -> Callable[..., Tenso
         settings |= {"max_new_tokens": new, "stop_ids": stop_ids, **options}
         with wrap(model) as wrapped:
             found = wrapped.generate_batch(rows, recipe, **settings)
+        # Rows of a tensor cannot be left out.
+        if refusal := next((each.refused for each in found if each.refused is not None), None):
+            raise refusal
         longest = max(len(g.token_ids) for g in found)
         pad = config.pad_token_id if config.pad_token_id is not None else (stop_ids or [0])[0]
         tails = [g.token_ids + [pad] * (longest - len(g.token_ids)) for g in found]

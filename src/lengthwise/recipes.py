@@ -9,7 +9,6 @@ prints as the shortest text that gives it back.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
-from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, nearest
 
@@ -50,23 +48,6 @@ def parse(text: str) -> Recipe:
     return _Parser(text).recipe()
 
 
-def check_budgets(recipe: Recipe | str, length: int) -> None:
-    """Raises Refused where a budget of tokens was written that a text of `length` cannot fill: the
-    method would do nothing. Defaults are for texts of any length.
-    """
-    for method in (parse(recipe) if isinstance(recipe, str) else recipe).methods:
-        for each in dataclasses.fields(method):
-            budget = getattr(method, each.name)
-            if not isinstance(budget, Budget) or budget.unit != "tokens" or budget == each.default:
-                continue
-            if budget.amount > length:
-                raise Refused(
-                    f"{method}: the text has {length:,} tokens, so {each.name}={budget} would drop "
-                    "nothing",
-                    f"give fewer than {length:,}, or a share such as {each.name}=25%",
-                )
-
-
 def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     """The plan of a recipe on a model; raises Refused where it cannot run there."""
     if isinstance(recipe, str):
@@ -92,6 +73,11 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
         policy=policy.start_policy(model) if policy else None,
         mode=partial(mode.start_mode, model) if mode else None,
         lossless=all(method.lossless for method in methods),
+        checks=tuple(
+            partial(method.check_prompt, model, placement=placement)
+            for method in methods
+            if type(method).check_prompt is not Method.check_prompt
+        ),
     )
 
 

@@ -40,7 +40,7 @@ def run(
 ) -> None:  # fmt: skip
     """Answer PROMPT (default: standard input) under a recipe."""
     from lengthwise.engine.sampling import Sampling
-    from lengthwise.recipes import check_budgets, parse
+    from lengthwise.recipes import parse
 
     parse(recipe)
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
@@ -62,10 +62,8 @@ def run(
     # Several texts at once are nothing to stream: none is settled before the end.
     quiet = as_json or loaded.plan(recipe).mode is not None
     sink = None if quiet else lambda piece: click.echo(piece, nl=False)
-    prompt_ids = loaded.encode([{"role": "user", "content": text}] if templated else text)
-    check_budgets(recipe, len(prompt_ids))
     found = loaded.generate(
-        prompt_ids, recipe,
+        [{"role": "user", "content": text}] if templated else text, recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
     (_print_json if as_json else _print)(found)

@@ -72,6 +72,10 @@ class Group:
         """Entries held per key head."""
         return len(self.near) + len(self.far)
 
+    def near_at(self, length: int) -> int:
+        """Near entries there are once `length` tokens are committed and nothing was deleted."""
+        return length if self.placement.window is None else length - self._settled(length)
+
     def keep(self, ids: Tensor, room: int = 0) -> None:
         """Keeps only the entries ids of `body`: int64 `[n]` or `[heads, n]`, ascending."""
         self.body.replace(self.body.take(ids), room)

@@ -248,6 +248,11 @@ def finish(request: Request) -> Ledger:
     request.each_drafter(lambda drafter: drafter.finish())
     request.ledger.notes += [note for drafter in request.drafters for note in drafter.notes]
     sequence, ledger = request.sequence, request.ledger
+    if sequence.plan.drops and not sequence.dropped():
+        ledger.notes.append(
+            f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
+            "recipe keeps"
+        )
     sequence.note_peak()
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
     return ledger

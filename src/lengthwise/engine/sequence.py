@@ -42,11 +42,11 @@ class Sequence:
         offset: int = 0,
         remember: int = 0,
     ) -> None:
-        """expected: tokens the sequence will hold in the end, where known (0: unknown). remember:
-        last queries of the prompt to keep at least, for a plan that a fork may adopt."""
+        """expected: tokens the sequence will hold in the end, where known (0: unknown), to make
+        room for at once; what is kept never depends on it. remember: last queries of the prompt to
+        keep at least, for a plan that a fork may adopt."""
         self.model = model
         self.plan = plan
-        self.expected = expected
         self._remember_at_least = remember
         self.offset = offset
         self.tokens: list[int] = []
@@ -133,6 +133,11 @@ class Sequence:
     def retention_surprise(self) -> bool:
         """Whether the retention wants -log p of every token."""
         return self.retention is not None and self.retention.wants_surprise
+
+    def dropped(self) -> bool:
+        """Whether some token is no longer held, windows of the model's own left aside."""
+        groups = (group for layer, group in self.groups() if not layer.own_window)
+        return any(group.kept() < len(self) for group in groups)
 
     # Limits.
 

@@ -156,8 +156,8 @@ def _measure(
     )  # fmt: skip
     questions = case.prompt.questions
     try:
-        recipe_module.check_budgets(recipe, case.length)
         plan = model.plan(recipe)
+        plan.check_prompt(len(case.prompt.prefix) + max(map(len, case.prompt.suffixes)))
         measurer = _Measurer(model, case, plan, share and reads_as_full(plan), chunk, watcher)
         quality = measurer.quality()
         for question, suffix in zip(questions, case.prompt.suffixes, strict=True):

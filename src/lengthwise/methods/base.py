@@ -109,6 +109,12 @@ class Method:
     def check(self, model: Adapted) -> None:
         """Raises Refused where this model cannot run the method."""
 
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        """Raises Refused where a prompt of `length` tokens cannot be served.
+
+        Asked before anything is read, with the placement that the whole recipe came to.
+        """
+
     def frequencies(self, model: Adapted) -> FrequencyRule | None:
         """New rotary frequencies, for positions/ methods."""
         return None
