@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 MAX_SLACK = 64
 
 
+def slack_of(window: int, selecting: bool) -> int:
+    """Entries that leave a window together; one fewer is the most by which it overhangs."""
+    # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
+    return max(1, min(MAX_SLACK, window // (4 if selecting else 64)))
+
+
 class Fold(Protocol):
     """What becomes of near entries that leave the window, where that is not a move to far."""
 
@@ -55,9 +61,7 @@ class Group:
     @property
     def slack(self) -> int:
         window = self.placement.window
-        # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
-        share = 64 if self.selector is None else 4
-        return 1 if window is None else max(1, min(MAX_SLACK, window // share))
+        return 1 if window is None else slack_of(window, self.selector is not None)
 
     @property
     def body(self) -> Segment:
@@ -132,7 +136,7 @@ class Group:
             index = frame.index[rows]
             queries = Queries(
                 frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding,
+                frame.decoding, self.near_start,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = frame.far_query[:, rows]
@@ -192,10 +196,13 @@ class Group:
         return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
 
     def room(self, length: int) -> int | None:
-        """Tokens from `length` on before near entries move again; None where they never do."""
+        """Tokens from `length` on before near entries move again, or before a selection makes a
+        plan to be used again; None where neither happens."""
         if self.placement.window is None:
             return None
-        return self._settled(length) + self.slack + self.placement.window - 1 - length
+        left = self._settled(length) + self.slack + self.placement.window - 1 - length
+        shared = None if self.selector is None else self.selector.room(length, self.near_start)
+        return left if shared is None else min(left, shared)
 
     def settle(self, frame: Frame, upto: int) -> None:
         """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""

@@ -27,7 +27,9 @@ class Queries:
 
     raw: un-rotated `[heads, n, head_dim]`; far: rotated as they reach far keys (equal to the
     ordinary rotation unless the placement says otherwise); index: int64 `[n]` birth ids.
-    near: how many near keys precede the block. decoding: a single new token.
+    near: how many near keys precede the block. decoding: a single new token. boundary: birth id of
+    the oldest token that has not become a far one, so that a query with birth id i reads at most
+    i + 1 - boundary keys besides far ones.
     """
 
     raw: Tensor
@@ -35,6 +37,7 @@ class Queries:
     index: Tensor
     near: int
     decoding: bool
+    boundary: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Choice:
 class Selector(Protocol):
     """Chooses far entries for blocks of queries; revocable, one object per layer and sequence.
 
-    query_block: queries of a prefill that share a plan; None means that prefill reads everything.
+    query_block: queries of a prefill that share a plan, at most as many as the window has (a chunk
+        of a prompt is cut into blocks of so many, and each finds what a chunk of that size would);
+        None means that prefill reads everything.
     wants_stat: near entries accumulate the probability they receive (`Entries.stat`, summed over
         the query heads of a group) until they leave the window: from every query (1), from every
         n-th query of a prompt, weighted n (n), or not at all (0).
@@ -71,6 +76,14 @@ class Selector(Protocol):
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         """What these queries read of far; None is all of it."""
+        ...
+
+    def room(self, length: int, boundary: int) -> int | None:
+        """Tokens that may be committed after `length` ones before a plan is made afresh that later
+        queries use again; None is any number. boundary: as in `Queries`.
+
+        Drafts never cross it, so that what a guess finds was found by a committed token.
+        """
         ...
 
     def tensors(self) -> Seq[Tensor | None]:

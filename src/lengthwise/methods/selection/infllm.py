@@ -46,7 +46,12 @@ class InfLLM(Method):
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
 
-    budget: Budget = option(Budget(2048), "tokens a query reads in all, window and init included")
+    budget: Budget = option(
+        Budget(2048),
+        "tokens a query reads in all, window and init included; a prompt's also those that left "
+        "the window since its block of queries began, fewer than query_block",
+        bytes=False,
+    )
     window: int = option(1024, "local tokens, read at their own positions (n_local)", low=1)
     init: int = option(64, "first tokens, always read", low=0)
     block: int = option(64, "tokens of a memory block", low=1)
@@ -56,7 +61,8 @@ class InfLLM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.name, self.budget, self.window + self.init, self.block)
+        always = self.window + self.init + self.block - 1
+        check_budget(self.name, self.budget, always, self.block, self.window)
 
     @classmethod
     def example(cls) -> InfLLM:
@@ -64,7 +70,7 @@ class InfLLM(Method):
 
     @classmethod
     def identity(cls, length: int) -> InfLLM:
-        return cls(budget=Budget(length + 128), window=length)
+        return cls(budget=Budget(length + 512), window=length)
 
     def check(self, model: Adapted) -> None:
         needs_rope(self, model)
@@ -124,9 +130,14 @@ class _Memory:
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         method = self.method
-        always = method.window + method.init
-        top = chosen_tokens(method.budget, always, method.block, queries.index) // method.block
-        if self.index is None or self.index.shape[1] <= top:
+        if self.index is None:
+            return None
+        # Counted for the first query of a block: later ones also read what leaves the window.
+        first = int(queries.index[0])
+        rest = len(far) - self.index.shape[1] * method.block
+        always = first + 1 - queries.boundary + rest
+        top = chosen_tokens(method.budget, always, method.block, first) // method.block
+        if self.index.shape[1] <= top:
             return None
         # Summing q . rep over the heads of a group is the product with the group's summed query.
         query = queries.far.mean(1, keepdim=True)
@@ -136,6 +147,9 @@ class _Memory:
         device = blocks.device
         inside = torch.arange(method.block, device=device)
         chosen = (blocks[:, None] * method.block + inside).flatten() + method.init
-        first = torch.arange(method.init, device=device)
+        sinks = torch.arange(method.init, device=device)
         start = method.init + self.index.shape[1] * method.block
-        return Choice(torch.cat([first, chosen, torch.arange(start, len(far), device=device)]))
+        return Choice(torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)]))
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return None
