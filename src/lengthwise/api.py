@@ -26,6 +26,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import Provenance, load_pretrained
+from lengthwise.models.obstacles import no_autocast
 from lengthwise.text import TextStream
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class Model:
             raise found[0].refused
         return found[0]
 
+    @no_autocast()
     def generate_batch(
         self,
         prompts: Seq[Prompt],
@@ -264,6 +266,7 @@ class Model:
             found.setdefault(alike, draft)
         return tuple(found.values())
 
+    @no_autocast()
     def score(
         self, ids: Seq[int] | Tensor, recipe: Any = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
@@ -329,7 +332,7 @@ def wrap(
     weights beside the model's own; False saves that memory.
     """
     adapted = adapt(model, fuse)
-    name = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
+    name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)
 

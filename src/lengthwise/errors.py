@@ -26,6 +26,16 @@ class UnsupportedModel(ModelError):
         return f"models of family {self.family!r} are not supported: {self.reason}"
 
 
+class UnsuitableModel(UnsupportedModel):
+    """A model that cannot be adapted in the state or wrapping it is in: why not, and what to do."""
+
+    def __init__(self, family: str, reason: str, remedy: str) -> None:
+        super().__init__(family, f"{reason}; {remedy}")
+
+    def __str__(self) -> str:
+        return f"this {self.family!r} model cannot be run as it is: {self.reason}"
+
+
 class RecipeError(LengthwiseError):
     """A recipe cannot be parsed, or names a method or option that does not exist."""
 

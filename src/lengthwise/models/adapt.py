@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import seam
+from lengthwise.models import obstacles, seam
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
@@ -39,9 +39,11 @@ class FastForward(Protocol):
     """A leaner forward of one family, with the same contract as `Adapted.forward`."""
 
     def __call__(
-        self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
-    ) -> Tensor: ...  # fmt: skip
+    ) -> Tensor | None:  # fmt: skip
+        """None where the model has become something that this forward does not compute."""
+        ...
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -66,6 +68,9 @@ class Adapted:
     tokenizer: PreTrainedTokenizerBase | None = None
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
+    def __post_init__(self) -> None:
+        self._as = self.dtype, self.device
+
     @property
     def family(self) -> str:
         return str(self.model.config.get_text_config().model_type)
@@ -76,7 +81,7 @@ class Adapted:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return obstacles.device_of(self.model)
 
     @property
     def vocab_size(self) -> int:
@@ -93,6 +98,7 @@ class Adapted:
         return layer.kind if self.takes_kind else None
 
     @torch.no_grad()
+    @obstacles.no_autocast()
     def forward(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
@@ -103,14 +109,28 @@ class Adapted:
         which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
         `[n, hidden]` are read instead of what `embed` gives for the ids.
         """
+        obstacles.refuse_moved(self.model, *self._as)
         if self.fast is not None:
-            return self.fast(ids, attention, keep, states, embeddings)
+            found = self.fast(ids, positions, attention, keep, states, embeddings)
+            if found is not None:
+                return found
+        obstacles.refuse_dropout(self.model)
+        with obstacles.as_written(self.model):
+            return self._through_modules(ids, positions, attention, keep, states, embeddings)
+
+    def _through_modules(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
+        states: list[Tensor] | None, embeddings: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """`forward` by the model's own modules: the plain path, which serves every family."""
         order = {id(module): index for index, module in enumerate(self._modules)}
 
         def handler(
-            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any
         ) -> Tensor:
-            out = attention(order[id(module)], query[0], key[0], value[0])
+            layer = order.get(id(module), -1)
+            obstacles.refuse_changed(self.model, self.layers[layer] if layer >= 0 else None, info)
+            out = attention(layer, query[0], key[0], value[0])
             return out.transpose(0, 1)[None].contiguous()
 
         arguments: dict[str, Any] = {}
@@ -194,7 +214,7 @@ def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
         size = (1, query.shape[2], query.shape[1], value.shape[-1])
         return torch.zeros(size, dtype=value.dtype, device=value.device)
 
-    ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    ids = torch.zeros(1, 1, dtype=torch.long, device=obstacles.device_of(model))
     with seam.engaged(model, handler), torch.no_grad():
         model(input_ids=ids, position_ids=ids, past_key_values=seam.PassThroughCache(count),
               use_cache=True)  # fmt: skip
@@ -216,15 +236,22 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
             theta = float(own.get("rope_theta", 10000.0))
             facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
     original = type(modules[0]).forward.__get__(modules[0])
-    return Rope(modules[0], original, facts, model.dtype, model.device)
+    return Rope(modules[0], original, facts, model.dtype, obstacles.device_of(model))
 
 
+@obstacles.no_autocast()
 def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Adapted:
     """Probes a causal language model and returns it adapted.
 
     fuse: use the leaner forward where the family has one. verify: compare logits with the stock
     model on a few tokens. Raises UnsupportedModel with the family and the reason.
     """
+    model = obstacles.adaptable(model)
+    with obstacles.as_written(model):
+        return _adapted(model, fuse, verify)
+
+
+def _adapted(model: PreTrainedModel, fuse: bool, verify: bool) -> Adapted:
     from lengthwise.models.fused import fused_forward
 
     layers = layer_facts(model)
@@ -236,7 +263,11 @@ def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Ada
         model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
     )
     if verify:
-        _verify(adapted)
+        try:
+            _verify(adapted)
+        except UnsupportedModel:
+            obstacles.refuse_two_ways(model)
+            raise
     if fuse:
         adapted.fast = fused_forward(adapted)
         if adapted.fast is not None and verify:
@@ -251,10 +282,10 @@ def _verify(adapted: Adapted) -> None:
     model = adapted.model
     generator = torch.Generator().manual_seed(1)
     count = 24
-    ids = torch.randint(3, adapted.vocab_size, (count,), generator=generator).to(model.device)
+    ids = torch.randint(3, adapted.vocab_size, (count,), generator=generator).to(adapted.device)
     with torch.no_grad():
         stock = model(input_ids=ids[None], use_cache=False).logits[0].float()
-    positions = torch.arange(count, device=model.device)
+    positions = torch.arange(count, device=adapted.device)
     ours = adapted.forward(ids, positions, plain_attention(adapted, positions)).float()
     error = float((ours - stock).abs().max() / stock.std().clamp_min(1e-6))
     if not error <= TOLERANCE.get(adapted.dtype, 1e-4):

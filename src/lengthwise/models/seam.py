@@ -109,7 +109,8 @@ def identity(original: RotaryForward) -> RotaryForward:
         if key not in shapes:
             cos, _ = original(x, position_ids, *args, **kwargs)
             shapes[key] = tuple(cos.shape[2:])
-        size = (*position_ids.shape, *shapes[key])
+        # Image-text families give the positions of a token in rows: time, height and width.
+        size = (*position_ids.shape[-2:], *shapes[key])
         return (
             torch.ones(size, dtype=x.dtype, device=x.device),
             torch.zeros(size, dtype=x.dtype, device=x.device),
