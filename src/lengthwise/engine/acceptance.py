@@ -86,6 +86,4 @@ def kind_of(tree: Tree, node: int) -> Kind:
     source = tree.sources[node]
     if tree.seconded[node]:
         return source, tree.grades[node], "seconded"
-    beside = tree.children[tree.parents[node]].values()
-    rivals = len(beside) > 1 and any(tree.sources[other] != source for other in beside)
-    return source, tree.grades[node], "contested" if rivals else "alone"
+    return source, tree.grades[node], "contested" if tree.mixed[tree.parents[node]] else "alone"

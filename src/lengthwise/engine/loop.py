@@ -179,8 +179,11 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     if policy is None:
         policy = requests[0].sequence.plan.policy or policy_for(model)
     load = _load(requests)
-    proposed = [request.tree(policy, load) for request in requests]
+    # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
+    drawing = any(request.drawing for request in requests)
+    proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
+    _check_draws(policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     logits, blocks = extend(items, "all")
@@ -203,6 +206,20 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         request.ledger.decoded += len(tokens) + (request.ledger.finish_reason == "stop")
         request.ledger.steps += 1
     return [verdict.taken for verdict in verdicts]
+
+
+def _check_draws(policy: LengthPolicy, proposed: Seq[Tree], trees: Seq[Tree]) -> None:
+    """Raises where a policy left out guesses that were drawn."""
+    for before, after in zip(proposed, trees, strict=True):
+        if before.draws and _draws(before) != _draws(after):
+            raise LengthwiseError(
+                f"the policy {type(policy).__name__} left out guesses that were drawn, which "
+                "changes what is said; it must keep all of tree.drawn()"
+            )
+
+
+def _draws(tree: Tree) -> int:
+    return sum(map(len, tree.draws.values()))
 
 
 def _load(requests: Seq[Request]) -> Load | None:

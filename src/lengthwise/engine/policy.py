@@ -7,7 +7,13 @@ Liu et al. 2024, arXiv 2406.14066) maximises expected tokens per second
 
 where a node's chance is that of its whole path coming true, and seconds(g) is the measured time of
 a step with g guesses. Ours ranks nodes of all trees of a batch in one list, so one node budget goes
-where it is worth most, whoever guessed. Pruning deterministic guesses changes no token.
+where it is worth most, whoever guessed.
+
+What may be pruned: where nobody draws, anything for any reason, for every token is chosen by the
+noise of its position whether it was guessed or not. Where somebody draws, what was drawn stays, and
+the rest may go for any reason that knows nothing of the noise of a token not yet said: a guess that
+goes leaves the token below it to the next round, which may draw it. `Tree.drawing` tells drafters,
+so that no guess holds that noise and policies need not look.
 """
 
 from __future__ import annotations
@@ -311,9 +317,7 @@ def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance], tried: Set[str] = frozen
     for row, (tree, belief) in enumerate(zip(trees, beliefs, strict=True)):
         held = tree.drawn()
         if tried:
-            for node, source in enumerate(tree.sources):
-                if source in tried:
-                    held.update(tree.path(node))
+            held |= tree.above(n for n, source in enumerate(tree.sources) if source in tried)
         for node, chance in enumerate(belief.chances(tree)):
             if node:
                 found.append((node not in held, -chance, row, node))
@@ -336,6 +340,16 @@ def _best_size(tokens: float, ranked: Ranked, seconds: NDArray[np.float64], marg
         if not free or tokens / times[count] > rate:
             best, rate = count, tokens / times[count]
     return best
+
+
+def capped(tree: Tree, before: int, belief: Acceptance, most: int = MOST_GUESSES) -> Tree:
+    """A tree with the likeliest `most` of the guesses from node `before` on, and all draws."""
+    if len(tree) - before <= most:
+        return tree
+    ranked = [each for each in _ranked([tree], [belief]) if each[-1] >= before]
+    held = sum(not free for free, *_ in ranked)
+    kept = {node for *_, node in ranked[: max(held, most)]}
+    return tree.keep([*range(before), *sorted(kept)])
 
 
 def _pruned(trees: Seq[Tree], ranked: Ranked) -> list[Tree]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.mode import Mode
-from lengthwise.engine.policy import LengthPolicy
+from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
@@ -152,9 +152,17 @@ class Request:
         self._context[known:] = [*self.sequence.tokens[known:], self.pending]
         return self._context
 
-    def tree(self, policy: LengthPolicy, load: Load | None) -> Tree:
-        """The pending token and all guesses below it, for the policy to choose from."""
-        tree = Tree(self.pending)
+    @property
+    def drawing(self) -> bool:
+        """Whether somebody who guesses draws."""
+        return any(drafter.drawing for drafter in self.drafters)
+
+    def tree(self, policy: LengthPolicy, load: Load | None, drawing: bool = False) -> Tree:
+        """The pending token and all guesses below it, for the policy to choose from.
+
+        drawing: somebody draws in a request that is stepped together with this one.
+        """
+        tree = Tree(self.pending, drawing or self.drawing)
         self.asked.clear()
         limits = [self.max_new_tokens - len(self.output), self.sequence.room(),
                   self.sequence.max_block()]  # fmt: skip
@@ -168,12 +176,20 @@ class Request:
             if pace is None:
                 continue
             before, drafter.pace = len(tree), pace
+            failed: Exception | None = None
             try:
                 drafter.propose(context, tree, limit)
+            except Exception as error:
+                failed = error
+            try:
+                # Who fails after drawing may fail because of what was drawn, which therefore stays.
                 _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
             except Exception as error:
                 tree = tree.keep(range(before))
-                self.drop(drafter, error)
+                failed = failed or error
+            tree = capped(tree, before, self.acceptance)
+            if failed is not None:
+                self.drop(drafter, failed)
             else:
                 self.asked[drafter] = pace.levels, policy.clock() - begin
         return tree
@@ -214,13 +230,18 @@ def _turn(drafter: Drafter) -> tuple[bool, bool]:
 
     Who asks a model comes last, to be asked only where free guesses leave something to gain. Of
     these, who draws comes first: whether a draw is made must not depend on the noise of the
-    target's own choice, which coupled guesses give away, or what is said has another law.
+    target's own choice, which a drafter of somebody else's may give away (see `Tree.drawing`).
     """
     return drafter.asks_model, drafter.asks_model and not drafter.drawing
 
 
 def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
-    """Raises where the nodes from `before` on cannot be fed to the model, or ranked."""
+    """Raises where the nodes from `before` on cannot be fed to the model, ranked or verified."""
+    for law in (group.law for groups in tree.draws.values() for group in groups):
+        if law.shape != (vocab_size,):
+            raise LengthwiseError(
+                f"it drew from a law of shape {list(law.shape)} for a vocabulary of {vocab_size}"
+            )
     rows = zip(tree.tokens[before:], tree.depths[before:], tree.priors[before:], strict=True)
     for token, depth, prior in rows:
         # Not a number is neither.

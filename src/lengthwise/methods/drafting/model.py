@@ -130,6 +130,8 @@ class TranslatingDrafter(ModelDrafter):
     Its noise cannot be the target's, so under sampling too it guesses what is likeliest.
     """
 
+    drawing = False
+
     def __init__(
         self,
         options: SecondModel,

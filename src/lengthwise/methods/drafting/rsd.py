@@ -32,7 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sampling import streams
+from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
@@ -153,7 +153,7 @@ class RSDDrafter(AskingDrafter):
         return self.asked.reads(tokens)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        self._rounds += 1
+        self.start_round(tree)
         seen, asked, paths = self.reads(tokens), Tree(tokens[-1]), [Path(0, 0)]
         for count in self.branches[:limit]:
             logits = self.scout.score(seen, asked, self.pace.wants_state)
@@ -178,7 +178,9 @@ class RSDDrafter(AskingDrafter):
         known: tokens before the root's guesses.
         """
         if self.drawing:
-            stream = streams(self.name) + NODES_A_ROUND * self._rounds + path.place
+            # No position is guessed in rounds so far apart that one number stands for both.
+            number = self._rounds % (DRAWN // NODES_A_ROUND)
+            stream = streams(self.name) + NODES_A_ROUND * number + path.place
             perturbed = self.sampler.perturbed(law, known + len(path.tokens), stream)
         else:
             perturbed = law.log()

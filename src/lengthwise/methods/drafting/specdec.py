@@ -96,12 +96,11 @@ class SpecDecPolicy(LengthPolicy):
     def _kept(self, tree: Tree, belief: Acceptance) -> Tree:
         """All that was drawn or whose drafter was stopped, and of the rest what the rule allows."""
         chances, kept = belief.chances(tree), tree.drawn()
+        kept |= tree.above(n for n, source in enumerate(tree.sources) if source in self._asked)
         for node in range(1, len(tree)):
             depth = tree.depths[node]
             sure = 1 - chances[tree.parents[node]] <= self.options.threshold
-            if tree.sources[node] in self._asked:
-                kept.update(tree.path(node))
-            elif depth <= self.options.most and (sure or depth <= self.options.least):
+            if depth <= self.options.most and (sure or depth <= self.options.least):
                 kept.add(node)
         return tree if len(kept) == len(tree) else tree.keep(sorted(kept))
 
