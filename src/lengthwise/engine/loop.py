@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -98,8 +99,13 @@ def prefill(
     every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
-        rows = predicting_rows(len(part), every)
-        (logits,), (block,) = extend([(sequence, part, None)], rows.to(sequence.model.device))
+        rows = predicting_rows(len(part), every).to(sequence.model.device)
+        if sequence.noted is None:
+            (logits,), (block,) = extend([(sequence, part, None)], rows)
+        else:
+            # The head reads all tokens, for its input is what is wanted of each of them.
+            (logits,), (block,) = extend([(sequence, part, None)], "all", sequence.noted)
+            logits = logits[rows]
         if every:
             found = token_losses(sequence.last_logits, logits, part, every)
             if sequence.retention_surprise:
@@ -128,6 +134,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
         request.mode.start(request.sequence.tokens, logits)
         return request.settle(request.mode)
     request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
+    request.sequence.noted = None
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
     return request.emit([request.pending])
@@ -186,8 +193,13 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     _check_draws(policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
-    logits, blocks = extend(items, "all")
-    verdicts = [_settle(*r) for r in zip(requests, proposed, trees, logits, blocks, strict=True)]
+    found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
+    logits, blocks = extend(items, "all", found)
+    states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
+    verdicts = [
+        replace(_settle(*row), states=noted)
+        for *row, noted in zip(requests, proposed, trees, logits, blocks, states, strict=True)
+    ]
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
@@ -282,6 +294,8 @@ def begin(
     plan = sequence.plan
     drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
+    if any(drafter.wants_states for drafter in drafters) and not len(sequence):
+        sequence.noted = []
     mode = plan.mode() if plan.mode else None
     if mode is not None:
         mode.begin(sampling, max_new_tokens, frozenset(stop_ids))

@@ -75,6 +75,7 @@ class Verdict:
 
     tree: what was verified; proposed: the tree before pruning. logits `[nodes, vocab]`. accepted:
     nodes, root first; new: their tokens and the one that follows; taken: of these, what counts.
+    states: the hidden states `[nodes, hidden]` the logits were read from, where they are wanted.
     """
 
     tree: Tree
@@ -83,6 +84,7 @@ class Verdict:
     accepted: list[int]
     new: list[int]
     taken: list[int]
+    states: Tensor | None = None
 
 
 @dataclass
@@ -108,6 +110,11 @@ class Request:
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
     _context: list[int] = field(default_factory=list)
+
+    @property
+    def wants_states(self) -> bool:
+        """Whether a drafter reads the target's hidden states."""
+        return any(drafter.wants_states for drafter in self.drafters)
 
     @property
     def done(self) -> bool:
@@ -202,6 +209,7 @@ class Request:
 
         def tell(drafter: Drafter) -> None:
             begin = policy.clock()
+            drafter.states = verdict.states if drafter.wants_states else None
             drafter.learn(context, tree, verdict.logits, verdict.accepted)
             if drafter in self.asked:
                 levels, seconds = self.asked[drafter]

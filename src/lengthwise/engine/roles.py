@@ -163,14 +163,18 @@ class Drafter(ABC):
     their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
     set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
     drawn with noise of their own; asked before those who follow the target's noise. remember: last
-    queries of the prompt it wants noted, for a fork that compresses. notes: what the user has to
-    know of it.
+    queries of the prompt it wants noted, for a fork that compresses. wants_states: it reads the
+    target's hidden states: those of the prompt are in `Sequence.noted` at `begin`, and `states`
+    `[nodes, hidden]`, of all that was verified, is set before each `learn`. notes: what the user
+    has to know of it.
     """
 
     name: str
     asks_model: bool = False
     drawing: bool = False
     remember: int = 0
+    wants_states: bool = False
+    states: Tensor | None = None
     pace: Pace = Pace()
     notes: Seq[str] = ()
 

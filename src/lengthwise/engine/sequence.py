@@ -31,6 +31,8 @@ class Sequence:
     tokens: committed ids. prompt_length: of those, the prompt's (set by `end_prefill`).
     reading: tokens there will be when the prefill under way is through.
     surprise: -log p of each token given those before it, where somebody asked for it.
+    noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
+    where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).
     """
 
@@ -53,6 +55,7 @@ class Sequence:
         self.prompt_length: int | None = None
         self.reading = 0
         self.surprise: list[float] = []
+        self.noted: list[Tensor] | None = None
         self.peak_bytes = 0
         self._transient = 0
         self.last_logits: Tensor | None = None
