@@ -10,7 +10,7 @@ prints as the shortest text that gives it back.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,11 +19,14 @@ from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
+from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, nearest
 
 if TYPE_CHECKING:
+    from lengthwise.engine.roles import Codec
     from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
 
 FULL_NAME = "full"
 _TOKEN = re.compile(
@@ -57,7 +60,6 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     placement = compose(pieces, model)
     selection = _owner(pieces, "start_selector")
     retention = _owner(pieces, "start_retention")
-    codec = _owner(pieces, "start_codec")
     verifier, policy = _owner(pieces, "start_verifier"), _owner(pieces, "start_policy")
     mode = _owner(pieces, "start_mode")
     drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
@@ -67,7 +69,7 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
         placement=placement,
         selector=selection.start_selector if selection else None,
         retention=partial(retention.start_retention, model) if retention else None,
-        codec=codec.start_codec if codec else None,
+        codec=_codec(pieces),
         drafters=tuple(partial(method.start_drafter, model) for method in drafters),
         verifier=partial(verifier.start_verifier, model) if verifier else None,
         policy=policy.start_policy(model) if policy else None,
@@ -79,6 +81,21 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
             if type(method).check_prompt is not Method.check_prompt
         ),
     )
+
+
+def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | None:
+    """What makes the codec of a layer: one method's, or a choice of channels and a format."""
+    whole, channels, format = (
+        _owner(pieces, hook) for hook in ("start_codec", "start_channels", "start_format")
+    )
+    if channels is None or format is None:
+        one = whole or channels or format
+        return one.start_codec if one else None
+
+    def start(layer: LayerFacts) -> Codec | None:
+        return coded(channels.start_channels(layer), format.start_format(layer))
+
+    return start
 
 
 def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from lengthwise.composition import Piece
+from lengthwise.composition import ENCODES, Piece
 from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.plan import FULL, Plan
@@ -72,7 +72,7 @@ def check_bytes(cls: type[Method], model: Adapted) -> None:
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
     full = _held(None, model, LONG)
     hooks = Piece.of(example, model).hooks
-    if hooks & {"start_retention", "start_codec"} and not kept[LONG] < full:
+    if hooks & (ENCODES | {"start_retention"}) and not kept[LONG] < full:
         _fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
     if Piece.of(example, model).bounded:
         _near(cls, model, f"bytes of {example} at twice the length", kept[LONG], kept[LONG // 2])

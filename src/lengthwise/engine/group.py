@@ -82,7 +82,7 @@ class Group:
 
     def keep(self, ids: Tensor, room: int = 0) -> None:
         """Keeps only the entries ids of `body`: int64 `[n]` or `[heads, n]`, ascending."""
-        self.body.replace(self.body.take(ids), room)
+        self.body.keep(ids, room)
 
     # Reading: the parts a block of queries sees.
 

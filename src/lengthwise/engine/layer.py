@@ -378,11 +378,7 @@ class LayerCache:
 
     def _add_stat(self, group: Group, total: Tensor) -> None:
         """total float32 `[kv_heads, near entries + pending ones]`."""
-        held = 0
-        tail = group.near.tail
-        if tail is not None and len(tail):
-            held = len(tail)
-            assert tail.stat is not None
-            tail.stat.add_(total[:, :held])
+        held = len(group.near)
+        group.near.add_stat(total[:, :held])
         if self.pending is not None:
             self.pending = replace(self.pending, stat=total[:, held:])

@@ -13,7 +13,7 @@ from torch import Tensor
 from lengthwise.engine.policy import Pace
 
 if TYPE_CHECKING:
-    from lengthwise.engine.entries import Entries, Segment
+    from lengthwise.engine.entries import Entries, Growing, Segment
     from lengthwise.engine.group import Group
     from lengthwise.engine.sampling import Sampling
     from lengthwise.engine.sequence import Sequence
@@ -153,6 +153,47 @@ class Codec(Protocol):
 
         Drafts never cross it, so that drafting reads what plain decoding would read.
         """
+        ...
+
+
+class Channels(Protocol):
+    """Chooses which channels of its keys an encoded entry keeps; one object per layer and sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill. recent: newest
+    entries of the prompt whose keys stay whole.
+    """
+
+    window: int
+    recent: int
+
+    def kept(self, head_dim: int) -> int:
+        """How many of head_dim channels stay."""
+        ...
+
+    def choose(self, queries: Tensor, key: Tensor) -> Tensor:
+        """The channels that stay, int64 `[kv_heads, kept]`, ascending.
+
+        queries `[heads, window, head_dim]` and key `[kv_heads, n, head_dim]`, both as attention
+        sees them.
+        """
+        ...
+
+
+class Format(Codec, Protocol):
+    """A codec that rewrites the numbers of entries, however many channels their keys have.
+
+    residual: newest entries that stay plain at least. step: entries encoded at a time.
+    """
+
+    residual: int
+    step: int
+
+    def close(self, entries: Entries) -> Growing:
+        """Entries, a multiple of `step` of them, encoded, in memory of their own."""
+        ...
+
+    def entry_bytes(self, heads: int, key: int, value: int) -> float:
+        """Bytes of one encoded entry, birth id included, of so many channels a head."""
         ...
 
 

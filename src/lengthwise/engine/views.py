@@ -68,7 +68,7 @@ def own_parts(group: Group, frame: Frame, rows: slice) -> tuple[Part | None, Par
 
 def near_part(group: Group, frame: Frame, rows: slice | Tensor) -> Part | None:
     """Near entries as the queries rows saw them, to sum their probabilities."""
-    entries = group.near.tail
+    entries = group.near.read() if group.near.closed else group.near.tail
     if entries is None or not len(entries):
         return None
     mask, window = None, group.placement.window

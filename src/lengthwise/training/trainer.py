@@ -253,7 +253,7 @@ class Trainer:
         attention = self.config.model.attention
         if place is None:
             model = open_model(self.config.model, self.feed.manifest, self.config.folder,
-                               self.ranks.device)  # fmt: skip
+                               self.ranks.device, self.config.positions.method())  # fmt: skip
             self._take(model)
             if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
                 vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
@@ -297,8 +297,13 @@ class Trainer:
             "parameters": self.sizes.parameters, "method": manifest["method"],
             "max_length": manifest["max_length"], "curriculum": self.config.curriculum.name,
             "tokens_per_step": self.config.tokens_per_step, "planned_steps": self.steps,
-            "seed": self.config.seed, "precision": self.config.precision,
+            "positions": self._positions(), "seed": self.config.seed,
+            "precision": self.config.precision,
         }  # fmt: skip
+
+    def _positions(self) -> str | None:
+        method = self.config.positions.method()
+        return None if method is None else str(method)
 
     def _open_validation(self) -> Validation | None:
         data, options = self.config.data, self.config.evaluation

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries
+from lengthwise.engine.entries import Segment
 from lengthwise.engine.group import Group
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
@@ -124,22 +124,22 @@ class _HeavyHitters:
         self.limits[layer.index] = capacity
 
     def _drop(self, group: Group, count: int, room: int, seen: int) -> None:
-        tail = group.body.tail
-        assert tail is not None
-        older = len(tail) - round(count * self.method.recent)
+        held = len(group.body)
+        older = held - round(count * self.method.recent)
         heavy = (
-            self._score(tail.slice(0, older), seen)
-            .topk(count - (len(tail) - older), dim=1)
+            self._score(group.body, seen)[:, :older]
+            .topk(count - (held - older), dim=1)
             .indices.sort(1)
             .values
         )
-        last = torch.arange(older, len(tail), device=heavy.device).expand(len(heavy), -1)
+        last = torch.arange(older, held, device=heavy.device).expand(len(heavy), -1)
         group.keep(torch.cat([heavy, last], 1), room)
 
-    def _score(self, entries: Entries, seen: int) -> Tensor:
+    def _score(self, body: Segment, seen: int) -> Tensor:
         """What decides who stays, `[kv_heads, entries]`, after `seen` tokens."""
-        assert entries.stat is not None
-        return entries.stat / (seen - entries.index) if self.method.normalise else entries.stat
+        stat = body.stat()
+        assert stat is not None
+        return stat / (seen - body.index()) if self.method.normalise else stat
 
     def room(self, sequence: Sequence) -> int | None:
         if not self.limits:
