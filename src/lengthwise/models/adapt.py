@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import seam
+from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
@@ -64,7 +65,6 @@ class Adapted:
     takes_kind: bool
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
-    _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def family(self) -> str:
@@ -117,7 +117,7 @@ class Adapted:
         if keep is not None and self._takes_keep:
             arguments["logits_to_keep"] = keep
         cache = seam.PassThroughCache(len(self.layers))
-        with self._lock, seam.engaged(self.model, handler), self._noting(states, keep):
+        with seam.engaged(self.model, handler), self._noting(states, keep):
             logits: Tensor = self.model(
                 **_inputs(ids, embeddings), position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
@@ -131,7 +131,11 @@ class Adapted:
             yield
             return
 
+        mine = threading.get_ident()
+
         def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() != mine:
+                return
             read = inputs[0][0]
             states.append(read if keep is None or self._takes_keep else read[keep])
 
@@ -215,8 +219,7 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
             own = parameters.get(kind, parameters) if takes_kind else parameters
             theta = float(own.get("rope_theta", 10000.0))
             facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
-    original = type(modules[0]).forward.__get__(modules[0])
-    return Rope(modules[0], original, facts, model.dtype, model.device)
+    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, model.device)
 
 
 def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Adapted:
