@@ -60,6 +60,7 @@ class Piece:
             hooks -= {"start_verifier"}
         if method.question is Question.POSITIONS:
             needs_rope(method, model)
+        own_frequencies(method, hooks, model)
         return cls(method, hooks, method.frequencies(model), method.placement(model))
 
     @property
@@ -87,6 +88,26 @@ class Piece:
             return self.rule.dynamic
         compact = self.placement is not None and self.placement.compact
         return compact or self.method.raw_keys
+
+
+def own_frequencies(method: Method, hooks: frozenset[str], model: Adapted) -> None:
+    """Raises Refused where a model that changes its own frequencies with the length undoes what a
+    method holds."""
+    rope = model.rope
+    if rope is None or rope.switch is None:
+        return
+    if rope.grows and method.frozen_positions:
+        raise Refused(
+            f"{method.name} works on keys at the positions they were stored with, and this "
+            f"{model.family!r} model turns them with every token beyond {rope.switch:,}",
+            "use a method that holds entries alone, such as snapkv or kivi",
+        )
+    if "start_mode" in hooks:
+        raise Refused(
+            f"{method.name} reads mixtures of tokens, and this {model.family!r} model changes its "
+            f"rotary frequencies beyond {rope.switch:,} tokens, where all is read again",
+            "generate several texts with different seeds instead",
+        )
 
 
 Rule = Callable[[Piece, Piece], Refused | None]

@@ -203,8 +203,8 @@ def angle_table(
     assert layer.pairing is not None and model.rope is not None
     kind = model.kind(layer)
     if rule is None or not rule.dynamic:
-        return model.rope.table(layer.pairing, kind, stop, rule)
-    key = ("dynamic", kind, id(layer.pairing))
+        return model.rope.table(layer.pairing, kind, stop, rule, block.length)
+    key = ("dynamic", kind, id(layer.pairing), id(rule))
     table = block.angles.get(key)
     if table is None or len(table[0]) < stop:
         positions = torch.arange(max(stop, block.last + 1 + block.offset), device=model.device)

@@ -65,7 +65,9 @@ class LayerCache:
         self.facts = facts
         self.groups = groups
         # A layer with a window of its own keeps its own frequencies: its distances stay trained.
-        self.rule = None if facts.window is not None else rule
+        # Some models change theirs with every token, which is a rule as much as ours are.
+        own = model.rope.own_rule(model.kind(facts)) if model.rope is not None else None
+        self.rule = own if rule is None or facts.window is not None else rule
         self.watch = watch
         self.codec: Codec | None = None
         self.pending: Entries | None = None

@@ -47,6 +47,8 @@ def extend(
     `Adapted.embed`). Returns per sequence its logits `[kept, vocab]` and the block to commit.
     """
     model = items[0][0].model
+    for sequence, tokens, tree in items:
+        _follow_model(sequence, len(tokens) if tree is None else max(tree.depths) + 1)
     blocks = [sequence.block(len(tokens), tree) for sequence, tokens, tree in items]
     counts = [block.count for block in blocks]
     device = model.device
@@ -79,6 +81,27 @@ def extend(
     return list(logits.split(counts if keep == "all" else [1] * len(counts))), blocks
 
 
+def _follow_model(sequence: Sequence, ahead: int) -> None:
+    """Reads a sequence again where its model has other frequencies for texts longer than it was.
+
+    What deeper layers kept depends on the frequencies that earlier ones had, so keys that are
+    turned would not do. What the plan deletes or encodes at the end of a prompt, it does again.
+    """
+    phase = sequence.phase(ahead)
+    if phase == sequence.read_with or not len(sequence):
+        sequence.read_with = phase
+        return
+    new = sequence.empty()
+    new.reading = len(sequence) + ahead
+    new.read_with = phase
+    prefill(new, sequence.tokens)
+    if sequence.prompt_length is not None:
+        new.end_prefill()
+    new.reading = sequence.reading
+    new.read_again = [*sequence.read_again, len(sequence)]
+    sequence.become(new)
+
+
 def prefill(
     sequence: Sequence,
     tokens: Seq[int],
@@ -93,7 +116,7 @@ def prefill(
     """
     if not tokens:
         raise LengthwiseError("the prompt has no tokens; give at least one")
-    sequence.reading = len(sequence) + len(tokens)
+    sequence.reading = max(sequence.reading, len(sequence) + len(tokens))
     limit = sequence.max_block()
     step = max(1, min(chunk, limit or chunk))
     every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
@@ -283,6 +306,10 @@ def finish(request: Request) -> Ledger:
             "recipe keeps"
         )
     sequence.note_peak()
+    ledger.notes += [
+        f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
+        for length in sequence.read_again
+    ]
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
     return ledger
 

@@ -34,6 +34,8 @@ class Sequence:
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).
+    read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
+    frequencies and all was read again.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Sequence:
         self.surprise: list[float] = []
         self.noted: list[Tensor] | None = None
         self.peak_bytes = 0
+        self.read_with = 0
+        self.read_again: list[int] = []
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._watch = Watch(expected=expected)
@@ -101,10 +105,11 @@ class Sequence:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         # What a copy shares with its original: everything that no sequence ever changes.
-        for shared in (self.model, self.plan, self.plan.rule):
+        for shared in (self.model, self.plan):
             memo[id(shared)] = shared
         for layer in self.layers:
             memo[id(layer.facts)] = layer.facts
+            memo[id(layer.rule)] = layer.rule
         new = object.__new__(type(self))
         memo[id(self)] = new
         for name, value in self.__dict__.items():
@@ -162,10 +167,15 @@ class Sequence:
                 found.append(group.room(len(self.tokens)))
             if layer.codec is not None:
                 found.append(self._codec_room(layer.codec, group))
-        if self.plan.rule is not None and self.plan.rule.dynamic:
-            interval = self.plan.rule.interval
-            found.append(interval - len(self.tokens) % interval)
+        rules = {layer.rule for layer in self.layers if layer.rule is not None}
+        found += [rule.room(len(self.tokens)) for rule in rules]
+        found.append(self._room_before_switch())
         return min((room for room in found if room is not None), default=None)
+
+    def _room_before_switch(self) -> int | None:
+        switch = None if self.model.rope is None else self.model.rope.switch
+        left = 0 if switch is None else switch - len(self.tokens)
+        return left if left > 0 else None
 
     def _codec_room(self, codec: Codec, group: Group) -> int | None:
         entries = codec.room(group.body)
@@ -174,6 +184,27 @@ class Sequence:
         # Entries join the far segment a slack at a time, when they leave the window.
         left = -(-(group.near_start + entries) // group.slack) * group.slack
         return max(1, left + group.placement.window - 1 - len(self.tokens))
+
+    # Frequencies of the model's own that change with the length.
+
+    def phase(self, ahead: int) -> int:
+        """Which of the model's own frequencies the next `ahead` tokens are read with."""
+        rope = self.model.rope
+        if rope is None or rope.switch is None:
+            return 0
+        return rope.phase(max(self.expected_prompt, len(self.tokens) + ahead))
+
+    def empty(self) -> Sequence:
+        """A sequence such as this one was when it had read nothing."""
+        new = Sequence(self.model, self.plan, self.expected, self.offset, self._remember_at_least)
+        new._watch.remember = self._watch.remember
+        return new
+
+    def become(self, other: Sequence) -> None:
+        """Takes on all that another sequence of the same tokens has kept."""
+        peak = max(self.peak_bytes, other.peak_bytes)
+        self.__dict__.update(other.__dict__)
+        self.peak_bytes = peak
 
     # One forward.
 

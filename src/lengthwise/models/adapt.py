@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import obstacles, seam
+from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
@@ -66,7 +67,6 @@ class Adapted:
     takes_kind: bool
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
-    _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     def __post_init__(self) -> None:
         self._as = self.dtype, self.device
@@ -137,7 +137,7 @@ class Adapted:
         if keep is not None and self._takes_keep:
             arguments["logits_to_keep"] = keep
         cache = seam.PassThroughCache(len(self.layers))
-        with self._lock, seam.engaged(self.model, handler), self._noting(states, keep):
+        with seam.engaged(self.model, handler), self._noting(states, keep):
             logits: Tensor = self.model(
                 **_inputs(ids, embeddings), position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
@@ -151,7 +151,11 @@ class Adapted:
             yield
             return
 
+        mine = threading.get_ident()
+
         def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() != mine:
+                return
             read = inputs[0][0]
             states.append(read if keep is None or self._takes_keep else read[keep])
 
@@ -235,8 +239,7 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
             own = parameters.get(kind, parameters) if takes_kind else parameters
             theta = float(own.get("rope_theta", 10000.0))
             facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
-    original = type(modules[0]).forward.__get__(modules[0])
-    return Rope(modules[0], original, facts, model.dtype, obstacles.device_of(model))
+    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
 
 
 @obstacles.no_autocast()

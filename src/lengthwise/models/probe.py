@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import obstacles, seam
 from lengthwise.models.rope import Pairing
 
-PROBE = "lengthwise_probe"
 TOKENS = 8
 # Far enough that no trained window reaches back to the first key.
 FAR = 1 << 20
@@ -73,10 +72,6 @@ def _probe_mask(*_: Any, mask_function: Callable[..., Any], q_length: int, kv_le
     return mask
 
 
-AttentionInterface.register(PROBE, seam._attention)
-AttentionMaskInterface.register(PROBE, _probe_mask)
-
-
 def refuse_by_config(model: PreTrainedModel) -> None:
     """Refuses what can be told without running the model."""
     config = model.config.get_text_config()
@@ -102,7 +97,7 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     modules = seam.rotary_modules(model)
     if len(modules) > 1:
         raise UnsupportedModel(family, "it has several rotary modules")
-    one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)))
+    one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)), _probe_mask)
     swap = _run(model, lambda c: (torch.zeros_like(c), torch.ones_like(c)))
     ramp = [
         _run(model, lambda c: (_ramp(c), torch.zeros_like(c))),
@@ -132,7 +127,11 @@ def _ramp(like: Tensor) -> Tensor:
     return torch.arange(1, like.shape[-1] + 1, dtype=like.dtype, device=like.device).expand_as(like)
 
 
-def _run(model: PreTrainedModel, values: Callable[[Tensor], tuple[Tensor, Tensor]]) -> list[_Seen]:
+def _run(
+    model: PreTrainedModel,
+    values: Callable[[Tensor], tuple[Tensor, Tensor]],
+    mask: Callable[..., Tensor] | None = None,
+) -> list[_Seen]:
     seen: list[_Seen] = []
 
     def handler(
@@ -161,7 +160,7 @@ def _run(model: PreTrainedModel, values: Callable[[Tensor], tuple[Tensor, Tensor
     cache = seam.PassThroughCache(config.num_hidden_layers)
     positions = torch.arange(TOKENS, device=device)[None]
     try:
-        with seam.engaged(model, handler, rotary, PROBE), torch.no_grad():
+        with seam.engaged(model, handler, rotary, mask), torch.no_grad():
             model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
     except UnsupportedModel:
         raise

@@ -8,12 +8,15 @@ are always computed in float32: bf16 angles give logit errors of 0.3 and more fr
 
 from __future__ import annotations
 
-import weakref
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lengthwise.models.frequencies import Frequencies, OwnFrequencies
 
 Angles = tuple[Tensor, Tensor]
 
@@ -70,11 +73,19 @@ class FrequencyRule:
     dynamic: frequencies depend on the current length, so cached keys cannot stay rotated.
     interval: a dynamic rule takes the length as the next multiple of this many tokens, so what is
         drafted up to there is verified under the frequencies plain decoding has.
+    still: up to this length a dynamic rule changes nothing.
     """
 
     scale: Callable[[Tensor, RopeFacts, int], tuple[Tensor, float]]
     dynamic: bool = False
     interval: int = 1
+    still: int = 0
+
+    def room(self, length: int) -> int | None:
+        """Tokens that may follow `length` ones before frequencies change; None is any number."""
+        if not self.dynamic:
+            return None
+        return max(self.still - length, self.interval - length % self.interval)
 
 
 @dataclass(frozen=True)
@@ -87,80 +98,104 @@ class RopeFacts:
     trained_length: int
 
 
-@dataclass
 class Rope:
-    """The rotary module of a model and the tables made from it.
+    """A model's rotary positions: its own frequencies, and the tables made from them.
 
-    kinds are the layer types the module is called with (gemma 3 has two bases); None where it takes
-    no layer type.
+    facts are told apart by the layer types the module is called with (gemma 3 has two bases); None
+    where it takes no layer type. Nothing here belongs to the user's module, and tables are never
+    changed once made, so that any number of threads may ask.
+
+    switch: the longest text that all layers read with their first frequencies; None where no length
+    changes them. grows: each token beyond the switch changes frequencies again.
     """
 
-    module: nn.Module
-    original: Callable[..., tuple[Tensor, Tensor]]
-    facts: dict[str | None, RopeFacts]
-    dtype: torch.dtype
-    device: torch.device
-    _tables: dict[tuple[object, ...], Angles] = field(default_factory=dict)
+    def __init__(
+        self,
+        own: OwnFrequencies,
+        facts: dict[str | None, RopeFacts],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.own = own
+        self.facts = facts
+        self.dtype = dtype
+        self.device = device
+        switches = [own.switch(kind) for kind in facts]
+        self.switch = min((switch for switch in switches if switch is not None), default=None)
+        self._grown = {kind: _growing(own, kind) for kind in facts if own.grows(kind)}
+        self.grows = bool(self._grown)
+        self._plain: _Tables = {}
+        self._ruled: WeakKeyDictionary[FrequencyRule, _Tables] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
+    def own_rule(self, kind: str | None) -> FrequencyRule | None:
+        """The model's own rule as one of ours, where every further token changes frequencies."""
+        return self._grown.get(kind)
+
+    def phase(self, length: int) -> int:
+        """Texts of lengths with different phases are read with different frequencies by layers
+        that keep theirs while a text stays on one side of the switch."""
+        still = [kind for kind in self.facts if kind not in self._grown]
+        return max((self.own.phase(kind, length) for kind in still), default=0)
+
+    @torch.no_grad()
     def angles(
         self,
         pairing: Pairing,
         kind: str | None,
         positions: Tensor,
         rule: FrequencyRule | None = None,
-        length: int = 0,
+        length: int | None = None,
         amplitude: bool = True,
     ) -> Angles:
         """Full-width cos and sin `[n, head_dim]` for positions `[n]` (any real numbers).
 
-        length is the current sequence length, used by dynamic rules; amplitude False gives a pure
+        length is the current sequence length, by which rules and the model itself may choose; None
+        is that of a text that ends with the last of the positions. amplitude False gives a pure
         rotation (to move a key that already carries its amplitude).
         """
-        cos, sin = self._family(kind, positions, rule, length, amplitude)
-        return pairing.spread(cos, sin)
+        if length is None:
+            choosing = rule is not None or self.own.switch(kind) is not None
+            length = int(positions.max()) + 1 if choosing and positions.numel() else 1
+        used = self.own.at(kind, length)
+        if rule is not None:
+            inv_freq, scale = rule.scale(used.inv_freq, self.facts[kind], length)
+            used = Frequencies(inv_freq.to(used.inv_freq.device), used.scaling * scale)
+        if not amplitude:
+            used = Frequencies(used.inv_freq, 1.0)
+        where = positions.to(self.device)
+        return pairing.spread(*self.own.cos_sin(kind, used, where, self.dtype))
 
     def table(
-        self, pairing: Pairing, kind: str | None, stop: int, rule: FrequencyRule | None = None
+        self,
+        pairing: Pairing,
+        kind: str | None,
+        stop: int,
+        rule: FrequencyRule | None = None,
+        length: int = 0,
     ) -> Angles:
-        """Angles of the positions 0..stop-1 under a static rule, kept and grown by doubling."""
-        key = (id(pairing), kind, id(rule))
-        table = self._tables.get(key)
+        """Angles of the positions 0..stop-1 under a static rule, kept and grown by doubling.
+
+        length: of the text, by which a model may choose between its frequencies.
+        """
+        phase = self.own.phase(kind, length)
+        with self._lock:
+            tables = self._plain if rule is None else self._ruled.setdefault(rule, {})
+        key = pairing, kind, phase
+        table = tables.get(key)
         if table is None or table[0].shape[0] < stop:
             size = max(1024, 1 << (stop - 1).bit_length())
             positions = torch.arange(size, device=self.device)
-            table = self.angles(pairing, kind, positions, rule)
-            if rule is not None and key not in self._tables:
-                # A later rule may get the address of one that is gone.
-                weakref.finalize(rule, self._tables.pop, key, None)
-            self._tables[key] = table
+            table = self.angles(pairing, kind, positions, rule, length)
+            tables[key] = table
         return table
 
-    @torch.no_grad()
-    def _family(
-        self,
-        kind: str | None,
-        positions: Tensor,
-        rule: FrequencyRule | None,
-        length: int,
-        amplitude: bool,
-    ) -> tuple[Tensor, Tensor]:
-        prefix = "" if kind is None else f"{kind}_"
-        names = f"{prefix}inv_freq", f"{prefix}attention_scaling"
-        before = {name: getattr(self.module, name) for name in names if hasattr(self.module, name)}
-        try:
-            if rule is not None:
-                frequencies, scale = rule.scale(
-                    before[names[0]].detach().float(), self.facts[kind], length
-                )
-                setattr(self.module, names[0], frequencies.to(self.device))
-                setattr(self.module, names[1], before.get(names[1], 1.0) * scale)
-            if not amplitude and names[1] in before:
-                setattr(self.module, names[1], 1.0)
-            # Only the dtype and device of this stand-in for the hidden states matter.
-            x = torch.empty(0, dtype=self.dtype, device=self.device)
-            extra = () if kind is None else (kind,)
-            cos, sin = self.original(x, positions.reshape(1, -1).to(self.device), *extra)
-        finally:
-            for name, value in before.items():
-                setattr(self.module, name, value)
-        return cos.reshape(positions.numel(), -1), sin.reshape(positions.numel(), -1)
+
+_Tables = dict[tuple[Pairing, str | None, int], Angles]
+
+
+def _growing(own: OwnFrequencies, kind: str | None) -> FrequencyRule:
+    def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        return inv_freq, 1.0
+
+    return FrequencyRule(scale, dynamic=True, still=own.switch(kind) or 0)

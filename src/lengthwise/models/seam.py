@@ -5,6 +5,11 @@ arrive un-rotated, (2) every attention layer calls `_attention`, registered once
 own, which hands them to whoever runs the forward, and (3) the model's cache argument passes new
 keys and values through, because what is kept is ours to decide. Leaving the context restores the
 model.
+
+Other threads may engage the same model meanwhile, or run it as it is: what is put into the model
+looks up who is asking (a context variable), and answers as stock does whoever has engaged nothing.
+It is taken out again when the last one leaves.
+
 Rows of a batch are given as one flat sequence: attention is done row by row by the engine, so no
 padding exists and no mask can be lost.
 """
@@ -12,13 +17,17 @@ padding exists and no mask can be lost.
 from __future__ import annotations
 
 import contextvars
+import inspect
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 NAME = "lengthwise"
@@ -36,7 +45,34 @@ class Handler(Protocol):
     ) -> Tensor: ...
 
 
-_handler: contextvars.ContextVar[Handler] = contextvars.ContextVar("lengthwise_handler")
+RotaryForward = Callable[..., tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Engagement:
+    """Who runs the forward: its handler, its rotary forwards by module, and its mask, if it wants
+    one."""
+
+    handler: Handler
+    rotary: dict[int, RotaryForward]
+    mask: Callable[..., Tensor] | None
+
+
+@dataclass(eq=False)
+class _Lent:
+    """Something of a model's that is ours while anybody has engaged it. before: what it was."""
+
+    owner: Any
+    before: Any
+    users: int = 0
+
+
+_engagement: contextvars.ContextVar[Engagement | None] = contextvars.ContextVar(
+    "lengthwise_engagement", default=None
+)
+# By id; the owners are held, so that no id is given to another meanwhile.
+_lent: dict[int, _Lent] = {}
+_lending = threading.Lock()
 
 
 def _attention(
@@ -44,13 +80,44 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: object = None,
+    attention_mask: Any = None,
     **info: Any,
-) -> tuple[Tensor, None]:
-    return _handler.get()(module, query, key, value, attention_mask=attention_mask, **info), None
+) -> tuple[Tensor, Tensor | None]:
+    engagement = _engagement.get()
+    if engagement is None:
+        stock = AttentionInterface().get_interface(_own(module.config), _eager(module))
+        found: tuple[Tensor, Tensor | None] = stock(
+            module, query, key, value, attention_mask, **info
+        )
+        return found
+    return engagement.handler(
+        module, query, key, value, attention_mask=attention_mask, **info
+    ), None
+
+
+def _mask(*args: Any, config: Any = None, **kwargs: Any) -> Any:
+    engagement = _engagement.get()
+    if engagement is not None:
+        return None if engagement.mask is None else engagement.mask(*args, **kwargs)
+    own = _own(config)
+    masks = AttentionMaskInterface()
+    return masks[own](*args, config=config, **kwargs) if own in masks else None
+
+
+def _own(config: Any) -> str:
+    """The attention that a configuration names when nobody has engaged its model."""
+    with _lending:
+        lent = _lent.get(id(config))
+        return str(config._attn_implementation if lent is None else lent.before)
+
+
+def _eager(module: nn.Module) -> Any:
+    """The family's own plain attention, which no table names."""
+    return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
 AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _mask)
 
 
 class _PassLayer(DynamicLayer):
@@ -95,9 +162,6 @@ def _configs(model: PreTrainedModel) -> list[Any]:
     return list(found.values())
 
 
-RotaryForward = Callable[..., tuple[Tensor, Tensor]]
-
-
 def identity(original: RotaryForward) -> RotaryForward:
     """A rotary forward that rotates by nothing, with the shapes the family expects."""
     shapes: dict[tuple[object, ...], tuple[int, ...]] = {}
@@ -119,27 +183,69 @@ def identity(original: RotaryForward) -> RotaryForward:
     return forward
 
 
+def _ours(module: nn.Module, before: RotaryForward) -> RotaryForward:
+    """The forward of a rotary module while it is engaged by anybody."""
+
+    def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        engagement = _engagement.get()
+        found = None if engagement is None else engagement.rotary.get(id(module))
+        return before(*args, **kwargs) if found is None else found(*args, **kwargs)
+
+    return forward
+
+
+def _reading(module: nn.Module) -> RotaryForward:
+    """The module's forward without the decorator that lets lengths change the module."""
+    found: RotaryForward = inspect.unwrap(type(module).forward).__get__(module)
+    return found
+
+
 @contextmanager
 def engaged(
     model: PreTrainedModel,
     handler: Handler,
     rotary: Callable[[RotaryForward], RotaryForward] = identity,
-    name: str = NAME,
+    mask: Callable[..., Tensor] | None = None,
 ) -> Iterator[None]:
-    """Engages the seam: every attention of the model goes to handler until the context is left."""
-    configs = _configs(model)
-    before = [config._attn_implementation for config in configs]
-    modules = rotary_modules(model)
-    token = _handler.set(handler)
+    """Engages the seam: every attention of the model that this thread runs goes to handler until
+    the context is left. mask: makes the masks that handlers are given; None gives none."""
+    configs, modules = _configs(model), rotary_modules(model)
+    forwards = {id(module): rotary(_reading(module)) for module in modules}
+    _borrow(configs, modules)
+    token = _engagement.set(Engagement(handler, forwards, mask))
     try:
-        for module in modules:
-            module.forward = rotary(type(module).forward.__get__(module))
-        for config in configs:
-            config._attn_implementation = name
         yield
     finally:
-        _handler.reset(token)
+        _engagement.reset(token)
+        _give_back([*configs, *modules])
+
+
+def _borrow(configs: list[Any], modules: list[nn.Module]) -> None:
+    with _lending:
+        for config in configs:
+            if id(config) not in _lent:
+                _lent[id(config)] = _Lent(config, config._attn_implementation)
+                config._attn_implementation = NAME
         for module in modules:
-            module.__dict__.pop("forward", None)
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
+            if id(module) not in _lent:
+                # None: the instance had no forward of its own, as when accelerate gives it one.
+                _lent[id(module)] = _Lent(module, module.__dict__.get("forward"))
+                module.forward = _ours(module, module.forward)
+        for owner in (*configs, *modules):
+            _lent[id(owner)].users += 1
+
+
+def _give_back(owners: list[Any]) -> None:
+    with _lending:
+        for owner in owners:
+            lent = _lent[id(owner)]
+            lent.users -= 1
+            if lent.users:
+                continue
+            del _lent[id(owner)]
+            if not isinstance(owner, nn.Module):
+                owner._attn_implementation = lent.before
+            elif lent.before is None:
+                owner.__dict__.pop("forward", None)
+            else:
+                owner.forward = lent.before
