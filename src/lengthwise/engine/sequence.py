@@ -196,7 +196,9 @@ class Sequence:
 
     def empty(self) -> Sequence:
         """A sequence such as this one was when it had read nothing."""
-        new = Sequence(self.model, self.plan, self.expected, self.offset, self._remember_at_least)
+        new = Sequence(
+            self.model, self.plan, self._watch.expected, self.offset, self._remember_at_least
+        )
         new._watch.remember = self._watch.remember
         return new
 
