@@ -262,8 +262,7 @@ def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[i
 
 def finish(request: Request) -> Ledger:
     """Closes the books of a request."""
-    request.each_drafter(lambda drafter: drafter.finish())
-    request.ledger.notes += [note for drafter in request.drafters for note in drafter.notes]
+    request.finish()
     sequence, ledger = request.sequence, request.ledger
     sequence.note_peak()
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes

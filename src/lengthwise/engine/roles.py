@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -151,7 +152,8 @@ class Drafter(ABC):
     set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
     drawn with noise of their own; asked before those who follow the target's noise. remember: last
     queries of the prompt it wants noted, for a fork that compresses. notes: what the user has to
-    know of it.
+    know of it. lock: held while it begins, proposes, learns and finishes, for what it shares with
+    requests of other threads.
     """
 
     name: str
@@ -160,6 +162,7 @@ class Drafter(ABC):
     remember: int = 0
     pace: Pace = Pace()
     notes: Seq[str] = ()
+    lock: AbstractContextManager[Any] = nullcontext()
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         """The prompt has been read; retention and codecs that wait for its end have not acted yet.

@@ -181,6 +181,7 @@ class ADEDDrafter(Drafter):
     """A guess is graded by its weight in the table."""
 
     name = "aded"
+    lock = tables.Table.lock
 
     def __init__(self, options: ADED, trigrams: Trigrams, model: Adapted | None = None) -> None:
         """model: whose table it is, needed where it is saved."""

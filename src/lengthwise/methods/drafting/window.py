@@ -67,7 +67,7 @@ class Window(Method):
         return cls(window=max(1, length))
 
     def check(self, model: Adapted) -> None:
-        self.view(model)
+        self.start_drafter(model)
 
     def view(self, model: Adapted) -> Plan:
         """What the fork adopts: a retention and a codec; raises Refused where it is more."""
