@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lengthwise.api import Generation, Model, check, custom_generate, load, wrap
     from lengthwise.measure.compare import compare
+    from lengthwise.methods.drafting.guessing_models import drafting_model
 
 _WHERE = {
     "Generation": "lengthwise.api",
@@ -19,11 +20,21 @@ _WHERE = {
     "check": "lengthwise.api",
     "compare": "lengthwise.measure.compare",
     "custom_generate": "lengthwise.api",
+    "drafting_model": "lengthwise.methods.drafting.guessing_models",
     "load": "lengthwise.api",
     "wrap": "lengthwise.api",
 }
 
-__all__ = ["Generation", "Model", "check", "compare", "custom_generate", "load", "wrap"]
+__all__ = [
+    "Generation",
+    "Model",
+    "check",
+    "compare",
+    "custom_generate",
+    "drafting_model",
+    "load",
+    "wrap",
+]
 __version__ = "0.1.0"
 
 

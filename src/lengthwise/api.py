@@ -178,6 +178,7 @@ class Model:
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
+        assistant_model: Any = None,
         **sampling: Any,
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
@@ -187,13 +188,15 @@ class Model:
         stop: strings that end the text (left out of it; several texts written at once are cut there
         when they are complete); stop_ids: ids that do, by default the
         model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
+        assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
+        `model(path=...)` does in a recipe (see `drafting_model`).
         sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
         Raises RecipeError, Refused or LengthwiseError before anything runs.
         """
         found = self.generate_batch(
             [prompt], recipe, max_new_tokens=max_new_tokens,
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
-            progress=progress, **sampling,
+            progress=progress, assistant_model=assistant_model, **sampling,
         )  # fmt: skip
         if found[0].refused is not None:
             raise found[0].refused
@@ -211,6 +214,7 @@ class Model:
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
+        assistant_model: Any = None,
         **sampling: Any,
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone.
@@ -220,6 +224,8 @@ class Model:
         """
         if max_new_tokens < 1:
             raise LengthwiseError(f"max_new_tokens={max_new_tokens}: give at least 1")
+        if assistant_model is not None:
+            recipe = recipes.assisted(recipe, assistant_model)
         plan = self.plan(recipe)
         choice = Sampling(**sampling)
         ids = [self.encode(prompt) for prompt in prompts]

@@ -98,6 +98,16 @@ def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | No
     return start
 
 
+def assisted(recipe: Recipe | str | Sequence[Method], assistant: object) -> Recipe:
+    """A recipe with a second model that guesses: one that is held already, not a path."""
+    from lengthwise.methods.drafting.guessing_models import drafting_model
+
+    if isinstance(recipe, str):
+        recipe = parse(recipe)
+    methods = recipe.methods if isinstance(recipe, Recipe) else tuple(recipe)
+    return Recipe((*methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
+
+
 def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:
     return next((piece.method for piece in pieces if hook in piece.hooks), None)
 

@@ -76,7 +76,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     if len(drafters) != 1 or not getattr(drafters[0], "asks_model", False):
         raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
     # A drafter that reads through another cache of the target's asks the target itself.
-    asked = getattr(drafters[0], "draft", target)
+    asked = getattr(drafters[0], "draft", None) or target
     ids = loaded.encode(read_document().text)
     starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)
     texts = []

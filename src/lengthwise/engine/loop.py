@@ -297,8 +297,7 @@ def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[i
 
 def finish(request: Request) -> Ledger:
     """Closes the books of a request."""
-    request.each_drafter(lambda drafter: drafter.finish())
-    request.ledger.notes += [note for drafter in request.drafters for note in drafter.notes]
+    request.finish()
     sequence, ledger = request.sequence, request.ledger
     if sequence.plan.drops and not sequence.dropped():
         ledger.notes.append(

@@ -19,9 +19,11 @@ so that no guess holds that noise and policies need not look.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence as Seq, Set
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,6 +39,8 @@ from lengthwise.engine.worth import Worth
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Drafter
     from lengthwise.models.adapt import Adapted
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Drafting must promise this much more than a plain step before it is done.
 MARGIN = 1.05
@@ -96,10 +100,22 @@ class LengthPolicy:
         """A drafter that was asked got so many tokens accepted that it guessed first."""
 
 
+def _locked(method: Method) -> Method:
+    """A method of what has a lock, run by one thread at a time."""
+
+    @wraps(method)
+    def run(self: Goodput, *given: Any, **named: Any) -> Any:
+        with self._lock:
+            return method(self, *given, **named)
+
+    return cast(Method, run)
+
+
 class Goodput(LengthPolicy):
     """Maximises expected tokens per second; learns what steps and drafters cost on this machine.
 
-    A drafter that does not pay is tried again now and then, for texts change.
+    A drafter that does not pay is tried again now and then, for texts change. Threads may share
+    one: what was learned is everybody's, and who was asked in a round is the thread's own.
     """
 
     def __init__(
@@ -116,12 +132,21 @@ class Goodput(LengthPolicy):
         self._costs: dict[Load, StepCost] = {}
         self._worth: dict[tuple[str, str], Worth] = {}
         self._population: dict[str, Acceptance] = {}
-        self._asked: list[tuple[Load, Drafter, _Judged]] = []
+        self._lock = threading.RLock()
+        self._round = threading.local()
+
+    @property
+    def _asked(self) -> list[tuple[Load, Drafter, _Judged]]:
+        """Who was asked in the round of this thread."""
+        found: list[tuple[Load, Drafter, _Judged]] = self._round.__dict__.setdefault("asked", [])
+        return found
 
     def population(self, recipe: str) -> Acceptance:
         """What all requests of a recipe have seen come true."""
-        return self._population.setdefault(recipe, Acceptance())
+        with self._lock:
+            return self._population.setdefault(recipe, Acceptance())
 
+    @_locked
     def pace(
         self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
     ) -> Pace | None:
@@ -167,6 +192,7 @@ class Goodput(LengthPolicy):
         price = best * (worth.level_seconds + verifying)
         return _Judged(worth, belief, name, hope, limit, price)
 
+    @_locked
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
         # A round that was interrupted may have left drafters of another recipe behind.
         asked = [(drafter, pace) for at, drafter, pace in self._asked if at == load]
@@ -191,12 +217,15 @@ class Goodput(LengthPolicy):
             worth.width += 0.2 * (max(1.0, nodes / levels) - worth.width)
         return found
 
+    @_locked
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         self.cost(load).observe(guesses, seconds)
 
+    @_locked
     def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
         self._worth[load.recipe, drafter.name].note_time(levels, seconds)
 
+    @_locked
     def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
         worth, pace = self._worth[load.recipe, drafter.name], drafter.pace
         if isinstance(pace, _Judged):
@@ -290,10 +319,11 @@ class _Judged(UpTo):
 def policy_for(model: Adapted, margin: float = MARGIN) -> Goodput:
     """The goodput policy of a model at a margin, shared by its requests so that costs are learned
     once."""
-    policies = _POLICIES.setdefault(model, {})
-    if margin not in policies:
-        policies[margin] = Goodput(first_slope(model), margin=margin)
-    return policies[margin]
+    with _MAKING:
+        policies = _POLICIES.setdefault(model, {})
+        if margin not in policies:
+            policies[margin] = Goodput(first_slope(model), margin=margin)
+        return policies[margin]
 
 
 def first_slope(model: Adapted) -> float:
@@ -304,6 +334,7 @@ def first_slope(model: Adapted) -> float:
 
 
 _POLICIES: WeakKeyDictionary[Adapted, dict[float, Goodput]] = WeakKeyDictionary()
+_MAKING = threading.Lock()
 
 
 Ranked = list[tuple[bool, float, int, int]]

@@ -185,7 +185,8 @@ class Request:
             before, drafter.pace = len(tree), pace
             failed: Exception | None = None
             try:
-                drafter.propose(context, tree, limit)
+                with drafter.lock:
+                    drafter.propose(context, tree, limit)
             except Exception as error:
                 failed = error
             try:
@@ -222,15 +223,33 @@ class Request:
         """Tells every drafter something; one that fails is left out."""
         for drafter in list(self.drafters):
             try:
-                tell(drafter)
+                with drafter.lock:
+                    tell(drafter)
             except Exception as error:
                 self.drop(drafter, error)
+
+    def finish(self) -> None:
+        """The request is over: drafters put away what they keep, and say what the user has to know.
+
+        One that cannot keep something has done its work all the same.
+        """
+        for drafter in self.drafters:
+            try:
+                with drafter.lock:
+                    drafter.finish()
+            except Exception as error:
+                self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
+        self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
 
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""
         self.drafters.remove(drafter)
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {reason}")
+        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _turn(drafter: Drafter) -> tuple[bool, bool]:

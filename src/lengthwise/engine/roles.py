@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -207,7 +208,8 @@ class Drafter(ABC):
     queries of the prompt it wants noted, for a fork that compresses. wants_states: it reads the
     target's hidden states: those of the prompt are in `Sequence.noted` at `begin`, and `states`
     `[nodes, hidden]`, of all that was verified, is set before each `learn`. notes: what the user
-    has to know of it.
+    has to know of it. lock: held while it begins, proposes, learns and finishes, for what it shares
+    with requests of other threads.
     """
 
     name: str
@@ -218,6 +220,7 @@ class Drafter(ABC):
     states: Tensor | None = None
     pace: Pace = Pace()
     notes: Seq[str] = ()
+    lock: AbstractContextManager[Any] = nullcontext()
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         """The prompt has been read; retention and codecs that wait for its end have not acted yet.

@@ -246,6 +246,7 @@ class ADEDDrafter(Drafter):
     """A guess is graded by its share of the weights of its row."""
 
     name = "aded"
+    lock = tables.Table.lock
 
     def __init__(self, options: ADED, trigrams: Trigrams, model: Adapted | None = None) -> None:
         """model: whose table it is, needed where it is saved."""

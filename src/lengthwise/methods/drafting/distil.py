@@ -32,7 +32,8 @@ from transformers import PreTrainedModel
 
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.methods.drafting.guessing_models import adapt_guesser
+from lengthwise.models.adapt import Adapted
 
 # Entries of a law that are kept.
 KEPT = 64
@@ -202,7 +203,7 @@ class Student:
     def _serve(self) -> None:
         """Makes what guesses anew, for joined and packed weights are copies."""
         model = copy.deepcopy(self.trained).to(self.dtype).requires_grad_(False)  # type: ignore[arg-type]
-        self.serving = adapt(model.eval(), verify=False)
+        self.serving = adapt_guesser(model.eval(), fuse=self.serving.fast is not None)
 
     def save(self, path: str, of: str) -> None:
         """Writes the trained weights aside, then renames them. of: whom the student guesses for.

@@ -42,7 +42,7 @@ from lengthwise.methods.drafting.asking import (
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import path_option, second_model
+from lengthwise.methods.drafting.guessers import notes, path_option, second_model
 from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
 from lengthwise.models.adapt import Adapted
 
@@ -88,8 +88,7 @@ class Rapid(Method):
         return cls(mode="augmented", eta=0.0)
 
     def check(self, model: Adapted) -> None:
-        self.guesser(model)
-        self.scoring(model)
+        self.start_drafter(model)
 
     def guesser(self, model: Adapted) -> Adapted:
         return second_model(self.name, self.path, model) if self.path else model
@@ -122,7 +121,9 @@ class Rapid(Method):
         return [*whole[: self.head], *found, *asked]
 
     def start_drafter(self, model: Adapted) -> RapidDrafter:
-        return RapidDrafter(self, self.guesser(model), self.scoring(model))
+        drafter = RapidDrafter(self, self.guesser(model), self.scoring(model))
+        drafter.notes = notes(self.name, self.path, model)
+        return drafter
 
     def start_verifier(self, model: Adapted) -> AugmentedVerifier | None:
         return AugmentedVerifier(self.eta) if self.mode == "augmented" else None

@@ -39,8 +39,9 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.guessers import (
     Open,
-    check_choice,
+    guesser,
     layers_option,
+    notes,
     one_choice,
     opener,
     path_option,
@@ -83,8 +84,7 @@ class Rasd(Method):
         return cls(layers="100%")
 
     def check(self, model: Adapted) -> None:
-        check_choice(self.name, self.path, self.layers, model)
-        self.store(model)
+        self.start_drafter(model)
 
     def store(self, model: Adapted) -> Datastore | None:
         """The datastore, where one is named; raises RecipeError or Refused where it cannot serve
@@ -97,7 +97,10 @@ class Rasd(Method):
 
     def start_drafter(self, model: Adapted) -> RasdDrafter:
         begin = opener(self.name, self.path, self.layers, model)
-        return RasdDrafter(self, begin, self.store(model))
+        drafter = RasdDrafter(self, begin, self.store(model))
+        drafter.draft = guesser(self.name, self.path, self.layers, model)
+        drafter.notes = notes(self.name, self.path, model)
+        return drafter
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class RasdDrafter(AskingDrafter):
     def __init__(self, options: Rasd, begin: Open, store: Datastore | None = None) -> None:
         super().__init__("rasd", options.depth, options.width, options.draws)
         self.options = options
+        self.draft: Adapted | None = None
         self._begin = begin
         self.source: Source = ContextSource() if store is None else StoreSource(store)
         self._first: Tensor | None = None

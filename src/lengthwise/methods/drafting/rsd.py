@@ -90,7 +90,7 @@ class RSD(Method):
         return cls(draft="layers(keep=100%)")
 
     def check(self, model: Adapted) -> None:
-        self.asked(model)
+        self.start_drafter(model)
 
     def asked(self, model: Adapted) -> AskingDrafter:
         """The drafter whose model is asked; raises RecipeError where it has none to share."""
@@ -143,8 +143,9 @@ class RSDDrafter(AskingDrafter):
         branches = options.branches()
         super().__init__("rsd", len(branches), max(branches), options.draws)
         self.asked, self.branches = asked, branches
+        self.draft = getattr(asked, "draft", None)
         self.beam = options.width if options.kind == "beam" else None
-        self.remember = asked.remember
+        self.remember, self.notes = asked.remember, asked.notes
 
     def open(self, sequence: Sequence) -> Scorer:
         return self.asked.open(sequence)
