@@ -74,7 +74,7 @@ def train_medusa(model: Adapted, rows: Texts, folder: Path) -> list[float]:
         optimizer.zero_grad()
         found.backward()
         optimizer.step()
-        losses.append(float(found))
+        losses.append(float(found.detach()))
     weights = {}
     for k, block in enumerate(blocks):
         weights |= {
@@ -125,7 +125,7 @@ def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     rest = {key: value.detach() for key, value in layer.net.state_dict().items()}
     _write(folder, settings, {**rest, "fc.weight": layer.fc.detach()}, "model.safetensors")
     return losses
