@@ -26,9 +26,9 @@ from lengthwise.methods.drafting.window import Retrieved, Window
 from lengthwise.models.adapt import Adapted, adapt
 
 VOCAB, LAYERS = 16, 6
-CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)", "think(ratio=0.5, recent=8, window=8)",
-          "kivi(bits=4, group=8, residual=16)", "yarn(factor=2)",
-          "infllm(budget=32, window=16, block=4, init=2)"]  # fmt: skip
+CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",
+          "think(ratio=0.5, recent=8, window=8)", "kivi(bits=4, group=8, residual=16)",
+          "yarn(factor=2)", "infllm(budget=32, window=16, block=4, init=2)"]  # fmt: skip
 SHORT = Swift(window=6, depth=4, skip=0.5, trials=20)
 
 
