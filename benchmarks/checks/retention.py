@@ -174,6 +174,20 @@ def snapkv_settings(bench: Bench) -> dict[str, Any]:
     return {"copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT)}
 
 
+def snapkv_grid(bench: Bench) -> dict[str, Any]:
+    """Windows and kernels at several budgets, for the best known settings."""
+    methods: list[Method] = []
+    for cap in (256, 512, 1024):
+        budget = Budget(cap)
+        methods += [
+            SnapKV(budget=budget, window=w, kernel=k) for w in (8, 16, 32) for k in (7, 15, 31)
+        ]
+        methods += [
+            PyramidKV(budget=budget, window=w, kernel=k) for w in (8, 16) for k in (7, 15, 31)
+        ]
+    return {"copy, 16 words in the window": bench.copies(methods, WORDS_IN_PROMPT)}
+
+
 def pyramidkv(bench: Bench) -> dict[str, Any]:
     """The paper's budgets, beside SnapKV with its own window and with PyramidKV's."""
     methods: list[Method] = []
@@ -260,6 +274,7 @@ CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     for check in (
         snapkv,
         snapkv_settings,
+        snapkv_grid,
         pyramidkv,
         h2o,
         razor,
