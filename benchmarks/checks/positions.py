@@ -25,7 +25,7 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.base import Method
 from lengthwise.methods.positions.dynamic_ntk import DynamicNTK
 from lengthwise.methods.positions.giraffe import Giraffe
 from lengthwise.methods.positions.lm_infinite import LMInfinite
@@ -206,15 +206,18 @@ def streaming(bench: Bench) -> dict[str, Any]:
 
 
 def sirllm(bench: Bench) -> dict[str, Any]:
-    """Numbers planted in 4,096 tokens, a thousand kept: surprising ones or recent ones."""
+    """Numbers planted in 4,096 tokens, 1,024 kept: the turn under way and surprising ones, with
+    more recent ones, with the latest token alone, or recent ones only."""
     found = Figures(full=bench.look_back(None, 4096))
     for method in (
-        SirLLM(budget=Budget(1024)),
-        SirLLM(budget=Budget(1024), recent=1.0),
+        SirLLM(),
+        SirLLM(recent=0.35),
+        SirLLM(turn=1),
+        SirLLM(recent=1.0),
         Streaming(sinks=4, window=1020),
     ):
         found[str(method)] = bench.look_back(method, 4096)
-    found["unplanted"] = bench.unplanted(SirLLM(budget=Budget(1024)), 4096)
+    found["unplanted"] = bench.unplanted(SirLLM(), 4096)
     return found
 
 

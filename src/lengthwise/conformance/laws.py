@@ -185,6 +185,7 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
         best = parse(cls.best_known).methods
         if not any(isinstance(method, cls) for method in best):
             _fail(cls, model, f"its best known setting {cls.best_known} is not of it")
+    check_prompts(cls, model)
     method = cls.example()
     try:
         resolve((method, method), model)
@@ -195,6 +196,25 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
         recipe = Recipe((method,))
         if parse(str(recipe)) != recipe:
             _fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
+
+
+def check_prompts(cls: type[Method], model: Adapted) -> None:
+    """Law 6: a budget of nearly nothing is refused before anything is read, or not at all."""
+    budgets = [each.name for each in options(cls) if each.type is Budget]
+    if "start_retention" not in Piece.of(cls.example(), model).hooks:
+        return
+    for name in budgets:
+        for budget in (Budget(1), Budget(4), Budget(1, "B"), Budget(3, "KB"), Budget(0.1, "%")):
+            method = dataclasses.replace(cls.example(), **{name: budget})
+            try:
+                plan = resolve((method,), model)
+                plan.check_prompt(COUNT)
+            except Refused:
+                continue
+            try:
+                generate(model, plan, tokens(COUNT), STEPS)
+            except Refused as refusal:
+                _fail(cls, model, f"{method} is refused while it reads: {refusal}")
 
 
 LAWS: tuple[Law, ...] = (

@@ -14,6 +14,7 @@ learned of the machine, how long steps take, is shared as it would be between re
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence as Seq
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,7 @@ def bench(
         suite = own_suite(model, asked, kinds, prompts, new_tokens, sampling)
     else:
         suite = kinds_suite(model, work.check_kinds(kinds), contexts, prompts or 1, new_tokens)
+    _check_lengths(entries, [len(ids) for pairs in suite.values() for _, ids in pairs])
     watcher = watcher or Watcher()
     base = DraftingRow(
         kind="", context="", context_tokens=0, recipe="", plain="", model=model.name,
@@ -175,6 +177,16 @@ def _entry(model: Model, recipe: recipe_module.Recipe, rounds: int) -> _Entry:
     except Refused as refusal:
         entry.refused = str(refusal)
     return entry
+
+
+def _check_lengths(entries: Seq[_Entry], lengths: Seq[int]) -> None:
+    """Refuses what cannot serve one of these prompts, before any is read."""
+    for entry in entries:
+        try:
+            for plan, length in itertools.product(entry.plans[:1], lengths):
+                plan.check_prompt(length)
+        except Refused as refusal:
+            entry.refused = str(refusal)
 
 
 def _own(model: Model) -> Adapted:

@@ -64,9 +64,9 @@ def layer_tokens(
     )
     left = budget.amount * UNITS[budget.unit] - fixed
     if left < each:
+        own = f" more than the {fixed:,} bytes of the model's own windows" if fixed else ""
         raise Refused(
-            f"a budget of {budget} is less than one token more than the {fixed:,} bytes of the "
-            "model's own windows",
+            f"a budget of {budget} does not pay for one token{own}",
             f"give at least {fixed + each:,}B",
         )
     return budget.tokens(length, each) if not fixed else Budget(left, "B").tokens(length, each)
