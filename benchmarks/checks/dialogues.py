@@ -4,10 +4,11 @@
 
 NAME is grocery, game or talk; prints one JSON line. Every turn goes through the model's chat
 template and is read into the sequence that holds the turns before; of what may be answered the
-likeliest is chosen (mean log p of its tokens, in a fork) and said, and the next turn follows. Of
-an errand the plain questions are answered rightly, so that all recipes read the same text. `right`
-is the share of right choices, of the game the share of rounds won; `loss` the mean loss in nats of
-the right answers' tokens. `kept` is what each recipe holds of the sequence.
+likeliest is chosen and said, and the next turn follows. Likeliest by its first token, as in the
+authors' code, or where first tokens are equal by the mean log p of all. Of an errand the plain
+questions are answered rightly, so that all recipes read the same text. `right` is the share of
+right choices, of the game the share of rounds won; `loss` the mean loss in nats of the right
+answers. `kept` is what each recipe holds of the sequence; the model is loaded in float32.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def dialogues(name: str, count: int, rounds: int) -> Iterator[Dialogue]:
 def recipes(kept: int) -> list[str]:
     """Full, recency alone, and SirLLM with half of its memory for news and with all of it."""
     return [
-        "full", f"streaming(window={kept - 4})", f"sirllm(budget={kept}, recent=1)",
-        f"sirllm(budget={kept}, recent=0.5)", f"sirllm(budget={kept}, recent=0)",
+        "full", f"streaming(window={kept - 4})", f"sirllm(budget={kept}, recent=0.5)",
+        f"sirllm(budget={kept}, recent=0)",
     ]  # fmt: skip
 
 
@@ -62,11 +63,17 @@ class Player:
         return chosen
 
     def _choose(self, turn: Turn) -> int:
+        answers = [self._ids(choice) for choice in turn.choices]
+        if len({ids[0] for ids in answers}) == len(answers):
+            answers = [ids[:1] for ids in answers]
         means = []
-        for answer in turn.choices:
-            ids = self._ids(answer)
-            logits = teacher_force(self.sequence.fork(), ids, len(ids)).float().log_softmax(-1)
-            means.append(float(logits[range(len(ids)), ids].mean()))
+        for ids in answers:
+            logits = self.sequence.last_logits
+            assert logits is not None
+            if len(ids) > 1:
+                logits = teacher_force(self.sequence.fork(), ids, len(ids))
+            scores = logits.float().reshape(-1, logits.shape[-1]).log_softmax(-1)
+            means.append(float(scores[range(len(ids)), ids].mean()))
         self.nats.append(-means[turn.right])
         return max(range(len(means)), key=means.__getitem__)
 
@@ -92,7 +99,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=120)
     parser.add_argument("--kept", type=int, default=256)
     given = parser.parse_args()
-    model = lengthwise.load()
+    model = lengthwise.load(dtype="float32")
     table: dict[str, Any] = {}
     for recipe in recipes(given.kept):
         score, nats, lengths = Score(), [], []
