@@ -56,6 +56,8 @@ class Piece:
             hooks -= {"start_verifier"}
         if method.question is Question.POSITIONS:
             needs_rope(method, model)
+            if not any(method.start_selector(layer) for layer in model.layers):
+                hooks -= {"start_selector"}
         return cls(method, hooks, method.frequencies(model), method.placement(model))
 
     @property

@@ -132,7 +132,8 @@ class Group:
             index = frame.index[rows]
             queries = Queries(
                 frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding, self.near_start,
+                frame.decoding, self.near_start, self.placement.far_query(index),
+                int(index[-1]) + 1 >= frame.block.length, frame.rotate_at,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = frame.far_query[:, rows]
@@ -163,6 +164,11 @@ class Group:
         entries = frame.leaving(self, stop)
         if entries is None:
             return []
+        if self.placement.reads_far is not None:
+            ids = self.placement.reads_far(entries.index[0].long()).nonzero()[:, 0]
+            if not len(ids):
+                return []
+            entries = entries.take(ids)
         query = frame.far_query[:, rows]
         mask = None
         if last != first:

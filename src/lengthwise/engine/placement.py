@@ -31,6 +31,8 @@ class Placement:
     keeps_far: False where everything beyond the window is dropped.
     keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps
     all.
+    reads_far: int64 index `[n]` -> bool `[n]`, which entries are read as far ones when they leave
+        the window, before a selection chooses among them; None reads all.
     far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching
     them.
     far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
@@ -43,6 +45,7 @@ class Placement:
     anchored: bool = False
     keeps_far: bool = True
     keep_far: Callable[[Tensor], Tensor] | None = None
+    reads_far: Callable[[Tensor], Tensor] | None = None
     far_key: IndexMap = same
     far_query: IndexMap = same
     far_raw: bool = False

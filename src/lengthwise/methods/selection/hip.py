@@ -108,6 +108,7 @@ class _Mask:
 class _Search:
     """held: far keys. mask: of the interval that decoding is in, from its first query on."""
 
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: HiP) -> None:

@@ -94,6 +94,8 @@ class _Memory:
     and does not fill a block yet. Block b is far[init + b * block : init + (b + 1) * block].
     """
 
+    last_alone = False
+
     def __init__(self, method: InfLLM) -> None:
         self.method = method
         self.query_block: int | None = method.query_block

@@ -77,6 +77,7 @@ class Pages:
     """
 
     query_block: int | None = None
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: Quest) -> None:

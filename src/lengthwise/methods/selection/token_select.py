@@ -129,6 +129,7 @@ class _Anchor:
 class _Votes:
     """anchor: a selection that may be used again."""
 
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: TokenSelect, scaling: float) -> None:
