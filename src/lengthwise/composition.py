@@ -162,6 +162,25 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def offloaded(a: Piece, b: Piece) -> Refused | None:
+    """Entries that live off the device are plain and stand where their selection puts them."""
+    if a.placement is None or a.placement.offload is None:
+        return None
+    if "start_codec" in b.hooks:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) and {b.name} both decide how far keys "
+            "and values are stored",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    if b.placement is not None:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) keeps what has left its own window off "
+            f"the device, and {b.name} decides what that is instead",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    return None
+
+
 def delete_encoded(a: Piece, b: Piece) -> Refused | None:
     if not a.method.deletes_each_step or "start_codec" not in b.hooks:
         return None
@@ -186,7 +205,7 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, nothing_to_guess, evict_then_retrieve, one_placement, nothing_beyond,
-    delete_encoded, all_near, frozen,
+    offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lengthwise.engine.attend import Part
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import OffloadedSegment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 
@@ -139,7 +140,8 @@ class Group:
         query = frame.far_query[:, rows]
         if choice is None:
             blocks = self.far.blocks()
-            frame.note_transient(blocks[: len(self.far.closed)])
+            # What is encoded or elsewhere was copied for this.
+            frame.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
             return [
                 Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
@@ -230,6 +232,13 @@ class Group:
             self.near.drop_front(count)
         self.near_start += count
 
+    def offload(self) -> None:
+        """Puts the far segment where the placement wants it, before it holds anything."""
+        where = self.placement.offload
+        if where is None or self.selector is None or isinstance(self.far, OffloadedSegment):
+            return
+        self.far = OffloadedSegment(where)
+
     def _move(self, frame: Frame, leaving: Entries) -> None:
         keep = self.placement.keep_far
         if keep is not None:
@@ -237,6 +246,7 @@ class Group:
             if not len(ids):
                 return
             leaving = leaving.take(ids)
+        self.offload()
         stat = leaving.stat
         leaving = frame.restamp(leaving, self.placement)
         wants = self.selector is not None and self.selector.wants_stat
@@ -258,8 +268,7 @@ def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
     head."""
     if ids.dim() == 1 or ids.shape[0] == 1:
         return segment.take(ids.reshape(-1))
-    tail = segment.tail if segment.tail is not None else segment.blocks()[0]
-    key_heads = tail.key.shape[0]
+    key_heads = segment.key_heads
     if ids.shape[0] == key_heads and key_heads != heads:
         return segment.take(ids)
     groups = heads // key_heads

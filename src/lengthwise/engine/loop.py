@@ -250,6 +250,7 @@ def finish(request: Request) -> Ledger:
     sequence, ledger = request.sequence, request.ledger
     sequence.note_peak()
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
+    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
     return ledger
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lengthwise.engine.offload import Offload
+
 IndexMap = Callable[[Tensor], Tensor]
 
 
@@ -37,6 +39,7 @@ class Placement:
     them.
     far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
         score un-rotated keys and place the chosen ones themselves.
+    offload: where a selection's far entries live; None is on the device.
     compact: keys stand at their rank among the kept entries, and queries follow; keys are stored
         un-rotated and rotated when read (SirLLM).
     """
@@ -50,6 +53,7 @@ class Placement:
     far_query: IndexMap = same
     far_raw: bool = False
     compact: bool = False
+    offload: Offload | None = None
 
     @property
     def far_is_ordinary(self) -> bool:
