@@ -130,11 +130,11 @@ class Group:
     def _chosen(self, frame: Frame, rows: slice) -> list[Part]:
         choice = None
         if self.selector is not None and frame.selects(self.selector):
-            index = frame.index[rows]
+            index, span = frame.index[rows], frame.span(rows)
             queries = Queries(
                 frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding, self.near_start, self.placement.far_query(index),
-                int(index[-1]) + 1 >= frame.block.length, frame.rotate_at,
+                frame.decoding, span, self.near_start, self.placement.far_query(index),
+                span[1] + 1 >= frame.block.length, frame.rotate_at,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = frame.far_query[:, rows]

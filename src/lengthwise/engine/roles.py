@@ -27,11 +27,12 @@ class Queries:
 
     raw: un-rotated `[heads, n, head_dim]`; far: rotated as they reach far keys (equal to the
     ordinary rotation unless the placement says otherwise); index: int64 `[n]` birth ids.
-    near: how many near keys precede the block. decoding: a single new token. boundary: birth id of
-    the oldest token that has not become a far one, so that a query with birth id i reads at most
-    i + 1 - boundary keys besides far ones. far_at: int64 `[n]`, where `far` is rotated to. ends:
-    the newest query is the last that is known to be read before something is written. rotate: turns
-    un-rotated queries or keys `[heads, n, head_dim]` to int64 positions `[n]`.
+    near: how many near keys precede the block. decoding: a single new token. span: first and last
+    birth id. boundary: that of the oldest token that has not become a far one, so that a query with
+    birth id i reads at most i + 1 - boundary keys besides far ones. far_at: int64 `[n]`, where
+    `far` is rotated to. ends: the newest query is the last that is known to be read before
+    something is written. rotate: turns un-rotated queries or keys `[heads, n, head_dim]` to int64
+    positions `[n]`.
     """
 
     raw: Tensor
@@ -39,7 +40,8 @@ class Queries:
     index: Tensor
     near: int
     decoding: bool
-    boundary: int = 0
+    span: tuple[int, int]
+    boundary: int
     far_at: Tensor | None = None
     ends: bool = False
     rotate: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -152,7 +152,7 @@ class _Search:
         return self._end(length, boundary) - length
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
-        method, last = self.method, int(queries.index[-1])
+        method, last = self.method, queries.span[1]
         if not queries.decoding or method.interval == 1:
             ids = self._search(queries, far, last)
         else:

@@ -159,7 +159,7 @@ class _Memory:
         if self.index is None:
             return None
         # Counted for the first query of a block: later ones also read what leaves the window.
-        first = int(queries.index[0])
+        first = queries.span[0]
         rest = len(far) - self.index.shape[1] * method.block
         always = first + 1 - queries.boundary + rest
         top = chosen_tokens(method.budget, always, method.block, first) // method.block
