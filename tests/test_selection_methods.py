@@ -301,7 +301,7 @@ def test_positions_of_a_choice_are_contiguous() -> None:
     far = Segment()
     append(votes, far, 40)
     index = torch.arange(56, 60)
-    queries = Queries(torch.randn(4, 4, 8), torch.randn(4, 4, 8), index, 16, False, 40)
+    queries = Queries(torch.randn(4, 4, 8), torch.randn(4, 4, 8), index, 16, False, (56, 59), 40)
     choice = votes.plan(queries, far)
     count = len(choice.ids)
     # The last query reads 20 keys that are no far ones, and 4 first ones.
@@ -468,7 +468,9 @@ def test_mass_grows_with_the_budget_and_beats_chance(name: str) -> None:
         walk = torch.randn(2, 480, 8).cumsum(1) / 6
         append(selector, far, 480, walk)
         query = torch.randn(4, 1, 8)
-        choice = selector.plan(Queries(query, query, torch.tensor([495]), 16, True, 480), far)
+        choice = selector.plan(
+            Queries(query, query, torch.tensor([495]), 16, True, (495, 495), 480), far
+        )
         ids = choice.ids if choice is not None else torch.arange(480)
         found.append(mass(query, walk, ids))
         assert found[-1] > (budget - 16) / 480 or budget == 496

@@ -98,6 +98,10 @@ class _Watched:
         return self.inner.query_block
 
     @property
+    def last_alone(self) -> bool:
+        return self.inner.last_alone
+
+    @property
     def wants_stat(self) -> int:
         return self.inner.wants_stat
 

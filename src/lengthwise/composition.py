@@ -60,6 +60,8 @@ class Piece:
             hooks -= {"start_verifier"}
         if method.question is Question.POSITIONS:
             needs_rope(method, model)
+            if not any(method.start_selector(layer) for layer in model.layers):
+                hooks -= {"start_selector"}
         own_frequencies(method, hooks, model)
         return cls(method, hooks, method.frequencies(model), method.placement(model))
 
@@ -195,6 +197,25 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def offloaded(a: Piece, b: Piece) -> Refused | None:
+    """Entries that live off the device are plain and stand where their selection puts them."""
+    if a.placement is None or a.placement.offload is None:
+        return None
+    if b.hooks & ENCODES:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) and {b.name} both decide how far keys "
+            "and values are stored",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    if b.placement is not None:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) keeps what has left its own window off "
+            f"the device, and {b.name} decides what that is instead",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    return None
+
+
 def delete_encoded(a: Piece, b: Piece) -> Refused | None:
     """What is encoded together cannot lose entries one by one."""
     if not a.method.deletes_each_step or not b.hooks & ENCODES or b.method.deletable:
@@ -221,7 +242,7 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, evict_then_retrieve, one_placement,
-    nothing_beyond, delete_encoded, all_near, frozen,
+    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

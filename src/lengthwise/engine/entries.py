@@ -169,6 +169,16 @@ class Segment:
         return self.capacity - self._length
 
     @property
+    def key_heads(self) -> int:
+        """Key heads of a segment that holds something."""
+        return (self._tail if self._tail is not None else self.blocks()[0]).key.shape[0]
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes held off the device."""
+        return 0
+
+    @property
     def is_plain(self) -> bool:
         """Some entries, none of them encoded and none standing for several tokens."""
         return not self.closed and self._tail is not None and self._tail.log_weight is None

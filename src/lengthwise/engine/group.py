@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lengthwise.engine.attend import Part
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import OffloadedSegment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 
@@ -133,16 +134,18 @@ class Group:
     def _chosen(self, frame: Frame, rows: slice) -> list[Part]:
         choice = None
         if self.selector is not None and frame.selects(self.selector):
-            index = frame.index[rows]
+            index, span = frame.index[rows], frame.span(rows)
             queries = Queries(
                 frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding, self.near_start,
+                frame.decoding, span, self.near_start, self.placement.far_query(index),
+                span[1] + 1 >= frame.block.length, frame.rotate_at,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = frame.far_query[:, rows]
         if choice is None:
             blocks = self.far.blocks()
-            frame.note_transient(blocks[: len(self.far.closed)])
+            # What is encoded or elsewhere was copied for this.
+            frame.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
             return [
                 Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
@@ -167,6 +170,11 @@ class Group:
         entries = frame.leaving(self, stop)
         if entries is None:
             return []
+        if self.placement.reads_far is not None:
+            ids = self.placement.reads_far(entries.index[0].long()).nonzero()[:, 0]
+            if not len(ids):
+                return []
+            entries = entries.take(ids)
         query = frame.far_query[:, rows]
         mask = None
         if last != first:
@@ -228,6 +236,13 @@ class Group:
             self.near.drop_front(count)
         self.near_start += count
 
+    def offload(self) -> None:
+        """Puts the far segment where the placement wants it, before it holds anything."""
+        where = self.placement.offload
+        if where is None or self.selector is None or isinstance(self.far, OffloadedSegment):
+            return
+        self.far = OffloadedSegment(where)
+
     def _move(self, frame: Frame, leaving: Entries) -> None:
         keep = self.placement.keep_far
         if keep is not None:
@@ -235,6 +250,7 @@ class Group:
             if not len(ids):
                 return
             leaving = leaving.take(ids)
+        self.offload()
         stat = leaving.stat
         leaving = frame.restamp(leaving, self.placement)
         wants = self.selector is not None and self.selector.wants_stat
@@ -256,8 +272,7 @@ def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
     head."""
     if ids.dim() == 1 or ids.shape[0] == 1:
         return segment.take(ids.reshape(-1))
-    tail = segment.tail if segment.tail is not None else segment.blocks()[0]
-    key_heads = tail.key.shape[0]
+    key_heads = segment.key_heads
     if ids.shape[0] == key_heads and key_heads != heads:
         return segment.take(ids)
     groups = heads // key_heads

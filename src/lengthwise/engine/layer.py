@@ -131,6 +131,7 @@ class LayerCache:
         ahead = ahead and group.selector.query_block is not None
         cut = pieces(group, block)
         if self.watch.expected and self.codec is None and not group.far.capacity:
+            group.offload()
             # Many small moves into a far segment that grows a little at a time would copy it often.
             group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
         for rows in cut:

@@ -310,6 +310,7 @@ def finish(request: Request) -> Ledger:
         for length in sequence.read_again
     ]
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
+    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
     return ledger
 
 

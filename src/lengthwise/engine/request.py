@@ -28,8 +28,9 @@ class Ledger:
     last, over `decoded` tokens in `steps` forwards; of that draft_s for guessing, choosing what to
     verify and learning from it, verify_s for the forwards and their verdicts. drafted: guesses that
     were verified; accepted: those that were right, by drafter. kv_bytes: held at the end;
-    kv_peak_bytes: the most held at any moment, decoded and gathered copies included. notes: what
-    the user has to know, one sentence each.
+    kv_peak_bytes: the most held at any moment, decoded and gathered copies included.
+    kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in none of the other
+    figures. notes: what the user has to know, one sentence each.
     """
 
     prompt_tokens: int = 0
@@ -45,6 +46,7 @@ class Ledger:
     finish_reason: str = ""
     accepted: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    kv_offloaded_bytes: int = 0
 
     @property
     def tokens_per_s(self) -> float:

@@ -4,7 +4,7 @@ must."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,9 +28,12 @@ class Queries:
 
     raw: un-rotated `[heads, n, head_dim]`; far: rotated as they reach far keys (equal to the
     ordinary rotation unless the placement says otherwise); index: int64 `[n]` birth ids.
-    near: how many near keys precede the block. decoding: a single new token. boundary: birth id of
-    the oldest token that has not become a far one, so that a query with birth id i reads at most
-    i + 1 - boundary keys besides far ones.
+    near: how many near keys precede the block. decoding: a single new token. span: first and last
+    birth id. boundary: that of the oldest token that has not become a far one, so that a query with
+    birth id i reads at most i + 1 - boundary keys besides far ones. far_at: int64 `[n]`, where
+    `far` is rotated to. ends: the newest query is the last that is known to be read before
+    something is written. rotate: turns un-rotated queries or keys `[heads, n, head_dim]` to int64
+    positions `[n]`.
     """
 
     raw: Tensor
@@ -38,7 +41,11 @@ class Queries:
     index: Tensor
     near: int
     decoding: bool
-    boundary: int = 0
+    span: tuple[int, int]
+    boundary: int
+    far_at: Tensor | None = None
+    ends: bool = False
+    rotate: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,14 @@ class Selector(Protocol):
     query_block: queries of a prefill that share a plan, at most as many as the window has (a chunk
         of a prompt is cut into blocks of so many, and each finds what a chunk of that size would);
         None means that prefill reads everything.
+    last_alone: a text's last query plans by itself, as decoding would, and not with its block.
     wants_stat: near entries accumulate the probability they receive (`Entries.stat`, summed over
         the query heads of a group) until they leave the window: from every query (1), from every
         n-th query of a prompt, weighted n (n), or not at all (0).
     """
 
     query_block: int | None
+    last_alone: bool
     wants_stat: int
 
     def extend(self, entries: Entries, far: Segment) -> None:

@@ -21,7 +21,9 @@ def pieces(group: Group, block: Block) -> list[slice]:
     if step is None or (not len(group.far) and block.last + 1 - group.near_start <= window):
         return whole
     step = min(step, window)
-    return [slice(i, min(i + step, block.count)) for i in range(0, block.count, step)]
+    stop = block.count - (group.selector.last_alone and block.last + 1 >= block.length)
+    found = [slice(i, min(i + step, stop)) for i in range(0, stop, step)]
+    return found if stop == block.count else [*found, slice(stop, block.count)]
 
 
 def piece(frame: Frame, rows: slice) -> Frame:

@@ -61,6 +61,7 @@ class Method:
     name: ClassVar[str]
     question: ClassVar[Question]
     paper: ClassVar[str]
+    best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
     decoding_exact: ClassVar[bool] = True

@@ -34,19 +34,25 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import Offload, OffloadedSegment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.selection.reading import (
     check_budget,
+    check_offload,
     chosen_tokens,
     far_keys,
+    offload_option,
     overhang,
 )
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 
 SAMPLES = ("middle", "first")
+# Of far keys that are off the device: how many move together, and how many such units stay when
+# all of them are read. A search takes its keys one by one.
+UNIT, UNITS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class HiP(Method):
     interval: int = option(
         8, "decoding steps that share a mask, until the window moves; 1: none share", low=1
     )
+    offload: str = offload_option()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,8 +98,14 @@ class HiP(Method):
     def identity(cls, length: int) -> HiP:
         return cls(budget=Budget(length + 1024))
 
+    def check(self, model: Adapted) -> None:
+        check_offload(self, self.offload, model)
+
     def placement(self, model: Adapted) -> Placement:
-        return Placement(window=self.window, anchored=True)
+        away = Offload(self.offload, self.init, UNIT, UNITS)
+        return Placement(
+            window=self.window, anchored=True, offload=None if self.offload == "none" else away
+        )
 
     def start_selector(self, layer: LayerFacts) -> Selector | None:
         return None if layer.index < self.dense else _Search(self)
@@ -108,6 +121,7 @@ class _Mask:
 class _Search:
     """held: far keys. mask: of the interval that decoding is in, from its first query on."""
 
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: HiP) -> None:
@@ -138,7 +152,7 @@ class _Search:
         return self._end(length, boundary) - length
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
-        method, last = self.method, int(queries.index[-1])
+        method, last = self.method, queries.span[1]
         if not queries.decoding or method.interval == 1:
             ids = self._search(queries, far, last)
         else:
@@ -157,7 +171,11 @@ class _Search:
         groups = chosen_tokens(method.budget, always, method.block, last) // method.block
         if blocks <= groups:
             return None
-        keys = far_keys(far)[:, method.init : stop].unflatten(1, (-1, method.block))
+        keys: Tensor | _Away
+        if isinstance(far, OffloadedSegment):
+            keys = _Away(far, method.init, (far.key_heads, blocks, method.block))
+        else:
+            keys = far_keys(far)[:, method.init : stop].unflatten(1, (-1, method.block))
         # Counted from the newest query, which the mask must serve whatever the block's length is.
         best = tree_search(queries.far.flip(1)[:, :: method.stride], keys, groups, method.sample)
         inside = torch.arange(method.block, device=best.device)
@@ -170,7 +188,23 @@ class _Search:
         return [None if self.mask is None else self.mask.ids]
 
 
-def tree_search(query: Tensor, keys: Tensor, groups: int, sample: str = "middle") -> Tensor:
+@dataclass(frozen=True)
+class _Away:
+    """Blocks of keys off the device. shape: key heads, blocks, keys of a block."""
+
+    far: OffloadedSegment
+    init: int
+    shape: tuple[int, int, int]
+
+    def pick(self, blocks: Tensor) -> Tensor:
+        """Keys `[kv_heads, m, block, head_dim]` of the blocks `[kv_heads, m]`."""
+        size = self.shape[2]
+        inside = torch.arange(size, device=blocks.device)
+        ids = (blocks[..., None] * size + inside).flatten(1) + self.init
+        return self.far.take_keys(ids).unflatten(1, (-1, size))
+
+
+def tree_search(query: Tensor, keys: Tensor | _Away, groups: int, sample: str = "middle") -> Tensor:
     """The `groups` blocks of keys that a halving search finds for every query head.
 
     query: `[heads, queries, head_dim]`; keys: `[kv_heads, blocks, block, head_dim]`, more blocks
@@ -202,16 +236,20 @@ def rounds(blocks: int, groups: int) -> int:
     return (-(-blocks // groups) - 1).bit_length()
 
 
-def block_scores(query: Tensor, keys: Tensor, blocks: Tensor) -> Tensor:
+def block_scores(query: Tensor, keys: Tensor | _Away, blocks: Tensor) -> Tensor:
     """Largest product of any query with any key of a block: float32 `[heads, m]`.
 
     query: `[heads, queries, head_dim]`; keys: `[kv_heads, all blocks, block, head_dim]`; blocks:
     `[heads, m]`.
     """
     heads, count = blocks.shape
-    kv_heads, _, size, head_dim = keys.shape
-    owner = torch.arange(kv_heads, device=blocks.device)[:, None]
-    found = keys[owner, blocks.reshape(kv_heads, -1)].reshape(heads, count * size, head_dim)
+    kv_heads, _, size = keys.shape[:3]
+    owned = blocks.reshape(kv_heads, -1)
+    if isinstance(keys, _Away):
+        found = keys.pick(owned)
+    else:
+        found = keys[torch.arange(kv_heads, device=blocks.device)[:, None], owned]
+    found = found.reshape(heads, count * size, -1)
     products = torch.matmul(found, query.transpose(1, 2))
     return products.reshape(heads, count, -1).amax(-1).float()
 

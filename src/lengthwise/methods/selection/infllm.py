@@ -13,7 +13,9 @@ window, and the blocks whose representatives it likes best, all far tokens at on
 Tokens that have left the window and do not fill a block yet are always read. Differences: r is
 summed over the query heads of a key head and there is one representative a key head, where the
 paper repeats keys and keeps one a query head; scores are still summed over all query heads.
-Everything stays on the device. Finding r takes the probabilities of the window a second time, so
+Everything stays on the device unless `offload` says otherwise: then
+blocks live in CPU memory or in a file and the 32 used last on the device too, as the authors have
+it. Finding r takes the probabilities of the window a second time, so
 only every `observe`-th query of a prompt counts (1 is the paper's). Defaults are scaled from the
 paper's window of 4,096 tokens to models trained at a few thousand.
 """
@@ -27,10 +29,18 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import Offload
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
-from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
+from lengthwise.methods.selection.reading import (
+    by_key_head,
+    check_budget,
+    check_offload,
+    chosen_tokens,
+    offload_option,
+)
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 
@@ -58,9 +68,16 @@ class InfLLM(Method):
     representatives: int = option(4, "keys whose mean stands for a block", low=1)
     query_block: int = option(512, "queries of a prefill that look up together", low=1)
     observe: int = option(8, "every how many-th query of a prompt counts towards r", low=1)
+    offload: str = offload_option()
+    cached: int = option(32, "far blocks, the last used, that stay on the device anyway", low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.offload == "none" and self.cached != type(self).cached:
+            raise RecipeError(
+                f"{self.name}(cached={self.cached}): every block is on the device; give "
+                "offload=cpu or offload=disk with it"
+            )
         always = self.window + self.init + self.block - 1
         check_budget(self.name, self.budget, always, self.block, self.window)
 
@@ -74,6 +91,7 @@ class InfLLM(Method):
 
     def check(self, model: Adapted) -> None:
         needs_rope(self, model)
+        check_offload(self, self.offload, model)
 
     def placement(self, model: Adapted) -> Placement:
         distance = self.window - 1
@@ -81,7 +99,13 @@ class InfLLM(Method):
         def constant(index: Tensor) -> Tensor:
             return torch.full_like(index, distance)
 
-        return Placement(window=self.window, far_raw=True, far_query=constant)
+        away = Offload(self.offload, self.init, self.block, self.cached)
+        return Placement(
+            window=self.window,
+            far_raw=True,
+            far_query=constant,
+            offload=None if self.offload == "none" else away,
+        )
 
     def start_selector(self, layer: LayerFacts) -> Selector:
         return _Memory(self)
@@ -93,6 +117,8 @@ class _Memory:
     index: representatives `[kv_heads, blocks, head_dim]`. open_key, open_stat: what left the window
     and does not fill a block yet. Block b is far[init + b * block : init + (b + 1) * block].
     """
+
+    last_alone = False
 
     def __init__(self, method: InfLLM) -> None:
         self.method = method
@@ -133,7 +159,7 @@ class _Memory:
         if self.index is None:
             return None
         # Counted for the first query of a block: later ones also read what leaves the window.
-        first = int(queries.index[0])
+        first = queries.span[0]
         rest = len(far) - self.index.shape[1] * method.block
         always = first + 1 - queries.boundary + rest
         top = chosen_tokens(method.budget, always, method.block, first) // method.block

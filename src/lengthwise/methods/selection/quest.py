@@ -77,6 +77,7 @@ class Pages:
     """
 
     query_block: int | None = None
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: Quest) -> None:
@@ -116,7 +117,7 @@ class Pages:
         return [self.low, self.high]
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
-        size, last = self.method.page, int(queries.index[-1])
+        size, last = self.method.page, queries.span[1]
         pages = self.held // size
         always = last + 1 - queries.boundary + self.held - pages * size
         top = chosen_tokens(self.method.budget, always, LEAST_PAGES * size, last) // size

@@ -14,8 +14,11 @@ from torch import Tensor, cat
 
 from lengthwise.engine.entries import Segment
 from lengthwise.engine.group import slack_of
-from lengthwise.errors import RecipeError
+from lengthwise.engine.offload import PLACES
+from lengthwise.errors import RecipeError, Refused
+from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
+from lengthwise.models.adapt import Adapted
 
 
 def overhang(window: int) -> int:
@@ -56,4 +59,25 @@ def by_key_head(query: Tensor, kv_heads: int) -> Tensor:
     return query.reshape(kv_heads, -1, query.shape[-1])
 
 
-__all__ = ["by_key_head", "check_budget", "chosen_tokens", "far_keys", "overhang"]
+def offload_option() -> str:
+    found: str = option(
+        "none",
+        "where far blocks live: none (on the device), cpu, or disk (a temporary file, see TMPDIR)",
+        choices=PLACES,
+    )
+    return found
+
+
+def check_offload(method: Method, where: str, model: Adapted) -> None:
+    """Raises Refused where the device is the place that is asked for."""
+    if where == "cpu" and model.device.type == "cpu":
+        raise Refused(
+            f"{method.name}(offload=cpu): the model's cache is in CPU memory already",
+            "offload=disk saves memory",
+        )
+
+
+__all__ = [
+    "by_key_head", "check_budget", "check_offload", "chosen_tokens", "far_keys", "offload_option",
+    "overhang",
+]  # fmt: skip

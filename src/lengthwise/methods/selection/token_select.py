@@ -129,6 +129,7 @@ class _Anchor:
 class _Votes:
     """anchor: a selection that may be used again."""
 
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: TokenSelect, scaling: float) -> None:
@@ -155,7 +156,7 @@ class _Votes:
         """Far ids int64 `[m]`, ascending."""
         method, count = self.method, len(far)
         init = min(method.init, count)
-        top = method.k or self._left(int(queries.index[-1]), queries.boundary)
+        top = method.k or self._left(queries.span[1], queries.boundary)
         if count - init <= top:
             return torch.arange(count, device=queries.far.device)
         query = queries.far.mean(1, keepdim=True)
