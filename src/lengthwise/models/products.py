@@ -4,7 +4,8 @@ On a CPU in bfloat16 weights are reordered into oneDNN's blocked layout. A produ
 reads them at 43 GB/s where the plain layout gives 19 on the same two cores, with the same bits in
 the result; larger products gain too. The packed copy lives beside the originals, which the model
 keeps for its own use. Elsewhere several weights that read the same input are joined: the joined
-tensor takes the place of the originals, which become views of it. A single one is used as it is.
+tensor takes the place of the originals, which become views of it. A single one is used as it is,
+and so are several that lie in memory which is not theirs alone (an optimiser's flat buffer, say).
 
 What is a view or the weight itself follows every write. A copy does not, so its originals are
 watched: where they lie and how often torch counted a write (`current`, each forward), and sums over
@@ -33,8 +34,12 @@ class Product:
         weights = [linear.weight for linear in linears]
         biases = [linear.bias for linear in linears if linear.bias is not None]
         self.packed = can_pack(weights[0])
-        self._joined = not self.packed and len(linears) > 1
         self._held = [*weights, *biases]
+        several = not self.packed and len(linears) > 1
+        self._joined = several and all(map(_alone, self._held))
+        self._apart = [
+            (linear.weight, linear.bias) for linear in linears if several and not self._joined
+        ]
         self._weight: Tensor = weights[0]
         self._bias: Tensor | None = biases[0] if biases else None
         self._sums: list[Tensor] = []
@@ -57,6 +62,8 @@ class Product:
                 x, self._weight, self._bias, "none", [], ""
             )
             return out
+        if self._apart:
+            return torch.cat([F.linear(x, *each) for each in self._apart], -1)
         return F.linear(x, self._weight, self._bias)
 
     def _writes(self, tensor: Tensor) -> int | None:
@@ -120,9 +127,25 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
+# Where memory of our own lies, that was made for several weights.
+_JOINED: set[int] = set()
+
+
+def _alone(tensor: Tensor) -> bool:
+    """Whether a weight may be moved: nothing else lies in its memory, unless we put it there.
+
+    Tensors made in inference mode cannot be, outside of it.
+    """
+    storage = tensor.untyped_storage()
+    if tensor.is_inference():
+        return False
+    return storage.nbytes() == tensor.nbytes or storage.data_ptr() in _JOINED
+
+
 def _join(tensors: Sequence[Tensor]) -> Tensor:
     """One tensor of all, whose parts they become."""
     whole = torch.cat([tensor.data for tensor in tensors])
+    _JOINED.add(whole.untyped_storage().data_ptr())
     for tensor, view in zip(tensors, whole.split([len(t) for t in tensors]), strict=True):
         tensor.data = view
     return whole
