@@ -82,7 +82,8 @@ def _without_peft(model: Any) -> PreTrainedModel:
     """The model inside peft's, which holds the adapters, where it computes the same."""
     # Of a mixed model no single adapter is the active one.
     active: Any = getattr(model, "active_peft_config", None)
-    kind = str(getattr(getattr(active, "peft_type", None), "value", type(model).__name__))
+    named = getattr(active, "peft_type", type(model).__name__)
+    kind = str(getattr(named, "value", named))
     held = getattr(model, "get_base_model", lambda: model.base_model.model)
     inner = _unwrapped(held())
     if getattr(active, "is_prompt_learning", False):
