@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -536,6 +537,19 @@ def test_sinks_replaced_after_wrap_are_refused_by_name() -> None:
     attn.sinks.data = attn.sinks.data + 1
     with pytest.raises(UnsupportedModel, match="sinks of layer 1"):
         wrapped.score(TEXT)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threads_see_weights_that_another_one_changed(dtype: torch.dtype) -> None:
+    model = made(dtype)
+    wrapped = lengthwise.wrap(model)
+    with ThreadPoolExecutor(4) as pool:
+        for seed in (1, 2, 3):
+            model.load_state_dict(made(dtype, seed=seed).state_dict(), assign=True)
+            theirs = stock(model)
+            for ours in pool.map(wrapped.score, [TEXT] * 8):
+                error = float((ours - theirs).abs().max() / theirs.abs().max())
+                assert error <= ROUNDING[dtype]
 
 
 def test_a_look_at_the_model_is_a_few_calls_a_module() -> None:

@@ -21,7 +21,6 @@ from transformers import (
 import lengthwise
 from lengthwise.conformance.tiny import BASE, tiny_model, tokens
 from lengthwise.errors import LengthwiseError, UnsupportedModel
-from lengthwise.models import obstacles
 
 TEXT = [min(token, 119) for token in tokens(30)]
 
@@ -389,4 +388,4 @@ def test_image_text_models_run_on_text(family: str) -> None:
 def test_the_device_of_an_offloaded_model_is_where_it_computes() -> None:
     model = accelerate.cpu_offload(tiny_model("llama"), execution_device="cpu")
     assert model.device.type == "meta"
-    assert obstacles.device_of(model) == torch.device("cpu")
+    assert lengthwise.wrap(model).adapted.device == torch.device("cpu")

@@ -43,7 +43,10 @@ class Product:
         self._weight: Tensor = weights[0]
         self._bias: Tensor | None = biases[0] if biases else None
         self._sums: list[Tensor] = []
+        self.stamps: list[Stamp] = []
         if self.packed:
+            # Noted first, so that what is written while it is copied counts as written later.
+            self.stamps = [(t, t.data_ptr(), _writes(t)) for t in self._held]
             self._sums = [_sums(tensor) for tensor in self._held]
             # The second argument is the batch the layout is tuned for; all sizes measured alike.
             whole = torch.cat([weight.data for weight in weights])
@@ -52,9 +55,7 @@ class Product:
         elif self._joined:
             self._weight = _join(weights)
             self._bias = _join(biases) if biases else None
-        self.stamps: list[Stamp] = []
-        if self.packed or self._joined:
-            self.stamps = [(t, t.data_ptr(), self._writes(t)) for t in self._held]
+            self.stamps = [(t, t.data_ptr(), None) for t in self._held]
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
@@ -65,10 +66,6 @@ class Product:
         if self._apart:
             return torch.cat([F.linear(x, *each) for each in self._apart], -1)
         return F.linear(x, self._weight, self._bias)
-
-    def _writes(self, tensor: Tensor) -> int | None:
-        """How often a tensor was written to, where that matters and is counted."""
-        return None if self._joined or tensor.is_inference() else tensor._version
 
     def current(self) -> bool:
         """Whether the weights lie where they lay, unwritten as far as torch counts."""
@@ -114,6 +111,11 @@ def unmoved(stamps: list[Stamp]) -> bool:
         if tensor.data_ptr() != place or (writes is not None and tensor._version != writes):
             return False
     return True
+
+
+def _writes(tensor: Tensor) -> int | None:
+    """How often a tensor was written to, where that is counted."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def can_pack(weight: Tensor) -> bool:
