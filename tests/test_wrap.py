@@ -94,6 +94,14 @@ def test_what_is_no_model_is_told_what_is_wanted(given: Any) -> None:
     assert type(given).__name__ in text and "AutoModelForCausalLM.from_pretrained" in text
 
 
+class FullyShardedDataParallel(nn.Module):
+    """Known by its name: the real one wants processes."""
+
+
+def test_weights_in_shards_are_refused_by_name() -> None:
+    assert "shards" in refusal(FullyShardedDataParallel())
+
+
 def test_models_without_a_head_for_tokens_are_refused_by_name() -> None:
     model: Any = tiny_model("llama")
     assert "LlamaModel has no head" in refusal(model.model)
