@@ -69,7 +69,7 @@ class Adapted:
     tokenizer: PreTrainedTokenizerBase | None = None
 
     def __post_init__(self) -> None:
-        self._as = self.dtype, self.device
+        self._as = obstacles.state_of(self.model)
 
     @property
     def family(self) -> str:
@@ -109,7 +109,7 @@ class Adapted:
         which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
         `[n, hidden]` are read instead of what `embed` gives for the ids.
         """
-        obstacles.refuse_moved(self.model, *self._as)
+        obstacles.refuse_moved(self.model, self._as)
         if self.fast is not None:
             found = self.fast(ids, positions, attention, keep, states, embeddings)
             if found is not None:

@@ -91,8 +91,10 @@ class FusedForward:
             if not begins or not any(copy.written() for copy in parts.copies):
                 return parts
         with MAKING:
-            parts = self._parts = self._made()
-        return parts
+            made = self._made()
+            # While something only listens, what was made is kept for when it has gone.
+            self._parts = made or self._parts
+        return made
 
     def _made(self) -> _Parts | None:
         """The parts as the model is now, or None where the plain path has to serve."""
@@ -103,6 +105,9 @@ class FusedForward:
         if not undisturbed(self._model) or _random(self._model):
             return None
         decoder: Any = self._model.model
+        for layer, facts in zip(decoder.layers, self._facts, strict=True):
+            if layer.self_attn.scaling != facts.scaling:
+                return None
         layers = [_fuse(layer) for layer in decoder.layers]
         head = product(self._model.lm_head)
         products = [head, *(p for layer in layers for p in layer.products)]

@@ -66,24 +66,24 @@ def _unwrapped(model: Any) -> PreTrainedModel:
         )
     if kind in _WRAPPERS and isinstance(model, nn.Module):
         return _unwrapped(getattr(model, _WRAPPERS[kind]))
-    if isinstance(model, nn.Module) and not isinstance(model, PreTrainedModel):
-        if hasattr(model, "peft_config"):
-            return _without_peft(model)
-    if not isinstance(model, PreTrainedModel):
+    if isinstance(model, PreTrainedModel):
+        return model
+    if not isinstance(model, nn.Module) or not hasattr(model, "peft_config"):
         raise UnsuitableModel(
             kind,
             "it is no model of transformers",
             "give what AutoModelForCausalLM.from_pretrained returns, or a name or folder to "
             "lengthwise.load",
         )
-    return model
+    return _without_peft(model)
 
 
 def _without_peft(model: Any) -> PreTrainedModel:
     """The model inside peft's, which holds the adapters, where it computes the same."""
     # Of a mixed model no single adapter is the active one.
     active: Any = getattr(model, "active_peft_config", None)
-    kind = str(getattr(getattr(active, "peft_type", None), "value", type(model).__name__))
+    named = getattr(active, "peft_type", type(model).__name__)
+    kind = str(getattr(named, "value", named))
     held = getattr(model, "get_base_model", lambda: model.base_model.model)
     inner = _unwrapped(held())
     if getattr(active, "is_prompt_learning", False):
@@ -191,13 +191,25 @@ def refuse_dropout(model: PreTrainedModel) -> None:
             )
 
 
-def refuse_moved(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> None:
+def state_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What a model was adapted as, of which our own facts and tables are made."""
+    config = model.config.get_text_config()
+    return {
+        "dtype": model.dtype,
+        "device": device_of(model),
+        "sliding_window": getattr(config, "sliding_window", None),
+        "num_hidden_layers": getattr(config, "num_hidden_layers", None),
+    }
+
+
+def refuse_moved(model: PreTrainedModel, before: dict[str, Any]) -> None:
     """Refuses a model that is no longer what it was when it was adapted."""
-    now = model.dtype, device_of(model)
-    if now != (dtype, device):
+    now = state_of(model)
+    if now != before:
+        name = next(name for name in before if now[name] != before[name])
         raise UnsuitableModel(
             _family(model),
-            f"it was {dtype} on {device} when it was adapted and is {now[0]} on {now[1]}",
+            f"its {name} was {before[name]} when it was adapted and is {now[name]} now",
             "wrap it again",
         )
 
@@ -283,5 +295,5 @@ def _compiled(module: nn.Module) -> bool:
 
 __all__ = [
     "adaptable", "as_written", "device_of", "no_autocast", "refuse_changed", "refuse_dropout",
-    "refuse_moved", "refuse_two_ways",
+    "refuse_moved", "refuse_two_ways", "state_of",
 ]  # fmt: skip

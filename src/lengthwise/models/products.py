@@ -4,7 +4,8 @@ On a CPU in bfloat16 weights are reordered into oneDNN's blocked layout. A produ
 reads them at 43 GB/s where the plain layout gives 19 on the same two cores, with the same bits in
 the result; larger products gain too. The packed copy lives beside the originals, which the model
 keeps for its own use. Elsewhere several weights that read the same input are joined: the joined
-tensor takes the place of the originals, which become views of it. A single one is used as it is.
+tensor takes the place of the originals, which become views of it. A single one is used as it is,
+and so are several that lie in memory which is not theirs alone (an optimiser's flat buffer, say).
 
 What is a view or the weight itself follows every write. A copy does not, so its originals are
 watched: where they lie and how often torch counted a write (`current`, each forward), and sums over
@@ -33,12 +34,19 @@ class Product:
         weights = [linear.weight for linear in linears]
         biases = [linear.bias for linear in linears if linear.bias is not None]
         self.packed = can_pack(weights[0])
-        self._joined = not self.packed and len(linears) > 1
         self._held = [*weights, *biases]
+        several = not self.packed and len(linears) > 1
+        self._joined = several and all(map(_alone, self._held))
+        self._apart = [
+            (linear.weight, linear.bias) for linear in linears if several and not self._joined
+        ]
         self._weight: Tensor = weights[0]
         self._bias: Tensor | None = biases[0] if biases else None
         self._sums: list[Tensor] = []
+        self.stamps: list[Stamp] = []
         if self.packed:
+            # Noted first, so that what is written while it is copied counts as written later.
+            self.stamps = [(t, t.data_ptr(), _writes(t)) for t in self._held]
             self._sums = [_sums(tensor) for tensor in self._held]
             # The second argument is the batch the layout is tuned for; all sizes measured alike.
             whole = torch.cat([weight.data for weight in weights])
@@ -47,9 +55,7 @@ class Product:
         elif self._joined:
             self._weight = _join(weights)
             self._bias = _join(biases) if biases else None
-        self.stamps: list[Stamp] = []
-        if self.packed or self._joined:
-            self.stamps = [(t, t.data_ptr(), self._writes(t)) for t in self._held]
+            self.stamps = [(t, t.data_ptr(), None) for t in self._held]
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
@@ -57,11 +63,9 @@ class Product:
                 x, self._weight, self._bias, "none", [], ""
             )
             return out
+        if self._apart:
+            return torch.cat([F.linear(x, *each) for each in self._apart], -1)
         return F.linear(x, self._weight, self._bias)
-
-    def _writes(self, tensor: Tensor) -> int | None:
-        """How often a tensor was written to, where that matters and is counted."""
-        return None if self._joined or tensor.is_inference() else tensor._version
 
     def current(self) -> bool:
         """Whether the weights lie where they lay, unwritten as far as torch counts."""
@@ -109,6 +113,11 @@ def unmoved(stamps: list[Stamp]) -> bool:
     return True
 
 
+def _writes(tensor: Tensor) -> int | None:
+    """How often a tensor was written to, where that is counted."""
+    return None if tensor.is_inference() else tensor._version
+
+
 def can_pack(weight: Tensor) -> bool:
     """Whether this torch can hold this weight in oneDNN's own layout, and gains by it."""
     return bool(
@@ -120,9 +129,25 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
+# Where memory of our own lies, that was made for several weights.
+_JOINED: set[int] = set()
+
+
+def _alone(tensor: Tensor) -> bool:
+    """Whether a weight may be moved: nothing else lies in its memory, unless we put it there.
+
+    Tensors made in inference mode cannot be, outside of it.
+    """
+    storage = tensor.untyped_storage()
+    if tensor.is_inference():
+        return False
+    return storage.nbytes() == tensor.nbytes or storage.data_ptr() in _JOINED
+
+
 def _join(tensors: Sequence[Tensor]) -> Tensor:
     """One tensor of all, whose parts they become."""
     whole = torch.cat([tensor.data for tensor in tensors])
+    _JOINED.add(whole.untyped_storage().data_ptr())
     for tensor, view in zip(tensors, whole.split([len(t) for t in tensors]), strict=True):
         tensor.data = view
     return whole

@@ -34,6 +34,8 @@ class Watch:
         self._kinds = list(map(type, modules))
         self._classes: list[Any] = list(set(self._kinds))
         self._forwards = [kind.forward for kind in self._classes]
+        self._scaled = [m for m in modules if "scaling" in vars(m)]
+        self._scalings = [m.scaling for m in self._scaled]
         self._dropping = [m for m in modules if dropping(m)]
         self._stamps = stamps
 
@@ -45,6 +47,7 @@ class Watch:
             and not any("forward" in table for table in self._own)
             and list(map(type, self._modules)) == self._kinds
             and [kind.forward for kind in self._classes] == self._forwards
+            and [module.scaling for module in self._scaled] == self._scalings
             and not any(module.training for module in self._dropping)
             and unmoved(self._stamps)
         )
