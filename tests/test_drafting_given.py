@@ -20,6 +20,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, ModelError, Refused, UnsupportedModel
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting import guessing_models
+from lengthwise.methods.drafting.acceptance_head import train
 from lengthwise.methods.drafting.guessing_models import HELD, drafting_model
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import SecondModel
@@ -126,6 +127,19 @@ def test_layers_whose_logits_are_not_finite_are_refused_before_the_run() -> None
     with pytest.raises(Refused, match="logits are not finite"):
         Layers(keep="1").check(broken)
     assert thinned(broken, (1,)).layers
+
+
+@pytest.mark.parametrize(
+    "method", [Layers(keep="1"), Rasd(layers="1"), OSD(layers="1"), RSD(draft="layers(keep=1)")],
+    ids=lambda method: method.name,
+)  # fmt: skip
+def test_an_acceptance_head_is_trained_on_what_the_drafter_asks(
+    method: Method, strict: None
+) -> None:
+    drafter: Any = method.start_drafter(model())
+    assert drafter.draft is thinned(model(), (0,))
+    head = train(drafter.draft, model(), [PROMPT, PROMPT[::-1]], steps=2)
+    assert head.draft != head.target
 
 
 # Models that are given.

@@ -193,6 +193,26 @@ def test_two_threads_of_one_model_say_what_each_says_alone_and_share_what_they_l
         assert not any(request.ledger.notes for request in requests)
 
 
+def test_two_threads_that_ask_models_and_teach_one_say_what_each_says_alone() -> None:
+    target = sharp()
+    plan = recipes.resolve("layers(keep=1) + osd(layers=1, every=2) + recycling", target)
+    some = {seed: prompts(seed)[:12] for seed in (0, 1)}
+    alone = {
+        seed: [answer(target, Plan(), prompt, 10, temperature=0.9).output for prompt in given]
+        for seed, given in some.items()
+    }
+    found: dict[int, list[Request]] = {}
+
+    def serve(seed: int) -> None:
+        found[seed] = [answer(target, plan, prompt, 10, temperature=0.9) for prompt in some[seed]]
+
+    together([lambda seed=seed: serve(seed) for seed in (0, 1)])
+    for seed, requests in found.items():
+        assert [request.output for request in requests] == alone[seed]
+        assert not any("left out" in note for request in requests for note in request.ledger.notes)
+    assert osd.school_of(OSD(layers="1", every=2), target).requests == 24
+
+
 def together(work: Seq[Callable[[], object]]) -> None:
     threads = [threading.Thread(target=each) for each in work]
     for thread in threads:
