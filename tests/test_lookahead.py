@@ -141,6 +141,24 @@ def test_another_policy_beside_it_is_refused_by_name() -> None:
         recipes.resolve(list(recipes.parse("lookahead + fixed").methods), model())
 
 
+@pytest.mark.parametrize("recipe", ["lookahead", "lookahead(window=3, prompt=true) + recycling"])
+def test_under_its_own_policy_a_batch_is_token_equal_to_plain_decoding(recipe: str) -> None:
+    plan = recipes.resolve(list(recipes.parse(recipe).methods), model())
+    assert isinstance(plan.policy, WindowedGoodput)
+    prompts = [tokens(20, seed) for seed in range(2)]
+    requests = []
+    for prompt in prompts:
+        sequence = Sequence(model(), plan)
+        requests.append(loop.begin(sequence, Sampling(), 40, ()))
+        loop.start(requests[-1], loop.prefill(sequence, prompt))
+    while active := [request for request in requests if not request.done]:
+        loop.step(active)
+    for prompt, request in zip(prompts, requests, strict=True):
+        assert not request.ledger.notes
+        assert request.output == generate(prompt, new=40).output
+    assert sum(request.ledger.drafted for request in requests) > 0
+
+
 class Machine:
     """A policy on a made-up clock: a step takes 1 second and `slope` more a guess."""
 
