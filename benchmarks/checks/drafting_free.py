@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 
-from benchmarks.checks.drafting_retrieval import OTHERS, Bench, Found, Starter, library
+from benchmarks.checks.drafting_retrieval import OTHERS, Bench, Found, Starter, library_files
 
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
@@ -75,7 +75,7 @@ def lookahead() -> Iterator[Found]:
 
 def automaton() -> Iterator[Found]:
     tokenizer = Bench().model.tokenizer
-    text = list(islice(chain.from_iterable(library(tokenizer)), READ))
+    text = list(islice(chain.from_iterable(library_files(tokenizer)), READ))
     found = Automaton()
     begin = time.thread_time()
     found.extend(text)

@@ -211,7 +211,7 @@ class ADED(tables.TableMethod):
     name: ClassVar[str] = "aded"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "arXiv 2407.12021"
-    best_known: ClassVar[str] = ""
+    best_known: ClassVar[str] = "aded(learn=logits, search=products)"
     lossless: ClassVar[bool] = True
     learn: str = option("text", "what the table learns from", choices=("text", "logits"))
     search: str = option("sums", "what a path is worth", choices=("sums", "products"))

@@ -6,8 +6,13 @@ drafter, and costs nothing more. What people ask today is like what they ask nex
 
     while serving: keep (text so far, p) at each place whose guess was rejected
     every I requests: descend on the mean over these places of
-        forward  KL(p || q),   reverse  KL(q || p),   or jsd, at temperature 1
+        forward  KL(p || q),   reverse  KL(q || p),   at temperature 1, or of both sides
+        jsd      0.9 KL(p || m) + 0.1 KL(q || m),   m = 0.9 p + 0.1 q
+        both     0.9 KL(p || q) + 0.1 KL(q || p),   which is what the authors' code calls jsd
     the new q guesses from the next request on
+
+While it serves the authors' code knows the forward loss alone, which is the default; the others are
+of its training beforehand.
 
 Only the drafter changes, and only between requests, so nothing is lost. The drafter is a second
 model, or a copy of some of the target's layers, which reads with a cache of its own: weights that

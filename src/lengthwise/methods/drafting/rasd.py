@@ -10,11 +10,14 @@ retrieved continuations are worth verifying, without a call of its own:
     keep r  if  r_1 is among the `top` of q, or q(r_1) > tau;  rank by q(r_1) * count(r) / counts
     T   = T_m with the kept r inserted from the root; equal beginnings share their nodes
 
-The longest match always stays, or out of the draft model's domain long copies would be lost. Only
-retrieved guesses are pruned: drawn ones must not be, for what they are. The paper drafts with EAGLE
-heads, ours with a second model or some of the target's own layers; it counts in a corpus, which
-`datastore` names, and the context, which is the default, has too few places of a match to count
-for much: there a match weighs what it is long. K and tau are the paper's and ours.
+The longest match stays whatever q says, where it is of two tokens and more, or long copies would be
+lost out of the draft model's domain. Only retrieved guesses are pruned: drawn ones must not be, for
+what they are. The paper drafts with EAGLE heads, ours with a second model or some of the target's
+own layers. The paper retrieves from the input, as prompt lookup does, or from a corpus, as REST
+does; so does ours (`datastore`), and the context, which is the default, has too few places of a
+match to count: there a match weighs what it is long. The paper's settings of the pruning were not
+to be had: `top`, `tau` and the share of the nodes are ours, `top` after the 10 that EAGLE-2 keeps
+of a law.
 """
 
 from __future__ import annotations

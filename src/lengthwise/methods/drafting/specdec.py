@@ -11,6 +11,12 @@ the drafter's like probability. The guess on which it stopped is verified like t
 what keeps drawn guesses lossless. Ours has the same rule for drafters that ask no model: of what
 they guessed, a node is verified if the threshold is not yet passed above it. The head's weight on
 rejections makes it a pessimist, so with a head the same threshold stops earlier.
+
+Two things are otherwise in the authors' code. Its three blocks are one module applied three times;
+ours have weights of their own. And it reads the state behind guess i, once the draft model has read
+that guess to make the next one: a_i is known one guess later, the newest guess never counts, and
+the first is never stopped at. Ours reads the state that guess i is made from, and counts it at
+once.
 """
 
 from __future__ import annotations
