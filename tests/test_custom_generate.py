@@ -445,10 +445,11 @@ class TestOwnRules:
     def test_they_hold(self, name: str, recipe: str) -> None:
         model = tiny_model("llama", vocab_size=64, initializer_range=0.3)
         said = first_choice(model)
+        free = next(token for token in range(3, 64) if token not in said)
         values = {"suppress_tokens": said[:2], "begin_suppress_tokens": said[:1],
-                  "bad_words_ids": [[said[1]], said[2:4]], "forced_eos_token_id": 2}  # fmt: skip
+                  "bad_words_ids": [[said[1]], said[2:4]], "forced_eos_token_id": free}  # fmt: skip
         setattr(model.generation_config, name, values[name])
-        wanted = plain(model, eos_token_id=2)[0, 20:].tolist()
+        wanted = plain(model, eos_token_id=None)[0, 20:].tolist()
         with lengthwise.wrap(model) as wrapped:
             found = wrapped.generate(IDS, recipe, max_new_tokens=NEW, stop_ids=[])
         assert found.token_ids == wanted != said

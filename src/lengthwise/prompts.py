@@ -198,7 +198,7 @@ def _row(given: Any) -> list[Any]:
             "ids in a list, a tensor, an array or what a tokenizer returned"
         )
     rows = list(given)
-    if rows and all(isinstance(row, (list, tuple, Tensor, np.ndarray)) for row in rows):
+    if rows and all(isinstance(row, (list, tuple)) or getattr(row, "shape", ()) for row in rows):
         if len(rows) > 1:
             raise LengthwiseError(
                 f"prompt ids are {len(rows)} rows; give one, and several prompts to generate_batch"

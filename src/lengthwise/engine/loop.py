@@ -234,7 +234,16 @@ def _load(requests: Seq[Request]) -> Load | None:
 def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block) -> Verdict:
     """Verifies and commits one row. proposed: the tree before pruning."""
     sequence = request.sequence
-    accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+    try:
+        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+    except NotFinite:
+        if len(tree) == 1:
+            raise
+        # In attention nothing times NaN is NaN: a guess that overflows spoils what comes before it.
+        sequence.discard()
+        tree = Tree(request.pending)
+        (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all")
+        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
     # A stop inside an accepted run: what comes after it was never said, here or in the cache.

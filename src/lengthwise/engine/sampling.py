@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
-import numbers
 import operator
 import struct
 import zlib
@@ -56,8 +55,7 @@ class Sampling:
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value: Any = getattr(self, name)
-            number = isinstance(value, numbers.Real) and type(value) is not bool
-            if not number:
+            if not _real(value):
                 raise LengthwiseError(f"{name}={value!r}: it must be a number, {low:g} to {high:g}")
             if not low <= value <= high:
                 raise LengthwiseError(f"{name}={value}: allowed is {low:g} to {high:g}")
@@ -128,6 +126,10 @@ INSTEAD = {
 
 # From this stream on, noise is the drafters' own: the target's choices know nothing of it.
 DRAWN = 1 << 20
+
+
+def _real(given: object) -> bool:
+    return isinstance(given, (int, float, np.number)) and not isinstance(given, bool)
 
 
 def _seed(given: object) -> int:

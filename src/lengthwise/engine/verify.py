@@ -80,9 +80,10 @@ class Lossless:
             law = sampler.law(logits[node], context)
             return reject(tree, groups, law, sampler, len(context))
 
-        found = match(tree, choose)
-        del context[length:]
-        return found
+        try:
+            return match(tree, choose)
+        finally:
+            del context[length:]
 
 
 def reject(
