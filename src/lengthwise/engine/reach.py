@@ -12,7 +12,7 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.sequence import Sequence
 from lengthwise.models.adapt import Adapted
 
-# A rule's arithmetic may fall short of its factor by rounding.
+# A rule may fall short of its factor by rounding.
 _SLACK = 1.001
 
 
@@ -62,7 +62,8 @@ def note_beyond(sequence: Sequence) -> str | None:
         return None
     known = model.trained_length * stretch(plan, model, read)
     reached = distance(sequence) + 1
-    if reached <= known * _SLACK:
+    # A cap on distances is the trained length itself, which is one more than was seen.
+    if reached <= known * _SLACK + 1:
         return None
     way = (
         "; yarn, self_extend, lm_infinite or streaming keep to distances that it knows"

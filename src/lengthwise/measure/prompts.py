@@ -53,4 +53,8 @@ def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]
             )
         suffixes.append(tuple(ids))
     before = tokenizer.encode(head, add_special_tokens=False) if head else []
-    return Prompt((*before, *document), tuple(questions), tuple(suffixes))
+    body = list(document)
+    if before and body[:1] == [tokenizer.bos_token_id]:
+        # The template has begun the text already, where it begins texts at all.
+        del body[0]
+    return Prompt((*before, *body), tuple(questions), tuple(suffixes))
