@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lengthwise.api import Generation, Model, check, custom_generate, load, wrap
+    from lengthwise.api import Generation, Model, check, load, wrap
+    from lengthwise.hf_generate import custom_generate
     from lengthwise.measure.compare import compare
     from lengthwise.methods.drafting.guessing_models import drafting_model
 
@@ -19,7 +20,7 @@ _WHERE = {
     "Model": "lengthwise.api",
     "check": "lengthwise.api",
     "compare": "lengthwise.measure.compare",
-    "custom_generate": "lengthwise.api",
+    "custom_generate": "lengthwise.hf_generate",
     "drafting_model": "lengthwise.methods.drafting.guessing_models",
     "load": "lengthwise.api",
     "wrap": "lengthwise.api",

@@ -95,7 +95,8 @@ class Request:
 
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
-    guessed. mode: what writes in place of choosing tokens one by one.
+    guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
+    ended it, which is no part of the output.
     """
 
     sequence: Sequence
@@ -111,6 +112,7 @@ class Request:
     asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
+    stopped: int | None = None
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -125,12 +127,17 @@ class Request:
     def emit(self, tokens: Seq[int]) -> list[int]:
         """Takes new tokens up to a stop; returns those that count."""
         taken: list[int] = []
+        steering = self.sampler.steering
         for token in tokens:
             if token in self.stop_ids:
                 self.ledger.finish_reason = "stop"
+                self.stopped = token
                 break
             taken.append(token)
             self.output.append(token)
+            if steering is not None and steering.stops(self.output, self.sequence.model.device):
+                self.ledger.finish_reason = "stop"
+                break
             if len(self.output) >= self.max_new_tokens:
                 self.ledger.finish_reason = "length"
                 break

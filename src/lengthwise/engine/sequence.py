@@ -127,6 +127,11 @@ class Sequence:
             new._follow(plan)
         return new
 
+    @property
+    def expected(self) -> int:
+        """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
+        return self._watch.expected
+
     # Bytes.
 
     def nbytes(self) -> int:
@@ -196,9 +201,7 @@ class Sequence:
 
     def empty(self) -> Sequence:
         """A sequence such as this one was when it had read nothing."""
-        new = Sequence(
-            self.model, self.plan, self._watch.expected, self.offset, self._remember_at_least
-        )
+        new = Sequence(self.model, self.plan, self.expected, self.offset, self._remember_at_least)
         new._watch.remember = self._watch.remember
         return new
 

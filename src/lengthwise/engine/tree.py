@@ -159,6 +159,11 @@ class Tree:
             new.add(self.parents[node] + len(tokens), self.tokens[node], self.sources[node])
         return new
 
+    @property
+    def height(self) -> int:
+        """Tokens of its longest path, the root among them."""
+        return max(self.depths) + 1
+
     def is_chain(self) -> bool:
         return all(parent == node - 1 for node, parent in enumerate(self.parents))
 

@@ -95,7 +95,8 @@ def compare(
     text = _document(document)
     parsed = [recipe_module.parse(r) for r in ("full", *recipes)]
     unique = list(dict.fromkeys(str(r) for r in parsed))
-    ids = model.encode(text.text)
+    # A document cannot end the prompt it stands in.
+    ids = model.encode(text.text, special="text")
     cases = _lengths(ids, lengths)
     rows: list[Row] = []
     watcher = watcher or Watcher()
