@@ -194,10 +194,14 @@ def _own(model: Model) -> Adapted:
     return copy.copy(model.adapted)
 
 
-def _cases(model: Model, pairs: Pairs, base: DraftingRow, sampling: Sampling) -> list[_Case]:
+def _cases(
+    model: Model, pairs: Pairs, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling
+) -> list[_Case]:
     """The prompts, so many at a time as are decoded at once."""
+    makers = [make for entry in entries for plan in entry.plans[:1] for make in plan.drafters]
+    noted = any(drafter is not None and drafter.wants_states for drafter in (m() for m in makers))
     return [
-        _Case(model, pairs[start : start + base.batch], base.new_tokens, sampling)
+        _Case(model, pairs[start : start + base.batch], base.new_tokens, sampling, noted)
         for start in range(0, len(pairs), base.batch)
     ]
 
@@ -220,7 +224,7 @@ def _warm(
     for entry in learning:
         entry.plans = entry.plans[:1] * len(entry.plans)
     for (context, kind), pairs in suite.items():
-        for case in _cases(model, pairs, base, sampling):
+        for case in _cases(model, pairs, entries, base, sampling):
             for entry in learning:
                 watcher.stage(entry.name, f"warming up, {context} {kind}", 1)
                 case.run(entry, entry.plans[0])
@@ -235,7 +239,7 @@ def _measure(
     contexts = list(dict.fromkeys(context for context, _ in suite))
     for (context, kind), pairs in suite.items():
         here: dict[str, list[Result]] = {name: [] for name in by_entry}
-        for case in _cases(model, pairs, base, sampling):
+        for case in _cases(model, pairs, entries, base, sampling):
             runs = case.rounds(entries, base.rounds, watcher, f"{context} {kind}")
             for name, result in case.results(runs, entries, context).items():
                 here[name].append(result)
@@ -254,8 +258,11 @@ def _measure(
 class _Case:
     """Prompts decoded at once, each read once for each way of reading it, decoded from forks."""
 
-    def __init__(self, model: Model, pairs: Pairs, new: int, sampling: Sampling) -> None:
-        self.model, self.new, self.sampling = model, new, sampling
+    def __init__(
+        self, model: Model, pairs: Pairs, new: int, sampling: Sampling, noted: bool = False
+    ) -> None:
+        """noted: readings keep the hidden states of the prompt, for drafters that want them."""
+        self.model, self.new, self.sampling, self.noted = model, new, sampling, noted
         self.works = [each for each, _ in pairs]
         self.prompts = [ids for _, ids in pairs]
         self._readings: dict[tuple[str, int], Sequence] = {}
@@ -329,6 +336,7 @@ class _Case:
             reading = FULL if shares else self.model.plan(plain)
             sequence = Sequence(self.model.adapted, reading, expected=len(ids) + self.new,
                                 remember=REMEMBER)  # fmt: skip
+            sequence.noted = [] if self.noted else None
             loop.prefill(sequence, ids)
             self._readings[name, row] = sequence
         if shares:
