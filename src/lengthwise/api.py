@@ -309,6 +309,9 @@ def wrap(
 ) -> Model:
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
+    model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft. What
+    is done to it later (weights, hooks, adapters) shows at the next request. Raises
+    UnsupportedModel.
     fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
     weights beside the model's own; False saves that memory.
     """

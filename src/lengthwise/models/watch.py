@@ -20,7 +20,7 @@ from lengthwise.models.products import Stamp, unmoved
 
 
 class Watch:
-    """What a model was, and whether it still `same`s it. stamps: of the weights in use."""
+    """What a model was when the watch was taken. stamps: of the weights joined or copied."""
 
     def __init__(self, model: nn.Module, stamps: list[Stamp]) -> None:
         modules = list(model.modules())
