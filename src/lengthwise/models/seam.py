@@ -222,10 +222,12 @@ def engaged(
 
 def _borrow(configs: list[Any], modules: list[nn.Module]) -> None:
     with _lending:
-        for config in configs:
-            if id(config) not in _lent:
-                _lent[id(config)] = _Lent(config, config._attn_implementation)
-                config._attn_implementation = NAME
+        # A parent's setting reaches its parts: all are read before any is set.
+        new = [config for config in configs if id(config) not in _lent]
+        for config in new:
+            _lent[id(config)] = _Lent(config, config._attn_implementation)
+        for config in new:
+            config._attn_implementation = NAME
         for module in modules:
             if id(module) not in _lent:
                 # None: the instance had no forward of its own, as when accelerate gives it one.
