@@ -242,8 +242,9 @@ class Drafter(ABC):
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         """Adds guesses to a tree whose root is tokens[-1], none deeper than `limit`.
 
-        Nodes of drafters asked before stand there already. tokens is the loop's own list: it grows,
-        is not to be changed, and costs time when copied.
+        Nodes of drafters asked before stand there already. Where `tree.drawing` is set, neither
+        what is guessed nor how much may follow the noise the target will choose with. tokens is the
+        loop's own list: it grows, is not to be changed, and costs time when copied.
         """
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
