@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -234,7 +234,7 @@ def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     folder = tempfile.gettempdir()
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="lengthwise-") as file:
-            _claim(file.fileno(), max(1, size))
+            _claim(file, max(1, size))
             return torch.from_file(file.name, shared=True, size=numbers, dtype=dtype).view(shape)
     except (OSError, RuntimeError) as error:
         raise LengthwiseError(
@@ -243,11 +243,12 @@ def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         ) from None
 
 
-def _claim(file: int, size: int) -> None:
+def _claim(file: IO[bytes], size: int) -> None:
     """Gives a file `size` bytes that are really there: a sparse one would fail when written to."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file, 0, size)
+        os.posix_fallocate(file.fileno(), 0, size)
         return
     zeros = bytes(1 << 20)
     for start in range(0, size, len(zeros)):
-        os.write(file, zeros[: size - start])
+        file.write(zeros[: size - start])
+    file.flush()

@@ -31,7 +31,7 @@ def piece(frame: Frame, rows: slice) -> Frame:
     block = frame.block
     alone = Block(
         block.start + rows.start, block.index[rows], None, block.length, block.offset,
-        block.angles, prompt=True,
+        angles=block.angles, prompt=True,
     )  # fmt: skip
     return replace(
         frame, block=alone, raw_query=frame.raw_query[:, rows],

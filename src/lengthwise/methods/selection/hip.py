@@ -62,6 +62,7 @@ class HiP(Method):
     name: ClassVar[str] = "hip"
     question: ClassVar[Question] = Question.SELECTION
     paper: ClassVar[str] = "HiP Attention (Lee et al., 2024)"
+    best_known: ClassVar[str] = "hip(interval=1)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

@@ -53,6 +53,7 @@ class TokenSelect(Method):
     name: ClassVar[str] = "token_select"
     question: ClassVar[Question] = Question.SELECTION
     paper: ClassVar[str] = "TokenSelect (Wu et al., 2024)"
+    best_known: ClassVar[str] = "token_select(query_block=128)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
