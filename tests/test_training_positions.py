@@ -182,4 +182,14 @@ def test_models_that_cannot_have_them_are_refused_before_the_first_step(
     tiny_model("mistral", vocab_size=257).save_pretrained(place / "windowed")
     with pytest.raises(TrainingError, match=reason):
         run(place, positions, f"refused-{reason[:6]}", model=model)
-    assert not (place / f"refused-{reason[:6]}" / "log.jsonl").exists()
+    assert not (place / f"refused-{reason[:6]}").exists()
+
+
+def test_a_refused_run_leaves_its_folder_to_a_right_one(place: Path) -> None:
+    for wrong in ({"positions": {"name": "pi"}, "model": GPT2}, {"model": {"checkpoint": "none"}}):
+        with pytest.raises(TrainingError):
+            train(config(place, "concat", "once", **wrong))
+    assert (run(place, {"name": "pi"}, "once") / "model").exists()
+    with pytest.raises(TrainingError, match="set it back to go on"):
+        run(place, {"name": "ntk"}, "once")
+    assert (place / "once" / "run.json").exists()

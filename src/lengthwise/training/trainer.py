@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from lengthwise import __version__
+from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.files import ASIDE, read_json, write_json
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
@@ -100,8 +101,7 @@ class Trainer:
         self._validation = self._open_validation()
         self.folder = config.path(config.out or "")
         self._interval, self.elapsed, self.done, self.tokens = Interval(), 0.0, 0, 0
-        self._claim()
-        self._start()
+        self._begin()
 
     def run(self) -> Outcome:
         """Trains to the last step, or to the end of the one in which a signal came."""
@@ -236,6 +236,20 @@ class Trainer:
         self._log.write({"kind": "growth", "step": self.done, "D": self.tokens, "layers": count,
                          "N": self.sizes.body, "parameters": self.sizes.parameters})  # fmt: skip
         self._watcher.note(f"step {self.done}: grown from {len(layers)} to {count} layers")
+
+    def _begin(self) -> None:
+        """Claims the folder and starts; what is refused before its first record claims none."""
+        before = self.folder.exists()
+        mine = (self.folder / "run.json").exists()
+        self._claim()
+        try:
+            self._start()
+        except LengthwiseError:
+            if not mine and self.ranks.first and not (self.folder / NAME).exists():
+                (self.folder / "run.json").unlink(missing_ok=True)
+                if not before:
+                    self.folder.rmdir()
+            raise
 
     def _start(self) -> None:
         """Model, optimizer, generators and log as they were, or new."""
