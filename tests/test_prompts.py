@@ -10,9 +10,11 @@ import torch
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
+from lengthwise.cli.run import _encode
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
+from lengthwise.measure.prompts import build_prompt
 from test_text import byte_fallback
 
 IDS = tokens(12)
@@ -177,6 +179,8 @@ class TestSampling:
             ({"top_p": float("nan")}, "top_p=nan: allowed is 0 to 1"),
             ({"max_new_tokens": 2.5}, "max_new_tokens=2.5: give a whole number"),
             ({"chunk": 0}, "chunk=0: give at least 1"),
+            ({"stop_ids": 5}, "stop_ids=5: give a list of token ids"),
+            ({"stop_ids": [2.0]}, r"stop_ids=\[2.0\]: give a list"),
             ({"stop": "end"}, r"give a list of strings, \['end'\]"),
         ],
     )
@@ -216,3 +220,36 @@ class TestSampling:
         assert abs(float(rows.mean()) - 0.5772) < 0.02 and abs(float(rows.var()) - 1.6449) < 0.05
         between = torch.corrcoef(rows).fill_diagonal_(0).abs().max()
         assert float(between) < 0.1
+
+
+class TestDocuments:
+    """A document, or a question about one, is text wherever a verb reads it."""
+
+    @pytest.mark.parametrize("chat", [True, False])
+    def test_it_cannot_end_the_prompt_of_run(self, small: lengthwise.Model, chat: bool) -> None:
+        assert small.tokenizer is not None
+        end = small.tokenizer.convert_tokens_to_ids(END)
+        plain, spoiled = (_encode(small, "Why?", f"Read {it} this.", chat) for it in ("X", END))
+        assert spoiled.count(end) == plain.count(end)
+        assert END in small.tokenizer.decode(spoiled)
+        # A raw prompt has special tokens of its own.
+        assert end in _encode(small, f"Why?{END}", "Read this.", False)
+        assert end in _encode(small, f"Why?{END}", None, False)
+
+    def test_it_cannot_end_the_prompt_of_compare(self, small: lengthwise.Model) -> None:
+        assert small.tokenizer is not None
+        end = small.tokenizer.convert_tokens_to_ids(END)
+        ids = small.encode(f"Read {END} this.", special="text")
+        asked = build_prompt(small, ids, ["Why?", f"Why {END}?"])
+        assert asked.prefix.count(end) == build_prompt(small, [100], ["Why?"]).prefix.count(end)
+        assert asked.suffixes[0].count(end) == asked.suffixes[1].count(end)
+
+    def test_compare_begins_the_text_once(self) -> None:
+        tokenizer = templated()
+        with lengthwise.wrap(tiny_model("llama", vocab_size=512), tokenizer) as model:
+            ids = model.encode("hello world", special="text")
+            assert ids[0] == 1
+            asked = build_prompt(model, ids, ["hello"])
+            assert asked.prefix.count(1) == 1 and asked.prefix[0] == 1
+            tokenizer.chat_template = None
+            assert build_prompt(model, ids, ["hello"]).prefix == tuple(ids)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence as Seq
 from dataclasses import dataclass
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine import loop
@@ -53,12 +54,18 @@ class Asked:
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "chunk"):
             given = getattr(self, name)
-            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+            if given is not None and not _whole(given):
                 raise LengthwiseError(f"{name}={given!r}: give a whole number")
             if given is not None and given < 1:
                 raise LengthwiseError(f"{name}={given}: give at least 1")
+        if not isinstance(self.stop_ids, Iterable) or not all(map(_whole, self.stop_ids)):
+            raise LengthwiseError(f"stop_ids={self.stop_ids!r}: give a list of token ids")
         if isinstance(self.stop, str):
             raise LengthwiseError(f"stop={self.stop!r}: give a list of strings, [{self.stop!r}]")
+
+
+def _whole(given: object) -> bool:
+    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
 
 
 def write(

@@ -34,7 +34,9 @@ class Incremental:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._specials = set(tokenizer.all_special_ids)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._specials = {number for number, token in added.items() if token.special}
+        self._specials |= set(tokenizer.all_special_ids)
         self._hold = _CLEANED if getattr(tokenizer, "clean_up_tokenization_spaces", False) else 0
         self.ids: list[int] = []
         self.text = ""

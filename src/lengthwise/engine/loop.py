@@ -118,7 +118,7 @@ def prefill(
     """Reads tokens in chunks; returns the logits `[vocab]` after the last one.
 
     losses receives -log p of the tokens it asks for. Does not end the prompt: see
-    `Sequence.end_prefill`. Raises LengthwiseError where the model has no positions for as many, and
+    `Sequence.end_prefill`. Raises Refused where the model has no positions for as many, and
     NotFinite for losses that are no numbers.
     """
     if not tokens:

@@ -164,7 +164,8 @@ class Request:
 
     def context(self) -> list[int]:
         """Committed tokens and the pending one: one list that grows, so that a step copies none."""
-        known = max(0, len(self._context) - 1)
+        # No more of it is believed than is committed: a walk that failed may have left some behind.
+        known = min(max(0, len(self._context) - 1), len(self.sequence.tokens))
         self._context[known:] = [*self.sequence.tokens[known:], self.pending]
         return self._context
 

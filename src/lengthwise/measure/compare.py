@@ -26,7 +26,7 @@ from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import DocumentError, LengthwiseError, Refused
+from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.prompts import Prompt, build_prompt
 from lengthwise.measure.rows import Row, Rows
@@ -163,7 +163,7 @@ def _measure(
         quality = measurer.quality()
         for question, suffix in zip(questions, case.prompt.suffixes, strict=True):
             yield replace(base, question=question, **quality, **measurer.answer(suffix, new))
-    except Refused as refusal:
+    except (Refused, NotFinite) as refusal:
         for question in questions:
             yield replace(base, question=question, refused=str(refusal))
 

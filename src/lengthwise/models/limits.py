@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import Refused
 from lengthwise.models.adapt import Adapted
 
 _LIMITS: WeakKeyDictionary[Adapted, int | None] = WeakKeyDictionary()
@@ -67,17 +67,18 @@ def _ask(model: Adapted) -> int | None:
 
 
 def require_positions(model: Adapted, tokens: int) -> None:
-    """Raises LengthwiseError where the model has no positions for so many tokens."""
+    """Raises Refused where the model has no positions for so many tokens."""
     limit = position_limit(model)
     if limit is not None and tokens > limit:
-        raise LengthwiseError(
+        raise Refused(
             f"{tokens:,} tokens are to be read, and {model.family} has learned positions for "
-            f"{limit:,}, which no recipe can add to; give a shorter text, or fewer new tokens"
+            f"{limit:,}, which no recipe can add to",
+            "give a shorter text, or fewer new tokens",
         )
 
 
 def require_room(model: Adapted, prompt: int, new: int) -> None:
-    """Raises LengthwiseError where a prompt, or the text after it, goes beyond the positions.
+    """Raises Refused where a prompt, or the text after it, goes beyond the positions.
 
     The last new token is said and not read, so it needs no position.
     """
@@ -85,11 +86,13 @@ def require_room(model: Adapted, prompt: int, new: int) -> None:
     if limit is None or prompt + new - 1 <= limit:
         return
     if prompt > limit:
-        raise LengthwiseError(
+        raise Refused(
             f"the prompt has {prompt:,} tokens, and {model.family} has learned positions for "
-            f"{limit:,}, which no recipe can add to; give a shorter prompt"
+            f"{limit:,}, which no recipe can add to",
+            "give a shorter prompt",
         )
-    raise LengthwiseError(
+    raise Refused(
         f"a prompt of {prompt:,} tokens and max_new_tokens={new} go beyond the {limit:,} learned "
-        f"positions of {model.family}; give max_new_tokens={limit - prompt + 1} at most"
+        f"positions of {model.family}",
+        f"give max_new_tokens={limit - prompt + 1} at most",
     )
