@@ -21,6 +21,7 @@ from itertools import chain, islice
 
 from benchmarks.checks.drafting_retrieval import OTHERS, Bench, Found, Starter, library_files
 
+import lengthwise
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.lookahead import Lookahead, LookaheadDrafter
@@ -74,7 +75,7 @@ def lookahead() -> Iterator[Found]:
 
 
 def automaton() -> Iterator[Found]:
-    tokenizer = Bench().model.tokenizer
+    tokenizer = lengthwise.load(dtype="float32").tokenizer
     text = list(islice(chain.from_iterable(library_files(tokenizer)), READ))
     found = Automaton()
     begin = time.thread_time()

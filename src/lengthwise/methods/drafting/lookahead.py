@@ -61,7 +61,7 @@ class Lookahead(Method):
     name: ClassVar[str] = "lookahead"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "Lookahead Decoding (2024), arXiv 2402.02057"
-    best_known: ClassVar[str] = ""
+    best_known: ClassVar[str] = "lookahead(prompt=true)"
     lossless: ClassVar[bool] = True
     ngram: int = option(5, "tokens of an n-gram, the one it is found by included", low=3)
     window: int = option(7, "tokens ahead at which the model guesses; 0: none", low=0)

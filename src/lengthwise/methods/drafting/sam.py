@@ -46,7 +46,7 @@ class SAM(Method):
     name: ClassVar[str] = "sam"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "SAM-Decoding (2025), arXiv 2411.10666"
-    best_known: ClassVar[str] = ""
+    best_known: ClassVar[str] = "sam(alpha=none)"
     lossless: ClassVar[bool] = True
     max_draft: int = option(40, "most tokens copied a step", low=1)
     alpha: float | None = option(4.0, "tokens copied a token of match; none: max_draft", low=0)
