@@ -57,6 +57,7 @@ class H2O(Method):
     paper: ClassVar[str] = "H2O, Zhang et al. 2023, arXiv:2306.14048"
     ordinary_only: ClassVar[bool] = True
     deletes_each_step: ClassVar[bool] = True
+    best_known: ClassVar[str] = "h2o(normalise=true)"
 
     budget: Budget = option(Budget(20, "%"), "what each layer keeps, at all times")
     recent: float = option(0.5, "share of it that goes to the latest tokens", low=0.0, high=1.0)
