@@ -41,7 +41,7 @@ class OwnFrequencies:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._first = _first_state(module)
+        self._first = first_state(module)
         self._found: OrderedDict[tuple[str | None, int], Frequencies] = OrderedDict()
         self._lock = threading.Lock()
         # The forward without the decorator that lets lengths change the module.
@@ -135,7 +135,7 @@ def _copied(module: nn.Module) -> nn.Module:
     return new
 
 
-def _first_state(module: nn.Module) -> nn.Module:
+def first_state(module: nn.Module) -> nn.Module:
     """A private copy of the module as it was when it was made."""
     bare: Any = copy.copy(module)
     for name in ("forward", "_old_forward", "_hf_hook"):
