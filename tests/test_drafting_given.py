@@ -28,7 +28,7 @@ from lengthwise.methods.drafting.osd import OSD
 from lengthwise.methods.drafting.rasd import Rasd
 from lengthwise.methods.drafting.rsd import RSD
 from lengthwise.methods.drafting.thinning import thinned
-from lengthwise.models import adapt as adapt_module
+from lengthwise.models import verify as verification
 from lengthwise.models.adapt import Adapted, adapt
 
 ASKING = (
@@ -61,14 +61,14 @@ def generate(
 @pytest.fixture
 def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounding as that of a machine where nothing but the whole model passes its comparison."""
-    whole, verify = model().model, adapt_module._verify
+    whole, verify = model().model, verification.verify
 
-    def only_the_whole(adapted: Adapted) -> None:
+    def only_the_whole(adapted: Adapted) -> verification.Verifier:
         if adapted.model is not whole:
             raise UnsupportedModel(adapted.family, "its logits differ by 0.25 of their spread")
-        verify(adapted)
+        return verify(adapted)
 
-    monkeypatch.setattr(adapt_module, "_verify", only_the_whole)
+    monkeypatch.setattr(verification, "verify", only_the_whole)
     # Models that other tests have made passed another comparison.
     monkeypatch.setattr("lengthwise.methods.drafting.thinning._THINNED", {})
     monkeypatch.setattr("lengthwise.methods.drafting.osd._SCHOOLS", {})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import lengthwise
 from lengthwise.errors import LengthwiseError, ModelError
 from lengthwise.models import load
+from lengthwise.models.gguf_files import load_gguf_model
 from lengthwise.models.load import load_pretrained
 
 
@@ -170,6 +175,175 @@ def test_gguf_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"text\.gguf.*not a GGUF file") as error:
         load_pretrained(str(tmp_path / "text.gguf"))
     one_line(error)
+
+
+ROPE_BASE = {"rope_theta": 10000.0}
+LLAMA3 = {
+    **ROPE_BASE, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+def small_llama(rope: dict[str, object], length: int = 64) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=32, hidden_size=64, intermediate_size=32, num_hidden_layers=2, head_dim=32,
+        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=length,
+        initializer_range=0.3, rope_parameters=rope,
+    )).eval()  # fmt: skip
+
+
+def write_gguf(
+    path: Path, model: LlamaForCausalLM, said: dict[str, object], tensors: dict[str, list[float]]
+) -> None:
+    """A model as llama.cpp's converter would write it, with what it says of rotary scaling."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    for key, value in said.items():
+        add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}
+        add[type(value)](f"llama.rope.{key}", value)
+
+    def paired(weight: torch.Tensor) -> torch.Tensor:
+        """Rows of halves -> rows of pairs, the layout of llama.cpp's rotation."""
+        rows, width = weight.shape
+        heads = rows // config.head_dim
+        return weight.view(heads, 2, config.head_dim // 2, width).transpose(1, 2).reshape(rows, -1)
+
+    weights = {"token_embd": model.model.embed_tokens, "output_norm": model.model.norm,
+               "output": model.lm_head}  # fmt: skip
+    for index, layer in enumerate(model.model.layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        weights |= {
+            f"blk.{index}.attn_norm": layer.input_layernorm,
+            f"blk.{index}.ffn_norm": layer.post_attention_layernorm,
+            f"blk.{index}.attn_q": attention.q_proj, f"blk.{index}.attn_k": attention.k_proj,
+            f"blk.{index}.attn_v": attention.v_proj, f"blk.{index}.attn_output": attention.o_proj,
+            f"blk.{index}.ffn_gate": mlp.gate_proj, f"blk.{index}.ffn_up": mlp.up_proj,
+            f"blk.{index}.ffn_down": mlp.down_proj,
+        }  # fmt: skip
+    for name, module in weights.items():
+        weight = module.weight.detach()
+        if name.endswith(("attn_q", "attn_k")):
+            weight = paired(weight)
+        writer.add_tensor(f"{name}.weight", weight.contiguous().numpy())
+    for name, values in tensors.items():
+        writer.add_tensor(name, np.array(values, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def divided_by(rope: dict[str, object]) -> list[float]:
+    """What a rule divides each frequency by."""
+    plain = small_llama({**ROPE_BASE, "rope_type": "default"}).model.rotary_emb.inv_freq
+    return (plain / small_llama(rope, 65536).model.rotary_emb.inv_freq).tolist()
+
+
+SCALED: dict[str, tuple[dict[str, object], dict[str, object], dict[str, list[float]]]] = {
+    "plain": ({}, {**ROPE_BASE, "rope_type": "default"}, {}),
+    "said to be none": ({"scaling.type": "none"}, {**ROPE_BASE, "rope_type": "default"}, {}),
+    "linear": (
+        {"scaling.type": "linear", "scaling.factor": 4.0},
+        {**ROPE_BASE, "rope_type": "linear", "factor": 4.0}, {},
+    ),
+    "linear, as older files say it": (
+        {"scale_linear": 4.0}, {**ROPE_BASE, "rope_type": "linear", "factor": 4.0}, {},
+    ),
+    "yarn": (
+        {"scaling.type": "yarn", "scaling.factor": 4.0, "scaling.original_context_length": 16},
+        {**ROPE_BASE, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        {},
+    ),
+    "yarn with an attention factor": (
+        {"scaling.type": "yarn", "scaling.factor": 4.0, "scaling.original_context_length": 16,
+         "scaling.attn_factor": 0.8, "scaling.yarn_beta_fast": 8.0},
+        {**ROPE_BASE, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+         "beta_fast": 8.0, "attention_factor": 0.8 * (0.1 * math.log(4.0) + 1.0)},
+        {},
+    ),
+    "rope_freqs of llama 3": ({}, LLAMA3, {"rope_freqs.weight": divided_by(LLAMA3)}),
+    "rope_freqs of their own": (
+        {}, {**ROPE_BASE, "rope_type": "longrope", "short_factor": [1.0 + i for i in range(16)],
+             "long_factor": [1.0 + i for i in range(16)], "attention_factor": 1.0, "factor": 1.0,
+             "original_max_position_embeddings": 64},
+        {"rope_freqs.weight": [1.0 + i for i in range(16)]},
+    ),
+    "factors by length": (
+        {"scaling.original_context_length": 16, "scaling.attn_factor": 1.25},
+        {**ROPE_BASE, "rope_type": "longrope", "short_factor": [1.0] * 16,
+         "long_factor": [1.0 + i for i in range(16)], "attention_factor": 1.25, "factor": 4.0,
+         "original_max_position_embeddings": 16},
+        {"rope_factors_short.weight": [1.0] * 16,
+         "rope_factors_long.weight": [1.0 + i for i in range(16)]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SCALED)
+def test_rotary_scaling_of_a_gguf_file_is_that_of_the_model_it_was_made_of(
+    case: str, tmp_path: Path
+) -> None:
+    said, rope, tensors = SCALED[case]
+    stored = small_llama(rope)
+    write_gguf(tmp_path / "small.gguf", stored, said, tensors)
+    model = load_gguf_model(tmp_path / "small.gguf", torch.float32)
+    ids = torch.randint(3, 32, (1, 60))
+    with torch.no_grad():
+        expected = stored(ids).logits
+        torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=1e-4)
+    found = lengthwise.wrap(model).score(ids[0])
+    logs = expected[0].log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])[:, 0]
+    torch.testing.assert_close(found, logs, rtol=0, atol=1e-4)
+    model.save_pretrained(tmp_path / "saved")
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, expected, rtol=0, atol=1e-4)
+
+
+def test_frequencies_that_no_length_changes_run_every_recipe(tmp_path: Path) -> None:
+    _, rope, tensors = SCALED["rope_freqs of their own"]
+    write_gguf(tmp_path / "small.gguf", small_llama(rope), {}, tensors)
+    model = lengthwise.wrap(load_gguf_model(tmp_path / "small.gguf", torch.float32))
+    assert model.adapted.switch is None
+    model.plan("yarn(factor=2)")
+
+
+@pytest.mark.parametrize(
+    ("said", "tensors", "reason"),
+    [
+        ({"scaling.type": "su"}, {}, "type 'su'"),
+        ({"scaling.type": "longrope", "scaling.factor": 4.0}, {}, "type 'longrope'"),
+        ({"scaling.type": "yarn", "scaling.factor": 4.0, "scaling.yarn_ext_factor": 0.5}, {},
+         "yarn_ext_factor = 0.5"),
+        ({"scaling.type": "yarn", "scaling.factor": 4.0, "scaling.yarn_log_multiplier": 0.07}, {},
+         "yarn_log_multiplier"),
+        ({"scaling.type": "linear", "scaling.factor": 4.0, "scaling.turns": 2}, {},
+         "rope.scaling.turns = 2"),
+        ({}, {"rope_freqs.weight": [1.0, 2.0]}, "2 numbers for 16 pairs"),
+        ({}, {"rope_factors_long.weight": [1.0] * 16}, "is absent"),
+        ({"scaling.type": "yarn", "scaling.factor": 4.0}, {"rope_freqs.weight": [2.0] * 16},
+         "together with scaling"),
+    ],
+)  # fmt: skip
+def test_rotary_scaling_of_a_gguf_file_that_cannot_be_read_is_refused_by_name(
+    said: dict[str, object], tensors: dict[str, list[float]], reason: str, tmp_path: Path
+) -> None:
+    model = small_llama({**ROPE_BASE, "rope_type": "default"})
+    write_gguf(tmp_path / "odd.gguf", model, said, tensors)
+    with pytest.raises(ModelError, match=reason) as error:
+        load_gguf_model(tmp_path / "odd.gguf", torch.float32)
+    assert "odd.gguf: its rotary scaling cannot be read" in one_line(error)
 
 
 def test_trained_length_is_what_the_model_declares() -> None:

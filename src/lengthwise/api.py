@@ -301,7 +301,7 @@ def load(
     """Loads and adapts a model: None is the embedded SmolLM2-135M-Instruct; else a local folder, a
     GGUF file or a hub name. dtype None is what the machine is fast at. Raises ModelError."""
     model, tokenizer, provenance = load_pretrained(name, dtype, device)
-    return Model(adapt(model), tokenizer, provenance)
+    return Model(adapt(model, tokenizer=tokenizer), tokenizer, provenance)
 
 
 def wrap(
@@ -315,7 +315,7 @@ def wrap(
     fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
     weights beside the model's own; False saves that memory.
     """
-    adapted = adapt(model, fuse)
+    adapted = adapt(model, fuse, tokenizer=tokenizer)
     name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)

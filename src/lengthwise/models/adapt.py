@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -24,9 +24,7 @@ from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
-
-# Largest difference of logits to the stock model, as a share of their spread, by dtype.
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
+from lengthwise.models.verify import FLOOR
 
 
 class LayerAttention(Protocol):
@@ -57,7 +55,8 @@ class Adapted:
 
     layers: facts of every attention layer, by index. rope: None where there are no rotary
     positions. trained_length: tokens the model was trained to read at once. fast: a fused forward
-    where the family has one. tokenizer: the model's, where one was given.
+    where the family has one. tokenizer: the model's, where one was given. notes: what `check` says
+    beside, one sentence each.
     """
 
     model: PreTrainedModel
@@ -67,6 +66,7 @@ class Adapted:
     takes_kind: bool
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._as = obstacles.state_of(self.model)
@@ -92,6 +92,11 @@ class Adapted:
         """KV bytes of one token over all layers, stored plain."""
         size = torch.empty(0, dtype=self.dtype).element_size()
         return size * sum(layer.entry_numbers for layer in self.layers)
+
+    @property
+    def switch(self) -> int | None:
+        """The longest text read with the model's first rotary frequencies; None: all are."""
+        return None if self.rope is None else self.rope.switch
 
     def kind(self, layer: LayerFacts) -> str | None:
         """The layer type the rotary module is called with for this layer."""
@@ -186,8 +191,9 @@ class Adapted:
             ours = self.forward(ids, positions, attention, embeddings=self.embed(ids))
         except Exception:  # Whatever a family raises that wants its ids.
             return False
-        error = float((ours - given).abs().max() / given.float().std().clamp_min(1e-6))
-        return error <= TOLERANCE.get(self.dtype, 1e-4)
+        # The same products of the same numbers, but for kernels that add in no fixed order.
+        error = float((ours - given).float().abs().mean() / given.float().std().clamp_min(1e-6))
+        return error <= FLOOR.get(self.dtype, 1e-3)
 
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""
@@ -243,18 +249,25 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
 
 
 @obstacles.no_autocast()
-def adapt(model: PreTrainedModel, fuse: bool = True, verify: bool = True) -> Adapted:
+def adapt(
+    model: PreTrainedModel, fuse: bool = True, verify: bool = True,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Adapted:  # fmt: skip
     """Probes a causal language model and returns it adapted.
 
-    fuse: use the leaner forward where the family has one. verify: compare logits with the stock
-    model on a few tokens. Raises UnsupportedModel with the family and the reason.
+    fuse: use the leaner forward where the family has one and it gives the same. verify: compare
+    with the stock model on a few tokens (see `verify`), of a text where there is a tokenizer.
+    Raises UnsupportedModel with the family and the reason.
     """
     model = obstacles.adaptable(model)
     with obstacles.as_written(model):
-        return _adapted(model, fuse, verify)
+        return _adapted(model, fuse, verify, tokenizer)
 
 
-def _adapted(model: PreTrainedModel, fuse: bool, verify: bool) -> Adapted:
+def _adapted(
+    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
+) -> Adapted:
+    from lengthwise.models import verify as verification
     from lengthwise.models.fused import fused_forward
 
     layers = layer_facts(model)
@@ -265,35 +278,16 @@ def _adapted(model: PreTrainedModel, fuse: bool, verify: bool) -> Adapted:
     adapted = Adapted(
         model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
     )
-    if verify:
-        try:
-            _verify(adapted)
-        except UnsupportedModel:
-            obstacles.refuse_two_ways(model)
-            raise
+    adapted.tokenizer = tokenizer
+    try:
+        verifier = verification.verify(adapted) if verify else None
+    except UnsupportedModel:
+        obstacles.refuse_two_ways(model)
+        raise
     if fuse:
         adapted.fast = fused_forward(adapted)
-        if adapted.fast is not None and verify:
-            _verify(adapted)
+        found = verifier.logits() if adapted.fast is not None and verifier is not None else ""
+        if found:
+            adapted.release()
+            adapted.notes.append(f"its fused forward was left out, the plain one is used: {found}")
     return adapted
-
-
-def _verify(adapted: Adapted) -> None:
-    """Compares a full pass at the seam with the stock model; raises where they differ."""
-    from lengthwise.engine.reference import plain_attention
-
-    model = adapted.model
-    generator = torch.Generator().manual_seed(1)
-    count = 24
-    ids = torch.randint(3, adapted.vocab_size, (count,), generator=generator).to(adapted.device)
-    with torch.no_grad():
-        stock = model(input_ids=ids[None], use_cache=False).logits[0].float()
-    positions = torch.arange(count, device=adapted.device)
-    ours = adapted.forward(ids, positions, plain_attention(adapted, positions)).float()
-    error = float((ours - stock).abs().max() / stock.std().clamp_min(1e-6))
-    if not error <= TOLERANCE.get(adapted.dtype, 1e-4):
-        raise UnsupportedModel(
-            adapted.family,
-            f"its logits at the seam differ from the stock model's by {error:.2g} of their spread: "
-            "positions or masks enter somewhere the seam does not reach",
-        )

@@ -123,7 +123,9 @@ def _facts(model: Adapted) -> tuple[str, ...]:
         found.append(f"logits capped at {first.softcap:g}")
     if first.sinks is not None:
         found.append("learned sinks")
-    return tuple(found)
+    if model.switch is not None:
+        found.append(f"rotary frequencies of its own that change beyond {model.switch:,} tokens")
+    return tuple(found + model.notes)
 
 
 __all__ = ["Answer", "Support", "check"]

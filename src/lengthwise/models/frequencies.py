@@ -41,7 +41,7 @@ class OwnFrequencies:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._first = _first_state(module)
+        self._first = first_state(module)
         self._found: OrderedDict[tuple[str | None, int], Frequencies] = OrderedDict()
         self._lock = threading.Lock()
         # The forward without the decorator that lets lengths change the module.
@@ -54,6 +54,8 @@ class OwnFrequencies:
         if rope_type == "longrope":
             parameters = self._first.config.rope_parameters  # type: ignore[union-attr]
             own: Any = parameters if kind is None else parameters[kind]  # type: ignore[index]
+            if list(own["short_factor"]) == list(own["long_factor"]):
+                return None
             return int(own["original_max_position_embeddings"])
         if "dynamic" in rope_type:
             return int(self._first.original_max_seq_len)  # type: ignore[arg-type]
@@ -61,7 +63,7 @@ class OwnFrequencies:
 
     def grows(self, kind: str | None) -> bool:
         """Whether every token beyond the switch changes the frequencies again."""
-        return "dynamic" in _rope_type(self._first, kind)
+        return self.switch(kind) is not None and "dynamic" in _rope_type(self._first, kind)
 
     def phase(self, kind: str | None, length: int) -> int:
         """A number that is the same for lengths with the same frequencies, 0 up to the switch."""
@@ -135,7 +137,7 @@ def _copied(module: nn.Module) -> nn.Module:
     return new
 
 
-def _first_state(module: nn.Module) -> nn.Module:
+def first_state(module: nn.Module) -> nn.Module:
     """A private copy of the module as it was when it was made."""
     bare: Any = copy.copy(module)
     for name in ("forward", "_old_forward", "_hf_hook"):

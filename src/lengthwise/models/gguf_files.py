@@ -1,6 +1,7 @@
 """GGUF files, read as plain dense models with a tokenizer that splits text as the file says.
 
-transformers unpacks the weights. Its tokenizer route is followed too, except where it does not
+transformers unpacks the weights; what it leaves out of a file's rotary scaling is read in
+`gguf_rope`. Its tokenizer route is followed too, except where it does not
 know how the file's vocabulary was trained to split text: SmolLM's digits are single tokens
 (`pre = smollm`), and without that rule "a  1" comes out as other ids than the model was trained on.
 There the tokenizer is rebuilt from the file's own arrays.
@@ -15,15 +16,18 @@ import gguf
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from lengthwise.errors import ModelError
+from lengthwise.models.gguf_rope import apply_rope, says_anything
 
 DIGITS_APART = frozenset({"smollm", "starcoder", "refact"})
 """Values of `tokenizer.ggml.pre` that split every digit off before the GPT-2 pattern runs."""
@@ -47,11 +51,14 @@ def load_gguf_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
+            config=_config(path),
             dtype=dtype,
             # Without this, a machine that has GGUF kernels keeps the weights packed.
             quantization_config=GgufConfig(dequantize=True),
             local_files_only=True,
         )
+    except ModelError:
+        raise
     except Exception as error:  # a damaged file surfaces as anything from IndexError to KeyError
         raise _unreadable(path, error) from error
     # The weights are plain by now: with these left on, transformers refuses to save the model.
@@ -59,6 +66,19 @@ def load_gguf_model(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     return model
+
+
+def _config(path: Path) -> PretrainedConfig | None:
+    """The configuration with the rotary scaling of the file in it; None where it has none, and
+    transformers reads all there is."""
+    reader = gguf.GGUFReader(path)
+    if not says_anything(reader):
+        return None
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        path.parent, gguf_file=path.name, local_files_only=True
+    )
+    apply_rope(reader, config, path)
+    return config
 
 
 def load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -98,14 +98,14 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     if len(modules) > 1:
         raise UnsupportedModel(family, "it has several rotary modules")
     one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)), _probe_mask)
+    if not one:
+        raise UnsupportedModel(family, "it does not use the attention interface of transformers")
     swap = _run(model, lambda c: (torch.zeros_like(c), torch.ones_like(c)))
     ramp = [
         _run(model, lambda c: (_ramp(c), torch.zeros_like(c))),
         _run(model, lambda c: (torch.zeros_like(c), _ramp(c))),
     ]
     wanted = model.config.get_text_config().num_hidden_layers
-    if not one:
-        raise UnsupportedModel(family, "it does not use the attention interface of transformers")
     if len(one) != wanted or len({id(s.module) for s in one}) != wanted:
         raise UnsupportedModel(
             family, f"{len(one)} of its {wanted} layers use the attention interface"

@@ -84,24 +84,44 @@ def _attention(
     **info: Any,
 ) -> tuple[Tensor, Tensor | None]:
     engagement = _engagement.get()
-    if engagement is None:
-        stock = AttentionInterface().get_interface(_own(module.config), _eager(module))
-        found: tuple[Tensor, Tensor | None] = stock(
-            module, query, key, value, attention_mask, **info
-        )
-        return found
-    return engagement.handler(
-        module, query, key, value, attention_mask=attention_mask, **info
-    ), None
+    handler = own_attention if engagement is None else engagement.handler
+    return handler(module, query, key, value, attention_mask=attention_mask, **info), None
 
 
-def _mask(*args: Any, config: Any = None, **kwargs: Any) -> Any:
+def _mask(*args: Any, **kwargs: Any) -> Any:
     engagement = _engagement.get()
-    if engagement is not None:
-        return None if engagement.mask is None else engagement.mask(*args, **kwargs)
+    make = own_mask if engagement is None else engagement.mask
+    return None if make is None else make(*args, **kwargs)
+
+
+def own_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
+                  attention_mask: Any = None, **info: Any) -> Tensor:  # fmt: skip
+    """What the model's own attention gives, the one named when nobody has engaged it."""
+    stock = AttentionInterface().get_interface(_own(module.config), _eager(module))
+    found: Tensor = stock(module, query, key, value, attention_mask, **info)[0]
+    return found
+
+
+def own_mask(*args: Any, config: Any = None, **kwargs: Any) -> Any:
+    """The mask that goes with `own_attention`."""
     own = _own(config)
     masks = AttentionMaskInterface()
     return masks[own](*args, config=config, **kwargs) if own in masks else None
+
+
+def eager_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
+                    attention_mask: Any = None, **info: Any) -> Tensor:  # fmt: skip
+    """What the family's plain attention gives, where it has one; else its own."""
+    stock = _eager(module)
+    if stock is None:
+        return own_attention(module, query, key, value, attention_mask, **info)
+    found: Tensor = stock(module, query, key, value, attention_mask, **info)[0]
+    return found
+
+
+def eager_mask(*args: Any, **kwargs: Any) -> Any:
+    """The mask that goes with `eager_attention`."""
+    return AttentionMaskInterface()["eager"](*args, **kwargs)
 
 
 def _own(config: Any) -> str:

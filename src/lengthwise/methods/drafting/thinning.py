@@ -7,17 +7,12 @@ and buffers are the original's own.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence as Seq
-from typing import Any
 from weakref import WeakKeyDictionary
-
-from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from lengthwise.errors import RecipeError, Refused, UnsupportedModel
 from lengthwise.methods.drafting.guessing_models import LOCK, adapt_guesser
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.cut import cut_model as thinned_model
 
 
 def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
@@ -42,58 +37,6 @@ def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
 
 
 _THINNED: WeakKeyDictionary[Adapted, dict[tuple[int, ...], Adapted]] = WeakKeyDictionary()
-
-
-def thinned_model(model: PreTrainedModel, kept: Seq[int]) -> PreTrainedModel:
-    """A transformers model of some of another's layers; raises UnsupportedModel where they cannot
-    be told apart."""
-    old = model.config
-    config = copy.deepcopy(old)
-    total = config.get_text_config().num_hidden_layers
-    configs = {id(old): config, id(old.get_text_config()): config.get_text_config()}
-    new: PreTrainedModel = _sharing(model, {}, configs)
-    _cut(config.get_text_config(), total, kept)
-    stacks = [
-        (name.count("."), module, place)
-        for name, module in new.named_modules()
-        for place, child in module.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == total
-    ]
-    if not stacks:
-        raise UnsupportedModel(str(config.model_type), "its layers stand in no list of their own")
-    # The outermost stack: a layer's own lists, of experts say, may be as long.
-    _, owner, place = min(stacks, key=lambda found: found[0])
-    stack: Any = getattr(owner, place)
-    setattr(owner, place, nn.ModuleList([stack[layer] for layer in kept]))
-    for number, layer in enumerate(getattr(owner, place)):
-        for module in layer.modules():
-            if isinstance(getattr(module, "layer_idx", None), int):
-                module.layer_idx = number
-    return new
-
-
-def _sharing(module: Any, done: dict[int, Any], configs: dict[int, PretrainedConfig]) -> Any:
-    """A copy of a tree of modules whose parameters and buffers are those of the original."""
-    if id(module) not in done:
-        new = done[id(module)] = copy.copy(module)
-        # Parameters by name, hooks and the like: what is added to one must not show in the other.
-        tables = {k: copy.copy(v) for k, v in vars(module).items() if isinstance(v, dict | set)}
-        new.__dict__.update(tables)
-        new.__dict__["_modules"] = {
-            name: None if child is None else _sharing(child, done, configs)
-            for name, child in module._modules.items()
-        }
-        if id(module.__dict__.get("config")) in configs:
-            new.config = configs[id(module.config)]
-    return done[id(module)]
-
-
-def _cut(config: PretrainedConfig, total: int, kept: Seq[int]) -> None:
-    """Lists that have an item for each layer lose those of the layers that go."""
-    for name, value in list(vars(config).items()):
-        if isinstance(value, list) and len(value) == total:
-            setattr(config, name, [value[layer] for layer in kept])
-    config.num_hidden_layers = len(kept)
 
 
 def kept_layers(keep: str, model: Adapted) -> tuple[int, ...]:

@@ -14,22 +14,16 @@ from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, needs_rope
 from lengthwise.models.adapt import Adapted
 
-# Rope types whose module replaces its own frequencies during a forward.
-MOVING = ("dynamic", "longrope")
-
 
 def needs_still_frequencies(method: Method, model: Adapted) -> None:
     """Refuses a model without rotary positions, or whose own frequencies change with the length."""
     needs_rope(method, model)
-    own = getattr(model.model.config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [own, *(value for value in own.values() if isinstance(value, dict))]
-    for kind in kinds:
-        if kind.get("rope_type") in MOVING:
-            raise Refused(
-                f"{method.name} replaces rotary frequencies and this model ({model.family}, rope "
-                f"type {kind['rope_type']!r}) already changes them with the length",
-                "use self_extend or lm_infinite, or a selection or retention method, instead",
-            )
+    if model.switch is not None:
+        raise Refused(
+            f"{method.name} replaces rotary frequencies and this model ({model.family}) already "
+            f"changes them with the length, beyond {model.switch:,} tokens",
+            "use self_extend or lm_infinite, or a selection or retention method, instead",
+        )
 
 
 def ntk_ratio(growth: float, rotary_dim: int, pairs: int) -> Tensor:

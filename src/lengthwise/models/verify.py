@@ -1,0 +1,417 @@
+"""Whether a model at our seam is the stock model, told from what rounding alone does to it.
+
+Two comparisons, neither against a fixed constant that a deep model in 16 bits may rightly pass:
+
+- **Logits of the whole model**, over all tokens and the whole vocabulary, are held against what
+  rounding does to this very model: stock against stock with the inputs and outputs of every
+  attention changed by their last bit, and its SDPA against its eager attention. This sees all that
+  enters outside attention, such as learned positions.
+- **What attention gives, layer by layer**, in float32 at least. Queries are scaled so that scores
+  have a spread of a few units, in both alike: then positions, masks, windows, caps, sinks and the
+  order of heads show at their full size, whatever the weights are, and rounding does not. A model
+  in 16 bits is cut to one layer of each kind for this, one at a time, and only that layer is held
+  in float32.
+
+Where a model changes its frequencies with the length, both are done within the switch, beyond it,
+and within it once more. Stock passes turn with a private copy of the rotary module, so the user's
+is not written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models import seam
+from lengthwise.models.cut import cut_model
+from lengthwise.models.frequencies import first_state
+from lengthwise.models.rope import Rope
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+TOKENS = 32
+# Tokens behind the edge of a window, or of a switch.
+BEHIND = 16
+# Tokens times parameters that a comparison may cost more than TOKENS for, to reach past a window.
+AFFORDABLE = 2e11
+# Share of the spread of logits that is never held against a model, by dtype.
+FLOOR = {torch.float64: 1e-5, torch.float32: 2e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
+# Times what rounding does.
+MARGIN = 4.0
+# Share of the spread of a layer's attention, in float32 with scores of a few units.
+LAYER_TOLERANCE = 1e-4
+SPREAD = 3.0
+
+TEXT = """The keeper of the lighthouse wrote down every ship that passed: its name, its flag, the
+hour, and the weather. On 14 March he counted nine ships; on 15 March only two, for the fog had
+come. "Nobody reads these books," said his daughter. "Then nobody will know what we saw," he
+answered, and wrote: two ships, fog, wind from the north."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two sets of logits `[tokens, vocab]` are apart, as shares of the spread of the first.
+
+    mean: of all differences; high: the share that all but one in a hundred stay below; typical: the
+    median token's mean; divergence: mean KL, in nats; agreement: share of tokens with the same
+    likeliest next one.
+    """
+
+    mean: float
+    high: float
+    typical: float
+    divergence: float
+    agreement: float
+
+    @classmethod
+    def of(cls, reference: Tensor, other: Tensor) -> Distance:
+        first, second = reference.float(), other.float()
+        spread = first.std().clamp_min(1e-6)
+        difference = (first - second).abs() / spread
+        flat = difference.flatten()
+        high = flat.kthvalue(max(1, int(0.99 * flat.numel()))).values
+        logs = first.log_softmax(-1), second.log_softmax(-1)
+        kl = (logs[0].exp() * (logs[0] - logs[1])).sum(-1)
+        same = (first.argmax(-1) == second.argmax(-1)).float().mean()
+        return cls(
+            float(difference.mean()), float(high), float(difference.mean(-1).median()),
+            float(kl.mean()), float(same),
+        )  # fmt: skip
+
+    def within(self, noise: Distance, floor: float) -> bool:
+        """Whether rounding that is known to do `noise` explains this."""
+        # Single tokens may take another expert for a last bit, so the typical token decides where
+        # rounding is large; where it is not, all of them do.
+        allowed = max(floor, MARGIN * noise.typical)
+        if not self.typical <= allowed:
+            return False
+        return floor >= 1e-3 or self.mean <= max(10 * floor, MARGIN * noise.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Tokens int64 `[n]`, where they stand, and the stock model's logits with what rounding does to
+    them."""
+
+    ids: Tensor
+    positions: Tensor
+    stock: Tensor
+    noise: Distance
+
+
+class Verifier:
+    """Compares one model with itself; stock passes are run once and used for every comparison."""
+
+    def __init__(self, adapted: Adapted) -> None:
+        self.adapted = adapted
+        self.stock = Stock(adapted.model)
+        self.floor = FLOOR.get(adapted.dtype, 1e-3)
+        ids = sample_ids(adapted, count_of(adapted))
+        here = torch.arange(len(ids), device=adapted.device)
+        starts = [0] if adapted.switch is None else [0, adapted.switch, 0]
+        self.readings = [self._read(ids, here + start) for start in starts]
+
+    def _read(self, ids: Tensor, positions: Tensor) -> Reading:
+        stock = self.stock.logits(ids, positions)
+        found = [Distance.of(stock, other) for other in self.stock.rounded(ids, positions)]
+        return Reading(ids, positions, stock, max(found, key=lambda noise: noise.typical))
+
+    def logits(self) -> str:
+        """What is wrong with our logits; "" where rounding explains every difference."""
+        from lengthwise.engine import reference
+
+        for reading in self.readings:
+            ours = self.adapted.forward(
+                reading.ids, reading.positions,
+                reference.plain_attention(self.adapted, reading.positions),
+            )  # fmt: skip
+            found = Distance.of(reading.stock, ours)
+            if not found.within(reading.noise, self.floor):
+                return (
+                    f"its logits at the seam differ from the stock model's by {found.typical:.2g} "
+                    f"of their spread, where rounding explains {reading.noise.typical:.2g}"
+                )
+        return ""
+
+    def layers(self) -> str:
+        """What is wrong with the attention of any kind of layer; "" where it is the stock one."""
+        adapted = self.adapted
+        if adapted.dtype in (torch.float32, torch.float64):
+            return self._attention(adapted, self.stock, [layer.index for layer in adapted.layers])
+        for index in kinds(adapted):
+            alone = in_float32(adapted, index)
+            if alone is None:
+                adapted.notes.append(
+                    f"layers of this {adapted.family!r} model cannot be held in float32 one by one:"
+                    " they were compared as a whole, in their own dtype"
+                )
+                return ""
+            found = self._attention(alone, Stock(alone.model), [index])
+            if found:
+                return found
+        return ""
+
+    def _attention(self, adapted: Adapted, stock: Stock, names: list[int]) -> str:
+        for reading in self.readings:
+            ids = reading.ids
+            if adapted is not self.adapted:
+                # A model of one layer has the tokens of this text alone.
+                ids = torch.arange(len(ids), device=ids.device)
+            theirs = stock.attention(adapted, ids, reading.positions)
+            ours = our_attention(adapted, ids, reading.positions, theirs)
+            for name, seen, found in zip(names, theirs, ours, strict=True):
+                spread = seen.out.float().std().clamp_min(1e-12)
+                error = (found.float() - seen.out.float()).abs().mean((0, 2)) / spread
+                # The worst token: what is beyond a window may be few of them.
+                if not float(error.max()) <= LAYER_TOLERANCE:
+                    return (
+                        f"the attention of its layer {name} differs from the stock model's by "
+                        f"{float(error.max()):.2g} of its spread in {found.dtype}"
+                    ).replace("torch.", "")
+        return ""
+
+
+def verify(adapted: Adapted) -> Verifier:
+    """Raises UnsupportedModel where a model at the seam is not the stock model."""
+    with torch.no_grad():
+        verifier = Verifier(adapted)
+        found = verifier.logits() or verifier.layers()
+    if found:
+        raise UnsupportedModel(
+            adapted.family, f"{found}: positions or masks enter somewhere the seam does not reach"
+        )
+    return verifier
+
+
+# What is read.
+
+
+def count_of(adapted: Adapted) -> int:
+    """Tokens to compare: past every window of the model's own that is affordable."""
+    size = sum(parameter.numel() for parameter in adapted.model.parameters())
+    most = AFFORDABLE / max(size, 1)
+    wanted = [layer.window + BEHIND for layer in adapted.layers if layer.window is not None]
+    found = max([TOKENS, *(count for count in wanted if count <= min(most, 2048))])
+    return min(found, adapted.trained_length)
+
+
+def sample_ids(adapted: Adapted, count: int) -> Tensor:
+    """Tokens int64 `[count]` as texts have them: of TEXT where there is a tokenizer, else common
+    ids of which some follow others again and again."""
+    if adapted.tokenizer is not None:
+        found = list(adapted.tokenizer.encode(TEXT))
+        if found and max(found) < adapted.vocab_size:
+            ids = (found * (count // len(found) + 1))[:count]
+            return torch.tensor(ids, device=adapted.device)
+    generator = torch.Generator().manual_seed(1)
+    first = min(3, adapted.vocab_size - 1)
+    known = max(1, min(adapted.vocab_size, 2000) - first)
+    # Zipf's law over ids, and every third token what followed its predecessor before.
+    drawn = torch.rand(count, generator=generator)
+    ids = (known**drawn - 1).long().clamp(max=known - 1).add(first).tolist()
+    after: dict[int, int] = {}
+    for at in range(1, count):
+        if at % 3 == 0:
+            ids[at] = after.get(ids[at - 1], ids[at])
+        after[ids[at - 1]] = ids[at]
+    return torch.tensor(ids, device=adapted.device)
+
+
+# The stock model, and what rounding does to it.
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One layer's attention: what its queries were multiplied by, and what it gave: out `[heads, n,
+    value_dim]`."""
+
+    scale: float
+    out: Tensor
+
+
+Inside = Callable[..., Tensor]
+
+
+class Stock:
+    """A stock model that is run without being written to."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+
+    @contextmanager
+    def _engaged(self, handler: Inside, mask: Any = None) -> Iterator[None]:
+        """Attention goes to handler, masks are the family's own, positions turn as in stock."""
+
+        def rotary(reading: Any) -> seam.RotaryForward:
+            # A fresh copy for each pass: what one length leaves behind, the next must not meet.
+            own = first_state(reading.__self__)
+            found: seam.RotaryForward = type(own).forward.__get__(own)
+            return found
+
+        with seam.engaged(self.model, handler, rotary, mask or seam.own_mask):
+            yield
+
+    def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
+        # Where a text begins at its beginning, the model counts by itself.
+        where = {} if int(positions[0]) == 0 else {"position_ids": positions[None]}
+        found: Tensor = self.model(input_ids=ids[None], use_cache=False, **where).logits[0]
+        return found
+
+    def logits(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Logits `[n, vocab]` of the model as it is."""
+        if not any(_moves(module) for module in seam.rotary_modules(self.model)):
+            return self._run(ids, positions)  # Nothing of ours is in the way.
+        with self._engaged(seam.own_attention):
+            return self._run(ids, positions)
+
+    def rounded(self, ids: Tensor, positions: Tensor) -> list[Tensor]:
+        """Logits of the same model computed otherwise."""
+        with self._engaged(_shaken(torch.finfo(self.model.dtype).eps)):
+            found = [self._run(ids, positions)]
+        own = self.model.config.get_text_config()._attn_implementation
+        if self.model.dtype in (torch.float16, torch.bfloat16) and own != "eager":
+            with self._engaged(seam.eager_attention, seam.eager_mask):
+                found.append(self._run(ids, positions))
+        return found
+
+    def attention(self, adapted: Adapted, ids: Tensor, positions: Tensor) -> list[Seen]:
+        """What each attention gives, its queries scaled; it goes on with that."""
+        order = {id(module): index for index, module in enumerate(adapted._modules)}
+        found: dict[int, Seen] = {}
+
+        def handler(
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any
+        ) -> Tensor:
+            index = order[id(module)]
+            layer = adapted.layers[index]
+            scale = _scale(query[0], key[0], layer.scaling, layer.softcap)
+            out = seam.own_attention(module, query * scale, key, value, **info)
+            found[index] = Seen(scale, out[0].transpose(0, 1))
+            return out
+
+        with self._engaged(handler):
+            self._run(ids, positions)
+        return [found[index] for index in range(len(adapted.layers))]
+
+
+def our_attention(
+    adapted: Adapted, ids: Tensor, positions: Tensor, stock: list[Seen]
+) -> list[Tensor]:
+    """What our attention gives `[heads, n, value_dim]` of the same queries, keys and values; the
+    model goes on with what stock gave, so that every layer is met alone."""
+    from lengthwise.engine import reference
+
+    attention = reference.plain_attention(adapted, positions)
+    found: dict[int, Tensor] = {}
+
+    def forced(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        found[layer] = attention(layer, query * stock[layer].scale, key, value)
+        return stock[layer].out
+
+    adapted.forward(ids, positions, forced)
+    return [found[index] for index in range(len(stock))]
+
+
+def _scale(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> float:
+    """What gives scores a spread of a few units, or of a good part of their cap."""
+    groups = query.shape[0] // key.shape[0]
+    scores = torch.matmul(query, key.repeat_interleave(groups, 0).transpose(1, 2)) * scaling
+    wanted = SPREAD if softcap is None else max(SPREAD, softcap / 3)
+    return wanted / max(float(scores.float().std()), 1e-6)
+
+
+def _shaken(eps: float) -> Inside:
+    """The family's attention, its inputs and outputs changed by at most their last bit."""
+    generator = torch.Generator().manual_seed(2)
+
+    def shake(x: Tensor) -> Tensor:
+        noise = torch.rand(x.shape, generator=generator).mul_(2).sub_(1).to(x.device)
+        return (x.float() * (1 + eps * noise)).to(x.dtype)
+
+    def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any) -> Any:
+        return shake(seam.own_attention(module, shake(query), shake(key), shake(value), **info))
+
+    return handler
+
+
+def _moves(module: Any) -> bool:
+    own = getattr(module, "rope_type", "default")
+    kinds = own.values() if isinstance(own, dict) else [own]
+    return any(kind == "longrope" or "dynamic" in kind for kind in kinds)
+
+
+# One layer in float32.
+
+
+def kinds(adapted: Adapted) -> list[int]:
+    """The first layer of each kind that attends differently."""
+    found: dict[tuple[object, ...], int] = {}
+    for layer in adapted.layers:
+        signature = (
+            layer.num_heads, layer.num_kv_heads, layer.head_dim, layer.value_dim, layer.scaling,
+            layer.softcap, layer.sinks is None, layer.window, layer.kind, layer.pairing,
+        )  # fmt: skip
+        found.setdefault(signature, layer.index)
+    return list(found.values())
+
+
+def in_float32(adapted: Adapted, index: int) -> Adapted | None:
+    """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
+    where the family cannot be taken apart."""
+    from lengthwise.models.adapt import Adapted
+
+    layer = adapted.layers[index]
+    sinks = None if layer.sinks is None else layer.sinks.float()
+    try:
+        model = cut_model(adapted.model, [index])
+        ids = sample_ids(adapted, count_of(adapted))
+        _widen(model, ids)
+        rope = adapted.rope
+        if rope is not None:
+            rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
+        alone = Adapted(
+            model, [replace(layer, index=0, sinks=sinks)], rope, adapted.trained_length,
+            adapted.takes_kind,
+        )  # fmt: skip
+        if len(alone._modules) != 1:
+            return None
+    except Exception:  # Whatever a family raises that cannot run with one layer.
+        return None
+    return alone
+
+
+def _widen(model: PreTrainedModel, ids: Tensor) -> None:
+    """Parameters in float32: of the embeddings only those of ids, and no head. Those of the model
+    that this one shares its parameters with stay as they are."""
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    rows = embedding.weight.detach()[ids].float()
+    # Frequencies may have been rounded with the model; what is turned by them is not.
+    left = [embedding, head, *seam.rotary_modules(model)]
+    for module in model.modules():
+        if any(module is each for each in left):
+            continue
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                wide = parameter.detach().float()
+                module._parameters[name] = nn.Parameter(wide, requires_grad=False)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.float()
+    embedding._parameters["weight"] = nn.Parameter(rows, requires_grad=False)
+    embedding.num_embeddings, embedding.padding_idx = len(rows), None
+    for owner in model.modules():
+        for name, child in owner.named_children():
+            if child is head:
+                setattr(owner, name, nn.Identity())
+
+
+__all__ = ["Distance", "Verifier", "verify"]
