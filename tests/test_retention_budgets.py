@@ -257,7 +257,7 @@ def test_defaults_are_the_papers() -> None:
 
 def test_best_known_settings_are_recipes_of_their_method() -> None:
     named = {name: cls.best_known for name, cls in methods().items() if cls.best_known}
-    assert {"snapkv", "razor"} <= set(named)
+    assert {"snapkv", "pyramidkv", "h2o", "razor"} <= set(named)
     for name, recipe in named.items():
         assert name in {method.name for method in parse(recipe).methods}
 

@@ -40,6 +40,7 @@ class PyramidKV(Method):
     name: ClassVar[str] = "pyramidkv"
     question: ClassVar[Question] = Question.RETENTION
     paper: ClassVar[str] = "PyramidKV, Cai et al. 2024, arXiv:2406.02069"
+    best_known: ClassVar[str] = "pyramidkv(kernel=31)"
 
     budget: Budget = option(Budget(512), "what layers keep of the prompt, on average")
     window: int = option(8, "last prompt tokens that vote, and are always kept", low=1)

@@ -41,7 +41,7 @@ class SnapKV(Method):
     name: ClassVar[str] = "snapkv"
     question: ClassVar[Question] = Question.RETENTION
     paper: ClassVar[str] = "SnapKV, Li et al. 2024, arXiv:2404.14469"
-    best_known: ClassVar[str] = "snapkv(window=8)"
+    best_known: ClassVar[str] = "snapkv(window=8, kernel=31)"
 
     budget: Budget = option(Budget(2048), "what each layer keeps of the prompt")
     window: int = option(32, "last prompt tokens that vote, and are always kept", low=1)
