@@ -221,13 +221,14 @@ def hip(length: int) -> dict[str, Any]:
     settings = {
         "default": HiP(),
         "interval 1": HiP(interval=1),
+        "interval 2": HiP(interval=2),
         "interval 64": HiP(interval=64),
         "interval 1, sample first": HiP(interval=1, sample="first"),
         "interval 1, dense 0": HiP(interval=1, dense=0),
-        "budget 1024, block 4, init 64, interval 1": HiP(
-            budget=1024, block=4, init=64, interval=1
-        ),
-    }  # fmt: skip
+    }
+    for given in ({"interval": 1}, {}, {"sample": "first"}):
+        method = HiP(budget=1024, block=4, init=64, **given)  # type: ignore[arg-type]
+        settings[str(method)] = method
     found = {
         each: masses(HiP(dense=0, interval=1, sample=each), length, HiP().block)
         for each in ("middle", "first")
