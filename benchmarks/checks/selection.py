@@ -180,13 +180,12 @@ class _TrueQuest(Quest):
 
 
 def infllm(length: int) -> dict[str, Any]:
-    # 94 tokens may wait to leave the window or to fill a block.
-    far = {n: InfLLM(budget=576 + 94 + 32 * n, window=512, block=32) for n in (1, 8)}
+    small = {n: InfLLM(budget=n, window=512, block=32) for n in (926, 702)}
     return {
-        "full": full_copy(length),
-        "default": copy_loss(InfLLM(), length),
-        "observe 1": copy_loss(InfLLM(observe=1), length),
-        **{f"window 512, {n} blocks of 32": copy_loss(far[n], length) for n in far},
+        "full": copy_and_text(FULL, length),
+        "default": copy_and_text(InfLLM(), length),
+        "observe 1": copy_and_text(InfLLM(observe=1), length),
+        **{f"window 512, blocks of 32, budget {n}": copy_and_text(small[n], length) for n in small},
     }
 
 
@@ -221,13 +220,14 @@ def hip(length: int) -> dict[str, Any]:
     settings = {
         "default": HiP(),
         "interval 1": HiP(interval=1),
+        "interval 2": HiP(interval=2),
         "interval 64": HiP(interval=64),
         "interval 1, sample first": HiP(interval=1, sample="first"),
         "interval 1, dense 0": HiP(interval=1, dense=0),
-        "budget 1024, block 4, init 64, interval 1": HiP(
-            budget=1024, block=4, init=64, interval=1
-        ),
-    }  # fmt: skip
+    }
+    for given in ({"interval": 1}, {}, {"sample": "first"}):
+        method = HiP(budget=1024, block=4, init=64, **given)  # type: ignore[arg-type]
+        settings[str(method)] = method
     found = {
         each: masses(HiP(dense=0, interval=1, sample=each), length, HiP().block)
         for each in ("middle", "first")
