@@ -317,6 +317,21 @@ def test_cold_tables_are_of_one_recipe_and_one_round(model, noting) -> None:
     assert model.adapted not in noting and not {*map(id, waking)} & {*timed}
 
 
+class Reader(Silent):
+    wants_states = True
+    seen: ClassVar[list[int]] = []
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self.seen.append(sum(map(len, sequence.noted or ())))
+
+
+def test_readings_keep_states_for_drafters_that_want_them(model, noting, monkeypatch) -> None:
+    monkeypatch.setattr(Noting, "start_drafter", lambda self, model: Reader())
+    bench(model, ["noting"], ["code"], ["short"], new_tokens=3, rounds=2, baselines=False)
+    (_, ids) = drafting_suite.kinds_suite(model, ["code"], ["short"], 1, 3)["short", "code"][0]
+    assert Reader.seen == [len(ids)] * 3
+
+
 def test_warm_tables_serve_all_rounds_of_a_recipe(model, noting) -> None:
     bench(model, ["noting"], ["code"], ["short"], new_tokens=3, rounds=3, warm=True,
           baselines=False)  # fmt: skip

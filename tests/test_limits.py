@@ -66,7 +66,7 @@ def notes(recipe: str, length: int, family: str = "llama", **settings: object) -
 
 
 @pytest.mark.parametrize(
-    "recipe", ["full", "snapkv(budget=32)", "kivi", "lookup", "quest(budget=128)", "yarn(factor=2)",
+    "recipe", ["full", "snapkv(budget=32)", "kivi", "lookup", "quest(budget=160)", "yarn(factor=2)",
                "pi(factor=2)"],
 )  # fmt: skip
 def test_what_reads_beyond_the_trained_length_says_so(recipe: str) -> None:
@@ -81,7 +81,7 @@ def test_what_reads_beyond_the_trained_length_says_so(recipe: str) -> None:
     [
         "yarn(factor=4)", "pi(factor=4)", "ntk(factor=4)", "dynamic_ntk", "giraffe",
         "streaming(window=32)", "lm_infinite(window=32)", "self_extend(group=8, window=32)",
-        "infllm(window=32, budget=160)", "token_select(window=32, budget=160)",
+        "infllm(window=32, budget=240)", "token_select(window=32, budget=176)",
         "sirllm(budget=48)",
     ],
 )  # fmt: skip

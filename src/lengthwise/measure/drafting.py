@@ -24,6 +24,7 @@ from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
@@ -194,14 +195,10 @@ def _own(model: Model) -> Adapted:
     return copy.copy(model.adapted)
 
 
-def _cases(
-    model: Model, pairs: Pairs, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling
-) -> list[_Case]:
+def _cases(model: Model, pairs: Pairs, base: DraftingRow, sampling: Sampling) -> list[_Case]:
     """The prompts, so many at a time as are decoded at once."""
-    makers = [make for entry in entries for plan in entry.plans[:1] for make in plan.drafters]
-    noted = any(drafter is not None and drafter.wants_states for drafter in (m() for m in makers))
     return [
-        _Case(model, pairs[start : start + base.batch], base.new_tokens, sampling, noted)
+        _Case(model, pairs[start : start + base.batch], base.new_tokens, sampling)
         for start in range(0, len(pairs), base.batch)
     ]
 
@@ -224,7 +221,7 @@ def _warm(
     for entry in learning:
         entry.plans = entry.plans[:1] * len(entry.plans)
     for (context, kind), pairs in suite.items():
-        for case in _cases(model, pairs, entries, base, sampling):
+        for case in _cases(model, pairs, base, sampling):
             for entry in learning:
                 watcher.stage(entry.name, f"warming up, {context} {kind}", 1)
                 case.run(entry, entry.plans[0])
@@ -239,7 +236,7 @@ def _measure(
     contexts = list(dict.fromkeys(context for context, _ in suite))
     for (context, kind), pairs in suite.items():
         here: dict[str, list[Result]] = {name: [] for name in by_entry}
-        for case in _cases(model, pairs, entries, base, sampling):
+        for case in _cases(model, pairs, base, sampling):
             runs = case.rounds(entries, base.rounds, watcher, f"{context} {kind}")
             for name, result in case.results(runs, entries, context).items():
                 here[name].append(result)
@@ -258,11 +255,10 @@ def _measure(
 class _Case:
     """Prompts decoded at once, each read once for each way of reading it, decoded from forks."""
 
-    def __init__(
-        self, model: Model, pairs: Pairs, new: int, sampling: Sampling, noted: bool = False
-    ) -> None:
-        """noted: readings keep the hidden states of the prompt, for drafters that want them."""
-        self.model, self.new, self.sampling, self.noted = model, new, sampling, noted
+    def __init__(self, model: Model, pairs: Pairs, new: int, sampling: Sampling) -> None:
+        self.model, self.new, self.sampling = model, new, sampling
+        # Whether readings keep the prompt's hidden states: from when a drafter wants them.
+        self.noted = False
         self.works = [each for each, _ in pairs]
         self.prompts = [ids for _, ids in pairs]
         self._readings: dict[tuple[str, int], Sequence] = {}
@@ -305,10 +301,7 @@ class _Case:
             return stock_run(self.model, self.prompts, self.new, self.sampling, **options)
         requests = []
         for row in range(len(self.prompts)):
-            sequence = self._fork(entry.plain, plan, row)
-            assert sequence.last_logits is not None
-            requests.append(loop.begin(sequence, self.sampling, self.new, self.model.stop_ids()))
-            loop.start(requests[-1], sequence.last_logits)
+            requests.append(self._begin(entry.plain, plan, row))
         lengths = []
         while active := [request for request in requests if not request.done]:
             before = [request.ledger.decoded for request in active]
@@ -327,6 +320,19 @@ class _Case:
             dict(accepted), tuple(note for ledger in ledgers for note in ledger.notes),
             drawn and self.sampling.temperature > 0,
         )  # fmt: skip
+
+    def _begin(self, plain: str, plan: Plan, row: int) -> Request:
+        """A request that goes on from a reading, its first token chosen."""
+        while True:
+            sequence = self._fork(plain, plan, row)
+            request = loop.begin(sequence, self.sampling, self.new, self.model.stop_ids())
+            if self.noted or not request.wants_states:
+                break
+            self.noted = True
+            self._readings.clear()
+        assert sequence.last_logits is not None
+        loop.start(request, sequence.last_logits)
+        return request
 
     def _fork(self, plain: str, plan: Plan, row: int) -> Sequence:
         """A sequence that has read a prompt and goes on under `plan`."""
