@@ -89,7 +89,9 @@ class Row:
         self.tokens += tokens
 
 
-def look_up(items: Seq[tuple[Row, Seq[int], Tree]], keep: str) -> tuple[list[Tensor], list[None]]:
+def look_up(
+    items: Seq[tuple[Row, Seq[int], Tree]], keep: str, states: None = None
+) -> tuple[list[Tensor], list[None]]:
     return [TARGET[tree.tokens] for _, _, tree in items], [None] * len(items)
 
 
@@ -198,7 +200,7 @@ def first_trees(
         noise = Sampler(Sampling(1.0, seed=seed if stream else other))
         return perturbed(noise, law, position, stream)
 
-    def note(items: Seq[tuple[Row, Seq[int], Tree]], keep: str) -> Any:
+    def note(items: Seq[tuple[Row, Seq[int], Tree]], keep: str, states: None = None) -> Any:
         if not items[0][0].tokens:
             trees = [tree for _, _, tree in items]
             found.extend((tree.tokens, tree.parents, sorted(tree.draws)) for tree in trees)
