@@ -12,6 +12,7 @@ from torch import nn
 
 import lengthwise
 from fused_models import DTYPES, ROUNDING, TEXT, check_equal, fused, made, stock
+from lengthwise.models import products
 
 # Weights that change after `wrap`.
 
@@ -147,8 +148,22 @@ def test_weights_in_memory_of_others_stay_there() -> None:
         begin += part.numel()
     wrapped = lengthwise.wrap(model)
     flat.mul_(-2)  # As an optimiser with a flat buffer does.
-    assert attn.v_proj.weight.data_ptr() > flat.data_ptr()
+    where = flat.untyped_storage().data_ptr()
+    assert all(part.untyped_storage().data_ptr() == where for part in parts)
     check_equal(wrapped)
+
+
+def test_memory_that_was_ours_is_not_when_somebody_else_has_it() -> None:
+    model = made(torch.float32)
+    attn = model.model.layers[0].self_attn
+    parts = [attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight]
+    whole = products._join(parts)
+    assert all(map(products._alone, parts))
+    place = whole.untyped_storage().data_ptr()
+    for part in parts:
+        part.data = part.data.clone()
+    del whole
+    assert products._JOINED[place].expired()
 
 
 @pytest.mark.parametrize("change", [None, load_assigned, new_data])

@@ -137,7 +137,9 @@ def test_calibrate_prints_the_layers_to_leave_out(tmp_path, monkeypatch) -> None
         tiny_model("llama", initializer_range=0.12, vocab_size=VOCAB, num_hidden_layers=LAYERS)
     )
     monkeypatch.setattr(module, "open_model", lambda *_: tiny)
-    monkeypatch.setattr(tiny, "encode", lambda _: prompt(7, 700), raising=False)
+    monkeypatch.setattr(
+        tiny, "encode", lambda given, *_: prompt(7, 700) if isinstance(given, str) else list(given)
+    )
     found = CliRunner().invoke(calibrate, ["layers", "--skip", "0.5", "--trials", "6"])
     assert found.exit_code == 0, found.output
     skip = re.search(r'layers\(skip="([\d,]+)"\): 2 of 6', found.output)

@@ -139,6 +139,12 @@ def test_a_stop_string_ends_the_text_where_it_first_stands(kind: str, data: st.D
     assert "".join(pieces) == text and stop not in text
 
 
+def test_a_stop_string_may_end_in_a_character_that_comes_in_pieces() -> None:
+    ids = byte_level().encode("a\u65c0b", add_special_tokens=False)
+    assert len(ids) > 3
+    assert streamed("byte level", ids, ("a\u65c0",)) == ([], "")
+
+
 def test_tokens_are_streamed_soon_and_not_at_the_end() -> None:
     ids = [word("▁hello"), word("▁world")] * 40
     pieces, text = streamed("byte fallback", ids)

@@ -134,7 +134,8 @@ class TextStream:
                 return number
         if decoder is not None:
             hold = max((len(s) - 1 for s in self._stop), default=0)
-            self._release(decoder.text[: max(0, min(decoder.stable, len(decoder.text) - hold))])
+            # A stop string may end in the character whose bytes are still coming.
+            self._release(decoder.text[: max(0, min(decoder.stable, len(decoder.text)) - hold)])
         return len(tokens)
 
     def finish(self) -> str:

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 # A weight or bias, where it lay, and how often it had been written to (None: writes are seen).
 Stamp = tuple[Tensor, int, int | None]
@@ -129,8 +130,9 @@ def can_pack(weight: Tensor) -> bool:
     )
 
 
-# Where memory of our own lies, that was made for several weights.
-_JOINED: set[int] = set()
+# Memory of our own, made for several weights, by where it lies: what has gone may lie there anew as
+# somebody else's.
+_JOINED: dict[int, StorageWeakRef] = {}
 
 
 def _alone(tensor: Tensor) -> bool:
@@ -141,13 +143,15 @@ def _alone(tensor: Tensor) -> bool:
     storage = tensor.untyped_storage()
     if tensor.is_inference():
         return False
-    return storage.nbytes() == tensor.nbytes or storage.data_ptr() in _JOINED
+    ours = _JOINED.get(storage.data_ptr())
+    return storage.nbytes() == tensor.nbytes or (ours is not None and not ours.expired())
 
 
 def _join(tensors: Sequence[Tensor]) -> Tensor:
     """One tensor of all, whose parts they become."""
     whole = torch.cat([tensor.data for tensor in tensors])
-    _JOINED.add(whole.untyped_storage().data_ptr())
+    storage = whole.untyped_storage()
+    _JOINED[storage.data_ptr()] = StorageWeakRef(storage)
     for tensor, view in zip(tensors, whole.split([len(t) for t in tensors]), strict=True):
         tensor.data = view
     return whole
