@@ -92,10 +92,10 @@ def bench(
            prompts=1 if prompts is None else prompts)  # fmt: skip
     sampling = Sampling(temperature=temperature, seed=seed)
     entries = _entries(model, recipes, rounds, baselines, batch)
-    if asked:
-        suite = own_suite(model, asked, kinds, prompts, new_tokens, sampling)
-    else:
-        suite = kinds_suite(model, work.check_kinds(kinds), contexts, prompts or 1, new_tokens)
+    suite = (
+        own_suite(model, asked, kinds, prompts, new_tokens, sampling) if asked
+        else kinds_suite(model, work.check_kinds(kinds), contexts, prompts or 1, new_tokens)
+    )  # fmt: skip
     _check_lengths(entries, [len(ids) for pairs in suite.values() for _, ids in pairs])
     watcher = watcher or Watcher()
     base = DraftingRow(
@@ -104,16 +104,25 @@ def bench(
         prompts=prompts or 1, rounds=rounds, new_tokens=new_tokens, batch=batch,
         temperature=temperature, tables="warm" if warm else "cold",
     )  # fmt: skip
-    rows: list[DraftingRow] = []
-    try:
+
+    def measure() -> Iterator[DraftingRow]:
         _wake(model, suite, entries, sampling)
         if warm:
             _warm(model, suite, entries, base, sampling, watcher)
-        for row in _measure(model, suite, entries, base, sampling, watcher):
+        yield from _measure(model, suite, entries, base, sampling, watcher)
+
+    return _collected(measure(), finished)
+
+
+def _collected(measured: Iterator[DraftingRow], finished: Finished | None) -> DraftingRows:
+    """All rows, or those that were finished when the suite was interrupted."""
+    rows: list[DraftingRow] = []
+    interrupted = False
+    try:
+        for row in measured:
             rows.append(row)
             if finished is not None:
                 finished(row)
-        interrupted = False
     except KeyboardInterrupt:
         if not rows:
             raise
