@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import figures
+from benchmarks import coder, figures
 from lengthwise.measure.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "search": figures.draft_search,
     "bytes": figures.bytes_kept,
     "selection": figures.selection,
+    "coder": coder.figures,
 }
 
 
