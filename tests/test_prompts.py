@@ -253,3 +253,42 @@ class TestDocuments:
             assert asked.prefix.count(1) == 1 and asked.prefix[0] == 1
             tokenizer.chat_template = None
             assert build_prompt(model, ids, ["hello"]).prefix == tuple(ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": 5, "block": 0}, "block=0: give at least 1"),
+        ({"prompt": 5, "block": 1.5}, "block=1.5: give a whole number"),
+        ({"prompt": 2.5}, "prompt=2.5: give a whole number"),
+        ({"prompt": "a"}, "prompt='a': give a whole number"),
+        ({"chunk": 0}, "chunk=0: give at least 1"),
+        ({"block": 4}, "give prompt= too"),
+    ],
+)
+def test_score_says_what_it_was_given_wrongly(options: dict[str, Any], words: str) -> None:
+    model = lengthwise.wrap(tiny_model("llama"))
+    with pytest.raises(LengthwiseError, match=words):
+        model.score(tokens(12), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": 5}, "a recipe of type int"),
+        ({"recipe": None}, "a recipe of type NoneType"),
+        ({"recipe": ["lookup"]}, "a recipe of type list"),
+        ({"stop": 5}, "stop=5"),
+        ({"stop": [""]}, "none of them empty"),
+        ({"progress": 5}, "progress=5"),
+    ],
+)
+def test_generate_says_what_it_was_given_wrongly(options: dict[str, Any], words: str) -> None:
+    model = lengthwise.wrap(tiny_model("llama"))
+    with pytest.raises(LengthwiseError, match=words):
+        model.generate(tokens(12), max_new_tokens=2, **options)
+
+
+def test_bytes_are_no_token_ids() -> None:
+    with pytest.raises(LengthwiseError, match="a prompt of type bytes"):
+        lengthwise.wrap(tiny_model("llama")).generate(b"abc", max_new_tokens=2)

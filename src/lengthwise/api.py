@@ -272,6 +272,13 @@ class Model:
         prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest
         is fed as decoding would, `block` tokens a forward; returns `[n - p]`.
         """
+        for name, given in (("prompt", prompt), ("chunk", chunk), ("block", block)):
+            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+                raise LengthwiseError(f"{name}={given!r}: give a whole number")
+            if given is not None and given < 1:
+                raise LengthwiseError(f"{name}={given}: give at least 1")
+        if prompt is None and block != 1:
+            raise LengthwiseError(f"block={block} is of what follows a prompt; give prompt= too")
         tokens = self.encode(ids)
         if len(tokens) < 2:
             raise LengthwiseError("score needs at least two tokens")

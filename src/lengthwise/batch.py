@@ -62,6 +62,11 @@ class Asked:
             raise LengthwiseError(f"stop_ids={self.stop_ids!r}: give a list of token ids")
         if isinstance(self.stop, str):
             raise LengthwiseError(f"stop={self.stop!r}: give a list of strings, [{self.stop!r}]")
+        strings = isinstance(self.stop, Seq) and all(isinstance(s, str) for s in self.stop)
+        if not strings or "" in self.stop:
+            raise LengthwiseError(f"stop={self.stop!r}: give a list of strings, none of them empty")
+        if self.progress is not None and not callable(self.progress):
+            raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
 
 
 def _whole(given: object) -> bool:
@@ -75,11 +80,7 @@ def write(
 
     A row whose prompt the recipe cannot serve is not read, and has the reason in its place.
     """
-    # A prompt that no recipe can serve takes the batch along, so all are looked at before any is
-    # read.
-    for row in rows:
-        require_room(model, len(row.tokens), asked.max_new_tokens)
-    refusals = [_refusal(asked.plan, len(row.tokens)) for row in rows]
+    refusals = [_refusal(model, asked, len(row.tokens)) for row in rows]
     served = [(n, row) for n, row in enumerate(rows) if refusals[n] is None]
     begun = [_begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served]
     requests = [request for request, _ in begun]
@@ -94,10 +95,11 @@ def write(
     return [next(written) if refusal is None else refusal for refusal in refusals]
 
 
-def _refusal(plan: Plan, length: int) -> Refused | None:
-    """Why a plan cannot serve a prompt of `length` tokens, or None."""
+def _refusal(model: Adapted, asked: Asked, length: int) -> Refused | None:
+    """Why a prompt of `length` tokens cannot be served, or None."""
     try:
-        plan.check_prompt(length)
+        require_room(model, length, asked.max_new_tokens)
+        asked.plan.check_prompt(length)
     except Refused as refusal:
         return refusal
     return None

@@ -192,7 +192,7 @@ def _row(given: Any) -> list[Any]:
                 "generate_batch"
             )
         return list(given.tolist())
-    if not isinstance(given, Seq):
+    if not isinstance(given, Seq) or isinstance(given, (bytes, bytearray)):
         raise LengthwiseError(
             f"a prompt of type {type(given).__name__}; allowed are text, chat messages, and token "
             "ids in a list, a tensor, an array or what a tokenizer returned"

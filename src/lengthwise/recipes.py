@@ -55,7 +55,7 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     """The plan of a recipe on a model; raises Refused where it cannot run there."""
     if isinstance(recipe, str):
         recipe = parse(recipe)
-    methods = recipe.methods if isinstance(recipe, Recipe) else tuple(recipe)
+    methods = recipe.methods if isinstance(recipe, Recipe) else _methods(recipe)
     pieces = [Piece.of(method, model) for method in methods]
     placement = compose(pieces, model)
     selection = _owner(pieces, "start_selector")
@@ -81,6 +81,18 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
             if type(method).check_prompt is not Method.check_prompt
         ),
     )
+
+
+def _methods(given: object) -> tuple[Method, ...]:
+    """Methods given as objects; raises RecipeError for anything else."""
+    found = tuple(given) if isinstance(given, list | tuple) else (given,)
+    wrong = next((each for each in found if not isinstance(each, Method)), None)
+    if wrong is not None or not isinstance(given, list | tuple):
+        raise RecipeError(
+            f"a recipe of type {type(given).__name__} ({given!r}); give its text, as in "
+            '"snapkv + lookup", or a list of methods'
+        )
+    return found
 
 
 def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | None:

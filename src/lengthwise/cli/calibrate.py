@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
+from lengthwise.methods.drafting.writing import check_writable
 
 if TYPE_CHECKING:
     from lengthwise.api import Model
 
 KINDS = ("layers", "razor", "specdec")
+USED_BY = {"draft": "specdec", "temperature": "specdec", "out": "specdec", "skip": "layers",
+           "trials": "layers"}  # fmt: skip
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
 # Texts that sets of layers are tried on, and new tokens of each.
@@ -46,8 +50,9 @@ def calibrate(
         raise LengthwiseError("give the acceptance head a file: --out FILE")
     if out is not None and out.is_dir():
         raise LengthwiseError(f"--out {out}: this is a folder; name a file in it")
-    if kind != "specdec" and out is not None:
-        raise LengthwiseError(f"--out {out}: {kind} writes no file of its own; leave it out")
+    _refuse_unused(kind)
+    if out is not None:
+        check_writable("--out", str(out))
     loaded = open_model(model, dtype, device)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         if kind == "layers":
@@ -56,6 +61,15 @@ def calibrate(
             _razor(loaded, bar)
         elif out is not None:
             _specdec(loaded, draft, temperature, out, bar)
+
+
+def _refuse_unused(kind: str) -> None:
+    """Raises LengthwiseError for an option that was given and does nothing for this kind."""
+    context = click.get_current_context()
+    for name, meant in USED_BY.items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and kind != meant:
+            raise LengthwiseError(f"--{name} is for calibrate {meant}; {kind} has no use for it")
 
 
 def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:

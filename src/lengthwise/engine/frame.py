@@ -83,7 +83,6 @@ class Frame:
     far_query: Tensor
     near_key: Tensor
     value: Tensor
-    compact_base: int = 0
     heads: Tensor | None = None
     staged: bool = False
 

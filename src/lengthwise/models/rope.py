@@ -58,11 +58,6 @@ class Pairing:
             swapped = x.index_select(-1, self.partner)
         return torch.addcmul(x * cos, swapped, sin)
 
-    def inverse(self, x: Tensor, angles: Angles) -> Tensor:
-        """Undoes `rotate` (for angles without an amplitude)."""
-        cos, sin = angles
-        return self.rotate(x, (cos, -sin))
-
 
 @dataclass(frozen=True)
 class FrequencyRule:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lengthwise.errors import UnsupportedModel
+from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models import seam
 from lengthwise.models.cut import cut_model
 from lengthwise.models.frequencies import first_state
@@ -121,6 +121,13 @@ class Verifier:
 
     def _read(self, ids: Tensor, positions: Tensor) -> Reading:
         stock = self.stock.logits(ids, positions)
+        if bool((stock.isnan() | stock.isposinf()).any()):
+            raise UnsuitableModel(
+                self.adapted.family,
+                "its own logits are not finite (NaN, or infinite) in "
+                f"{str(self.adapted.dtype).removeprefix('torch.')}",
+                "load it in bfloat16 or float32, or look at its weights",
+            )
         found = [Distance.of(stock, other) for other in self.stock.rounded(ids, positions)]
         return Reading(ids, positions, stock, max(found, key=lambda noise: noise.typical))
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -41,7 +41,11 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator, backend
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
+
+if TYPE_CHECKING:
+    from lengthwise.engine.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,15 @@ class SecondModel(Method):
 
     def check(self, model: Adapted) -> None:
         self.start_drafter(model)
+
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        limit = position_limit(self.load(model))
+        if limit is not None and length > limit:
+            raise Refused(
+                f"{self}: the second model has learned positions for {limit:,} tokens, and the "
+                f"prompt has {length:,}",
+                "give a shorter prompt, or another drafter",
+            )
 
     def load(self, model: Adapted) -> Adapted:
         """The second model, loaded and adapted once per process, where the first one lives; or the

@@ -143,6 +143,8 @@ def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
     """The table in a file; raises LengthwiseError naming the file, what is wrong and a way out."""
     place = _place(path)
     remedy = "give another path, or delete the file to begin anew"
+    if place.is_dir():
+        raise LengthwiseError(f"{place}: this is a folder; name the file of the table in it")
     try:
         with safe_open(place, framework="numpy") as file:
             header = file.metadata() or {}

@@ -5,7 +5,7 @@ one number compares methods. It deletes nothing: bytes held stay those of full a
 
 A window is let go a few tokens at a time, so it overhangs by up to a quarter of itself, 63 tokens
 at most. What is read in any case, the overhang included, comes off the budget, and the rest is
-chosen: then no query reads more than was asked.
+chosen: then no query reads more than was asked, but for what an option says of prompts.
 """
 
 from __future__ import annotations
