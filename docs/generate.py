@@ -50,6 +50,8 @@ def _method(cls: type[Method]) -> list[str]:
     if rows:
         lines += ["", "| option | default | allowed | meaning |", "|---|---|---|---|"]
         lines += [f"| `{o.name}` | `{show(o.default)}` | {o.allowed} | {o.help} |" for o in rows]
+    if cls.best_known:
+        lines += ["", f"Best known setting: `{cls.best_known}`."]
     claims = {
         "lossless": cls.lossless,
         "chunked prefill equals one pass": cls.chunking_exact,

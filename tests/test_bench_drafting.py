@@ -23,10 +23,11 @@ from lengthwise import recipes
 from lengthwise.cli.bench import bench as command
 from lengthwise.engine import loop
 from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.errors import LengthwiseError, RecipeError
-from lengthwise.measure import drafting
+from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
+from lengthwise.measure import drafting, drafting_suite
 from lengthwise.measure.compare import Watcher
 from lengthwise.measure.drafting import GREEDY, PROMPT_LOOKUP, bench, first_difference, top_gap
 from lengthwise.measure.drafting_rows import DraftingRow, Result, Run, median_run, summary
@@ -35,6 +36,7 @@ from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks import work
 from lengthwise.tasks.documents import read_document
+from lengthwise.tasks.prompt_files import read_prompts
 
 VOCAB = 2048
 STOP = 3
@@ -44,9 +46,9 @@ TEMPLATE = (
 )
 FIELDS = (
     "kind", "context", "context_tokens", "recipe", "plain", "model", "dtype", "device", "prompts",
-    "rounds", "new_tokens", "tables", "tokens", "tokens_per_s", "ratio", "tokens_per_round",
-    "shares", "draft_s", "verify_s", "rest_s", "lossless", "equal", "divergences", "refused",
-    "notes",
+    "rounds", "new_tokens", "tables", "batch", "temperature", "tokens", "tokens_per_s", "ratio",
+    "ratio_low", "ratio_high", "tokens_per_round", "accept_lengths", "shares", "draft_s",
+    "verify_s", "rest_s", "lossless", "equal", "divergences", "refused", "notes",
 )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def rows(model: lengthwise.Model) -> Seq[DraftingRow]:
 
 @pytest.fixture
 def count(model: lengthwise.Model) -> Callable[[work.Messages], int]:
-    return lambda messages: len(drafting.encode(model, messages))
+    return lambda messages: len(drafting_suite.encode(model, messages))
 
 
 @pytest.mark.parametrize(("context", "number"), [("short", work.PROMPTS), ("long", 1)])
@@ -113,7 +115,7 @@ def test_prompts_are_the_same_on_every_call(count) -> None:
 
 
 def test_a_chat_has_three_turns_of_its_user(count) -> None:
-    for each in work.prompts("chat", 768, 3, count):
+    for each in work.prompts("chat", 768, work.PROMPTS, count):
         assert [m["role"] for m in each.messages] == ["user", "assistant"] * 2 + ["user"]
 
 
@@ -124,7 +126,7 @@ def test_a_code_prompt_holds_the_whole_function(count) -> None:
 
 def test_solved_problems_are_solved_rightly(count) -> None:
     checked = 0
-    for each in work.prompts("arithmetic", 768, 3, count):
+    for each in work.prompts("arithmetic", 768, work.PROMPTS, count):
         for line in each.messages[0]["content"].splitlines():
             sides = line.split(" = ")
             if len(sides) == 2:
@@ -139,7 +141,7 @@ def test_solved_problems_are_solved_rightly(count) -> None:
         (("summery", 768, 1), "did you mean 'summary'"),
         (("code", 64, 1), "at least"),
         (("code", 500_000, 1), "at most"),
-        (("chat", 768, 4), "1 to 3"),
+        (("chat", 768, 6), "1 to 5"),
     ],
 )
 def test_prompts_that_cannot_be_had_are_refused(arguments, words, count) -> None:
@@ -171,6 +173,14 @@ def test_ratios_are_to_the_recipe_without_its_drafters(rows) -> None:
     }
 
 
+def test_a_budget_that_cannot_serve_a_prompt_is_a_refused_row(model: lengthwise.Model) -> None:
+    found = bench(model, ["h2o(budget=8B) + lookup"], ["copying"], ["short"], prompts=1,
+                  new_tokens=4, rounds=1, baselines=False).rows  # fmt: skip
+    reasons = {row.recipe: row.refused for row in found}
+    assert reasons.pop("full") is None and len(reasons) == 2
+    assert all("does not pay for one token" in reason for reason in reasons.values())
+
+
 def test_a_refused_recipe_is_a_row_with_the_reason(rows) -> None:
     refused = [row for row in rows if row.refused is not None]
     assert [row.kind for row in refused] == list(work.KINDS) and refused[0].tokens is None
@@ -194,7 +204,7 @@ def test_totals_over_both_contexts_are_there_when_both_ran(model) -> None:
 
 
 def run(tokens: int, seconds: float, **changes: Any) -> Run:
-    return Run(tokens, tokens, seconds, tuple(range(tokens)), **changes)
+    return Run(tokens, seconds, (tuple(range(tokens)),), (1,) * tokens, **changes)
 
 
 def test_the_median_run_is_one_of_the_runs() -> None:
@@ -204,17 +214,21 @@ def test_the_median_run_is_one_of_the_runs() -> None:
 
 
 def test_a_row_sums_tokens_seconds_and_shares(rows) -> None:
-    drafted = Run(30, 10, 3.0, (), 0.5, 2.0, {"lookup": 15, "recycling": 6})
+    drafted = Run(30, 3.0, ((),), (3,) * 9 + (2, 1), 0.5, 2.0, {"lookup": 15, "recycling": 6})
+    slow = replace(drafted, seconds=6.0, lengths=(3,) * 9)
     plain = run(30, 6.0)
-    results = [Result("summary", "short", n, drafted, plain, None) for n in (100, 200)]
+    results = [Result("summary", "short", (n,), drafted, plain) for n in (100, 200)]
     row = summary(rows[0], results)
     assert (row.tokens, row.tokens_per_s, row.ratio, row.context_tokens) == (60, 10.0, 2.0, 150)
-    assert row.tokens_per_round == 3 and row.shares == {"lookup": 0.5, "recycling": 0.2}
+    assert row.tokens_per_round == 60 / 22 and row.shares == {"lookup": 0.5, "recycling": 0.2}
+    assert row.accept_lengths == {1: 2, 2: 2, 3: 18} and row.ratio_low == row.ratio_high == 2.0
+    mixed = summary(rows[0], [results[0], replace(results[1], run=slow)])
+    assert (mixed.ratio_low, mixed.ratio_high) == (1.0, 2.0) and 1.0 < mixed.ratio < 2.0
     assert (row.draft_s, row.verify_s, row.rest_s) == (1.0, 4.0, 1.0)
 
 
 def test_a_row_of_answers_of_one_token_has_no_speed(rows) -> None:
-    row = summary(rows[0], [Result("chat", "short", 9, run(0, 0.0), run(0, 0.0), None)])
+    row = summary(rows[0], [Result("chat", "short", (9,), run(0, 0.0), run(0, 0.0))])
     assert row.tokens_per_s is None and row.ratio is None and row.tokens_per_round is None
 
 
@@ -240,7 +254,8 @@ def test_a_text_that_leaves_the_plain_one_says_where_and_how_closely(model, monk
 
     def changed(*arguments: Any, **options: Any) -> Run:
         found = true(*arguments, **options)
-        return replace(found, output=(*found.output[:2], STOP + 1, *found.output[3:]))
+        (output,) = found.outputs
+        return replace(found, outputs=((*output[:2], STOP + 1, *output[3:]),))
 
     monkeypatch.setattr(drafting, "stock_run", changed)
     made = bench(model, [], ["summary"], ["short"], new_tokens=6, rounds=1)
@@ -302,6 +317,21 @@ def test_cold_tables_are_of_one_recipe_and_one_round(model, noting) -> None:
     assert model.adapted not in noting and not {*map(id, waking)} & {*timed}
 
 
+class Reader(Silent):
+    wants_states = True
+    seen: ClassVar[list[int]] = []
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self.seen.append(sum(map(len, sequence.noted or ())))
+
+
+def test_readings_keep_states_for_drafters_that_want_them(model, noting, monkeypatch) -> None:
+    monkeypatch.setattr(Noting, "start_drafter", lambda self, model: Reader())
+    bench(model, ["noting"], ["code"], ["short"], new_tokens=3, rounds=2, baselines=False)
+    (_, ids) = drafting_suite.kinds_suite(model, ["code"], ["short"], 1, 3)["short", "code"][0]
+    assert Reader.seen == [len(ids)] * 3
+
+
 def test_warm_tables_serve_all_rounds_of_a_recipe(model, noting) -> None:
     bench(model, ["noting"], ["code"], ["short"], new_tokens=3, rounds=3, warm=True,
           baselines=False)  # fmt: skip
@@ -316,6 +346,110 @@ def test_an_interrupted_suite_keeps_its_finished_rows(model) -> None:
     made = bench(model, [], ["chat", "rewriting"], ["short"], new_tokens=2, rounds=1,
                  baselines=False, finished=stop)  # fmt: skip
     assert made.interrupted and [row.kind for row in made.rows] == ["chat", "rewriting"]
+
+
+def written(path: Path, *items: Any) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    return path
+
+
+TURNS = {"question_id": 81, "category": "writing", "turns": ["Write a line.", "And another one."]}
+CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]}
+
+
+def test_own_prompts_are_read_in_three_forms(tmp_path) -> None:
+    path = written(tmp_path / "own.jsonl", TURNS, CHAT, {"prompt": "Say it.", "kind": "writing"})
+    found = read_prompts(path)
+    assert [(each.kind, each.name, each.turns) for each in found] == [
+        ("writing", "81", ("Write a line.", "And another one.")), ("own", "2", ("Hi",)),
+        ("writing", "3", ("Say it.",)),
+    ]  # fmt: skip
+    assert found[1].before == ({"role": "system", "content": "Be brief."},)
+    array = tmp_path / "own.json"
+    array.write_text(json.dumps([TURNS, {"prompt": "Say it."}]))
+    assert [each.turns for each in read_prompts(array)] == [found[0].turns, ("Say it.",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no prompt"),
+        ("not json", "line 1: no JSON object"),
+        ('{"prompt": "a"}\n{"text": "b"}', "line 2: give one of"),
+        ('{"turns": []}', "must hold text"),
+        ('{"turns": ["a", 3]}', "must hold text"),
+        ('{"prompt": " "}', "must hold text"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "the user's last"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', "the user's last"),
+        ("[3]", "item 1: give one of"),
+        ("[", "damaged"),
+    ],
+)
+def test_a_file_of_prompts_says_what_is_wrong_and_where(tmp_path, text, words) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(text)
+    with pytest.raises(DocumentError, match=words):
+        read_prompts(path)
+
+
+def test_turns_follow_on_plain_answers_and_have_rows_of_their_own(model, tmp_path) -> None:
+    asked = read_prompts(written(tmp_path / "own.jsonl", TURNS, CHAT))
+    rows = bench(model, ["lookup"], asked=asked, new_tokens=8, rounds=1, baselines=False).rows
+    found = {(row.kind, row.recipe): row for row in rows}
+    assert list(found) == [("writing", "full"), ("writing", "lookup"), ("own", "full"),
+                           ("own", "lookup"), ("all kinds", "full"),
+                           ("all kinds", "lookup")]  # fmt: skip
+    assert [found[kind, "lookup"].prompts for kind in ("writing", "own", "all kinds")] == [2, 1, 3]
+    assert all(row.equal and row.context == "own" for row in rows)
+    suite = drafting_suite.own_suite(model, asked, ["writing"], None, 8, Sampling())
+    (_, first), (second, ids) = suite["own", "writing"]
+    answer = model.generate(first, max_new_tokens=8).text
+    assert [m["content"] for m in second.messages] == ["Write a line.", answer, "And another one."]
+    assert ids == drafting_suite.encode(model, second.messages) and second.name == "81, turn 2"
+
+
+def test_own_prompts_of_a_kind_that_is_not_there_are_refused(model, tmp_path) -> None:
+    asked = read_prompts(written(tmp_path / "own.jsonl", TURNS, CHAT))
+    with pytest.raises(LengthwiseError, match="there are writing, own"):
+        bench(model, ["lookup"], ["code"], asked=asked)
+    long = [replace(asked[1], turns=("word " * 9000,))]
+    with pytest.raises(LengthwiseError, match="prompt own/2 and its answer"):
+        bench(model, ["lookup"], asked=long)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_prompts_decoded_at_once_give_each_what_it_gives_alone(model, temperature) -> None:
+    options = {"prompts": 3, "new_tokens": 10, "rounds": 1, "temperature": temperature, "seed": 7}
+    wanted = ["lookup", "streaming(window=64) + recycling"]
+    alone = bench(model, wanted, ["code"], ["short"], **options).rows
+    together = bench(model, wanted, ["code"], ["short"], batch=2, **options).rows
+    refused = {row.recipe: row.refused for row in together if row.refused}
+    assert list(refused) == [PROMPT_LOOKUP] and "one prompt at a time" in refused[PROMPT_LOOKUP]
+    for one, more in zip(alone, together, strict=True):
+        if more.refused is None and one.recipe not in (GREEDY, PROMPT_LOOKUP):
+            assert (one.tokens, one.prompts, more.batch) == (more.tokens, more.prompts, 2)
+            assert one.equal and more.equal
+            assert sum(n * count for n, count in more.accept_lengths.items()) == more.tokens
+    stock = {row.recipe: row for row in together}[GREEDY]
+    assert stock.tokens_per_round == 1 and stock.equal is (None if temperature else True)
+
+
+def test_samples_drawn_apart_are_not_compared(model) -> None:
+    wanted = ["layers(keep=100%, draws=rejection) + fixed"]
+    (*_, row) = bench(model, wanted, ["code"], ["short"], new_tokens=10, rounds=1,
+                      baselines=False, temperature=1.0).rows  # fmt: skip
+    assert row.recipe == wanted[0] and row.equal is None and row.tokens == 9
+
+
+def test_the_command_takes_own_prompts_and_prints_accept_lengths(folder: Path, tmp_path) -> None:
+    path = written(tmp_path / "own.jsonl", TURNS, {"prompt": "one two three " * 20})
+    found = call(folder, "--prompt-file", str(path), "-r", "lookup", "--new-tokens", "24",
+                 "--rounds", "1", "--no-baselines", "--accept-lengths")  # fmt: skip
+    assert found.exit_code == 0, found.output
+    assert "Tokens that a round brought" in found.stdout and "own own, lookup: 1:" in found.stdout
+    assert max(map(len, found.stdout.splitlines())) <= 100
+    mixed = call(folder, "--prompt-file", str(path), "--context", "short")
+    assert mixed.exit_code == 2 and "--prompt-file has its own" in mixed.output
 
 
 def call(folder: Path, *arguments: str) -> Called:
@@ -358,14 +492,30 @@ def test_bad_input_is_one_line(folder: Path, arguments, error, words: str) -> No
     assert isinstance(found.exception, error) and words in str(found.exception)
 
 
-@pytest.mark.parametrize("arguments", [("--prompts", "4"), ("--rounds", "0"), ("--context", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--prompts", "6"),
+        ("--rounds", "0"),
+        ("--context", "x"),
+        ("--batch", "0"),
+        ("--temperature", "-1"),
+        ("--prompt-file", "no such file"),
+    ],
+)
 def test_options_out_of_range_are_usage_errors(folder: Path, arguments) -> None:
     assert call(folder, *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"rounds": 0}, "rounds=0"), ({"contexts": ["medium"]}, "short, long"), ({"prompts": 9}, "3")],
+    [
+        ({"rounds": 0}, "rounds=0"),
+        ({"contexts": ["medium"]}, "short, long"),
+        ({"prompts": 9}, "5"),
+        ({"batch": 0}, "batch=0"),
+        ({"temperature": -1.0}, "temperature"),
+    ],
 )
 def test_the_function_checks_what_the_command_checks(model, options, words: str) -> None:
     with pytest.raises(LengthwiseError, match=words):

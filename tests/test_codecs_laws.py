@@ -84,7 +84,14 @@ def test_kivi_is_full_attention_while_the_residual_holds_everything() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("fine", "coarse"),
-    [(Kivi(bits=4), Kivi(bits=2)), (Int8(), Kivi(bits=2)), (Think(ratio=0.1), Think(ratio=0.9))],
+    [
+        (Kivi(bits=4), Kivi(bits=2)),
+        (Int8(), Kivi(bits=2)),
+        (Think(ratio=0.1), Think(ratio=0.9)),
+        (Kivi(bits=8), Kivi(bits=4)),
+        (Kivi(bits=4), Kivi(key_bits=4)),
+        (Kivi(bits=4), Kivi(value_bits=4)),
+    ],
     ids=str,
 )
 def test_storing_more_is_nearer_to_full(family: str, fine: Method, coarse: Method) -> None:
@@ -189,7 +196,19 @@ def layer(heads: int, key: int, value: int) -> LayerFacts:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from([*CODECS, Kivi(bits=2), Kivi(bits=4), Kivi(bits=16), Think(ratio=0.0)]),
+    st.sampled_from(
+        [
+            *CODECS,
+            Kivi(bits=2),
+            Kivi(bits=4),
+            Kivi(bits=8),
+            Kivi(key_bits=4),
+            Kivi(value_bits=8),
+            Kivi(key_bits=8, value_bits=4),
+            Kivi(bits=16),
+            Think(ratio=0.0),
+        ]
+    ),
     st.integers(1, 3),
     st.sampled_from([(16, 16), (24, 16), (64, 64), (80, 80), (96, 64)]),
     st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
@@ -237,7 +256,14 @@ def test_the_peak_counts_what_is_decoded_beside_what_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Kivi(bits=3), lambda: Think(ratio=1.5), lambda: Int8(residual=-1)]
+    "make",
+    [
+        lambda: Kivi(bits=3),
+        lambda: Kivi(key_bits=3),
+        lambda: Kivi(value_bits=16),
+        lambda: Think(ratio=1.5),
+        lambda: Int8(residual=-1),
+    ],
 )
 def test_impossible_options_are_refused(make: object) -> None:
     with pytest.raises(RecipeError, match="allowed"):

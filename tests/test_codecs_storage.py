@@ -10,11 +10,11 @@ from lengthwise.engine.entries import Entries
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.int8 import quantise
 from lengthwise.methods.codecs.kivi import KiviCodec
+from lengthwise.methods.codecs.pruned import PlainBlock, PrunedBlock, narrow
 from lengthwise.methods.codecs.quantised import Quantised, group_size, pack, unpack
-from lengthwise.methods.codecs.think import ThinkBlock
 
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
-BITS = st.sampled_from([2, 4])
+BITS = st.sampled_from([2, 4, 8])
 SEED = st.integers(0, 2**31)
 
 
@@ -108,7 +108,7 @@ def test_keys_with_outlier_channels_need_scales_per_channel() -> None:
     key[..., 5] = key[..., 5] * 4 + 40
     key[..., 40] = key[..., 40] * 4 - 60
     query = numbers(2, 16, 64, 1)
-    codec = KiviCodec(2, 32, 0)
+    codec = KiviCodec(2, 2, 32, 0)
     exact = query @ key.transpose(1, 2)
 
     def logit_error(axis: str) -> float:
@@ -127,8 +127,8 @@ def test_removed_channels_give_the_logits_of_the_kept_ones(
     key = numbers(3, n, 32, seed, dtype)
     generator = torch.Generator().manual_seed(seed)
     kept = torch.rand(3, 32, generator=generator).topk(count).indices.sort().values
-    block = ThinkBlock.make(entries(key, key), kept)
-    full = block.decode().key
+    block = PlainBlock.make(narrow(entries(key, key), kept))
+    full = PrunedBlock(block, kept, 32).decode().key
     assert block.key.shape == (3, n, count)
     for head in range(3):
         mask = torch.zeros(32, dtype=torch.bool)

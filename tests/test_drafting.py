@@ -13,7 +13,7 @@ from lengthwise.engine.cost import Load, StepCost
 from lengthwise.engine.policy import Fixed, Goodput
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.drafting import lookup, suffixes
+from lengthwise.methods.drafting import suffixes
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.suffixes import Index
 
@@ -113,9 +113,9 @@ def test_a_longest_match_below_the_shortest_is_refused() -> None:
 
 
 def test_grades_grow_with_the_match() -> None:
-    grades = [lookup._grade(length) for length in range(1, 80)]
+    grades = [suffixes.grade_of(length) for length in range(1, 80)]
     assert grades == sorted(grades) and len(set(grades)) == 10
-    assert all(0 < lookup._prior(grade) < 1 for grade in grades)
+    assert all(0 < suffixes.chance_of(grade) < 1 for grade in grades)
 
 
 LOAD = Load("test", 1, 10)

@@ -247,17 +247,19 @@ ALMOST = 1 - 1e-15
 Outcome = tuple[int | None, Tensor | None]
 
 
-def walked(z: Tensor, q: Tensor, eta: float, drawn: Seq[int], coins: Seq[float]) -> Outcome:
+def walked(
+    z: Tensor, q: Tensor, eta: float, drawn: Seq[int], coins: Seq[float], mask: str = "p_hat"
+) -> Outcome:
     """The drawn token that the verifier accepts of the target's logits z, and the law it draws from
     where it accepts none."""
     tree, sampler = Tree(0), Coins(coins)
     tree.draw(0, drawn, q, "rapid", [0] * len(drawn))
     logits = z[None].repeat(len(tree), 1)
-    accepted, _ = AugmentedVerifier(eta).walk(tree, logits, sampler, [0])
+    accepted, _ = AugmentedVerifier(eta, mask).walk(tree, logits, sampler, [0])
     return (tree.tokens[accepted[1]] if len(accepted) > 1 else None), sampler.drawn
 
 
-def said(z: Tensor, q: Tensor, eta: float, width: int) -> Tensor:
+def said(z: Tensor, q: Tensor, eta: float, width: int, mask: str = "p_hat") -> Tensor:
     """The law `[vocab]` of the first token said by the verifier, over all draws and coins."""
     found = torch.zeros_like(q)
     for drawn in permutations(range(len(q)), width):
@@ -271,11 +273,12 @@ def said(z: Tensor, q: Tensor, eta: float, width: int) -> Tensor:
             for _ in range(60):
                 middle = (low + high) / 2
                 after = [ALMOST] * (width - number)
-                accepts = walked(z, q, eta, drawn, [*before, middle, *after])[0] == token
+                coins = [*before, middle, *after]
+                accepts = walked(z, q, eta, drawn, coins, mask)[0] == token
                 low, high = (middle, high) if accepts else (low, middle)
             found[token] += left * high
             left *= 1 - high
-        residual = walked(z, q, eta, drawn, [ALMOST] * width)[1]
+        residual = walked(z, q, eta, drawn, [ALMOST] * width, mask)[1]
         if residual is not None:
             found += left * residual
     return found
@@ -301,6 +304,23 @@ def test_augmented_says_exactly_its_law(eta: float, width: int) -> None:
         assert float((said(z, q, eta, width) - expected).abs().max()) < 1e-12
         if eta == 0:
             torch.testing.assert_close(expected, p)
+
+
+@pytest.mark.parametrize("eta", [1.0, 10.0])
+def test_augmented_with_the_mask_of_the_authors_code_says_exactly_its_law(eta: float) -> None:
+    for seed in range(2):
+        p, q = pair(seed)
+        z = p.log().float()
+        p = torch.softmax(z.double(), -1)
+        pulls = torch.where(q >= 0.1 * q.max(), eta * (q - p), 0)
+        expected = torch.softmax(z + pulls, -1)
+        assert bool((pulls == 0).any())
+        assert float((said(z, q, eta, 1, "q") - expected).abs().max()) < 1e-12
+        assert float((said(z, q, eta, 1) - expected).abs().max()) > 1e-3
+    options = Rapid(mode="augmented", eta=eta, mask="q")
+    verifier = options.start_verifier(model())
+    assert isinstance(verifier, AugmentedVerifier)
+    assert (verifier.eta, verifier.mask) == (eta, "q")
 
 
 def test_augmented_greedy_says_the_likeliest_of_the_pulled_law_where_one_is_known() -> None:

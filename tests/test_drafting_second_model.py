@@ -30,7 +30,7 @@ from lengthwise.models.adapt import Adapted, adapt
 RECIPES = [
     "full",
     "streaming(sinks=2, window=24)",
-    "snapkv(budget=50%, window=8)",
+    "snapkv(budget=50%, window=8, floor=8)",
     "h2o(budget=24)",
     "think(ratio=0.5, recent=8, window=8)",
     "kivi(bits=4, group=8, residual=16)",

@@ -21,8 +21,10 @@ from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDr
 from lengthwise.models.adapt import adapt
 from table_runs import VOCAB, generate, model, tokens
 
-METHODS = [Recycling(), Recycling(tree="static"), ADED()]
-NAMES = ["recycling, best", "recycling, static", "aded"]
+# The rules we had before the authors' code was read.
+OURS = ADED(learn="logits", search="products")
+METHODS = [Recycling(), Recycling(tree="static"), ADED(), OURS]
+NAMES = ["recycling, best", "recycling, static", "aded", "aded, ours"]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
@@ -185,7 +187,7 @@ def test_of_equal_pairs_the_accepted_one_wins_then_the_last() -> None:
     logits = torch.zeros(4, VOCAB)
     logits[range(4), range(10, 14)] = 9
     for accepted, best in (([0, 1], 11), ([0, 1, 2, 3], 13), ([0], 13)):
-        drafter = ADEDDrafter(ADED(), Trigrams(VOCAB))
+        drafter = ADEDDrafter(OURS, Trigrams(VOCAB))
         drafter.learn([4, 5, *[5] * (len(accepted) - 1), 9], tree, logits, accepted)
         assert drafter.trigrams.row(5, 5)[0][0] == best
         assert drafter.trigrams.row(4, 5)[0][0] == 10
@@ -271,13 +273,16 @@ def test_pairs_are_bounded_and_the_least_recently_used_go() -> None:
     assert len(table.arrays()["keys"]) == 3
 
 
-def test_the_search_finds_the_likely_paths_within_its_budget() -> None:
+@pytest.mark.parametrize("search", ["sums", "products"])
+def test_the_search_finds_the_likely_paths_within_its_budget(search: str) -> None:
     table = Trigrams(VOCAB, 100)
     table.read([1, 2, 3, 4, 5, 6] * 5, 0.3)
-    for nodes, simulations, most in ((64, 80, 64), (3, 80, 3), (64, 2, 2)):
+    # The search of the authors' code adds to every path its likeliest successor.
+    few = 4 if search == "sums" else 2
+    for nodes, simulations, most in ((64, 80, 64), (3, 80, 3), (64, 2, few)):
         tree = Tree(2)
-        drafter = ADEDDrafter(ADED(nodes=nodes, simulations=simulations, depth=4), table)
-        drafter.propose([1, 2], tree, 100)
+        options = ADED(search=search, nodes=nodes, simulations=simulations, depth=4)
+        ADEDDrafter(options, table).propose([1, 2], tree, 100)
         assert 0 < len(tree) - 1 <= most
         assert tree.tokens[1:3] == [3, 4] and max(tree.depths) <= 4
         assert all(parent < node for node, parent in enumerate(tree.parents))
@@ -302,7 +307,7 @@ def test_logits_that_are_not_numbers_teach_nothing(vocab: int) -> None:
     tree.add(0, 6)
     logits = torch.zeros(2, vocab)
     logits[0], logits[1, 9] = torch.nan, 5
-    drafters = RecyclingDrafter(Recycling(), Matrix(vocab)), ADEDDrafter(ADED(), Trigrams(vocab))
+    drafters = RecyclingDrafter(Recycling(), Matrix(vocab)), ADEDDrafter(OURS, Trigrams(vocab))
     for drafter in drafters:
         drafter.learn([4, 5, 6, 9], tree, logits, [0, 1])
     matrix, trigrams = drafters[0].matrix, drafters[1].trigrams

@@ -164,7 +164,7 @@ def test_a_chain_that_was_right_to_its_end_teaches_nothing() -> None:
     assert school.tested == 2
 
 
-@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd"])
+@pytest.mark.parametrize("kind", ["forward", "reverse", "jsd", "both"])
 def test_divergences_are_those_of_the_whole_law_where_all_of_it_is_kept(kind: str) -> None:
     torch.manual_seed(0)
     target_logits, draft_logits = torch.randn(2, 4, KEPT)
@@ -177,6 +177,7 @@ def test_divergences_are_those_of_the_whole_law_where_all_of_it_is_kept(kind: st
     expected = {
         "forward": kl(p, q), "reverse": kl(q, p),
         "jsd": BETA * kl(p, mixed) + (1 - BETA) * kl(q, mixed),
+        "both": 0.9 * kl(p, q) + 0.1 * kl(q, p),
     }  # fmt: skip
     found = divergence(draft_logits, [lesson(row) for row in target_logits], kind)
     torch.testing.assert_close(found, expected[kind], atol=1e-5, rtol=1e-4)

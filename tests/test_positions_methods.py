@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from lengthwise.conformance import check_method
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
@@ -144,6 +147,76 @@ def test_parts_equal_the_formula_of_the_paper_for_every_pair(
     torch.testing.assert_close(ours, _by_pairs(llama, ids, pair), rtol=0, atol=2e-4)
 
 
+def _readmitting(model: Adapted, ids: list[int], method: LMInfinite, cut: int) -> Tensor:
+    """Logits of LM-Infinite by its formula: queries from `cut` - 1 on re-admit middle tokens."""
+    count, rope = len(ids), model.rope
+    assert rope is not None
+
+    def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        facts = model.layers[layer]
+        each = facts.num_heads // facts.num_kv_heads
+        key, value = (x.repeat_interleave(each, 0) for x in (key, value))
+
+        def turned(x: Tensor, at: list[int]) -> Tensor:
+            return facts.pairing.rotate(x, rope.angles(facts.pairing, None, torch.tensor(at)))
+
+        places = list(range(count))
+        near = turned(query, places) @ turned(key, places).mT
+        cap = method.cap or model.trained_length
+        far = turned(query, [min(i, cap) for i in places]) @ key.mT
+        middle = turned(query, [method.top_k_at] * count) @ key.mT
+        scores = torch.full((facts.num_heads, count, count), -math.inf)
+        for i in range(count):
+            first = max(0, i - method.window + 1)
+            scores[:, i, first : i + 1] = near[:, i, first : i + 1]
+            sinks = min(method.sinks, first)
+            scores[:, i, :sinks] = far[:, i, :sinks]
+            if i < cut - 1 or layer < method.top_k_from or first - sinks < method.top_k:
+                continue
+            best = middle[:, i, sinks:first].topk(method.top_k, -1).indices + sinks
+            scores[:, i].scatter_(1, best, middle[:, i].gather(1, best))
+        return (scores * facts.scaling).softmax(-1) @ value
+
+    return model.forward(torch.tensor(ids), torch.arange(count), attention)
+
+
+@pytest.mark.parametrize(("cut", "chunk"), [(40, 0), (40, 7), (31, 16), (60, 5)])
+@pytest.mark.parametrize(
+    "method",
+    [LMInfinite(sinks=3, window=7, cap=20, top_k=3, top_k_at=10, top_k_from=0),
+     LMInfinite(sinks=2, window=5, top_k=2, top_k_at=50, top_k_from=1),
+     LMInfinite(sinks=0, window=6, cap=9, top_k=4, top_k_at=4, top_k_from=0)],
+    ids=str,
+)  # fmt: skip
+def test_the_best_middle_tokens_are_readmitted(
+    llama: Adapted, method: LMInfinite, cut: int, chunk: int
+) -> None:
+    """Windows below 8 do not overhang, so that candidates are the formula's."""
+    ids = tokens(COUNT)
+    ours = _logits(llama, method, ids, cut, chunk)
+    expected = _readmitting(llama, ids, method, cut)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=2e-4)
+    plain = dataclasses.replace(method, top_k=0)
+    assert (ours - _logits(llama, plain, ids, cut, chunk))[cut:].abs().max() > 1e-2
+
+
+class Readmitting(LMInfinite):
+    """LM-Infinite with what it can do beside its default, for the laws."""
+
+    name: ClassVar[str] = "lm_infinite"
+    # Decoding re-admits and a prompt does not, by design.
+    chunking_exact: ClassVar[bool] = False
+    decoding_exact: ClassVar[bool] = False
+
+    @classmethod
+    def example(cls) -> Readmitting:
+        return cls(sinks=2, window=16, cap=24, top_k=3, top_k_at=12, top_k_from=0)
+
+
+def test_readmission_keeps_the_laws() -> None:
+    assert not any("lm_infinite" in r for r in check_method(Readmitting, ("llama", "phi")))
+
+
 METHODS: list[type[Method]] = [
     PI, NTK, DynamicNTK, YaRN, Giraffe, SelfExtend, LMInfinite, Streaming
 ]  # fmt: skip
@@ -170,7 +243,7 @@ def test_default_setting_is_not_full_attention(llama: Adapted, cls: type[Method]
 @pytest.mark.parametrize(
     "method",
     [PI(), NTK(), YaRN(), Giraffe(truncate=20, power=0.3), DynamicNTK(length=100),
-     SelfExtend(window=12), LMInfinite(window=12), Streaming(window=12)],
+     SelfExtend(window=12), LMInfinite(window=12), Streaming(window=12), YaRN(attention=1.3)],
     ids=str,
 )  # fmt: skip
 def test_steps_equal_chunks_equal_one_pass(llama: Adapted, method: Method) -> None:
@@ -191,12 +264,28 @@ PLAIN = 100000.0 ** -(torch.arange(0, 64, 2).float() / 64)
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0, 4.0, 16.0])
-def test_yarn_frequencies_equal_transformers(llama: Adapted, factor: float) -> None:
+@pytest.mark.parametrize("asked", [{}, {"attention": 1.0}, {"attention": 0.7},
+                                   {"beta_fast": 16.0, "beta_slow": 2.0}])  # fmt: skip
+def test_yarn_frequencies_equal_transformers(
+    llama: Adapted, factor: float, asked: dict[str, float]
+) -> None:
+    theirs_asked = {k.replace("attention", "attention_factor"): v for k, v in asked.items()}
     rope = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": 8192}
-    theirs, amplitude = ROPE_INIT_FUNCTIONS["yarn"](_config(rope), "cpu")
-    ours, own = YaRN(factor=factor).frequencies(llama).scale(PLAIN, SMOL, 0)
-    torch.testing.assert_close(ours, theirs)
-    assert own == pytest.approx(amplitude)
+    theirs, amplitude = ROPE_INIT_FUNCTIONS["yarn"](_config(rope | theirs_asked), "cpu")
+    ours, own = YaRN(factor=factor, **asked).frequencies(llama).scale(PLAIN, SMOL, 0)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert own == pytest.approx(amplitude, abs=1e-6)
+
+
+def test_yarn_attention_reaches_the_logits(llama: Adapted) -> None:
+    """cos and sin carry it, for queries and keys: one is as if the scale of logits were squared."""
+    ids = tokens(COUNT)
+    plain, sharp = (_logits(llama, YaRN(factor=1.0, attention=a), ids) for a in (1.0, 2.0))
+    scaled = dataclasses.replace(
+        llama, layers=[dataclasses.replace(x, scaling=4 * x.scaling) for x in llama.layers]
+    )
+    torch.testing.assert_close(plain, _logits(llama, None, ids), rtol=0, atol=1e-4)
+    torch.testing.assert_close(sharp, _logits(scaled, None, ids), rtol=0, atol=1e-3)
 
 
 def test_yarn_ramp_of_smollm2_goes_from_pair_10_to_pair_20() -> None:
@@ -234,16 +323,21 @@ def test_pi_equals_linear_scaling_of_transformers(llama: Adapted) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_giraffe_basis_is_the_formula() -> None:
-    truncated = Giraffe(truncate=500, scale=1.0).basis(PLAIN)
-    high = 2 * math.pi / 500
-    for before, after in zip(PLAIN.tolist(), truncated.tolist(), strict=True):
-        expected = before if before >= high else high / 16 if before >= high / 8 else 0.0
-        assert after == pytest.approx(expected)
-    assert {0.0} < set(truncated.tolist())
-    power = Giraffe(power=0.5, scale=2.0).basis(PLAIN)
-    expected = [f * (1 - i / 32) ** 0.5 / 2 for i, f in enumerate(PLAIN.tolist())]
-    torch.testing.assert_close(power, torch.tensor(expected))
+@pytest.mark.parametrize("scale", [None, 1.0, 2.0, 8.0])
+@pytest.mark.parametrize("power", [0.0, 0.5])
+@pytest.mark.parametrize("truncate", [None, 500])
+def test_giraffe_basis_is_the_formula(
+    scale: float | None, power: float, truncate: int | None
+) -> None:
+    """By hand, in the order of the authors' code: scaled, then the power, then truncated."""
+    found = Giraffe(scale=scale, power=power, truncate=truncate).basis(PLAIN).tolist()
+    divisor = scale or (1.0 if power or truncate else 4.0)
+    expected = [f / divisor * (1 - i / 32) ** power for i, f in enumerate(PLAIN.tolist())]
+    if truncate:
+        high = 2 * math.pi / truncate
+        expected = [f if f >= high else high / 16 if f >= high / 8 else 0.0 for f in expected]
+        assert 0.0 in found and pytest.approx(high / 16) in found
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("prompt", [20, TRAINED])
@@ -310,7 +404,7 @@ def test_lm_infinite_holds_constant_bytes(llama: Adapted) -> None:
 def test_a_model_whose_own_frequencies_move_is_refused(cls: type[Method]) -> None:
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     model = _adapted(rope_parameters=rope)
-    with pytest.raises(Refused, match="dynamic.*self_extend"):
+    with pytest.raises(Refused, match="already changes them with the length.*self_extend"):
         resolve([cls()], model)
 
 

@@ -67,7 +67,7 @@ def test_sirllm_positions_are_ranks_in_the_cache() -> None:
 
 def test_sirllm_keeps_the_same_surprising_tokens_in_every_layer(llama: Adapted) -> None:
     ids = tokens(160)
-    method = SirLLM(budget=Budget(64), start=4, recent=0.25)
+    method = SirLLM(budget=Budget(64), start=4, recent=0.25, turn=8)
     sequence = _read(llama, method, ids, 160)
     first, second = _kept(sequence)
     assert first == second and first == sorted(set(first))

@@ -40,9 +40,11 @@ CHOOSING: list[Method] = [
     InfLLM(budget=36, window=16, init=4, block=4, query_block=16, representatives=2),
     TokenSelect(budget=28, window=16, init=4, query_block=16),
     TokenSelect(budget=28, window=16, init=4, query_block=16, reuse=0.5),
-    Quest(budget=32, window=16, page=4, dense=0),
-    HiP(budget=28, window=16, init=4, block=2, dense=0, query_block=8),
-    HiP(budget=28, window=16, init=4, block=2, dense=1, query_block=8, reuse=True),
+    TokenSelect(k=8, window=16, init=4, query_block=16),
+    Quest(budget=36, window=16, page=4, dense=0),
+    HiP(budget=28, window=16, init=4, block=2, dense=0, query_block=8, interval=1),
+    HiP(budget=28, window=16, init=4, block=2, dense=1, query_block=8),
+    HiP(budget=28, window=16, init=4, block=2, dense=0, query_block=8, sample="first", interval=4),
 ]
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 
@@ -164,6 +166,71 @@ def test_drafts_stop_where_entries_leave_the_window(llama: Adapted) -> None:
         assert (after > before) == (room == 1)
 
 
+# What a query reads.
+
+INF = InfLLM(budget=640, window=256, init=32, block=32, query_block=128)
+BUDGETED: list[Method] = [
+    *(TokenSelect(budget=n, window=256, init=64, query_block=200) for n in (448, 640)),
+    TokenSelect(budget=640, init=64),
+    TokenSelect(budget="40%", window=64, init=8),
+    TokenSelect(budget=640, window=256, init=64, reuse=0.3),
+    *(HiP(budget=n, window=128, init=16, dense=0) for n in (192, 640)),
+    HiP(budget=640, dense=0, block=4, interval=50, sample="first"),
+    *(dataclasses.replace(INF, budget=Budget(n)) for n in (448, 640)),
+    *(Quest(budget=n, dense=0) for n in (192, 640)),
+]
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Adapted:
+    return adapt(tiny_model("llama", initializer_range=0.15, num_hidden_layers=1,
+                            max_position_embeddings=4096))  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk", [1024, 300, 48])
+@pytest.mark.parametrize("method", BUDGETED, ids=str)
+def test_no_query_reads_more_than_the_budget(
+    shallow: Adapted, monkeypatch: pytest.MonkeyPatch, method: Method, chunk: int
+) -> None:
+    length, steps, read = 1300, 24, keys_read(monkeypatch)
+    read_all(shallow, plan_of(method, shallow), tokens(length), chunk, steps)
+    assert len(read) == length
+    budget, slack = method.budget, 0  # type: ignore[attr-defined]
+    if isinstance(method, InfLLM):
+        # Its text says so: a prompt's queries also read what left since their block began.
+        slack = method.query_block - 1
+    for index, count in enumerate(read):
+        asked = budget.tokens(index + 1, 1.0)
+        if isinstance(method, Quest) and index < length - steps:
+            assert count == index + 1
+        elif budget.unit == "%":
+            # The window, its overhang and the first tokens, of which a small share has too few.
+            assert count <= max(asked, 64 + 15 + 8 + 1)
+        else:
+            assert count <= asked + (slack if index < length - steps else 0)
+    if budget.unit != "%" and getattr(method, "reuse", 1) == 1:
+        assert min(read[-steps:]) > budget.amount - 72, "what may be read is read"
+
+
+def test_k_tokens_are_chosen(shallow: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = keys_read(monkeypatch)
+    method = TokenSelect(k=100, window=64, init=8)
+    read_all(shallow, plan_of(method, shallow), tokens(400), 100, 20)
+    assert set(read[-20:]) <= set(range(8 + 100 + 64, 8 + 100 + 64 + 16)) and len(set(read)) > 1
+
+
+def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by how many keys each query of a one-layer model reads, in the order of the text."""
+    found: list[int] = []
+
+    def recording(parts: list[Part], *rest: object, **more: object) -> object:
+        found.extend(sum(visible(p).sum(1) for p in parts if p.key.shape[1]).tolist())
+        return attend(parts, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_layer, "attend", recording)
+    return found
+
+
 # InfLLM.
 
 
@@ -198,13 +265,18 @@ def test_all_blocks_retrieved_cover_every_key_once(
 
 def visible_values(part: Part) -> Tensor:
     """Sum of the values of head 0 that each query sees: `[queries, value_dim]`."""
+    return visible(part).float() @ part.value[0]
+
+
+def visible(part: Part) -> Tensor:
+    """Which keys each query of head 0 sees: bool `[queries, keys]`."""
     queries, keys = part.query.shape[1], part.key.shape[1]
     sees = torch.ones(queries, keys, dtype=torch.bool)
     if part.causal:
-        sees = sees.tril()
+        sees = sees.tril(keys - queries)
     if part.mask is not None:
         sees = part.mask.expand(1, queries, keys)[0] if part.mask.dim() == 3 else part.mask
-    return sees.float() @ part.value[0]
+    return sees
 
 
 def test_a_block_is_represented_by_its_most_attended_keys() -> None:
@@ -229,10 +301,11 @@ def test_positions_of_a_choice_are_contiguous() -> None:
     far = Segment()
     append(votes, far, 40)
     index = torch.arange(56, 60)
-    queries = Queries(torch.randn(4, 4, 8), torch.randn(4, 4, 8), index, 16, False)
+    queries = Queries(torch.randn(4, 4, 8), torch.randn(4, 4, 8), index, 16, False, (56, 59), 40)
     choice = votes.plan(queries, far)
     count = len(choice.ids)
-    assert count == 12 and choice.ids[:4].tolist() == [0, 1, 2, 3]
+    # The last query reads 20 keys that are no far ones, and 4 first ones.
+    assert count == 8 and choice.ids[:4].tolist() == [0, 1, 2, 3]
     assert bool((choice.ids.diff() > 0).all())
     assert choice.key_positions.tolist() == list(range(count))
     # 16 near keys lie between the chosen and the first query.
@@ -291,7 +364,8 @@ def test_quest_reads_the_first_layers_whole() -> None:
 # HiP.
 
 
-def test_hip_visits_grow_like_log_n(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sample", ["first", "middle"])
+def test_hip_visits_grow_like_log_n(monkeypatch: pytest.MonkeyPatch, sample: str) -> None:
     plain = hip.block_scores
     visits: list[int] = []
     monkeypatch.setattr(
@@ -300,8 +374,60 @@ def test_hip_visits_grow_like_log_n(monkeypatch: pytest.MonkeyPatch) -> None:
     for doublings in range(1, 7):
         visits.clear()
         keys = torch.randn(1, 32 << doublings, 2, 8)
-        tree_search(torch.randn(2, 1, 8), keys, 32)
-        assert sum(visits) == 2 * 32 * (doublings + 1)
+        tree_search(torch.randn(2, 1, 8), keys, 32, sample)
+        searched = doublings + 1 if sample == "first" else 2 * doublings
+        assert sum(visits) == 2 * 32 * searched
+
+
+@pytest.mark.parametrize(("sample", "found"), [("middle", 1), ("first", 2)])
+def test_hip_scores_a_half_by_the_block_asked(sample: str, found: int) -> None:
+    """Of four blocks the halves are 0 with 1 and 2 with 3; only 1 and, weaker, 2 stand out."""
+    keys = torch.tensor([0.0, 3.0, 2.0, 0.0]).reshape(1, 4, 1, 1)
+    assert tree_search(torch.ones(1, 1, 1), keys, 1, sample).tolist() == [[found]]
+
+
+@pytest.mark.parametrize("interval", [1, 5, 8])
+def test_hip_searches_once_an_interval(
+    llama: Adapted, monkeypatch: pytest.MonkeyPatch, interval: int
+) -> None:
+    """A window of 64 moves every 16 tokens, at 63, 79, 95: so masks begin anew there too."""
+    method = HiP(budget=112, window=64, init=4, dense=0, interval=interval)
+    sequence = Sequence(llama, plan_of(method, llama))
+    prefill(sequence, tokens(127), 32)
+    sequence.end_prefill()
+    searched, plain = [], hip.tree_search
+    monkeypatch.setattr(hip, "tree_search", lambda *a: searched.append(1) or plain(*a))
+    rooms, counts = [], []
+    for token in tokens(32, seed=4):
+        rooms.append(sequence.room())
+        searched.clear()
+        feed(sequence, [token])
+        counts.append(len(searched))
+    begins = [i % 16 % interval == 0 for i in range(32)]
+    assert counts == [len(llama.layers) * begin for begin in begins]
+    # A draft stops where the next mask begins.
+    left = [next(j for j in range(1, 17) if (i + j) % 16 % interval == 0) for i in range(32)]
+    assert rooms == (left if interval > 1 else [16 - i % 16 for i in range(32)])
+
+
+@pytest.mark.parametrize("start", range(127, 137))
+def test_a_draft_within_an_interval_equals_steps(llama: Adapted, start: int) -> None:
+    method = HiP(budget=112, window=64, init=4, dense=0, interval=5)
+    sequence = Sequence(llama, plan_of(method, llama))
+    text = tokens(140)
+    prefill(sequence, text[:start], 32)
+    sequence.end_prefill()
+    path = text[start : start + min(3, sequence.room() or 3)]
+    plain = sequence.fork()
+    tree = Tree(path[0])
+    tree.add_chain([(t + 1) % 60 + 3 for t in path[1:]])
+    tree.add_chain(path[1:])
+    accepted = [0, *range(len(path), 2 * len(path) - 1)]
+    (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all")
+    assert float((logits[accepted] - read_on(plain, path)).abs().max()) < 1e-4
+    sequence.commit(block, path, accepted)
+    after = tokens(9, seed=5)
+    assert float((read_on(sequence, after) - read_on(plain, after)).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize("blocks", [9, 16, 31, 100])
@@ -342,7 +468,9 @@ def test_mass_grows_with_the_budget_and_beats_chance(name: str) -> None:
         walk = torch.randn(2, 480, 8).cumsum(1) / 6
         append(selector, far, 480, walk)
         query = torch.randn(4, 1, 8)
-        choice = selector.plan(Queries(query, query, torch.tensor([495]), 16, True), far)
+        choice = selector.plan(
+            Queries(query, query, torch.tensor([495]), 16, True, (495, 495), 480), far
+        )
         ids = choice.ids if choice is not None else torch.arange(480)
         found.append(mass(query, walk, ids))
         assert found[-1] > (budget - 16) / 480 or budget == 496
@@ -356,10 +484,26 @@ def test_mass_grows_with_the_budget_and_beats_chance(name: str) -> None:
 @pytest.mark.parametrize("cls", [InfLLM, TokenSelect, Quest, HiP])
 def test_budgets_that_choose_nothing_are_refused(cls: type[Method]) -> None:
     with pytest.raises(RecipeError, match="must be left to choose"):
-        cls(budget=Budget(64))  # type: ignore[call-arg]
-    with pytest.raises(RecipeError, match="holds everything"):
+        cls(budget=Budget(72))  # type: ignore[call-arg]
+    with pytest.raises(RecipeError, match=r"tokens \(2048\) or a share \(25%\)"):
         cls(budget="64MB")  # type: ignore[call-arg]
     assert cls(budget="25%") is not None  # type: ignore[call-arg]
+
+
+def test_defaults_are_those_of_the_released_code() -> None:
+    token = TokenSelect()
+    assert (token.init, token.window, token.query_block, token.reuse) == (128, 512, 512, 1.0)
+    assert token.budget == Budget(128 + 512 + 2048)
+    found = HiP()
+    assert found.budget == Budget(512 + 256 + 16) and (found.window, found.init) == (256, 16)
+    assert (found.block, found.query_block, found.stride, found.dense) == (2, 64, 2, 3)
+    assert (found.sample, found.interval) == ("middle", 8)
+
+
+def test_k_and_budget_are_not_given_together() -> None:
+    with pytest.raises(RecipeError, match="give one"):
+        TokenSelect(k=100, budget=1024)
+    assert TokenSelect(k=100).k == 100
 
 
 def test_an_even_pool_has_no_middle() -> None:

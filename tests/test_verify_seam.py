@@ -17,7 +17,7 @@ from lengthwise.engine import reference
 from lengthwise.engine.attend import Part
 from lengthwise.engine.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import adapt as adapting, fused, seam, verify
+from lengthwise.models import adapt as adapting, fused, obstacles, seam, verify
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.check import check
 
@@ -73,6 +73,8 @@ def refused(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, **faults: A
     if "facts" in faults:
         change, asked = faults["facts"], adapting.layer_facts
         monkeypatch.setattr(adapting, "layer_facts", lambda model: change(asked(model)))
+        # Each forward asks too whether the model is what was adapted; here the comparison is asked.
+        monkeypatch.setattr(obstacles, "refuse_changed", lambda *_: None)
     else:
         monkeypatch.setattr(reference, "plain_attention", attention_with(**faults))
     try:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.checks.codecs NAME
 
-prints one JSON line; NAME is int8, kivi or think. From a book come slices of 2,048 tokens; of each
-the first 1,536 are read and encoded, and the other 512 fed in blocks of 32 through what is stored.
-`loss` is their mean loss in nats per token, `kl` the mean divergence from full attention's
-predictions, `top1` the share of equal best guesses. `copy` is the loss of a list of words that
-stood in the text before (see `lengthwise.tasks.probes`). `bytes` is what is held after the 1,536
-tokens, as a share of full. All in bfloat16.
+prints one JSON line; NAME is int8, kivi, think, think_pairs or think_h2o. From a book come slices
+of 2,048 tokens; of each the first 1,536 are read and encoded, and the other 512 fed in blocks of 32
+through what is stored. `loss` is their mean loss in nats per token, `kl` the mean divergence from
+full attention's predictions, `top1` the share of equal best guesses. `copy` is the loss of a list
+of words that stood in the text before (see `lengthwise.tasks.probes`). `bytes` is what is held
+after the 1,536 tokens, as a share of full. All in bfloat16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -30,10 +30,12 @@ from lengthwise.engine.roles import Codec
 from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
-from lengthwise.methods.codecs.think import Think, ThinkCodec
+from lengthwise.methods.codecs.pruned import PruneCodec
+from lengthwise.methods.codecs.think import Think, ThinkChannels
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.probe import LayerFacts
+from lengthwise.recipes import resolve
 from lengthwise.tasks.probes import copy_probe
 
 SLICES = 4
@@ -51,14 +53,14 @@ class PerTokenKeys(KiviCodec):
     key_axis = "token"
 
 
-class NormChannels(ThinkCodec):
+class NormChannels(ThinkChannels):
     """ThinK that looks at the keys alone."""
 
     def scores(self, queries: Tensor, key: Tensor) -> Tensor:
         return key.float().square().mean(1)
 
 
-class RandomChannels(ThinkCodec):
+class RandomChannels(ThinkChannels):
     """ThinK that drops channels blindly."""
 
     def scores(self, queries: Tensor, key: Tensor) -> Tensor:
@@ -89,10 +91,14 @@ def int8() -> dict[str, Any]:
 
 
 def kivi() -> dict[str, Any]:
-    """4 and 2 bits, and 2 bits with keys grouped the wrong way."""
-    starts: dict[str, Start] = {str(m): m.start_codec for m in (Kivi(bits=4), Kivi(bits=2))}
-    starts["keys per token, 4 bits"] = lambda layer: PerTokenKeys(4, 32, 128)
-    starts["keys per token, 2 bits"] = lambda layer: PerTokenKeys(2, 32, 128)
+    """8, 4 and 2 bits, unequal bits of keys and values, and keys grouped the wrong way."""
+    recipes = (
+        Kivi(bits=8), Kivi(bits=4), Kivi(key_bits=4, value_bits=2),
+        Kivi(key_bits=2, value_bits=4), Kivi(bits=2),
+    )  # fmt: skip
+    starts: dict[str, Start] = {str(m): m.start_codec for m in recipes}
+    starts["keys per token, 4 bits"] = lambda layer: PerTokenKeys(4, 4, 32, 128)
+    starts["keys per token, 2 bits"] = lambda layer: PerTokenKeys(2, 2, 32, 128)
     return measure(starts)
 
 
@@ -106,15 +112,39 @@ def think() -> dict[str, Any]:
     return measure(starts)
 
 
-def _fixed(kind: type[ThinkCodec], layer: LayerFacts) -> ThinkCodec:
-    return kind(0.4, 32, WINDOW)
+def _fixed(kind: type[ThinkChannels], layer: LayerFacts) -> PruneCodec:
+    return PruneCodec(kind(0.4, 32, WINDOW))
+
+
+def think_pairs() -> dict[str, Any]:
+    """ThinK with KIVI and int8, each beside the format alone."""
+    formats = ("int8", "kivi(bits=4)", "kivi(bits=2)")
+    return measured([r for f in formats for r in (f, f"think(ratio=0.2) + {f}", f"think + {f}")])
+
+
+def think_h2o() -> dict[str, Any]:
+    """H2O alone, and with ThinK and int8 over what it keeps."""
+    kept = "h2o(budget=50%)"
+    others = ("think(ratio=0.2)", "think", "int8", "think(ratio=0.2) + int8")
+    return measured([kept, *(f"{kept} + {other}" for other in others)])
+
+
+def measured(recipes: list[str]) -> dict[str, Any]:
+    """Figures of recipes whose prompt is read as full attention reads it, H2O's notes apart."""
+    model, _ = loaded()
+    return compared({recipe: resolve(recipe, model) for recipe in recipes})
 
 
 def measure(starts: dict[str, Start]) -> dict[str, Any]:
     """Figures of full attention and of each codec over the same slices."""
+    return compared({name: Plan(name, codec=start) for name, start in starts.items()})
+
+
+def compared(others: dict[str, Plan]) -> dict[str, Any]:
+    """Figures of full attention and of each plan over the same slices."""
     model, tokenizer = loaded()
     book = tokenizer.encode(moby_dick(), add_special_tokens=False)
-    plans = {"full": FULL} | {name: Plan(name, codec=start) for name, start in starts.items()}
+    plans = {"full": FULL} | others
     sums = {name: Sums() for name in plans}
     for ids in slices(book):
         probe = copy_probe(ids, tokenizer, LENGTH)
@@ -131,19 +161,33 @@ def slices(book: list[int]) -> Iterator[list[int]]:
     return (book[start : start + LENGTH] for start in range(step, step * SLICES + 1, step))
 
 
-def _read(model: Adapted, ids: list[int]) -> Sequence:
-    sequence = Sequence(model, FULL, remember=WINDOW)
-    prefill(sequence, ids)
-    return sequence
+class Readings:
+    """Sequences that have read ids, for plans to be forked from: one that sums the probabilities
+    that entries receive, for plans that want them, and one that does not."""
+
+    def __init__(self, model: Adapted, ids: list[int]) -> None:
+        self.model = model
+        self.ids = ids
+        self._read: dict[bool, Sequence] = {}
+
+    def fork(self, plan: Plan) -> Sequence:
+        """One that goes on under the plan, with the end of the prompt behind it."""
+        summing = plan.retention is not None and plan.retention().wants_stat
+        if summing not in self._read:
+            like = replace(plan, codec=None) if summing else FULL
+            self._read[summing] = Sequence(self.model, like, remember=WINDOW)
+            prefill(self._read[summing], self.ids)
+        sequence = self._read[summing].fork(plan)
+        sequence.end_prefill()
+        return sequence
 
 
 def _slice(model: Adapted, ids: list[int], plans: dict[str, Plan], sums: dict[str, Sums]) -> None:
-    base, rest = _read(model, ids[:-FED]), ids[-FED:]
+    base, rest = Readings(model, ids[:-FED]), ids[-FED:]
     targets = torch.tensor(rest)
     truth, held = torch.empty(0), 1
     for name, plan in plans.items():
         sequence = base.fork(plan)
-        sequence.end_prefill()
         size = sequence.nbytes()
         scores = teacher_force(sequence, rest, BLOCK).float().log_softmax(-1)
         if plan is FULL:
@@ -162,10 +206,9 @@ def _copies(
 ) -> None:  # fmt: skip
     suffix, target, skip = asked
     # The cue is read with the text, so that the window of queries is the one that asks.
-    base = _read(model, context + suffix)
+    base = Readings(model, context + suffix)
     for name, plan in plans.items():
         sequence = base.fork(plan)
-        sequence.end_prefill()
         scores = teacher_force(sequence, target, BLOCK).float()[skip:]
         sums[name].copy += float(F.cross_entropy(scores, torch.tensor(target[skip:])))
 
@@ -176,7 +219,9 @@ def loaded() -> tuple[Adapted, Any]:
     return adapt(model), tokenizer
 
 
-CHECKS: dict[str, Callable[[], dict[str, Any]]] = {"int8": int8, "kivi": kivi, "think": think}
+CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "int8": int8, "kivi": kivi, "think": think, "think_pairs": think_pairs, "think_h2o": think_h2o,
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

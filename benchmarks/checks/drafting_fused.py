@@ -177,18 +177,22 @@ def laws(pairs: int = 200) -> Found:
     found: Found = {"check": "laws", "tokens": 5, "pairs": pairs}
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(pairs, 2, 5, generator=generator, dtype=torch.float64)
-    for eta in (0.0, 1.0, 5.0, 10.0, 20.0):
+    cases = [(eta, mask) for mask in ("p_hat", "q") for eta in (0.0, 1.0, 5.0, 10.0, 20.0)]
+    for eta, mask in cases:
         rows = []
         for p, q in logits.softmax(-1):
-            target = pulled(p, q, eta)
+            target = pulled(p, q, eta, mask)
             accepted = torch.minimum(q, target)
             left = 1 - accepted.sum()
             theirs = accepted + left * _norm(torch.maximum(p - target, p - q).clamp_min(0))
             ours = accepted + left * _norm((target - q).clamp_min(0))
-            rows.append([accepted.sum(), _tv(theirs, p), _tv(theirs, target), _tv(ours, target)])
+            rows.append([
+                accepted.sum(), _tv(target, p), _tv(theirs, p), _tv(theirs, target),
+                _tv(ours, target),
+            ])  # fmt: skip
         mean = torch.tensor(rows, dtype=torch.float64).mean(0)
-        names = ("acceptance", "paper to p", "paper to p_hat", "ours to p_hat")
-        found[f"eta={eta:g}"] = {
+        names = ("acceptance", "p_hat to p", "paper to p", "paper to p_hat", "ours to p_hat")
+        found[f"eta={eta:g}, mask={mask}"] = {
             name: round(float(value), 4) for name, value in zip(names, mean, strict=True)
         }
     return found

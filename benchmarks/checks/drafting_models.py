@@ -3,6 +3,7 @@ time is measured.
 
     python -m benchmarks.checks.drafting_models agreement
     python -m benchmarks.checks.drafting_models layers
+    python -m benchmarks.checks.drafting_models swift
     python -m benchmarks.checks.drafting_models window [CONTEXT]
     python -m benchmarks.checks.drafting_models translation
 
@@ -34,6 +35,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
+from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
 from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
@@ -44,6 +46,8 @@ from lengthwise.tasks.documents import read_document
 AGREED = 96
 NEW = 32
 LONG = 4096
+# New tokens while layers are searched for.
+SEARCHED = 96
 SUBSETS = {
     "first 27": "0-26",
     "first 24": "0-23",
@@ -139,10 +143,10 @@ def chat(model: Adapted, text: str) -> Ids:
     return encode(model, f"{HEAD}{text}{NEXT}")
 
 
-def rounds(base: Context, suffix: Ids, starter: Starter | None) -> Request:
+def rounds(base: Context, suffix: Ids, starter: Starter | None, new: int = NEW) -> Request:
     """A greedy request behind what the base has read."""
     sequence = base.fork(Plan(drafters=() if starter is None else (starter,)))
-    request = loop.begin(sequence, Sampling(), NEW, ())
+    request = loop.begin(sequence, Sampling(), new, ())
     loop.start(request, loop.prefill(sequence, suffix))
     for _ in loop.run(request, Fixed()):
         pass
@@ -150,15 +154,15 @@ def rounds(base: Context, suffix: Ids, starter: Starter | None) -> Request:
 
 
 def compare(
-    base: Context, suffixes: dict[str, Ids], starters: dict[str, Starter]
+    base: Context, suffixes: dict[str, Ids], starters: dict[str, Starter], new: int = NEW
 ) -> dict[str, Any]:
     """Tokens a round by drafter and kind, and whether the text is that of plain decoding."""
-    plain = {kind: rounds(base, suffix, None).output for kind, suffix in suffixes.items()}
+    plain = {kind: rounds(base, suffix, None, new).output for kind, suffix in suffixes.items()}
     found: dict[str, Any] = {}
     for name, starter in starters.items():
         row: dict[str, Any] = {}
         for kind, suffix in suffixes.items():
-            request = rounds(base, suffix, starter)
+            request = rounds(base, suffix, starter, new)
             ledger = request.ledger
             row[kind] = {
                 "tokens_a_round": round(ledger.accepted_per_step, 2),
@@ -184,12 +188,35 @@ def layers() -> dict[str, Any]:
     return {"check": "layers", "new": NEW, **compare(base, suffixes, starters)}
 
 
+def swift() -> dict[str, Any]:
+    """Tokens a round while layers are searched for, chains of four, and what was found."""
+    model = load()
+    methods = [Swift(skip=skip, width=1, depth=4, window=16) for skip in (0.1, 0.2, 0.45)]
+    suffixes = {kind: chat(model, text)[1:] for kind, text in KINDS.items()}
+    base = Context(model, Plan())
+    loop.prefill(base, chat(model, "")[:1])
+    made: dict[str, list[SwiftDrafter]] = {str(method): [] for method in methods}
+
+    def starter(method: Swift) -> Drafter:
+        made[str(method)].append(method.start_drafter(model))
+        return made[str(method)][-1]
+
+    starters = {str(m): lambda m=m: starter(m) for m in methods}
+    found = compare(base, suffixes, starters, SEARCHED)
+    searches = {
+        name: [(each.search.tried, round(each.search.score, 2), each.search.left_out)
+               for each in drafters]
+        for name, drafters in made.items()
+    }  # fmt: skip
+    return {"check": "swift", "new": SEARCHED, "searches": searches, **found}
+
+
 def window(context: str = str(LONG)) -> dict[str, Any]:
     """Tokens a round of small views of a long document, chains of four."""
     model = load()
     views = [
         Window(width=1), Window(window=128, width=1), Window(recipe="snapkv(budget=512)", width=1),
-        Window(recipe="kivi(bits=2)", width=1),
+        Window(retrieved=512, width=1), Window(recipe="kivi(bits=2)", width=1),
     ]  # fmt: skip
     before, after = encode(model, HEAD), encode(model, f"\n\n{PASSAGE}")
     reference = encode(model, read_document().text)[: int(context) - len(before) - len(after)]
@@ -221,7 +248,8 @@ def translation() -> dict[str, Any]:
 
 
 CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "agreement": agreement, "layers": layers, "window": window, "translation": translation,
+    "agreement": agreement, "layers": layers, "swift": swift, "window": window,
+    "translation": translation,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def rounds() -> Found:
 def corpus() -> Found:
     bench = Bench()
     found: Found = {"check": "corpus"}
-    library = _library(bench.model.tokenizer)
+    library = library_files(bench.model.tokenizer)
     for count in (len(library) // 8, len(library)):
         found |= _over(bench, f"library, {count} files", library[:count])
     prompts = [bench.encode(prompt) for prompt in OTHERS]
@@ -161,7 +161,7 @@ def corpus() -> Found:
     return found
 
 
-def _library(tokenizer: Any) -> list[list[int]]:
+def library_files(tokenizer: Any) -> list[list[int]]:
     """The modules at the top of Python's library, in an order that is the same everywhere."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     texts = [path.read_text("utf-8", "replace") for path in sorted(folder.glob("*.py"))]
@@ -183,7 +183,7 @@ def times() -> Found:
     tokenizer = lengthwise.load(dtype="float32").tokenizer
     assert tokenizer is not None
     ids = tokenizer.encode(read_document().text, add_special_tokens=False)
-    library = _library(tokenizer)
+    library = library_files(tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store"
         Datastore.build(library, len(tokenizer), fingerprint(tokenizer)).save(path)

@@ -33,7 +33,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, Trigrams
+from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import Adapted, adapt
@@ -184,14 +184,27 @@ def trees() -> dict[str, Any]:
     return {"check": "trees", "rounds": len(gains["best, 64"]), **means}
 
 
+class Unread(ADEDDrafter):
+    """Leaves the prompt out, as the authors' code does; it has no corpus either."""
+
+    def begin(self, sequence: Context, sampling: Sampling) -> None:
+        self.trigrams.note(sequence.tokens[-END:])
+
+
 def aded() -> dict[str, Any]:
-    """Alone and beside others."""
-    return {
-        "check": "aded",
-        "aded": _rounds(_aded(ADED())),
-        "lookup + aded": _rounds(_lookup, _aded(ADED())),
-        "lookup + recycling + aded": _rounds(_lookup, _recycling(Recycling()), _aded(ADED())),
-    }
+    """Every rule of learning with every search, and three of them beside others."""
+    found: dict[str, Any] = {"check": "aded"}
+    for learn in ("text", "logits"):
+        for search in ("sums", "products"):
+            options = ADED(learn=learn, search=search)
+            found[f"{learn}, {search}"] = _rounds(_aded(options))
+    table = Trigrams(VOCAB)
+    found["text, sums, the prompt left out"] = _rounds(lambda: Unread(ADED(), table))
+    for options in (ADED(), ADED(learn="logits"), ADED(learn="logits", search="products")):
+        beside = [_lookup, _recycling(Recycling()), _aded(options)]
+        found[f"lookup + {options}"] = _rounds(_lookup, _aded(options))
+        found[f"lookup + recycling + {options}"] = _rounds(*beside)
+    return found
 
 
 def cost() -> dict[str, Any]:
@@ -210,6 +223,9 @@ def cost() -> dict[str, Any]:
         "recycling": RecyclingDrafter(Recycling(), matrix),
         "static": RecyclingDrafter(Recycling(tree="static"), matrix),
         "aded": ADEDDrafter(ADED(), trigrams),
+        "aded(learn=logits, search=products)": ADEDDrafter(
+            ADED(learn="logits", search="products"), trigrams
+        ),
     }
     found["aded reads the text"] = _spent(lambda: trigrams.read(text, 0.3))
     for name, drafter in drafters.items():

@@ -25,7 +25,7 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.base import Method
 from lengthwise.methods.positions.dynamic_ntk import DynamicNTK
 from lengthwise.methods.positions.giraffe import Giraffe
 from lengthwise.methods.positions.lm_infinite import LMInfinite
@@ -135,9 +135,31 @@ def yarn(bench: Bench) -> dict[str, Any]:
     return extended(bench, YaRN(factor=2), PI(factor=2))
 
 
+def yarn_attention(bench: Bench) -> dict[str, Any]:
+    """The paper's attention factor beside none and a larger one."""
+    found = Figures()
+    for attention in (None, 1.0, 1.15):
+        method = YaRN(factor=2, attention=attention)
+        losses = bench.read(method, bench.reference()[:SHORT])[1]
+        found[str(method)] = {
+            str(SHORT): mean(losses, 64),
+            str(LONG): bench.look_back(method, LONG),
+        }
+    return found
+
+
 def giraffe(bench: Bench) -> dict[str, Any]:
     trained = bench.model.trained_length
-    return extended(bench, Giraffe(scale=2), Giraffe(scale=1, truncate=trained))
+    return extended(
+        bench, Giraffe(scale=2), Giraffe(truncate=trained), Giraffe(scale=2, truncate=trained)
+    )
+
+
+def giraffe_order(bench: Bench) -> dict[str, Any]:
+    """Scaled, then truncated, as the authors do."""
+    method = Giraffe(scale=2, truncate=bench.model.trained_length)
+    losses = bench.read(method, bench.reference()[:SHORT])[1]
+    return Figures({str(SHORT): mean(losses, 64), str(LONG): bench.look_back(method, LONG)})
 
 
 def self_extend(bench: Bench) -> dict[str, Any]:
@@ -153,7 +175,7 @@ def extension(bench: Bench) -> dict[str, Any]:
         NTK(factor=2),
         DynamicNTK(factor=2),
         YaRN(factor=2),
-        Giraffe(scale=1, truncate=trained),
+        Giraffe(truncate=trained),
         SelfExtend(group=4, window=1024),
     )
 
@@ -165,6 +187,18 @@ def lm_infinite(bench: Bench) -> dict[str, Any]:
     for sinks in (4, 0):
         method = LMInfinite(sinks=sinks, window=512, cap=512)
         found[str(method)] = mean(bench.read(method, ids, every=1)[1], 2048)
+    return found
+
+
+def lm_infinite_top_k(bench: Bench) -> dict[str, Any]:
+    """What was planted in 4,096 tokens, asked through a window of 1,024 and re-admitted tokens."""
+    plain = LMInfinite(window=1024)
+    found = Figures({"unplanted": bench.unplanted(plain, 4096)})
+    settings = [plain, *(LMInfinite(window=1024, top_k=k) for k in (5, 32))]
+    settings += [LMInfinite(window=1024, top_k=5, top_k_at=at) for at in (256, 1024, 4096)]
+    for method in settings:
+        found[str(method)] = bench.look_back(method, 4096)
+    found["full"] = bench.look_back(None, 4096)
     return found
 
 
@@ -206,23 +240,26 @@ def streaming(bench: Bench) -> dict[str, Any]:
 
 
 def sirllm(bench: Bench) -> dict[str, Any]:
-    """Numbers planted in 4,096 tokens, a thousand kept: surprising ones or recent ones."""
+    """Numbers planted in 4,096 tokens, 1,024 kept: the turn under way and surprising ones, with
+    more recent ones, with the latest token alone, or recent ones only."""
     found = Figures(full=bench.look_back(None, 4096))
     for method in (
-        SirLLM(budget=Budget(1024)),
-        SirLLM(budget=Budget(1024), recent=1.0),
+        SirLLM(),
+        SirLLM(recent=0.35),
+        SirLLM(turn=1),
+        SirLLM(recent=1.0),
         Streaming(sinks=4, window=1020),
     ):
         found[str(method)] = bench.look_back(method, 4096)
-    found["unplanted"] = bench.unplanted(SirLLM(budget=Budget(1024)), 4096)
+    found["unplanted"] = bench.unplanted(SirLLM(), 4096)
     return found
 
 
 CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     check.__name__: check
     for check in (
-        pi, ntk, dynamic_ntk, yarn, giraffe, self_extend, extension, lm_infinite,
-        lm_infinite_book, streaming, sirllm,
+        pi, ntk, dynamic_ntk, yarn, yarn_attention, giraffe, giraffe_order, self_extend, extension,
+        lm_infinite, lm_infinite_top_k, lm_infinite_book, streaming, sirllm,
     )
 }  # fmt: skip
 

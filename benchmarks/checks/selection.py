@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.loop import prefill, teacher_force
+from lengthwise.engine.losses import Losses
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Choice, Queries, Selector
@@ -41,6 +42,8 @@ from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.probes import ProbeSet, copy_probe
 
 LENGTH = 4096
+# Where TEXT begins, and of how many tokens one counts.
+LATE, EVERY = 1536, 4
 
 
 @cache
@@ -63,15 +66,23 @@ def recent(window: int) -> Plan:
 
 def copy_loss(plan: Plan | Method, length: int) -> float:
     """COPY under a plan, the second copy decoded token by token."""
+    return copy_and_text(plan, length)[0]
+
+
+def copy_and_text(plan: Plan | Method, length: int) -> list[float]:
+    """COPY and TEXT under a plan."""
     model, probes = setting(length)
     (probe,) = probes.probes
     sequence = Sequence(model, plan_of(plan, length) if isinstance(plan, Method) else plan)
-    sequence.last_logits = prefill(sequence, probes.context)
+    read = Losses(EVERY)
+    sequence.last_logits = prefill(sequence, probes.context, losses=read)
     sequence.end_prefill()
     tokens = [*probe.suffix, *probe.target]
     logits = teacher_force(sequence, tokens).float().log_softmax(-1)
     losses = -logits.gather(1, torch.tensor(tokens)[:, None])[:, 0]
-    return round(float(losses[len(probe.suffix) + probe.skip :].mean()), 3)
+    copied = round(float(losses[len(probe.suffix) + probe.skip :].mean()), 3)
+    late = [v for p, v in zip(read.positions, read.values, strict=True) if p >= LATE]
+    return [copied, mean(late)] if late else [copied]
 
 
 @dataclass
@@ -87,6 +98,10 @@ class _Watched:
         return self.inner.query_block
 
     @property
+    def last_alone(self) -> bool:
+        return self.inner.last_alone
+
+    @property
     def wants_stat(self) -> int:
         return self.inner.wants_stat
 
@@ -95,6 +110,9 @@ class _Watched:
 
     def tensors(self) -> list[Tensor | None]:
         return list(self.inner.tensors())
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return self.inner.room(length, boundary)
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         choice = self.inner.plan(queries, far)
@@ -162,22 +180,27 @@ class _TrueQuest(Quest):
 
 
 def infllm(length: int) -> dict[str, Any]:
-    far = {n: InfLLM(budget=576 + 32 * n, window=512, block=32) for n in (1, 8)}
+    small = {n: InfLLM(budget=n, window=512, block=32) for n in (926, 702)}
     return {
-        "full": full_copy(length),
-        "default": copy_loss(InfLLM(), length),
-        "observe 1": copy_loss(InfLLM(observe=1), length),
-        **{f"window 512, {n} blocks of 32": copy_loss(far[n], length) for n in far},
+        "full": copy_and_text(FULL, length),
+        "default": copy_and_text(InfLLM(), length),
+        "observe 1": copy_and_text(InfLLM(observe=1), length),
+        **{f"window 512, blocks of 32, budget {n}": copy_and_text(small[n], length) for n in small},
     }
 
 
 def token_select(length: int) -> dict[str, Any]:
-    budgets = (640, 1024, 2048)
+    """Beside the default some of 64 first tokens: what is chosen counts, not what is first."""
+    settings = {"default": TokenSelect()}
+    for budget in (704, 1024, 2048):
+        for block in (512, 128):
+            method = TokenSelect(budget=budget, init=64, query_block=block)
+            settings[f"budget {budget}, query_block {block}"] = method
+    settings["budget 1024, reuse 0.9"] = TokenSelect(budget=1024, init=64, reuse=0.9)
     return {
-        "full": full_copy(length),
-        **{f"budget {n}": copy_loss(TokenSelect(budget=n), length) for n in budgets},
-        "budget 1024, reuse 0.9": copy_loss(TokenSelect(budget=1024, reuse=0.9), length),
-        "recent 1024": copy_loss(recent(1024), length),
+        "full": copy_and_text(FULL, length),
+        **{name: copy_and_text(each, length) for name, each in settings.items()},
+        "recent 1024": copy_and_text(recent(1024), length),
     }
 
 
@@ -194,16 +217,28 @@ def quest(length: int) -> dict[str, Any]:
 
 
 def hip(length: int) -> dict[str, Any]:
-    everywhere = HiP(budget=512 + 256 + 64, dense=0)
-    found = masses(everywhere, length, everywhere.block)
+    settings = {
+        "default": HiP(),
+        "interval 1": HiP(interval=1),
+        "interval 2": HiP(interval=2),
+        "interval 64": HiP(interval=64),
+        "interval 1, sample first": HiP(interval=1, sample="first"),
+        "interval 1, dense 0": HiP(interval=1, dense=0),
+    }
+    for given in ({"interval": 1}, {}, {"sample": "first"}):
+        method = HiP(budget=1024, block=4, init=64, **given)  # type: ignore[arg-type]
+        settings[str(method)] = method
+    found = {
+        each: masses(HiP(dense=0, interval=1, sample=each), length, HiP().block)
+        for each in ("middle", "first")
+    }
     return {
-        "full": full_copy(length),
-        "default": copy_loss(HiP(), length),
-        "k 512, dense 0": copy_loss(everywhere, length),
-        "reuse": copy_loss(HiP(reuse=True), length),
-        "MASS by layer": found["mass"],
-        "MASS of exact top blocks": found["best"],
-        "MASS of a random choice": found["random"],
+        "full": copy_and_text(FULL, length),
+        **{name: copy_and_text(each, length) for name, each in settings.items()},
+        "MASS by layer": found["middle"]["mass"],
+        "MASS by layer, sample first": found["first"]["mass"],
+        "MASS of exact top blocks": found["middle"]["best"],
+        "MASS of a random choice": found["middle"]["random"],
     }
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,8 +96,8 @@ class Quick(Sampler):
             self._laws[key] = super().law(logits, context)
         return self._laws[key]
 
-    def _key(self, position: int, stream: int) -> None:
-        super()._key(self.base + position, stream)
+    def _generator(self, position: int, stream: int) -> np.random.Generator:
+        return super()._generator(self.base + position, stream)
 
 
 def guessed(tree: Tree, pair: Pair, sampler: Sampler, known: int) -> None:

@@ -10,20 +10,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lengthwise.api import Generation, Model, check, custom_generate, load, wrap
+    from lengthwise.api import Generation, Model, check, load, wrap
+    from lengthwise.hf_generate import custom_generate
     from lengthwise.measure.compare import compare
+    from lengthwise.methods.drafting.guessing_models import drafting_model
 
 _WHERE = {
     "Generation": "lengthwise.api",
     "Model": "lengthwise.api",
     "check": "lengthwise.api",
     "compare": "lengthwise.measure.compare",
-    "custom_generate": "lengthwise.api",
+    "custom_generate": "lengthwise.hf_generate",
+    "drafting_model": "lengthwise.methods.drafting.guessing_models",
     "load": "lengthwise.api",
     "wrap": "lengthwise.api",
 }
 
-__all__ = ["Generation", "Model", "check", "compare", "custom_generate", "load", "wrap"]
+__all__ = [
+    "Generation",
+    "Model",
+    "check",
+    "compare",
+    "custom_generate",
+    "drafting_model",
+    "load",
+    "wrap",
+]
 __version__ = "0.1.0"
 
 

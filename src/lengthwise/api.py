@@ -6,7 +6,6 @@ print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,21 +16,23 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
+from lengthwise.batch import Asked, Row, Written, write
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
+from lengthwise.models.obstacles import no_autocast
+from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
 from lengthwise.text import TextStream
 
 if TYPE_CHECKING:
     from lengthwise.models.check import Support
-
-Prompt = str | Seq[Mapping[str, str]] | Seq[int] | Tensor
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ class Generation:
     """What came out of one request: its text, its token ids (stop tokens left out), its costs.
 
     drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
-    of them. Empty for all other recipes.
+    of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
+    which was then not read at all; None where it can.
     """
 
     text: str
     token_ids: list[int]
     ledger: Ledger
     drafts: tuple[Draft, ...] = ()
+    refused: Refused | None = None
 
     @property
     def alternatives(self) -> list[str]:
@@ -115,28 +118,22 @@ class Model:
 
     # Text and tokens.
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of text, of chat messages (through the chat template; a last one of the
-        assistant's is continued), or of ids."""
-        if isinstance(prompt, Tensor):
-            ids = prompt.squeeze(0) if prompt.dim() == 2 and len(prompt) == 1 else prompt
-            if ids.dim() != 1:
-                raise LengthwiseError(
-                    f"prompt ids have shape {tuple(prompt.shape)}; give [n] or [1, n], and several "
-                    "prompts to generate_batch"
-                )
-            return self._known([int(i) for i in ids.tolist()])
+    def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
+        """Token ids of a prompt.
+
+        prompt: text; chat messages, which go through the chat template (a last one of the
+        assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
+        returned. A text that begins with the text of the beginning token gets no second one.
+        special: what special tokens written out in it are, "tokens" or "text". None: tokens in a
+        string, as in transformers; text in the contents of messages, so that none can end itself.
+        """
+        if special is not None and special not in SPECIAL:
+            raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
         if isinstance(prompt, str):
-            return self._known(list(self._tokenizer().encode(prompt)))
-        if prompt and isinstance(prompt[0], Mapping):
-            # An answer that has been begun is gone on with.
-            begun = prompt[-1]["role"] == "assistant"  # type: ignore[index, call-overload]
-            rendered = self._tokenizer().apply_chat_template(
-                list(prompt), add_generation_prompt=not begun, continue_final_message=begun,
-                tokenize=False,
-            )  # fmt: skip
-            return self._known(list(self._tokenizer().encode(rendered, add_special_tokens=False)))
-        return self._known([int(i) for i in prompt])  # type: ignore[call-overload]
+            return self._known(encode_text(self._tokenizer(), prompt, special or "tokens"))
+        if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
+            return self._known(encode_messages(self._tokenizer(), prompt, special or "text"))
+        return self._known(given_ids(prompt))
 
     def _known(self, ids: list[int]) -> list[int]:
         if not ids:
@@ -175,25 +172,36 @@ class Model:
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
+        special: str | None = None,
+        assistant_model: Any = None,
         **sampling: Any,
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt: text, chat messages or token ids. stream: called with each piece of text as it
-        comes.
+        prompt, special: see `encode`. stream: called with each piece of text as it comes; joined,
+        the pieces are the text.
         stop: strings that end the text (left out of it; several texts written at once are cut there
         when they are complete); stop_ids: ids that do, by default the
         model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
-        sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed.
-        Raises RecipeError, Refused or LengthwiseError before anything runs.
+        assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
+        `model(path=...)` does in a recipe (see `drafting_model`).
+        sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed (an integer of 64
+        bits). Of the model's generation_config the end tokens hold, and what it suppresses or
+        forces (suppress_tokens, begin_suppress_tokens, bad_words_ids, forced_bos_token_id,
+        forced_eos_token_id); its temperature, penalties and lengths do not.
+        Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
+        model's logits are no numbers.
         """
         found = self.generate_batch(
             [prompt], recipe, max_new_tokens=max_new_tokens,
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
-            progress=progress, **sampling,
+            progress=progress, special=special, assistant_model=assistant_model, **sampling,
         )  # fmt: skip
+        if found[0].refused is not None:
+            raise found[0].refused
         return found[0]
 
+    @no_autocast()
     def generate_batch(
         self,
         prompts: Seq[Prompt],
@@ -205,38 +213,41 @@ class Model:
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
+        special: str | None = None,
+        assistant_model: Any = None,
         **sampling: Any,
     ) -> list[Generation]:
-        """Several prompts at once; each gets what it would get alone."""
-        if max_new_tokens < 1:
-            raise LengthwiseError(f"max_new_tokens={max_new_tokens}: give at least 1")
-        plan = self.plan(recipe)
-        choice = Sampling(**sampling)
-        ids = [self.encode(prompt) for prompt in prompts]
-        requests, texts = [], []
-        for index, tokens in enumerate(ids):
-            sequence = Sequence(self.adapted, plan, expected=len(tokens) + max_new_tokens)
-            request = loop.begin(
-                sequence, choice, max_new_tokens, self.stop_ids() if stop_ids is None else stop_ids
+        """Several prompts at once; each gets what it would get alone, its noise included.
+
+        A row that the recipe cannot serve is not read, says so in `refused`, and leaves the others
+        as they are.
+        """
+        choice = Sampling.of(sampling)
+        if streams is not None and len(streams) != len(prompts):
+            raise LengthwiseError(
+                f"{len(streams)} streams for {len(prompts)} prompts: give one each"
             )
-            begin = time.perf_counter()
-            logits = loop.prefill(sequence, tokens, chunk or loop.CHUNK, progress)
-            first = loop.start(request, logits)
-            loop.synchronize(self.adapted.device)
-            request.ledger.ttft_s = time.perf_counter() - begin
-            request.ledger.prompt_tokens = len(tokens)
-            text = TextStream(self.tokenizer, stop, None if streams is None else streams[index])
-            text.add(first, request.ledger)
-            requests.append(request)
-            texts.append(text)
-        while active := [pair for pair in zip(requests, texts, strict=True) if not pair[0].done]:
-            for (request, text), new in zip(active, loop.step([r for r, _ in active]), strict=True):
-                request.cut(len(new), text.add(new, request.ledger))
+        if assistant_model is not None:
+            recipe = recipes.assisted(recipe, assistant_model)
+        stops = self.stop_ids() if stop_ids is None else stop_ids
+        asked = Asked(self.plan(recipe), max_new_tokens, stops, stop, chunk, progress)
+        rows = [
+            Row(self.encode(prompt, special), choice, None if streams is None else streams[index])
+            for index, prompt in enumerate(prompts)
+        ]
         return [
-            Generation(text.finish(), request.output, loop.finish(request),
-                       self._drafts(request, stop))
-            for request, text in zip(requests, texts, strict=True)
-        ]  # fmt: skip
+            self._generation(row, done, stop)
+            for row, done in zip(
+                rows, write(self.adapted, self.tokenizer, rows, asked), strict=True
+            )
+        ]
+
+    def _generation(self, row: Row, done: Written | Refused, stop: Seq[str]) -> Generation:
+        if isinstance(done, Refused):
+            ledger = Ledger(prompt_tokens=len(row.tokens), finish_reason="refused")
+            return Generation("", [], ledger, refused=done)
+        request = done.request
+        return Generation(done.text, request.output, request.ledger, self._drafts(request, stop))
 
     def _drafts(self, request: Request, stop: Seq[str]) -> tuple[Draft, ...]:
         """The texts of a request that wrote several, up to a stop string, those alike left out."""
@@ -249,11 +260,13 @@ class Model:
             found.setdefault(alike, draft)
         return tuple(found.values())
 
+    @no_autocast()
     def score(
         self, ids: Seq[int] | Tensor, recipe: Any = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
-        """Log-probabilities of given tokens under a recipe, float32.
+        """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
+        model gives a token no chance. Raises NotFinite where its logits are no numbers.
 
         prompt None: all are read as a prompt; returns `[n - 1]`, of every token but the first.
         prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest
@@ -262,11 +275,14 @@ class Model:
         tokens = self.encode(ids)
         if len(tokens) < 2:
             raise LengthwiseError("score needs at least two tokens")
-        sequence = Sequence(self.adapted, self.plan(recipe), expected=len(tokens))
+        require_positions(self.adapted, len(tokens))
+        plan = self.plan(recipe)
+        plan.check_prompt(len(tokens) if prompt is None else prompt)
+        sequence = Sequence(self.adapted, plan, expected=len(tokens))
         if prompt is None:
             losses = Losses()
             loop.prefill(sequence, tokens, chunk or loop.CHUNK, losses=losses)
-            return -torch.tensor(losses.values)
+            return -torch.tensor(losses.values, dtype=torch.float32)
         if not 0 < prompt < len(tokens):
             raise LengthwiseError(f"prompt={prompt}: allowed is 1 to {len(tokens) - 1}")
         loop.prefill(sequence, tokens[:prompt], chunk or loop.CHUNK)
@@ -293,11 +309,14 @@ def wrap(
 ) -> Model:
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
+    model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft. What
+    is done to it later (weights, hooks, adapters) shows at the next request. Raises
+    UnsupportedModel.
     fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
     weights beside the model's own; False saves that memory.
     """
     adapted = adapt(model, fuse, tokenizer=tokenizer)
-    name = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
+    name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)
 
@@ -305,38 +324,3 @@ def wrap(
 def check(model: Model | PreTrainedModel) -> Support:
     """Which questions a model supports exactly, which are refused, and why."""
     return model.check() if isinstance(model, Model) else wrap(model).check()
-
-
-def custom_generate(recipe: Any = "full", **options: Any) -> Callable[..., Tensor]:
-    """A function for `model.generate(..., custom_generate=...)` that runs a recipe in our loop.
-
-    It honours max_new_tokens (or max_length), do_sample with its temperature, top_k, top_p, min_p,
-    the repetition penalty, and eos ids of the generation config; rows may be left-padded. Options
-    are those of `Model.generate`. Of a recipe that writes several texts the best one is taken.
-    Returns ids `[batch, prompt + new]`, padded on the right.
-    """
-
-    def generate(model: PreTrainedModel, input_ids: Tensor, *_: Any, **kwargs: Any) -> Tensor:
-        config = kwargs.get("generation_config") or model.generation_config
-        mask = kwargs.get("attention_mask")
-        rows = [
-            row.tolist() if mask is None else row[mask[i].bool()].tolist()
-            for i, row in enumerate(input_ids)
-        ]
-        settings: dict[str, Any] = {"repetition_penalty": config.repetition_penalty or 1.0}
-        if config.do_sample:
-            settings |= {"temperature": 1.0 if config.temperature is None else config.temperature,
-                         "top_k": config.top_k or 0, "top_p": config.top_p or 1.0,
-                         "min_p": config.min_p or 0.0}  # fmt: skip
-        new = config.max_new_tokens or config.max_length - input_ids.shape[1]
-        eos = config.eos_token_id
-        stop_ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-        settings |= {"max_new_tokens": new, "stop_ids": stop_ids, **options}
-        with wrap(model) as wrapped:
-            found = wrapped.generate_batch(rows, recipe, **settings)
-        longest = max(len(g.token_ids) for g in found)
-        pad = config.pad_token_id if config.pad_token_id is not None else (stop_ids or [0])[0]
-        tails = [g.token_ids + [pad] * (longest - len(g.token_ids)) for g in found]
-        return torch.cat([input_ids, torch.tensor(tails, device=input_ids.device)], 1)
-
-    return generate

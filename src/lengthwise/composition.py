@@ -25,10 +25,14 @@ OWNED = {
     "start_selector": "which keys a query reads",
     "start_retention": "what is kept",
     "start_codec": "how keys and values are stored",
+    "start_format": "how keys and values are stored",
+    "start_channels": "which channels of keys are stored",
     "start_verifier": "which guesses are accepted",
     "start_policy": "how much is guessed",
     "start_mode": "how the text is written",
 }
+# A codec in one piece, or its two halves, of which a recipe may have one each.
+ENCODES = frozenset(("start_codec", "start_format", "start_channels"))
 HOOKS = (*OWNED, "placement", "start_drafter")
 
 
@@ -56,6 +60,8 @@ class Piece:
             hooks -= {"start_verifier"}
         if method.question is Question.POSITIONS:
             needs_rope(method, model)
+            if not any(method.start_selector(layer) for layer in model.layers):
+                hooks -= {"start_selector"}
         own_frequencies(method, hooks, model)
         return cls(method, hooks, method.frequencies(model), method.placement(model))
 
@@ -125,6 +131,16 @@ def one_owner(a: Piece, b: Piece) -> Refused | None:
     return None
 
 
+def whole_codec(a: Piece, b: Piece) -> Refused | None:
+    """Channels and numbers are halves of a codec; a codec in one piece decides both."""
+    if "start_codec" not in a.hooks or not b.hooks & (ENCODES - {"start_codec"}):
+        return None
+    return Refused(
+        f"{a.name} and {b.name} both decide how keys and values are stored",
+        f"choose {a.name} or {b.name}",
+    )
+
+
 def one_placement(a: Piece, b: Piece) -> Refused | None:
     """Of two placements one must be a selection's plain window, which gives way."""
     if a.placement is None or b.placement is None or _gives_way(a) or _gives_way(b):
@@ -161,7 +177,7 @@ def all_near(a: Piece, b: Piece) -> Refused | None:
 
 def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
     """Selections, retentions and codecs work on what lies beyond the window."""
-    hooks = b.hooks & {"start_selector", "start_retention", "start_codec"}
+    hooks = b.hooks & (ENCODES | {"start_selector", "start_retention"})
     if not a.bounded or not hooks:
         return None
     return Refused(
@@ -181,12 +197,33 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def offloaded(a: Piece, b: Piece) -> Refused | None:
+    """Entries that live off the device are plain and stand where their selection puts them."""
+    if a.placement is None or a.placement.offload is None:
+        return None
+    if b.hooks & ENCODES:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) and {b.name} both decide how far keys "
+            "and values are stored",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    if b.placement is not None:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) keeps what has left its own window off "
+            f"the device, and {b.name} decides what that is instead",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    return None
+
+
 def delete_encoded(a: Piece, b: Piece) -> Refused | None:
-    if not a.method.deletes_each_step or "start_codec" not in b.hooks:
+    """What is encoded together cannot lose entries one by one."""
+    if not a.method.deletes_each_step or not b.hooks & ENCODES or b.method.deletable:
         return None
     return Refused(
         f"{a.name} deletes at every step from what {b.name} has encoded in blocks",
-        f"use {b.name} with a method that deletes once after the prompt, such as snapkv",
+        f"use {b.name} with a method that deletes once after the prompt, such as snapkv, or "
+        f"{a.name} with int8 or think, whose entries can be deleted one by one",
     )
 
 
@@ -204,8 +241,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, nothing_to_guess, evict_then_retrieve, one_placement, nothing_beyond,
-    delete_encoded, all_near, frozen,
+    same_twice, one_owner, whole_codec, nothing_to_guess, evict_then_retrieve, one_placement,
+    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

@@ -26,6 +26,16 @@ class UnsupportedModel(ModelError):
         return f"models of family {self.family!r} are not supported: {self.reason}"
 
 
+class UnsuitableModel(UnsupportedModel):
+    """A model that cannot be adapted in the state or wrapping it is in: why not, and what to do."""
+
+    def __init__(self, family: str, reason: str, remedy: str) -> None:
+        super().__init__(family, f"{reason}; {remedy}")
+
+    def __str__(self) -> str:
+        return f"this {self.family!r} model cannot be run as it is: {self.reason}"
+
+
 class RecipeError(LengthwiseError):
     """A recipe cannot be parsed, or names a method or option that does not exist."""
 
@@ -44,3 +54,34 @@ class Refused(RecipeError):
 
 class DocumentError(LengthwiseError):
     """A document is empty, binary, unreadable or too short for what was asked of it."""
+
+
+class NotFinite(LengthwiseError):
+    """There is no token to choose, or no loss to give: what the model gave is not finite.
+
+    position: of the token, counted from 0 at the start of the prompt. row: which prompt of how
+    many. dtype: the model's. forbidden: the model's logits are finite, and what was asked of them
+    leaves no token.
+    """
+
+    def __init__(
+        self, position: int, row: tuple[int, int] = (0, 1), dtype: str = "", forbidden: bool = False
+    ) -> None:
+        super().__init__(position, row, dtype, forbidden)
+        self.position, self.row, self.dtype, self.forbidden = position, row, dtype, forbidden
+
+    def __str__(self) -> str:
+        number, count = self.row
+        whose = f" of prompt {number + 1} of {count}" if count > 1 else ""
+        if self.forbidden:
+            return (
+                f"no token is allowed at position {self.position}{whose}: processors, or "
+                "suppressed tokens, forbid all of them; allow one"
+            )
+        wide = "float32" if self.dtype == "bfloat16" else "bfloat16 or float32"
+        narrow = self.dtype in ("float16", "bfloat16")
+        remedy = f"load the model with dtype {wide}" if narrow else "its weights hold such numbers"
+        return (
+            f"the model's logits for the token at position {self.position}{whose} are not finite "
+            f"(NaN, or infinite) in {self.dtype}; {remedy}"
+        )

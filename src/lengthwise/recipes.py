@@ -9,23 +9,24 @@ prints as the shortest text that gives it back.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
-from lengthwise.methods.budget import Budget
+from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, nearest
 
 if TYPE_CHECKING:
+    from lengthwise.engine.roles import Codec
     from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
 
 FULL_NAME = "full"
 _TOKEN = re.compile(
@@ -50,23 +51,6 @@ def parse(text: str) -> Recipe:
     return _Parser(text).recipe()
 
 
-def check_budgets(recipe: Recipe | str, length: int) -> None:
-    """Raises Refused where a budget of tokens was written that a text of `length` cannot fill: the
-    method would do nothing. Defaults are for texts of any length.
-    """
-    for method in (parse(recipe) if isinstance(recipe, str) else recipe).methods:
-        for each in dataclasses.fields(method):
-            budget = getattr(method, each.name)
-            if not isinstance(budget, Budget) or budget.unit != "tokens" or budget == each.default:
-                continue
-            if budget.amount > length:
-                raise Refused(
-                    f"{method}: the text has {length:,} tokens, so {each.name}={budget} would drop "
-                    "nothing",
-                    f"give fewer than {length:,}, or a share such as {each.name}=25%",
-                )
-
-
 def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     """The plan of a recipe on a model; raises Refused where it cannot run there."""
     if isinstance(recipe, str):
@@ -76,7 +60,6 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
     placement = compose(pieces, model)
     selection = _owner(pieces, "start_selector")
     retention = _owner(pieces, "start_retention")
-    codec = _owner(pieces, "start_codec")
     verifier, policy = _owner(pieces, "start_verifier"), _owner(pieces, "start_policy")
     mode = _owner(pieces, "start_mode")
     drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
@@ -86,13 +69,43 @@ def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
         placement=placement,
         selector=selection.start_selector if selection else None,
         retention=partial(retention.start_retention, model) if retention else None,
-        codec=codec.start_codec if codec else None,
+        codec=_codec(pieces),
         drafters=tuple(partial(method.start_drafter, model) for method in drafters),
         verifier=partial(verifier.start_verifier, model) if verifier else None,
         policy=policy.start_policy(model) if policy else None,
         mode=partial(mode.start_mode, model) if mode else None,
         lossless=all(method.lossless for method in methods),
+        checks=tuple(
+            partial(method.check_prompt, model, placement=placement)
+            for method in methods
+            if type(method).check_prompt is not Method.check_prompt
+        ),
     )
+
+
+def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | None:
+    """What makes the codec of a layer: one method's, or a choice of channels and a format."""
+    whole, channels, format = (
+        _owner(pieces, hook) for hook in ("start_codec", "start_channels", "start_format")
+    )
+    if channels is None or format is None:
+        one = whole or channels or format
+        return one.start_codec if one else None
+
+    def start(layer: LayerFacts) -> Codec | None:
+        return coded(channels.start_channels(layer), format.start_format(layer))
+
+    return start
+
+
+def assisted(recipe: Recipe | str | Sequence[Method], assistant: object) -> Recipe:
+    """A recipe with a second model that guesses: one that is held already, not a path."""
+    from lengthwise.methods.drafting.guessing_models import drafting_model
+
+    if isinstance(recipe, str):
+        recipe = parse(recipe)
+    methods = recipe.methods if isinstance(recipe, Recipe) else tuple(recipe)
+    return Recipe((*methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
 
 
 def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:

@@ -10,6 +10,7 @@ from lengthwise.measure.drafting import DEFAULT_RECIPES, bench as run_drafting
 from lengthwise.measure.drafting_rows import DraftingRow
 from lengthwise.measure.drafting_table import show
 from lengthwise.recipes import parse
+from lengthwise.tasks.prompt_files import read_prompts
 from lengthwise.tasks.work import CONTEXTS, KINDS, PROMPTS, check_kinds
 
 
@@ -24,15 +25,26 @@ def bench() -> None:
               f"{', '.join(DEFAULT_RECIPES)})")  # fmt: skip
 @click.option("-k", "--kind", "kinds", multiple=True,
               help=f"of {', '.join(KINDS)}; may be repeated (default: all)")  # fmt: skip
-@click.option("--context", default="both", show_default=True,
+@click.option("--context", show_default="both",
               type=click.Choice([*CONTEXTS, "both"]),
               help=", ".join(f"{name}: {n:,} tokens" for name, n in CONTEXTS.items()))  # fmt: skip
-@click.option("--prompts", default=1, show_default=True, type=click.IntRange(1, PROMPTS),
-              help="of each kind and context")  # fmt: skip
+@click.option("--prompts", type=click.IntRange(1),
+              help=f"of each kind and context, up to {PROMPTS} (default: 1), or of each kind of "
+              "--prompt-file (default: all)")  # fmt: skip
+@click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False),
+              help="prompts of your own in place of these kinds: JSON lines with 'turns' (as "
+              "Spec-Bench's question.jsonl), 'messages' or 'prompt', and a 'category'")  # fmt: skip
 @click.option("--new-tokens", default=128, show_default=True, type=click.IntRange(2),
               help="most tokens of an answer")  # fmt: skip
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1),
               help="times each is run, in turn; medians are reported")  # fmt: skip
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1),
+              help="prompts decoded at once")  # fmt: skip
+@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0),
+              help="0 takes the likeliest token, above it samples")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="of the samples")
+@click.option("--accept-lengths", is_flag=True,
+              help="also print how many tokens the rounds of each row brought")  # fmt: skip
 @click.option(
     "--cold/--warm",
     default=True,
@@ -48,26 +60,33 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
 @model_options
 def drafting(
-    recipes: tuple[str, ...], kinds: tuple[str, ...], context: str, prompts: int, new_tokens: int,
-    rounds: int, cold: bool, baselines: bool, as_json: bool, model: str | None,
+    recipes: tuple[str, ...], kinds: tuple[str, ...], context: str | None, prompts: int | None,
+    prompt_file: str | None, new_tokens: int, rounds: int, batch: int, temperature: float,
+    seed: int, accept_lengths: bool, cold: bool, baselines: bool, as_json: bool, model: str | None,
     dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Six kinds of work, and copying, with and without guessing ahead: tokens a second and a round
     of every recipe, beside plain decoding and two baselines of transformers."""
-    chosen = check_kinds(kinds)
+    if prompt_file is not None and context is not None:
+        raise click.UsageError("--context is of the built-in kinds; a --prompt-file has its own")
+    if prompt_file is None and prompts is not None and prompts > PROMPTS:
+        raise click.UsageError(f"--prompts {prompts}: there are {PROMPTS} of each kind")
+    asked = read_prompts(prompt_file) if prompt_file is not None else []
+    chosen = kinds if asked else check_kinds(kinds)
     wanted = recipes or DEFAULT_RECIPES
     for recipe in wanted:
         parse(recipe)
-    contexts = tuple(CONTEXTS) if context == "both" else (context,)
+    contexts = (context,) if context in CONTEXTS else tuple(CONTEXTS)
     loaded = open_model(model, dtype, device)
     with Bars(as_json) as bars:
         rows = run_drafting(
-            loaded, wanted, chosen, contexts, prompts=prompts, new_tokens=new_tokens,
-            rounds=rounds, warm=not cold, baselines=baselines, watcher=bars,
+            loaded, wanted, chosen, contexts, asked=asked, prompts=prompts, new_tokens=new_tokens,
+            rounds=rounds, batch=batch, temperature=temperature, seed=seed, warm=not cold,
+            baselines=baselines, watcher=bars,
             finished=_print_json if as_json else _print_progress,
         )  # fmt: skip
     if not as_json:
-        show(rows)
+        show(rows, lengths=accept_lengths)
     if rows.interrupted:
         click.echo("lengthwise: interrupted; the finished rows are above", err=True)
         return 130

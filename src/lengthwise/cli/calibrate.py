@@ -15,9 +15,11 @@ from lengthwise.errors import LengthwiseError
 if TYPE_CHECKING:
     from lengthwise.api import Model
 
-KINDS = ("razor", "specdec")
+KINDS = ("layers", "razor", "specdec")
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
+# Texts that sets of layers are tried on, and new tokens of each.
+TRIED_TEXTS, TRIED = 4, 32
 
 
 @click.command()
@@ -25,25 +27,67 @@ TEXTS, WRITTEN, READ = 24, 96, 160
 @click.option("--draft", default="layers", show_default=True, help="the drafter of specdec's head")
 @click.option("--temperature", default=0.0, show_default=True, help="specdec will run at")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="file of specdec's head")
+@click.option("--skip", default=0.2, show_default=True, type=click.FloatRange(0, 1),
+              help="share of the inner layers that guesses leave out, for layers")  # fmt: skip
+@click.option("--trials", default=100, show_default=True, type=click.IntRange(1),
+              help="sets that are tried, for layers")  # fmt: skip
 @model_options
 def calibrate(
-    kind: str, draft: str, temperature: float, out: Path | None, model: str | None,
+    kind: str, draft: str, temperature: float, out: Path | None, skip: float, trials: int,
+    model: str | None,
     dtype: str | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Measure KIND on a model, once. razor: its retrieval heads, kept in the cache. specdec: an
-    acceptance head for a drafter that asks a model, written to a file for specdec(head=FILE)."""
+    """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
+    as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
+    for a drafter that asks a model, written to a file for specdec(head=FILE)."""
     if kind not in KINDS:
         raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
     if kind == "specdec" and out is None:
         raise LengthwiseError("give the acceptance head a file: --out FILE")
     if out is not None and out.is_dir():
         raise LengthwiseError(f"--out {out}: this is a folder; name a file in it")
+    if kind != "specdec" and out is not None:
+        raise LengthwiseError(f"--out {out}: {kind} writes no file of its own; leave it out")
     loaded = open_model(model, dtype, device)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        if kind == "razor":
+        if kind == "layers":
+            _layers(loaded, skip, trials, bar)
+        elif kind == "razor":
             _razor(loaded, bar)
         elif out is not None:
             _specdec(loaded, draft, temperature, out, bar)
+
+
+def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
+    """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
+    from lengthwise.engine.loop import prefill
+    from lengthwise.engine.sequence import Sequence
+    from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
+    from lengthwise.tasks.documents import read_document
+
+    model = loaded.adapted
+    total = len(model.layers)
+    search = LayerSearch(total, int((total - 2) * skip))
+    if not search.skipped:
+        raise LengthwiseError(f"--skip {skip}: leaves out none of {total} layers; give more")
+    ids = loaded.encode(read_document().text)
+    texts = []
+    for number in range(TRIED_TEXTS):
+        prompt = ids[number * READ : (number + 1) * READ]
+        said = loaded.generate(prompt, max_new_tokens=TRIED + 1, stop_ids=[]).token_ids
+        before = Sequence(model)
+        prefill(before, prompt)
+        before.end_prefill()
+        texts.append((before, said))
+    for _ in bar.track(range(trials), description="trying sets of layers"):
+        kept = search.propose()
+        scores = [matchness(model, before, kept, said) for before, said in texts]
+        search.tell(sum(scores) / len(scores))
+    click.echo(
+        f'layers(skip="{search.left_out}"): {search.skipped} of {total} layers left out, '
+        f"{search.score:.0%} of {TRIED * TRIED_TEXTS} tokens chosen as all layers choose them "
+        f"(best of {search.tried} sets)"
+    )
 
 
 def _razor(loaded: Model, bar: Progress) -> None:
@@ -76,7 +120,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     if len(drafters) != 1 or not getattr(drafters[0], "asks_model", False):
         raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
     # A drafter that reads through another cache of the target's asks the target itself.
-    asked = getattr(drafters[0], "draft", target)
+    asked = getattr(drafters[0], "draft", None) or target
     ids = loaded.encode(read_document().text)
     starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)
     texts = []

@@ -28,7 +28,7 @@ DEFAULT_RECIPES = (
     "infllm",
     "token_select",
     "snapkv(budget=25%)",
-    "razor",
+    "razor(buffer=256)",
     "kivi(bits=4)",
     "lookup",
     "yarn(factor=2) + infllm + kivi(bits=4) + lookup",

@@ -30,6 +30,7 @@ def methods(name: str | None, as_json: bool) -> None:
                 "question": cls.question.value if cls else None,
                 "paper": cls.paper if cls else None,
                 "options": {o.name: str(o.default) for o in options(cls)} if cls else {},
+                "best_known": cls.best_known if cls else "",
             }))  # fmt: skip
         return
     console = Console()
@@ -47,6 +48,8 @@ def methods(name: str | None, as_json: bool) -> None:
                 console.print(Text(f"      {each}"), soft_wrap=True)
                 if name is not None and each.help:
                     console.print(Text(f"          {each.help}", style="dim"), soft_wrap=True)
+            if name is not None and cls.best_known:
+                console.print(Text(f"      best known setting: {cls.best_known}"), soft_wrap=True)
             if name is not None:
                 import inspect
 

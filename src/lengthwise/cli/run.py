@@ -11,10 +11,11 @@ import click
 from lengthwise.cli.arguments import check_text
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
+from lengthwise.prompts import Shield
 from lengthwise.tasks.documents import read_document
 
 if TYPE_CHECKING:
-    from lengthwise.api import Generation
+    from lengthwise.api import Generation, Model
 
 
 @click.command()
@@ -40,7 +41,7 @@ def run(
 ) -> None:  # fmt: skip
     """Answer PROMPT (default: standard input) under a recipe."""
     from lengthwise.engine.sampling import Sampling
-    from lengthwise.recipes import check_budgets, parse
+    from lengthwise.recipes import parse
 
     parse(recipe)
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
@@ -55,20 +56,29 @@ def run(
     check_text("the prompt", text)
     if not text.strip():
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
-    if document is not None:
-        text = f"{read_document(document).text}\n\n{text}"
+    read = None if document is None else read_document(document).text
     loaded = open_model(model, dtype, device)
     templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
     # Several texts at once are nothing to stream: none is settled before the end.
     quiet = as_json or loaded.plan(recipe).mode is not None
     sink = None if quiet else lambda piece: click.echo(piece, nl=False)
-    prompt_ids = loaded.encode([{"role": "user", "content": text}] if templated else text)
-    check_budgets(recipe, len(prompt_ids))
     found = loaded.generate(
-        prompt_ids, recipe,
+        _encode(loaded, text, read, bool(templated)), recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
     (_print_json if as_json else _print)(found)
+
+
+def _encode(model: Model, text: str, document: str | None, templated: bool) -> list[int]:
+    """Ids of the prompt. Special tokens written out in a document, or in a message, are text: only
+    a raw prompt may have some of its own."""
+    whole = text if document is None else f"{document}\n\n{text}"
+    if templated:
+        return model.encode([{"role": "user", "content": whole}])
+    if document is None:
+        return model.encode(text)
+    shield = Shield(model._tokenizer())
+    return shield.encode(f"{shield.text(document)}\n\n{text}", add_special_tokens=True)
 
 
 def _print_json(found: Generation) -> None:

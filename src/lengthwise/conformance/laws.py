@@ -14,7 +14,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from lengthwise.composition import Piece
+from lengthwise.composition import ENCODES, Piece
 from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.plan import FULL, Plan
@@ -72,7 +72,7 @@ def check_bytes(cls: type[Method], model: Adapted) -> None:
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
     full = _held(None, model, LONG)
     hooks = Piece.of(example, model).hooks
-    if hooks & {"start_retention", "start_codec"} and not kept[LONG] < full:
+    if hooks & (ENCODES | {"start_retention"}) and not kept[LONG] < full:
         _fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
     if Piece.of(example, model).bounded:
         _near(cls, model, f"bytes of {example} at twice the length", kept[LONG], kept[LONG // 2])
@@ -181,6 +181,11 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
                     _fail(cls, model, f"the error of {each.name}={bad} does not name the method")
                 continue
             _fail(cls, model, f"takes {each.name}={bad}, which it says is not allowed")
+    if cls.best_known and methods().get(cls.name) is cls:
+        best = parse(cls.best_known).methods
+        if not any(isinstance(method, cls) for method in best):
+            _fail(cls, model, f"its best known setting {cls.best_known} is not of it")
+    check_prompts(cls, model)
     method = cls.example()
     try:
         resolve((method, method), model)
@@ -191,6 +196,25 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
         recipe = Recipe((method,))
         if parse(str(recipe)) != recipe:
             _fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
+
+
+def check_prompts(cls: type[Method], model: Adapted) -> None:
+    """Law 6: a budget of nearly nothing is refused before anything is read, or not at all."""
+    budgets = [each.name for each in options(cls) if each.type is Budget]
+    if "start_retention" not in Piece.of(cls.example(), model).hooks:
+        return
+    for name in budgets:
+        for budget in (Budget(1), Budget(4), Budget(1, "B"), Budget(3, "KB"), Budget(0.1, "%")):
+            method = dataclasses.replace(cls.example(), **{name: budget})
+            try:
+                plan = resolve((method,), model)
+                plan.check_prompt(COUNT)
+            except Refused:
+                continue
+            try:
+                generate(model, plan, tokens(COUNT), STEPS)
+            except Refused as refusal:
+                _fail(cls, model, f"{method} is refused while it reads: {refusal}")
 
 
 LAWS: tuple[Law, ...] = (

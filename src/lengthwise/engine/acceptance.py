@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence as Seq
 
 from lengthwise.engine.tree import Tree
@@ -22,12 +23,13 @@ class Acceptance:
 
     A guess that another drafter seconds, or has another guess beside, is a kind of its own: so it
     is learned from outcomes what agreement is worth. before: what other requests have seen, from
-    which a new belief starts; it learns along.
+    which a new belief starts; it learns along, from several threads where there are.
     """
 
     def __init__(self, before: Acceptance | None = None) -> None:
         self.before = before
         self._seen: dict[Kind, tuple[float, float]] = {}
+        self._lock = threading.Lock()
 
     def chance(self, kind: Kind, prior: float) -> float:
         """Mean of a Beta belief that began at the drafter's own `prior`."""
@@ -47,7 +49,8 @@ class Acceptance:
 
     def mean(self, source: str) -> float:
         """The chance of a guess of a drafter whatever its kind, MEAN before anything was seen."""
-        seen = [counts for kind, counts in self._seen.items() if kind[0] == source]
+        with self._lock:
+            seen = [counts for kind, counts in self._seen.items() if kind[0] == source]
         prior = MEAN if self.before is None else self.before.mean(source)
         right, tried = sum(r for r, _ in seen), sum(t for _, t in seen)
         return (PRIOR_WEIGHT * prior + right) / (PRIOR_WEIGHT + tried)
@@ -77,8 +80,9 @@ class Acceptance:
     def _note(self, kind: Kind, true: bool) -> None:
         if self.before is not None:
             self.before._note(kind, true)
-        right, tried = self._seen.get(kind, (0.0, 0.0))
-        self._seen[kind] = right * FORGET + true, tried * FORGET + 1
+        with self._lock:
+            right, tried = self._seen.get(kind, (0.0, 0.0))
+            self._seen[kind] = right * FORGET + true, tried * FORGET + 1
 
 
 def kind_of(tree: Tree, node: int) -> Kind:
@@ -86,6 +90,4 @@ def kind_of(tree: Tree, node: int) -> Kind:
     source = tree.sources[node]
     if tree.seconded[node]:
         return source, tree.grades[node], "seconded"
-    beside = tree.children[tree.parents[node]].values()
-    rivals = len(beside) > 1 and any(tree.sources[other] != source for other in beside)
-    return source, tree.grades[node], "contested" if rivals else "alone"
+    return source, tree.grades[node], "contested" if tree.mixed[tree.parents[node]] else "alone"

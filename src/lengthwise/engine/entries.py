@@ -8,11 +8,13 @@ unequal numbers live in segments of their own. Bytes are those of the tensors th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from lengthwise.errors import LengthwiseError
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,7 @@ class Entries:
 
     def take(self, ids: Tensor) -> Entries:
         """Entries ids: int64 `[n]` shared by all heads, or `[heads, n]`."""
-        if ids.dim() == 1:
-            return self._map(lambda t: t.index_select(1, ids))
-        heads = self.key.shape[0]
-
-        def pick(t: Tensor) -> Tensor:
-            t = t.expand(heads, *t.shape[1:])
-            where = ids if t.dim() == 2 else ids[..., None].expand(-1, -1, t.shape[-1])
-            return t.gather(1, where)
-
-        return self._map(pick)
+        return self._map(lambda t: pick(t, ids))
 
     def heads(self, ids: Tensor) -> Entries:
         return self._map(lambda t: t if t.shape[0] == 1 and len(self.key) > 1 else t[ids])
@@ -71,6 +64,15 @@ class Entries:
 
 class _TensorFunction(Protocol):
     def __call__(self, tensor: Tensor, /) -> Tensor: ...
+
+
+def pick(t: Tensor, ids: Tensor) -> Tensor:
+    """Entries ids, int64 `[n]` or `[heads, n]`, of t `[1 or heads, entries, ...]`."""
+    if ids.dim() == 1:
+        return t.index_select(1, ids)
+    t = t.expand(len(ids), *t.shape[1:])
+    where = ids if t.dim() == 2 else ids[..., None].expand(-1, -1, t.shape[-1])
+    return t.gather(1, where)
 
 
 def concatenate(blocks: list[Entries]) -> Entries:
@@ -113,15 +115,34 @@ class Encoded(Protocol):
     def decode(self) -> Entries: ...
 
 
+class Growing(Encoded, Protocol):
+    """An encoded block that newer ones of its kind can be joined to."""
+
+    def join(self, newer: Self) -> Self:
+        """Both, this one's entries first, without decoding either."""
+        ...
+
+
+@runtime_checkable
+class Deletable(Encoded, Protocol):
+    """Encoded entries that can lose some of themselves without being decoded."""
+
+    def take(self, ids: Tensor) -> Self:
+        """Only the entries ids, int64 `[n]` or `[heads, n]`, ascending, in memory of its own."""
+        ...
+
+
 class Segment:
     """Encoded blocks, oldest first, then a plain tail that grows in place.
 
     capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%;
-    `reserve` makes room at once where the final length is known.
+    `reserve` makes room at once where the final length is known. What an observer accumulates for
+    encoded entries is kept beside them, so no codec need know of it.
     """
 
     def __init__(self) -> None:
         self.closed: list[Encoded] = []
+        self._closed_stat: Tensor | None = None
         self._tail: Entries | None = None
         self._length = 0
 
@@ -148,6 +169,16 @@ class Segment:
         return self.capacity - self._length
 
     @property
+    def key_heads(self) -> int:
+        """Key heads of a segment that holds something."""
+        return (self._tail if self._tail is not None else self.blocks()[0]).key.shape[0]
+
+    @property
+    def offloaded(self) -> int:
+        """Bytes held off the device."""
+        return 0
+
+    @property
     def is_plain(self) -> bool:
         """Some entries, none of them encoded and none standing for several tokens."""
         return not self.closed and self._tail is not None and self._tail.log_weight is None
@@ -156,6 +187,8 @@ class Segment:
         tensors = [t for block in self.closed for t in block.tensors()]
         if self._tail is not None:
             tensors += self._tail.tensors()
+        if self._closed_stat is not None:
+            tensors.append(self._closed_stat)
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def reserve(self, like: Entries, room: int) -> None:
@@ -210,6 +243,9 @@ class Segment:
     def blocks(self) -> list[Entries]:
         """All entries as plain blocks, oldest first (encoded ones decoded now)."""
         found = [block.decode() for block in self.closed]
+        if self._closed_stat is not None:
+            stats = self._closed_stat.split([len(block) for block in self.closed], 1)
+            found = [replace(b, stat=stat) for b, stat in zip(found, stats, strict=True)]
         if self._tail is not None and self._length:
             found.append(self._tail.slice(0, self._length))
         return found
@@ -227,6 +263,24 @@ class Segment:
         heads = max((i.shape[0] for i in found), default=1)
         return torch.cat([i.expand(heads, -1) for i in found], 1) if found else torch.empty(1, 0)
 
+    def stat(self) -> Tensor | None:
+        """What was accumulated for each entry, float32 `[heads, n]`, without decoding any."""
+        tail = self.tail
+        found = [self._closed_stat, None if tail is None else tail.stat]
+        known = [t for t in found if t is not None]
+        return torch.cat(known, 1) if known else None
+
+    def add_stat(self, total: Tensor) -> None:
+        """Adds float32 `[heads, n]`, one number an entry."""
+        before = 0
+        if self._closed_stat is not None:
+            before = self._closed_stat.shape[1]
+            self._closed_stat += total[:, :before]
+        tail = self.tail
+        if tail is not None and len(tail):
+            assert tail.stat is not None
+            tail.stat.add_(total[:, before:])
+
     def take(self, ids: Tensor) -> Entries:
         """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole segment."""
         if not self.closed:
@@ -238,10 +292,34 @@ class Segment:
 
     def replace(self, entries: Entries | None, room: int = 0) -> None:
         """Holds exactly these entries, in memory of their own, with room for `room` more."""
-        self.closed, self._tail, self._length = [], None, 0
+        self.closed, self._closed_stat, self._tail, self._length = [], None, None, 0
         if entries is not None and len(entries):
             self.reserve(entries, len(entries) + room)
             self.append(entries)
+
+    def keep(self, ids: Tensor, room: int = 0) -> None:
+        """Deletes all entries but ids, `[n]` or `[heads, n]`, ascending over the whole segment.
+
+        Encoded entries that can be deleted one by one stay encoded. Heads may keep unequal numbers
+        of them: what some keep beyond the fewest is held plain, as it decodes.
+        """
+        if not self.closed:
+            self.replace(self.take(ids), room)
+            return
+        block = self.closed[0]
+        if len(self.closed) > 1 or not isinstance(block, Deletable):
+            raise LengthwiseError(
+                f"{type(block).__name__} cannot lose entries while they are encoded: a codec that "
+                "declares `deletable` keeps one block with a method `take`"
+            )
+        stat = self._closed_stat
+        fewest = int((ids < len(block)).sum(-1).min())
+        rest = self.take(ids[..., fewest:]) if fewest < ids.shape[-1] else None
+        stay = ids[..., :fewest]
+        self.replace(rest, room)
+        if fewest:
+            self.closed = [block.take(stay)]
+            self._closed_stat = None if stat is None else pick(stat, stay)
 
     def drop_front(self, count: int) -> None:
         """Deletes the oldest `count` plain entries by moving the rest down in place."""
@@ -254,10 +332,13 @@ class Segment:
     def close(self, block: Encoded, count: int, room: int = 0) -> None:
         """The oldest `count` plain entries become an encoded block; what is left is made tight."""
         assert self._tail is not None
-        rest = self._tail.slice(count, self._length)
+        leaving, rest = self._tail.slice(0, count), self._tail.slice(count, self._length)
+        stats = [t for t in (self._closed_stat, leaving.stat) if t is not None]
         closed = [*self.closed, block]
         self.replace(rest if len(rest) else None, room)
         self.closed = closed
+        if stats:
+            self._closed_stat = torch.cat(stats, 1)
 
     def retract(self, count: int, ids: Tensor | int = 0) -> None:
         """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or the first

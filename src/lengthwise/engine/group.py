@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lengthwise.engine.attend import Part
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import OffloadedSegment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
 MAX_SLACK = 64
+
+
+def slack_of(window: int, selecting: bool) -> int:
+    """Entries that leave a window together; one fewer is the most by which it overhangs."""
+    # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
+    return max(1, min(MAX_SLACK, window // (4 if selecting else 64)))
 
 
 class Fold(Protocol):
@@ -55,9 +62,7 @@ class Group:
     @property
     def slack(self) -> int:
         window = self.placement.window
-        # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
-        share = 64 if self.selector is None else 4
-        return 1 if window is None else max(1, min(MAX_SLACK, window // share))
+        return 1 if window is None else slack_of(window, self.selector is not None)
 
     @property
     def body(self) -> Segment:
@@ -72,9 +77,13 @@ class Group:
         """Entries held per key head."""
         return len(self.near) + len(self.far)
 
+    def near_at(self, length: int) -> int:
+        """Near entries there are once `length` tokens are committed and nothing was deleted."""
+        return length if self.placement.window is None else length - self._settled(length)
+
     def keep(self, ids: Tensor, room: int = 0) -> None:
         """Keeps only the entries ids of `body`: int64 `[n]` or `[heads, n]`, ascending."""
-        self.body.replace(self.body.take(ids), room)
+        self.body.keep(ids, room)
 
     # Reading: the parts a block of queries sees.
 
@@ -125,16 +134,18 @@ class Group:
     def _chosen(self, frame: Frame, rows: slice) -> list[Part]:
         choice = None
         if self.selector is not None and frame.selects(self.selector):
-            index = frame.index[rows]
+            index, span = frame.index[rows], frame.span(rows)
             queries = Queries(
                 frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding,
+                frame.decoding, span, self.near_start, self.placement.far_query(index),
+                span[1] + 1 >= frame.block.length, frame.rotate_at,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = frame.far_query[:, rows]
         if choice is None:
             blocks = self.far.blocks()
-            frame.note_transient(blocks[: len(self.far.closed)])
+            # What is encoded or elsewhere was copied for this.
+            frame.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
             return [
                 Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
@@ -159,6 +170,11 @@ class Group:
         entries = frame.leaving(self, stop)
         if entries is None:
             return []
+        if self.placement.reads_far is not None:
+            ids = self.placement.reads_far(entries.index[0].long()).nonzero()[:, 0]
+            if not len(ids):
+                return []
+            entries = entries.take(ids)
         query = frame.far_query[:, rows]
         mask = None
         if last != first:
@@ -188,10 +204,13 @@ class Group:
         return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
 
     def room(self, length: int) -> int | None:
-        """Tokens from `length` on before near entries move again; None where they never do."""
+        """Tokens from `length` on before near entries move again, or before a selection makes a
+        plan to be used again; None where neither happens."""
         if self.placement.window is None:
             return None
-        return self._settled(length) + self.slack + self.placement.window - 1 - length
+        left = self._settled(length) + self.slack + self.placement.window - 1 - length
+        shared = None if self.selector is None else self.selector.room(length, self.near_start)
+        return left if shared is None else min(left, shared)
 
     def settle(self, frame: Frame, upto: int) -> None:
         """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""
@@ -217,6 +236,13 @@ class Group:
             self.near.drop_front(count)
         self.near_start += count
 
+    def offload(self) -> None:
+        """Puts the far segment where the placement wants it, before it holds anything."""
+        where = self.placement.offload
+        if where is None or self.selector is None or isinstance(self.far, OffloadedSegment):
+            return
+        self.far = OffloadedSegment(where)
+
     def _move(self, frame: Frame, leaving: Entries) -> None:
         keep = self.placement.keep_far
         if keep is not None:
@@ -224,6 +250,7 @@ class Group:
             if not len(ids):
                 return
             leaving = leaving.take(ids)
+        self.offload()
         stat = leaving.stat
         leaving = frame.restamp(leaving, self.placement)
         wants = self.selector is not None and self.selector.wants_stat
@@ -245,8 +272,7 @@ def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
     head."""
     if ids.dim() == 1 or ids.shape[0] == 1:
         return segment.take(ids.reshape(-1))
-    tail = segment.tail if segment.tail is not None else segment.blocks()[0]
-    key_heads = tail.key.shape[0]
+    key_heads = segment.key_heads
     if ids.shape[0] == key_heads and key_heads != heads:
         return segment.take(ids)
     groups = heads // key_heads

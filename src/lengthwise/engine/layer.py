@@ -24,7 +24,7 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.placement import same
 from lengthwise.engine.roles import Codec
 from lengthwise.engine.scores import column_sums, lse_at
-from lengthwise.engine.views import near_part, new_part, own_parts, rows_together
+from lengthwise.engine.views import near_part, new_part, own_parts, piece, pieces, rows_together
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -102,6 +102,8 @@ class LayerCache:
             self._remember(frame.near_query)
         stored = key if self.groups[0].placement.compact or frame.raw_near else frame.near_key
         self.pending = Entries(stored, value, block.index[None].int())
+        if len(self.groups) == 1 and self.groups[0].selector is not None and block.count > 1:
+            return self._attend_pieces(self.groups[0], frame, self.pending)
         if len(self.groups) == 1:
             frame.staged = self._stage(self.groups[0], frame)
             return self._attend_group(self.groups[0], frame)
@@ -116,6 +118,33 @@ class LayerCache:
             )  # fmt: skip
             out[rows] = self._attend_group(group, part)
         return out
+
+    def _attend_pieces(self, group: Group, frame: Frame, entries: Entries) -> Tensor:
+        """A text as its selection plans for it: each piece finds, and leaves, what it would if it
+        were read by itself. Only the last one's entries stay pending.
+
+        An anchored window is measured at the last query of a piece, as decoding measures it.
+        """
+        block, outs = frame.block, []
+        assert group.selector is not None
+        ahead = group.placement.anchored and block.ancestors is None
+        ahead = ahead and group.selector.query_block is not None
+        cut = pieces(group, block)
+        if self.watch.expected and self.codec is None and not group.far.capacity:
+            group.offload()
+            # Many small moves into a far segment that grows a little at a time would copy it often.
+            group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
+        for rows in cut:
+            part = frame if len(cut) == 1 else piece(frame, rows)
+            if ahead:
+                self.settle(part.block.last, block.length, block.offset)
+            self.pending = entries.slice(rows.start, rows.stop)
+            outs.append(self._attend_group(group, part))
+            block.transient = max(block.transient, part.block.transient)
+            if rows.stop < block.count:
+                self.commit(None)
+                self.settle(part.block.last + 1, block.length, block.offset)
+        return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
     def _steps_plainly(self, block: Block) -> bool:
         """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
@@ -352,11 +381,7 @@ class LayerCache:
 
     def _add_stat(self, group: Group, total: Tensor) -> None:
         """total float32 `[kv_heads, near entries + pending ones]`."""
-        held = 0
-        tail = group.near.tail
-        if tail is not None and len(tail):
-            held = len(tail)
-            assert tail.stat is not None
-            tail.stat.add_(total[:, :held])
+        held = len(group.near)
+        group.near.add_stat(total[:, :held])
         if self.pending is not None:
             self.pending = replace(self.pending, stat=total[:, held:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,12 +18,16 @@ from lengthwise.engine.cost import Load
 from lengthwise.engine.frame import Block
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.policy import LengthPolicy, policy_for
+from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request, Verdict
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.steering import Steering
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.models.limits import require_positions
+from lengthwise.models.rules import own_rules
 
 # Tokens of a prefill forward: large enough for full speed of the products, small enough that what
 # lives beside the cache stays a few percent of it.
@@ -47,7 +52,9 @@ def extend(
     """
     model = items[0][0].model
     for sequence, tokens, tree in items:
-        _follow_model(sequence, len(tokens) if tree is None else max(tree.depths) + 1)
+        ahead = len(tokens) if tree is None else tree.height
+        require_positions(model, len(sequence) + ahead)
+        _follow_model(sequence, ahead)
     blocks = [sequence.block(len(tokens), tree) for sequence, tokens, tree in items]
     counts = [block.count for block in blocks]
     device = model.device
@@ -111,20 +118,28 @@ def prefill(
     """Reads tokens in chunks; returns the logits `[vocab]` after the last one.
 
     losses receives -log p of the tokens it asks for. Does not end the prompt: see
-    `Sequence.end_prefill`.
+    `Sequence.end_prefill`. Raises Refused where the model has no positions for as many, and
+    NotFinite for losses that are no numbers.
     """
     if not tokens:
         raise LengthwiseError("the prompt has no tokens; give at least one")
     sequence.reading = max(sequence.reading, len(sequence) + len(tokens))
+    # The last token that is expected is said, and not read.
+    require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
     limit = sequence.max_block()
     step = max(1, min(chunk, limit or chunk))
     every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
-        rows = predicting_rows(len(part), every)
-        (logits,), (block,) = extend([(sequence, part, None)], rows.to(sequence.model.device))
+        rows = predicting_rows(len(part), every).to(sequence.model.device)
+        if sequence.noted is None:
+            (logits,), (block,) = extend([(sequence, part, None)], rows)
+        else:
+            # The head reads all tokens, for its input is what is wanted of each of them.
+            (logits,), (block,) = extend([(sequence, part, None)], "all", sequence.noted)
+            logits = logits[rows]
         if every:
-            found = token_losses(sequence.last_logits, logits, part, every)
+            found = token_losses(sequence.last_logits, logits, part, every, len(sequence))
             if sequence.retention_surprise:
                 sequence.surprise += found
             if losses is not None:
@@ -146,11 +161,16 @@ def synchronize(device: torch.device) -> None:
 
 def start(request: Request, logits: Tensor) -> list[int]:
     """Ends the prompt and chooses the first token from the logits `[vocab]` after it."""
+    sequence, sampler = request.sequence, request.sampler
     if request.mode is not None:
+        sampler.require(float(logits.max()), len(sequence), logits)
         request.sequence.end_prefill()
         request.mode.start(request.sequence.tokens, logits)
         return request.settle(request.mode)
+    if sampler.steering is None:
+        sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
     request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
+    request.sequence.noted = None
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
     return request.emit([request.pending])
@@ -180,9 +200,13 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
     embeddings = torch.stack([column.embedding for column in columns])
     found, blocks = extend(items, embeddings=embeddings)
+    for request, logits in zip(requests, found, strict=True):
+        request.sampler.require(float(logits.max()), len(request.sequence) + 1, logits)
     for (sequence, tokens, _), mode, logits, block in zip(items, modes, found, blocks, strict=True):
         if sequence.retention_surprise:
-            sequence.surprise += token_losses(sequence.last_logits, logits, tokens)
+            sequence.surprise += token_losses(
+                sequence.last_logits, logits, tokens, start=len(sequence)
+            )
             sequence.last_logits = logits[-1].clone()
         sequence.commit(block, tokens)
         mode.advance(logits[-1])
@@ -202,12 +226,20 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     if policy is None:
         policy = requests[0].sequence.plan.policy or policy_for(model)
     load = _load(requests)
-    proposed = [request.tree(policy, load) for request in requests]
+    # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
+    drawing = any(request.drawing for request in requests)
+    proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
+    _check_draws(policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
-    logits, blocks = extend(items, "all")
-    verdicts = [_settle(*r) for r in zip(requests, proposed, trees, logits, blocks, strict=True)]
+    found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
+    logits, blocks = extend(items, "all", found)
+    states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
+    verdicts = [
+        replace(_settle(*row), states=noted)
+        for *row, noted in zip(requests, proposed, trees, logits, blocks, states, strict=True)
+    ]
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
@@ -223,9 +255,23 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         if request.drafters:
             request.ledger.draft_s += verify_begin - begin + end - learning
         # A stop token is no part of the text, but it was decoded like any other.
-        request.ledger.decoded += len(tokens) + (request.ledger.finish_reason == "stop")
+        request.ledger.decoded += len(tokens) + (request.stopped is not None)
         request.ledger.steps += 1
     return [verdict.taken for verdict in verdicts]
+
+
+def _check_draws(policy: LengthPolicy, proposed: Seq[Tree], trees: Seq[Tree]) -> None:
+    """Raises where a policy left out guesses that were drawn."""
+    for before, after in zip(proposed, trees, strict=True):
+        if before.draws and _draws(before) != _draws(after):
+            raise LengthwiseError(
+                f"the policy {type(policy).__name__} left out guesses that were drawn, which "
+                "changes what is said; it must keep all of tree.drawn()"
+            )
+
+
+def _draws(tree: Tree) -> int:
+    return sum(map(len, tree.draws.values()))
 
 
 def _load(requests: Seq[Request]) -> Load | None:
@@ -240,17 +286,26 @@ def _load(requests: Seq[Request]) -> Load | None:
 def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block) -> Verdict:
     """Verifies and commits one row. proposed: the tree before pruning."""
     sequence = request.sequence
-    accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+    try:
+        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+    except NotFinite:
+        if len(tree) == 1:
+            raise
+        # In attention nothing times NaN is NaN: a guess that overflows spoils what comes before it.
+        sequence.discard()
+        tree = Tree(request.pending)
+        (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all")
+        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
     # A stop inside an accepted run: what comes after it was never said, here or in the cache.
-    accepted = accepted[: len(taken) + 1]
-    new = new[: len(accepted)]
+    said = len(taken) + (request.stopped is not None)
+    accepted, new = accepted[:said], new[:said]
     request.pending = new[-1]
     kept = [tree.tokens[node] for node in accepted]
     if sequence.retention_surprise:
         rows = logits[torch.tensor(accepted, device=logits.device)]
-        sequence.surprise += token_losses(sequence.last_logits, rows, kept)
+        sequence.surprise += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
         sequence.last_logits = rows[-1].clone()
     sequence.commit(block, kept, accepted)
     request.ledger.drafted += len(tree) - 1
@@ -268,32 +323,52 @@ def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[i
 
 def finish(request: Request) -> Ledger:
     """Closes the books of a request."""
-    request.each_drafter(lambda drafter: drafter.finish())
-    request.ledger.notes += [note for drafter in request.drafters for note in drafter.notes]
+    request.finish()
     sequence, ledger = request.sequence, request.ledger
+    if sequence.plan.drops and not sequence.dropped():
+        ledger.notes.append(
+            f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
+            "recipe keeps"
+        )
+    if (note := note_beyond(sequence)) is not None:
+        ledger.notes.append(note)
     sequence.note_peak()
     ledger.notes += [
         f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
         for length in sequence.read_again
     ]
     ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
+    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
     return ledger
 
 
 def begin(
-    sequence: Sequence, sampling: Sampling, max_new_tokens: int, stop_ids: Seq[int]
-) -> Request:
-    """A request over a sequence whose prompt has been read."""
+    sequence: Sequence, sampling: Sampling, max_new_tokens: int, stop_ids: Seq[int],
+    steering: Steering | None = None, row: tuple[int, int] = (0, 1),
+) -> Request:  # fmt: skip
+    """A request over a sequence, before or after it has read its prompt.
+
+    steering: processors and criteria in place of the sampling's own. row: which prompt of how many.
+    """
     plan = sequence.plan
     drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
+    if any(drafter.wants_states for drafter in drafters) and not len(sequence):
+        sequence.noted = []
     mode = plan.mode() if plan.mode else None
     if mode is not None:
+        steered = steering is not None and (steering.processors or steering.criteria)
+        if steered or own_rules(sequence.model, 0, max_new_tokens):
+            raise Refused(
+                f"{plan.text} ranks whole texts, and logits processors, suppressed tokens and "
+                "stopping criteria look at one",
+                "leave them out, or leave out superposed",
+            )
         mode.begin(sampling, max_new_tokens, frozenset(stop_ids))
     before = policy_for(sequence.model).population(plan.text)
     return Request(
-        sequence, Sampler(sampling), max_new_tokens, frozenset(stop_ids), drafters=drafters,
-        acceptance=Acceptance(before),
+        sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
+        frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
         verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
     )  # fmt: skip
 
@@ -302,16 +377,24 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
     """Feeds given tokens and returns the logits `[len(tokens), vocab]` that predicted each of them.
 
     The sequence must have read something. block 1 is what decoding does; larger blocks are faster
-    and let block-wise methods plan once for all of them.
+    and let block-wise methods plan once for all of them. Raises NotFinite.
     """
+    first = len(sequence)
     assert sequence.last_logits is not None
     found = [sequence.last_logits[None]]
     for start in range(0, len(tokens), block):
         part = list(tokens[start : start + block])
         (logits,), (new,) = extend([(sequence, part, None)], "all")
         if sequence.retention_surprise:
-            sequence.surprise += token_losses(sequence.last_logits, logits, part)
+            sequence.surprise += token_losses(
+                sequence.last_logits, logits, part, start=len(sequence)
+            )
         sequence.commit(new, part)
         sequence.last_logits = logits[-1].clone()
         found.append(logits)
-    return torch.cat(found)[: len(tokens)]
+    logits = torch.cat(found)[: len(tokens)]
+    bad = (~logits.amax(-1).isfinite()).nonzero()
+    if len(bad):
+        dtype = str(logits.dtype).removeprefix("torch.")
+        raise NotFinite(first + int(bad[0]), dtype=dtype)
+    return logits

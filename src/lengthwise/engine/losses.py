@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.errors import NotFinite
+
 # Logits are turned into losses this many rows at a time: float32 copies stay small.
 ROWS = 256
 
@@ -19,7 +21,7 @@ class Losses:
     """-log p of the tokens read so far; `every` 8 asks for one token in eight of each chunk.
 
     The first token of a sequence is predicted by nothing and left out. positions and values are
-    aligned.
+    aligned. A token that the model gives no chance at all has an infinite loss.
     """
 
     every: int = 1
@@ -28,9 +30,9 @@ class Losses:
 
     def add(self, start: int, losses: Sequence[float]) -> None:
         """Losses of the tokens start, start + every, ..."""
-        for i, loss in enumerate(losses):
-            if math.isfinite(loss):
-                self.positions.append(start + i * self.every)
+        for number, loss in enumerate(losses):
+            if place := start + number * self.every:
+                self.positions.append(place)
                 self.values.append(loss)
 
 
@@ -43,20 +45,24 @@ def predicting_rows(count: int, every: int) -> Tensor:
 
 
 def token_losses(
-    before: Tensor | None, logits: Tensor, tokens: Sequence[int], every: int = 1
+    before: Tensor | None, logits: Tensor, tokens: Sequence[int], every: int = 1, start: int = 0
 ) -> list[float]:
     """-log p of the tokens 0, every, 2 every, ... of a chunk.
 
     before `[vocab]` predicts the first, which is infinite where nothing came before it; logits are
-    those of `predicting_rows` (the last row is not used).
+    those of `predicting_rows` (the last row is not used). start: position of the chunk's first
+    token. Raises NotFinite where the logits give no loss: for NaN, and for plus infinity.
     """
     targets = torch.tensor(tokens, device=logits.device)[::every]
     found = [float("inf")]
     if before is not None:
         found = [float(F.cross_entropy(before.float()[None], targets[:1]))]
     wanted = targets[1:]
-    for start in range(0, len(wanted), ROWS):
-        part = wanted[start : start + ROWS]
-        rows = logits[start : start + len(part)].float()
+    for row in range(0, len(wanted), ROWS):
+        part = wanted[row : row + ROWS]
+        rows = logits[row : row + len(part)].float()
         found += F.cross_entropy(rows, part, reduction="none").tolist()
+    for number, loss in enumerate(found):
+        if math.isnan(loss):
+            raise NotFinite(start + number * every, dtype=str(logits.dtype).removeprefix("torch."))
     return found

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lengthwise.engine.offload import Offload
+
 IndexMap = Callable[[Tensor], Tensor]
 
 
@@ -31,10 +33,13 @@ class Placement:
     keeps_far: False where everything beyond the window is dropped.
     keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps
     all.
+    reads_far: int64 index `[n]` -> bool `[n]`, which entries are read as far ones when they leave
+        the window, before a selection chooses among them; None reads all.
     far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching
     them.
     far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
         score un-rotated keys and place the chosen ones themselves.
+    offload: where a selection's far entries live; None is on the device.
     compact: keys stand at their rank among the kept entries, and queries follow; keys are stored
         un-rotated and rotated when read (SirLLM).
     """
@@ -43,10 +48,12 @@ class Placement:
     anchored: bool = False
     keeps_far: bool = True
     keep_far: Callable[[Tensor], Tensor] | None = None
+    reads_far: Callable[[Tensor], Tensor] | None = None
     far_key: IndexMap = same
     far_query: IndexMap = same
     far_raw: bool = False
     compact: bool = False
+    offload: Offload | None = None
 
     @property
     def far_is_ordinary(self) -> bool:

@@ -23,6 +23,7 @@ class Plan:
 
     text: the recipe as it prints. The starters make fresh state for a sequence. verifier, policy:
     None are the lossless one and goodput. mode: writes in place of choosing one token a step.
+    checks: raise Refused for lengths of prompts that a method cannot serve.
     """
 
     text: str = "full"
@@ -36,6 +37,19 @@ class Plan:
     policy: LengthPolicy | None = None
     mode: Callable[[], Mode | None] | None = None
     lossless: bool = True
+    checks: tuple[Callable[[int], None], ...] = ()
+
+    def check_prompt(self, length: int) -> None:
+        """Raises Refused where a prompt of `length` tokens cannot be served; reads nothing."""
+        for check in self.checks:
+            check(length)
+
+    @property
+    def drops(self) -> bool:
+        """Whether a text that is long enough loses tokens."""
+        where = self.placement
+        bounded = where.window is not None and (not where.keeps_far or where.keep_far is not None)
+        return self.retention is not None or bounded
 
 
 FULL = Plan()

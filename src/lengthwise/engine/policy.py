@@ -7,15 +7,23 @@ Liu et al. 2024, arXiv 2406.14066) maximises expected tokens per second
 
 where a node's chance is that of its whole path coming true, and seconds(g) is the measured time of
 a step with g guesses. Ours ranks nodes of all trees of a batch in one list, so one node budget goes
-where it is worth most, whoever guessed. Pruning deterministic guesses changes no token.
+where it is worth most, whoever guessed.
+
+What may be pruned: where nobody draws, anything for any reason, for every token is chosen by the
+noise of its position whether it was guessed or not. Where somebody draws, what was drawn stays, and
+the rest may go for any reason that knows nothing of the noise of a token not yet said: a guess that
+goes leaves the token below it to the next round, which may draw it. `Tree.drawing` tells drafters,
+so that no guess holds that noise and policies need not look.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence as Seq, Set
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,6 +39,8 @@ from lengthwise.engine.worth import Worth
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Drafter
     from lengthwise.models.adapt import Adapted
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Drafting must promise this much more than a plain step before it is done.
 MARGIN = 1.05
@@ -90,10 +100,22 @@ class LengthPolicy:
         """A drafter that was asked got so many tokens accepted that it guessed first."""
 
 
+def _locked(method: Method) -> Method:
+    """A method of what has a lock, run by one thread at a time."""
+
+    @wraps(method)
+    def run(self: Goodput, *given: Any, **named: Any) -> Any:
+        with self._lock:
+            return method(self, *given, **named)
+
+    return cast(Method, run)
+
+
 class Goodput(LengthPolicy):
     """Maximises expected tokens per second; learns what steps and drafters cost on this machine.
 
-    A drafter that does not pay is tried again now and then, for texts change.
+    A drafter that does not pay is tried again now and then, for texts change. Threads may share
+    one: what was learned is everybody's, and who was asked in a round is the thread's own.
     """
 
     def __init__(
@@ -110,12 +132,21 @@ class Goodput(LengthPolicy):
         self._costs: dict[Load, StepCost] = {}
         self._worth: dict[tuple[str, str], Worth] = {}
         self._population: dict[str, Acceptance] = {}
-        self._asked: list[tuple[Load, Drafter, _Judged]] = []
+        self._lock = threading.RLock()
+        self._round = threading.local()
+
+    @property
+    def _asked(self) -> list[tuple[Load, Drafter, _Judged]]:
+        """Who was asked in the round of this thread."""
+        found: list[tuple[Load, Drafter, _Judged]] = self._round.__dict__.setdefault("asked", [])
+        return found
 
     def population(self, recipe: str) -> Acceptance:
         """What all requests of a recipe have seen come true."""
-        return self._population.setdefault(recipe, Acceptance())
+        with self._lock:
+            return self._population.setdefault(recipe, Acceptance())
 
+    @_locked
     def pace(
         self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
     ) -> Pace | None:
@@ -161,6 +192,7 @@ class Goodput(LengthPolicy):
         price = best * (worth.level_seconds + verifying)
         return _Judged(worth, belief, name, hope, limit, price)
 
+    @_locked
     def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
         # A round that was interrupted may have left drafters of another recipe behind.
         asked = [(drafter, pace) for at, drafter, pace in self._asked if at == load]
@@ -185,12 +217,15 @@ class Goodput(LengthPolicy):
             worth.width += 0.2 * (max(1.0, nodes / levels) - worth.width)
         return found
 
+    @_locked
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         self.cost(load).observe(guesses, seconds)
 
+    @_locked
     def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
         self._worth[load.recipe, drafter.name].note_time(levels, seconds)
 
+    @_locked
     def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
         worth, pace = self._worth[load.recipe, drafter.name], drafter.pace
         if isinstance(pace, _Judged):
@@ -284,10 +319,11 @@ class _Judged(UpTo):
 def policy_for(model: Adapted, margin: float = MARGIN) -> Goodput:
     """The goodput policy of a model at a margin, shared by its requests so that costs are learned
     once."""
-    policies = _POLICIES.setdefault(model, {})
-    if margin not in policies:
-        policies[margin] = Goodput(first_slope(model), margin=margin)
-    return policies[margin]
+    with _MAKING:
+        policies = _POLICIES.setdefault(model, {})
+        if margin not in policies:
+            policies[margin] = Goodput(first_slope(model), margin=margin)
+        return policies[margin]
 
 
 def first_slope(model: Adapted) -> float:
@@ -298,6 +334,7 @@ def first_slope(model: Adapted) -> float:
 
 
 _POLICIES: WeakKeyDictionary[Adapted, dict[float, Goodput]] = WeakKeyDictionary()
+_MAKING = threading.Lock()
 
 
 Ranked = list[tuple[bool, float, int, int]]
@@ -311,9 +348,7 @@ def _ranked(trees: Seq[Tree], beliefs: Seq[Acceptance], tried: Set[str] = frozen
     for row, (tree, belief) in enumerate(zip(trees, beliefs, strict=True)):
         held = tree.drawn()
         if tried:
-            for node, source in enumerate(tree.sources):
-                if source in tried:
-                    held.update(tree.path(node))
+            held |= tree.above(n for n, source in enumerate(tree.sources) if source in tried)
         for node, chance in enumerate(belief.chances(tree)):
             if node:
                 found.append((node not in held, -chance, row, node))
@@ -336,6 +371,16 @@ def _best_size(tokens: float, ranked: Ranked, seconds: NDArray[np.float64], marg
         if not free or tokens / times[count] > rate:
             best, rate = count, tokens / times[count]
     return best
+
+
+def capped(tree: Tree, before: int, belief: Acceptance, most: int = MOST_GUESSES) -> Tree:
+    """A tree with the likeliest `most` of the guesses from node `before` on, and all draws."""
+    if len(tree) - before <= most:
+        return tree
+    ranked = [each for each in _ranked([tree], [belief]) if each[-1] >= before]
+    held = sum(not free for free, *_ in ranked)
+    kept = {node for *_, node in ranked[: max(held, most)]}
+    return tree.keep([*range(before), *sorted(kept)])
 
 
 def _pruned(trees: Seq[Tree], ranked: Ranked) -> list[Tree]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.mode import Mode
-from lengthwise.engine.policy import LengthPolicy
+from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
@@ -28,8 +28,9 @@ class Ledger:
     last, over `decoded` tokens in `steps` forwards; of that draft_s for guessing, choosing what to
     verify and learning from it, verify_s for the forwards and their verdicts. drafted: guesses that
     were verified; accepted: those that were right, by drafter. kv_bytes: held at the end;
-    kv_peak_bytes: the most held at any moment, decoded and gathered copies included. notes: what
-    the user has to know, one sentence each.
+    kv_peak_bytes: the most held at any moment, decoded and gathered copies included.
+    kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in none of the other
+    figures. notes: what the user has to know, one sentence each.
     """
 
     prompt_tokens: int = 0
@@ -45,6 +46,7 @@ class Ledger:
     finish_reason: str = ""
     accepted: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    kv_offloaded_bytes: int = 0
 
     @property
     def tokens_per_s(self) -> float:
@@ -75,6 +77,7 @@ class Verdict:
 
     tree: what was verified; proposed: the tree before pruning. logits `[nodes, vocab]`. accepted:
     nodes, root first; new: their tokens and the one that follows; taken: of these, what counts.
+    states: the hidden states `[nodes, hidden]` the logits were read from, where they are wanted.
     """
 
     tree: Tree
@@ -83,6 +86,7 @@ class Verdict:
     accepted: list[int]
     new: list[int]
     taken: list[int]
+    states: Tensor | None = None
 
 
 @dataclass
@@ -91,7 +95,8 @@ class Request:
 
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
-    guessed. mode: what writes in place of choosing tokens one by one.
+    guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
+    ended it, which is no part of the output.
     """
 
     sequence: Sequence
@@ -107,7 +112,13 @@ class Request:
     asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
+    stopped: int | None = None
     _context: list[int] = field(default_factory=list)
+
+    @property
+    def wants_states(self) -> bool:
+        """Whether a drafter reads the target's hidden states."""
+        return any(drafter.wants_states for drafter in self.drafters)
 
     @property
     def done(self) -> bool:
@@ -116,12 +127,17 @@ class Request:
     def emit(self, tokens: Seq[int]) -> list[int]:
         """Takes new tokens up to a stop; returns those that count."""
         taken: list[int] = []
+        steering = self.sampler.steering
         for token in tokens:
             if token in self.stop_ids:
                 self.ledger.finish_reason = "stop"
+                self.stopped = token
                 break
             taken.append(token)
             self.output.append(token)
+            if steering is not None and steering.stops(self.output, self.sequence.model.device):
+                self.ledger.finish_reason = "stop"
+                break
             if len(self.output) >= self.max_new_tokens:
                 self.ledger.finish_reason = "length"
                 break
@@ -148,13 +164,22 @@ class Request:
 
     def context(self) -> list[int]:
         """Committed tokens and the pending one: one list that grows, so that a step copies none."""
-        known = max(0, len(self._context) - 1)
+        # No more of it is believed than is committed: a walk that failed may have left some behind.
+        known = min(max(0, len(self._context) - 1), len(self.sequence.tokens))
         self._context[known:] = [*self.sequence.tokens[known:], self.pending]
         return self._context
 
-    def tree(self, policy: LengthPolicy, load: Load | None) -> Tree:
-        """The pending token and all guesses below it, for the policy to choose from."""
-        tree = Tree(self.pending)
+    @property
+    def drawing(self) -> bool:
+        """Whether somebody who guesses draws."""
+        return any(drafter.drawing for drafter in self.drafters)
+
+    def tree(self, policy: LengthPolicy, load: Load | None, drawing: bool = False) -> Tree:
+        """The pending token and all guesses below it, for the policy to choose from.
+
+        drawing: somebody draws in a request that is stepped together with this one.
+        """
+        tree = Tree(self.pending, drawing or self.drawing)
         self.asked.clear()
         limits = [self.max_new_tokens - len(self.output), self.sequence.room(),
                   self.sequence.max_block()]  # fmt: skip
@@ -168,12 +193,21 @@ class Request:
             if pace is None:
                 continue
             before, drafter.pace = len(tree), pace
+            failed: Exception | None = None
             try:
-                drafter.propose(context, tree, limit)
+                with drafter.lock:
+                    drafter.propose(context, tree, limit)
+            except Exception as error:
+                failed = error
+            try:
+                # Who fails after drawing may fail because of what was drawn, which therefore stays.
                 _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
             except Exception as error:
                 tree = tree.keep(range(before))
-                self.drop(drafter, error)
+                failed = failed or error
+            tree = capped(tree, before, self.acceptance)
+            if failed is not None:
+                self.drop(drafter, failed)
             else:
                 self.asked[drafter] = pace.levels, policy.clock() - begin
         return tree
@@ -186,6 +220,7 @@ class Request:
 
         def tell(drafter: Drafter) -> None:
             begin = policy.clock()
+            drafter.states = verdict.states if drafter.wants_states else None
             drafter.learn(context, tree, verdict.logits, verdict.accepted)
             if drafter in self.asked:
                 levels, seconds = self.asked[drafter]
@@ -198,15 +233,33 @@ class Request:
         """Tells every drafter something; one that fails is left out."""
         for drafter in list(self.drafters):
             try:
-                tell(drafter)
+                with drafter.lock:
+                    tell(drafter)
             except Exception as error:
                 self.drop(drafter, error)
+
+    def finish(self) -> None:
+        """The request is over: drafters put away what they keep, and say what the user has to know.
+
+        One that cannot keep something has done its work all the same.
+        """
+        for drafter in self.drafters:
+            try:
+                with drafter.lock:
+                    drafter.finish()
+            except Exception as error:
+                self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
+        self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
 
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""
         self.drafters.remove(drafter)
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {reason}")
+        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _turn(drafter: Drafter) -> tuple[bool, bool]:
@@ -214,13 +267,18 @@ def _turn(drafter: Drafter) -> tuple[bool, bool]:
 
     Who asks a model comes last, to be asked only where free guesses leave something to gain. Of
     these, who draws comes first: whether a draw is made must not depend on the noise of the
-    target's own choice, which coupled guesses give away, or what is said has another law.
+    target's own choice, which a drafter of somebody else's may give away (see `Tree.drawing`).
     """
     return drafter.asks_model, drafter.asks_model and not drafter.drawing
 
 
 def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
-    """Raises where the nodes from `before` on cannot be fed to the model, or ranked."""
+    """Raises where the nodes from `before` on cannot be fed to the model, ranked or verified."""
+    for law in (group.law for groups in tree.draws.values() for group in groups):
+        if law.shape != (vocab_size,):
+            raise LengthwiseError(
+                f"it drew from a law of shape {list(law.shape)} for a vocabulary of {vocab_size}"
+            )
     rows = zip(tree.tokens[before:], tree.depths[before:], tree.priors[before:], strict=True)
     for token, depth, prior in rows:
         # Not a number is neither.

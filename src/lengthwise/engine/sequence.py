@@ -31,6 +31,8 @@ class Sequence:
     tokens: committed ids. prompt_length: of those, the prompt's (set by `end_prefill`).
     reading: tokens there will be when the prefill under way is through.
     surprise: -log p of each token given those before it, where somebody asked for it.
+    noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
+    where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again.
@@ -44,17 +46,18 @@ class Sequence:
         offset: int = 0,
         remember: int = 0,
     ) -> None:
-        """expected: tokens the sequence will hold in the end, where known (0: unknown). remember:
-        last queries of the prompt to keep at least, for a plan that a fork may adopt."""
+        """expected: tokens the sequence will hold in the end, where known (0: unknown), to make
+        room for at once; what is kept never depends on it. remember: last queries of the prompt to
+        keep at least, for a plan that a fork may adopt."""
         self.model = model
         self.plan = plan
-        self.expected = expected
         self._remember_at_least = remember
         self.offset = offset
         self.tokens: list[int] = []
         self.prompt_length: int | None = None
         self.reading = 0
         self.surprise: list[float] = []
+        self.noted: list[Tensor] | None = None
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
@@ -124,6 +127,11 @@ class Sequence:
             new._follow(plan)
         return new
 
+    @property
+    def expected(self) -> int:
+        """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
+        return self._watch.expected
+
     # Bytes.
 
     def nbytes(self) -> int:
@@ -138,6 +146,11 @@ class Sequence:
     def retention_surprise(self) -> bool:
         """Whether the retention wants -log p of every token."""
         return self.retention is not None and self.retention.wants_surprise
+
+    def dropped(self) -> bool:
+        """Whether some token is no longer held, windows of the model's own left aside."""
+        groups = (group for layer, group in self.groups() if not layer.own_window)
+        return any(group.kept() < len(self) for group in groups)
 
     # Limits.
 

@@ -60,10 +60,16 @@ class Lossless:
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
-        if sampler.sampling.plain:
-            best = likeliest(logits)
-            return match(tree, lambda node, _: best[node])
         length = len(context)
+        if sampler.plain:
+            best, values = likeliest(logits)
+
+            def best_of(node: int, below: list[int]) -> int:
+                # Of the nodes that are walked alone: what was wrongly guessed may lead anywhere.
+                sampler.require(values[node], length + len(below), logits[node])
+                return best[node]
+
+            return match(tree, best_of)
 
         def choose(node: int, below: list[int]) -> int:
             # The list is the loop's own and may be long: it grows and shrinks in place.
@@ -74,9 +80,10 @@ class Lossless:
             law = sampler.law(logits[node], context)
             return reject(tree, groups, law, sampler, len(context))
 
-        found = match(tree, choose)
-        del context[length:]
-        return found
+        try:
+            return match(tree, choose)
+        finally:
+            del context[length:]
 
 
 def reject(

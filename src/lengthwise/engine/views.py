@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from lengthwise.engine.attend import Part
-from lengthwise.engine.frame import Frame
+from lengthwise.engine.frame import Block, Frame
 from lengthwise.engine.group import Group
 
 
+def pieces(group: Group, block: Block) -> list[slice]:
+    """Rows of a text that are read one after another, because a selection plans for so many."""
+    whole, window = [slice(0, block.count)], group.placement.window
+    if group.selector is None or block.ancestors is not None or window is None:
+        return whole
+    step = group.selector.query_block
+    if step is None or (not len(group.far) and block.last + 1 - group.near_start <= window):
+        return whole
+    step = min(step, window)
+    stop = block.count - (group.selector.last_alone and block.last + 1 >= block.length)
+    found = [slice(i, min(i + step, stop)) for i in range(0, stop, step)]
+    return found if stop == block.count else [*found, slice(stop, block.count)]
+
+
+def piece(frame: Frame, rows: slice) -> Frame:
+    """A frame of some rows of a text, as if they had been read by themselves."""
+    block = frame.block
+    alone = Block(
+        block.start + rows.start, block.index[rows], None, block.length, block.offset,
+        angles=block.angles, prompt=True,
+    )  # fmt: skip
+    return replace(
+        frame, block=alone, raw_query=frame.raw_query[:, rows],
+        near_query=frame.near_query[:, rows], far_query=frame.far_query[:, rows],
+        near_key=frame.near_key[:, rows], value=frame.value[:, rows],
+    )  # fmt: skip
+
+
 def rows_together(group: Group, frame: Frame) -> list[slice]:
-    """Blocks of queries that plan together; a tree under a selector goes node by node."""
+    """Queries that plan together: all of a text, each node of a tree by itself."""
     count = frame.block.count
     selector = group.selector
     if selector is None or not len(group.far) or not frame.selects(selector):
         return [slice(0, count)]
-    step = 1 if frame.block.ancestors is not None or frame.decoding else selector.query_block
-    assert step is not None
-    return [slice(i, min(i + step, count)) for i in range(0, count, step)]
+    if frame.block.ancestors is None and not frame.decoding:
+        return [slice(0, count)]
+    return [slice(i, i + 1) for i in range(count)]
 
 
 def own_parts(group: Group, frame: Frame, rows: slice) -> tuple[Part | None, Part | None]:
@@ -40,7 +70,7 @@ def own_parts(group: Group, frame: Frame, rows: slice) -> tuple[Part | None, Par
 
 def near_part(group: Group, frame: Frame, rows: slice | Tensor) -> Part | None:
     """Near entries as the queries rows saw them, to sum their probabilities."""
-    entries = group.near.tail
+    entries = group.near.read() if group.near.closed else group.near.tail
     if entries is None or not len(entries):
         return None
     mask, window = None, group.placement.window

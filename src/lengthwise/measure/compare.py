@@ -26,7 +26,7 @@ from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import DocumentError, LengthwiseError, Refused
+from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.prompts import Prompt, build_prompt
 from lengthwise.measure.rows import Row, Rows
@@ -95,7 +95,8 @@ def compare(
     text = _document(document)
     parsed = [recipe_module.parse(r) for r in ("full", *recipes)]
     unique = list(dict.fromkeys(str(r) for r in parsed))
-    ids = model.encode(text.text)
+    # A document cannot end the prompt it stands in.
+    ids = model.encode(text.text, special="text")
     cases = _lengths(ids, lengths)
     rows: list[Row] = []
     watcher = watcher or Watcher()
@@ -156,13 +157,13 @@ def _measure(
     )  # fmt: skip
     questions = case.prompt.questions
     try:
-        recipe_module.check_budgets(recipe, case.length)
         plan = model.plan(recipe)
+        plan.check_prompt(len(case.prompt.prefix) + max(map(len, case.prompt.suffixes)))
         measurer = _Measurer(model, case, plan, share and reads_as_full(plan), chunk, watcher)
         quality = measurer.quality()
         for question, suffix in zip(questions, case.prompt.suffixes, strict=True):
             yield replace(base, question=question, **quality, **measurer.answer(suffix, new))
-    except Refused as refusal:
+    except (Refused, NotFinite) as refusal:
         for question in questions:
             yield replace(base, question=question, refused=str(refusal))
 

@@ -14,21 +14,18 @@ learned of the machine, how long steps take, is shared as it would be between re
 from __future__ import annotations
 
 import copy
-import time
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence as Seq
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
-
-import torch
-from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.request import Request
+from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.measure.compare import REMEMBER, Watcher, reads_as_full
@@ -42,11 +39,14 @@ from lengthwise.measure.drafting_rows import (
     summary,
     totals,
 )
+from lengthwise.measure.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.measure.origin import Origin
+from lengthwise.measure.stock import stock_run
 from lengthwise.methods.base import Question
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks import work
-from lengthwise.tasks.work import Messages, Work
+from lengthwise.tasks.prompt_files import Asked
+from lengthwise.tasks.work import Work
 
 DEFAULT_RECIPES = ("lookup", "recycling", "lookup + recycling")
 GREEDY = "transformers"
@@ -56,7 +56,7 @@ BASELINES: dict[str, dict[str, Any]] = {GREEDY: {}, PROMPT_LOOKUP: {"prompt_look
 WAKE = 16
 
 Finished = Callable[[DraftingRow], None]
-Suite = dict[tuple[str, str], list[tuple[Work, list[int]]]]
+Pairs = Seq[tuple[Work, list[int]]]
 
 
 def bench(
@@ -65,9 +65,13 @@ def bench(
     kinds: Seq[str] = (),
     contexts: Seq[str] = tuple(work.CONTEXTS),
     *,
-    prompts: int = 1,
+    asked: Seq[Asked] = (),
+    prompts: int | None = None,
     new_tokens: int = 128,
     rounds: int = 3,
+    batch: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
     warm: bool = False,
     baselines: bool = True,
     watcher: Watcher | None = None,
@@ -76,31 +80,49 @@ def bench(
     """Rows for every context, kind of work and recipe, then for the six kinds and the grounded.
 
     `full`, transformers' greedy decoding and its prompt lookup run beside the recipes, as does
-    every recipe without its drafters. prompts: of each kind, 1 to 3. warm: tables of learning
-    drafters begin with what the whole suite, run once before, taught them. finished: called with
-    each row. Raises LengthwiseError for what cannot be asked for, RecipeError for a recipe that
-    does not parse; a refused one becomes a row with the reason. KeyboardInterrupt ends the suite
-    and returns the finished rows.
+    every recipe without its drafters. asked: prompts of one's own (see `tasks.prompt_files`) in
+    place of the seven kinds; `kinds` then names theirs. prompts: of each kind, None for 1, or for
+    all of one's own. batch: prompts decoded at once. temperature: samples instead of the likeliest,
+    with `seed`. warm: tables of learning drafters begin with what the whole suite, run once before,
+    taught them. finished: called with each row. Raises LengthwiseError for what cannot be asked
+    for, RecipeError for a recipe that does not parse; a refused one becomes a row with the reason.
+    KeyboardInterrupt ends the suite and returns the finished rows.
     """
-    _check(contexts, prompts=prompts, new_tokens=new_tokens, rounds=rounds)
-    entries = _entries(model, recipes, rounds, baselines)
-    suite = _prompts(model, work.check_kinds(kinds), contexts, prompts, new_tokens)
+    _check(contexts, new_tokens=new_tokens, rounds=rounds, batch=batch,
+           prompts=1 if prompts is None else prompts)  # fmt: skip
+    sampling = Sampling(temperature=temperature, seed=seed)
+    entries = _entries(model, recipes, rounds, baselines, batch)
+    suite = (
+        own_suite(model, asked, kinds, prompts, new_tokens, sampling) if asked
+        else kinds_suite(model, work.check_kinds(kinds), contexts, prompts or 1, new_tokens)
+    )  # fmt: skip
+    _check_lengths(entries, [len(ids) for pairs in suite.values() for _, ids in pairs])
     watcher = watcher or Watcher()
     base = DraftingRow(
         kind="", context="", context_tokens=0, recipe="", plain="", model=model.name,
         dtype=str(model.adapted.dtype).removeprefix("torch."), device=str(model.adapted.device),
-        prompts=prompts, rounds=rounds, new_tokens=new_tokens, tables="warm" if warm else "cold",
+        prompts=prompts or 1, rounds=rounds, new_tokens=new_tokens, batch=batch,
+        temperature=temperature, tables="warm" if warm else "cold",
     )  # fmt: skip
-    rows: list[DraftingRow] = []
-    try:
-        _wake(model, suite, entries)
+
+    def measure() -> Iterator[DraftingRow]:
+        _wake(model, suite, entries, sampling)
         if warm:
-            _warm(model, suite, entries, new_tokens, watcher)
-        for row in _measure(model, suite, entries, base, watcher):
+            _warm(model, suite, entries, base, sampling, watcher)
+        yield from _measure(model, suite, entries, base, sampling, watcher)
+
+    return _collected(measure(), finished)
+
+
+def _collected(measured: Iterator[DraftingRow], finished: Finished | None) -> DraftingRows:
+    """All rows, or those that were finished when the suite was interrupted."""
+    rows: list[DraftingRow] = []
+    interrupted = False
+    try:
+        for row in measured:
             rows.append(row)
             if finished is not None:
                 finished(row)
-        interrupted = False
     except KeyboardInterrupt:
         if not rows:
             raise
@@ -142,11 +164,15 @@ def without_drafters(recipe: recipe_module.Recipe) -> recipe_module.Recipe:
     return recipe_module.Recipe(kept)
 
 
-def _entries(model: Model, recipes: Seq[str], rounds: int, baselines: bool) -> list[_Entry]:
+def _entries(
+    model: Model, recipes: Seq[str], rounds: int, baselines: bool, batch: int
+) -> list[_Entry]:
     parsed = [recipe_module.parse(text) for text in ("full", *recipes)]
     found = {FULL.text: _entry(model, parsed[0], rounds)}
     if baselines:
         found |= {name: _Entry(name, FULL.text) for name in BASELINES}
+        if batch > 1:
+            found[PROMPT_LOOKUP].refused = "it serves one prompt at a time; give --batch 1"
     for recipe in parsed[1:]:
         for each in (without_drafters(recipe), recipe):
             if str(each) not in found:
@@ -163,54 +189,48 @@ def _entry(model: Model, recipe: recipe_module.Recipe, rounds: int) -> _Entry:
     return entry
 
 
+def _check_lengths(entries: Seq[_Entry], lengths: Seq[int]) -> None:
+    """Refuses what cannot serve one of these prompts, before any is read."""
+    for entry in entries:
+        try:
+            for plan, length in itertools.product(entry.plans[:1], lengths):
+                plan.check_prompt(length)
+        except Refused as refusal:
+            entry.refused = str(refusal)
+
+
 def _own(model: Model) -> Adapted:
     """The same adapted model under another identity: tables belong to an identity."""
     return copy.copy(model.adapted)
 
 
-def _prompts(model: Model, kinds: Seq[str], contexts: Seq[str], count: int, new: int) -> Suite:
-    """Prompts with their tokens by (context, kind)."""
-    found = {}
-    for context in contexts:
-        length = work.CONTEXTS[context]
-        if length + new > model.trained_length:
-            raise LengthwiseError(
-                f"{context} prompts and their answers are {length + new:,} tokens long and "
-                f"{model.name} was trained to read {model.trained_length:,}: give a shorter "
-                "--context or fewer --new-tokens"
-            )
-        for kind in kinds:
-            made = work.prompts(kind, length, count, lambda m: len(encode(model, m)))
-            found[context, kind] = [(each, encode(model, each.messages)) for each in made]
-    return found
+def _cases(model: Model, pairs: Pairs, base: DraftingRow, sampling: Sampling) -> list[_Case]:
+    """The prompts, so many at a time as are decoded at once."""
+    return [
+        _Case(model, pairs[start : start + base.batch], base.new_tokens, sampling)
+        for start in range(0, len(pairs), base.batch)
+    ]
 
 
-def encode(model: Model, messages: Messages) -> list[int]:
-    """Token ids of messages; of their texts one below the other where there is no chat template."""
-    if getattr(model.tokenizer, "chat_template", None):
-        return model.encode(messages)
-    text = "\n\n".join(message["content"] for message in messages)
-    return model.encode(text if messages[-1]["role"] == "assistant" else text + "\n\n")
-
-
-def _wake(model: Model, suite: Suite, entries: Seq[_Entry]) -> None:
+def _wake(model: Model, suite: Suite, entries: Seq[_Entry], sampling: Sampling) -> None:
     """A short run of everything: the first forwards of a process are slow."""
-    each, ids = next(iter(suite.values()))[0]
-    case = _Case(model, each, ids, WAKE)
+    case = _Case(model, next(iter(suite.values()))[:1], WAKE, sampling)
     for entry in entries:
         if entry.runs:
             plan = recipe_module.resolve(entry.name, _own(model)) if entry.plans else None
             case.run(entry, plan)
 
 
-def _warm(model: Model, suite: Suite, entries: Seq[_Entry], new: int, watcher: Watcher) -> None:
+def _warm(
+    model: Model, suite: Suite, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling,
+    watcher: Watcher,
+) -> None:  # fmt: skip
     """Takes every recipe that drafts through the suite once; its tables then serve all rounds."""
     learning = [entry for entry in entries if entry.plans and entry.plans[0].drafters]
     for entry in learning:
         entry.plans = entry.plans[:1] * len(entry.plans)
     for (context, kind), pairs in suite.items():
-        for each, ids in pairs:
-            case = _Case(model, each, ids, new)
+        for case in _cases(model, pairs, base, sampling):
             for entry in learning:
                 watcher.stage(entry.name, f"warming up, {context} {kind}", 1)
                 case.run(entry, entry.plans[0])
@@ -218,14 +238,14 @@ def _warm(model: Model, suite: Suite, entries: Seq[_Entry], new: int, watcher: W
 
 
 def _measure(
-    model: Model, suite: Suite, entries: Seq[_Entry], base: DraftingRow, watcher: Watcher
-) -> Iterator[DraftingRow]:
+    model: Model, suite: Suite, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling,
+    watcher: Watcher,
+) -> Iterator[DraftingRow]:  # fmt: skip
     by_entry: dict[str, list[Result]] = {entry.name: [] for entry in entries if entry.runs}
     contexts = list(dict.fromkeys(context for context, _ in suite))
     for (context, kind), pairs in suite.items():
         here: dict[str, list[Result]] = {name: [] for name in by_entry}
-        for each, ids in pairs:
-            case = _Case(model, each, ids, base.new_tokens)
+        for case in _cases(model, pairs, base, sampling):
             runs = case.rounds(entries, base.rounds, watcher, f"{context} {kind}")
             for name, result in case.results(runs, entries, context).items():
                 here[name].append(result)
@@ -242,11 +262,15 @@ def _measure(
 
 
 class _Case:
-    """One prompt: read once for each way of reading it, decoded from forks."""
+    """Prompts decoded at once, each read once for each way of reading it, decoded from forks."""
 
-    def __init__(self, model: Model, each: Work, ids: Seq[int], new: int) -> None:
-        self.model, self.work, self.ids, self.new = model, each, ids, new
-        self._readings: dict[str, Sequence] = {}
+    def __init__(self, model: Model, pairs: Pairs, new: int, sampling: Sampling) -> None:
+        self.model, self.new, self.sampling = model, new, sampling
+        # Whether readings keep the prompt's hidden states: from when a drafter wants them.
+        self.noted = False
+        self.works = [each for each, _ in pairs]
+        self.prompts = [ids for _, ids in pairs]
+        self._readings: dict[tuple[str, int], Sequence] = {}
 
     def rounds(
         self, entries: Seq[_Entry], rounds: int, watcher: Watcher, stage: str
@@ -270,54 +294,84 @@ class _Case:
         found = {}
         for entry in entries:
             if entry.runs:
-                plain = median_run(runs[entry.plain])
-                outputs = [run.output for run in runs[entry.name]]
-                left = self._divergence(plans[entry.plain], plain.output, outputs)
-                median = median_run(runs[entry.name])
-                found[entry.name] = Result(self.work.kind, context, len(self.ids), median, plain,
-                                           left)  # fmt: skip
+                plain, mine = median_run(runs[entry.plain]), runs[entry.name]
+                comparable = not any(run.drawn for run in mine)
+                left = self._divergences(plans[entry.plain], plain, mine) if comparable else ()
+                found[entry.name] = Result(
+                    self.works[0].kind, context, tuple(map(len, self.prompts)), median_run(mine),
+                    plain, left, comparable,
+                )  # fmt: skip
         return found
 
     def run(self, entry: _Entry, plan: Plan | None) -> Run:
-        """One recipe (or, without a plan, one baseline) on this prompt."""
+        """One recipe (or, without a plan, one baseline) on these prompts."""
         if plan is None:
-            return stock_run(self.model, self.ids, self.new, **BASELINES[entry.name])
-        sequence = self._fork(entry.plain, plan)
-        assert sequence.last_logits is not None
-        request = loop.begin(sequence, Sampling(), self.new, self.model.stop_ids())
-        loop.start(request, sequence.last_logits)
-        for _ in loop.run(request):
-            pass
-        ledger = loop.finish(request)
-        return Run(ledger.decoded, ledger.steps, ledger.decode_s, tuple(request.output),
-                   ledger.draft_s, ledger.verify_s, dict(ledger.accepted),
-                   tuple(ledger.notes))  # fmt: skip
+            options = BASELINES[entry.name]
+            return stock_run(self.model, self.prompts, self.new, self.sampling, **options)
+        requests = []
+        for row in range(len(self.prompts)):
+            requests.append(self._begin(entry.plain, plan, row))
+        lengths = []
+        while active := [request for request in requests if not request.done]:
+            before = [request.ledger.decoded for request in active]
+            loop.step(active)
+            lengths += [r.ledger.decoded - b for r, b in zip(active, before, strict=True)]
+        drawn = any(drafter.drawing for request in requests for drafter in request.drafters)
+        ledgers = [loop.finish(request) for request in requests]
+        accepted: Counter[str] = Counter()
+        for ledger in ledgers:
+            accepted.update(ledger.accepted)
+        # Rows share their steps, so the row that took longest was there for all of them.
+        return Run(
+            sum(ledger.decoded for ledger in ledgers), max(ledger.decode_s for ledger in ledgers),
+            tuple(tuple(request.output) for request in requests), tuple(lengths),
+            max(ledger.draft_s for ledger in ledgers), max(ledger.verify_s for ledger in ledgers),
+            dict(accepted), tuple(note for ledger in ledgers for note in ledger.notes),
+            drawn and self.sampling.temperature > 0,
+        )  # fmt: skip
 
-    def _fork(self, plain: str, plan: Plan) -> Sequence:
-        """A sequence that has read the prompt and goes on under `plan`."""
-        shares = reads_as_full(plan)
+    def _begin(self, plain: str, plan: Plan, row: int) -> Request:
+        """A request that goes on from a reading, its first token chosen."""
+        while True:
+            sequence = self._fork(plain, plan, row)
+            request = loop.begin(sequence, self.sampling, self.new, self.model.stop_ids())
+            if self.noted or not request.wants_states:
+                break
+            self.noted = True
+            self._readings.clear()
+        assert sequence.last_logits is not None
+        loop.start(request, sequence.last_logits)
+        return request
+
+    def _fork(self, plain: str, plan: Plan, row: int) -> Sequence:
+        """A sequence that has read a prompt and goes on under `plan`."""
+        shares, ids = reads_as_full(plan), self.prompts[row]
         name = FULL.text if shares else plain
-        if name not in self._readings:
+        if (name, row) not in self._readings:
             reading = FULL if shares else self.model.plan(plain)
-            sequence = Sequence(self.model.adapted, reading, expected=len(self.ids) + self.new,
+            sequence = Sequence(self.model.adapted, reading, expected=len(ids) + self.new,
                                 remember=REMEMBER)  # fmt: skip
-            loop.prefill(sequence, self.ids)
-            self._readings[name] = sequence
+            sequence.noted = [] if self.noted else None
+            loop.prefill(sequence, ids)
+            self._readings[name, row] = sequence
         if shares:
-            return self._readings[name].fork(plan)
+            return self._readings[name, row].fork(plan)
         # What read the prompt decodes on, with the state it has by now: only drafters are new.
-        sequence = self._readings[name].fork()
+        sequence = self._readings[name, row].fork()
         sequence.plan = plan
         return sequence
 
-    def _divergence(self, plan: Plan, plain: Seq[int], outputs: Seq[Seq[int]]) -> Divergence | None:
-        """The first place where any of `outputs` is not `plain`, and how close a call it was."""
-        places = [p for output in outputs if (p := first_difference(plain, output)) is not None]
-        if not places:
-            return None
-        sequence = self._fork(plan.text, plan)
-        gap = top_gap(sequence, plain[: min(places)])
-        return Divergence(f"{self.work.kind}/{self.work.name}", min(places), gap)
+    def _divergences(self, plan: Plan, plain: Run, runs: Seq[Run]) -> tuple[Divergence, ...]:
+        """Row by row the first place where any run is not `plain`, and how close a call it was."""
+        found = []
+        for row, (each, output) in enumerate(zip(self.works, plain.outputs, strict=True)):
+            others = [run.outputs[row] for run in runs]
+            places = [p for other in others if (p := first_difference(output, other)) is not None]
+            if places:
+                sequence = self._fork(plan.text, plan, row)
+                gap = top_gap(sequence, output[: min(places)], self.sampling)
+                found.append(Divergence(f"{each.kind}/{each.name}", min(places), gap))
+        return tuple(found)
 
 
 def first_difference(one: Seq[int], other: Seq[int]) -> int | None:
@@ -328,50 +382,19 @@ def first_difference(one: Seq[int], other: Seq[int]) -> int | None:
     return None if len(one) == len(other) else min(len(one), len(other))
 
 
-def top_gap(sequence: Sequence, tokens: Seq[int]) -> float:
-    """By how much the likeliest token after `tokens` leads the next one, in logits.
+def top_gap(sequence: Sequence, tokens: Seq[int], sampling: Sampling | None = None) -> float:
+    """By how much what is chosen after `tokens` leads the next best: in logits, or under sampling
+    in log probability with its noise.
 
     sequence: has read the prompt; tokens are fed to it one by one, as plain decoding feeds them, so
     the logits are those that plain decoding saw.
     """
     sequence.end_prefill()
+    context = [*sequence.tokens, *tokens]
     # The last token only asks for the logits before it; any will do.
     logits = loop.teacher_force(sequence, [*tokens, 0])[-1].float()
+    if sampling is not None and sampling.temperature > 0:
+        sampler = Sampler(sampling)
+        logits = sampler.perturbed(sampler.law(logits, context), len(context))
     first, second = logits.topk(2).values.tolist()
     return float(first - second)
-
-
-class _Marks(StoppingCriteria):
-    """Never stops; notes the length and the time at the end of each round of `generate`."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.lengths: list[int] = []
-        self.times: list[float] = []
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        loop.synchronize(self.device)
-        self.lengths.append(input_ids.shape[1])
-        self.times.append(time.perf_counter())
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-def stock_run(model: Model, ids: Seq[int], new: int, **options: Any) -> Run:
-    """Greedy `generate` of the stock model, timed after its first round; options go to its
-    GenerationConfig."""
-    adapted = model.adapted
-    stop = model.stop_ids()
-    marks = _Marks(adapted.device)
-    given = torch.tensor([list(ids)], device=adapted.device)
-    config = GenerationConfig(
-        max_new_tokens=new, do_sample=False, num_beams=1, repetition_penalty=1.0, use_cache=True,
-        eos_token_id=stop or None, pad_token_id=(stop or [0])[0], **options,
-    )  # fmt: skip
-    generate: Any = adapted.model.generate
-    made = generate(given, attention_mask=torch.ones_like(given), generation_config=config,
-                    stopping_criteria=StoppingCriteriaList([marks]))  # fmt: skip
-    output = made[0, len(ids) :].tolist()
-    if output and output[-1] in stop:
-        output.pop()
-    tokens = sum(after - before for before, after in pairwise(marks.lengths))
-    return Run(tokens, len(marks.times) - 1, marks.times[-1] - marks.times[0], tuple(output))

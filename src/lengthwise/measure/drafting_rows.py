@@ -6,37 +6,42 @@ The field names are a contract: they are what `bench drafting --json` prints, on
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lengthwise.measure.origin import Origin
+from lengthwise.tasks.prompt_files import OWN
 from lengthwise.tasks.work import GROUNDED, SIX
 
 ALL_SIX = "six kinds"
 ALL_GROUNDED = "grounded"
+ALL_OWN = "all kinds"
 BOTH = "both"
 _PARTS = ("draft_s", "verify_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One recipe on one prompt, once: decoding after the first token (transformers: after the first
-    round).
+    """One recipe on one prompt (or several at once), once: decoding after the first token
+    (transformers: after the first round).
 
-    tokens in `rounds` forwards took `seconds`, of which draft_s for guessing and learning, verify_s
-    for the forwards (None: not known). accepted: right guesses by drafter. output: all new ids, a
-    stop token left out.
+    tokens, of all rows, took `seconds`, of which draft_s for guessing and learning, verify_s for
+    the forwards (None: not known). outputs: all new ids of each row, a stop token left out.
+    lengths: tokens that each round brought, row by row. accepted: right guesses by drafter. drawn:
+    the text was made with noise of its own, so it need not be that of another run.
     """
 
     tokens: int
-    rounds: int
     seconds: float
-    output: tuple[int, ...]
+    outputs: tuple[tuple[int, ...], ...]
+    lengths: tuple[int, ...] = ()
     draft_s: float | None = None
     verify_s: float | None = None
     accepted: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    drawn: bool = False
 
     @property
     def rate(self) -> float:
@@ -67,19 +72,23 @@ class DraftingRow:
     """One recipe on one kind of work at one context. A field that was not measured is None.
 
     kind: of `lengthwise.tasks.work.KINDS`, or "six kinds" or "grounded" for all of those together
-        (all tokens over all seconds). context: "short", "long", or "both" together.
+        (all tokens over all seconds); of own prompts their kinds, and "all kinds". context:
+        "short", "long", or "both" together; "own" for own prompts.
     context_tokens: tokens of a prompt, mean. recipe: as it prints itself, or a baseline's name.
     plain: the recipe without its drafters, which it is compared with; "full" for a baseline.
     prompts, rounds, new_tokens: prompts of the row, times each was run, most tokens of an answer.
+    batch: prompts decoded at once. temperature: 0 is greedy.
     tables: "cold" when drafters that learn knew nothing at the first prompt of a round, "warm" when
         they had seen all of the suite before.
     tokens: decoded after the first. tokens_per_s: of each prompt the median of its rounds.
-    ratio: tokens_per_s over that of `plain`. tokens_per_round: tokens a forward of the model.
+    ratio: tokens_per_s over that of `plain`; ratio_low and ratio_high: the lowest and the highest
+        of a prompt. tokens_per_round: tokens a forward of the model brings a row.
+    accept_lengths: how many rounds brought so many tokens, by that number.
     shares: of all tokens, those that each drafter guessed.
     draft_s, verify_s, rest_s: seconds of decoding spent on guessing and learning from what became
         of it, on forwards with their verdicts, and on all else.
     lossless: whether the recipe must give the text of `plain`, up to rounding. equal: whether every
-        round did; divergences: where not.
+        round did (None where samples were drawn apart); divergences: where not.
     """
 
     kind: str
@@ -94,10 +103,15 @@ class DraftingRow:
     rounds: int
     new_tokens: int
     tables: str
+    batch: int = 1
+    temperature: float = 0.0
     tokens: int | None = None
     tokens_per_s: float | None = None
     ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
     tokens_per_round: float | None = None
+    accept_lengths: Mapping[int, int] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     draft_s: float | None = None
     verify_s: float | None = None
@@ -128,14 +142,18 @@ class DraftingRows:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One recipe on one prompt: its median run, and plain decoding's of the same prompt."""
+    """One recipe on one prompt, or on a batch of them: its median run, and plain decoding's.
+
+    prompt_tokens: of each prompt. comparable: the texts of both should be the same.
+    """
 
     kind: str
     context: str
-    prompt_tokens: int
+    prompt_tokens: tuple[int, ...]
     run: Run
     plain: Run
-    divergence: Divergence | None
+    divergences: tuple[Divergence, ...] = ()
+    comparable: bool = True
 
 
 def summary(base: DraftingRow, results: Sequence[Result]) -> DraftingRow:
@@ -143,23 +161,28 @@ def summary(base: DraftingRow, results: Sequence[Result]) -> DraftingRow:
     runs = [result.run for result in results]
     tokens = sum(run.tokens for run in runs)
     seconds = sum(run.seconds for run in runs)
-    accepted: dict[str, int] = {}
+    accepted: Counter[str] = Counter()
     for run in runs:
-        for source, count in run.accepted.items():
-            accepted[source] = accepted.get(source, 0) + count
+        accepted.update(run.accepted)
+    lengths = Counter(length for run in runs for length in run.lengths)
     draft_s, verify_s = (_total(getattr(run, name) for run in runs) for name in _PARTS)
-    divergences = tuple(r.divergence for r in results if r.divergence is not None)
+    divergences = tuple(each for r in results for each in r.divergences)
     rate, plain = _rate(runs), _rate([result.plain for result in results])
+    ratios = [r.run.rate / r.plain.rate for r in results if r.run.rate and r.plain.rate]
+    sizes = [size for r in results for size in r.prompt_tokens]
     return replace(
         base,
-        context_tokens=round(sum(r.prompt_tokens for r in results) / len(results)),
-        prompts=len(results), tokens=tokens, tokens_per_s=rate,
+        context_tokens=round(sum(sizes) / len(sizes)),
+        prompts=len(sizes), tokens=tokens, tokens_per_s=rate,
         ratio=rate / plain if rate and plain else None,
-        tokens_per_round=tokens / rounds if (rounds := sum(run.rounds for run in runs)) else None,
+        ratio_low=min(ratios, default=None), ratio_high=max(ratios, default=None),
+        tokens_per_round=tokens / lengths.total() if lengths else None,
+        accept_lengths=dict(sorted(lengths.items())),
         shares={source: count / tokens for source, count in accepted.items()} if tokens else {},
         draft_s=draft_s, verify_s=verify_s,
         rest_s=None if draft_s is None or verify_s is None else seconds - draft_s - verify_s,
-        equal=not divergences, divergences=divergences,
+        equal=not divergences if all(r.comparable for r in results) else None,
+        divergences=divergences,
         notes=tuple(dict.fromkeys(note for run in runs for note in run.notes)),
     )  # fmt: skip
 
@@ -181,7 +204,10 @@ def totals(
     over = [*contexts, BOTH] if len(contexts) > 1 else list(contexts)
     for context in over:
         mine = [r for r in results if context in (r.context, BOTH)]
-        for name, kinds in ((ALL_SIX, SIX), (ALL_GROUNDED, GROUNDED)):
+        groups = [(ALL_SIX, SIX), (ALL_GROUNDED, GROUNDED)]
+        if context == OWN and len(own := {r.kind for r in mine}) > 1:
+            groups = [(ALL_OWN, tuple(own))]
+        for name, kinds in groups:
             wanted = [r for r in mine if r.kind in kinds]
             if {r.kind for r in wanted} == set(kinds):
                 yield summary(replace(base, kind=name, context=context), wanted)

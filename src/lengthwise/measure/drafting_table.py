@@ -18,17 +18,20 @@ from lengthwise.measure.columns import DASH, number
 from lengthwise.measure.drafting_rows import BOTH, DraftingRow, DraftingRows
 from lengthwise.measure.table import PIPE_WIDTH
 
-_HEADS = ("tok/s", "×plain", "tok/\nround", "right guesses\nby drafter", "draft\ns", "verify\ns",
-          "rest\ns", "as\nplain")  # fmt: skip
+_HEADS = ("tok/s", "×plain", "over the\nprompts", "tok/\nround", "right guesses\nby drafter",
+          "draft\ns", "verify\ns", "rest\ns", "as\nplain")  # fmt: skip
 _TEXT = ("right guesses\nby drafter",)
 
 
-def show(rows: DraftingRows, file: IO[str] | None = None) -> None:
-    """Print the suite: to the terminal at its own width, to a file or pipe at 100 columns."""
+def show(rows: DraftingRows, file: IO[str] | None = None, lengths: bool = False) -> None:
+    """Print the suite: to the terminal at its own width, to a file or pipe at 100 columns. lengths:
+    also how many tokens its rounds brought."""
     console = Console(file=file)
     if not console.is_terminal:
         console = Console(file=file, width=PIPE_WIDTH, color_system=None)
     console.print(report(rows))
+    if lengths:
+        console.print(accept_lengths(rows))
 
 
 def report(rows: DraftingRows) -> RenderableType:
@@ -49,16 +52,18 @@ def _title(context: str, rows: Sequence[DraftingRow]) -> str:
     lengths = sorted({row.context_tokens for row in rows if row.context_tokens})
     span = f"{lengths[0]:,} to {lengths[-1]:,}" if len(lengths) > 1 else f"{lengths[0]:,}"
     length = "both contexts together" if context == BOTH else f"{context} context, {span} tokens"
+    batch = f", batch {first.batch}" if first.batch > 1 else ""
+    drawn = f", temperature {first.temperature:g}" if first.temperature else ""
     return (
         f"{length} · up to {first.new_tokens} new tokens, rounds: {first.rounds}, tables "
-        f"{first.tables} · {first.model}, {first.dtype}, {first.device}"
+        f"{first.tables}{batch}{drawn} · {first.model}, {first.dtype}, {first.device}"
     )
 
 
 def _table(rows: Sequence[DraftingRow]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("kind of\nwork", vertical="bottom", no_wrap=True)
-    table.add_column("recipe", overflow="fold", min_width=14, vertical="bottom")
+    table.add_column("recipe", overflow="fold", min_width=19, vertical="bottom")
     for head in _HEADS:
         wide = head in _TEXT
         table.add_column(head, justify="left" if wide else "right", no_wrap=not wide)
@@ -78,11 +83,30 @@ def _cells(row: DraftingRow) -> list[str]:
         return ["refused", *[DASH] * (len(_HEADS) - 1)]
     shares = sorted(row.shares.items(), key=lambda item: -item[1])
     return [
-        number(row.tokens_per_s, 1), number(row.ratio), number(row.tokens_per_round),
+        number(row.tokens_per_s, 1), number(row.ratio), _spread(row),
+        number(row.tokens_per_round),
         ", ".join(f"{name} {share:.0%}" for name, share in shares) or DASH,
         number(row.draft_s), number(row.verify_s), number(row.rest_s),
         _equality(row),
     ]  # fmt: skip
+
+
+def _spread(row: DraftingRow) -> str:
+    """The lowest and the highest ratio of a prompt, where there are several."""
+    if row.prompts <= row.batch or row.ratio_low is None or row.ratio_high is None:
+        return DASH
+    return f"{row.ratio_low:.2f}-{row.ratio_high:.2f}"
+
+
+def accept_lengths(rows: DraftingRows) -> RenderableType:
+    """A line a row: which share of its rounds brought one token, two tokens, and so on."""
+    lines = [Text("Tokens that a round brought, share of the rounds", style="bold")]
+    for row in rows.rows:
+        total = sum(row.accept_lengths.values())
+        if total and row.recipe != row.plain:
+            shares = ", ".join(f"{n}: {c / total:.0%}" for n, c in row.accept_lengths.items())
+            lines.append(Text(f"{row.context} {row.kind}, {row.recipe}: {shares}"))
+    return Group(*lines)
 
 
 def _equality(row: DraftingRow) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.prompts import Shield
 
 if TYPE_CHECKING:
     from lengthwise.api import Model
@@ -43,7 +44,8 @@ def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]
     for question in questions:
         if not question.strip():
             raise LengthwiseError("a question is empty; write what you want to know after -q")
-        ids = tokenizer.encode(tail.replace("{question}", question), add_special_tokens=False)
+        shield = Shield(tokenizer)
+        ids = shield.encode(tail.replace("{question}", shield.text(question)))
         if len(ids) > model.trained_length:
             raise LengthwiseError(
                 f"a question has {len(ids):,} tokens and {model.name} was trained to read "
@@ -51,4 +53,8 @@ def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]
             )
         suffixes.append(tuple(ids))
     before = tokenizer.encode(head, add_special_tokens=False) if head else []
-    return Prompt((*before, *document), tuple(questions), tuple(suffixes))
+    body = list(document)
+    if before and body[:1] == [tokenizer.bos_token_id]:
+        # The template has begun the text already, where it begins texts at all.
+        del body[0]
+    return Prompt((*before, *body), tuple(questions), tuple(suffixes))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.mode import Mode
     from lengthwise.engine.placement import Placement
     from lengthwise.engine.policy import LengthPolicy
-    from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
+    from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector
     from lengthwise.engine.verify import Verifier
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.probe import LayerFacts
@@ -52,11 +52,16 @@ class Method:
     frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
     ordinary_only: works only where every key is near and ordinary.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
+    deletable: a codec whose encoded entries can be deleted one by one.
+
+    best_known: the setting that our measurements found best, as a recipe, where it is not the
+    default; defaults are the paper's or its released code's.
     """
 
     name: ClassVar[str]
     question: ClassVar[Question]
     paper: ClassVar[str]
+    best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
     decoding_exact: ClassVar[bool] = True
@@ -65,6 +70,8 @@ class Method:
     frozen_positions: ClassVar[bool] = False
     ordinary_only: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
+    deletable: ClassVar[bool] = False
+    best_known: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for each in options(type(self)):
@@ -105,6 +112,12 @@ class Method:
     def check(self, model: Adapted) -> None:
         """Raises Refused where this model cannot run the method."""
 
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        """Raises Refused where a prompt of `length` tokens cannot be served.
+
+        Asked before anything is read, with the placement that the whole recipe came to.
+        """
+
     def frequencies(self, model: Adapted) -> FrequencyRule | None:
         """New rotary frequencies, for positions/ methods."""
         return None
@@ -121,9 +134,26 @@ class Method:
         """State of a retention for one sequence (all its layers)."""
         return None
 
-    def start_codec(self, layer: LayerFacts) -> Codec | None:
-        """State of a codec for one layer of one sequence."""
+    def start_channels(self, layer: LayerFacts) -> Channels | None:
+        """What chooses the key channels that are stored, for one layer of one sequence.
+
+        A recipe may have one of these and one `start_format`: entries are pruned, then encoded.
+        """
         return None
+
+    def start_format(self, layer: LayerFacts) -> Format | None:
+        """In which numbers entries are stored, for one layer of one sequence."""
+        return None
+
+    def start_codec(self, layer: LayerFacts) -> Codec | None:
+        """State of a codec for one layer of one sequence.
+
+        Overridden by a codec that is neither a choice of channels nor a format of numbers, and
+        therefore goes with no other; else it is what those two make.
+        """
+        from lengthwise.methods.codecs.pruned import coded
+
+        return coded(self.start_channels(layer), self.start_format(layer))
 
     def start_drafter(self, model: Adapted) -> Drafter | None:
         """State of a drafter for one sequence."""

@@ -39,12 +39,15 @@ class Budget:
             raise RecipeError(f"budget {text!r}: tokens are whole numbers (a share is written 25%)")
         return cls(amount, unit)
 
-    def tokens(self, length: int, bytes_per_token: float) -> int:
-        """Tokens that may be kept of a prompt of `length` tokens (at least 1)."""
+    def tokens(self, length: int, bytes_per_token: float, floor: int = 1) -> int:
+        """Tokens that may be kept of a prompt of `length` tokens (at least 1).
+
+        floor: a share is never fewer tokens than this, so that short prompts are left whole.
+        """
         if self.unit == "tokens":
             return int(self.amount)
         if self.unit == "%":
-            return max(1, round(length * self.amount / 100))
+            return max(1, floor, round(length * self.amount / 100))
         return max(1, int(self.amount * UNITS[self.unit] // bytes_per_token))
 
     def __str__(self) -> str:

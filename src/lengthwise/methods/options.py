@@ -27,6 +27,7 @@ KINDS = {
     str: "word",
     Budget: "tokens (2048), bytes (64MB) or a share (25%)",
 }
+NO_BYTES = "tokens (2048) or a share (25%)"
 _BARE = re.compile(r"[^\s,()=+\"\\]+")
 
 
@@ -36,13 +37,15 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    bytes: bool = True,
 ) -> Any:
     """A dataclass field that is an option of a recipe: int, float, bool, str or Budget.
 
-    low and high are inclusive bounds, choices the allowed values. An annotation `X | None` also
-    allows the word `none`.
+    low and high are inclusive bounds, choices the allowed values. bytes: whether a budget may be
+    given in bytes; False for methods that read less and hold everything. An annotation `X | None`
+    also allows the word `none`.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "bytes": bytes}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -58,6 +61,7 @@ class Option:
     high: float | None = None
     choices: tuple[Any, ...] | None = None
     optional: bool = False
+    bytes: bool = True
 
     @property
     def allowed(self) -> str:
@@ -66,6 +70,8 @@ class Option:
             words = ", ".join(show(choice) for choice in self.choices)
         else:
             words = KINDS[self.type]
+            if self.type is Budget and not self.bytes:
+                words = NO_BYTES
             if self.low is not None and self.high is not None:
                 words += f" from {self.low:g} to {self.high:g}"
             elif self.low is not None:
@@ -106,6 +112,7 @@ class Option:
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         wrong = not isinstance(value, self.type) or (self.type is int and isinstance(value, bool))
+        wrong |= isinstance(value, Budget) and not self.bytes and value.unit not in ("tokens", "%")
         if not wrong and isinstance(value, int | float):
             wrong = not math.isfinite(value)
             wrong |= self.low is not None and value < self.low

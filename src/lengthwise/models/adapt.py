@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lengthwise.models import seam
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models import obstacles, seam
 from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
@@ -37,9 +38,11 @@ class FastForward(Protocol):
     """A leaner forward of one family, with the same contract as `Adapted.forward`."""
 
     def __call__(
-        self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
-    ) -> Tensor: ...  # fmt: skip
+    ) -> Tensor | None:  # fmt: skip
+        """None where the model has become something that this forward does not compute."""
+        ...
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -65,6 +68,9 @@ class Adapted:
     tokenizer: PreTrainedTokenizerBase | None = None
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._as = obstacles.state_of(self.model)
+
     @property
     def family(self) -> str:
         return str(self.model.config.get_text_config().model_type)
@@ -75,7 +81,7 @@ class Adapted:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return obstacles.device_of(self.model)
 
     @property
     def vocab_size(self) -> int:
@@ -97,6 +103,7 @@ class Adapted:
         return layer.kind if self.takes_kind else None
 
     @torch.no_grad()
+    @obstacles.no_autocast()
     def forward(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
@@ -107,14 +114,28 @@ class Adapted:
         which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
         `[n, hidden]` are read instead of what `embed` gives for the ids.
         """
+        obstacles.refuse_moved(self.model, self._as)
         if self.fast is not None:
-            return self.fast(ids, attention, keep, states, embeddings)
+            found = self.fast(ids, positions, attention, keep, states, embeddings)
+            if found is not None:
+                return found
+        obstacles.refuse_dropout(self.model)
+        with obstacles.as_written(self.model):
+            return self._through_modules(ids, positions, attention, keep, states, embeddings)
+
+    def _through_modules(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
+        states: list[Tensor] | None, embeddings: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """`forward` by the model's own modules: the plain path, which serves every family."""
         order = {id(module): index for index, module in enumerate(self._modules)}
 
         def handler(
-            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **_: Any
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any
         ) -> Tensor:
-            out = attention(order[id(module)], query[0], key[0], value[0])
+            layer = order.get(id(module), -1)
+            obstacles.refuse_changed(self.model, self.layers[layer] if layer >= 0 else None, info)
+            out = attention(layer, query[0], key[0], value[0])
             return out.transpose(0, 1)[None].contiguous()
 
         arguments: dict[str, Any] = {}
@@ -203,7 +224,7 @@ def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
         size = (1, query.shape[2], query.shape[1], value.shape[-1])
         return torch.zeros(size, dtype=value.dtype, device=value.device)
 
-    ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    ids = torch.zeros(1, 1, dtype=torch.long, device=obstacles.device_of(model))
     with seam.engaged(model, handler), torch.no_grad():
         model(input_ids=ids, position_ids=ids, past_key_values=seam.PassThroughCache(count),
               use_cache=True)  # fmt: skip
@@ -224,9 +245,10 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
             own = parameters.get(kind, parameters) if takes_kind else parameters
             theta = float(own.get("rope_theta", 10000.0))
             facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
-    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, model.device)
+    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
 
 
+@obstacles.no_autocast()
 def adapt(
     model: PreTrainedModel, fuse: bool = True, verify: bool = True,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -237,6 +259,14 @@ def adapt(
     with the stock model on a few tokens (see `verify`), of a text where there is a tokenizer.
     Raises UnsupportedModel with the family and the reason.
     """
+    model = obstacles.adaptable(model)
+    with obstacles.as_written(model):
+        return _adapted(model, fuse, verify, tokenizer)
+
+
+def _adapted(
+    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
+) -> Adapted:
     from lengthwise.models import verify as verification
     from lengthwise.models.fused import fused_forward
 
@@ -249,7 +279,11 @@ def adapt(
         model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
     )
     adapted.tokenizer = tokenizer
-    verifier = verification.verify(adapted) if verify else None
+    try:
+        verifier = verification.verify(adapted) if verify else None
+    except UnsupportedModel:
+        obstacles.refuse_two_ways(model)
+        raise
     if fuse:
         adapted.fast = fused_forward(adapted)
         found = verifier.logits() if adapted.fast is not None and verifier is not None else ""

@@ -1,105 +1,37 @@
 """A leaner forward for plain Llama-shaped decoders: fewer, larger products and no bookkeeping.
 
 One token through a small model is bound by reading weights once and by the number of calls. Query,
-key and value projections become one product, gate and up another; masks, cache objects and rotary
-tables are not built. A family is eligible by structure and, like every family, only stays if its
-logits equal the stock model's.
+key and value projections become one product, gate and up another (`products.py`); masks, cache
+objects and rotary tables are not built. A family is eligible by structure and, like every family,
+only stays if its logits equal the stock model's.
 
-On a CPU in bfloat16 weights are reordered into oneDNN's blocked layout once. A product of one token
-then reads them at 43 GB/s where the plain layout gives 19 on the same two cores, with the same bits
-in the result; larger products gain too. The packed copy lives beside the originals, which the model
-keeps for its own use (and which stay on disk where they are memory-mapped). Elsewhere the joined
-weights take the place of the originals, which become views of them.
+It computes what the modules would, without calling them. So it runs only while they are those of
+transformers, with plain weights, and nobody listens at them; that is looked at before each forward
+(`watch.py`). Weights that changed are read again. Where anything else stands in the way the forward
+steps aside for the plain path, and comes back when that has gone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from lengthwise.models.dropout import dropping
+from lengthwise.models.products import MAKING, Product, product
+from lengthwise.models.watch import Watch, undisturbed
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted, LayerAttention
 
-# Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up).
-FAMILIES = ("llama", "mistral", "qwen2")
-
-
-class Product:
-    """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one."""
-
-    def __init__(self, *linears: nn.Linear) -> None:
-        self._linears = linears
-        biases = [linear.bias.data for linear in linears if linear.bias is not None]
-        self._bias = torch.cat(biases) if biases else None
-        first = linears[0].weight
-        self._packed = first.device.type == "cpu" and first.dtype == torch.bfloat16 and can_pack()
-        self._joined = not self._packed and len(linears) > 1
-        if self._packed:
-            whole = torch.cat([linear.weight.data for linear in linears])
-            # The second argument is the batch the layout is tuned for; all sizes measured alike.
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(whole, 1)
-        elif self._joined:
-            self._weight = torch.cat([linear.weight.data for linear in linears])
-            views = self._weight.split([linear.out_features for linear in linears])
-            for linear, view in zip(linears, views, strict=True):
-                linear.weight.data = view
-        else:
-            self._weight = first.data
-        self._stamps = _stamps(linears)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._packed:
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._weight, self._bias, "none", [], ""
-            )
-            return out
-        return F.linear(x, self._weight, self._bias)
-
-    def current(self) -> bool:
-        """Whether the layers' weights are still those the product was made of."""
-        return self._stamps == _stamps(self._linears)
-
-    def release(self) -> None:
-        """Gives the linear layers memory of their own again."""
-        if self._joined:
-            for linear in self._linears:
-                linear.weight.data = linear.weight.data.clone()
-
-
-def product(*linears: nn.Linear) -> Product:
-    """The product of these layers; a model that shares their weights with another shares it too.
-
-    A product holds its layers, so the numbers by which it is known are not given to others.
-    """
-    key = tuple(id(linear.weight) for linear in linears)
-    found = _PRODUCTS.get(key)
-    if found is None or not found.current():
-        found = _PRODUCTS[key] = Product(*linears)
-    return found
-
-
-_PRODUCTS: WeakValueDictionary[tuple[int, ...], Product] = WeakValueDictionary()
-
-
-def _stamps(linears: tuple[nn.Linear, ...]) -> list[tuple[int, int]]:
-    """Where weights lie and how often they were written to."""
-    weights = [linear.weight for linear in linears]
-    # Tensors made for inference alone do not count what is written to them.
-    return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
-
-
-def can_pack() -> bool:
-    """Whether this torch can hold weights in oneDNN's own layout."""
-    return bool(
-        torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+# Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up), and
+# how transformers begins the names of their modules.
+FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(eq=False)
@@ -111,43 +43,95 @@ class _Layer:
     gate_up: Product
     down: Product
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
+
+
+@dataclass(eq=False)
+class _Parts:
+    """What a forward is made of; never changed, so that threads may run one while another is made.
+
+    copies: the products whose weights are copies of the model's.
+    """
+
+    embed: nn.Embedding
+    layers: list[_Layer]
+    final: Any
+    head: Product
+    watch: Watch
+    copies: list[Product]
+
+    @property
+    def products(self) -> list[Product]:
+        return [self.head, *(p for layer in self.layers for p in layer.products)]
+
 
 class FusedForward:
-    """`Adapted.forward` for FAMILIES; `release` gives the model separate weights again."""
+    """`Adapted.forward` for FAMILIES, or None where the plain path has to serve.
+
+    `release` gives the model separate weights again.
+    """
 
     def __init__(self, adapted: Adapted) -> None:
-        decoder: Any = adapted.model.model
+        self._model: Any = adapted.model
+        self._family = adapted.family
         self._facts = adapted.layers
-        self._embed: nn.Embedding = decoder.embed_tokens
-        self._final: Any = decoder.norm
-        self._head = product(adapted.model.lm_head)
-        self._layers = [self._fuse(layer) for layer in decoder.layers]
+        self._parts: _Parts | None = None
 
-    def _fuse(self, layer: Any) -> _Layer:
-        attn, mlp = layer.self_attn, layer.mlp
-        return _Layer(
-            layer.input_layernorm,
-            product(attn.q_proj, attn.k_proj, attn.v_proj),
-            product(attn.o_proj),
-            layer.post_attention_layernorm,
-            product(mlp.gate_proj, mlp.up_proj),
-            product(mlp.down_proj),
-        )
+    def _ready(self, positions: Tensor) -> _Parts | None:
+        """What computes what the model's modules do now; None where the plain path has to.
+
+        positions `[n]`: of the tokens to be read. Where they begin a text, copies of weights are
+        held against what the model holds, which reads it once.
+        """
+        parts = self._parts
+        if parts is not None and parts.watch.same():
+            begins = bool(parts.copies) and bool((positions == 0).any())
+            if not begins or not any(copy.written() for copy in parts.copies):
+                return parts
+        with MAKING:
+            made = self._made()
+            # While something only listens, what was made is kept for when it has gone.
+            self._parts = made or self._parts
+        return made
+
+    def _made(self) -> _Parts | None:
+        """The parts as the model is now, or None where the plain path has to serve."""
+        if not _eligible(self._model, self._family, len(self._facts)):
+            # What was copied is of no use any more.
+            self.release()
+            return None
+        if not undisturbed(self._model) or _random(self._model):
+            return None
+        decoder: Any = self._model.model
+        for layer, facts in zip(decoder.layers, self._facts, strict=True):
+            if layer.self_attn.scaling != facts.scaling:
+                return None
+        layers = [_fuse(layer) for layer in decoder.layers]
+        head = product(self._model.lm_head)
+        products = [head, *(p for layer in layers for p in layer.products)]
+        watch = Watch(self._model, [stamp for p in products for stamp in p.stamps])
+        copies = [p for p in products if p.packed]
+        return _Parts(decoder.embed_tokens, layers, decoder.norm, head, watch, copies)
 
     def release(self) -> None:
-        for layer in self._layers:
-            for product in (layer.qkv, layer.gate_up):
-                product.release()
-        self._layers.clear()
+        if self._parts is not None:
+            for each in self._parts.products:
+                each.release()
+        self._parts = None
 
     @torch.no_grad()
     def __call__(
-        self, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        x = F.embedding(ids, self._embed.weight) if embeddings is None else embeddings
+    ) -> Tensor | None:  # fmt: skip
+        parts = self._ready(positions)
+        if parts is None:
+            return None
+        x = F.embedding(ids, parts.embed.weight) if embeddings is None else embeddings
         count = len(ids)
-        for index, (layer, facts) in enumerate(zip(self._layers, self._facts, strict=True)):
+        for index, (layer, facts) in enumerate(zip(parts.layers, self._facts, strict=True)):
             heads, key_heads = facts.num_heads, facts.num_kv_heads
             qkv = layer.qkv(_norm(x, layer.norm))
             qkv = qkv.view(count, heads + 2 * key_heads, facts.head_dim).transpose(0, 1)
@@ -156,10 +140,22 @@ class FusedForward:
             x = x + layer.out(out.transpose(0, 1).reshape(count, -1))
             gate, up = layer.gate_up(_norm(x, layer.mlp_norm)).chunk(2, -1)
             x = x + layer.down(F.silu(gate).mul_(up))
-        x = _norm(x if keep is None else x[keep], self._final)
+        x = _norm(x if keep is None else x[keep], parts.final)
         if states is not None:
             states.append(x)
-        return self._head(x)
+        return parts.head(x)
+
+
+def _fuse(layer: Any) -> _Layer:
+    attn, mlp = layer.self_attn, layer.mlp
+    return _Layer(
+        layer.input_layernorm,
+        product(attn.q_proj, attn.k_proj, attn.v_proj),
+        product(attn.o_proj),
+        layer.post_attention_layernorm,
+        product(mlp.gate_proj, mlp.up_proj),
+        product(mlp.down_proj),
+    )
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:
@@ -167,32 +163,76 @@ def _norm(x: Tensor, norm: Any) -> Tensor:
 
 
 def fused_forward(adapted: Adapted) -> FusedForward | None:
-    """The fused forward of an eligible model, else None: the plain path serves every family."""
-    if adapted.family not in FAMILIES or not _eligible(adapted.model):
-        return None
-    return FusedForward(adapted)
+    """The fused forward of a model of FAMILIES, else None: the plain path serves every family."""
+    return FusedForward(adapted) if adapted.family in FAMILIES else None
 
 
-def _eligible(model: Any) -> bool:
-    """Plain Linear modules without hooks, adapters or quantised weights."""
+def _random(model: nn.Module) -> bool:
+    return any(module.training and dropping(module) for module in model.modules())
+
+
+def _eligible(model: Any, family: str, layers: int) -> bool:
+    """Whether every module is transformers' own and every weight a plain tensor of one kind."""
     try:
-        layers = model.model.layers
-        linears = [
-            linear
-            for layer in layers
-            for linear in (
-                layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj,
-                layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj,
-            )
-        ]  # fmt: skip
-    except AttributeError:
+        return _own_modules(model, _Own(family), layers) and _plain_weights(model)
+    except AttributeError:  # A part is missing, or goes by another name.
         return False
-    config = model.config.get_text_config()
-    watched = [model, model.model, *layers, *linears]
-    return (
-        all(type(linear) is nn.Linear and linear.weight.is_floating_point() for linear in linears)
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
-        and not getattr(config, "mlp_bias", False)
-        and config.hidden_act == "silu"
-        and len({str(p.device) for p in model.parameters()}) == 1
-    )
+
+
+def _own_modules(model: Any, own: _Own, layers: int) -> bool:
+    if not own(model, "ForCausalLM") or not own(model.model, "Model"):
+        return False
+    decoder = model.model
+    if type(decoder.layers) is not nn.ModuleList or len(decoder.layers) != layers:
+        return False
+    if not own(decoder.norm, "RMSNorm") or type(decoder.embed_tokens) is not nn.Embedding:
+        return False
+    if decoder.embed_tokens.max_norm is not None or type(model.lm_head) is not nn.Linear:
+        return False
+    return all(_plain_layer(layer, own) for layer in decoder.layers)
+
+
+def _plain_weights(model: nn.Module) -> bool:
+    weights = list(model.parameters())
+    if not all(type(w) is nn.Parameter and w.layout is torch.strided for w in weights):
+        return False
+    places = {(w.device, w.dtype) for w in weights}
+    return len(places) == 1 and not weights[0].is_meta and weights[0].dtype in DTYPES
+
+
+def _plain_layer(layer: Any, own: _Own) -> bool:
+    if not own(layer, "DecoderLayer") or not own(layer.self_attn, "Attention"):
+        return False
+    attn, mlp = layer.self_attn, layer.mlp
+    norms = layer.input_layernorm, layer.post_attention_layernorm
+    if not own(mlp, "MLP") or not all(own(norm, "RMSNorm") for norm in norms):
+        return False
+    groups = (
+        (attn.q_proj, attn.k_proj, attn.v_proj), (attn.o_proj,), (mlp.gate_proj, mlp.up_proj),
+        (mlp.down_proj,),
+    )  # fmt: skip
+    return type(mlp.act_fn) is type(ACT2FN["silu"]) and all(map(_plain_group, groups))
+
+
+def _plain_group(linears: tuple[Any, ...]) -> bool:
+    """Whether layers are plain and may be one: no two share a weight, all or none have a bias."""
+    if not all(type(linear) is nn.Linear for linear in linears):
+        return False
+    apart = len({id(linear.weight) for linear in linears}) == len(linears)
+    return apart and len({linear.bias is None for linear in linears}) == 1
+
+
+class _Own:
+    """Whether a module is of the class that transformers has for a part of a family's model."""
+
+    def __init__(self, family: str) -> None:
+        self._module = f"transformers.models.{family}.modeling_{family}"
+        self._prefix = FAMILIES[family]
+
+    def __call__(self, module: Any, part: str) -> bool:
+        kind = type(module)
+        return (
+            kind.__module__ == kind.forward.__module__ == self._module
+            and kind.__name__ == self._prefix + part
+            and kind.forward.__qualname__ == f"{kind.__name__}.forward"
+        )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import seam
+from lengthwise.models import obstacles, seam
 from lengthwise.models.rope import Pairing
 
 TOKENS = 8
@@ -154,10 +154,11 @@ def _run(
 
     family = model.config.get_text_config().model_type
     config = model.config.get_text_config()
+    device = obstacles.device_of(model)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, config.vocab_size, (1, TOKENS), generator=generator).to(model.device)
+    ids = torch.randint(3, config.vocab_size, (1, TOKENS), generator=generator).to(device)
     cache = seam.PassThroughCache(config.num_hidden_layers)
-    positions = torch.arange(TOKENS, device=model.device)[None]
+    positions = torch.arange(TOKENS, device=device)[None]
     try:
         with seam.engaged(model, handler, rotary, mask), torch.no_grad():
             model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)

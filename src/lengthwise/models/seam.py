@@ -193,7 +193,8 @@ def identity(original: RotaryForward) -> RotaryForward:
         if key not in shapes:
             cos, _ = original(x, position_ids, *args, **kwargs)
             shapes[key] = tuple(cos.shape[2:])
-        size = (*position_ids.shape, *shapes[key])
+        # Image-text families give the positions of a token in rows: time, height and width.
+        size = (*position_ids.shape[-2:], *shapes[key])
         return (
             torch.ones(size, dtype=x.dtype, device=x.device),
             torch.zeros(size, dtype=x.dtype, device=x.device),
@@ -241,10 +242,12 @@ def engaged(
 
 def _borrow(configs: list[Any], modules: list[nn.Module]) -> None:
     with _lending:
-        for config in configs:
-            if id(config) not in _lent:
-                _lent[id(config)] = _Lent(config, config._attn_implementation)
-                config._attn_implementation = NAME
+        # A parent's setting reaches its parts: all are read before any is set.
+        new = [config for config in configs if id(config) not in _lent]
+        for config in new:
+            _lent[id(config)] = _Lent(config, config._attn_implementation)
+        for config in new:
+            config._attn_implementation = NAME
         for module in modules:
             if id(module) not in _lent:
                 # None: the instance had no forward of its own, as when accelerate gives it one.

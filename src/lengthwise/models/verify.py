@@ -98,6 +98,17 @@ class Reading:
     noise: Distance
 
 
+@contextmanager
+def precisely() -> Iterator[None]:
+    """Products of float32 in float32, whatever shorter format the user lets them be done in."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Verifier:
     """Compares one model with itself; stock passes are run once and used for every comparison."""
 
@@ -122,6 +133,7 @@ class Verifier:
         found = [Distance.of(stock, other) for other in self.stock.rounded(ids, positions)]
         return Reading(ids, positions, stock, max(found, key=lambda noise: noise.typical))
 
+    @precisely()
     def logits(self) -> str:
         """What is wrong with our logits; "" where rounding explains every difference."""
         from lengthwise.engine import reference
@@ -135,7 +147,8 @@ class Verifier:
             if not found.within(reading.noise, self.floor):
                 return (
                     f"its logits at the seam differ from the stock model's by {found.typical:.2g} "
-                    f"of their spread, where rounding explains {reading.noise.typical:.2g}"
+                    f"of their spread, where rounding explains {reading.noise.typical:.2g}, and "
+                    f"{found.agreement:.0%} of tokens keep their likeliest successor"
                 )
         return ""
 
@@ -181,17 +194,6 @@ def apart(reference: Tensor, other: Tensor) -> float:
     spread: what is beyond a window may be few tokens."""
     spread = reference.float().std().clamp_min(1e-12)
     return float(((other.float() - reference.float()).abs().mean((0, 2)) / spread).max())
-
-
-@contextmanager
-def precisely() -> Iterator[None]:
-    """Products of float32 in float32, whatever shorter format the user lets them be done in."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def verify(adapted: Adapted) -> Verifier:

@@ -1,4 +1,4 @@
-"""Three conversations about a text, whose last turn asks for a variation of an earlier answer.
+"""Five conversations about a text, whose last turn asks for a variation of an earlier answer.
 
 Turns alternate, the user's first and last; {text} is where the text goes. The answers are fixed, so
 that every model and every recipe continues the same conversation.
@@ -57,4 +57,31 @@ TIMER = (
     "```",
     "Give the class a constructor that takes a name for the block, print that name too, and show "
     "me the whole class again.",
+)
+
+QUIZ = (
+    _READ + "What is a block?",
+    "A piece of the program text that is executed as a unit: a module, a function body, a class "
+    "definition, and each command that is typed interactively.",
+    "Write three quiz questions about scopes, with answers.",
+    "1. Which names does a function body see?\n"
+    "   Its own, those of the functions around it, the module's, and the built-in ones.\n"
+    "2. What does an assignment in a function do?\n"
+    "   It binds a local name, unless the name was declared global or nonlocal.\n"
+    "3. Which error does a local name give that has no value yet?\n"
+    "   UnboundLocalError, a subclass of NameError.",
+    "Write the quiz again with three wrong choices beside each right answer, and mark the right "
+    "one with a star.",
+)
+
+POST = (
+    _READ + "In which order are the arguments of a call evaluated?",
+    "All argument expressions are evaluated before the call is attempted.",
+    "Write a short forum post that explains keyword arguments.",
+    "Hello everybody,\n\na keyword argument is given by name, as in f(x=1). It fills the parameter "
+    "of that name, wherever it stands in the list. A name that no parameter has is a TypeError, "
+    "unless the function collects such names with **kwargs. Positional arguments come first.\n\n"
+    "Have fun,\nRobin",
+    "Write the post again for people who know another language, keep its order, and add a "
+    "paragraph on what *args collects.",
 )

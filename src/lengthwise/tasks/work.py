@@ -3,7 +3,7 @@
 What drafting gains depends on how much of the answer stands in the prompt already, so a figure for
 drafting is a figure for a kind of work. All text is real and on every machine that runs Python: its
 language reference, the sources of its library, and problems of arithmetic solved step by step. A
-kind has three prompts, each over another text, the same on every call.
+kind has five prompts, each over another text, the same on every call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIX = KINDS[:-1]
 # Kinds whose answer stands in the text, or nearly so.
 GROUNDED = ("summary", "questions", "code", "copying")
 CONTEXTS = {"short": 768, "long": 4224}
-PROMPTS = 3
+PROMPTS = 5
 # A prompt is within this share of the length asked for.
 TOLERANCE = 0.1
 _SOLVED = 400
@@ -39,6 +39,8 @@ _UNSOLVED = 4
 EXCEPTIONS = "Exceptions"
 OBJECTS = "Objects, values and types"
 MANAGERS = "With Statement Context Managers"
+NAMES = "Naming and binding"
+CALLS = "Calls"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def prompts(
     """The first `count` prompts of a kind, each within 10% of `length` tokens.
 
     tokens: how many tokens some messages are. Raises LengthwiseError for an unknown kind, a count
-    other than 1 to 3, or a length that the kind cannot have.
+    other than 1 to 5, or a length that the kind cannot have.
     """
     check_kinds([kind])
     if not 1 <= count <= PROMPTS:
@@ -186,6 +188,25 @@ def _journey(draw: random.Random) -> tuple[str, str]:
     return ask, f"{steps}\nAnswer: {a * x + b * y}"
 
 
+def _division(draw: random.Random) -> tuple[str, str]:
+    a, b, c = draw.randint(3, 12), draw.randint(11, 49), draw.randint(2, 99)
+    steps = f"{a} * {b} = {a * b}\n{a * b} + {c} = {a * b + c}"
+    ask = f"Question: {a} children get {b} cards each and {c} are left. How many were there?"
+    return ask, f"{steps}\nAnswer: {a * b + c}"
+
+
+def _change(draw: random.Random) -> tuple[str, str]:
+    a, x, y = draw.randint(3, 9), draw.randint(11, 49), draw.randint(11, 49)
+    paid = (a * x + y) // 100 * 100 + 100
+    steps = f"{a} * {x} = {a * x}\n{a * x} + {y} = {a * x + y}"
+    ask = (
+        f"Question: {a} books at {x} euros and a lamp at {y} euros are paid with {paid} euros. "
+        "How much comes back?"
+    )
+    left = paid - a * x - y
+    return ask, f"{steps}\n{paid} - {a * x + y} = {left}\nAnswer: {left}"
+
+
 def _solved(problem: Callable[[random.Random], tuple[str, str]]) -> Material:
     draw = random.Random(1)
     return Material(["\n".join(problem(draw)) + "\n" for _ in range(_SOLVED)])
@@ -235,6 +256,8 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
         _talk("exceptions", EXCEPTIONS, conversations.CHECKLIST),
         _talk("objects", OBJECTS, conversations.EMAIL),
         _talk("managers", MANAGERS, conversations.TIMER),
+        _talk("names", NAMES, conversations.QUIZ),
+        _talk("calls", CALLS, conversations.POST),
     ),
     "rewriting": (
         _reading("exceptions", EXCEPTIONS,
@@ -246,11 +269,19 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
         _reading("managers", MANAGERS,
                  f'Rewrite the section "{MANAGERS}" of the text above in plain words for a '
                  "beginner, in the second person, sentence by sentence."),
+        _reading("names", NAMES,
+                 f'Rewrite the section "{NAMES}" of the text above as a dialogue between a '
+                 "teacher and a pupil. Keep every fact and the order of the paragraphs."),
+        _reading("calls", CALLS,
+                 f'Rewrite the section "{CALLS}" of the text above with short sentences of at '
+                 "most fifteen words, paragraph by paragraph."),
     ),
     "summary": (
         _reading("exceptions", EXCEPTIONS, "Summarise the text above in one paragraph."),
         _reading("objects", OBJECTS, "Summarise the text above in five sentences."),
         _reading("managers", MANAGERS, "Summarise the text above as a list of its main points."),
+        _reading("names", NAMES, "Summarise the text above in three sentences for an expert."),
+        _reading("calls", CALLS, "Write an abstract of the text above of about 100 words."),
     ),
     "questions": (
         _quoting("exceptions", EXCEPTIONS,
@@ -261,11 +292,17 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
                  "mutable?"),
         _quoting("managers", MANAGERS,
                  "what is a context manager, and what are typical uses of it?"),
+        _quoting("names", NAMES,
+                 "what introduces a name, and what happens when a name is not found at all?"),
+        _quoting("calls", CALLS,
+                 "what does a call return, and what happens when a callable object is a class?"),
     ),
     "arithmetic": (
         _solving("sums", _sum),
         _solving("purchases", _purchase),
         _solving("journeys", _journey),
+        _solving("divisions", _division),
+        _solving("change", _change),
     ),
     "code": (
         _editing("statistics", "quantiles",
@@ -278,10 +315,19 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
         _editing("heapq", "nsmallest",
                  "Rename the parameter `iterable` of the function `nsmallest` to `items`, add a "
                  "sentence on its cost to the docstring, and give me the whole function."),
+        _editing("shutil", "get_terminal_size",
+                 "Rename the parameter `fallback` of the function `get_terminal_size` to "
+                 "`default`, add a sentence on what it returns to the docstring, and give me the "
+                 "whole function."),
+        _editing("inspect", "cleandoc",
+                 "Rename the parameter `doc` of the function `cleandoc` to `text`, annotate it "
+                 "and what is returned with types, and give me the whole function."),
     ),
     "copying": (
         _repeating("exceptions", EXCEPTIONS),
         _repeating("objects", OBJECTS),
         _repeating("managers", MANAGERS),
+        _repeating("names", NAMES),
+        _repeating("calls", CALLS),
     ),
 }  # fmt: skip

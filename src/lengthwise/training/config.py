@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lengthwise.errors import LengthwiseError, RecipeError
+from lengthwise.methods.base import Method
 from lengthwise.methods.options import option, options
 from lengthwise.sequences.curricula import NAMES as CURRICULA
+from lengthwise.training.positions import frequency_method
 from lengthwise.training.schedules import DECAYS, NAMES as SCHEDULES
 
 Table = dict[str, Any]
@@ -40,6 +42,28 @@ class ModelOptions:
         choices=("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"),
     )  # fmt: skip
     settings: Table = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PositionsOptions:
+    """Rotary frequencies that the weights are trained with. `settings` are the method's options."""
+
+    name: str | None = option(None, "pi, ntk, yarn, giraffe or dynamic_ntk; none: the model's own")
+    settings: Table = field(default_factory=dict)
+
+    def method(self) -> Method | None:
+        """Raises TrainingError where no weights can be trained with it."""
+        if self.name is None:
+            if self.settings:
+                raise TrainingError(
+                    f"[positions] gives {', '.join(self.settings)} and no method: add "
+                    'name, as in name = "yarn"'
+                )
+            return None
+        try:
+            return frequency_method(self.name, self.settings)
+        except RecipeError as error:
+            raise TrainingError(f"[positions] {error}") from error
 
 
 @dataclass(frozen=True)
@@ -138,6 +162,7 @@ class RunConfig:
     precision: str = option("fp32", "of the arithmetic; weights are fp32", choices=("fp32", "bf16"))
     accumulate: int = option(1, "parts of a rank's step, one after another", low=1)
     model: ModelOptions = field(default_factory=ModelOptions)
+    positions: PositionsOptions = field(default_factory=PositionsOptions)
     data: DataOptions = field(default_factory=DataOptions)
     curriculum: CurriculumOptions = field(default_factory=CurriculumOptions)
     upsampling: UpsamplingOptions = field(default_factory=UpsamplingOptions)
@@ -159,6 +184,7 @@ class RunConfig:
             raise TrainingError(
                 "[model] must give either family (with its sizes) or checkpoint, one of them"
             )
+        self.positions.method()
         if sum(each is not None for each in (self.steps, self.tokens, self.epochs)) != 1:
             raise TrainingError("give exactly one of steps, tokens and epochs")
         if self.tokens is not None and self.tokens < self.tokens_per_step:
@@ -200,7 +226,8 @@ class RunConfig:
 
 
 SECTIONS: dict[str, type] = {
-    "model": ModelOptions, "data": DataOptions, "curriculum": CurriculumOptions,
+    "model": ModelOptions, "positions": PositionsOptions, "data": DataOptions,
+    "curriculum": CurriculumOptions,
     "upsampling": UpsamplingOptions, "optimizer": OptimizerOptions, "schedule": ScheduleOptions,
     "growth": GrowthOptions, "checkpoint": CheckpointOptions, "log": LogOptions,
     "evaluation": EvaluationOptions, "parallel": ParallelOptions,
@@ -237,7 +264,7 @@ def read_config(table: Table, folder: Path = Path()) -> RunConfig:
 
 def _section(kind: type[Section], table: Table, name: str) -> Section:
     extra: Table = {}
-    if kind is ModelOptions:
+    if kind in (ModelOptions, PositionsOptions):
         known = {each.name for each in _options(kind)}
         extra["settings"] = {key: table.pop(key) for key in list(table) if key not in known}
     if kind is UpsamplingOptions and "domains" in table:

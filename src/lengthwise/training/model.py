@@ -18,18 +18,26 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method
 from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
+from lengthwise.training.positions import positioned
 
 _IDS = ("bos_token_id", "pad_token_id")
 
 
 def open_model(
-    options: ModelOptions, manifest: dict[str, Any], folder: Path, device: torch.device
+    options: ModelOptions,
+    manifest: dict[str, Any],
+    folder: Path,
+    device: torch.device,
+    positions: Method | None = None,
 ) -> PreTrainedModel:
     """The model of a run, on the CPU, in float32.
 
     manifest: of the data, which gives the vocabulary, the end token and the longest row where
     `options` do not. folder: what a checkpoint's path is relative to. device: where it will run.
+    positions: whose rotary frequencies it gets.
     Raises TrainingError for a family, setting or attention that cannot be had.
     """
     if options.attention == "flex_attention" and device.type == "cpu":
@@ -53,13 +61,27 @@ def open_model(
             f"the model has {has:,} tokens and the data's tokenizer {needed:,}: set "
             "model.vocab_size, or build the data with the checkpoint's tokenizer"
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and positions < manifest["max_length"] and not _rotates(model.config):
+    learned = getattr(model.config, "max_position_embeddings", None)
+    if learned and learned < manifest["max_length"] and not _rotates(model.config):
         raise TrainingError(
-            f"the model has {positions:,} learned positions and the data's rows up to "
-            f"{manifest['max_length']:,} tokens: build the data with --max-length {positions}"
+            f"the model has {learned:,} learned positions and the data's rows up to "
+            f"{manifest['max_length']:,} tokens: build the data with --max-length {learned}"
         )
-    return model
+    return model if positions is None else _moved(model, positions, manifest, options.attention)
+
+
+def _moved(
+    model: PreTrainedModel, positions: Method, manifest: dict[str, Any], attention: str
+) -> PreTrainedModel:
+    """The same weights under other rotary frequencies."""
+    try:
+        config = positioned(model, positions, int(manifest["max_length"]))
+    except Refused as refusal:
+        raise TrainingError(f"[positions] {refusal}") from refusal
+    made = _new(config, attention)
+    made.load_state_dict(model.state_dict())
+    made.generation_config = model.generation_config
+    return made
 
 
 def load_weights(folder: Path, attention: str) -> PreTrainedModel:

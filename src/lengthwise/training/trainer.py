@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from lengthwise import __version__
+from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.files import ASIDE, read_json, write_json
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
@@ -100,8 +101,7 @@ class Trainer:
         self._validation = self._open_validation()
         self.folder = config.path(config.out or "")
         self._interval, self.elapsed, self.done, self.tokens = Interval(), 0.0, 0, 0
-        self._claim()
-        self._start()
+        self._begin()
 
     def run(self) -> Outcome:
         """Trains to the last step, or to the end of the one in which a signal came."""
@@ -237,6 +237,20 @@ class Trainer:
                          "N": self.sizes.body, "parameters": self.sizes.parameters})  # fmt: skip
         self._watcher.note(f"step {self.done}: grown from {len(layers)} to {count} layers")
 
+    def _begin(self) -> None:
+        """Claims the folder and starts; what is refused before its first record claims none."""
+        before = self.folder.exists()
+        mine = (self.folder / "run.json").exists()
+        self._claim()
+        try:
+            self._start()
+        except LengthwiseError:
+            if not mine and self.ranks.first and not (self.folder / NAME).exists():
+                (self.folder / "run.json").unlink(missing_ok=True)
+                if not before:
+                    self.folder.rmdir()
+            raise
+
     def _start(self) -> None:
         """Model, optimizer, generators and log as they were, or new."""
         if self.feed.never_read:
@@ -253,7 +267,7 @@ class Trainer:
         attention = self.config.model.attention
         if place is None:
             model = open_model(self.config.model, self.feed.manifest, self.config.folder,
-                               self.ranks.device)  # fmt: skip
+                               self.ranks.device, self.config.positions.method())  # fmt: skip
             self._take(model)
             if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
                 vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
@@ -297,8 +311,13 @@ class Trainer:
             "parameters": self.sizes.parameters, "method": manifest["method"],
             "max_length": manifest["max_length"], "curriculum": self.config.curriculum.name,
             "tokens_per_step": self.config.tokens_per_step, "planned_steps": self.steps,
-            "seed": self.config.seed, "precision": self.config.precision,
+            "positions": self._positions(), "seed": self.config.seed,
+            "precision": self.config.precision,
         }  # fmt: skip
+
+    def _positions(self) -> str | None:
+        method = self.config.positions.method()
+        return None if method is None else str(method)
 
     def _open_validation(self) -> Validation | None:
         data, options = self.config.data, self.config.evaluation

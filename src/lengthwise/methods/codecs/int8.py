@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries
+from lengthwise.engine.entries import Entries, pick
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
 from lengthwise.models.probe import LayerFacts
@@ -39,6 +39,7 @@ class Int8(Method):
     )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
+    deletable: ClassVar[bool] = True
 
     residual: int = option(32, "newest tokens kept in full precision", low=1)
 
@@ -46,16 +47,12 @@ class Int8(Method):
     def identity(cls, length: int) -> Int8:
         return cls(residual=length)
 
-    def start_codec(self, layer: LayerFacts) -> Int8Codec:
+    def start_format(self, layer: LayerFacts) -> Int8Codec:
         return Int8Codec(self.residual, STEP)
 
     def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
         """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
-        closed = Int8Codec(self.residual, STEP).encoded(n)
-        plain = layer.entry_numbers * dtype.itemsize + 4
-        # A byte a number, two bytes each for the scales of key and value.
-        held = closed * (layer.entry_numbers + 4 * layer.num_kv_heads + 4)
-        return (held + (self.residual + STEP if closed else n) * plain) / n
+        return self.start_format(layer).bytes_held(layer, dtype, n) / n
 
 
 class Int8Codec(ResidualCodec):
@@ -66,6 +63,10 @@ class Int8Codec(ResidualCodec):
         value, value_scale = quantise(entries.value)
         index = entries.index.clone()
         return Int8Block(key, key_scale, value, value_scale, index, entries.key.dtype)
+
+    def entry_bytes(self, heads: int, key: int, value: int) -> float:
+        # A byte a number, two bytes each for the scales of key and value.
+        return heads * (key + value + 4) + 4
 
 
 def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,6 +104,9 @@ class Int8Block:
             join_index(self.index, newer.index),
             self.dtype,
         )
+
+    def take(self, ids: Tensor) -> Int8Block:
+        return Int8Block(*(pick(t, ids) for t in self.tensors()), self.dtype)
 
     def decode(self) -> Entries:
         key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))

@@ -14,6 +14,9 @@ are always exact, which the paper grants to values only, and R to R + G - 1 toke
 its keys have 0 to R - 1. Prefill attends in full precision, as in the paper. Head sizes that G does
 not divide use the largest divisor below it for values. z and s are stored in the model's dtype
 where it has 16 bits, else in float16. A group of zero range has s = 0 and decodes to z.
+
+Keys and values may have different numbers of bits, as in the authors' code (k_bits, v_bits): `bits`
+says both at once. 8 bits are ours.
 """
 
 from __future__ import annotations
@@ -26,15 +29,19 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.entries import Entries
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
 from lengthwise.models.probe import LayerFacts
 
+# The paper's.
+BITS = 2
+
 
 @dataclass(frozen=True)
 class Kivi(Method):
-    """Keys per channel and values per token in 2 or 4 bits; 16 bits leaves everything as it is."""
+    """Keys per channel and values per token in 2, 4 or 8 bits; 16 leaves everything as it is."""
 
     name: ClassVar[str] = "kivi"
     question: ClassVar[Question] = Question.CODECS
@@ -44,30 +51,42 @@ class Kivi(Method):
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
 
-    bits: int = option(2, "bits of a stored number", choices=(2, 4, 16))
+    bits: int | None = option(
+        None, "bits of a stored number, of keys and values alike (none: 2)", choices=(2, 4, 8, 16)
+    )
+    key_bits: int | None = option(None, "bits of keys alone (none: 2)", choices=(2, 4, 8))
+    value_bits: int | None = option(None, "bits of values alone (none: 2)", choices=(2, 4, 8))
     group: int = option(32, "numbers that share a scale", low=1)
     residual: int = option(128, "newest tokens kept in full precision", low=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("key_bits", "value_bits"):
+            own = getattr(self, name)
+            if self.bits is not None and own not in (None, self.bits):
+                raise RecipeError(
+                    f"kivi: bits={self.bits} says the bits of keys and values alike, and "
+                    f"{name}={own} says otherwise: leave out bits and give key_bits and value_bits"
+                )
+
+    @property
+    def both(self) -> tuple[int, int]:
+        """Bits of keys and of values."""
+        return self.key_bits or self.bits or BITS, self.value_bits or self.bits or BITS
 
     @classmethod
     def identity(cls, length: int) -> Kivi:
         return cls(bits=16)
 
-    def start_codec(self, layer: LayerFacts) -> KiviCodec | None:
-        if self.bits == 16:
-            return None
-        return KiviCodec(self.bits, self.group, self.residual)
+    def start_format(self, layer: LayerFacts) -> KiviCodec | None:
+        return None if self.bits == 16 else KiviCodec(*self.both, self.group, self.residual)
 
     def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
         """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
-        plain = layer.entry_numbers * dtype.itemsize + 4
-        if self.bits == 16:
-            return plain
-        closed = KiviCodec(self.bits, self.group, self.residual).encoded(n)
-        width = sum(math.ceil(size * self.bits / 8) for size in (layer.head_dim, layer.value_dim))
-        scales = layer.head_dim / self.group
-        scales += layer.value_dim / group_size(layer.value_dim, self.group)
-        held = closed * (layer.num_kv_heads * (width + 4 * scales) + 4)
-        return (held + (self.group + self.residual if closed else n) * plain) / n
+        codec = self.start_format(layer)
+        if codec is None:
+            return layer.entry_numbers * dtype.itemsize + 4
+        return codec.bytes_held(layer, dtype, n) / n
 
 
 class KiviCodec(ResidualCodec):
@@ -75,17 +94,23 @@ class KiviCodec(ResidualCodec):
 
     key_axis: Axis = "channel"
 
-    def __init__(self, bits: int, group: int, residual: int) -> None:
+    def __init__(self, key_bits: int, value_bits: int, group: int, residual: int) -> None:
         super().__init__(residual, group)
-        self.bits = bits
+        self.key_bits = key_bits
+        self.value_bits = value_bits
 
     def close(self, entries: Entries) -> KiviBlock:
         channels = entries.key.shape[-1]
         group = self.step if self.key_axis == "channel" else group_size(channels, self.step)
-        key = Quantised.make(entries.key, self.bits, self.key_axis, group)
+        key = Quantised.make(entries.key, self.key_bits, self.key_axis, group)
         group = group_size(entries.value.shape[-1], self.step)
-        value = Quantised.make(entries.value, self.bits, "token", group)
+        value = Quantised.make(entries.value, self.value_bits, "token", group)
         return KiviBlock(key, value, entries.index.clone())
+
+    def entry_bytes(self, heads: int, key: int, value: int) -> float:
+        packed = math.ceil(key * self.key_bits / 8) + math.ceil(value * self.value_bits / 8)
+        scales = key / self.step + value / group_size(value, self.step)
+        return heads * (packed + 4 * scales) + 4
 
 
 @dataclass(frozen=True)

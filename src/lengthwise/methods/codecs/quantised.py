@@ -1,4 +1,4 @@
-"""Asymmetric quantisation to 2 or 4 bits, really packed, along channels or along tokens.
+"""Asymmetric quantisation to 2, 4 or 8 bits, really packed, along channels or along tokens.
 
 For a group of numbers: `minimum = min(x)`, `scale = (max(x) - minimum) / (2^bits - 1)` and
 `code = round((x - minimum) / scale)`; decoding gives `minimum + scale * code`, off by at most half
@@ -39,6 +39,8 @@ def unpack(packed: Tensor, bits: int, channels: int) -> Tensor:
     apart by shifts within it: vector instructions throughout, where a table or a shift by place
     would go element by element.
     """
+    if bits == 8:
+        return packed[..., :channels]
     if bits == 4:
         wide = packed.to(torch.int16)
         wide.bitwise_or_(wide << 4).bitwise_and_(0x0F0F)

@@ -8,22 +8,14 @@ whatever its length. How many are encoded depends only on how many there are, no
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Encoded, Entries, Segment
+from lengthwise.engine.entries import Encoded, Entries, Growing, Segment
 from lengthwise.engine.roles import Moment
 from lengthwise.errors import LengthwiseError
-
-
-class Growing(Encoded, Protocol):
-    """An encoded block that newer ones of its kind can be joined to."""
-
-    def join(self, newer: Self) -> Self:
-        """Both, this one's entries first, without decoding either."""
-        ...
+from lengthwise.models.probe import LayerFacts
 
 
 class ResidualCodec(ABC):
@@ -43,6 +35,18 @@ class ResidualCodec(ABC):
     def close(self, entries: Entries) -> Growing:
         """Entries, a multiple of `step` of them, in this codec's form and in memory of its own."""
 
+    @abstractmethod
+    def entry_bytes(self, heads: int, key: int, value: int) -> float:
+        """Bytes of one encoded entry, birth id included, of so many channels a head."""
+
+    def first(self, entries: Entries, tail: Entries, moment: Moment) -> Growing:
+        """The block of a segment that has none yet; tail is all that it holds."""
+        return self.close(entries)
+
+    def more(self, entries: Entries, older: Encoded) -> Growing:
+        """What is joined to the block that a segment has."""
+        return self.close(entries)
+
     def encode(self, segment: Segment, moment: Moment) -> None:
         tail = segment.tail
         if tail is None or tail.log_weight is not None:
@@ -50,10 +54,12 @@ class ResidualCodec(ABC):
         count = (len(tail) - self.residual) // self.step * self.step
         if count <= 0:
             return
-        block = self.close(tail.slice(0, count))
+        entries = tail.slice(0, count)
         if segment.closed:
             older = segment.closed.pop()
-            block = older.join(block)  # type: ignore[attr-defined]
+            block = older.join(self.more(entries, older))  # type: ignore[attr-defined]
+        else:
+            block = self.first(entries, tail, moment)
         # Room up to the next encoding at once: the plain part never moves in between.
         segment.close(block, count, self.residual + self.step - (len(tail) - count))
 
@@ -66,6 +72,13 @@ class ResidualCodec(ABC):
     def encoded(self, n: int) -> int:
         """How many of n entries are encoded."""
         return max(0, (n - self.residual) // self.step * self.step)
+
+    def bytes_held(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
+        """Bytes of a layer after a prompt of n tokens, birth ids and spare room included."""
+        closed = self.encoded(n)
+        plain = layer.entry_numbers * dtype.itemsize + 4
+        each = self.entry_bytes(layer.num_kv_heads, layer.head_dim, layer.value_dim)
+        return closed * each + (self.residual + self.step if closed else n) * plain
 
 
 def join_index(older: Tensor, newer: Tensor) -> Tensor:

@@ -11,6 +11,13 @@ logits stays 1/sqrt(d). The newest `recent` keys of the prompt and all later one
 too. Where query heads share keys the paper repeats the keys; here q_c^2 is averaged over the group,
 so a KV head has one mask and really stores [n, kept] numbers. A removed channel decodes to zero,
 which gives the logits of q[mask] . K_pruned. Segments that hold merged entries are left whole.
+
+The authors ship two combinations, and both are recipes here. think + kivi: what KIVI quantises has
+lost its channels first, later tokens too when they leave its residual (their code needs a prompt
+longer than the residual; here a shorter one is never pruned, and scores look at all keys of the
+prompt, theirs only at those that are quantised). think + h2o: channels are chosen from what H2O has
+kept of the prompt. Their H2O chooses once, at the prompt's end; ours goes on while decoding, so
+pruned entries can be deleted one by one.
 """
 
 from __future__ import annotations
@@ -21,8 +28,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.roles import Moment
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.models.probe import LayerFacts
 
@@ -37,6 +42,7 @@ class Think(Method):
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True
+    deletable: ClassVar[bool] = True
 
     ratio: float = option(0.4, "share of key channels to drop (lambda)", low=0.0, high=0.95)
     recent: int = option(32, "newest tokens of the prompt whose keys stay whole", low=0)
@@ -46,8 +52,10 @@ class Think(Method):
     def identity(cls, length: int) -> Think:
         return cls(ratio=0.0)
 
-    def start_codec(self, layer: LayerFacts) -> ThinkCodec | None:
-        return ThinkCodec(self.ratio, self.recent, self.window) if self.ratio else None
+    def start_channels(self, layer: LayerFacts) -> ThinkChannels | None:
+        if not int(layer.head_dim * self.ratio):
+            return None
+        return ThinkChannels(self.ratio, self.recent, self.window)
 
     def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
         """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
@@ -59,28 +67,20 @@ class Think(Method):
         return plain - layer.num_kv_heads * saved / n
 
 
-class ThinkCodec:
-    """State of one layer: none but the settings."""
+class ThinkChannels:
+    """Choice of one layer: none but the settings."""
 
     def __init__(self, ratio: float, recent: int, window: int) -> None:
         self.ratio = ratio
         self.recent = recent
         self.window = window
 
-    def encode(self, segment: Segment, moment: Moment) -> None:
-        tail = segment.tail
-        if moment.kind != "prefill" or tail is None or tail.log_weight is not None:
-            return
-        count = len(tail) - self.recent
-        dropped = int(tail.key.shape[-1] * self.ratio)
-        if count <= 0 or not dropped or moment.queries is None:
-            return
-        scores = self.scores(moment.queries[:, -self.window :], tail.key)
-        kept = scores.topk(tail.key.shape[-1] - dropped, -1).indices.sort(-1).values
-        segment.close(ThinkBlock.make(tail.slice(0, count), kept), count)
+    def kept(self, head_dim: int) -> int:
+        return head_dim - int(head_dim * self.ratio)
 
-    def room(self, segment: Segment) -> int | None:
-        return None
+    def choose(self, queries: Tensor, key: Tensor) -> Tensor:
+        scores = self.scores(queries, key)
+        return scores.topk(self.kept(key.shape[-1]), -1).indices.sort(-1).values
 
     def scores(self, queries: Tensor, key: Tensor) -> Tensor:
         """How much each channel matters, float32 `[kv_heads, head_dim]`.
@@ -89,32 +89,3 @@ class ThinkCodec:
         """
         asked: Tensor = queries.float().square().mean(1).unflatten(0, (len(key), -1)).mean(1)
         return asked * key.float().square().mean(1)
-
-
-@dataclass(frozen=True)
-class ThinkBlock:
-    """key `[kv_heads, n, kept]`: the channels `kept` int64 `[kv_heads, kept]` of head_dim."""
-
-    key: Tensor
-    value: Tensor
-    index: Tensor
-    kept: Tensor
-    head_dim: int
-
-    @classmethod
-    def make(cls, entries: Entries, kept: Tensor) -> ThinkBlock:
-        where = kept[:, None].expand(-1, len(entries), -1)
-        key = entries.key.gather(2, where)
-        value, index = entries.value.clone(), entries.index.clone()
-        return cls(key, value, index, kept, entries.key.shape[-1])
-
-    def __len__(self) -> int:
-        return self.key.shape[1]
-
-    def tensors(self) -> list[Tensor]:
-        return [self.key, self.value, self.index, self.kept]
-
-    def decode(self) -> Entries:
-        # Spreading by a product with zeros and ones is exact and twice as fast as a scatter.
-        one_hot = torch.nn.functional.one_hot(self.kept, self.head_dim).to(self.key.dtype)
-        return Entries(torch.bmm(self.key, one_hot), self.value, self.index)

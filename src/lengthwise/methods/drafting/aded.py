@@ -1,26 +1,37 @@
-"""ADED: a table of what follows two tokens, searched like a game and corrected by every verdict.
+"""ADED: a table of what follows two tokens, searched like a game and corrected by what is said.
 
 Liu et al., "Adaptive Draft-Verification for Efficient Large Language Model Decoding", AAAI 2025,
 arXiv 2407.12021. For a pair of tokens the table holds what may follow and how likely. A Monte-Carlo
 tree search from the last two tokens of the text weighs what the table promises against what has
-been looked at little, and the most visited paths are the draft:
+been looked at little, and the most visited paths are the draft. The rules are those of the authors'
+code (the repository Adaptix), which the paper leaves open:
 
-    choose  argmax_a Q(s,a) + c(s) P(a|s) sqrt(N(s)) / (1 + N(s,a))
-    with    c(s) = c1 + log((N(s) + c2 + 1) / c2),   Q = mean of the products of P along the path
-    learn   row(u,v) <- (1 - eta) row(u,v) + eta top12(p after u,v),   for every verified token v
+    learn = text     before every search, for each trigram (u, v, w) of the last 16 tokens:
+                         P(w | u, v) <- min(3, P(w | u, v) + 0.04)
+    search = sums    150 descents to a depth of 4; 24 paths (see `puct`)
 
-The rule of learning is ours, since the paper's is not public. The table begins with the prompt's
-own text instead of a corpus: of n places of a pair, k followed by a token, it gets k / (n + 1).
-Where a pair stands several times in a tree, an accepted place wins over a rejected one, and a later
-one over an earlier.
+No logits are read and nothing is normalised: what is said again and again outgrows what a corpus
+promised. Beside them stand the rules we had before the code was read (see `best_known`):
+
+    learn = logits   row(u,v) <- (1 - eta) row(u,v) + eta top12(p after u,v), each verified token v
+    search = products    64 descents to a depth of 8
+
+The code begins with a corpus, P = k / n; ours with the prompt's own text: of n places of a pair, k
+followed by a token, it gets k / (n + 1), and what was known before moves by the rule of learning.
+Rows hold 12 tokens, where the code cuts them so at loading alone; a new one takes the lightest's
+place. The code leaves out the longest paths where all together have more than 64 tokens, before
+they are merged; ours merges them first, and then all of them fit. For learning from logits: where a
+pair stands several times in a tree, an accepted place wins over a rejected one, and a later one
+over an earlier.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections import OrderedDict
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -33,12 +44,17 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Question, option
 from lengthwise.methods.drafting import tables
+from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
 from lengthwise.models.adapt import Adapted
 
 # Successors kept of a pair.
 WIDTH = 12
-# Constants of the search, those of AlphaZero: how much is explored, and from when on more.
-C1, C2 = 1.25, 19652
+# Of the authors' rule of learning: tokens of the text's end that it reads at every step, what a
+# place adds to a weight, and the most that a weight becomes.
+END, STEP, MOST = 16, 0.04, 3.0
+# Descents and depth of a search where none are given.
+DESCENTS = {"sums": 150, "products": 64}
+DEPTHS = {"sums": 4, "products": 8}
 
 
 class Trigrams(tables.Table):
@@ -93,21 +109,50 @@ class Trigrams(tables.Table):
         self._ids[slots] = np.take_along_axis(every, order, 1)
         self._weights[slots] = np.take_along_axis(values, order, 1)
 
-    def read(self, tokens: Seq[int], rate: float) -> None:
-        """Takes in a text, the last `most` pairs of it."""
-        text = list(tokens[-self.most - 2 :])[::-1]
+    def add(self, keys: Seq[int], ids: NDArray[np.int64], weights: NDArray[np.float32]) -> None:
+        """Adds to the weights of rows, up to MOST each; no key stands twice in keys.
+
+        ids, weights: `[keys, at most 12]`, 0 is nothing. What is added to stays, whatever it
+        weighs: it takes the place of the lightest.
+        """
+        keys, ids, weights = keys[-self.most :], ids[-self.most :], weights[-self.most :]
+        slots = np.array([self._place(key)[0] for key in keys], np.int64)
+        old_ids, old = self._ids[slots], self._weights[slots]
+        ids = ids.astype(np.int32)
+        same = (old_ids[:, :, None] == ids[:, None, :]) & (old[:, :, None] > 0)
+        more = (same * weights[:, None, :]).sum(-1)
+        new = np.where(same.any(1), 0, weights)
+        every = np.concatenate([old_ids, ids], 1)
+        values = np.minimum(np.concatenate([old + more, new], 1), MOST)
+        touched = np.concatenate([more, new], 1) > 0
+        kept = np.argsort(-(values + touched * 2 * MOST), axis=1, kind="stable")[:, :WIDTH]
+        values = np.take_along_axis(values, kept, 1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        self._ids[slots] = np.take_along_axis(np.take_along_axis(every, kept, 1), order, 1)
+        self._weights[slots] = np.take_along_axis(values, order, 1)
+
+    def note(self, tokens: Seq[int]) -> None:
+        """Adds STEP for every trigram of a text."""
+        rows = _followed(tokens[::-1], self.vocab_size)
+        ids, counts = _widest(rows)
+        self.add(list(rows), ids, (STEP * counts).astype(np.float32))
+
+    def read(self, tokens: Seq[int], rate: float | None = None) -> None:
+        """Takes in a text, the last `most` pairs of it. Pairs that are known move by rate, or where
+        it is None gain STEP a place."""
         # From the end, so that of equally frequent successors the latest comes first.
-        counts: dict[int, dict[int, int]] = {}
-        for after, token, before in zip(text, text[1:], text[2:], strict=False):
-            row = counts.setdefault(before * self.vocab_size + token, {})
-            row[after] = row.get(after, 0) + 1
-        ids = np.zeros((len(counts), WIDTH), np.int64)
-        weights = np.zeros((len(counts), WIDTH), np.float32)
-        for number, row in enumerate(counts.values()):
-            total = sum(row.values()) + 1
-            for rank, token in enumerate(sorted(row, key=row.__getitem__, reverse=True)[:WIDTH]):
-                ids[number, rank], weights[number, rank] = token, row[token] / total
-        self.blend(list(counts)[::-1], ids[::-1], weights[::-1], rate)
+        rows = _followed(list(tokens[-self.most - 2 :])[::-1], self.vocab_size)
+        if not rows:
+            return
+        ids, counts = _widest(rows)
+        totals = np.array([sum(row.values()) for row in rows.values()])[:, None]
+        keys, shares = list(rows), (counts / (totals + 1)).astype(np.float32)
+        known = np.array([key in self._slots for key in keys])
+        if rate is None:
+            amounts = np.where(known[:, None], STEP * counts, shares).astype(np.float32)
+            self.add(keys[::-1], ids[::-1], amounts[::-1])
+        else:
+            self.blend(keys[::-1], ids[::-1], shares[::-1], rate)
 
     def _place(self, key: int) -> tuple[int, bool]:
         """The slot of a pair, now the one used last, and whether it was there already."""
@@ -152,19 +197,34 @@ class Trigrams(tables.Table):
         return new
 
 
+class TextTrigrams(Trigrams):
+    """Trigrams whose weights are no probabilities: a table of a kind of its own."""
+
+    kind = "aded, learned from text"
+
+
 @dataclass(frozen=True)
 class ADED(tables.TableMethod):
-    """nodes, simulations: how much is guessed and searched. eta: how fast the table changes."""
+    """learn: from what the table learns. search: how it is searched, `simulations` times and so
+    deep. nodes: most guesses. eta: of learning from logits."""
 
     name: ClassVar[str] = "aded"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "arXiv 2407.12021"
+    best_known: ClassVar[str] = "aded(learn=logits, search=products)"
     lossless: ClassVar[bool] = True
-    kept: ClassVar[type[tables.Table]] = Trigrams
+    learn: str = option("text", "what the table learns from", choices=("text", "logits"))
+    search: str = option("sums", "what a path is worth", choices=("sums", "products"))
     nodes: int = option(64, "most guesses a step", low=1)
-    simulations: int = option(64, "descents of the search a step", low=1)
-    depth: int = option(8, "deepest guess; 0 guesses nothing", low=0)
-    eta: float = option(0.3, "share of a new observation in a row of the table", low=0, high=1)
+    simulations: int | None = option(
+        None, "descents of the search a step (none: 150, of products 64)", low=1
+    )
+    depth: int | None = option(
+        None, "deepest guess; 0 guesses nothing (none: 4, of products 8)", low=0
+    )
+    eta: float = option(
+        0.3, "share of a new observation in a row, learning from logits", low=0, high=1
+    )
     pairs: int = option(65536, "most pairs kept; those not used for longest go", low=1)
     table: str = tables.table_option()
     fresh: bool = tables.fresh_option()
@@ -173,39 +233,59 @@ class ADED(tables.TableMethod):
     def identity(cls, length: int) -> ADED:
         return cls(depth=0)
 
+    @property
+    def kept(self) -> type[Trigrams]:  # type: ignore[override]
+        """Weights of one rule mean nothing to the other."""
+        return TextTrigrams if self.learn == "text" else Trigrams
+
     def start_drafter(self, model: Adapted) -> ADEDDrafter:
-        return ADEDDrafter(self, self.begin_table(Trigrams, model), model)
+        return ADEDDrafter(self, self.begin_table(self.kept, model), model)
 
 
 class ADEDDrafter(Drafter):
-    """A guess is graded by its weight in the table."""
+    """A guess is graded by its share of the weights of its row."""
 
     name = "aded"
+    lock = tables.Table.lock
 
     def __init__(self, options: ADED, trigrams: Trigrams, model: Adapted | None = None) -> None:
         """model: whose table it is, needed where it is saved."""
         self.options, self.trigrams, self.model = options, trigrams, model
         trigrams.most = options.pairs
+        search = options.search
+        self._descents = options.simulations or DESCENTS[search]
+        self._depth = DEPTHS[search] if options.depth is None else options.depth
+        # Of the random walks: guesses may be any, and are the same every time.
+        self._dice = random.Random(0)
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
-        self.trigrams.read(sequence.tokens, self.options.eta)
+        rate = None if self.options.learn == "text" else self.options.eta
+        self.trigrams.read(sequence.tokens, rate)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         if len(tokens) < 2:
             return
-        root = Edge(tokens[-1], 1.0, None, *self.trigrams.row(tokens[-2], tokens[-1]))
-        depth = min(limit, self.options.depth)
-        found = search(root, self.trigrams, depth, self.options.simulations)
-        # No child is visited more often than its parent, nor found before it.
-        found.sort(key=lambda edge: -edge.visits)
-        places = {id(root): 0}
-        for edge in found[: self.options.nodes]:
-            places[id(edge)] = tree.add(
-                places[id(edge.parent)], edge.token, self.name, grade(edge.weight),
-                _prior(edge.weight),
-            )  # fmt: skip
+        places = [0]
+        for parent, token, weight in self._search(tokens, min(limit, self._depth)):
+            if len(places) > self.options.nodes:
+                return
+            places.append(tree.add(places[parent], token, self.name, grade(weight), _prior(weight)))
+
+    def _search(self, tokens: Seq[int], depth: int) -> list[Guess]:
+        pair, row, descents = (tokens[-2], tokens[-1]), self.trigrams.row, self._descents
+        if self.options.search == "sums":
+            return search_sums(*pair, row, depth, descents, self._dice)
+        return search_products(*pair, row, depth, descents)
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
+        if self.options.learn == "text":
+            self.trigrams.note(tokens[-END:])
+        else:
+            self._learn_logits(tokens, tree, logits, accepted)
+
+    def _learn_logits(
+        self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]
+    ) -> None:
         # Behind the root stand the accepted guesses and one token more.
         root = len(tokens) - 1 - len(accepted)
         before = [tokens[root - 1]] if root else [-1]
@@ -222,65 +302,23 @@ class ADEDDrafter(Drafter):
         self.options.end_table(self.trigrams, self.model)
 
 
-@dataclass(slots=True)
-class Edge:
-    """A guess in the search: what may follow it, likeliest first, and what is known by now.
-
-    children: the successors that were looked at, always the likeliest ones. value: sum over visits
-    of the chance that the path they ended at comes true.
-    """
-
-    token: int
-    weight: float
-    parent: Edge | None
-    tokens: list[int]
-    weights: list[float]
-    children: list[Edge] = field(default_factory=list)
-    visits: int = 1
-    value: float = 0.0
+def _followed(backwards: Seq[int], vocab_size: int) -> dict[int, dict[int, int]]:
+    """Of a text given from its end: for every pair, by its key, how often each token follows."""
+    rows: dict[int, dict[int, int]] = {}
+    for after, token, before in zip(backwards, backwards[1:], backwards[2:], strict=False):
+        row = rows.setdefault(before * vocab_size + token, {})
+        row[after] = row.get(after, 0) + 1
+    return rows
 
 
-def search(root: Edge, table: Trigrams, depth: int, simulations: int) -> list[Edge]:
-    """Descends so many times, adding at most one edge each; returns them in the order found."""
-    found: list[Edge] = []
-    if not root.tokens or not depth:
-        return found
-    for _ in range(simulations):
-        edge, chance, level = root, 1.0, 0
-        while edge.tokens and level < depth:
-            known, best = len(edge.children), _choose(edge)
-            if best == known:
-                token = edge.tokens[best]
-                edge.children.append(
-                    Edge(token, edge.weights[best], edge, *table.row(edge.token, token), visits=0)
-                )
-                found.append(edge.children[best])
-            edge = edge.children[best]
-            chance *= edge.weight
-            level += 1
-            if best == known:
-                break
-        above: Edge | None = edge
-        while above is not None:
-            above.visits += 1
-            above.value += chance
-            above = above.parent
-    return found
-
-
-def _choose(edge: Edge) -> int:
-    """The successor of the highest score; of those not looked at yet only the likeliest counts."""
-    passed = edge.visits - 1
-    explore = (C1 + math.log((passed + C2 + 1) / C2)) * math.sqrt(passed)
-    best, highest = -1, -1.0
-    for rank, child in enumerate(edge.children):
-        score = child.value / child.visits + explore * child.weight / (1 + child.visits)
-        if score > highest:
-            best, highest = rank, score
-    known = len(edge.children)
-    if known < len(edge.tokens) and explore * edge.weights[known] > highest:
-        best = known
-    return best
+def _widest(rows: dict[int, dict[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The most frequent successors of rows and their counts `[rows, 12]`."""
+    ids = np.zeros((len(rows), WIDTH), np.int64)
+    counts = np.zeros((len(rows), WIDTH), np.int64)
+    for number, row in enumerate(rows.values()):
+        for rank, token in enumerate(sorted(row, key=row.__getitem__, reverse=True)[:WIDTH]):
+            ids[number, rank], counts[number, rank] = token, row[token]
+    return ids, counts
 
 
 def grade(weight: float) -> int:

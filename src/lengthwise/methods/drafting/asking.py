@@ -11,6 +11,10 @@ sampling there are two ways:
                q, that the verifier accepts or rejects; equal to plain sampling in law
 
 q is the drafter's law after temperature, top-k, top-p and penalties, as the target's is.
+
+Where somebody else draws, who is coupled guesses what is likeliest instead. A coupled guess holds
+the noise of a choice yet to be made; if guesses were pruned by it, that noise would have a say in
+whether its own position is settled by it or by a draw, and what is said would have another law.
 """
 
 from __future__ import annotations
@@ -63,7 +67,8 @@ class Guess:
 class AskingDrafter(Drafter):
     """Guesses a chain of up to `depth` tokens, and `width` - 1 others beside each of them.
 
-    scout: the model that is asked. sampler: the request's. vocab_size: the target's.
+    scout: the model that is asked. sampler: the request's. vocab_size: the target's. coupled: the
+    guesses of this round follow the target's noise.
     """
 
     asks_model = True
@@ -76,6 +81,7 @@ class AskingDrafter(Drafter):
         self.depth = depth
         self.width = width
         self.draws = draws
+        self.coupled = self._told = False
         self._rounds = 0
 
     @abstractmethod
@@ -96,8 +102,21 @@ class AskingDrafter(Drafter):
         """What the scout reads in place of tokens; the last token stays the last."""
         return tokens
 
-    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+    def start_round(self, tree: Tree) -> None:
+        """Begins guessing for a tree; a `propose` of one's own calls it first."""
         self._rounds += 1
+        couples = self.draws == "coupled" and self.sampler.sampling.temperature > 0
+        self.coupled = couples and not tree.drawing
+        if couples and not self.coupled and not self._told:
+            self._told = True
+            self.notes = [
+                *self.notes,
+                f"{self.name} guessed what is likeliest instead of coupled guesses, for another "
+                "drafter draws; give both the same draws",
+            ]
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        self.start_round(tree)
         seen, asked, node = self.reads(tokens), Tree(tokens[-1]), 0
         path: list[int] = []
         for _ in range(min(limit, self.depth)):
@@ -143,8 +162,8 @@ class AskingDrafter(Drafter):
     def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
         """The drafter's chance `[vocab_size]` that each token is what the target says next.
 
-        Drawn with noise of its own that is its law; greedy its probabilities; coupled what is left
-        of the law once the noise is known, since the target will choose by the same noise.
+        Greedy its probabilities; sampling its law, or where it is coupled what is left of that once
+        the noise is known, since the target will choose by the same noise.
         """
         logits = fitted(logits, self.vocab_size)
         sampling = self.sampler.sampling
@@ -153,7 +172,7 @@ class AskingDrafter(Drafter):
         if sampling.temperature == 0:
             return self.sampler.process(logits, context).softmax(-1)
         law = self.sampler.law(logits, context)
-        if self.draws == "rejection":
+        if not self.coupled:
             return law
         return self.sampler.perturbed(law, len(tokens) + len(path)).softmax(-1)
 

@@ -32,15 +32,16 @@ from transformers import PreTrainedModel
 
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.methods.drafting.guessing_models import adapt_guesser
+from lengthwise.models.adapt import Adapted
 
 # Entries of a law that are kept.
 KEPT = 64
-# Weight of the target's side in the Jensen-Shannon divergence.
+# Weight of the target's side where both sides count.
 BETA = 0.9
 # Chances below this are taken for it: "any other token" may have none at all.
 SMALLEST = 1e-8
-LOSSES = ("forward", "reverse", "jsd")
+LOSSES = ("forward", "reverse", "jsd", "both")
 VERSION = "1"
 
 
@@ -110,7 +111,8 @@ def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
     """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's laws.
 
     forward: KL(p || q); reverse: KL(q || p); jsd: BETA KL(p || m) + (1 - BETA) KL(q || m) with
-    m = BETA p + (1 - BETA) q, for the target's p and the draft's q.
+    m = BETA p + (1 - BETA) q; both: BETA KL(p || q) + (1 - BETA) KL(q || p), for the target's p and
+    the draft's q.
     """
     ids = torch.stack([law.ids for law in laws]).to(logits.device)
     p = _with_rest(torch.stack([law.logs for law in laws]).to(logits.device).exp())
@@ -119,6 +121,8 @@ def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
         return _kl(p, q).mean()
     if kind == "reverse":
         return _kl(q, p).mean()
+    if kind == "both":
+        return (BETA * _kl(p, q) + (1 - BETA) * _kl(q, p)).mean()
     mixed = BETA * p + (1 - BETA) * q
     return (BETA * _kl(p, mixed) + (1 - BETA) * _kl(q, mixed)).mean()
 
@@ -202,7 +206,7 @@ class Student:
     def _serve(self) -> None:
         """Makes what guesses anew, for joined and packed weights are copies."""
         model = copy.deepcopy(self.trained).to(self.dtype).requires_grad_(False)  # type: ignore[arg-type]
-        self.serving = adapt(model.eval(), verify=False)
+        self.serving = adapt_guesser(model.eval(), fuse=self.serving.fast is not None)
 
     def save(self, path: str, of: str) -> None:
         """Writes the trained weights aside, then renames them. of: whom the student guesses for.

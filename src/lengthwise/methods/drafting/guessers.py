@@ -7,21 +7,18 @@ ones, teach it) choose the model by the same two options.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
-
-import torch
 
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.asking import Scorer
 from lengthwise.methods.drafting.glance import Glance
+from lengthwise.methods.drafting.guessing_models import doubt, loaded
 from lengthwise.methods.drafting.thinning import kept_layers, thinned
 from lengthwise.methods.drafting.translation import same_vocabulary
 from lengthwise.methods.options import option
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.load import load_pretrained
+from lengthwise.models.adapt import Adapted
 
 LAYERS = "80%"
 
@@ -29,7 +26,7 @@ Open = Callable[[Sequence], Scorer]
 
 
 def path_option() -> Any:
-    return option("", "a second model that guesses: folder, GGUF file or hub name")
+    return option("", "a second model that guesses: folder, GGUF file, hub name or a given model")
 
 
 def layers_option() -> Any:
@@ -44,21 +41,35 @@ def one_choice(name: str, path: str, layers: str) -> None:
         )
 
 
-def check_choice(name: str, path: str, layers: str, model: Adapted) -> None:
-    """Raises RecipeError or Refused where this model has no such guesser."""
-    if path:
-        second_model(name, path, model)
-    else:
-        kept_layers(layers, model)
-
-
 def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
-    """What begins to ask the chosen guesser beside a sequence whose prompt has been read."""
+    """What begins to ask the chosen guesser beside a sequence whose prompt has been read.
+
+    The guesser is made here. Raises RecipeError or Refused where this model has no such guesser.
+    """
+    draft = guesser(name, path, layers, model)
     if path:
-        draft = second_model(name, path, model)
         return lambda sequence: Scout.reading(draft, sequence.tokens)
     kept = kept_layers(layers, model)
-    return lambda sequence: Glance(sequence, thinned(model, kept), kept)
+    return lambda sequence: Glance(sequence, draft, kept)
+
+
+def notes(name: str, path: str, model: Adapted) -> list[str]:
+    """What the user has to know of the second model at a path; nothing where there is none."""
+    return told(name, model, second_model(name, path, model)) if path else []
+
+
+def told(name: str, model: Adapted, draft: Adapted) -> list[str]:
+    """What the user has to know of a second model that is asked."""
+    found = []
+    if model.tokenizer is None or draft.tokenizer is None:
+        found.append(
+            f"{name}: one of the two models came without a tokenizer, so their vocabularies were "
+            f"compared by size alone ({model.vocab_size:,}); guesses are right only if tokens mean "
+            "the same to both"
+        )
+    if (reason := doubt(draft)) is not None:
+        found.append(f"{name}: the second model may guess badly: {reason}")
+    return found
 
 
 def second_model(name: str, path: str, model: Adapted) -> Adapted:
@@ -67,14 +78,31 @@ def second_model(name: str, path: str, model: Adapted) -> Adapted:
     Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
     """
     draft = loaded(path, model.dtype, model.device)
-    tokenizers = model.tokenizer, draft.tokenizer
-    if None in tokenizers or not same_vocabulary(*tokenizers):  # type: ignore[arg-type]
+    if draft.model is model.model:
+        return model
+    if not shared_vocabulary(f"{name}(path={path})", model, draft):
         raise Refused(
-            f"{name}(path={path}): the second model must have this model's vocabulary, and both "
-            "must come with their tokenizers",
+            f"{name}(path={path}): the second model must have this model's vocabulary",
             "use one that has, or model(path=...), which translates",
         )
     return draft
+
+
+def shared_vocabulary(given: str, model: Adapted, draft: Adapted) -> bool:
+    """Whether a token means the same to both; by size alone where a tokenizer is missing.
+
+    Raises Refused where one is missing and the sizes differ.
+    """
+    if model.tokenizer is not None and draft.tokenizer is not None:
+        return same_vocabulary(model.tokenizer, draft.tokenizer)
+    if model.vocab_size != draft.vocab_size:
+        raise Refused(
+            f"{given}: whether the two models share a vocabulary cannot be told, for one came "
+            f"without a tokenizer and the sizes differ ({model.vocab_size:,} and "
+            f"{draft.vocab_size:,})",
+            "give both with their tokenizers: lengthwise.load does, lengthwise.wrap takes one",
+        )
+    return True
 
 
 def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
@@ -84,16 +112,7 @@ def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
     return thinned(model, kept_layers(layers, model))
 
 
-@lru_cache(maxsize=2)
-def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
-    """The model at a path, None being the embedded one, with its tokenizer; the last two stay."""
-    model, tokenizer, _ = load_pretrained(path, dtype, device)
-    adapted = adapt(model)
-    adapted.tokenizer = tokenizer
-    return adapted
-
-
 __all__ = [
-    "LAYERS", "Open", "check_choice", "guesser", "layers_option", "loaded", "one_choice", "opener",
-    "path_option", "second_model",
+    "LAYERS", "Open", "guesser", "layers_option", "loaded", "notes", "one_choice", "opener",
+    "path_option", "second_model", "shared_vocabulary", "told",
 ]  # fmt: skip

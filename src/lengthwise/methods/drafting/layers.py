@@ -62,7 +62,7 @@ class Layers(Method):
         return cls(keep="100%")
 
     def check(self, model: Adapted) -> None:
-        thinned(model, self.kept(model))
+        self.start_drafter(model)
 
     def kept(self, model: Adapted) -> tuple[int, ...]:
         """The layers that guess, ascending; raises RecipeError where there are none such."""

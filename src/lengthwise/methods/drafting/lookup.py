@@ -7,11 +7,16 @@ training, and long right guesses wherever the output quotes, edits or repeats wh
     for g = max_match, ..., min_match:  i = an earlier end of the last g tokens;
                                         if there is one: draft[j] = token[i + j], j = 1 .. max_draft
 
-Ours takes the longest match at any length (the most recent among equals) where the original takes
-the first of three lengths, reads its own draft when the match overlaps the end, so that a loop is
+The original tries 3 tokens, then 2, then 1, takes the earliest place that ten tokens follow, and
+copies ten; transformers' `prompt_lookup_num_tokens` tries 2, then 1, takes the earliest place too,
+and copies what follows even if it is less. Ours takes the longest match at any length, the most
+recent place among equals, and believes no single token unless `min_match=1` says so (see the page
+for what that costs). It reads its own draft when the match overlaps the end, so that a loop is
 guessed as far as is asked, and tells the policy how long the match was, which says most about how
 far it can be trusted. Beside the first chain it guesses a few others: places of that match, then of
-shorter ones, that continue with another token.
+shorter ones, that continue with another token. Nearest to the original is
+`lookup(max_match=3, min_match=1, max_draft=10, candidates=1)`, still of the most recent place; the
+earliest is what `copyspec(place=first)` and `sam` take.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.suffixes import Index
+from lengthwise.methods.drafting.suffixes import GRADED, Index
 from lengthwise.models.adapt import Adapted
 
 # Guesses of a chain beside the likeliest: it is seldom right, and then seldom for long.
@@ -85,7 +90,7 @@ class LookupDrafter(Drafter):
         for rank, (end, length) in enumerate(places):
             shift, parent = 0, 0
             for token in self.index.after(end, count if rank == 0 else min(count, BESIDE)):
-                grade, prior = _GRADED[min(length, len(_GRADED) - 1)]
+                grade, prior = GRADED[min(length, len(GRADED) - 1)]
                 if rank and not shift:
                     grade, prior = _beginning(rank, length == places[0][1])
                 parent = tree.add(parent, token, self.name, grade + shift, prior)
@@ -93,24 +98,7 @@ class LookupDrafter(Drafter):
                 length += 1
 
 
-def _grade(length: int) -> int:
-    """1, 2, 3, then two grades an octave, up to 32 tokens and more."""
-    if length <= 3:
-        return length
-    octave = min(length, 32).bit_length() - 1
-    return 2 * octave + (min(length, 32) >> (octave - 1) & 1)
-
-
-def _prior(grade: int) -> float:
-    """Chance that the next token follows a match, before this text has shown its own."""
-    return 1 - 0.8 / grade
-
-
 def _beginning(rank: int, longest: bool) -> tuple[int, float]:
     """Grade and prior of the first guess of the chain of a rank, 1 and more."""
     rank = min(rank, 3)
     return (BEGINNING + rank, 0.25 / (rank + 1)) if longest else (BEGINNING + 4 + rank, 0.03)
-
-
-# By the length of a match; computed once, because a step asks for it some fifty times.
-_GRADED = [(0, 0.0)] + [(_grade(length), _prior(_grade(length))) for length in range(1, 33)]

@@ -12,7 +12,9 @@ which is `draws=rejection`. By default guesses are coupled to the target's own n
 
 The second model has a sequence of its own, under a recipe of its own (`recipe`: a small model was
 often trained for a short context). Where its tokenizer differs, guesses are translated through
-text, as deterministic ones; where a tokenizer is missing, the pair is refused.
+text, as deterministic ones. Where a tokenizer is missing, vocabularies of one size are taken for
+the same, which is said, and others are refused. A model that the user holds is named by
+`lengthwise.drafting_model`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
@@ -36,22 +38,24 @@ from lengthwise.methods.drafting.asking import (
     grade,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import loaded
-from lengthwise.methods.drafting.translation import Translator, backend, same_vocabulary
+from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
+from lengthwise.methods.drafting.translation import Translator, backend
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.load import DTYPES
 
 
 @dataclass(frozen=True)
 class SecondModel(Method):
-    """path: a local folder, a GGUF file or a hub name; none is the embedded model. dtype: its own,
-    by default the target's. recipe: how it reads."""
+    """path: a local folder, a GGUF file, a hub name or a model that was given; none is the embedded
+    model. dtype: its own, by default the target's. recipe: how it reads."""
 
     name: ClassVar[str] = "model"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
     lossless: ClassVar[bool] = True
-    path: str | None = option(None, "folder, GGUF file or hub name; none: the embedded model")
+    path: str | None = option(
+        None, "folder, GGUF file, hub name or a given model; none: the embedded model"
+    )
     dtype: str | None = option(None, "the second model's; none: the first's", choices=(*DTYPES,))
     recipe: str = option("full", 'how it reads, such as "streaming(window=252)"')
     depth: int = depth_option(5)
@@ -64,23 +68,21 @@ class SecondModel(Method):
         return cls()
 
     def check(self, model: Adapted) -> None:
-        if model.tokenizer is None:
-            raise Refused(
-                f"{self}: whether the second model shares a vocabulary with this one cannot be "
-                "told, for this one was given without a tokenizer",
-                "load it with lengthwise.load, or wrap it with its tokenizer",
-            )
-        draft = self.load(model)
-        assert draft.tokenizer is not None
-        if not same_vocabulary(model.tokenizer, draft.tokenizer):
-            for tokenizer in (model.tokenizer, draft.tokenizer):
-                backend(tokenizer, str(self))
-        self.plan(draft)
+        self.start_drafter(model)
 
     def load(self, model: Adapted) -> Adapted:
-        """The second model, loaded and adapted once per process, where the first one lives."""
+        """The second model, loaded and adapted once per process, where the first one lives; or the
+        one that was given, as it is."""
         dtype = DTYPES[self.dtype] if self.dtype else model.dtype
-        return loaded(self.path, dtype, model.device)
+        draft = loaded(self.path, dtype, model.device)
+        if draft.model is model.model:
+            draft = model
+        if self.dtype and draft.dtype != dtype:
+            raise Refused(
+                f"{self}: the model that was given is in {draft.dtype}, and is used as it is",
+                "leave out dtype, or give the model in that dtype",
+            )
+        return draft
 
     def plan(self, draft: Adapted) -> Plan:
         """How the second model reads; raises Refused for what would be left out of it."""
@@ -105,12 +107,14 @@ class SecondModel(Method):
 
     def start_drafter(self, model: Adapted) -> ModelDrafter:
         draft = self.load(model)
-        if model.tokenizer is None or draft.tokenizer is None:
-            raise LengthwiseError(f"{self}: both models need a tokenizer")
         plan = self.plan(draft)
-        if same_vocabulary(model.tokenizer, draft.tokenizer):
-            return ModelDrafter(self, draft, plan)
-        return TranslatingDrafter(self, draft, plan, model.tokenizer, draft.tokenizer)
+        target, own = model.tokenizer, draft.tokenizer
+        if shared_vocabulary(str(self), model, draft) or target is None or own is None:
+            found = ModelDrafter(self, draft, plan)
+        else:
+            found = TranslatingDrafter(self, draft, plan, target, own)
+        found.notes = told(self.name, model, draft)
+        return found
 
 
 class ModelDrafter(AskingDrafter):
@@ -130,6 +134,8 @@ class TranslatingDrafter(ModelDrafter):
     Its noise cannot be the target's, so under sampling too it guesses what is likeliest.
     """
 
+    drawing = False
+
     def __init__(
         self,
         options: SecondModel,
@@ -139,7 +145,7 @@ class TranslatingDrafter(ModelDrafter):
         draft_tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         super().__init__(options, draft, plan)
-        pair = backend(target_tokenizer, self.name), backend(draft_tokenizer, self.name)
+        pair = backend(target_tokenizer, str(options)), backend(draft_tokenizer, str(options))
         self.translator = Translator(*pair)
         self._named = len(draft_tokenizer)
 

@@ -6,8 +6,13 @@ drafter, and costs nothing more. What people ask today is like what they ask nex
 
     while serving: keep (text so far, p) at each place whose guess was rejected
     every I requests: descend on the mean over these places of
-        forward  KL(p || q),   reverse  KL(q || p),   or jsd, at temperature 1
+        forward  KL(p || q),   reverse  KL(q || p),   at temperature 1, or of both sides
+        jsd      0.9 KL(p || m) + 0.1 KL(q || m),   m = 0.9 p + 0.1 q
+        both     0.9 KL(p || q) + 0.1 KL(q || p),   which is what the authors' code calls jsd
     the new q guesses from the next request on
+
+While it serves the authors' code knows the forward loss alone, which is the default; the others are
+of its training beforehand.
 
 Only the drafter changes, and only between requests, so nothing is lost. The drafter is a second
 model, or a copy of some of the target's layers, which reads with a cache of its own: weights that
@@ -20,6 +25,7 @@ the drafter's likeliest chain first left the text, and never where it was right 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +46,16 @@ from lengthwise.methods.drafting.asking import (
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.distil import LOSSES, Buffer, Law, Report, Student, lessons
+from lengthwise.methods.drafting.distil import LOSSES, Buffer, Law, Lesson, Report, Student, lessons
 from lengthwise.methods.drafting.guessers import (
-    check_choice,
     guesser,
     layers_option,
+    notes,
     one_choice,
     path_option,
 )
+from lengthwise.methods.drafting.guessing_models import LOCK
+from lengthwise.methods.drafting.writing import check_writable
 from lengthwise.models.adapt import Adapted
 
 
@@ -83,25 +91,30 @@ class OSD(Method):
         return cls(layers="100%", every=0)
 
     def check(self, model: Adapted) -> None:
-        check_choice(self.name, self.path, self.layers, model)
-        school_of(self, model)
+        self.start_drafter(model)
+        if self.save:
+            check_writable(self.name, self.save)
 
     def start_drafter(self, model: Adapted) -> OSDDrafter:
-        return OSDDrafter(self, school_of(self, model))
+        drafter = OSDDrafter(self, school_of(self, model))
+        drafter.notes += notes(self.name, self.path, model)
+        return drafter
 
 
 class School:
     """What requests share: a student, its lessons, and how well it guesses.
 
-    right of tested: first guesses of levels since the last update; earlier: their share before it.
+    first: what guessed before anything was learned. right of tested: first guesses of levels since
+    the last update; earlier: their share before it.
     """
 
     def __init__(self, options: OSD, first: Adapted) -> None:
-        self.options = options
+        self.options, self.first = options, first
         self.student = Student(first, options.lr, options.loss)
         self.buffer = Buffer(options.buffer)
         self.requests = self.right = self.tested = 0
         self.earlier: float | None = None
+        self._lock = threading.RLock()
         self._whose = options.path or f"layers {options.layers}"
         if options.save and Path(options.save).expanduser().exists():
             self.student.load(options.save, self._whose)
@@ -111,18 +124,32 @@ class School:
         """Share of guesses that were right since the last update."""
         return self.right / self.tested if self.tested else 0.0
 
-    def end_request(self) -> str | None:
-        """Counts a request; after every so many the student learns, and what came of it is told."""
-        self.requests += 1
-        options = self.options
-        if not options.every or self.requests % options.every or not len(self.buffer):
-            return None
-        report = self.student.learn(self.buffer.take(), options.batch)
-        told = self._told(report)
-        self.earlier, self.right, self.tested = self.rate, 0, 0
-        if options.save:
-            self.student.save(options.save, self._whose)
-        return told
+    def count(self, right: bool) -> None:
+        """Notes whether a first guess of a level was right."""
+        with self._lock:
+            self.tested += 1
+            self.right += right
+
+    def end_request(self, new: Seq[Lesson] = ()) -> str | None:
+        """Counts a request and keeps its lessons; after every so many requests the student learns,
+        and what came of it is told. One thread at a time."""
+        with self._lock:
+            self.buffer.add(new)
+            self.requests += 1
+            options = self.options
+            if not options.every or self.requests % options.every or not len(self.buffer):
+                return None
+            report = self.student.learn(self.buffer.take(), options.batch)
+            told = self._told(report)
+            self.earlier, self.right, self.tested = self.rate, 0, 0
+            return told
+
+    def save(self) -> None:
+        """Keeps the taught weights where a file is named; raises LengthwiseError where it cannot be
+        written."""
+        if self.options.save:
+            with self._lock:
+                self.student.save(self.options.save, self._whose)
 
     def _told(self, report: Report) -> str:
         before = "" if self.earlier is None else f", {self.earlier:.0%} before the update before"
@@ -141,7 +168,7 @@ class OSDDrafter(AskingDrafter):
 
     def __init__(self, options: OSD, school: School) -> None:
         super().__init__("osd", options.depth, options.width, options.draws)
-        self.school = school
+        self.school, self.draft = school, school.first
         self.window = options.window
         self.notes: list[str] = []
         self._chain: list[int] = []
@@ -170,21 +197,22 @@ class OSDDrafter(AskingDrafter):
         chain, self._chain = self._chain, []
         known = len(tokens) - len(accepted)
         for depth, (guess, node) in enumerate(zip(chain, accepted, strict=False)):
-            self.school.tested += 1
-            if guess != tokens[known + depth]:
+            right = guess == tokens[known + depth]
+            self.school.count(right)
+            if not right:
                 # The node's token stands one place before the one that was guessed wrong.
                 self._laws[known + depth - 1] = Law.of(logits[node], self._vocab_size)
                 self._tokens = tokens
                 return
-            self.school.right += 1
 
     def finish(self) -> None:
-        if self.school.options.every:
-            self.school.buffer.add(lessons(self._tokens, self._laws, self.window))
+        learns = self.school.options.every
+        new = lessons(self._tokens, self._laws, self.window) if learns else []
         self._laws, self._tokens = {}, ()
-        note = self.school.end_request()
+        note = self.school.end_request(new)
         if note is not None:
             self.notes.append(note)
+            self.school.save()
 
 
 def school_of(options: OSD, model: Adapted) -> School:
@@ -192,11 +220,12 @@ def school_of(options: OSD, model: Adapted) -> School:
 
     Raises LengthwiseError where `save` names a file that is not its student's.
     """
-    schools = _SCHOOLS.setdefault(model, {})
-    if options not in schools:
-        first = guesser(options.name, options.path, options.layers, model)
-        schools[options] = School(options, first)
-    return schools[options]
+    with LOCK:
+        schools = _SCHOOLS.setdefault(model, {})
+        if options not in schools:
+            first = guesser(options.name, options.path, options.layers, model)
+            schools[options] = School(options, first)
+        return schools[options]
 
 
 _SCHOOLS: WeakKeyDictionary[Adapted, dict[OSD, School]] = WeakKeyDictionary()

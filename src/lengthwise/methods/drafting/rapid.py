@@ -8,8 +8,14 @@ where the drafter reads a short context: chunks of the prompt retrieved by the q
     plain   verify with p = model(x | everything): nothing is lost
     augmented (lossy by intent): p is pulled towards q, which may know better where the context is
             longer than the model reads well,
-                p_hat = softmax(z / T + eta (q - p)),  and p where p_hat < 0.1 max p_hat; normalised
+                mask=p_hat   p_hat = softmax(z / T + eta (q - p)), and p where p_hat < 0.1 max
+                             p_hat; normalised
+                mask=q       p_hat = softmax(z / T + eta (q - p) [q >= 0.1 max q])
             accept x ~ q with min(1, p_hat(x) / q(x)), else draw from norm(max(p_hat - q, 0))
+
+The first is that of the paper's equations and the default, the second that of the released
+code: there a token that the drafter thinks unlikely is not pulled at all, before the softmax, and
+what is pulled takes from it in proportion. See the page for what either gives.
 
 The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat;
 ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
@@ -42,12 +48,13 @@ from lengthwise.methods.drafting.asking import (
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import path_option, second_model
+from lengthwise.methods.drafting.guessers import notes, path_option, second_model
 from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
 from lengthwise.models.adapt import Adapted
 
 MODES = ("plain", "augmented")
-# Tokens whose pulled chance is below this share of the largest keep their own.
+# Whose chance says which tokens are pulled, and the share of the largest that is needed.
+MASKS = ("p_hat", "q")
 TAIL = 0.1
 # The retrieved text: at least so many tokens or this part of the input, at most this part of it.
 LEAST, PART, MOST = 4096, 24, 4
@@ -56,8 +63,8 @@ LEAST, PART, MOST = 4096, 24, 4
 @dataclass(frozen=True)
 class Rapid(Method):
     """path: who guesses, the model itself by default. chunk, budget, threshold: of retrieval. head,
-    tail: first and last tokens of the prompt that are always read. eta: of the augmented mode.
-    gamma: guesses in a row."""
+    tail: first and last tokens of the prompt that are always read. eta, mask: of the augmented
+    mode. gamma: guesses in a row."""
 
     name: ClassVar[str] = "rapid"
     question: ClassVar[Question] = Question.DRAFTING
@@ -72,6 +79,7 @@ class Rapid(Method):
     encoder: str = option("", "folder of an encoder that compares; none: shared tokens")
     mode: str = option("plain", "what is verified with: p, or p pulled towards q", choices=MODES)
     eta: float = option(10.0, "how far p is pulled in the augmented mode", low=0)
+    mask: str = option("p_hat", "by which law unlikely tokens are not pulled", choices=MASKS)
     gamma: int = depth_option(10)
     width: int = width_option(1)
     draws: str = draws_option()
@@ -88,8 +96,7 @@ class Rapid(Method):
         return cls(mode="augmented", eta=0.0)
 
     def check(self, model: Adapted) -> None:
-        self.guesser(model)
-        self.scoring(model)
+        self.start_drafter(model)
 
     def guesser(self, model: Adapted) -> Adapted:
         return second_model(self.name, self.path, model) if self.path else model
@@ -122,10 +129,12 @@ class Rapid(Method):
         return [*whole[: self.head], *found, *asked]
 
     def start_drafter(self, model: Adapted) -> RapidDrafter:
-        return RapidDrafter(self, self.guesser(model), self.scoring(model))
+        drafter = RapidDrafter(self, self.guesser(model), self.scoring(model))
+        drafter.notes = notes(self.name, self.path, model)
+        return drafter
 
     def start_verifier(self, model: Adapted) -> AugmentedVerifier | None:
-        return AugmentedVerifier(self.eta) if self.mode == "augmented" else None
+        return AugmentedVerifier(self.eta, self.mask) if self.mode == "augmented" else None
 
 
 class RapidDrafter(AskingDrafter):
@@ -164,8 +173,8 @@ class RapidDrafter(AskingDrafter):
 class AugmentedVerifier:
     """Says p_hat where a drafter's law is known, p elsewhere. Lossy; see the module."""
 
-    def __init__(self, eta: float) -> None:
-        self.eta = eta
+    def __init__(self, eta: float, mask: str = "p_hat") -> None:
+        self.eta, self.mask = eta, mask
 
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
@@ -179,7 +188,8 @@ class AugmentedVerifier:
             groups = tree.draws.get(node, ())
             if not groups:
                 return sampler.choose(logits[node], context)
-            target = pulled(sampler.law(logits[node], context), groups[0].law, self.eta)
+            law = sampler.law(logits[node], context)
+            target = pulled(law, groups[0].law, self.eta, self.mask)
             if greedy:
                 return int(target.argmax())
             return reject(tree, groups, target, sampler, len(context))
@@ -189,13 +199,16 @@ class AugmentedVerifier:
         return found
 
 
-def pulled(law: Tensor, draft: Tensor, eta: float) -> Tensor:
+def pulled(law: Tensor, draft: Tensor, eta: float, mask: str = "p_hat") -> Tensor:
     """p_hat `[vocab]` of the target's law p and the drafter's law q, float64 on the CPU.
 
-    What p forbids stays forbidden.
+    mask: see the module. What p forbids stays forbidden.
     """
     p, q = (each.to("cpu", torch.float64) for each in (law, draft))
-    found = torch.softmax(p.log() + eta * (q - p), -1)
+    pull = eta * (q - p)
+    if mask == "q":
+        return torch.softmax(p.log() + torch.where(q < TAIL * q.max(), 0, pull), -1)
+    found = torch.softmax(p.log() + pull, -1)
     found = torch.where(found < TAIL * found.max(), p, found)
     return found / found.sum()
 

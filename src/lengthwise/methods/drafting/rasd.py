@@ -10,11 +10,14 @@ retrieved continuations are worth verifying, without a call of its own:
     keep r  if  r_1 is among the `top` of q, or q(r_1) > tau;  rank by q(r_1) * count(r) / counts
     T   = T_m with the kept r inserted from the root; equal beginnings share their nodes
 
-The longest match always stays, or out of the draft model's domain long copies would be lost. Only
-retrieved guesses are pruned: drawn ones must not be, for what they are. The paper drafts with EAGLE
-heads, ours with a second model or some of the target's own layers; it counts in a corpus, which
-`datastore` names, and the context, which is the default, has too few places of a match to count
-for much: there a match weighs what it is long. K and tau are the paper's and ours.
+The longest match stays whatever q says, where it is of two tokens and more, or long copies would be
+lost out of the draft model's domain. Only retrieved guesses are pruned: drawn ones must not be, for
+what they are. The paper drafts with EAGLE heads, ours with a second model or some of the target's
+own layers. The paper retrieves from the input, as prompt lookup does, or from a corpus, as REST
+does; so does ours (`datastore`), and the context, which is the default, has too few places of a
+match to count: there a match weighs what it is long. The paper's settings of the pruning were not
+to be had: `top`, `tau` and the share of the nodes are ours, `top` after the 10 that EAGLE-2 keeps
+of a law.
 """
 
 from __future__ import annotations
@@ -39,8 +42,9 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.guessers import (
     Open,
-    check_choice,
+    guesser,
     layers_option,
+    notes,
     one_choice,
     opener,
     path_option,
@@ -83,8 +87,7 @@ class Rasd(Method):
         return cls(layers="100%")
 
     def check(self, model: Adapted) -> None:
-        check_choice(self.name, self.path, self.layers, model)
-        self.store(model)
+        self.start_drafter(model)
 
     def store(self, model: Adapted) -> Datastore | None:
         """The datastore, where one is named; raises RecipeError or Refused where it cannot serve
@@ -97,7 +100,10 @@ class Rasd(Method):
 
     def start_drafter(self, model: Adapted) -> RasdDrafter:
         begin = opener(self.name, self.path, self.layers, model)
-        return RasdDrafter(self, begin, self.store(model))
+        drafter = RasdDrafter(self, begin, self.store(model))
+        drafter.draft = guesser(self.name, self.path, self.layers, model)
+        drafter.notes = notes(self.name, self.path, model)
+        return drafter
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class RasdDrafter(AskingDrafter):
     def __init__(self, options: Rasd, begin: Open, store: Datastore | None = None) -> None:
         super().__init__("rasd", options.depth, options.width, options.draws)
         self.options = options
+        self.draft: Adapted | None = None
         self._begin = begin
         self.source: Source = ContextSource() if store is None else StoreSource(store)
         self._first: Tensor | None = None

@@ -134,6 +134,7 @@ class RecyclingDrafter(Drafter):
     """A guess is graded by the probability it was stored with."""
 
     name = "recycling"
+    lock = tables.Table.lock
 
     def __init__(self, options: Recycling, matrix: Matrix, model: Adapted | None = None) -> None:
         """model: whose table it is, needed where it is saved."""

@@ -32,7 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sampling import streams
+from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
@@ -90,7 +90,7 @@ class RSD(Method):
         return cls(draft="layers(keep=100%)")
 
     def check(self, model: Adapted) -> None:
-        self.asked(model)
+        self.start_drafter(model)
 
     def asked(self, model: Adapted) -> AskingDrafter:
         """The drafter whose model is asked; raises RecipeError where it has none to share."""
@@ -143,8 +143,9 @@ class RSDDrafter(AskingDrafter):
         branches = options.branches()
         super().__init__("rsd", len(branches), max(branches), options.draws)
         self.asked, self.branches = asked, branches
+        self.draft = getattr(asked, "draft", None)
         self.beam = options.width if options.kind == "beam" else None
-        self.remember = asked.remember
+        self.remember, self.notes = asked.remember, asked.notes
 
     def open(self, sequence: Sequence) -> Scorer:
         return self.asked.open(sequence)
@@ -153,7 +154,7 @@ class RSDDrafter(AskingDrafter):
         return self.asked.reads(tokens)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        self._rounds += 1
+        self.start_round(tree)
         seen, asked, paths = self.reads(tokens), Tree(tokens[-1]), [Path(0, 0)]
         for count in self.branches[:limit]:
             logits = self.scout.score(seen, asked, self.pace.wants_state)
@@ -178,7 +179,9 @@ class RSDDrafter(AskingDrafter):
         known: tokens before the root's guesses.
         """
         if self.drawing:
-            stream = streams(self.name) + NODES_A_ROUND * self._rounds + path.place
+            # No position is guessed in rounds so far apart that one number stands for both.
+            number = self._rounds % (DRAWN // NODES_A_ROUND)
+            stream = streams(self.name) + NODES_A_ROUND * number + path.place
             perturbed = self.sampler.perturbed(law, known + len(path.tokens), stream)
         else:
             perturbed = law.log()

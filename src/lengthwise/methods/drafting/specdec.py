@@ -11,6 +11,12 @@ the drafter's like probability. The guess on which it stopped is verified like t
 what keeps drawn guesses lossless. Ours has the same rule for drafters that ask no model: of what
 they guessed, a node is verified if the threshold is not yet passed above it. The head's weight on
 rejections makes it a pessimist, so with a head the same threshold stops earlier.
+
+Two things are otherwise in the authors' code. Its three blocks are one module applied three times;
+ours have weights of their own. And it reads the state behind guess i, once the draft model has read
+that guess to make the next one: a_i is known one guess later, the newest guess never counts, and
+the first is never stopped at. Ours reads the state that guess i is made from, and counts it at
+once.
 """
 
 from __future__ import annotations
@@ -96,12 +102,11 @@ class SpecDecPolicy(LengthPolicy):
     def _kept(self, tree: Tree, belief: Acceptance) -> Tree:
         """All that was drawn or whose drafter was stopped, and of the rest what the rule allows."""
         chances, kept = belief.chances(tree), tree.drawn()
+        kept |= tree.above(n for n, source in enumerate(tree.sources) if source in self._asked)
         for node in range(1, len(tree)):
             depth = tree.depths[node]
             sure = 1 - chances[tree.parents[node]] <= self.options.threshold
-            if tree.sources[node] in self._asked:
-                kept.update(tree.path(node))
-            elif depth <= self.options.most and (sure or depth <= self.options.least):
+            if depth <= self.options.most and (sure or depth <= self.options.least):
                 kept.add(node)
         return tree if len(kept) == len(tree) else tree.keep(sorted(kept))
 

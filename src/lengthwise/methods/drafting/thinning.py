@@ -10,26 +10,30 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from lengthwise.errors import RecipeError, Refused, UnsupportedModel
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.methods.drafting.guessing_models import LOCK, adapt_guesser
+from lengthwise.models.adapt import Adapted
 from lengthwise.models.cut import cut_model as thinned_model
 
 
 def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
     """The model with only the kept layers, whose parameters are the same tensors; made once.
 
-    Raises Refused where a family's layers cannot run without the others.
+    It is not held against a stock model of these layers, for it only guesses. Raises Refused where
+    a family's layers cannot run without the others.
     """
-    known = _THINNED.setdefault(model, {})
-    if kept not in known:
-        try:
-            known[kept] = adapt(thinned_model(model.model, kept))
-        except UnsupportedModel as error:
-            raise Refused(
-                f"some layers of this {model.family!r} model cannot guess for all of them: "
-                f"{error.reason}",
-                "use a drafter that needs no model, such as lookup or recycling",
-            ) from error
-    return known[kept]
+    with LOCK:
+        known = _THINNED.setdefault(model, {})
+        if kept not in known:
+            try:
+                fuse = model.fast is not None
+                known[kept] = adapt_guesser(thinned_model(model.model, kept), fuse)
+            except UnsupportedModel as error:
+                raise Refused(
+                    f"some layers of this {model.family!r} model cannot guess for all of them: "
+                    f"{error.reason}",
+                    "use a drafter that needs no model, such as lookup or recycling",
+                ) from error
+        return known[kept]
 
 
 _THINNED: WeakKeyDictionary[Adapted, dict[tuple[int, ...], Adapted]] = WeakKeyDictionary()

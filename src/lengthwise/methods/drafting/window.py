@@ -12,8 +12,15 @@ The small cache is a fork of the sequence's own, taken when the prompt has been 
 recipe compresses it, so nothing is read twice; the weights are shared. `recipe` puts any method
 that keeps or stores less in place of the window: snapkv as MagicDec does, kivi as later work.
 
-Ours: the window is cut in runs of an eighth of itself, not token by token, and TriForce's third
-level, a small model that guesses for the guesser, is left to `model` in the same recipe.
+TriForce's own cache is `window(retrieved=4096)`: of chunks of 8 prompt tokens those whose mean key
+agrees best with the prompt's last query, head by head, and the first chunk always:
+
+    chosen = {0} and the chunks of largest q . mean(k_j of chunk)
+
+Ours: the window is cut in runs of an eighth of itself, not token by token; of grouped heads the
+queries are added up; what is said after the prompt is kept beside the chosen chunks, where the
+original writes it over the last of them. TriForce's third level, a small model that guesses for the
+guesser, is left to `model` in the same recipe.
 """
 
 from __future__ import annotations
@@ -29,7 +36,7 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import Refused
+from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
@@ -47,8 +54,8 @@ OVERHANG = 8
 
 @dataclass(frozen=True)
 class Window(Method):
-    """sinks and window: first and most recent tokens that guesses are made from. recipe: what to
-    keep in their place."""
+    """sinks and window: first and most recent tokens that guesses are made from. retrieved: tokens
+    in chunks chosen by the prompt's end, in their place. recipe: any other way to keep less."""
 
     name: ClassVar[str] = "window"
     question: ClassVar[Question] = Question.DRAFTING
@@ -56,6 +63,8 @@ class Window(Method):
     lossless: ClassVar[bool] = True
     sinks: int = option(4, "first tokens the guesses see", low=0)
     window: int = option(512, "most recent tokens the guesses see", low=1)
+    retrieved: int = option(0, "tokens of the prompt chosen by its last query, in chunks", low=0)
+    chunk: int = option(8, "tokens of a chunk that is chosen together", low=1)
     recipe: str | None = option(None, 'another way to see less, such as "snapkv(budget=512)"')
     depth: int = depth_option(4)
     width: int = width_option(2)
@@ -66,11 +75,20 @@ class Window(Method):
         """Guesses made from everything are what will be said."""
         return cls(window=max(1, length))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.retrieved and self.recipe is not None:
+            raise RecipeError(f"{self}: retrieved and recipe both say what is kept; give one")
+        if 0 < self.retrieved < self.chunk:
+            raise RecipeError(f"{self}: retrieved must be at least one chunk of {self.chunk}")
+
     def check(self, model: Adapted) -> None:
-        self.view(model)
+        self.start_drafter(model)
 
     def view(self, model: Adapted) -> Plan:
         """What the fork adopts: a retention and a codec; raises Refused where it is more."""
+        if self.retrieved:
+            return Plan(retention=lambda: Retrieved(self.retrieved, self.chunk))
         if self.recipe is None:
             return Plan(retention=lambda: Recent(self.sinks, self.window))
         # A recipe inside a recipe: the only way down here from above is at run time.
@@ -152,4 +170,38 @@ class Recent:
         return None
 
 
-__all__ = ["Recent", "Window", "WindowDrafter"]
+class Retrieved:
+    """A retention of the chunks of a prompt whose mean key its last query agrees with best."""
+
+    window = 1
+    wants_stat = False
+    wants_surprise = False
+
+    def __init__(self, budget: int, chunk: int) -> None:
+        self.chunks, self.chunk = budget // chunk, chunk
+
+    def retain(self, group: Group, moment: Moment) -> None:
+        body = group.body
+        count = len(body) // self.chunk
+        if moment.kind != "prefill" or count <= self.chunks or moment.queries is None:
+            return
+        entries = body.read()
+        assert entries is not None
+        heads = len(entries.key)
+        query = moment.queries[:, -1].unflatten(0, (heads, -1)).sum(1).float()
+        means = entries.key[:, : count * self.chunk].unflatten(1, (count, self.chunk)).float()
+        scores = torch.einsum("hd,hcd->hc", query, means.mean(2))
+        scores[:, 0] = torch.inf
+        chosen = scores.topk(self.chunks).indices.sort(1).values
+        within = torch.arange(self.chunk, device=chosen.device)
+        ids = (chosen[:, :, None] * self.chunk + within).flatten(1)
+        # Tokens behind the last whole chunk stay.
+        rest = torch.arange(count * self.chunk, len(body), device=ids.device).expand(heads, -1)
+        group.keep(torch.cat([ids, rest], 1))
+
+    def room(self, sequence: Sequence) -> None:
+        """Nothing is dropped after the prompt."""
+        return None
+
+
+__all__ = ["Recent", "Retrieved", "Window", "WindowDrafter"]

@@ -5,14 +5,16 @@ Lengths in LLMs", 2023, arXiv 2308.10882. A study of which change of the frequen
 furthest when a model is tuned with it; linear scaling wins, and a truncated basis is introduced,
 in which channels too slow to be learned within the window no longer depend on the position.
 
+    linear     f_i <- f_i / s
     power      f_i <- f_i (1 - i / (d/2))^p
     truncated  hi = 2 pi / Tr,  lo = 2 pi / (16 Tr)
                f_i >= hi: kept;   hi / 8 <= f_i < hi: lo;   f_i < hi / 8: 0
-    linear     f_i <- f_i / s
 
-The paper tries them one at a time; here those asked for apply in this order. The default is its
-winner, the linear scale alone. A frequency of zero is meant: that channel compares content only.
-The constants 8 and 16 are the authors'. Keys are cached rotated.
+The paper tries them one at a time; here those asked for apply in this order, which is that of the
+authors' code. The default is the paper's winner, the linear scale alone, by the 4 of its first
+released model; asking for another change asks for no scale, as in the code, unless it is given.
+A frequency of zero is meant: that channel compares content only. The constants 8 and 16 are the
+authors'. Keys are cached rotated.
 """
 
 from __future__ import annotations
@@ -29,18 +31,22 @@ from lengthwise.methods.positions.frequency import needs_still_frequencies
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
+DEFAULT_SCALE = 4.0
+
 
 @dataclass(frozen=True)
 class Giraffe(Method):
     """truncate: Tr in tokens, the longest wavelength that is kept; None keeps all. power: p.
-    scale: s."""
+    scale: s; None is DEFAULT_SCALE where nothing else is asked for, and else 1."""
 
     name: ClassVar[str] = "giraffe"
     question: ClassVar[Question] = Question.POSITIONS
     paper: ClassVar[str] = "Giraffe: Adventures in Expanding Context Lengths in LLMs (2023)"
     truncate: int | None = option(None, "longest wavelength kept, in tokens (none: all)", low=1)
     power: float = option(0.0, "power p of the slow channels' decay (0: none)", low=0.0)
-    scale: float = option(4.0, "all frequencies are divided by it", low=1.0)
+    scale: float | None = option(
+        None, "all frequencies are divided by it first (none: 4, or 1 with another change)", low=1.0
+    )
 
     @classmethod
     def identity(cls, length: int) -> Giraffe:
@@ -49,16 +55,23 @@ class Giraffe(Method):
     def check(self, model: Adapted) -> None:
         needs_still_frequencies(self, model)
 
+    @property
+    def divisor(self) -> float:
+        """s, as asked for or as it follows."""
+        if self.scale is not None:
+            return self.scale
+        return 1.0 if self.truncate or self.power else DEFAULT_SCALE
+
     def basis(self, inv_freq: Tensor) -> Tensor:
         """The changed frequencies, float32 `[pairs]`."""
         pairs = len(inv_freq)
         share = torch.arange(pairs, dtype=torch.float32, device=inv_freq.device) / pairs
-        changed = inv_freq * (1 - share) ** self.power
+        changed = inv_freq / self.divisor * (1 - share) ** self.power
         if self.truncate:
             high = 2 * math.pi / self.truncate
             slow = torch.where(changed >= high / 8, high / 16, 0.0)
             changed = torch.where(changed >= high, changed, slow)
-        return changed / self.scale
+        return changed
 
     def frequencies(self, model: Adapted) -> FrequencyRule:
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:

@@ -11,8 +11,17 @@ attention. A mask shaped like a Lambda and a cap on distances mend all three, wi
 
 One softmax over both parts. Only G + W tokens are kept: memory and time per token are constant.
 Ours differs from the authors' code in the cap: there all queries of a call share min(Lmax, n - 1),
-here each query has its own, so that text may be read in pieces of any size. The optional
-re-admission of middle tokens is left out.
+here each query has its own, so that text may be read in pieces of any size.
+
+Middle tokens can be re-admitted, for retrieval. In layers from `top_k_from` on, each query head of
+a token being decoded, and of the last token of a prompt, also sees the `top_k` middle tokens with
+
+    the largest logits R(D) q . k,  G <= j <= i - W      all of them at the one distance D
+
+Off by default, as in the authors' code, whose commands for retrieval ask for 5 of them; D 2048 and
+layer 4 are its defaults, 2048 being half of what its models were trained for. Then everything is
+kept, in all layers, and decoding is not what a prefill of the same text gives. A token becomes a
+candidate up to 63 tokens after it has left the window, because entries leave it together.
 """
 
 from __future__ import annotations
@@ -23,15 +32,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
+from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Method, Question, needs_rope, option
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.probe import LayerFacts
 
 
 @dataclass(frozen=True)
 class LMInfinite(Method):
     """sinks: G. window: W, wisely at most the trained length. cap: Lmax, None for the trained
-    length."""
+    length. top_k_at: D."""
 
     name: ClassVar[str] = "lm_infinite"
     question: ClassVar[Question] = Question.POSITIONS
@@ -43,6 +55,13 @@ class LMInfinite(Method):
     cap: int | None = option(
         None, "largest distance to the first tokens (none: trained length)", low=1
     )
+    top_k: int = option(
+        0, "middle tokens re-admitted by each head while decoding (0: none; the authors' 5)", low=0
+    )
+    top_k_at: int = option(
+        2048, "distance they are put at (half of Llama 2's trained length)", low=1
+    )
+    top_k_from: int = option(4, "first layer that re-admits them", low=0)
 
     @classmethod
     def identity(cls, length: int) -> LMInfinite:
@@ -62,8 +81,62 @@ class LMInfinite(Method):
 
         return Placement(
             window=self.window,
-            keeps_far=sinks > 0,
-            keep_far=first,
+            keeps_far=sinks > 0 or self.top_k > 0,
+            keep_far=None if self.top_k else first,
+            reads_far=first if self.top_k else None,
             far_key=torch.zeros_like,
             far_query=far_query,
+            far_raw=self.top_k > 0,
         )
+
+    def start_selector(self, layer: LayerFacts) -> Selector | None:
+        return _Readmission(self, layer.index >= self.top_k_from) if self.top_k else None
+
+
+class _Readmission:
+    """Which far keys a query sees. admits: False in the first layers, which see only the sinks."""
+
+    last_alone = True
+    wants_stat = 0
+
+    def __init__(self, method: LMInfinite, admits: bool) -> None:
+        self.method, self.admits = method, admits
+        self.query_block: int | None = method.window
+
+    def extend(self, entries: Entries, far: Segment) -> None:
+        return None
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return None
+
+    def tensors(self) -> list[Tensor | None]:
+        return []
+
+    def plan(self, queries: Queries, far: Segment) -> Choice:
+        method, count = self.method, len(far)
+        sinks = torch.arange(min(method.sinks, count), device=queries.index.device)
+        alone = len(queries.index) == 1 and (queries.decoding or queries.ends)
+        if not (self.admits and alone and count >= method.sinks + method.top_k):
+            return Choice(sinks)
+        return self._readmit(queries, far, sinks)
+
+    def _readmit(self, queries: Queries, far: Segment, sinks: Tensor) -> Choice:
+        """The sinks where they stand, and the best middle keys of each head at one distance."""
+        method = self.method
+        assert queries.rotate is not None and queries.far_at is not None
+        distance = torch.full_like(queries.index, method.top_k_at)
+        blocks = [block.key for block in far.blocks()]
+        key = (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1))[:, len(sinks) :]
+        query = queries.rotate(queries.raw, distance)
+        grouped = query.reshape(key.shape[0], -1, query.shape[-1])
+        scores = torch.matmul(grouped, key.transpose(1, 2)).reshape(len(query), -1)
+        best = scores.topk(method.top_k, -1).indices.sort(-1).values + len(sinks)
+        ids = torch.cat([sinks.expand(len(query), -1), best], 1)
+        # Only differences count: everything is moved up where D is more than the query's own place.
+        shift = (distance - queries.far_at).clamp_min(0)
+        middle = (queries.far_at - distance + shift).expand(method.top_k)
+        return Choice(ids, None, torch.cat([shift.expand(len(sinks)), middle]),
+                      queries.far_at + shift)  # fmt: skip
+
+
+__all__ = ["LMInfinite"]

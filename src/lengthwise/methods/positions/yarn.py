@@ -11,6 +11,8 @@ Logits grow with the length, to make up for the entropy that more keys add.
     f_i'    = f_i (1 - ramp_i) + f_i / s ramp_i
     cos and sin are multiplied by 0.1 ln s + 1, for queries and keys, so logits by its square
 
+Defaults are the paper's for Llama. `attention` replaces 0.1 ln s + 1; it is what transformers calls
+`attention_factor` (the authors' `attn_factor` multiplies the formula instead).
 low and high count up to d although i counts the d/2 pairs: so do the authors. Frequencies are
 fixed and keys are cached rotated. On a model with a static scaling of its own (llama3, yarn) f_i
 is what it was trained with and the ramp that of its plain base and original length: s extends
@@ -35,7 +37,8 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 @dataclass(frozen=True)
 class YaRN(Method):
     """factor: s. beta_fast, beta_slow: turns within the trained length above which a channel is
-    kept and below which it is interpolated."""
+    kept and below which it is interpolated. attention: what cos and sin are multiplied by; None is
+    the paper's 0.1 ln s + 1."""
 
     name: ClassVar[str] = "yarn"
     question: ClassVar[Question] = Question.POSITIONS
@@ -45,6 +48,9 @@ class YaRN(Method):
     factor: float = option(4.0, "how many times longer than trained the text may be", low=1.0)
     beta_fast: float = option(32.0, "channels turning more often are kept", low=1.0)
     beta_slow: float = option(1.0, "channels turning less often are interpolated", low=0.01)
+    attention: float | None = option(
+        None, "attention factor, on cos and sin (none: the paper's 0.1 ln(factor) + 1)", low=0.01
+    )
 
     @classmethod
     def identity(cls, length: int) -> YaRN:
@@ -70,6 +76,6 @@ class YaRN(Method):
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
             ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
             mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp
-            return mixed, 0.1 * math.log(self.factor) + 1.0
+            return mixed, self.attention or 0.1 * math.log(self.factor) + 1.0
 
         return FrequencyRule(scale)

@@ -7,12 +7,13 @@ tokens is read as the bytes of T plain tokens, and as many entries are kept as f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lengthwise.errors import Refused
 from lengthwise.methods.budget import UNITS, Budget
+from lengthwise.methods.options import option
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 # An index is int32 and a statistic float32.
 SIDE_BYTES = 4
+# Ours: the papers' capacities are fixed numbers, which leave short prompts alone by themselves.
+FLOOR = 128
+
+
+def floor_option() -> Any:
+    """What a budget given as a share comes to at least, beside what a method always keeps."""
+    return option(FLOOR, "tokens that a share is worth at least, beside those always kept", low=0)
 
 
 def full_layers(model: Adapted) -> list[LayerFacts]:
@@ -37,15 +45,18 @@ def needs_full_layers(name: str, model: Adapted) -> None:
         )
 
 
-def layer_tokens(budget: Budget, model: Adapted, length: int) -> int:
+def layer_tokens(
+    budget: Budget, model: Adapted, length: int, floor: int = 1, beside: int = 0
+) -> int:
     """Plain tokens that each full layer may hold of a prompt of `length` tokens.
 
-    Bytes are those of the whole cache, so what the model's own windows hold is taken off first;
-    raises Refused where nothing is left.
+    floor: what a share comes to at least. beside: bytes a token takes beside keys and values, in a
+    layer. Bytes are those of the whole cache, so what the model's own windows hold is taken off
+    first; raises Refused where nothing is left.
     """
-    each = sum(plain_bytes(layer, model.dtype) for layer in full_layers(model))
+    each = sum(plain_bytes(layer, model.dtype) + beside for layer in full_layers(model))
     if budget.unit not in UNITS:
-        return budget.tokens(length, each)
+        return budget.tokens(length, each, floor)
     fixed = sum(
         plain_bytes(layer, model.dtype) * min(layer.window, length)
         for layer in model.layers
@@ -53,9 +64,9 @@ def layer_tokens(budget: Budget, model: Adapted, length: int) -> int:
     )
     left = budget.amount * UNITS[budget.unit] - fixed
     if left < each:
+        own = f" more than the {fixed:,} bytes of the model's own windows" if fixed else ""
         raise Refused(
-            f"a budget of {budget} is less than one token more than the {fixed:,} bytes of the "
-            "model's own windows",
+            f"a budget of {budget} does not pay for one token{own}",
             f"give at least {fixed + each:,}B",
         )
     return budget.tokens(length, each) if not fixed else Budget(left, "B").tokens(length, each)
@@ -79,4 +90,12 @@ def affordable(
     return (tokens * plain - spent) // (plain + beside)
 
 
-__all__ = ["affordable", "full_layers", "layer_tokens", "needs_full_layers", "plain_bytes"]
+__all__ = [
+    "SIDE_BYTES",
+    "affordable",
+    "floor_option",
+    "full_layers",
+    "layer_tokens",
+    "needs_full_layers",
+    "plain_bytes",
+]

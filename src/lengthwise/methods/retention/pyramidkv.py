@@ -7,9 +7,15 @@ the lower layers keep more. With cap a layer's mean budget, w the window, n the 
     min = (cap - w) / beta,  max = 2 (cap - w) - min        (if max > n - w: max = n - w and
     b_l = max - l (max - min) / (N - 1),  plus the window    min = 2 (cap - w) - max)
 
-Within a layer tokens are chosen as SnapKV chooses them. Ours: fractions of tokens are carried from
-layer to layer, so that the budgets sum to N cap and never exceed it; layers with a sliding window
-of the model's own are left out of the pyramid.
+Within a layer tokens are chosen as SnapKV chooses them. As in the released code a prompt within cap
+is left whole, and one below 2 (cap - w) is cut to cap in all layers.
+
+Ours: fractions of tokens are carried from layer to layer, so that the budgets sum to N cap and
+never exceed it; layers with a sliding window of the model's own are left out of the pyramid. A
+share of the prompt is never fewer tokens than w + `floor`.
+
+Defaults are those of the released code's LongBench script: w = 8, max pooling over 7, beta = 20,
+512 tokens. (The paper reports 64 to 2,048 tokens.)
 """
 
 from __future__ import annotations
@@ -17,13 +23,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.engine.roles import Moment
 from lengthwise.methods.base import Budget, Method, Question, option
-from lengthwise.methods.retention.counting import full_layers, layer_tokens
+from lengthwise.methods.retention.counting import floor_option, full_layers, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
+    from lengthwise.engine.placement import Placement
     from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
 
 
 @dataclass(frozen=True)
@@ -33,23 +40,28 @@ class PyramidKV(Method):
     name: ClassVar[str] = "pyramidkv"
     question: ClassVar[Question] = Question.RETENTION
     paper: ClassVar[str] = "PyramidKV, Cai et al. 2024, arXiv:2406.02069"
+    best_known: ClassVar[str] = "pyramidkv(kernel=31)"
 
-    budget: Budget = option(Budget(25, "%"), "what layers keep of the prompt, on average")
-    window: int = option(32, "last prompt tokens that vote, and are always kept", low=1)
-    kernel: int = option(5, "neighbours a vote is spread over; odd", low=1)
-    pooling: str = option("avg", "how it is spread", choices=("avg", "max"))
+    budget: Budget = option(Budget(512), "what layers keep of the prompt, on average")
+    window: int = option(8, "last prompt tokens that vote, and are always kept", low=1)
+    kernel: int = option(7, "neighbours a vote is spread over; odd", low=1)
+    pooling: str = option("max", "how it is spread", choices=("avg", "max"))
     beta: float = option(20.0, "the top layer keeps 1/beta of the mean; 1 is SnapKV", low=1.0)
+    floor: int = floor_option()
 
     @classmethod
     def example(cls) -> PyramidKV:
-        return cls(budget=Budget(50, "%"), window=8)
+        return cls(budget=Budget(50, "%"), floor=8)
 
     @classmethod
     def identity(cls, length: int) -> PyramidKV:
-        return cls(budget=Budget(length), window=min(32, length))
+        return cls(budget=Budget(length), window=min(8, length))
 
     def check(self, model: Adapted) -> None:
         check_votes(self.name, self.budget, self.window, self.kernel, model)
+
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        self.start_retention(model).check(model, length, placement)
 
     def start_retention(self, model: Adapted) -> PromptVotes:
         return _State(self)
@@ -58,16 +70,15 @@ class PyramidKV(Method):
 class _State(PromptVotes):
     def __init__(self, method: PyramidKV) -> None:
         super().__init__(method.window, method.kernel, method.pooling)
-        self.budget = method.budget
-        self.beta = method.beta
+        self.method = method
 
-    def tokens(self, moment: Moment, taken: int) -> int:
-        model, length = moment.sequence.model, len(moment.sequence)
-        order = [layer.index for layer in full_layers(model)]
-        cap = layer_tokens(self.budget, model, length)
+    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+        order = [each.index for each in full_layers(model)]
         # Beyond a recipe's near window the pyramid stands on what every layer holds of it.
-        budgets = pyramid(cap, length, taken or self.window, len(order), self.beta)
-        return budgets[order.index(moment.layer.index)]
+        base = taken or self.window
+        cap = layer_tokens(self.method.budget, model, length, base + self.method.floor)
+        budgets = pyramid(cap, length, base, len(order), self.method.beta)
+        return budgets[order.index(layer.index)]
 
 
 def pyramid(cap: int, length: int, window: int, layers: int, beta: float) -> list[int]:
@@ -76,7 +87,7 @@ def pyramid(cap: int, length: int, window: int, layers: int, beta: float) -> lis
     cap: mean tokens of a layer; one that is below the window or above the length is given to all.
     """
     spare = cap - window
-    if spare <= 0 or cap >= length or layers == 1:
+    if spare <= 0 or length < max(cap, 2 * spare) or length == cap or layers == 1:
         return [cap] * layers
     low = spare / beta
     high = 2 * spare - low

@@ -13,8 +13,10 @@ fifteen of them is the best by echo score, the others by induction score.
 
 Ours: means are kept as float32 sums; the buffer moves in small runs (a 64th of itself), so heads
 hold up to that much more than L_h. Heads are searched on two repeats, not four, and under the
-model's own frequencies. S0 is 256 by default: the paper's 4,000 would drop little of what a small
-model can read.
+model's own frequencies.
+
+Defaults are the paper's: 15% of the heads, N0 = 4, S0 = 4,000, C = 5. With these a prompt of 4,000
+tokens is left whole; a small model needs a smaller S0 to gain anything.
 """
 
 from __future__ import annotations
@@ -51,9 +53,10 @@ class Razor(Method):
     paper: ClassVar[str] = "RazorAttention, Tang et al. 2024, arXiv:2407.15891"
     frozen_positions: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
+    best_known: ClassVar[str] = "razor(buffer=256, compensate=false)"
 
     heads: float = option(0.15, "share of key heads that keep everything", low=0.0, high=1.0)
-    buffer: int = option(256, "latest tokens other heads keep at least (S0)", low=1)
+    buffer: int = option(4000, "latest tokens other heads keep at least (S0)", low=1)
     share: float = option(0.2, "share of the prompt they keep at least (1/C)", low=0.0, high=1.0)
     sinks: int = option(4, "first tokens they keep (N0)", low=0)
     compensate: bool = option(True, "one entry stands for all that is dropped")

@@ -6,18 +6,26 @@ the model found hardest to predict, which are those that carry news; a decay ove
 news fade.
 
     score_j = -log p(token j | tokens before it) * decay^(turns since j)
-    kept    = first `start` tokens, most recent ones, and among the rest those of the highest score
+    kept    = first `start` tokens, the turn under way, `recent` of the others, and among the rest
+              those of the highest score
     keys stand at their rank in the cache, queries continue from there
 
-One set of tokens is kept for all layers and heads. A sequence here does not know who speaks, so a
-turn is a fixed number of tokens. The authors prune before every turn; here the cache is pruned when
-it exceeds its budget, by 1/64 of it at a time, so that it is full and small steps stay cheap. What
-a token could see thus depends on the chunks the prompt was read in.
+One set of tokens is kept for all layers and heads.
+
+Ours: a sequence here does not know who speaks, so a turn is a fixed number of tokens. The authors
+prune before a turn and make room for all of it, so nothing of a turn is lost while it lasts; here
+the cache is pruned when it exceeds its budget, by 1/64 of it at a time, and the latest `turn`
+tokens stay (half of the budget at most). What a token could see depends on the chunks the prompt
+was read in. A share is one of the prompt, also while it is read.
+
+Defaults are those of the commands in the authors' repository for two of their three tasks: 4 first
+tokens, 1,020 others, recent=0, decay=1. (Rock-paper-scissors has decay=0.9; DailyDialog 508 others
+and decay=0.7.)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -27,8 +35,14 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import RecipeError
+from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.retention.counting import (
+    SIDE_BYTES,
+    floor_option,
+    layer_tokens,
+    needs_full_layers,
+)
 from lengthwise.models.adapt import Adapted
 
 # A score above any surprise, for the first token, which nothing predicted.
@@ -38,7 +52,8 @@ UNPREDICTED = 1e6
 @dataclass(frozen=True)
 class SirLLM(Method):
     """budget: tokens kept in all. start: first ones among them. recent: share of the others that
-    belongs to the most recent; what is left is the memory of surprising tokens."""
+    belongs to the most recent, the turn under way included; what is left is the memory of
+    surprising tokens."""
 
     name: ClassVar[str] = "sirllm"
     question: ClassVar[Question] = Question.RETENTION
@@ -48,57 +63,80 @@ class SirLLM(Method):
     deletes_each_step: ClassVar[bool] = True
     budget: Budget = option(Budget(1024), "how much is kept")
     start: int = option(4, "first tokens that are kept", low=0)
-    recent: float = option(0.35, "share of the rest for the most recent tokens", low=0.0, high=1.0)
+    recent: float = option(0.0, "share of the rest for the most recent tokens", low=0.0, high=1.0)
     decay: float = option(1.0, "what a score keeps per turn (1: for ever)", low=0.0, high=1.0)
-    turn: int = option(256, "tokens of a turn", low=1)
+    turn: int = option(256, "tokens of a turn; the latest of them always stay", low=1)
+    floor: int = floor_option()
+
+    @classmethod
+    def example(cls) -> SirLLM:
+        return cls(budget=Budget(16), turn=4)
 
     @classmethod
     def identity(cls, length: int) -> SirLLM:
         return cls(budget=Budget(max(length, 2 * cls.start)))
 
+    def check(self, model: Adapted) -> None:
+        needs_full_layers(self.name, model)
+        if self.budget.unit == "tokens":
+            self.tokens(model, 1)
+
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        self.tokens(model, length)
+
+    def tokens(self, model: Adapted, length: int) -> int:
+        """Tokens that are held of a prompt of `length` tokens, and from then on."""
+        # Birth ids are stored beside keys and values in every layer.
+        floor = self.start + self.floor
+        tokens = layer_tokens(self.budget, model, length, floor, SIDE_BYTES)
+        if tokens <= self.start:
+            raise Refused(
+                f"{self.name}: budget {self.budget} keeps {tokens} tokens, which leaves none "
+                f"beside start={self.start}",
+                f"give more than {self.start} tokens or a smaller start",
+            )
+        return tokens
+
     def placement(self, model: Adapted) -> Placement:
         return Placement(compact=True)
 
     def start_retention(self, model: Adapted) -> Memory:
-        # Birth ids are stored beside keys and values: int32 in every layer.
-        return Memory(self, model.bytes_per_token + 4 * len(model.layers))
+        return Memory(self)
 
 
 @dataclass
 class Memory:
-    """bytes_per_token: what a kept token costs over all layers. The choice made at one length is
-    kept, since all layers share it."""
+    """limits: tokens held, by length of the prompt. chosen_of: length, tokens held and limit that
+    `chosen` is the choice for; layers hold the same tokens, so the first one's choice serves all.
+    """
 
     method: SirLLM
-    bytes_per_token: int
     window: int = 0
     wants_stat: bool = False
     wants_surprise: bool = True
-    chosen_at: int = -1
+    limits: dict[int, int] = field(default_factory=dict)
+    chosen_of: tuple[int, int, int] = (-1, -1, -1)
     chosen: Tensor | None = None
 
     def limit(self, sequence: Sequence) -> int | None:
-        """Most tokens held; None while a share of a prompt of unknown length is asked for."""
-        budget, length = self.method.budget, sequence.prompt_length or sequence.expected
-        if budget.unit == "%" and not length:
+        """Most tokens held; None where that depends on a prompt whose length is not known yet."""
+        length = sequence.expected_prompt
+        if not length and self.method.budget.unit != "tokens":
             return None
-        tokens = budget.tokens(length, self.bytes_per_token)
-        if tokens <= self.method.start:
-            raise RecipeError(
-                f"{self.method.name}: budget {budget} keeps {tokens} tokens, which leaves none "
-                f"beside start={self.method.start}; give more or a smaller start"
-            )
-        return tokens
+        if length not in self.limits:
+            self.limits[length] = self.method.tokens(sequence.model, length)
+        return self.limits[length]
 
     def retain(self, group: Group, moment: Moment) -> None:
-        limit = self.limit(moment.sequence)
-        if limit is None or group.kept() <= limit:
+        limit, held = self.limit(moment.sequence), group.kept()
+        if limit is None or held <= limit:
             return
         room = max(1, limit // 64)
-        if self.chosen_at != len(moment.sequence):
+        of = (len(moment.sequence), held, limit)
+        if self.chosen_of != of:
             index = group.body.index()[0].long()
             self.chosen = self.choose(moment.sequence, index, max(1, limit - room))
-            self.chosen_at = len(moment.sequence)
+            self.chosen_of = of
         assert self.chosen is not None
         group.keep(self.chosen, room)
 
@@ -106,7 +144,8 @@ class Memory:
         """Which `count` of the entries with birth ids `[n]` stay: their places, ascending."""
         method, total = self.method, len(index)
         start = min(int((index < method.start).sum()), count)
-        recent = round(method.recent * (count - start))
+        rest = count - start
+        recent = max(round(method.recent * rest), min(method.turn, rest // 2))
         surprise = torch.tensor([sequence.surprise[i] for i in index.tolist()])
         turns = (len(sequence) - 1) // method.turn - index.cpu() // method.turn
         score = surprise.clamp_max(UNPREDICTED) * method.decay**turns

@@ -7,10 +7,16 @@ and before anything is generated, which entries stay. With p the softmax of the 
     score[j]   = mean over the query heads h of a group of pool(votes_h)[j]
     kept       = the last w tokens + the best scored of the others, per key head
 
+A prompt within the budget is left whole, as the authors leave it.
+
 Ours: the score is averaged over a group, because its query heads share what is stored (the original
 repeats keys and keeps a set per query head). Entries keep the positions they were born at. A budget
 of T tokens is the bytes of T plain tokens, and the index each head needs is paid out of it. A share
-that comes out below w keeps only the latest tokens.
+of the prompt, which the original does not know, is never fewer tokens than w + `floor`.
+
+Defaults are those of the paper's LongBench experiments and of their files in the released code:
+w = 32 and max pooling over 7; of their capacities 1,024, 2,048 and 4,096 the one that is the code's
+default too. (The code's own defaults otherwise: average pooling over 5.)
 """
 
 from __future__ import annotations
@@ -18,13 +24,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.engine.roles import Moment
 from lengthwise.methods.base import Budget, Method, Question, option
-from lengthwise.methods.retention.counting import layer_tokens
+from lengthwise.methods.retention.counting import floor_option, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
+    from lengthwise.engine.placement import Placement
     from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
 
 
 @dataclass(frozen=True)
@@ -34,15 +41,17 @@ class SnapKV(Method):
     name: ClassVar[str] = "snapkv"
     question: ClassVar[Question] = Question.RETENTION
     paper: ClassVar[str] = "SnapKV, Li et al. 2024, arXiv:2404.14469"
+    best_known: ClassVar[str] = "snapkv(window=8, kernel=31)"
 
-    budget: Budget = option(Budget(25, "%"), "what each layer keeps of the prompt")
+    budget: Budget = option(Budget(2048), "what each layer keeps of the prompt")
     window: int = option(32, "last prompt tokens that vote, and are always kept", low=1)
-    kernel: int = option(5, "neighbours a vote is spread over; odd", low=1)
-    pooling: str = option("avg", "how it is spread", choices=("avg", "max"))
+    kernel: int = option(7, "neighbours a vote is spread over; odd", low=1)
+    pooling: str = option("max", "how it is spread", choices=("avg", "max"))
+    floor: int = floor_option()
 
     @classmethod
     def example(cls) -> SnapKV:
-        return cls(budget=Budget(50, "%"), window=8)
+        return cls(budget=Budget(50, "%"), window=8, floor=8)
 
     @classmethod
     def identity(cls, length: int) -> SnapKV:
@@ -51,6 +60,9 @@ class SnapKV(Method):
     def check(self, model: Adapted) -> None:
         check_votes(self.name, self.budget, self.window, self.kernel, model)
 
+    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+        self.start_retention(model).check(model, length, placement)
+
     def start_retention(self, model: Adapted) -> PromptVotes:
         return _State(self)
 
@@ -58,10 +70,11 @@ class SnapKV(Method):
 class _State(PromptVotes):
     def __init__(self, method: SnapKV) -> None:
         super().__init__(method.window, method.kernel, method.pooling)
-        self.budget = method.budget
+        self.method = method
 
-    def tokens(self, moment: Moment, taken: int) -> int:
-        return layer_tokens(self.budget, moment.sequence.model, len(moment.sequence))
+    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+        floor = (taken or self.window) + self.method.floor
+        return layer_tokens(self.method.budget, model, length, floor)
 
 
 __all__ = ["SnapKV"]

@@ -12,6 +12,8 @@ Within the window ranks differ by what indices differ by, so recent keys keep th
 and are cached rotated; a sink stands at j and is reached from min(i, s0 + w - 1). That is the
 same logits without rotating the cache anew at every step. Every query has a window of its own, so
 text read in chunks gives what one token at a time gives (the authors' chunks do not).
+
+Defaults are 4 + 1,020 of the paper's first table (its released code streams with 4 + 2,000).
 """
 
 from __future__ import annotations

@@ -17,23 +17,31 @@ from torch import Tensor
 from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.frame import Block, Frame
 from lengthwise.engine.group import Group
-from lengthwise.engine.placement import same
+from lengthwise.engine.placement import Placement, same
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.scores import column_sums
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
-from lengthwise.methods.retention.counting import affordable, needs_full_layers, plain_bytes
+from lengthwise.methods.retention.counting import (
+    SIDE_BYTES,
+    affordable,
+    full_layers,
+    needs_full_layers,
+    plain_bytes,
+)
 
 if TYPE_CHECKING:
     from lengthwise.methods.budget import Budget
     from lengthwise.models.adapt import Adapted
+    from lengthwise.models.probe import LayerFacts
 
 
 class PromptVotes(ABC):
     """A retention that acts once, when the prompt is complete; later tokens are all kept.
 
     window: how many last queries vote. kernel and pooling ("avg" or "max") spread a vote over its
-    neighbours, so that what is kept are phrases rather than single tokens.
+    neighbours, so that what is kept are phrases rather than single tokens. A prompt that is within
+    what a layer may hold is left whole.
     """
 
     wants_stat = False
@@ -45,8 +53,9 @@ class PromptVotes(ABC):
         self.pooling = pooling
 
     @abstractmethod
-    def tokens(self, moment: Moment, taken: int) -> int:
-        """Plain tokens whose bytes the layer may hold; `taken` of them belong to a near window."""
+    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+        """Plain tokens whose bytes the layer may hold of a prompt of `length` tokens; `taken` of
+        them belong to a near window."""
 
     def room(self, sequence: Sequence) -> int | None:
         return None
@@ -58,23 +67,36 @@ class PromptVotes(ABC):
         if windowed:
             # Spare room depends on the chunks that were read; what is kept must not.
             group.near.replace(group.near.tail)
-        spent = group.near.nbytes() if windowed else 0
-        dtype = moment.sequence.model.dtype
-        allowed = self.tokens(moment, -(-spent // plain_bytes(moment.layer, dtype)))
-        if group.kept() <= allowed:
-            return
-        count = affordable(moment.layer, dtype, allowed, spent=spent)
-        if count < (0 if windowed else 1):
+        model, length = moment.sequence.model, len(moment.sequence)
+        count = self.count(model, moment.layer, length, len(group.near) if windowed else 0)
+        if count is not None and count < len(group.body):
+            latest = 0 if windowed else min(self.window, count)
+            group.keep(self._choose(group, moment, count, latest))
+
+    def count(self, model: Adapted, layer: LayerFacts, length: int, near: int) -> int | None:
+        """Entries that stay of those a prompt of `length` tokens has beyond a window, which keeps
+        `near` (0: there is none). None where all stay; raises Refused where none could."""
+        plain = plain_bytes(layer, model.dtype)
+        spent = near * (plain + SIDE_BYTES)
+        allowed = self.tokens(model, layer, length, -(-spent // plain))
+        if length <= allowed:
+            return None
+        count = affordable(layer, model.dtype, allowed, spent=spent)
+        if count < (0 if near else 1):
             raise Refused(
-                f"a budget of {allowed} tokens a layer is used up by the {len(group.near)} that "
-                "the recipe's window keeps near"
-                if windowed
+                f"a budget of {allowed} tokens a layer is used up by the {near} that the recipe's "
+                "window keeps near"
+                if near
                 else f"a budget of {allowed} tokens does not pay for one entry and its index",
                 "give a larger budget or a smaller window",
             )
-        if count < len(group.body):
-            latest = 0 if windowed else min(self.window, count)
-            group.keep(self._choose(group, moment, count, latest))
+        return count
+
+    def check(self, model: Adapted, length: int, placement: Placement) -> None:
+        """Raises Refused where a prompt of `length` tokens cannot be kept within the budget."""
+        near = 0 if placement.window is None else Group(placement).near_at(length)
+        for layer in full_layers(model):
+            self.count(model, layer, length, near)
 
     def _choose(self, group: Group, moment: Moment, count: int, latest: int) -> Tensor:
         """Ids int64 `[kv_heads, count]`: the `latest` entries and the best voted of the others."""
@@ -103,10 +125,13 @@ def check_votes(name: str, budget: Budget, window: int, kernel: int, model: Adap
 
 
 def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:
-    """Votes `[heads, keys]` averaged or maximised over `kernel` (odd) neighbours."""
+    """Votes `[heads, keys]` averaged or maximised over `kernel` (odd) neighbours.
+
+    A mean counts what lies beyond the ends as zeros, as the authors' does.
+    """
     if pooling == "max":
         return F.max_pool1d(votes, kernel, 1, kernel // 2)
-    return F.avg_pool1d(votes, kernel, 1, kernel // 2, count_include_pad=False)
+    return F.avg_pool1d(votes, kernel, 1, kernel // 2)
 
 
 def received(group: Group, moment: Moment, window: int) -> Tensor:

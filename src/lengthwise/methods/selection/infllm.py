@@ -13,7 +13,9 @@ window, and the blocks whose representatives it likes best, all far tokens at on
 Tokens that have left the window and do not fill a block yet are always read. Differences: r is
 summed over the query heads of a key head and there is one representative a key head, where the
 paper repeats keys and keeps one a query head; scores are still summed over all query heads.
-Everything stays on the device. Finding r takes the probabilities of the window a second time, so
+Everything stays on the device unless `offload` says otherwise: then
+blocks live in CPU memory or in a file and the 32 used last on the device too, as the authors have
+it. Finding r takes the probabilities of the window a second time, so
 only every `observe`-th query of a prompt counts (1 is the paper's). Defaults are scaled from the
 paper's window of 4,096 tokens to models trained at a few thousand.
 """
@@ -27,10 +29,18 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.offload import Offload
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
-from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
+from lengthwise.methods.selection.reading import (
+    by_key_head,
+    check_budget,
+    check_offload,
+    chosen_tokens,
+    offload_option,
+)
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 
@@ -46,17 +56,30 @@ class InfLLM(Method):
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
 
-    budget: Budget = option(Budget(2048), "tokens a query reads in all, window and init included")
+    budget: Budget = option(
+        Budget(2048),
+        "tokens a query reads in all, window and init included; a prompt's also those that left "
+        "the window since its block of queries began, fewer than query_block",
+        bytes=False,
+    )
     window: int = option(1024, "local tokens, read at their own positions (n_local)", low=1)
     init: int = option(64, "first tokens, always read", low=0)
     block: int = option(64, "tokens of a memory block", low=1)
     representatives: int = option(4, "keys whose mean stands for a block", low=1)
     query_block: int = option(512, "queries of a prefill that look up together", low=1)
     observe: int = option(8, "every how many-th query of a prompt counts towards r", low=1)
+    offload: str = offload_option()
+    cached: int = option(32, "far blocks, the last used, that stay on the device anyway", low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.name, self.budget, self.window + self.init, self.block)
+        if self.offload == "none" and self.cached != type(self).cached:
+            raise RecipeError(
+                f"{self.name}(cached={self.cached}): every block is on the device; give "
+                "offload=cpu or offload=disk with it"
+            )
+        always = self.window + self.init + self.block - 1
+        check_budget(self.name, self.budget, always, self.block, self.window)
 
     @classmethod
     def example(cls) -> InfLLM:
@@ -64,10 +87,11 @@ class InfLLM(Method):
 
     @classmethod
     def identity(cls, length: int) -> InfLLM:
-        return cls(budget=Budget(length + 128), window=length)
+        return cls(budget=Budget(length + 512), window=length)
 
     def check(self, model: Adapted) -> None:
         needs_rope(self, model)
+        check_offload(self, self.offload, model)
 
     def placement(self, model: Adapted) -> Placement:
         distance = self.window - 1
@@ -75,7 +99,13 @@ class InfLLM(Method):
         def constant(index: Tensor) -> Tensor:
             return torch.full_like(index, distance)
 
-        return Placement(window=self.window, far_raw=True, far_query=constant)
+        away = Offload(self.offload, self.init, self.block, self.cached)
+        return Placement(
+            window=self.window,
+            far_raw=True,
+            far_query=constant,
+            offload=None if self.offload == "none" else away,
+        )
 
     def start_selector(self, layer: LayerFacts) -> Selector:
         return _Memory(self)
@@ -87,6 +117,8 @@ class _Memory:
     index: representatives `[kv_heads, blocks, head_dim]`. open_key, open_stat: what left the window
     and does not fill a block yet. Block b is far[init + b * block : init + (b + 1) * block].
     """
+
+    last_alone = False
 
     def __init__(self, method: InfLLM) -> None:
         self.method = method
@@ -124,9 +156,14 @@ class _Memory:
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
         method = self.method
-        always = method.window + method.init
-        top = chosen_tokens(method.budget, always, method.block, queries.index) // method.block
-        if self.index is None or self.index.shape[1] <= top:
+        if self.index is None:
+            return None
+        # Counted for the first query of a block: later ones also read what leaves the window.
+        first = queries.span[0]
+        rest = len(far) - self.index.shape[1] * method.block
+        always = first + 1 - queries.boundary + rest
+        top = chosen_tokens(method.budget, always, method.block, first) // method.block
+        if self.index.shape[1] <= top:
             return None
         # Summing q . rep over the heads of a group is the product with the group's summed query.
         query = queries.far.mean(1, keepdim=True)
@@ -136,6 +173,9 @@ class _Memory:
         device = blocks.device
         inside = torch.arange(method.block, device=device)
         chosen = (blocks[:, None] * method.block + inside).flatten() + method.init
-        first = torch.arange(method.init, device=device)
+        sinks = torch.arange(method.init, device=device)
         start = method.init + self.index.shape[1] * method.block
-        return Choice(torch.cat([first, chosen, torch.arange(start, len(far), device=device)]))
+        return Choice(torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)]))
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return None

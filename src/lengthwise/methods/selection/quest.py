@@ -43,14 +43,17 @@ class Quest(Method):
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True
 
-    budget: Budget = option(Budget(1024), "tokens a decoding step reads in all, window included")
+    budget: Budget = option(
+        Budget(1024), "tokens a decoding step reads in all, window included", bytes=False
+    )
     window: int = option(64, "newest tokens, always read", low=1)
     page: int = option(16, "tokens of a page", low=1)
     dense: int = option(2, "first layers that read everything", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.name, self.budget, self.window, LEAST_PAGES * self.page)
+        always = self.window + self.page - 1
+        check_budget(self.name, self.budget, always, LEAST_PAGES * self.page, self.window)
 
     @classmethod
     def example(cls) -> Quest:
@@ -74,6 +77,7 @@ class Pages:
     """
 
     query_block: int | None = None
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: Quest) -> None:
@@ -113,10 +117,10 @@ class Pages:
         return [self.low, self.high]
 
     def plan(self, queries: Queries, far: Segment) -> Choice | None:
-        size = self.method.page
-        least = LEAST_PAGES * size
-        top = chosen_tokens(self.method.budget, self.method.window, least, queries.index) // size
+        size, last = self.method.page, queries.span[1]
         pages = self.held // size
+        always = last + 1 - queries.boundary + self.held - pages * size
+        top = chosen_tokens(self.method.budget, always, LEAST_PAGES * size, last) // size
         if pages <= top:
             return None
         scores = self.scores(queries.far[:, -1])[:, :pages]
@@ -125,3 +129,6 @@ class Pages:
         chosen = (best[..., None] * size + inside).flatten(1)
         rest = torch.arange(pages * size, self.held, device=best.device)
         return Choice(torch.cat([chosen, rest.expand(len(chosen), -1)], 1))
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return None

@@ -2,29 +2,37 @@
 
 A selection's budget counts everything a query reads, its window and first tokens included, so that
 one number compares methods. It deletes nothing: bytes held stay those of full attention.
+
+A window is let go a few tokens at a time, so it overhangs by up to a quarter of itself, 63 tokens
+at most. What is read in any case, the overhang included, comes off the budget, and the rest is
+chosen: then no query reads more than was asked.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from torch import Tensor, cat
 
 from lengthwise.engine.entries import Segment
-from lengthwise.errors import RecipeError
+from lengthwise.engine.group import slack_of
+from lengthwise.engine.offload import PLACES
+from lengthwise.errors import RecipeError, Refused
+from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
+from lengthwise.models.adapt import Adapted
 
 
-def check_budget(name: str, budget: Budget, always: int, least: int) -> None:
+def overhang(window: int) -> int:
+    """Most tokens beyond its own that a selection's window holds."""
+    return slack_of(window, selecting=True) - 1
+
+
+def check_budget(name: str, budget: Budget, always: int, least: int, window: int) -> None:
     """Raises RecipeError where a budget leaves fewer than `least` tokens to choose.
 
-    always: tokens that are read in any case. A share is resolved while running and then chooses at
-    least `least` tokens.
+    always: tokens that are read in any case, without the overhang of the `window`. A share is
+    resolved while running and then chooses at least `least` tokens.
     """
-    if budget.unit not in ("tokens", "%"):
-        raise RecipeError(
-            f"{name}(budget={budget}): a selection reads less and holds everything, so allowed are "
-            "tokens (2048) or a share (25%)"
-        )
+    always += overhang(window)
     if budget.unit == "tokens" and budget.tokens(0, 1.0) < always + least:
         raise RecipeError(
             f"{name}(budget={budget}): {always} tokens are read in any case and at least {least} "
@@ -32,16 +40,18 @@ def check_budget(name: str, budget: Budget, always: int, least: int) -> None:
         )
 
 
-def chosen_tokens(budget: Budget, always: int, least: int, index: Tensor) -> int:
-    """Far tokens that a block of queries with birth ids index `[n]` may choose."""
-    length = int(index[-1]) + 1 if budget.unit == "%" else 0
-    return max(least, budget.tokens(length, 1.0) - always)
+def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
+    """Far tokens that may be chosen where `always` are read in any case.
+
+    last: birth id of the last query that reads them; a share is one of the text up to there.
+    """
+    return max(least, budget.tokens(last + 1, 1.0) - always)
 
 
 def far_keys(far: Segment) -> Tensor:
     """Keys `[kv_heads, n, head_dim]` of the far segment as they are stored (decoded if encoded)."""
     blocks = far.blocks()
-    return blocks[0].key if len(blocks) == 1 else torch.cat([block.key for block in blocks], 1)
+    return blocks[0].key if len(blocks) == 1 else cat([block.key for block in blocks], 1)
 
 
 def by_key_head(query: Tensor, kv_heads: int) -> Tensor:
@@ -49,4 +59,25 @@ def by_key_head(query: Tensor, kv_heads: int) -> Tensor:
     return query.reshape(kv_heads, -1, query.shape[-1])
 
 
-__all__ = ["by_key_head", "check_budget", "chosen_tokens", "far_keys"]
+def offload_option() -> str:
+    found: str = option(
+        "none",
+        "where far blocks live: none (on the device), cpu, or disk (a temporary file, see TMPDIR)",
+        choices=PLACES,
+    )
+    return found
+
+
+def check_offload(method: Method, where: str, model: Adapted) -> None:
+    """Raises Refused where the device is the place that is asked for."""
+    if where == "cpu" and model.device.type == "cpu":
+        raise Refused(
+            f"{method.name}(offload=cpu): the model's cache is in CPU memory already",
+            "offload=disk saves memory",
+        )
+
+
+__all__ = [
+    "by_key_head", "check_budget", "check_offload", "chosen_tokens", "far_keys", "offload_option",
+    "overhang",
+]  # fmt: skip

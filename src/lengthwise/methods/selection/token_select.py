@@ -9,6 +9,12 @@ while queries stay similar.
     chosen = top-k of sum_h a_h  (max-pooled over `pool` neighbours first, if asked)
     positions: initial and chosen tokens 0..m-1 in order, window and queries right after
 
+The window is the last n_local tokens up to the end of a block of queries, so that all of a block of
+512 queries under a window of 512 is the block itself: so do the authors. Defaults are those of the
+released configurations (n_init 128, n_local 512, k 2048, blocks of 512), whose code leaves the
+reuse of selections off; the paper reuses them above a cosine of 0.9. `budget` takes the overhang of
+the window off what is chosen; `k` chooses that many whatever the overhang.
+
 Differences: the scoring query stands at the constant position n_local, not at n_local + its place
 in the block. A query is compared with the first one since the window last moved (the anchor), not
 with the one before: the anchor is always a committed token, so a draft that is rejected leaves no
@@ -34,6 +40,7 @@ from lengthwise.methods.selection.reading import (
     check_budget,
     chosen_tokens,
     far_keys,
+    overhang,
 )
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
@@ -46,20 +53,34 @@ class TokenSelect(Method):
     name: ClassVar[str] = "token_select"
     question: ClassVar[Question] = Question.SELECTION
     paper: ClassVar[str] = "TokenSelect (Wu et al., 2024)"
+    best_known: ClassVar[str] = "token_select(query_block=128)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
 
-    budget: Budget = option(Budget(2048), "tokens a query reads in all, window and init included")
+    budget: Budget = option(
+        Budget(2688), "tokens a query reads in all, window and init included", bytes=False
+    )
+    k: int | None = option(
+        None, "tokens chosen, in place of budget (none: budget less window and init)", low=1
+    )
     window: int = option(512, "recent tokens, always read (n_local)", low=1)
-    init: int = option(64, "first tokens, always read", low=0)
+    init: int = option(128, "first tokens, always read (n_init)", low=0)
     pool: int = option(1, "neighbours whose best vote a token gets (odd)", low=1)
     reuse: float = option(1.0, "cosine above which a selection is used again; 1: never", 0.0, 1.0)
-    query_block: int = option(512, "queries of a prefill that choose together", low=1)
+    query_block: int = option(
+        512, "queries of a prefill that choose together, at most window of them", low=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget(self.name, self.budget, self.window + self.init, 1)
+        if self.k is None:
+            check_budget(self.name, self.budget, self.window + self.init, 1, self.window)
+        elif self.budget != type(self).budget:
+            raise RecipeError(
+                f"{self.name}(budget={self.budget}, k={self.k}): both say how many tokens are "
+                "chosen; give one"
+            )
         if self.pool % 2 == 0:
             raise RecipeError(
                 f"{self.name}(pool={self.pool}): a token stands amid its neighbours, so "
@@ -107,20 +128,22 @@ class _Anchor:
 
 
 class _Votes:
-    """boundary: birth id of the oldest near token. anchor: a selection that may be used again."""
+    """anchor: a selection that may be used again."""
 
+    last_alone = False
     wants_stat = 0
 
     def __init__(self, method: TokenSelect, scaling: float) -> None:
         self.method = method
         self.scaling = scaling
         self.query_block: int | None = method.query_block
-        self.boundary = 0
         self.anchor: _Anchor | None = None
 
     def extend(self, entries: Entries, far: Segment) -> None:
-        self.boundary = int(entries.index[0, -1]) + 1
         self.anchor = None
+
+    def room(self, length: int, boundary: int) -> int | None:
+        return None
 
     def tensors(self) -> list[Tensor | None]:
         return [] if self.anchor is None else [self.anchor.query, self.anchor.ids]
@@ -128,14 +151,13 @@ class _Votes:
     def plan(self, queries: Queries, far: Segment) -> Choice:
         ids = self._select(queries, far)
         positions = torch.arange(len(ids), device=ids.device)
-        return Choice(ids, None, positions, queries.index - self.boundary + len(ids))
+        return Choice(ids, None, positions, queries.index - queries.boundary + len(ids))
 
     def _select(self, queries: Queries, far: Segment) -> Tensor:
         """Far ids int64 `[m]`, ascending."""
         method, count = self.method, len(far)
-        always = method.window + method.init
-        top = chosen_tokens(method.budget, always, 1, queries.index)
         init = min(method.init, count)
+        top = method.k or self._left(queries.span[1], queries.boundary)
         if count - init <= top:
             return torch.arange(count, device=queries.far.device)
         query = queries.far.mean(1, keepdim=True)
@@ -147,6 +169,14 @@ class _Votes:
         if self.anchor is None and method.reuse < 1:
             self.anchor = _Anchor(query, ids)
         return ids
+
+    def _left(self, last: int, boundary: int) -> int:
+        """Tokens that may be chosen beside those that the query `last` reads in any case."""
+        method, local = self.method, last + 1 - boundary
+        if method.reuse < 1:
+            # Later queries read the choice too, when the window overhangs most.
+            local = max(local, method.window + overhang(method.window))
+        return chosen_tokens(method.budget, local + method.init, 1, last)
 
     def _vote(self, query: Tensor, key: Tensor) -> Tensor:
         """Soft votes `[n]` of all heads: query `[heads, 1, head_dim]`, key `[kv_heads, n, ...]`."""

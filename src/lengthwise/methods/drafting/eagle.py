@@ -1,0 +1,281 @@
+"""EAGLE: one trained layer continues the model's own hidden states, and with them its text.
+
+Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", 2024, arXiv
+2401.15077, and "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees", 2024, arXiv
+2406.16858. f_t is the hidden state that the head reads at token t, e the embedding of a token:
+
+    f^_{t+1} = layer(fc(e(x_{t+1}), f_t)),   q(x_{t+2} | ...) = softmax(head(f^_{t+1}))
+
+where `layer` is one Llama layer with a cache of its own and `head` the model's own. The tree grows
+by levels: the `width` guesses whose whole path is likeliest are continued, each with its `width`
+likeliest tokens; of all of them the likeliest `nodes` are verified. When the verdict is known the
+layer reads the true hidden states of what was accepted in place of its own.
+
+Checkpoints are those the authors publish for EAGLE and EAGLE-2 (the same files: `config.json`, and
+`pytorch_model.bin` or `model.safetensors`). EAGLE-3 reads the states of three layers of the model,
+which a forward of ours does not give, and is refused by name.
+
+Ours: guesses are accepted losslessly under any sampling, where the released code draws its bonus
+token without the processors; the policy decides how many levels and nodes pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.tree import Tree
+from lengthwise.errors import ModelError, Refused
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting.asking import fitted, grade
+from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.models.adapt import Adapted
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Eagle(Method):
+    """path: the trained layer. depth, width, nodes: levels of the tree, how many guesses of each
+    are continued and with how many tokens, and how many of all are verified."""
+
+    name: ClassVar[str] = "eagle"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "EAGLE-2 (2024), arXiv 2406.16858"
+    lossless: ClassVar[bool] = True
+    path: str = option("", "a trained layer: a folder or hub name, as its authors publish it")
+    depth: int = option(6, "levels of the tree", low=0)
+    width: int = option(10, "guesses of a level that are continued, and with how many", low=1)
+    nodes: int = option(59, "guesses of the whole tree that are offered", low=1)
+
+    @classmethod
+    def identity(cls, length: int) -> Eagle:
+        return cls(depth=0)
+
+    def check(self, model: Adapted) -> None:
+        if self.depth:
+            self.layer(model)
+
+    def layer(self, model: Adapted) -> DraftLayer:
+        """The trained layer, where the model lives; raises ModelError where it is another's."""
+        if not self.path:
+            raise Refused(
+                "eagle guesses by a layer that was trained for this model, and none is named",
+                "write eagle(path=FOLDER), or use a drafter that needs no training: lookup",
+            )
+        return _layer(self.path, model)
+
+    def start_drafter(self, model: Adapted) -> EagleDrafter | None:
+        return EagleDrafter(self, self.layer(model), model) if self.depth else None
+
+
+@lru_cache(maxsize=2)
+def _layer(path: str, model: Adapted) -> DraftLayer:
+    return DraftLayer(read_checkpoint(path, FILES), model)
+
+
+class DraftLayer(nn.Module):
+    """Tokens and the states before them -> the states that follow, over a cache of the caller's."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Adapted) -> None:
+        super().__init__()
+        name, weights = checkpoint.name, dict(checkpoint.weights)
+        if "d2t" in weights or any(key.startswith("midlayer.") for key in weights):
+            raise ModelError(
+                f"{name}: an EAGLE-3 checkpoint, which reads hidden states of three layers that a "
+                "forward of ours does not give; use one for EAGLE or EAGLE-2"
+            )
+        vocab, hidden = model.model.get_output_embeddings().weight.shape
+        config = LlamaConfig(**_known(checkpoint.config))
+        if config.hidden_size != hidden:
+            raise ModelError(f"{name}: its states have {config.hidden_size} numbers and this "
+                             f"model's {hidden}: it was trained for another model")  # fmt: skip
+        config.num_hidden_layers = sum(
+            key.endswith("self_attn.q_proj.weight") for key in weights
+        ) or 1  # fmt: skip
+        config.attention_bias = "layers.0.self_attn.q_proj.bias" in weights
+        config._attn_implementation = "sdpa"
+        with torch.device("meta"):
+            self.net: Any = LlamaModel(config)
+        own = weights.pop("embed_tokens.weight", None)
+        self.embed = model.model.get_input_embeddings().weight if own is None else own
+        if self.embed.shape[1] != hidden or self.embed.shape[0] < vocab:
+            raise ModelError(f"{name}: embeds {self.embed.shape[0]:,} tokens and this model has "
+                             f"{vocab:,}: it was trained for another model")  # fmt: skip
+        self.embed = self.embed.to(model.device, model.dtype)
+        self.fc = checkpoint.need("fc.weight", (hidden, 2 * hidden)).to(model.device, model.dtype)
+        bias = weights.get("fc.bias")
+        self.fc_bias = None if bias is None else bias.to(model.device, model.dtype)
+        self.net.norm = nn.Identity()
+        self.net.layers[0].input_layernorm = nn.Identity()
+        self.net.embed_tokens = nn.Identity()
+        rest = {k: v.to(model.device, model.dtype) for k, v in weights.items()
+                if k.startswith("layers.")}  # fmt: skip
+        missing, extra = self.net.load_state_dict(rest, strict=False, assign=True)
+        if missing or extra:
+            raise ModelError(f"{name}: its layer lacks {', '.join(missing) or 'nothing'} and has "
+                             f"{', '.join(extra) or 'nothing'} beyond; is it an EAGLE "
+                             "checkpoint?")  # fmt: skip
+        self.net.rotary_emb = type(self.net.rotary_emb)(config).to(model.device)
+        self.net.eval().requires_grad_(False)
+        self.head = model.model.get_output_embeddings()
+
+    @torch.no_grad()
+    def forward(self, tokens: Tensor, states: Tensor, positions: Tensor, cache: DynamicCache,
+                mask: Tensor | None = None) -> Tensor:  # fmt: skip
+        """States `[n, hidden]` after tokens `[n]` that follow states `[n, hidden]`; mask: bool
+        `[n, cached + n]`, None for a chain."""
+        joined = torch.cat([self.embed[tokens], states], -1)
+        x = nn.functional.linear(joined, self.fc, self.fc_bias)[None]
+        out: Tensor = self.net(
+            inputs_embeds=x, position_ids=positions[None], past_key_values=cache, use_cache=True,
+            attention_mask=None if mask is None else mask[None, None],
+        ).last_hidden_state[0]  # fmt: skip
+        return out
+
+    @torch.no_grad()
+    def logits(self, states: Tensor) -> Tensor:
+        found: Tensor = self.head(states)
+        return found
+
+
+def _known(config: dict[str, Any]) -> dict[str, Any]:
+    """What a Llama layer is made of, of a published configuration."""
+    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+             "head_dim", "hidden_act", "rms_norm_eps", "rope_theta", "rope_scaling",
+             "rope_parameters", "max_position_embeddings")  # fmt: skip
+    found = {name: config[name] for name in names if config.get(name) is not None}
+    if "hidden_size" not in found or "intermediate_size" not in found:
+        raise ModelError("config.json of an EAGLE checkpoint names hidden_size and "
+                         "intermediate_size, and this one does not")  # fmt: skip
+    return found | {
+        "vocab_size": 1, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """A candidate: the one above it (-1: the root), its token, log chance of the whole path, its
+    own chance and its rank among its siblings."""
+
+    above: int
+    token: int
+    score: float
+    prior: float
+    rank: int
+
+
+class EagleDrafter(Drafter):
+    """Keeps the layer's cache in step with the text, and grows a tree from its newest state."""
+
+    name = "eagle"
+    asks_model = True
+    wants_states = True
+
+    def __init__(self, options: Eagle, layer: DraftLayer, model: Adapted) -> None:
+        self.options, self.layer, self.vocab_size = options, layer, model.vocab_size
+        self.cache = DynamicCache(config=layer.net.config)
+        self._features: list[Tensor] = []  # true states that the layer has not read yet
+        self._start = 0  # the token whose state is the first of them
+        self._length = 0  # entries of the cache that stand for committed text
+        self._last: Tensor | None = None
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self._features = list(sequence.noted or ())
+        self._start = len(sequence.tokens) - sum(map(len, self._features))
+
+    def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
+        if self.states is not None:
+            ids = torch.tensor(accepted, device=self.states.device)
+            self._features.append(self.states[ids])
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        self._read(tokens)
+        if self._last is None:
+            return
+        try:
+            found = self._grow(self._last, len(tokens) - 1, min(limit, self.options.depth))
+        finally:
+            if extra := int(self.cache.get_seq_length()) - self._length:
+                self.cache.crop(-extra)
+        best = sorted(range(len(found)), key=lambda i: -found[i].score)[: self.options.nodes]
+        nodes = {-1: 0}
+        for number in sorted(best):
+            each = found[number]
+            nodes[number] = tree.add(nodes[each.above], each.token, self.name,
+                                     grade(each.rank, each.prior), each.prior)  # fmt: skip
+
+    def _read(self, tokens: Seq[int]) -> None:
+        """Feeds the true states of what was committed, each with the token after it."""
+        if not self._features:
+            return
+        states = torch.cat(self._features)
+        start, self._features = self._start, []
+        self._start = start + len(states)
+        device = states.device
+        after = torch.tensor(list(tokens[start + 1 : self._start + 1]), device=device)
+        positions = torch.arange(start, self._start, device=device)
+        self._last = self.layer(after, states, positions, self.cache)[-1]
+        self._length += len(states)
+
+    def _grow(self, last: Tensor, position: int, depth: int) -> list[_Guess]:
+        """Candidates level by level, those of a level in order of their parents."""
+        width = self.options.width
+        found = self._children(last[None], [-1], [0.0])
+        front, slots = list(range(len(found))), {-1: list(range(self._length))}
+        states = {-1: last}
+        for level in range(1, depth + 1):
+            best = max(front, key=lambda i: found[i].score)
+            going = self.pace.go_on(grade(found[best].rank, found[best].prior), found[best].prior)
+            if level == depth or not going:
+                break
+            front = sorted(front, key=lambda i: -found[i].score)[:width]
+            out = self._level(found, front, slots, states, position + level - 1)
+            begin = len(found)
+            found += self._children(out, front, [found[i].score for i in front])
+            front = list(range(begin, len(found)))
+        return found
+
+    def _level(
+        self, found: list[_Guess], front: list[int], slots: dict[int, list[int]],
+        states: dict[int, Tensor], position: int,
+    ) -> Tensor:  # fmt: skip
+        """The states after the candidates of `front`, which read the text and those above them."""
+        device = states[-1].device
+        cached = int(self.cache.get_seq_length())
+        mask = torch.zeros(len(front), cached + len(front), dtype=torch.bool, device=device)
+        for row, number in enumerate(front):
+            slots[number] = [*slots[found[number].above], cached + row]
+            mask[row, slots[number]] = True
+        tokens = torch.tensor([found[i].token for i in front], device=device)
+        before = torch.stack([states[found[i].above] for i in front])
+        positions = torch.full((len(front),), position, device=device)
+        out = self.layer(tokens, before, positions, self.cache, mask)
+        states.update(zip(front, out, strict=True))
+        return out
+
+    def _children(self, states: Tensor, above: Seq[int], scores: Seq[float]) -> list[_Guess]:
+        """The likeliest tokens after each of these states `[n, hidden]`."""
+        logits = torch.stack([fitted(row, self.vocab_size) for row in self.layer.logits(states)])
+        law = logits.float().log_softmax(-1)
+        best = law.topk(min(self.options.width, law.shape[-1]))
+        chances = best.values.exp().tolist()
+        return [
+            _Guess(parent, token, score + value, chance, rank)
+            for parent, score, tokens, values, priors in zip(
+                above, scores, best.indices.tolist(), best.values.tolist(), chances, strict=True
+            )
+            for rank, (token, value, chance) in enumerate(zip(tokens, values, priors, strict=True))
+        ]
+
+
+__all__ = ["DraftLayer", "Eagle", "EagleDrafter"]

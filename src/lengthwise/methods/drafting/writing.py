@@ -1,0 +1,33 @@
+"""Whether a file that a drafter will keep can be written: asked before the run, not after it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from lengthwise.errors import RecipeError
+
+
+def check_writable(name: str, path: str) -> None:
+    """Raises RecipeError where no file can be written at a path; leaves nothing behind.
+
+    name: of the method that keeps it.
+    """
+    place = Path(path).expanduser().absolute()
+    folder = place.parent
+    # Folders that are missing will be made below the first that is there.
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    reason = "this is a folder" if place.is_dir() else ""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise RecipeError(
+            f"{name}: {place} cannot be written ({reason}); give a path that can be written"
+        )
+
+
+__all__ = ["check_writable"]

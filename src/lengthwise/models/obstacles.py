@@ -1,0 +1,299 @@
+"""What stands between a model as users hold it and ours: taken off, run around, or refused by name.
+
+Models come in wrappers (torch.compile, DataParallel, peft), with weights elsewhere (accelerate),
+in training mode, under autocast. Each is asked for, so that none ends as a difference of logits
+that nobody can explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lengthwise.errors import UnsuitableModel, UnsupportedModel
+from lengthwise.models.dropout import dropping
+
+if TYPE_CHECKING:
+    from lengthwise.models.probe import LayerFacts
+
+# Wrappers that hand their input on unchanged, by the name under which they hold the model.
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module",
+             "DistributedDataParallel": "module"}  # fmt: skip
+_SHARDED = ("FullyShardedDataParallel", "DeepSpeedEngine")
+# Devices of a map that say where weights wait, not where layers run.
+_STORES = ("cpu", "disk", "meta")
+# Where autocast may be on.
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+# Of logits that later tokens moved, as a share of their spread: more than rounding does.
+_MOVED = 0.05
+
+
+def adaptable(model: Any) -> PreTrainedModel:
+    """The transformers model in what `wrap` was given, if nothing about it stands in our way.
+
+    Raises UnsuitableModel with the reason and what to do.
+    """
+    inner = _unwrapped(model)
+    if inner.get_output_embeddings() is None:
+        raise UnsuitableModel(
+            _family(inner),
+            f"{type(inner).__name__} has no head that gives logits of the next token",
+            "load it with AutoModelForCausalLM",
+        )
+    _refuse_places(inner)
+    _refuse_ranges(inner)
+    refuse_dropout(inner)
+    return inner
+
+
+def _family(model: PreTrainedModel) -> str:
+    return str(model.config.get_text_config().model_type)
+
+
+# Wrappers.
+
+
+def _unwrapped(model: Any) -> PreTrainedModel:
+    kind = type(model).__name__
+    if kind in _SHARDED:
+        raise UnsuitableModel(
+            kind, "its weights are in shards, whole in no process", "gather them into a model first"
+        )
+    if kind in _WRAPPERS and isinstance(model, nn.Module):
+        return _unwrapped(getattr(model, _WRAPPERS[kind]))
+    if isinstance(model, PreTrainedModel):
+        return model
+    if not isinstance(model, nn.Module) or not hasattr(model, "peft_config"):
+        raise UnsuitableModel(
+            kind,
+            "it is no model of transformers",
+            "give what AutoModelForCausalLM.from_pretrained returns, or a name or folder to "
+            "lengthwise.load",
+        )
+    return _without_peft(model)
+
+
+def _without_peft(model: Any) -> PreTrainedModel:
+    """The model inside peft's, which holds the adapters, where it computes the same."""
+    # Of a mixed model no single adapter is the active one.
+    active: Any = getattr(model, "active_peft_config", None)
+    named = getattr(active, "peft_type", type(model).__name__)
+    kind = str(getattr(named, "value", named))
+    held = getattr(model, "get_base_model", lambda: model.base_model.model)
+    inner = _unwrapped(held())
+    if getattr(active, "is_prompt_learning", False):
+        raise UnsuitableModel(
+            _family(inner),
+            f"peft's {kind} puts {active.num_virtual_tokens} virtual tokens before every text, "
+            "which have no ids and no positions here",
+            "wrap model.get_base_model() to run without them, or train LoRA instead",
+        )
+    if getattr(active, "alora_invocation_tokens", None):
+        raise UnsuitableModel(
+            _family(inner),
+            "peft's activated LoRA (aLoRA) looks for the token it begins at in each whole input, "
+            "and what is fed here are parts",
+            "train plain LoRA instead",
+        )
+    if not _alike(model, inner):
+        raise UnsuitableModel(
+            _family(inner),
+            f"peft's {kind} does more than its layers do: the model inside it gives other logits",
+            "merge it first (merge_and_unload), or use one that lives in the layers alone (LoRA)",
+        )
+    return inner
+
+
+@torch.no_grad()
+def _alike(outer: Any, inner: PreTrainedModel) -> bool:
+    """Whether a wrapper only hands on: it gives the very logits of what is inside."""
+    refuse_dropout(inner)
+    ids = torch.arange(8, device=device_of(inner))[None] % _vocabulary(inner)
+    whole, alone = (each(input_ids=ids, use_cache=False).logits for each in (outer, inner))
+    return torch.equal(whole, alone)
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+# Where weights are.
+
+
+def device_of(model: PreTrainedModel) -> torch.device:
+    """Where a model computes; its weights may wait elsewhere (accelerate's offload)."""
+    if model.device.type != "meta":
+        return model.device
+    for module in model.modules():
+        for hook in _hooks_of_accelerate(module):
+            device = getattr(hook, "execution_device", None)
+            if device is not None and str(device) != "meta":
+                # A number is that of an accelerator.
+                return torch.empty(0, device=device).device
+    return model.device
+
+
+def _hooks_of_accelerate(module: nn.Module) -> list[Any]:
+    hook = getattr(module, "_hf_hook", None)
+    return list(getattr(hook, "hooks", [hook]))
+
+
+def _refuse_places(model: PreTrainedModel) -> None:
+    """Refuses weights that cannot be had where they are used."""
+    spread = sorted({str(d) for d in (getattr(model, "hf_device_map", None) or {}).values()})
+    running = [device for device in spread if device not in _STORES]
+    if len(running) > 1:
+        raise UnsuitableModel(
+            _family(model),
+            f"its layers are spread over devices ({', '.join(running)}), and the cache of a text "
+            "lies on one",
+            "load it on a single device, with the rest offloaded to cpu or disk",
+        )
+    for name, module in model.named_modules():
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        offloaded = any(getattr(hook, "offload", False) for hook in _hooks_of_accelerate(module))
+        if any(tensor.is_meta for tensor in tensors) and not offloaded:
+            raise UnsuitableModel(
+                _family(model),
+                f"{name or 'the model'} is on the meta device, where weights have no values",
+                "load them first (from_pretrained)",
+            )
+
+
+def _refuse_ranges(model: PreTrainedModel) -> None:
+    """Refuses layers whose result for one token depends on the tokens read with it."""
+    if any(".quantized.dynamic" in type(module).__module__ for module in model.modules()):
+        raise UnsuitableModel(
+            _family(model),
+            "int8 activations of quantize_dynamic share one range over all tokens of a forward, so "
+            "chunks, batches and guesses would change what a token gets",
+            "quantise its weights alone, or activations token by token (torchao)",
+        )
+
+
+# What may be there at one request and gone at the next.
+
+
+def refuse_dropout(model: PreTrainedModel) -> None:
+    """Refuses a model in training mode in which something is drawn at random."""
+    for name, module in model.named_modules():
+        if module.training and (found := dropping(module)):
+            raise UnsuitableModel(
+                _family(model),
+                f"{name or type(module).__name__} is in training mode with {found}, so no two "
+                "forwards agree",
+                "call model.eval() first",
+            )
+
+
+def state_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What a model was adapted as, of which our own facts and tables are made."""
+    config = model.config.get_text_config()
+    return {
+        "dtype": model.dtype,
+        "device": device_of(model),
+        "sliding_window": getattr(config, "sliding_window", None),
+        "num_hidden_layers": getattr(config, "num_hidden_layers", None),
+    }
+
+
+def refuse_moved(model: PreTrainedModel, before: dict[str, Any]) -> None:
+    """Refuses a model that is no longer what it was when it was adapted."""
+    now = state_of(model)
+    if now != before:
+        name = next(name for name in before if now[name] != before[name])
+        raise UnsuitableModel(
+            _family(model),
+            f"its {name} was {before[name]} when it was adapted and is {now[name]} now",
+            "wrap it again",
+        )
+
+
+def refuse_changed(model: PreTrainedModel, facts: LayerFacts | None, info: dict[str, Any]) -> None:
+    """Refuses an attention that is not the one that was asked when the model was adapted.
+
+    Called from within the model's forward. facts: of the layer; None where it was none of those.
+    info: what it hands to its attention.
+    """
+    if any(map(torch.is_autocast_enabled, _DEVICES)):
+        raise UnsuitableModel(
+            _family(model),
+            "its own forward turns autocast on (accelerate's mixed precision, say)",
+            "give it without (accelerator.unwrap_model(model, keep_fp32_wrapper=False))",
+        )
+    if facts is None:
+        raise UnsuitableModel(
+            _family(model), "its layers are not those that were adapted", "wrap it again"
+        )
+    if not _as_before(facts, info):
+        raise UnsuitableModel(
+            _family(model),
+            f"the scaling, cap or sinks of layer {facts.index} are not those that were adapted",
+            "wrap it again",
+        )
+
+
+def _as_before(facts: LayerFacts, info: dict[str, Any]) -> bool:
+    scaling, sinks = info.get("scaling"), info.get("s_aux")
+    if scaling is not None and float(scaling) != facts.scaling:
+        return False
+    if info.get("softcap") != facts.softcap or (sinks is None) != (facts.sinks is None):
+        return False
+    if sinks is None or facts.sinks is None or sinks.data_ptr() == facts.sinks.data_ptr():
+        return True
+    # Offloaded ones lie elsewhere each time.
+    return torch.equal(sinks, facts.sinks)
+
+
+@torch.no_grad()
+def refuse_two_ways(model: PreTrainedModel) -> None:
+    """Refuses a model in which earlier tokens read later ones: what its logits say when asked."""
+    ids = torch.arange(3, 11, device=device_of(model)) % _vocabulary(model)
+    other = ids.clone()
+    other[-1] = (ids[-1] + 1) % _vocabulary(model)
+    logits: Tensor = model(input_ids=torch.stack([ids, other]), use_cache=False).logits.float()
+    moved = (logits[0, :-1] - logits[1, :-1]).abs().max()
+    if moved > _MOVED * logits.std():
+        raise UnsupportedModel(
+            _family(model),
+            "earlier tokens read later ones (its attention looks both ways), so what was read "
+            "cannot be kept; only causal models are adapted",
+        )
+
+
+@contextmanager
+def no_autocast() -> Iterator[None]:
+    """Computes in the dtypes that tensors have; a context, or a decorator.
+
+    Autocast would cast some of our products and not others, so what is asked of a model is what it
+    gives outside of it.
+    """
+    with ExitStack() as stack:
+        for kind in _DEVICES:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Runs compiled modules as they were written: their graphs have their own attention in them."""
+    with ExitStack() as stack:
+        if any(_compiled(module) for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+def _compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
+
+
+__all__ = [
+    "adaptable", "as_written", "device_of", "no_autocast", "refuse_changed", "refuse_dropout",
+    "refuse_moved", "refuse_two_ways", "state_of",
+]  # fmt: skip
