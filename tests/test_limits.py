@@ -7,7 +7,7 @@ import torch
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.limits import position_limit
 
 LEARNED = ["gpt2", "opt", "gpt_bigcode", "biogpt", "ctrl"]
@@ -97,3 +97,18 @@ def test_a_window_of_the_models_own_keeps_to_what_it_knows() -> None:
 def test_self_extend_beyond_its_own_reach_says_so() -> None:
     (note,) = notes("self_extend(group=2, window=32)", 200)
     assert "beyond the 64" in note
+
+
+def test_a_prompt_beyond_the_positions_leaves_the_other_rows_alone() -> None:
+    model = lengthwise.wrap(tiny_model("gpt2", max_position_embeddings=64))
+    alone = model.generate(tokens(20), max_new_tokens=3, stop_ids=[])
+    short, long = model.generate_batch([tokens(20), tokens(90)], max_new_tokens=3, stop_ids=[])
+    assert short.token_ids == alone.token_ids and short.refused is None
+    assert "learned positions for 64" in str(long.refused) and long.token_ids == []
+
+
+def test_a_drafter_with_too_few_positions_is_found_before_the_run() -> None:
+    target = lengthwise.wrap(tiny_model("llama"))
+    small = lengthwise.wrap(tiny_model("gpt2", max_position_embeddings=64))
+    with pytest.raises(Refused, match="second model has learned positions for 64"):
+        target.generate(tokens(90), max_new_tokens=3, assistant_model=small)

@@ -147,7 +147,9 @@ def test_calibrate_prints_the_layers_to_leave_out(tmp_path, monkeypatch) -> None
     none = CliRunner().invoke(calibrate, ["layers", "--skip", "0"])
     assert isinstance(none.exception, LengthwiseError) and "leaves out none" in str(none.exception)
     out = CliRunner().invoke(calibrate, ["layers", "-o", str(tmp_path / "x")])
-    assert isinstance(out.exception, LengthwiseError) and "leave it out" in str(out.exception)
+    assert isinstance(out.exception, LengthwiseError) and "has no use for it" in str(out.exception)
+    draft = CliRunner().invoke(calibrate, ["razor", "--skip", "0.3"])
+    assert isinstance(draft.exception, LengthwiseError) and "--skip is for" in str(draft.exception)
 
 
 def test_the_retrieval_cache_holds_the_chunks_the_last_query_agrees_with() -> None:

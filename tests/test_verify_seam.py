@@ -17,7 +17,7 @@ from lengthwise.engine import reference
 from lengthwise.engine.attend import Part
 from lengthwise.engine.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import adapt as adapting, fused, obstacles, verify
+from lengthwise.models import adapt as adapting, fused, obstacles, seam, verify
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.check import check
 
@@ -239,3 +239,44 @@ def test_real_weights_are_not_refused(dtype: str) -> None:
     model = lengthwise.load(dtype=dtype, device="cpu")
     assert model.adapted.fast is not None
     assert model.adapted.notes == []
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_products_in_a_shorter_format_change_nothing(precision: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        adapt(tiny_model("llama", num_hidden_layers=12))
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_kernels_that_round_are_told_from_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A GPU may compute attention of float32 in a format with ten bits, of which it says nothing.
+    own = seam.own_attention
+
+    def rounded(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, *mask: Any, **info: Any
+    ) -> Any:
+        short = [x.to(torch.bfloat16).to(x.dtype) for x in (query, key, value)]
+        return own(module, *short, *mask, **info)
+
+    model = tiny_model("qwen3")
+    monkeypatch.setattr(seam, "own_attention", rounded)
+    with pytest.raises(UnsupportedModel, match="differs from the stock model's"):
+        adapt(model)
+    monkeypatch.setattr(verify.Stock, "_kernels_round", True)
+    adapt(model)
+    for name in ("positions off by one", "mask lost", "two heads swapped"):
+        with monkeypatch.context() as patch:
+            assert refused(model, patch, **MUTATIONS[name][0])
+
+
+def test_logits_that_are_no_numbers_are_not_taken_for_a_wrong_seam() -> None:
+    model = tiny_model("gemma", vocab_size=512, tie_word_embeddings=False).half()
+    model.model.embed_tokens.weight.data[500] = 20000
+    adapt(model)  # One token overflows, and no plain text has it.
+    model.model.norm.weight.data.fill_(torch.nan)
+    with pytest.raises(UnsupportedModel, match="logits are not finite .* in float16"):
+        adapt(model)

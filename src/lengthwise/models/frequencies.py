@@ -61,6 +61,10 @@ class OwnFrequencies:
             return int(self._first.original_max_seq_len)  # type: ignore[arg-type]
         return None
 
+    def rope_type(self, kind: str | None) -> str:
+        """What transformers calls the rule."""
+        return _rope_type(self._first, kind)
+
     def grows(self, kind: str | None) -> bool:
         """Whether every token beyond the switch changes the frequencies again."""
         return self.switch(kind) is not None and "dynamic" in _rope_type(self._first, kind)

@@ -18,10 +18,12 @@ from lengthwise.models.adapt import Adapted
 def needs_still_frequencies(method: Method, model: Adapted) -> None:
     """Refuses a model without rotary positions, or whose own frequencies change with the length."""
     needs_rope(method, model)
-    if model.switch is not None:
+    if model.rope is not None and model.switch is not None:
+        kinds = sorted({model.rope.own.rope_type(kind) for kind in model.rope.facts} - {"default"})
         raise Refused(
-            f"{method.name} replaces rotary frequencies and this model ({model.family}) already "
-            f"changes them with the length, beyond {model.switch:,} tokens",
+            f"{method.name} replaces rotary frequencies and this model ({model.family}, rope type "
+            f"{', '.join(kinds)}) already changes them with the length, beyond {model.switch:,} "
+            "tokens",
             "use self_extend or lm_infinite, or a selection or retention method, instead",
         )
 
