@@ -26,9 +26,6 @@ def test_what_learned_positions_do_not_reach_is_refused_before_the_run(family: s
             model.generate(tokens(65), recipe, max_new_tokens=1, progress=read.append)
         with pytest.raises(LengthwiseError, match="max_new_tokens=25 at most"):
             model.generate(tokens(40), recipe, max_new_tokens=26, progress=read.append)
-        with pytest.raises(LengthwiseError, match="max_new_tokens=25 at most"):
-            model.generate_batch([tokens(9), tokens(40)], recipe, max_new_tokens=26,
-                                 progress=read.append)  # fmt: skip
     with pytest.raises(LengthwiseError, match="65 tokens .* positions for 64"):
         model.score(tokens(65), prompt=10)
     assert not read
