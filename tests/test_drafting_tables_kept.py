@@ -67,7 +67,7 @@ def test_a_damaged_file_is_refused_by_name(
         bad.write_bytes(damaged)
         with pytest.raises(LengthwiseError, match=f"bad{number}.table.*delete the file"):
             cls(table=str(bad)).check(model())
-    with pytest.raises(LengthwiseError, match="not a whole table"):
+    with pytest.raises(LengthwiseError, match="this is a folder"):
         cls(table=str(tmp_path)).start_drafter(model())
 
 
