@@ -17,7 +17,7 @@ from lengthwise.engine import reference
 from lengthwise.engine.attend import Part
 from lengthwise.engine.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import adapt as adapting, fused, obstacles, seam, verify
+from lengthwise.models import adapt as adapting, fused, obstacles, sample, seam, verify
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.check import check
 
@@ -144,7 +144,9 @@ def test_deep_models_are_not_refused(depth: int, scale: float, dtype: torch.dtyp
             torch.bfloat16
         )  # Random weights as large as these overflow in 16 bits of 5 exponent.
     for family in ("llama", "qwen2"):
-        adapt(build(family, dtype, num_hidden_layers=depth, initializer_range=scale))
+        adapted = adapt(build(family, dtype, num_hidden_layers=depth, initializer_range=scale))
+        # Neither refused, nor its fused forward left out, nor a comparison skipped.
+        assert adapted.fast is not None and adapted.notes == []
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -157,14 +159,15 @@ def test_large_activations_are_not_refused(bias: float, dtype: torch.dtype) -> N
         for linear in (layer.self_attn.q_proj, layer.self_attn.k_proj):
             linear.bias.data = bias * torch.randn(len(linear.bias), generator=generator)
     model.model.embed_tokens.weight.data[:, 3] *= 200  # A channel that stands out.
-    adapt(model.to(dtype))
+    adapted = adapt(model.to(dtype))
+    assert adapted.fast is not None and adapted.notes == []
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_experts_and_latent_attention_are_not_refused(dtype: torch.dtype) -> None:
     for family in ("mixtral", "qwen3_moe", "deepseek_v3", "gpt_oss", "minicpm3"):
         for seed in range(3):
-            adapt(tiny_model(family, seed).to(dtype))
+            assert adapt(tiny_model(family, seed).to(dtype)).notes == []
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -225,11 +228,11 @@ def test_a_fused_forward_that_differs_is_left_out_with_a_note(
 
 def test_what_is_read_reaches_past_small_windows_and_is_text_where_it_can_be() -> None:
     adapted = adapt(tiny_model("mistral", sliding_window=100), verify=False)
-    assert verify.count_of(adapted) == 100 + verify.BEHIND
-    ids = verify.sample_ids(adapted, 60).tolist()
+    assert sample.count_of(adapted) == 100 + sample.BEHIND
+    ids = sample.sample_ids(adapted, 60).tolist()
     assert len(set(ids)) < 40, "tokens come again, as in a text"
     embedded = lengthwise.load(dtype="bf16", device="cpu")
-    ids = verify.sample_ids(embedded.adapted, 60).tolist()
+    ids = sample.sample_ids(embedded.adapted, 60).tolist()
     assert embedded.tokenizer is not None
     assert embedded.tokenizer.decode(ids).startswith("The keeper of the lighthouse")
 

@@ -30,18 +30,13 @@ from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models import seam
-from lengthwise.models.cut import cut_model
 from lengthwise.models.frequencies import first_state
-from lengthwise.models.rope import Rope
+from lengthwise.models.one_layer import in_float32, kinds
+from lengthwise.models.sample import count_of, sample_ids
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
 
-TOKENS = 32
-# Tokens behind the edge of a window, or of a switch.
-BEHIND = 16
-# Tokens times parameters that a comparison may cost more than TOKENS for, to reach past a window.
-AFFORDABLE = 2e11
 # Share of the spread of logits that is never held against a model, by dtype.
 FLOOR = {torch.float64: 1e-5, torch.float32: 2e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 # Times what rounding does.
@@ -50,11 +45,6 @@ MARGIN = 4.0
 LAYER_TOLERANCE = 1e-4
 FAR = 1e3
 SPREAD = 3.0
-
-TEXT = """The keeper of the lighthouse wrote down every ship that passed: its name, its flag, the
-hour, and the weather. On 14 March he counted nine ships; on 15 March only two, for the fog had
-come. "Nobody reads these books," said his daughter. "Then nobody will know what we saw," he
-answered, and wrote: two ships, fog, wind from the north."""
 
 
 @dataclass(frozen=True)
@@ -209,40 +199,6 @@ def verify(adapted: Adapted) -> Verifier:
     return verifier
 
 
-# What is read.
-
-
-def count_of(adapted: Adapted) -> int:
-    """Tokens to compare: past every window of the model's own that is affordable."""
-    size = sum(parameter.numel() for parameter in adapted.model.parameters())
-    most = AFFORDABLE / max(size, 1)
-    wanted = [layer.window + BEHIND for layer in adapted.layers if layer.window is not None]
-    found = max([TOKENS, *(count for count in wanted if count <= min(most, 2048))])
-    return min(found, adapted.trained_length)
-
-
-def sample_ids(adapted: Adapted, count: int) -> Tensor:
-    """Tokens int64 `[count]` as texts have them: of TEXT where there is a tokenizer, else common
-    ids of which some follow others again and again."""
-    if adapted.tokenizer is not None:
-        found = list(adapted.tokenizer.encode(TEXT))
-        if found and max(found) < adapted.vocab_size:
-            ids = (found * (count // len(found) + 1))[:count]
-            return torch.tensor(ids, device=adapted.device)
-    generator = torch.Generator().manual_seed(1)
-    first = min(3, adapted.vocab_size - 1)
-    known = max(1, min(adapted.vocab_size, 2000) - first)
-    # Zipf's law over ids, and every third token what followed its predecessor before.
-    drawn = torch.rand(count, generator=generator)
-    ids = (known**drawn - 1).long().clamp(max=known - 1).add(first).tolist()
-    after: dict[int, int] = {}
-    for at in range(1, count):
-        if at % 3 == 0:
-            ids[at] = after.get(ids[at - 1], ids[at])
-        after[ids[at - 1]] = ids[at]
-    return torch.tensor(ids, device=adapted.device)
-
-
 # The stock model, and what rounding does to it.
 
 
@@ -382,72 +338,6 @@ def _moves(module: Any) -> bool:
     own = getattr(module, "rope_type", "default")
     kinds = own.values() if isinstance(own, dict) else [own]
     return any(kind == "longrope" or "dynamic" in kind for kind in kinds)
-
-
-# One layer in float32.
-
-
-def kinds(adapted: Adapted) -> list[int]:
-    """The first layer of each kind that attends differently."""
-    found: dict[tuple[object, ...], int] = {}
-    for layer in adapted.layers:
-        signature = (
-            layer.num_heads, layer.num_kv_heads, layer.head_dim, layer.value_dim, layer.scaling,
-            layer.softcap, layer.sinks is None, layer.window, layer.kind, layer.pairing,
-        )  # fmt: skip
-        found.setdefault(signature, layer.index)
-    return list(found.values())
-
-
-def in_float32(adapted: Adapted, index: int) -> Adapted | None:
-    """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
-    where the family cannot be taken apart."""
-    from lengthwise.models.adapt import Adapted
-
-    layer = adapted.layers[index]
-    sinks = None if layer.sinks is None else layer.sinks.float()
-    try:
-        model = cut_model(adapted.model, [index])
-        ids = sample_ids(adapted, count_of(adapted))
-        _widen(model, ids)
-        rope = adapted.rope
-        if rope is not None:
-            rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
-        alone = Adapted(
-            model, [replace(layer, index=0, sinks=sinks)], rope, adapted.trained_length,
-            adapted.takes_kind,
-        )  # fmt: skip
-        if len(alone._modules) != 1:
-            return None
-    except Exception:  # Whatever a family raises that cannot run with one layer.
-        return None
-    return alone
-
-
-def _widen(model: PreTrainedModel, ids: Tensor) -> None:
-    """Parameters in float32: of the embeddings only those of ids, and no head. Those of the model
-    that this one shares its parameters with stay as they are."""
-    embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
-    rows = embedding.weight.detach()[ids].float()
-    # Frequencies may have been rounded with the model; what is turned by them is not.
-    left = [embedding, head, *seam.rotary_modules(model)]
-    for module in model.modules():
-        if any(module is each for each in left):
-            continue
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                wide = parameter.detach().float()
-                module._parameters[name] = nn.Parameter(wide, requires_grad=False)
-        for name, buffer in module._buffers.items():
-            if buffer is not None and buffer.is_floating_point():
-                module._buffers[name] = buffer.float()
-    embedding._parameters["weight"] = nn.Parameter(rows, requires_grad=False)
-    embedding.num_embeddings, embedding.padding_idx = len(rows), None
-    for owner in model.modules():
-        for name, child in owner.named_children():
-            if child is head:
-                setattr(owner, name, nn.Identity())
 
 
 __all__ = ["Distance", "Verifier", "verify"]

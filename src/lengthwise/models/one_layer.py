@@ -1,0 +1,82 @@
+"""One layer of a model in float32, where 16 bits would leave doubt: what rounding does is gone, and
+no more than that layer is held twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lengthwise.models import seam
+from lengthwise.models.cut import cut_model
+from lengthwise.models.rope import Rope
+from lengthwise.models.sample import count_of, sample_ids
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapt import Adapted
+
+
+def kinds(adapted: Adapted) -> list[int]:
+    """The first layer of each kind that attends differently."""
+    found: dict[tuple[object, ...], int] = {}
+    for layer in adapted.layers:
+        signature = (
+            layer.num_heads, layer.num_kv_heads, layer.head_dim, layer.value_dim, layer.scaling,
+            layer.softcap, layer.sinks is None, layer.window, layer.kind, layer.pairing,
+        )  # fmt: skip
+        found.setdefault(signature, layer.index)
+    return list(found.values())
+
+
+def in_float32(adapted: Adapted, index: int) -> Adapted | None:
+    """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
+    where the family cannot be taken apart."""
+    from lengthwise.models.adapt import Adapted
+
+    layer = adapted.layers[index]
+    sinks = None if layer.sinks is None else layer.sinks.float()
+    try:
+        model = cut_model(adapted.model, [index])
+        ids = sample_ids(adapted, count_of(adapted))
+        _widen(model, ids)
+        rope = adapted.rope
+        if rope is not None:
+            rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
+        alone = Adapted(
+            model, [replace(layer, index=0, sinks=sinks)], rope, adapted.trained_length,
+            adapted.takes_kind,
+        )  # fmt: skip
+        if len(alone._modules) != 1:
+            return None
+    except Exception:  # Whatever a family raises that cannot run with one layer.
+        return None
+    return alone
+
+
+def _widen(model: PreTrainedModel, ids: Tensor) -> None:
+    """Parameters in float32: of the embeddings only those of ids, and no head. Those of the model
+    that this one shares its parameters with stay as they are."""
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    rows = embedding.weight.detach()[ids].float()
+    # Frequencies may have been rounded with the model; what is turned by them is not.
+    left = [embedding, head, *seam.rotary_modules(model)]
+    for module in model.modules():
+        if any(module is each for each in left):
+            continue
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                wide = parameter.detach().float()
+                module._parameters[name] = nn.Parameter(wide, requires_grad=False)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.float()
+    embedding._parameters["weight"] = nn.Parameter(rows, requires_grad=False)
+    embedding.num_embeddings, embedding.padding_idx = len(rows), None
+    for owner in model.modules():
+        for name, child in owner.named_children():
+            if child is head:
+                setattr(owner, name, nn.Identity())
