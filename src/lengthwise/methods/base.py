@@ -103,7 +103,10 @@ class Method:
         Whole numbers above 16 become 8 and budgets in tokens 16; override where that will not do.
         """
         values: dict[str, int | Budget] = {}
+        plain = cls()
         for each in options(cls):
+            if each.needs and not each.needs.holds(plain):
+                continue
             if each.type is int and isinstance(each.default, int) and each.default > 16:
                 values[each.name] = max(8, int(each.low or 0))
             elif each.type is Budget and each.default.unit != "%":
