@@ -110,13 +110,13 @@ class Stock:
 class Ours:
     """One or several requests of ours, stepped together."""
 
-    def __init__(self, model: Model, rows: list[list[int]], recipe: str) -> None:
+    def __init__(self, model: Model, rows: list[list[int]], recipe: str, chunk: int) -> None:
         self.sequences = []
         self.requests = []
         for ids in rows:
             sequence = Sequence(model.adapted, model.plan(recipe), expected=len(ids) + 512)
             request = loop.begin(sequence, Sampling(), 10**9, [])
-            loop.start(request, loop.prefill(sequence, ids))
+            loop.start(request, loop.prefill(sequence, ids, chunk))
             self.sequences.append(sequence)
             self.requests.append(request)
 
@@ -155,20 +155,20 @@ def shape_rows(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows.append({"shape": shape, "context": 0, "way": "check", "first_s": round(spent, 3),
                  "weights_s": round(made, 3)})  # fmt: skip
     print(json.dumps(rows[-1]), flush=True)
-    words = SHAPES[shape][-1]
+    words, chunk = SHAPES[shape][-1], options.chunk
     generator = torch.Generator().manual_seed(1)
     for context in options.contexts:
         ids = torch.randint(3, words, (context,), generator=generator).tolist()
         there = torch.tensor([ids], device=device)
         ways: dict[str, Callable[[], Any]] = {"transformers": lambda x=there: Stock(stock, x)}  # type: ignore[misc]
         for recipe in options.recipes:
-            ways[recipe] = lambda r=recipe, x=ids: Ours(model, [x], r)  # type: ignore[misc]
+            ways[recipe] = lambda r=recipe, x=ids: Ours(model, [x], r, chunk)  # type: ignore[misc]
         if options.batch > 1 and context == min(options.contexts):
             many = [ids] * options.batch
-            ways[f"full, {options.batch} rows"] = lambda x=many: Ours(model, x, "full")  # type: ignore[misc]
+            ways[f"full, {options.batch} rows"] = lambda x=many: Ours(model, x, "full", chunk)  # type: ignore[misc]
         repeated = (ids[: context // 8] * 8)[:context]
         if context == min(options.contexts):
-            ways["lookup, repeated text"] = lambda x=repeated: Ours(model, [x], "lookup")  # type: ignore[misc]
+            ways["lookup, repeated text"] = lambda x=repeated: Ours(model, [x], "lookup", chunk)  # type: ignore[misc]
         for way, make in ways.items():
             try:
                 rows.append(row(shape, context, way, make, options))
@@ -177,7 +177,7 @@ def shape_rows(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
                 rows.append({"shape": shape, "context": context, "way": way, "failed": line})
             print(json.dumps(rows[-1]), flush=True)
         if options.profile:
-            profile(Ours(model, [ids], "full").step, device)
+            profile(Ours(model, [ids], "full", chunk).step, device)
     return rows
 
 
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[4096, 32768])
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
     parser.add_argument("--batch", type=int, default=16, help="rows of one batched run")
+    parser.add_argument("--chunk", type=int, default=loop.CHUNK, help="tokens of a prefill forward")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
