@@ -37,9 +37,13 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
     status, out, err = call("run", "Say hello.", "-n", "8", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert list(found) == ["text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
-                           "accepted_per_step", "finish_reason", "accepted", "draft_s",
-                           "verify_s", "decode_s", "notes"]  # fmt: skip
+    assert list(found) == ["recipe", "model", "dtype", "device", "prompt_tokens", "text",
+                           "token_ids", "ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes",
+                           "kv_offloaded_bytes", "accepted_per_step", "finish_reason", "accepted",
+                           "draft_s", "verify_s", "decode_s", "notes"]  # fmt: skip
+    assert (found["recipe"], found["model"]) == ("full", "SmolLM2-135M-Instruct")
+    assert found["dtype"] in ("bfloat16", "float32") and found["device"] == "cpu"
+    assert found["prompt_tokens"] > 8 and found["kv_peak_bytes"] >= found["kv_bytes"]
     assert found["text"] and found["kv_bytes"] > 0
     assert "SmolLM2-135M-Instruct in" in err
 
@@ -113,7 +117,10 @@ def test_methods_lists_everything_registered(call) -> None:
         (("compare", "no-such-file.txt"), "no-such-file.txt"),
         (("compare", "--html", "no/such/folder.html"), "no folder"),
         (("compare", "-n", "10000000"), "more than"),
-        (("compare", "-n", "100"), "too short for the probes"),
+        (("compare", "-q", "Who?", "--expect", "a", "--expect", "b"), "one --expect for each -q"),
+        (("compare", "-q", "Who?", "--expect", " . "), "no letter or digit"),
+        (("compare", "--expect", "a\udcff"), "an expected answer is not UTF-8 text"),
+        (("compare", "--for", "cheapness"), "'quality', 'speed', 'memory'"),
         (("run", "hi", "--model", "./no-such-folder"), "no-such-folder"),
         (("comapre",), "compare"),
         (("methods", "kivy"), "kivi"),

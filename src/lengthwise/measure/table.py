@@ -271,7 +271,7 @@ class _Pairs:
                 yield Text(name, style=style or "cyan", overflow="fold")
                 yield Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, 2))
             return
-        wide = int(0.3 * options.max_width)
+        wide = int(0.36 * options.max_width)
         grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
         grid.add_column(overflow="fold", width=min(wide, max(len(n) for n, _ in self.pairs)))
         grid.add_column(ratio=1, overflow="fold")
