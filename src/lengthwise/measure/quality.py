@@ -110,7 +110,8 @@ def _fidelity(reader: Reader, context: Seq[int], rest: Seq[int]) -> dict[str, An
     reader.watcher.stage(reader.plan.text, "comparing with full", len(rest))
     truth = None if reader.plan.text == FULL.text else reader.case.truth
     kept: list[Tensor] = []
-    agreed, divergence = 0, []
+    agreed = 0
+    divergence: list[float] = []
     for logits in forced(sequence, rest):
         done = len(divergence)
         right = logits if truth is None else truth[done : done + len(logits)]

@@ -125,7 +125,7 @@ class _Cells:
 
     @property
     def width(self) -> int:
-        return max(map(len, [*self.head, *self.cells]))
+        return max([*map(len, self.head), *map(len, self.cells)])
 
 
 class _Block:
