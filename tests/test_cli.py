@@ -156,6 +156,7 @@ def test_methods_lists_everything_registered(call) -> None:
         (("compare", "no-such-file.txt"), "no-such-file.txt"),
         (("compare", "--html", "no/such/folder.html"), "no folder"),
         (("compare", "-n", "10000000"), "more than"),
+        (("compare", "-n", "100", "--probes"), "too short for the probes"),
         (("compare", "-q", "Who?", "--expect", "a", "--expect", "b"), "one --expect for each -q"),
         (("compare", "-q", "Who?", "--expect", " . "), "no letter or digit"),
         (("compare", "--expect", "a\udcff"), "an expected answer is not UTF-8 text"),

@@ -161,6 +161,11 @@ def test_a_short_text_is_measured_without_probes(model: lengthwise.Model, length
     assert found.best().recipe is None
 
 
+def test_probes_that_are_asked_for_are_not_left_out(model: lengthwise.Model) -> None:
+    with pytest.raises(LengthwiseError, match="too short for the probes.*--no-probes"):
+        compare(model, TEXT, ["Who?"], [], [40], probes=True)
+
+
 # What was asked, and what is known.
 
 

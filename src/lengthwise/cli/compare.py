@@ -77,6 +77,9 @@ class Bars(Watcher):
                 highlight=False,
             )  # fmt: skip
 
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
 
 @click.command()
 @click.argument("document", required=False)
@@ -107,7 +110,8 @@ class Bars(Watcher):
     multiple=True,
     help="an answer that you know, which answers are scored with; one for each -q",
 )
-@click.option("--probes/--no-probes", default=True, help="measure quality too (default: yes)")
+@click.option("--probes/--no-probes", default=None,
+              help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
               help="recipes that read alike share one reading (default: yes)")  # fmt: skip
 @click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
@@ -115,8 +119,8 @@ class Bars(Watcher):
 def compare(
     document: str | None, questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
-    whole_answers: bool, goal: str | None, expect: tuple[str, ...], probes: bool, share: bool,
-    chunk: int, model: str | None, dtype: str | None, device: str | None,
+    whole_answers: bool, goal: str | None, expect: tuple[str, ...], probes: bool | None,
+    share: bool, chunk: int, model: str | None, dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT (text, markdown, PDF, HTML; - is standard input; default: the Python
     language reference) and print one table: what each recipe gave and what it cost.

@@ -10,6 +10,7 @@ unless told otherwise; such rows say so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence as Seq
+from contextlib import suppress
 from dataclasses import replace
 
 from lengthwise import recipes as recipe_module
@@ -40,7 +41,7 @@ def compare(
     lengths: Seq[int] = (),
     *,
     max_new_tokens: int = 64,
-    probes: bool = True,
+    probes: bool | None = None,
     share: bool = True,
     chunk: int = loop.CHUNK,
     watcher: Watcher | None = None,
@@ -51,12 +52,13 @@ def compare(
 
     document: text to read, a path given through `read_document`, or None for the Python reference.
     lengths: tokens of document that are used, cut from its start; none means the whole document.
-    probes: also measure copy, needles, loss by position and fidelity. share: one reading for all
-    recipes that read alike. expect: an answer that is known, one for each question, which every
-    answer is scored with. goal: what `Rows.best` picks for, "quality", "speed" or "memory"; None
-    tells the trade-off. Raises RecipeError for a recipe that does not parse; one that is
-    refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the finished
-    rows.
+    probes: also measure copy, needles, loss by position and fidelity; None does where the text is
+    long enough for what is planted, and else leaves that out and says so in the notes. share: one
+    reading for all recipes that read alike. expect: an answer that is known, one for each question,
+    which every answer is scored with. goal: what `Rows.best` picks for, "quality", "speed" or
+    "memory"; None tells the trade-off. Raises RecipeError for a recipe that does not parse; one
+    that is refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the
+    finished rows.
     """
     check_goal(goal)
     known = [expect] if isinstance(expect, str) else list(expect)
@@ -74,6 +76,10 @@ def compare(
         for length in cases:
             case = _case(model, ids[:length], wanted, probes)
             case.expected = known
+            for note in case.notes:
+                watcher.note(note)
+            if not rows:
+                _check_recipes(model, unique)
             for recipe in unique:
                 for row in _measure(model, case, recipe, max_new_tokens, share, chunk, watcher):
                     rows.append(row)
@@ -84,6 +90,14 @@ def compare(
             raise
         interrupted = True
     return Rows(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
+
+
+def _check_recipes(model: Model, recipes: Seq[str]) -> None:
+    """Raises for a recipe that is wrong, by a missing file say, before any is measured; one that
+    is refused becomes a row later."""
+    for recipe in recipes:
+        with suppress(Refused):
+            model.plan(recipe)
 
 
 def _document(document: str | Document | None) -> Document:
@@ -104,25 +118,27 @@ def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
     return list(dict.fromkeys(lengths)) or [len(ids)]
 
 
-def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool) -> Case:
+def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool | None) -> Case:
     prompt = build_prompt(model, ids, questions)
-    if not probes:
+    if probes is False:
         return Case(len(ids), tuple(ids), prompt, quality=False)
     valid = min(len(ids), model.trained_length, FIDELITY_LENGTH)
     count = min(FIDELITY_TOKENS, valid // 2)
-    planted, notes = _planted(model, ids)
+    planted, notes = _planted(model, ids, must=probes is True)
     return Case(
         len(ids), tuple(ids), prompt, quality=True, probes=planted,
         fidelity=continuation(ids, valid, count) if count else None, notes=notes,
     )  # fmt: skip
 
 
-def _planted(model: Model, ids: Seq[int]) -> tuple[ProbeSet | None, tuple[str, ...]]:
+def _planted(model: Model, ids: Seq[int], must: bool) -> tuple[ProbeSet | None, tuple[str, ...]]:
     """The probes in a document; None with the reason where it is too short for them."""
     try:
         return probe_context(ids, model.tokenizer, len(ids)), ()  # type: ignore[arg-type]
     except LengthwiseError as error:
-        return None, (f"copy_loss and needle_loss were left out: {error}",)
+        if must:
+            raise type(error)(f"{error}; or leave the probes out (--no-probes)") from error
+        return None, (f"probes are left out: {error}",)
 
 
 def _measure(

@@ -39,6 +39,9 @@ class Watcher:
     def row(self, row: Row) -> None:
         """A row is finished."""
 
+    def note(self, text: str) -> None:
+        """Something that holds for all rows of a length."""
+
 
 @dataclass
 class Shared:
