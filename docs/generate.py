@@ -1,19 +1,24 @@
-"""Writes docs/methods.md from the registry and the docstrings; run by `make docs`.
+"""Writes docs/methods.md from the registry and the docstrings, and the number of model families
+wherever a page gives it; run by `make docs`.
 
-`--check` only tells whether the page is up to date, for the tests.
+`--check` only tells whether the pages are up to date, for the tests.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 
+from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options, show
 from lengthwise.methods.registry import OURS, registered
 
 PAGE = Path(__file__).with_name("methods.md")
+# Pages that say how many families of models pass: as many as the table of compatibility has rows.
+COUNTING = (Path(__file__).parents[1] / "README.md", Path(__file__).with_name("check.md"))
 QUESTIONS = {
     Question.POSITIONS: "Where is each token?",
     Question.SELECTION: "Which keys does a query read?",
@@ -63,15 +68,25 @@ def _method(cls: type[Method]) -> list[str]:
     return [*lines, "", f"Laws: {said}.{link}"]
 
 
+def counted(text: str) -> str:
+    """A page whose number of families is the one that the tests run."""
+    return re.sub(r"\b\d+ families\b", f"{len(FAMILIES)} families", text)
+
+
 def main() -> int:
-    text = page()
+    pages = {PAGE: page()}
+    pages |= {path: counted(path.read_text(encoding="utf-8")) for path in COUNTING}
+    old = [
+        path for path, text in pages.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]  # fmt: skip
     if "--check" in sys.argv[1:]:
-        current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        if current != text:
-            print("docs/methods.md is out of date: run `make docs`", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(text, encoding="utf-8")
+        names = ", ".join(path.name for path in old)
+        if old:
+            print(f"out of date: {names}; run `make docs`", file=sys.stderr)
+        return 1 if old else 0
+    for path in old:
+        path.write_text(pages[path], encoding="utf-8")
     return 0
 
 

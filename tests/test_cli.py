@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from lengthwise.api import wrap
 from lengthwise.cli.main import main
+from lengthwise.conformance.tiny import tiny_model
+from test_text import byte_level
+
+run_module = import_module("lengthwise.cli.run")
 
 FIELDS = (
     "recipe", "model", "dtype", "device", "length", "question", "answer", "agreement", "kl",
@@ -37,11 +44,34 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
     status, out, err = call("run", "Say hello.", "-n", "8", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert list(found) == ["text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
-                           "accepted_per_step", "finish_reason", "accepted", "draft_s",
-                           "verify_s", "decode_s", "notes"]  # fmt: skip
+    assert list(found) == ["recipe", "model", "dtype", "device", "prompt_tokens", "text",
+                           "token_ids", "ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes",
+                           "kv_offloaded_bytes", "accepted_per_step", "finish_reason", "accepted",
+                           "draft_s", "verify_s", "decode_s", "notes"]  # fmt: skip
+    assert (found["recipe"], found["model"]) == ("full", "SmolLM2-135M-Instruct")
+    assert found["dtype"] in ("bfloat16", "float32") and found["device"] == "cpu"
+    assert found["prompt_tokens"] > 8 and found["kv_peak_bytes"] >= found["kv_bytes"]
     assert found["text"] and found["kv_bytes"] > 0
     assert "SmolLM2-135M-Instruct in" in err
+
+
+def test_run_ends_its_text_in_a_whole_character(call, monkeypatch) -> None:
+    with wrap(tiny_model("llama", vocab_size=262), byte_level()) as model:
+        halves = [
+            n for n in range(1, 24)
+            if model.generate("a", max_new_tokens=n, stop_ids=[]).text.endswith("\ufffd")
+        ]  # fmt: skip
+        assert halves
+        monkeypatch.setattr(run_module, "open_model", lambda *_: model)
+        monkeypatch.setattr(model, "stop_ids", list)
+        for n in halves[:4]:
+            status, out, _ = call("run", "a", "--raw", "-n", str(n), "--json")
+            assert status == 0
+            found = json.loads(out)
+            assert not found["text"].endswith("\ufffd") and len(found["token_ids"]) == n
+            assert call("run", "a", "--raw", "-n", str(n))[1] == found["text"] + "\n"
+            whole = model.generate("a", max_new_tokens=n, stop_ids=[]).text
+            assert whole.rstrip("\ufffd") == found["text"]
 
 
 def test_run_leaves_a_text_within_its_budget_whole_and_says_so(call) -> None:
@@ -94,6 +124,19 @@ def test_compare_prints_a_row_a_recipe_and_writes_the_report(call, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [page]
 
 
+def test_compare_scores_a_known_answer_and_picks_for_a_goal(call) -> None:
+    status, out, err = call(
+        "compare", "-n", "200", "--max-new-tokens", "8", "-r", "streaming(window=64)",
+        "-q", "What is this?", "--expect", "the", "--for", "memory",
+    )  # fmt: skip
+    assert status == 0, err
+    table = " ".join(out.split())
+    assert "expected_found" in table and "expected_loss" in table
+    assert "too short for the probes" in table
+    assert "For memory: " in table and "thread" in table
+    assert re.search(r"agreement and kl over the last 100 of 200 tokens", table)
+
+
 def test_methods_lists_everything_registered(call) -> None:
     status, out, _ = call("methods")
     assert status == 0
@@ -113,7 +156,11 @@ def test_methods_lists_everything_registered(call) -> None:
         (("compare", "no-such-file.txt"), "no-such-file.txt"),
         (("compare", "--html", "no/such/folder.html"), "no folder"),
         (("compare", "-n", "10000000"), "more than"),
-        (("compare", "-n", "100"), "too short for the probes"),
+        (("compare", "-n", "100", "--probes"), "too short for the probes"),
+        (("compare", "-q", "Who?", "--expect", "a", "--expect", "b"), "one --expect for each -q"),
+        (("compare", "-q", "Who?", "--expect", " . "), "no letter or digit"),
+        (("compare", "--expect", "a\udcff"), "an expected answer is not UTF-8 text"),
+        (("compare", "--for", "cheapness"), "'quality', 'speed', 'memory'"),
         (("run", "hi", "--model", "./no-such-folder"), "no-such-folder"),
         (("comapre",), "compare"),
         (("methods", "kivy"), "kivi"),

@@ -13,6 +13,7 @@ import pytest
 
 import lengthwise
 from lengthwise.cli.main import VERBS, group
+from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.measure.rows import Row
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import parse
@@ -27,6 +28,15 @@ def test_the_page_of_methods_is_what_the_registry_says() -> None:
         [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_one_number_of_families_stands_everywhere() -> None:
+    table = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|\*\*(.+?)\*\*\|", table[table.index("## Methods on families") :], re.M)
+    assert rows == list(FAMILIES)
+    for page in (README, (ROOT / "docs" / "check.md").read_text(encoding="utf-8")):
+        assert re.findall(r"\b(\d+) families\b", page) == [str(len(rows))]
+        assert not re.search(r"\w+ty-\w+ families", page)
 
 
 def test_the_readme_names_every_method_and_every_command_exists() -> None:

@@ -13,7 +13,7 @@ import lengthwise
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.request import Ledger
 from lengthwise.errors import LengthwiseError
-from lengthwise.text import Incremental, TextStream
+from lengthwise.text import Incremental, TextStream, whole_characters
 
 WORDS = ("▁hello", "▁world", "lo", "▁", "x", "▁é", "ä", "▁.", "▁n't", "日", "�")
 
@@ -167,3 +167,25 @@ def test_a_model_without_a_tokenizer_refuses_stop_strings_and_streams() -> None:
             with pytest.raises(LengthwiseError, match="need a tokenizer"):
                 model.generate([5, 6], **asked)
         assert model.generate([5, 6], max_new_tokens=2).text == ""
+
+
+@pytest.mark.parametrize("kind", ["byte fallback", "byte level"])
+@pytest.mark.parametrize("text", ["a\u65c0", "\u00e9", "\U0001f600"])
+def test_a_text_ends_in_a_whole_character(kind: str, text: str) -> None:
+    tokenizer = KINDS[kind]()
+    ids = (
+        [byte(value) for value in text.encode()] if kind == "byte fallback"
+        else byte_level().encode(text, add_special_tokens=False)
+    )  # fmt: skip
+    assert whole_characters(tokenizer, ids, decoded(kind, ids)) == decoded(kind, ids)
+    for cut in range(1, len(ids)):
+        assert "\ufffd" not in whole_characters(tokenizer, ids[:cut], decoded(kind, ids[:cut]))
+
+
+@pytest.mark.parametrize("kind", ["byte fallback", "byte level"])
+def test_the_character_that_stands_for_no_text_may_be_said(kind: str) -> None:
+    tokenizer = KINDS[kind]()
+    ids = tokenizer.encode("a \ufffd", add_special_tokens=False)
+    assert decoded(kind, ids).endswith("\ufffd")
+    assert whole_characters(tokenizer, ids, decoded(kind, ids)) == decoded(kind, ids)
+    assert whole_characters(None, ids, "\ufffd") == "\ufffd"

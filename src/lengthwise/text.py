@@ -86,6 +86,24 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
+def whole_characters(
+    tokenizer: PreTrainedTokenizerBase | None, ids: Sequence[int], text: str
+) -> str:
+    """`text` without the beginning of a character at its end whose other bytes were not said.
+
+    ids: the tokens that text was decoded from, which tell such a beginning from the character that
+    stands for it when a model really says it.
+    """
+    if tokenizer is None or not text.endswith(UNFINISHED):
+        return text
+    said = tokenizer.encode(UNFINISHED, add_special_tokens=False)
+    while said and not decode(tokenizer, said[:1]).strip():
+        said = said[1:]
+    if said and list(ids)[-len(said) :] == list(said):
+        return text
+    return text.rstrip(UNFINISHED)
+
+
 class TextStream:
     """Decodes as tokens come; a piece is released once no stop string can begin in it.
 

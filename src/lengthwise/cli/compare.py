@@ -14,7 +14,9 @@ from lengthwise.cli.arguments import check_file, check_text
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
 from lengthwise.errors import LengthwiseError
+from lengthwise.measure.choice import GOALS
 from lengthwise.measure.compare import Watcher, compare as run_compare
+from lengthwise.measure.expected import check_expected
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.table import show
 from lengthwise.tasks.documents import read_document
@@ -75,6 +77,9 @@ class Bars(Watcher):
                 highlight=False,
             )  # fmt: skip
 
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
 
 @click.command()
 @click.argument("document", required=False)
@@ -89,8 +94,24 @@ class Bars(Watcher):
 @click.option("--max-new-tokens", default=64, show_default=True, help="tokens of an answer")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
 @click.option("--html", type=click.Path(path_type=Path), help="also write a report to this file")
-@click.option("--whole-answers", is_flag=True, help="print answers in full")
-@click.option("--probes/--no-probes", default=True, help="measure quality too (default: yes)")
+@click.option(
+    "--whole-answers",
+    is_flag=True,
+    help="print also what an answer has in common with that of full",
+)
+@click.option(
+    "--for",
+    "goal",
+    type=click.Choice(GOALS),
+    help="pick one recipe for this goal (default: tell the trade-off)",
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    help="an answer that you know, which answers are scored with; one for each -q",
+)
+@click.option("--probes/--no-probes", default=None,
+              help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
               help="recipes that read alike share one reading (default: yes)")  # fmt: skip
 @click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
@@ -98,8 +119,8 @@ class Bars(Watcher):
 def compare(
     document: str | None, questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
-    whole_answers: bool, probes: bool, share: bool, chunk: int, model: str | None,
-    dtype: str | None, device: str | None,
+    whole_answers: bool, goal: str | None, expect: tuple[str, ...], probes: bool | None,
+    share: bool, chunk: int, model: str | None, dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT (text, markdown, PDF, HTML; - is standard input; default: the Python
     language reference) and print one table: what each recipe gave and what it cost.
@@ -110,6 +131,9 @@ def compare(
         raise LengthwiseError("--chunk and --max-new-tokens must be at least 1")
     for question in questions:
         check_text("a question", question)
+    for known in expect:
+        check_text("an expected answer", known)
+    check_expected(expect, max(1, len(questions)))
     if html is not None:
         check_file("--html", html)
     text = read_document(document)
@@ -119,6 +143,7 @@ def compare(
         rows = run_compare(
             loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,
             max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, watcher=bars,
+            expect=expect, goal=goal,
         )  # fmt: skip
     if not as_json:
         show(rows, full=whole_answers)

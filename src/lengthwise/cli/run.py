@@ -13,6 +13,7 @@ from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.prompts import Shield
 from lengthwise.tasks.documents import read_document
+from lengthwise.text import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
     from lengthwise.api import Generation, Model
@@ -61,12 +62,18 @@ def run(
     templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
     # Several texts at once are nothing to stream: none is settled before the end.
     quiet = as_json or loaded.plan(recipe).mode is not None
-    sink = None if quiet else lambda piece: click.echo(piece, nl=False)
+    sink = None if quiet else Pieces()
     found = loaded.generate(
         _encode(loaded, text, read, bool(templated)), recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
-    (_print_json if as_json else _print)(found)
+    whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)
+    if as_json:
+        _print_json(loaded, str(parse(recipe)), found, whole)
+        return
+    if sink is not None:
+        sink.end(whole)
+    _print(loaded, found)
 
 
 def _encode(model: Model, text: str, document: str | None, templated: bool) -> list[int]:
@@ -81,12 +88,42 @@ def _encode(model: Model, text: str, document: str | None, templated: bool) -> l
     return shield.encode(f"{shield.text(document)}\n\n{text}", add_special_tokens=True)
 
 
-def _print_json(found: Generation) -> None:
-    ledger = found.ledger
-    drafts = [{"text": draft.text, "score": draft.score} for draft in found.drafts]
+class Pieces:
+    """Prints an answer as it comes, but for the beginning of a character that may never be said
+    whole."""
+
+    def __init__(self) -> None:
+        self._printed, self._held = 0, ""
+
+    def __call__(self, piece: str) -> None:
+        text = self._held + piece
+        ready = text.rstrip(UNFINISHED)
+        self._held = text[len(ready) :]
+        self._echo(ready)
+
+    def end(self, whole: str) -> None:
+        """Prints what is still missing of the whole answer."""
+        self._echo(whole[self._printed :])
+
+    def _echo(self, text: str) -> None:
+        self._printed += len(text)
+        if text:
+            click.echo(text, nl=False)
+
+
+def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> None:
+    """One object, whose fields are named as those of `compare --json`."""
+    ledger, adapted = found.ledger, model.adapted
+    drafts = [
+        {"text": whole_characters(model.tokenizer, each.token_ids, each.text), "score": each.score}
+        for each in found.drafts
+    ]
     click.echo(json.dumps({
-        "text": found.text, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
+        "recipe": recipe, "model": model.name, "dtype": str(adapted.dtype).removeprefix("torch."),
+        "device": str(adapted.device), "prompt_tokens": ledger.prompt_tokens,
+        "text": whole, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
         "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
+        "kv_peak_bytes": ledger.kv_peak_bytes, "kv_offloaded_bytes": ledger.kv_offloaded_bytes,
         "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
         "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
         "decode_s": ledger.decode_s, "notes": ledger.notes,
@@ -94,11 +131,12 @@ def _print_json(found: Generation) -> None:
     }, ensure_ascii=False))  # fmt: skip
 
 
-def _print(found: Generation) -> None:
+def _print(model: Model, found: Generation) -> None:
     """What is left to say when the text has streamed: several texts, and the costs."""
     ledger = found.ledger
     for number, draft in enumerate(found.drafts, 1):
-        click.echo(f"[{number}] score {draft.score:.3f}\n{draft.text}\n")
+        text = whole_characters(model.tokenizer, draft.token_ids, draft.text)
+        click.echo(f"[{number}] score {draft.score:.3f}\n{text}\n")
     if not found.drafts:
         click.echo()
     click.echo(

@@ -131,7 +131,7 @@ def prefill(
     every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
-        rows = predicting_rows(len(part), every).to(sequence.model.device)
+        rows = predicting_rows(len(part), every, len(sequence)).to(sequence.model.device)
         if sequence.noted is None:
             (logits,), (block,) = extend([(sequence, part, None)], rows)
         else:
@@ -143,7 +143,7 @@ def prefill(
             if sequence.retention_surprise:
                 sequence.surprise += found
             if losses is not None:
-                losses.add(len(sequence), found[:: losses.every // every])
+                losses.add(len(sequence), found, every)
         sequence.commit(block, part)
         sequence.last_logits = logits[-1].clone()
         if progress is not None:

@@ -18,51 +18,68 @@ ROWS = 256
 
 @dataclass
 class Losses:
-    """-log p of the tokens read so far; `every` 8 asks for one token in eight of each chunk.
+    """-log p of the tokens read so far; `every` 8 asks for those at positions 8, 16, 24, ...
 
-    The first token of a sequence is predicted by nothing and left out. positions and values are
-    aligned. A token that the model gives no chance at all has an infinite loss.
+    Which tokens are asked for is a matter of their positions in the sequence alone, never of how it
+    was fed. The first token of a sequence is predicted by nothing and left out. positions and
+    values are aligned. A token that the model gives no chance at all has an infinite loss.
     """
 
     every: int = 1
     positions: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
-    def add(self, start: int, losses: Sequence[float]) -> None:
-        """Losses of the tokens start, start + every, ..."""
-        for number, loss in enumerate(losses):
-            if place := start + number * self.every:
+    def add(self, start: int, losses: Sequence[float], every: int | None = None) -> None:
+        """Losses of the tokens at the multiples of `every` (by default its own, of which it has to
+        be a divisor) from position `start` on."""
+        given = every or self.every
+        first = start + first_wanted(start, given)
+        for place, loss in zip(
+            range(first, first + len(losses) * given, given), losses, strict=True
+        ):
+            if place and place % self.every == 0:
                 self.positions.append(place)
                 self.values.append(loss)
 
 
-def predicting_rows(count: int, every: int) -> Tensor:
-    """Rows of a chunk of `count` tokens whose logits predict its tokens every, 2 every, ...; and
-    the last row, which predicts what comes next. every 0 asks for the last alone."""
-    picked = range(every - 1, count - 1, every) if every else ()
-    rows = torch.tensor(picked, dtype=torch.long)
+def first_wanted(start: int, every: int) -> int:
+    """Of tokens from position `start` on, the index of the first at a multiple of `every`."""
+    return -start % every
+
+
+def predicting_rows(count: int, every: int, start: int = 0) -> Tensor:
+    """Rows of a chunk of `count` tokens from position `start` on whose logits predict its tokens at
+    multiples of `every` (its first token is predicted by what came before the chunk); and the last
+    row, which predicts what comes next. every 0 asks for the last alone."""
+    wanted = range(first_wanted(start, every), count, every) if every else ()
+    rows = torch.tensor([place - 1 for place in wanted if place], dtype=torch.long)
     return torch.cat([rows, torch.tensor([count - 1])])
 
 
 def token_losses(
     before: Tensor | None, logits: Tensor, tokens: Sequence[int], every: int = 1, start: int = 0
 ) -> list[float]:
-    """-log p of the tokens 0, every, 2 every, ... of a chunk.
+    """-log p of the tokens of a chunk that stand at multiples of `every`.
 
-    before `[vocab]` predicts the first, which is infinite where nothing came before it; logits are
-    those of `predicting_rows` (the last row is not used). start: position of the chunk's first
-    token. Raises NotFinite where the logits give no loss: for NaN, and for plus infinity.
+    before `[vocab]` predicts the chunk's first token, whose loss is infinite where nothing came
+    before it; logits are those of `predicting_rows` (the last row is not used). start: position of
+    the chunk's first token. Raises NotFinite where the logits give no loss: for NaN, and for plus
+    infinity.
     """
-    targets = torch.tensor(tokens, device=logits.device)[::every]
-    found = [float("inf")]
-    if before is not None:
-        found = [float(F.cross_entropy(before.float()[None], targets[:1]))]
-    wanted = targets[1:]
+    first = first_wanted(start, every)
+    targets = torch.tensor(tokens, device=logits.device)[first::every]
+    found: list[float] = []
+    if not first:
+        found = [float("inf")]
+        if before is not None:
+            found = [float(F.cross_entropy(before.float()[None], targets[:1]))]
+    wanted = targets[len(found) :]
     for row in range(0, len(wanted), ROWS):
         part = wanted[row : row + ROWS]
         rows = logits[row : row + len(part)].float()
         found += F.cross_entropy(rows, part, reduction="none").tolist()
     for number, loss in enumerate(found):
         if math.isnan(loss):
-            raise NotFinite(start + number * every, dtype=str(logits.dtype).removeprefix("torch."))
+            place = start + first + number * every
+            raise NotFinite(place, dtype=str(logits.dtype).removeprefix("torch."))
     return found

@@ -28,7 +28,6 @@ from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.measure.compare import REMEMBER, Watcher, reads_as_full
 from lengthwise.measure.drafting_rows import (
     Divergence,
     DraftingRow,
@@ -41,8 +40,9 @@ from lengthwise.measure.drafting_rows import (
 )
 from lengthwise.measure.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.measure.origin import Origin
+from lengthwise.measure.plain import without_drafters
+from lengthwise.measure.reading import REMEMBER, Watcher, reads_as_full
 from lengthwise.measure.stock import stock_run
-from lengthwise.methods.base import Question
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks import work
 from lengthwise.tasks.prompt_files import Asked
@@ -156,12 +156,6 @@ class _Entry:
         lossless = self.plans[0].lossless if self.plans else None
         return replace(base, recipe=self.name, plain=self.plain, lossless=lossless,
                        refused=self.refused)  # fmt: skip
-
-
-def without_drafters(recipe: recipe_module.Recipe) -> recipe_module.Recipe:
-    """What a recipe is without guessing: its plain loop."""
-    kept = tuple(m for m in recipe.methods if m.question is not Question.DRAFTING)
-    return recipe_module.Recipe(kept)
 
 
 def _entries(

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lengthwise.measure.columns import DASH, number
+from lengthwise.measure.columns import DASH, MARK, number
 from lengthwise.measure.drafting_rows import BOTH, DraftingRow, DraftingRows
 from lengthwise.measure.table import PIPE_WIDTH
 
@@ -82,8 +82,10 @@ def _cells(row: DraftingRow) -> list[str]:
     if row.refused is not None:
         return ["refused", *[DASH] * (len(_HEADS) - 1)]
     shares = sorted(row.shares.items(), key=lambda item: -item[1])
+    # The figures of another text than plain decoding's are marked where they stand.
+    mark = MARK if row.equal is False else ""
     return [
-        number(row.tokens_per_s, 1), number(row.ratio), _spread(row),
+        number(row.tokens_per_s, 1) + mark, number(row.ratio) + mark, _spread(row),
         number(row.tokens_per_round),
         ", ".join(f"{name} {share:.0%}" for name, share in shares) or DASH,
         number(row.draft_s), number(row.verify_s), number(row.rest_s),
@@ -119,6 +121,11 @@ def _equality(row: DraftingRow) -> str:
 def _remarks(rows: Sequence[DraftingRow]) -> list[str]:
     """Reasons of refusals, notes, and every first divergence, once each."""
     said: list[str] = []
+    if any(row.equal is False for row in rows):
+        said.append(
+            f"{MARK} some of these texts are not those of plain decoding, which two tokens that "
+            "are as good as equally likely can do in 16 bits: the speeds are those of other texts"
+        )
     for row in rows:
         if row.refused is not None:
             said.append(f"{row.recipe}: refused: {row.refused}")

@@ -17,7 +17,8 @@ from pathlib import Path
 class Origin:
     """What a run was made on and with.
 
-    machine: "cpu", "cores", "memory" and, where there is one in use, "gpu".
+    machine: "cpu", "cores", "memory" and, where a model ran, "threads" that its products ran on and
+        the "gpu" in use.
     versions: of lengthwise, torch, transformers and python.
     commit: `git describe` of the checkout this package runs from; None outside of one.
     command: what to type to get the run again.
@@ -39,7 +40,7 @@ class Origin:
         """(label, text) pairs for a report, most telling first."""
         machine = dict(self.machine)
         parts = [machine.get("gpu"), machine.get("cpu")]
-        parts += [f"{machine[key]}" for key in ("cores", "memory") if key in machine]
+        parts += [f"{machine[key]}" for key in ("cores", "threads", "memory") if key in machine]
         pairs = [
             ("Machine", ", ".join(part for part in parts if part)),
             ("Commit", self.commit or ""),
@@ -52,6 +53,8 @@ class Origin:
 def _machine() -> dict[str, str]:
     machine = {"cpu": _cpu_name(), "cores": _cores(), "memory": _memory()}
     torch = sys.modules.get("torch")  # loaded by whoever ran a model; not worth loading for this
+    if torch is not None:
+        machine["threads"] = _threads(torch.get_num_threads())
     if torch is not None and torch.cuda.is_available():
         machine["gpu"] = torch.cuda.get_device_name()
     return {name: text for name, text in machine.items() if text}
@@ -72,6 +75,10 @@ def _cpu_name() -> str:
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{usable} core{'s' if usable != 1 else ''}"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 def _memory() -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[float, float]]
 
-_MEANS = ("agreement", "kl", "copy_loss", "needle_loss")
+_MEANS = ("agreement", "kl", "copy_loss", "needle_loss", "expected_found", "expected_loss")
 _MEDIANS = ("ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes", "accepted_per_step")
 
 
@@ -36,7 +36,8 @@ class Row:
     model: name of the model.
     dtype: of its weights and activations, such as "bfloat16".
     device: such as "cpu" or "cuda:0".
-    length: tokens of context and probe together; the text is cut to it before anything runs.
+    length: tokens of the document that were used; where probes are planted they take the place of
+        some of them.
     question: what was asked about the text.
     answer: what the recipe answered.
     agreement: share (0 to 1) of positions of a teacher-forced continuation at which the most likely
@@ -60,6 +61,28 @@ class Row:
     accepted: right guesses by drafter; None without drafting.
     draft_s: seconds of decoding spent on guessing, choosing what to verify and learning from it.
     verify_s: seconds of decoding spent on forwards and verdicts; the rest is neither.
+    prompt_tokens: of the whole prompt, template and question included.
+    max_new_tokens: tokens of an answer that were asked for.
+    answer_tokens: tokens that the answer has.
+    fidelity_tokens: positions that agreement and kl are means over.
+    fidelity_length: tokens of the text whose last ones those are.
+    agreement_interval: Wilson's interval for agreement, which holds it 95 times in 100; None for
+        `full`, the truth itself.
+    kl_error: standard error of kl, nats a token; None for `full`.
+    loss_bins: what loss_by_position is made of, a bin each: "start" and "stop" (positions, half
+        open), "n" tokens of the document in it (planted ones are left out), their "mean" loss and
+        its standard "error"; "over_full", the mean over the same tokens of what the recipe loses
+        more than full does, and its "over_full_error". Nats a token.
+    reads_as_full: whether the recipe only acts when the prompt has ended, so that its losses by
+        position are those of full.
+    same_text: whether the answer of a recipe that guesses ahead is that of the same recipe without
+        guesses, token by token; None where nothing was guessed, where the guesses are meant to
+        change the text, and where it was not compared.
+    expected: the answer that the user knows.
+    expected_found: whether the answer contains it, in whatever case and punctuation; over several
+        questions the share that does.
+    expected_loss: mean loss of its tokens where the answer begins, nats a token.
+    kv_offloaded_bytes: bytes held off the device when generation ended, in none of the others.
     """
 
     recipe: str
@@ -86,6 +109,20 @@ class Row:
     accepted: Mapping[str, int] | None = None
     draft_s: float | None = None
     verify_s: float | None = None
+    prompt_tokens: int | None = None
+    max_new_tokens: int | None = None
+    answer_tokens: int | None = None
+    fidelity_tokens: int | None = None
+    fidelity_length: int | None = None
+    agreement_interval: tuple[float, float] | None = None
+    kl_error: float | None = None
+    loss_bins: Sequence[Mapping[str, Any]] | None = None
+    reads_as_full: bool | None = None
+    same_text: bool | None = None
+    expected: str | None = None
+    expected_found: bool | float | None = None
+    expected_loss: float | None = None
+    kv_offloaded_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, in order, as JSON can hold them.
@@ -98,6 +135,11 @@ class Row:
         for name in ("loss_by_position", "needle_by_depth"):
             if values[name] is not None:
                 values[name] = [[x, y if math.isfinite(y) else None] for x, y in values[name]]
+        if values["loss_bins"] is not None:
+            values["loss_bins"] = [
+                {name: None if _is_unbounded(value) else value for name, value in each.items()}
+                for each in values["loss_bins"]
+            ]
         gone = [f"{name} is {getattr(self, name)}, written as null" for name in lost]
         values["notes"] = [*self.notes, *gone]
         return values
@@ -116,6 +158,8 @@ class Rows(Sequence[Row]):
         when unknown.
     origin: machine, versions, commit and command; figures without one are not to be published.
     interrupted: the run was stopped before all of its rows were measured.
+    goal: what `best` picks for where it is not told: "quality", "speed" or "memory"; None tells the
+        trade-off.
     """
 
     rows: Sequence[Row] = ()
@@ -123,6 +167,7 @@ class Rows(Sequence[Row]):
     trained_length: int | None = None
     origin: Origin | None = None
     interrupted: bool = False
+    goal: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -165,16 +210,20 @@ class Rows(Sequence[Row]):
         """The lengths measured, shortest first."""
         return sorted({row.length for row in self.rows})
 
-    def best(self, length: int | None = None) -> Choice:
-        """The recipe to pick at `length` (by default the longest) and why, in one sentence.
+    def best(self, length: int | None = None, goal: str | None = None) -> Choice:
+        """What we would take at `length` (by default the longest) and why, in a few sentences.
 
-        The rule is `lengthwise.measure.choice.choose`.
+        goal: "quality", "speed" or "memory"; by default the run's own. Without one there is no
+        pick: the answer is the trade-off, that is the recipes that no other beats. The rules are
+        those of `lengthwise.measure.choice.choose`.
         """
         lengths = self.lengths()
+        goal = self.goal if goal is None else goal
         if not lengths:
-            return Choice(None, "No recipe was measured, so there is none to pick.")
+            return Choice(None, "No recipe was measured, so there is none to pick.", goal)
         length = lengths[-1] if length is None else length
-        return choose(self.at_length(length), full_is_valid=self.full_is_valid(length))
+        valid = self.full_is_valid(length)
+        return choose(self.at_length(length), full_is_valid=valid, goal=goal)
 
     def to_json(self) -> str:
         """One line of JSON per row."""
@@ -231,7 +280,10 @@ def _merged(rows: Sequence[Row]) -> Row:
     for name in ("loss_by_position", "needle_by_depth"):
         values[name] = next((c for row in ran if (c := getattr(row, name)) is not None), None)
     notes = tuple(dict.fromkeys(note for row in ran for note in row.notes))
-    return replace(ran[0], question=None, answer=None, notes=notes, **values)
+    # One answer that is another text makes the median one of different texts.
+    same = [row.same_text for row in ran if row.same_text is not None]
+    values["same_text"] = all(same) if same else None
+    return replace(ran[0], question=None, answer=None, expected=None, notes=notes, **values)
 
 
 def _over(rows: Iterable[Row], name: str, summary: Any) -> Any:

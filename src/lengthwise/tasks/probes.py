@@ -86,11 +86,14 @@ class ProbeSet:
     context: token ids, the document with everything planted in it.
     control: as many token ids of the plain document, in which nothing is planted.
     probes: what to ask, the copy probe first, needles by depth.
+    planted: positions of the context, as half-open ranges in their order, whose tokens are not the
+        document's.
     """
 
     context: tuple[int, ...]
     control: tuple[int, ...]
     probes: tuple[Probe, ...]
+    planted: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +227,22 @@ def _plant_all(
     document_ids: Sequence[int], tokenizer: Tokenizer, length: int, plants: Sequence[_Plant]
 ) -> ProbeSet:
     tail = max(len(plant.probe.suffix) + len(plant.probe.target) for plant in plants)
-    planted = sum(len(plant.ids) for plant in plants)
-    least = tail + planted + _LEAST_FILLER
+    added = sum(len(plant.ids) for plant in plants)
+    least = tail + added + _LEAST_FILLER
     if length < least:
         raise LengthwiseError(
             f"a length of {length:,} is too short for the probes: they need at least {least:,}"
         )
     context_length = length - tail
     _require(document_ids, context_length, f"probes at a length of {length:,}")
-    filler = list(document_ids[: context_length - planted])
+    filler = list(document_ids[: context_length - added])
     boundaries = _boundaries(filler, tokenizer, [plant.probe.depth for plant in plants])
     context: list[int] = []
+    planted: list[tuple[int, int]] = []
     start = 0
     for end, plant in sorted(zip(boundaries, plants, strict=True), key=lambda pair: pair[0]):
         context += filler[start:end]
+        planted.append((len(context), len(context) + len(plant.ids)))
         context += plant.ids
         start = end
     context += filler[start:]
@@ -245,6 +250,7 @@ def _plant_all(
         context=tuple(context),
         control=tuple(document_ids[:context_length]),
         probes=tuple(plant.probe for plant in plants),
+        planted=tuple(planted),
     )
 
 
