@@ -1,4 +1,4 @@
-"""Runs that a report has to survive: one recipe or twenty, long names, many questions, odd texts."""
+"""Runs that a report has to survive: one recipe or twenty, long names, questions, odd texts."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from lengthwise.measure.labels import Box
 COLOURS = 7
 RADIUS = 8.0
 _TOP, _BOTTOM, _LEFT, _RIGHT = 34.0, 44.0, 44.0, 14.0
+_BOLD = 1.12 * labels.SIZE  # bold text is as wide as plain text of this size
 _LINE = 13.0  # height of a label at the end of a line
 _SAME = 0.6  # lines that are nowhere further apart than this, in chart units, are drawn as one
 
@@ -330,7 +331,7 @@ def _end_labels(
         edge = x(group[0].points[-1][0])
         style = series_class(group[0].index)
         parts.append(_rule(f"lead {style}", edge + 2, end, area.right + 11, height))
-        text = labels.shortened(text, room)
+        text = labels.shortened(text, room, _BOLD)
         parts.append(_text(f"label start own {style}", area.right + 13, height + 4, text))
     return Markup("").join(parts)
 
