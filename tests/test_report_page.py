@@ -236,6 +236,22 @@ def test_losses_are_up_where_full_is_no_truth() -> None:
     assert yarn_y < full_y and yarn_x < full_x
 
 
+def test_a_recipe_that_loses_what_was_planted_is_hollow() -> None:
+    """It agrees on the next token as often as others do, and no line leads through it."""
+    rows = Rows([
+        row("full", copy_loss=1.0, kv_bytes=300_000_000),
+        row("kivi", 1, copy_loss=1.5, agreement=0.98, kv_bytes=200_000_000),
+        row("streaming", 2, copy_loss=8.0, agreement=0.99, kv_bytes=100_000_000),
+    ], trained_length=8192)  # fmt: skip
+    soup = soup_of(rows)
+    svg = soup.select("figure svg")[0]
+    assert [g.title.text.split(":")[0] for g in svg.select("g.hollow")] == ["streaming"]  # type: ignore[union-attr]
+    (full_x, _), (kivi_x, _), (lost_x, _) = _marks(svg)
+    path = str(svg.select_one("path.frontier")["d"])  # type: ignore[index]
+    assert f"M{kivi_x:.1f}" in path and f"H{full_x:.1f}" in path and f"{lost_x:.1f}" not in path
+    assert "Hollow: " in soup.text and "Hollow: " not in soup_of(CASES["same"]).text
+
+
 def test_no_share_of_tokens_exceeds_all_of_them() -> None:
     ticks = [t.text for t in soup_of(CASES["same"]).select("figure svg")[0].select("text.tick.end")]
     assert ticks and max(map(float, ticks)) == 100

@@ -15,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lengthwise.measure.choice import answer_seconds
+from lengthwise.measure.choice import PROBE_TOLERANCE, answer_seconds
 from lengthwise.measure.columns import full_of, number
 from lengthwise.measure.rows import Row
 from lengthwise.measure.svg import Frame, Line, Point, curves, scatter
@@ -29,13 +29,14 @@ _NORMAL_95 = 1.96  # standard errors in half an interval of 95%
 @dataclass(frozen=True, slots=True)
 class Figure:
     """title and said: the caption. wide, narrow: one chart at two sizes. table: its numbers, as
-    a head and rows of text, where the page has them nowhere else."""
+    a head and rows of text, where the page has them nowhere else. hollow: has empty points."""
 
     title: str
     said: str
     wide: Markup
     narrow: Markup
     table: tuple[Sequence[str], Sequence[tuple[str, Sequence[str]]]] | None = None
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def trade_off(rows: Sequence[Row], setting: Setting) -> list[Figure]:
             for size, (width, height) in _SIZES.items()
         )  # fmt: skip
         title = f"Quality against {name}"
-        figures.append(Figure(title, f"{words}, {setting.of}.", wide, narrow))
+        hollow = any(point.hollow for point in points)
+        figures.append(Figure(title, f"{words}, {setting.of}.", wide, narrow, None, hollow))
     return figures
 
 
@@ -223,8 +225,11 @@ def _points(
             continue
         low, high = quality.interval(row) or (None, None)
         title = f"{row.recipe}: {axis} {number(x, 1)}, {quality.name} {number(y)}"
+        lost = not quality.reverse and _loses_probes(row, full_of(rows))
+        if lost:
+            title += ", and it loses what was planted"
         points.append(Point(x, y, setting.numbers[row.recipe], shorts[row.recipe], title, low, high,
-                            row.recipe in setting.strong))  # fmt: skip
+                            row.recipe in setting.strong, lost))  # fmt: skip
     # Labels of what stands out are placed first.
     return sorted(points, key=lambda p: not p.strong)
 
@@ -253,6 +258,15 @@ def _agreement_interval(row: Row) -> tuple[float, float] | None:
 def _probe_loss(row: Row) -> float | None:
     known = [loss for loss in (row.copy_loss, row.needle_loss) if loss is not None]
     return fmean(known) if known else None
+
+
+def _loses_probes(row: Row, full: Row | None) -> bool:
+    """Whether planted words or keys that full attention reads are lost to a recipe."""
+    pairs = [(row.copy_loss, full.copy_loss), (row.needle_loss, full.needle_loss)] if full else []
+    return any(
+        own is not None and truth is not None and not own <= truth + PROBE_TOLERANCE
+        for own, truth in pairs
+    )
 
 
 def _megabytes(row: Row) -> float | None:

@@ -18,8 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.measure import charts
-from lengthwise.measure.answers import Question, questions
+from lengthwise.measure import charts, columns as all_columns
 from lengthwise.measure.choice import Choice
 from lengthwise.measure.columns import (
     ACCEPTED,
@@ -31,6 +30,7 @@ from lengthwise.measure.columns import (
     lossless_text,
     number,
 )  # fmt: skip
+from lengthwise.measure.html_answers import Question, questions
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.svg import series_class
@@ -44,7 +44,7 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
     """The whole page for `rows`, as text."""
     numbers = _numbers(rows)
-    columns = [*COLUMNS, *([ACCEPTED] if ACCEPTED not in COLUMNS else [])]
+    columns = _columns()
     text = (
         _environment(numbers)
         .get_template("page.html")
@@ -216,10 +216,14 @@ def _key(column: Column) -> str:
     return re.sub(r"\W+", "-", f"{column.head}-{column.unit}".lower()).strip("-")
 
 
+def _columns() -> list[Column]:
+    """All that may be shown, those that are shown only where they say something last."""
+    return [*COLUMNS, *getattr(all_columns, "SOMETIMES", (ACCEPTED,))]
+
+
 def _table(rows: Sequence[Row], choice: Choice) -> tuple[list[Column], list[_Line]]:
     full = full_of(rows)
-    columns = [c for c in (*COLUMNS, ACCEPTED) if _worth_showing(c, rows, full)]
-    columns = list(dict.fromkeys(columns))
+    columns = [c for c in _columns() if _worth_showing(c, rows, full)]
     winners = [best_of(column, rows, full) for column in columns]
     lines = [
         _Line(
@@ -242,10 +246,9 @@ def _cell(column: Column, row: Row, full: Row | None, best: bool) -> _Cell:
     depths = ""
     if column is NEEDLE and row.needle_by_depth:
         depths = ", ".join(f"{number(y)} at depth {x:g}" for x, y in row.needle_by_depth)
-    return _Cell(
-        column.text(row, full), spread(row) if spread else "", mark(row) if mark else "", depths,
-        best,
-    )  # fmt: skip
+    text = number(column.value(row, full), column.decimals)
+    around, other = spread(row) if spread else "", mark(row) if mark else ""
+    return _Cell(text, around, other, depths, best)
 
 
 @dataclass(frozen=True, slots=True)

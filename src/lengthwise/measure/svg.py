@@ -47,7 +47,8 @@ class Frame:
 class Point:
     """x, y: in data units. index: number and colour. label: short. title: in full, as a tooltip.
 
-    low, high: an interval of y, drawn as a whisker. strong: drawn with a ring.
+    low, high: an interval of y, drawn as a whisker. strong: drawn with a ring. hollow: drawn empty,
+    and no step of the line of those that no other beats.
     """
 
     x: float
@@ -58,6 +59,7 @@ class Point:
     low: float | None = None
     high: float | None = None
     strong: bool = False
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,15 @@ def _front(points: Sequence[Point], x: _Scale, y: _Scale, area: Box, reverse_y: 
     """A step line through the points that no other beats in both: ever better, ever dearer."""
     best: list[Point] = []
     sign = -1 if reverse_y else 1
-    for point in sorted(points, key=lambda p: (p.x, -sign * p.y)):
+    solid = [point for point in points if not point.hollow]
+    for point in sorted(solid, key=lambda p: (p.x, -sign * p.y)):
         if not best or sign * point.y > sign * best[-1].y:
             best.append(point)
     if len(best) < 2:
         return Markup("")
     path = [f"M{x(best[0].x):.1f},{y(best[0].y):.1f}"]
     path += [f"H{x(p.x):.1f}V{y(p.y):.1f}" for p in best[1:]]
-    return Markup('<path class="front" d="{}"/>').format("".join(path))
+    return Markup('<path class="frontier" d="{}"/>').format("".join(path))
 
 
 def _label(label: labels.Label) -> Markup:
@@ -242,10 +245,11 @@ def _point(point: Point, place: tuple[float, float], y: _Scale) -> Markup:
         ring = Markup('<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(
             *place, RADIUS + 3
         )
+    style = series_class(point.index) + (" hollow" if point.hollow else "")
+    number = _text("number", place[0], place[1] + 3.2, f"{point.index + 1}")
     return Markup('<g class="{}"><title>{}</title>{}{}{}{}</g>').format(
-        series_class(point.index), point.title, whisker, ring, _marker(point.index, *place),
-        _text("number", place[0], place[1] + 3.2, f"{point.index + 1}"),
-    )  # fmt: skip
+        style, point.title, whisker, ring, _marker(point.index, *place), number
+    )
 
 
 def _marker(index: int, cx: float, cy: float, radius: float = RADIUS) -> Markup:

@@ -78,7 +78,7 @@ def _start(text: str | None) -> str | None:
 def _marks(row: Row) -> tuple[str, ...]:
     marks = []
     if getattr(row, "same_text", None) is False:
-        marks.append("another text than plain decoding: a near tie fell the other way")
+        marks.append("* another text than plain decoding's: a near tie fell the other way")
     found = getattr(row, "expected_found", None)
     if found is not None:
         wanted = f" “{row_expected}”" if (row_expected := getattr(row, "expected", None)) else ""
