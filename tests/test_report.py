@@ -113,10 +113,12 @@ def test_the_page_shows_every_row_and_escapes_every_text() -> None:
     assert reason is not None and reason.text == f"Refused: {REFUSED.refused}"
     answers = soup.select_one(".answers")
     assert answers is not None and COPYING.answer in answers.text
-    facts = soup.select_one(".facts")
-    assert facts is not None
-    for text in ("My <document>", "A <cpu>", "abc1234", "lengthwise compare", "8,192 tokens"):
+    facts, origin = soup.select_one(".facts"), soup.select_one(".origin")
+    assert facts is not None and origin is not None
+    for text in ("My <document>", "A <cpu>", "8,192 tokens"):
         assert text in facts.text
+    for text in ("abc1234", "lengthwise compare", "lengthwise 0.1"):
+        assert text in origin.text
     # Quality against memory and time, loss and loss over full's: each wide and narrow.
     assert len(soup.find_all("svg")) == 8
     assert len(soup.select("svg text.number")) == 4 * 4

@@ -51,6 +51,8 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
         .render(
             title=title,
             facts=_facts(rows, origin),
+            # The machine stands at the top, the rest of where the numbers come from at the end.
+            origin=origin.lines()[1:] if origin is not None else [],
             sections=[
                 _section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())
             ],
@@ -112,13 +114,14 @@ def _broken(name: str) -> Markup:
 
 
 def _facts(rows: Rows, origin: Origin | None) -> list[tuple[str, str]]:
+    """What ran, on what: the first lines of the page."""
     models = dict.fromkeys(f"{row.model}, {row.dtype}, {row.device}" for row in rows)
     trained = f"{rows.trained_length:,} tokens" if rows.trained_length is not None else ""
     facts = [
         ("Document", rows.document or ""),
         ("Model", "; ".join(models)),
         ("Trained for", trained),
-        *(origin.lines() if origin is not None else []),
+        *(origin.lines()[:1] if origin is not None else []),
     ]
     return [(label, text) for label, text in facts if text]
 
