@@ -73,6 +73,14 @@ def test_a_card_has_every_column_of_the_table(case: tuple[Rows, BeautifulSoup]) 
             assert all(cell.text.strip() for cell in cells)
 
 
+def test_every_column_shown_is_explained_and_no_other(case: tuple[Rows, BeautifulSoup]) -> None:
+    _, soup = case
+    links = {str(a["href"]).removeprefix("#") for a in soup.select(".measures thead a")}
+    assert {str(div["id"]) for div in soup.select(".meanings > div")} == links
+    for said in soup.select(".meanings dd")[:-1]:
+        assert said.text.endswith(("; more is better", "; less is better"))
+
+
 def test_tables_keep_their_meaning_as_cards(case: tuple[Rows, BeautifulSoup]) -> None:
     """display: grid takes a table's roles away unless they are written down."""
     _, soup = case

@@ -35,7 +35,6 @@ from lengthwise.measure.origin import Origin
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.svg import series_class
 
-_LOSSLESS = "whether the text equals plain greedy decoding, by construction"
 _CAPTION = 60  # characters of a question in a caption
 # No page may hold these: control characters, halves of a surrogate pair, what is no character.
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -44,7 +43,8 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
     """The whole page for `rows`, as text."""
     numbers = _numbers(rows)
-    columns = _columns()
+    sections = [_section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())]
+    shown = {key for section in sections for key, *_ in section["columns"]}
     text = (
         _environment(numbers)
         .get_template("page.html")
@@ -53,11 +53,12 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
             facts=_facts(rows, origin),
             # The machine stands at the top, the rest of where the numbers come from at the end.
             origin=origin.lines()[1:] if origin is not None else [],
-            sections=[
-                _section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())
+            sections=sections,
+            meanings=[
+                (_key(c), c.head, c.unit, c.title, "more" if c.better == "high" else "less")
+                for c in _columns()
+                if _key(c) in shown
             ],
-            meanings=[(_key(c), c.head, c.unit, c.title) for c in columns]
-            + [("lossless", "lossless", "", _LOSSLESS)],
             interrupted=rows.interrupted,
         )
     )
