@@ -218,7 +218,16 @@ def test_points_at_one_place_are_told_apart(name: str) -> None:
 def test_lines_at_one_place_share_an_end_that_names_them_all() -> None:
     svg = soup_of(CASES["same"]).select("figure svg")[4]
     assert len(svg.select("polyline")) == 1
-    assert svg.select_one("text.own").text == "1 2 3 4 5"  # type: ignore[union-attr]
+    assert svg.select_one("text.own").text == "1–5"  # type: ignore[union-attr]
+
+
+def test_numbers_at_an_end_are_never_cut_away_for_six_recipes() -> None:
+    curve = [(100, 3.0), (200, 2.0)]
+    names = ("full", "a", "b", "c", "d", "e")
+    rows = Rows([row(name, i, loss_by_position=curve if i % 2 == 0 else [(100, 3.0), (200, i)])
+                 for i, name in enumerate(names)], trained_length=8192)  # fmt: skip
+    for svg in soup_of(rows).select("figure svg")[4:6]:
+        assert "1 3 5" in [text.text for text in svg.select("text.own")]
 
 
 def test_loss_over_full_is_the_difference_at_the_same_places() -> None:
@@ -363,9 +372,9 @@ def test_text_and_numbers_are_legible_in_light_and_dark() -> None:
 
 
 def test_forty_recipes_differ_in_colour_dash_or_shape() -> None:
-    from lengthwise.measure.svg import _SHAPES, series_class
+    from lengthwise.measure.svg import SHAPES, series_class
 
-    looks = {(series_class(i), i % len(_SHAPES)) for i in range(1, 36)}
+    looks = {(series_class(i), i % len(SHAPES)) for i in range(1, 36)}
     assert len(looks) == 35
 
 

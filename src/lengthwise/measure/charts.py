@@ -18,7 +18,9 @@ from markupsafe import Markup
 from lengthwise.measure.choice import PROBE_TOLERANCE, answer_seconds
 from lengthwise.measure.columns import full_of, number
 from lengthwise.measure.rows import Row
-from lengthwise.measure.svg import Frame, Line, Point, curves, scatter
+from lengthwise.measure.svg import Frame
+from lengthwise.measure.svg_lines import Line, curves
+from lengthwise.measure.svg_points import Point, scatter
 
 Numbers = Mapping[str, int]
 

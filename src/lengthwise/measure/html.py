@@ -195,7 +195,7 @@ def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
     counts = {n for row in rows if (n := getattr(row, "fidelity_tokens", None))}
     if len(counts) == 1:
         parts.append(f"Agreement and KL are of {counts.pop():,} tokens, with 95% intervals.")
-    if len(asked) > 1:
+    if len(asked) > 1 and any(row.copy_loss is not None for row in rows):
         parts.append(
             f"Quality is measured once a recipe; seconds, tokens a second and bytes are medians "
             f"over {len(asked)} questions."
