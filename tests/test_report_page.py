@@ -23,7 +23,7 @@ from lengthwise.measure import Row, Rows, labels
 from lengthwise.measure.labels import Box
 from report_cases import ARABIC, CASES, CHINESE, HOSTILE, LONG, ORIGIN, QUESTIONS, refused, row
 
-WIDTHS = (390, 768, 1280)
+WIDTHS = (390, 768, 1110, 1280)
 STYLE = (
     resources.files("lengthwise.measure")
     .joinpath("templates/style.css")
@@ -69,8 +69,12 @@ def test_a_card_has_every_column_of_the_table(case: tuple[Rows, BeautifulSoup]) 
                 assert line.select_one(".reason").text.startswith("Refused: ")  # type: ignore[union-attr]
                 continue
             cells = line.select("td")
-            assert [cell["data-head"] for cell in cells] == heads
-            assert all(cell.text.strip() for cell in cells)
+            assert [cell.select_one(".head").text for cell in cells] == heads  # type: ignore[union-attr]
+            for cell in cells:
+                for label in cell.select(".head, .unit"):
+                    assert label["aria-hidden"] == "true"  # the heading is read aloud already
+                    label.extract()
+                assert cell.text.strip()
 
 
 def test_every_column_shown_is_explained_and_no_other(case: tuple[Rows, BeautifulSoup]) -> None:
@@ -438,6 +442,8 @@ async function measure() {
     }
     const cells = [...page.querySelectorAll("table.measures tbody td")];
     const hidden = cells.filter((e) => e.getBoundingClientRect().width < 8).length;
+    const heads = page.querySelectorAll("table.measures .head");
+    const named = [...heads].filter((e) => e.getBoundingClientRect().width > 8).length;
     const texts = [], over = [];
     for (const svg of [...page.querySelectorAll("svg")].filter(seen)) {
       const edge = svg.getBoundingClientRect();
@@ -454,7 +460,7 @@ async function measure() {
     }
     const scroll = page.documentElement.scrollWidth;
     found.push({name: frame.title, inner: inside.innerWidth, scroll,
-                out: out.slice(0, 3), cells: cells.length, hidden, texts, over,
+                out: out.slice(0, 3), cells: cells.length, hidden, named, texts, over,
                 charts: [...page.querySelectorAll("svg")].filter(seen).length});
   }
   document.body.innerHTML = "";
@@ -511,6 +517,9 @@ def test_nothing_sticks_out_of_the_window(
     assert not found["hidden"]
     if name == "twenty":
         assert found["cells"] > 200 and found["charts"] == 4
+        # Every cell of a card has its name; the cells of a table have one above the column.
+        columns = len(soup_of(CASES[name]).select(".measures thead th"))
+        assert found["named"] == (20 * (columns - 1) if width <= 1100 else 0)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

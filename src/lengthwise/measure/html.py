@@ -35,6 +35,7 @@ from lengthwise.measure.origin import Origin
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.svg import series_class
 
+_SHORT_HEAD = 8  # characters of a heading that stay in one line
 _CAPTION = 60  # characters of a question in a caption
 # No page may hold these: control characters, halves of a surrogate pair, what is no character.
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -96,6 +97,7 @@ def _environment(numbers: Mapping[str, int]) -> Environment:
         "style_of": lambda recipe: series_class(numbers[recipe]),
         "number_of": lambda recipe: numbers[recipe] + 1,
         "broken": _broken,
+        "broken_head": lambda head: _broken(head) if len(head) > _SHORT_HEAD else head,
     }
     return found
 
