@@ -56,7 +56,7 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
             origin=origin.lines()[1:] if origin is not None else [],
             sections=sections,
             meanings=[
-                (_key(c), c.head, c.unit, c.title, "more" if c.better == "high" else "less")
+                (_key(c), c.head, c.unit, c.title, _better(c))
                 for c in _columns()
                 if _key(c) in shown
             ],
@@ -172,7 +172,7 @@ def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) ->
         "goal": getattr(choice, "goal", None),
         "front": _front(choice),
         "trade_off": charts.trade_off(merged, setting),
-        "columns": [(_key(c), c.head, c.unit, c.better) for c in columns],
+        "columns": [(_key(c), c.head, c.unit, _better(c)) for c in columns],
         "lines": lines,
         "said": _said(merged, asked),
         "marked": any(cell.mark for line in lines for cell in line.cells),
@@ -196,7 +196,10 @@ def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
     parts = []
     counts = {n for row in rows if (n := getattr(row, "fidelity_tokens", None))}
     if len(counts) == 1:
-        parts.append(f"Agreement and KL are of {counts.pop():,} tokens, with 95% intervals.")
+        parts.append(
+            f"Agreement and KL are of {counts.pop():,} tokens; beside them the 95% interval of the "
+            "one and the standard error of the other."
+        )
     if len(asked) > 1 and any(row.copy_loss is not None for row in rows):
         parts.append(
             f"Quality is measured once a recipe; seconds, tokens a second and bytes are medians "
@@ -220,6 +223,10 @@ def _against_trained(rows: Rows, length: int) -> str:
 
 def _key(column: Column) -> str:
     return re.sub(r"\W+", "-", f"{column.head}-{column.unit}".lower()).strip("-")
+
+
+def _better(column: Column) -> str:
+    return "more" if column.better == "high" else "less"
 
 
 def _columns() -> list[Column]:
