@@ -122,37 +122,41 @@ def test_the_page_shows_every_row_and_escapes_every_text() -> None:
     assert soup.find("note") is None
     assert soup.find("document") is None
     assert soup.h1 is not None and soup.h1.text == f"A {SCRIPT} title"
-    names = [th.find(class_="recipe").text for th in soup.select("tbody th")]  # type: ignore[union-attr]
+    names = [th.find(class_="recipe").text for th in soup.select(".measures tbody th")]  # type: ignore[union-attr]
     assert [name.replace("\xa0", " ") for name in names] == [r.recipe for r in ROWS]
     reason = soup.select_one("tr.refused .reason")
     assert reason is not None and reason.text == f"Refused: {REFUSED.refused}"
     answers = soup.select_one(".answers")
     assert answers is not None and COPYING.answer in answers.text
-    facts = soup.select_one(".facts")
-    assert facts is not None
-    for text in ("My <document>", "A <cpu>", "abc1234", "lengthwise compare", "8,192 tokens"):
+    facts, origin = soup.select_one(".facts"), soup.select_one(".origin")
+    assert facts is not None and origin is not None
+    for text in ("My <document>", "A <cpu>", "8,192 tokens"):
         assert text in facts.text
-    assert len(soup.find_all("svg")) == 2
-    assert len(soup.select("svg circle")) == 4
-    assert len(soup.select("svg polyline")) == 4
+    for text in ("abc1234", "lengthwise compare", "lengthwise 0.1"):
+        assert text in origin.text
+    # Quality against memory and time, loss and loss over full's: each wide and narrow.
+    assert len(soup.find_all("svg")) == 8
+    assert len(soup.select("svg text.number")) == 4 * 4
 
 
 def test_the_page_loads_nothing() -> None:
     page = ROWS.to_html()
     soup = BeautifulSoup(page, "html.parser")
     assert not soup.find_all(["link", "script", "img", "iframe", "object", "embed", "base"])
-    assert not [tag for tag in soup.find_all() if {"src", "href", "srcset"} & set(tag.attrs)]
+    assert not [tag for tag in soup.find_all() if {"src", "srcset"} & set(tag.attrs)]
+    assert all(str(tag["href"]).startswith("#") for tag in soup.select("[href]"))
     for loading in ("url(", "@import", "http:", "https:", "src="):
         assert loading not in page
     assert soup.select_one("meta[name=viewport]") is not None
     assert "prefers-color-scheme: dark" in page
 
 
-def test_the_page_is_grouped_by_length_and_question() -> None:
+def test_the_page_has_a_table_a_length_and_a_list_of_answers_a_question() -> None:
     rows = [row("full", length=n, question=q) for n in (4096, 8192) for q in ("One?", "Two?")]
     soup = BeautifulSoup(Rows(rows).to_html(), "html.parser")
     assert [h.text.split(" tokens")[0] for h in soup.select("section h2")] == ["4,096", "8,192"]
-    assert len(soup.find_all("table")) == 4
+    assert len(soup.select("table.measures")) == 2
+    assert len(soup.select("dl.answers")) == 4
 
 
 @pytest.mark.parametrize("rows", [[], [REFUSED], [row("full", loss_by_position=None)]])

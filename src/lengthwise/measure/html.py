@@ -1,51 +1,69 @@
 """The comparison as one page: it opens from a mail or a phone, and loads nothing from anywhere.
 
-The page's frame and style are `report.html` beside this file; what stands here fills it. Every text
-that came from a user, a document or a model passes through `escape`.
+The page and its style are `templates/page.html` and `templates/style.css`; what stands here says
+what is on it. The templates escape every text that came from a user, a document or a model.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
-from importlib import resources
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from statistics import fmean
-from string import Template
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.measure import charts, columns as all_columns
 from lengthwise.measure.choice import Choice
 from lengthwise.measure.columns import (
     ACCEPTED,
     COLUMNS,
+    NEEDLE,
     Column,
     best_of,
     full_of,
     lossless_text,
     number,
-)
+)  # fmt: skip
+from lengthwise.measure.html_answers import Question, questions
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.rows import Row, Rows
-from lengthwise.measure.svg import Line, Point, curves, scatter, series_class
+from lengthwise.measure.svg import series_class
 
-Numbers = Mapping[str, int]
-
-_LONG_ANSWER = 280
+_SHORT_HEAD = 8  # characters of a heading that stay in one line
+_CAPTION = 60  # characters of a question in a caption
+# No page may hold these: control characters, halves of a surrogate pair, what is no character.
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
     """The whole page for `rows`, as text."""
-    frame = resources.files("lengthwise.measure").joinpath("report.html")
-    return Template(frame.read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        facts=_facts(rows, origin),
-        sections="\n".join(_section(rows, length, _numbers(rows)) for length in rows.lengths())
-        or "<p>No recipe has finished.</p>",
-        legend=_legend(),
+    numbers = _numbers(rows)
+    sections = [_section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())]
+    shown = {key for section in sections for key, *_ in section["columns"]}
+    text = (
+        _environment(numbers)
+        .get_template("page.html")
+        .render(
+            title=title,
+            facts=_facts(rows, origin),
+            # The machine stands at the top, the rest of where the numbers come from at the end.
+            origin=origin.lines()[1:] if origin is not None else [],
+            sections=sections,
+            meanings=[
+                (_key(c), c.head, c.unit, c.title, _better(c))
+                for c in _columns()
+                if _key(c) in shown
+            ],
+            interrupted=rows.interrupted,
+        )
     )
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def write_aside(path: str | os.PathLike[str], text: str) -> None:
@@ -64,6 +82,26 @@ def write_aside(path: str | os.PathLike[str], text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("lengthwise.measure", "templates"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def _environment(numbers: Mapping[str, int]) -> Environment:
+    """The templates, with what they need to write a recipe's name as this page numbers it."""
+    found = _templates().overlay()
+    found.filters = found.filters | {
+        "style_of": lambda recipe: series_class(numbers[recipe]),
+        "number_of": lambda recipe: numbers[recipe] + 1,
+        "broken": _broken,
+        "broken_head": lambda head: _broken(head) if len(head) > _SHORT_HEAD else head,
+    }
+    return found
+
+
 def _numbers(rows: Rows) -> dict[str, int]:
     """A number for each recipe, 0 for `full`, the same in every table and chart of the page."""
     names = dict.fromkeys(row.recipe for row in rows)
@@ -72,39 +110,106 @@ def _numbers(rows: Rows) -> dict[str, int]:
     return {name: i + offset for i, name in enumerate(ordered)}
 
 
-def _facts(rows: Rows, origin: Origin | None) -> str:
+def _broken(name: str) -> Markup:
+    """A name that a narrow line breaks before a plus, after a bracket or an underscore."""
+    text = str(escape(name)).replace(" + ", " +&nbsp;")
+    return Markup(re.sub(r"([(_,])", r"\1<wbr>", text))
+
+
+def _facts(rows: Rows, origin: Origin | None) -> list[tuple[str, str]]:
+    """What ran, on what: the first lines of the page."""
     models = dict.fromkeys(f"{row.model}, {row.dtype}, {row.device}" for row in rows)
     trained = f"{rows.trained_length:,} tokens" if rows.trained_length is not None else ""
     facts = [
+        ("Document", rows.document or ""),
         ("Model", "; ".join(models)),
         ("Trained for", trained),
-        ("Document", rows.document or ""),
-        *(origin.lines() if origin is not None else []),
+        *(origin.lines()[:1] if origin is not None else []),
     ]
-    return "".join(
-        f"<div{_class('wide', label in ('Versions', 'Command'))}>"
-        f"<dt>{escape(label)}</dt><dd{_class('code', label == 'Command')}>{escape(text)}</dd></div>"
-        for label, text in facts
-        if text
-    )
+    return [(label, text) for label, text in facts if text]
 
 
-def _section(rows: Rows, length: int, numbers: Numbers) -> str:
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """text: the value. spread: its interval. mark: set where it is of another text. said: more,
+    as a tooltip."""
+
+    text: str
+    spread: str = ""
+    mark: str = ""
+    said: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row of the table: refused with a reason, or a cell for each column."""
+
+    recipe: str
+    refused: str | None
+    cells: Sequence[_Cell]
+    lossless: str
+    chosen: bool
+    front: bool
+
+
+def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Everything the page says of one length."""
     merged = rows.at_length(length)
     choice = rows.best(length)
-    groups = {q: group for (n, q), group in rows.groups().items() if n == length}
-    tables = "".join(_table(q, group, choice, numbers) for q, group in groups.items())
-    answers = "".join(_answers(q, group, numbers) for q, group in groups.items())
-    charts = [
-        _speed_chart(merged, numbers, rows.full_is_valid(length)),
-        _loss_chart(merged, numbers, choice, rows.trained_length),
-        _byte_bars(merged, numbers),
-    ]
-    return (
-        f'<section><h2>{length:,} tokens <span class="aside">{_against_trained(rows, length)}'
-        f"</span></h2>{_pick(choice)}{tables}"
-        f'<div class="charts">{"".join(charts)}</div>{answers}</section>'
-    )
+    asked = questions([row for row in rows if row.length == length])
+    setting = charts.Setting(
+        f"s{index}", _of(length, asked), f"at {length:,} tokens", numbers,
+        frozenset({"full", *_front(choice), *([choice.recipe] if choice.recipe else [])}),
+        rows.full_is_valid(length), rows.trained_length,
+    )  # fmt: skip
+    columns, lines = _table(merged, choice)
+    return {
+        "key": setting.key,
+        "length": f"{length:,} tokens",
+        "against": _against_trained(rows, length),
+        "choice": choice,
+        "goal": getattr(choice, "goal", None),
+        "front": _front(choice),
+        "trade_off": charts.trade_off(merged, setting),
+        "columns": [(_key(c), c.head, c.unit, _better(c)) for c in columns],
+        "lines": lines,
+        "said": _said(merged, asked),
+        "marked": any(cell.mark for line in lines for cell in line.cells),
+        "questions": asked,
+        "losses": charts.losses(merged, setting),
+        "bars": _bars(merged),
+    }
+
+
+def _of(length: int, asked: Sequence[Question]) -> str:
+    """Length and questions in words, for captions."""
+    said = [question.text for question in asked if question.text]
+    if len(said) == 1:
+        short = said[0] if len(said[0]) <= _CAPTION else said[0][:_CAPTION].rstrip() + "…"
+        return f"at {length:,} tokens, asked “{short}”"
+    return f"at {length:,} tokens" + (f", over {len(said)} questions" if said else "")
+
+
+def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
+    """What the figures of the table were measured on."""
+    parts = []
+    counts = {n for row in rows if (n := getattr(row, "fidelity_tokens", None))}
+    if len(counts) == 1:
+        parts.append(
+            f"Agreement and KL are of {counts.pop():,} tokens; beside them the 95% interval of the "
+            "one and the standard error of the other."
+        )
+    if len(asked) > 1 and any(row.copy_loss is not None for row in rows):
+        parts.append(
+            f"Quality is measured once a recipe; seconds, tokens a second and bytes are medians "
+            f"over {len(asked)} questions."
+        )
+    return " ".join(parts)
+
+
+def _front(choice: Choice) -> tuple[str, ...]:
+    return tuple(getattr(choice, "front", ()))
 
 
 def _against_trained(rows: Rows, length: int) -> str:
@@ -112,49 +217,36 @@ def _against_trained(rows: Rows, length: int) -> str:
     if trained is None:
         return ""
     if length <= trained:
-        return "within what the model was trained for"
+        return f"within the {trained:,} that the model was trained for"
     return f"{length / trained:.2g} times what the model was trained for"
 
 
-def _class(name: str, when: bool) -> str:
-    return f' class="{name}"' if when else ""
+def _key(column: Column) -> str:
+    return re.sub(r"\W+", "-", f"{column.head}-{column.unit}".lower()).strip("-")
 
 
-def _pick(choice: Choice) -> str:
-    name = f"<strong>{escape(choice.recipe)}</strong>" if choice.recipe else "No pick"
-    return (
-        f'<div class="pick"><p class="label">Our pick</p><p>{name}</p><p>{escape(choice.why)}</p>'
-        "</div>"
-    )
+def _better(column: Column) -> str:
+    return "more" if column.better == "high" else "less"
 
 
-def _badge(recipe: str, numbers: Numbers) -> str:
-    index = numbers[recipe]
-    return f'<i class="badge {series_class(index)}">{index + 1}</i>'
+def _columns() -> list[Column]:
+    """All that may be shown, those that are shown only where they say something last."""
+    return [*COLUMNS, *getattr(all_columns, "SOMETIMES", (ACCEPTED,))]
 
 
-def _name(recipe: str, numbers: Numbers) -> str:
-    # Where there is little room, a line breaks before a plus or at an option, not inside a name.
-    text = " +&nbsp;".join(escape(part) for part in recipe.split(" + ")).replace("(", "(<wbr>")
-    return f'{_badge(recipe, numbers)}<span class="recipe">{text}</span>'
-
-
-def _table(question: str | None, rows: Sequence[Row], choice: Choice, numbers: Numbers) -> str:
+def _table(rows: Sequence[Row], choice: Choice) -> tuple[list[Column], list[_Line]]:
     full = full_of(rows)
-    columns = [column for column in (*COLUMNS, ACCEPTED) if _worth_showing(column, rows, full)]
-    heads = "".join(
-        f'<th scope="col" title="{escape(column.title)}">{escape(column.head)}'
-        f"<small>{escape(column.unit)}</small></th>"
-        for column in columns
-    )
+    columns = [c for c in _columns() if _worth_showing(c, rows, full)]
     winners = [best_of(column, rows, full) for column in columns]
-    body = "".join(_table_row(row, full, columns, winners, choice, numbers) for row in rows)
-    title = f"<h3>{escape(question)}</h3>" if question else ""
-    return (
-        f'{title}<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">recipe</th>'
-        f'{heads}<th scope="col" title="equal to plain greedy decoding, by construction">'
-        f"loss-<small>less</small></th></tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    lines = [
+        _Line(
+            row.recipe, row.refused,
+            [_cell(c, row, full, row is w) for c, w in zip(columns, winners, strict=True)],
+            lossless_text(row), row.recipe == choice.recipe, row.recipe in _front(choice),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return columns, lines
 
 
 def _worth_showing(column: Column, rows: Sequence[Row], full: Row | None) -> bool:
@@ -162,153 +254,35 @@ def _worth_showing(column: Column, rows: Sequence[Row], full: Row | None) -> boo
     return known - {1.0} != set() if column is ACCEPTED else bool(known)
 
 
-def _table_row(
-    row: Row,
-    full: Row | None,
-    columns: Sequence[Column],
-    winners: Sequence[Row | None],
-    choice: Choice,
-    numbers: Numbers,
-) -> str:
-    head = f'<th scope="row">{_name(row.recipe, numbers)}</th>'
-    if row.refused is not None:
-        reason = f"<span>Refused: {escape(row.refused)}</span>"
-        return (
-            f'<tr class="refused">{head}<td class="reason" colspan="{len(columns) + 1}">{reason}'
-            "</td></tr>"
-        )
-    cells = "".join(
-        f"<td{_class('best', winner is row)}{_depths(column, row)}>{column.text(row, full)}</td>"
-        for column, winner in zip(columns, winners, strict=True)
-    )
-    chosen = _class("chosen", row.recipe == choice.recipe)
-    return f"<tr{chosen}>{head}{cells}<td>{lossless_text(row)}</td></tr>"
+def _cell(column: Column, row: Row, full: Row | None, best: bool) -> _Cell:
+    spread, mark = getattr(column, "spread", None), getattr(column, "mark", None)
+    depths = ""
+    if column is NEEDLE and row.needle_by_depth:
+        depths = ", ".join(f"{number(y)} at depth {x:g}" for x, y in row.needle_by_depth)
+    text = number(column.value(row, full), column.decimals)
+    around, other = spread(row) if spread else "", mark(row) if mark else ""
+    return _Cell(text, around, other, depths, best)
 
 
-def _depths(column: Column, row: Row) -> str:
-    if column.head != "needle" or not row.needle_by_depth:
-        return ""
-    depths = ", ".join(f"{number(y)} at depth {x:g}" for x, y in row.needle_by_depth)
-    return f' title="{escape(depths)}"'
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """Bytes of a recipe: kept and peak in percent of the largest on the page, and as text."""
+
+    recipe: str
+    kept: float
+    peak: float
+    text: str
 
 
-def _answers(question: str | None, rows: Sequence[Row], numbers: Numbers) -> str:
-    said = [row for row in rows if row.answer is not None or row.notes]
-    if not said:
-        return ""
-    items = "".join(
-        f"<div><dt>{_name(row.recipe, numbers)}</dt><dd>{_answer(row.answer)}"
-        f"{_notes(row.notes)}</dd></div>"
-        for row in said
-    )
-    title = f"Answers: {escape(question)}" if question else "Answers"
-    return f'<h3>{title}</h3><dl class="answers">{items}</dl>'
-
-
-def _answer(answer: str | None) -> str:
-    if answer is None:
-        return ""
-    text = answer.strip()
-    if not text:
-        return '<p class="note">(an empty answer)</p>'
-    if len(text) <= _LONG_ANSWER:
-        return f"<p>{escape(text)}</p>"
-    start = " ".join(text[:_LONG_ANSWER].split())
-    return (
-        f"<details><summary><span>{escape(start)}…</span></summary><p>{escape(text)}</p></details>"
-    )
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-
-
-def _quality(row: Row, use_agreement: bool) -> float | None:
-    if use_agreement:
-        return None if row.agreement is None else 100 * row.agreement
-    known = [loss for loss in (row.copy_loss, row.needle_loss) if loss is not None]
-    return fmean(known) if known else None
-
-
-def _speed_chart(rows: Sequence[Row], numbers: Numbers, full_is_valid: bool) -> str:
-    use_agreement = full_is_valid and any(row.agreement is not None for row in rows)
-    shorts = _short_names([row.recipe for row in rows])
-    points = []
-    for row in rows:
-        quality = _quality(row, use_agreement)
-        if quality is None or not math.isfinite(quality) or row.tokens_per_s is None:
-            continue
-        title = f"{row.recipe}: {number(row.tokens_per_s, 1)} tokens/s, quality {number(quality)}"
-        index = numbers[row.recipe]
-        points.append(Point(quality, row.tokens_per_s, index, shorts[row.recipe], title))
-    if not points:
-        return ""
-    x_title = (
-        "agreement with full, % →" if use_agreement else "mean loss of the probes, nats (less is →)"
-    )
-    drawing = scatter(points, x_title, "tokens per second ↑", reverse_x=not use_agreement)
-    return _figure("Speed against quality", "Up and to the right is better.", drawing)
-
-
-def _short_names(recipes: Sequence[str]) -> dict[str, str]:
-    """Method names without their options, where that still tells the recipes apart."""
-    bare = {recipe: re.sub(r"\([^()]*\)", "", recipe) for recipe in recipes}
-    names = list(bare.values())
-    return {
-        recipe: (short if names.count(short) == 1 else recipe) for recipe, short in bare.items()
-    }
-
-
-def _loss_chart(rows: Sequence[Row], numbers: Numbers, choice: Choice, trained: int | None) -> str:
-    lines = []
-    for row in rows:
-        points = [(x, y) for x, y in row.loss_by_position or () if math.isfinite(y)]
-        if points:
-            strong = row.recipe in ("full", choice.recipe)
-            lines.append(Line(points, numbers[row.recipe], row.recipe, strong))
-    if not lines:
-        return ""
-    mark = (float(trained), f"trained for {trained:,}") if trained is not None else None
-    drawing = curves(lines, "position, tokens", "loss, nats a token", mark)
-    legend = "".join(
-        f'<li><i class="swatch {series_class(line.index)}"></i>{escape(line.title)}</li>'
-        for line in lines
-    )
-    said = "Lower is better. Thick lines: full attention and our pick."
-    return _figure("Loss by position", said, f'{drawing}<ul class="legend">{legend}</ul>')
-
-
-def _byte_bars(rows: Sequence[Row], numbers: Numbers) -> str:
+def _bars(rows: Sequence[Row]) -> list[_Bar]:
     ran = [row for row in rows if row.kv_bytes is not None]
     widest = max((max(row.kv_bytes or 0, row.kv_peak_bytes or 0) for row in ran), default=0)
     if not widest:
-        return ""
-    bars = "".join(_byte_bar(row, widest, numbers) for row in ran)
-    said = "Solid: held when generation ended. Outline: the most held at any moment. MB."
-    return _figure("KV bytes", said, f'<div class="bars">{bars}</div>', wide=True)
+        return []
+    return [_bar(row, widest) for row in ran]
 
 
-def _byte_bar(row: Row, widest: int, numbers: Numbers) -> str:
+def _bar(row: Row, widest: int) -> _Bar:
     kept, peak = row.kv_bytes or 0, row.kv_peak_bytes
     text = number(kept / 1e6, 1) + (f" / {number(peak / 1e6, 1)}" if peak is not None else "")
-    outline = f'<b class="peak" style="width:{100 * (peak or 0) / widest:.2f}%"></b>'
-    return (
-        f'<div class="name">{_name(row.recipe, numbers)}</div><div class="bar">{outline}'
-        f'<b class="kept {series_class(numbers[row.recipe])}" '
-        f'style="width:{100 * kept / widest:.2f}%"></b></div><div class="value">{text}</div>'
-    )
-
-
-def _figure(title: str, said: str, drawing: str, wide: bool = False) -> str:
-    return (
-        f"<figure{_class('wide', wide)}><figcaption><strong>{title}</strong> {said}"
-        f"</figcaption>{drawing}</figure>"
-    )
-
-
-def _legend() -> str:
-    return "".join(
-        f"<div><dt>{escape(column.head)} <small>{escape(column.unit)}</small></dt>"
-        f"<dd>{escape(column.title)}</dd></div>"
-        for column in (*COLUMNS, ACCEPTED)
-    )
+    return _Bar(row.recipe, 100 * kept / widest, 100 * (peak or 0) / widest, text)
