@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.measure import Row, Rows, labels
+from lengthwise.measure import Rows, labels
 from lengthwise.measure.labels import Box
 from report_cases import ARABIC, CASES, CHINESE, HOSTILE, LONG, ORIGIN, QUESTIONS, refused, row
 
@@ -281,24 +281,6 @@ def test_no_share_of_tokens_exceeds_all_of_them() -> None:
 # What is measured beside the plain figures is shown where a row has it.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fuller(Row):
-    fidelity_tokens: int | None = None
-    agreement_interval: tuple[float, float] | None = None
-    loss_bins: Any = None
-    same_text: bool | None = None
-    expected: str | None = None
-    expected_found: bool | None = None
-    expected_loss: float | None = None
-    max_new_tokens: int | None = None
-
-
-def fuller(recipe: str, number: int = 0, **values: Any) -> Fuller:
-    plain = row(recipe, number)
-    known = {name: getattr(plain, name) for name in Row.__dataclass_fields__}
-    return Fuller(**(known | values))
-
-
 BINS = [
     {"start": 0, "stop": 20, "n": 20, "mean": 3.0, "error": 0.1, "over_full": None,
      "over_full_error": None},
@@ -311,8 +293,8 @@ OVER = [each | {"mean": 3.5, "over_full": 0.25, "over_full_error": 0.05} for eac
 def test_intervals_bands_and_counts_are_shown() -> None:
     shared = {"fidelity_tokens": 512, "max_new_tokens": 64}
     rows = Rows([
-        fuller("full", loss_bins=BINS, **shared),
-        fuller("kivi", 1, loss_bins=OVER, agreement_interval=(0.95, 0.99), **shared),
+        row("full", loss_bins=BINS, **shared),
+        row("kivi", 1, loss_bins=OVER, agreement_interval=(0.95, 0.99), **shared),
     ], trained_length=8192)  # fmt: skip
     soup = soup_of(rows)
     assert "512 tokens" in soup.select_one("section").text  # type: ignore[union-attr]
@@ -329,9 +311,9 @@ def test_intervals_bands_and_counts_are_shown() -> None:
 def test_another_text_and_the_expected_one_are_marked_at_the_answer() -> None:
     said = {"answer": "Ann signed.", "expected": "Ann", "expected_found": True}
     rows = Rows([
-        fuller("full", expected_loss=0.5, **said),
-        fuller("lookup", 1, same_text=False, expected_loss=0.75, **said),
-        fuller("sam", 2, same_text=True, **said),
+        row("full", expected_loss=0.5, **said),
+        row("lookup", 1, same_text=False, expected_loss=0.75, **said),
+        row("sam", 2, same_text=True, **said),
     ])  # fmt: skip
     soup = soup_of(rows)
     answers = soup.select("dl.answers > div")

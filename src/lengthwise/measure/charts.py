@@ -180,13 +180,13 @@ class _Spot:
 
 
 def _curve(row: Row) -> list[_Spot]:
-    if bins := getattr(row, "loss_bins", None):
+    if bins := row.loss_bins:
         return [spot for each in bins if (spot := _binned(each, "mean", "error"))]
     return [_Spot(x, y) for x, y in row.loss_by_position or () if _known(y)]
 
 
 def _over_full(row: Row, full: Row | None) -> list[_Spot]:
-    if bins := getattr(row, "loss_bins", None):
+    if bins := row.loss_bins:
         found = [spot for each in bins if (spot := _binned(each, "over_full", "over_full_error"))]
         if found or full is None or row is not full:
             return found
@@ -238,7 +238,7 @@ def _points(
 
 def _quality(rows: Sequence[Row], full_is_valid: bool) -> _Quality:
     if full_is_valid and any(_known(row.agreement) for row in rows):
-        counts = {n for row in rows if (n := getattr(row, "fidelity_tokens", None))}
+        counts = {n for row in rows if (n := row.fidelity_tokens)}
         over = f" (n = {counts.pop():,}; whiskers: 95%)" if len(counts) == 1 else ""
         said = f"agreement with the next tokens of full attention{over}"
         return _Quality(
@@ -253,7 +253,7 @@ def _agreement(row: Row) -> float | None:
 
 
 def _agreement_interval(row: Row) -> tuple[float, float] | None:
-    ends = getattr(row, "agreement_interval", None)
+    ends = row.agreement_interval
     return (100 * ends[0], 100 * ends[1]) if ends else None
 
 
@@ -276,7 +276,7 @@ def _megabytes(row: Row) -> float | None:
 
 
 def _answer_length(rows: Sequence[Row]) -> str:
-    asked = {n for row in rows if (n := getattr(row, "max_new_tokens", None))}
+    asked = {n for row in rows if (n := row.max_new_tokens)}
     return f"{asked.pop():,} tokens" if len(asked) == 1 else "the answer"
 
 

@@ -18,17 +18,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.measure import charts, columns as all_columns
+from lengthwise.measure import charts
 from lengthwise.measure.choice import Choice
 from lengthwise.measure.columns import (
-    ACCEPTED,
     COLUMNS,
     NEEDLE,
+    SOMETIMES,
     Column,
     best_of,
     full_of,
     lossless_text,
     number,
+    worth_showing,
 )  # fmt: skip
 from lengthwise.measure.html_answers import Question, questions
 from lengthwise.measure.origin import Origin
@@ -57,7 +58,7 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
             sections=sections,
             meanings=[
                 (_key(c), c.head, c.unit, c.title, _better(c))
-                for c in _columns()
+                for c in (*COLUMNS, *SOMETIMES)
                 if _key(c) in shown
             ],
             interrupted=rows.interrupted,
@@ -160,7 +161,7 @@ def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) ->
     asked = questions([row for row in rows if row.length == length])
     setting = charts.Setting(
         f"s{index}", _of(length, asked), f"at {length:,} tokens", numbers,
-        frozenset({"full", *_front(choice), *([choice.recipe] if choice.recipe else [])}),
+        frozenset({"full", *choice.front, *([choice.recipe] if choice.recipe else [])}),
         rows.full_is_valid(length), rows.trained_length,
     )  # fmt: skip
     columns, lines = _table(merged, choice)
@@ -169,8 +170,8 @@ def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) ->
         "length": f"{length:,} tokens",
         "against": _against_trained(rows, length),
         "choice": choice,
-        "goal": getattr(choice, "goal", None),
-        "front": _front(choice),
+        "goal": choice.goal,
+        "front": choice.front,
         "trade_off": charts.trade_off(merged, setting),
         "columns": [(_key(c), c.head, c.unit, _better(c)) for c in columns],
         "lines": lines,
@@ -194,7 +195,7 @@ def _of(length: int, asked: Sequence[Question]) -> str:
 def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
     """What the figures of the table were measured on."""
     parts = []
-    counts = {n for row in rows if (n := getattr(row, "fidelity_tokens", None))}
+    counts = {n for row in rows if (n := row.fidelity_tokens)}
     if len(counts) == 1:
         parts.append(
             f"Agreement and KL are of {counts.pop():,} tokens; beside them the 95% interval of the "
@@ -206,10 +207,6 @@ def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
             f"over {len(asked)} questions."
         )
     return " ".join(parts)
-
-
-def _front(choice: Choice) -> tuple[str, ...]:
-    return tuple(getattr(choice, "front", ()))
 
 
 def _against_trained(rows: Rows, length: int) -> str:
@@ -229,39 +226,27 @@ def _better(column: Column) -> str:
     return "more" if column.better == "high" else "less"
 
 
-def _columns() -> list[Column]:
-    """All that may be shown, those that are shown only where they say something last."""
-    return [*COLUMNS, *getattr(all_columns, "SOMETIMES", (ACCEPTED,))]
-
-
 def _table(rows: Sequence[Row], choice: Choice) -> tuple[list[Column], list[_Line]]:
     full = full_of(rows)
-    columns = [c for c in _columns() if _worth_showing(c, rows, full)]
+    columns = [c for c in (*COLUMNS, *SOMETIMES) if worth_showing(c, rows, full)]
     winners = [best_of(column, rows, full) for column in columns]
     lines = [
         _Line(
             row.recipe, row.refused,
             [_cell(c, row, full, row is w) for c, w in zip(columns, winners, strict=True)],
-            lossless_text(row), row.recipe == choice.recipe, row.recipe in _front(choice),
+            lossless_text(row), row.recipe == choice.recipe, row.recipe in choice.front,
         )
         for row in rows
     ]  # fmt: skip
     return columns, lines
 
 
-def _worth_showing(column: Column, rows: Sequence[Row], full: Row | None) -> bool:
-    known = {column.value(row, full) for row in rows} - {None}
-    return known - {1.0} != set() if column is ACCEPTED else bool(known)
-
-
 def _cell(column: Column, row: Row, full: Row | None, best: bool) -> _Cell:
-    spread, mark = getattr(column, "spread", None), getattr(column, "mark", None)
     depths = ""
     if column is NEEDLE and row.needle_by_depth:
         depths = ", ".join(f"{number(y)} at depth {x:g}" for x, y in row.needle_by_depth)
     text = number(column.value(row, full), column.decimals)
-    around, other = spread(row) if spread else "", mark(row) if mark else ""
-    return _Cell(text, around, other, depths, best)
+    return _Cell(text, column.spread(row), column.mark(row), depths, best)
 
 
 @dataclass(frozen=True, slots=True)

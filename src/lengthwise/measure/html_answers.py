@@ -63,11 +63,7 @@ def _question(text: str | None, rows: Sequence[Row], always: set[str]) -> Questi
         for note in row.notes:
             notes.setdefault(note, []).append(row.recipe)
     answers = [Answer(names, said, _start(said), marks) for (said, marks), names in groups.items()]
-    losses = [
-        (row.recipe, number(loss))
-        for row in rows
-        if (loss := getattr(row, "expected_loss", None)) is not None
-    ]
+    losses = [(row.recipe, number(loss)) for row in rows if (loss := row.expected_loss) is not None]
     return Question(text, answers, [(names, note) for note, names in notes.items()], losses)
 
 
@@ -77,10 +73,10 @@ def _start(text: str | None) -> str | None:
 
 def _marks(row: Row) -> tuple[str, ...]:
     marks = []
-    if getattr(row, "same_text", None) is False:
+    if row.same_text is False:
         marks.append("* another text than plain decoding's: a near tie fell the other way")
-    found = getattr(row, "expected_found", None)
+    found = row.expected_found
     if found is not None:
-        wanted = f" “{row_expected}”" if (row_expected := getattr(row, "expected", None)) else ""
+        wanted = f" “{row_expected}”" if (row_expected := row.expected) else ""
         marks.append(f"expected{wanted}: {'found' if found else 'not found'}")
     return tuple(marks)
