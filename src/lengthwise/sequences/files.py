@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -32,9 +33,16 @@ def said_plainly(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SequenceError(
-            f"{path} cannot be written: {error.strerror or error}; nothing half-written is left: "
-            "mend that and run the same command again to go on"
+            f"{path} cannot be written: {why_not(error)}; nothing half-written is left: mend that "
+            "and run the same command again to go on"
         ) from error
+
+
+def why_not(error: OSError) -> str:
+    """What the system says of an error, and of a disk without room that it is full."""
+    said = str(error.strerror or error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"the disk is full ({said})" if full else said
 
 
 @contextmanager
@@ -69,8 +77,10 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, who: str = "build") -> Iterator[None]:
     """Holds an existing folder for this process; the system lets go of it however that ends.
+
+    who: what this process does, for the line that another one of its kind is told.
 
     Raises SequenceError where another one holds it. Windows has no such locks of folders.
     """
@@ -85,7 +95,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SequenceError(
-                f"another build is at work in {folder}: wait for it, or name another folder"
+                f"another {who} is at work in {folder}: wait for it, or name another folder"
             ) from error
         except OSError:  # a file system without locks: then it is the user who must take care
             pass

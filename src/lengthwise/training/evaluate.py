@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lengthwise.sequences.files import digest
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
@@ -62,6 +63,8 @@ class Validation:
                 "documents from: build it without --tokens"
             )
         store = TokenStore(folder / "tokens")
+        # Of its tokens and of where documents end: of all that is measured.
+        self.checksum = digest([store.facts["sha256"][n] for n in ("tokens.bin", "ends.bin")])
         numbers = np.arange(min(documents, store.documents), dtype=np.int64)
         starts, lengths = store.spans(numbers)
         lengths = np.minimum(lengths, max_length)
