@@ -54,13 +54,17 @@ def sizes_of(model: nn.Module) -> Sizes:
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     head = {id(output.weight)} if output is not None else set()
     body = sum(count for key, count in weights.items() if key not in embeddings | head)
-    # State-space families have no heads, or have those of their states under another name.
-    heads = getattr(config, "num_attention_heads", None) or 0
+    heads = config.num_attention_heads if attends(config) else 0
     head_dim = heads and (getattr(config, "head_dim", None) or config.hidden_size // heads)
     return Sizes(
         sum(weights.values()), body, body + sum(weights[key] for key in head),
         _attention_layers(config) if heads else 0, heads * head_dim,
     )  # fmt: skip
+
+
+def attends(config: Any) -> bool:
+    """Whether any layer attends: state-space families have no heads, or only of their states."""
+    return bool(getattr(config, "num_attention_heads", None)) and _attention_layers(config) > 0
 
 
 def _attention_layers(config: Any) -> int:

@@ -23,6 +23,7 @@ from transformers.utils import logging
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
+from lengthwise.training.cost import attends
 from lengthwise.training.positions import positioned
 
 _IDS = ("bos_token_id", "pad_token_id")
@@ -200,16 +201,30 @@ def quiet() -> Iterator[None]:
 
 
 def _new(config: Any, attention: str) -> PreTrainedModel:
+    # State-space families have none to choose, and transformers knows them by this name alone.
+    if not attends(config):
+        attention = "eager"
     try:
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention
-        )
+        return _made(config, attention)
     except (ImportError, ValueError) as error:
-        why = str(error).splitlines()[0].split(". ")[0]
+        why = str(error).splitlines()[0]
+        try:
+            with torch.device("meta"):
+                _made(config, "eager")
+        except (ImportError, ValueError):
+            raise TrainingError(
+                f"family {config.model_type!r} cannot be made with these settings: {why}"
+            ) from error
         raise TrainingError(
-            f"family {config.model_type!r} cannot have model.attention={attention!r}: {why}; "
-            "'eager' is there for all"
+            f"family {config.model_type!r} cannot have model.attention={attention!r}: "
+            f"{why.split('. ')[0]}; 'eager' is there for all"
         ) from error
+
+
+def _made(config: Any, attention: str) -> PreTrainedModel:
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=attention
+    )
     return made
 
 
