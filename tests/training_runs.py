@@ -10,7 +10,7 @@ from typing import Any
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources
-from lengthwise.sequences.encoder import ByteEncoder
+from lengthwise.sequences.encoder import ByteEncoder, Encoder
 from lengthwise.sequences.records import Fields
 from lengthwise.training.config import RunConfig, read_config
 
@@ -28,12 +28,21 @@ def texts(count: int, longest: int, seed: int = 0, letters: str = "abcdef \n") -
             for _ in range(count)]  # fmt: skip
 
 
-def build_set(place: Path, name: str, documents: list[str], method: str) -> Path:
-    source = place / f"{name}.jsonl"
-    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+def build_set(
+    place: Path, name: str, documents: list[str], method: str, encoder: Encoder | None = None
+) -> Path:
+    if method == "pair":
+        source = place / f"{name}-code"
+        source.mkdir()
+        for number, text in enumerate(documents):
+            test = "test_" * (number % 2)
+            (source / f"{test}part{number // 2}.py").write_text(text)
+    else:
+        source = place / f"{name}.jsonl"
+        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
     options = {"min_length": "16"} if method == "decompose" else {}
     out = place / name
-    build(Build(Sources((str(source),), Fields()), ByteEncoder(),
+    build(Build(Sources((str(source),), Fields()), encoder or ByteEncoder(),
                 make_builder(method, options, 64), Settings(), out, out / "tokens"))  # fmt: skip
     return out
 

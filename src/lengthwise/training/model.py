@@ -206,12 +206,12 @@ def _new(config: Any, attention: str) -> PreTrainedModel:
         attention = "eager"
     try:
         return _made(config, attention)
-    except (ImportError, ValueError) as error:
-        why = str(error).splitlines()[0]
+    except Exception as error:  # each family's model checks its sizes in its own way, or not at all
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         try:
             with torch.device("meta"):
                 _made(config, "eager")
-        except (ImportError, ValueError):
+        except Exception:
             raise TrainingError(
                 f"family {config.model_type!r} cannot be made with these settings: {why}"
             ) from error
