@@ -21,10 +21,11 @@ from transformers import (
 )
 
 from lengthwise.sequences.encoder import ByteEncoder, Encoder, byte_tokenizer, load_encoder
+from lengthwise.sequences.store import SequenceSet
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import load_weights
 from lengthwise.training.trainer import Trainer, train
-from training_runs import LLAMA, build_set, config, texts
+from training_runs import LLAMA, Watching, build_set, config, texts
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
@@ -81,7 +82,7 @@ def described(place: Path, data: str, out: str, checkpoint: str = "base", **mode
 def test_rows_of_another_tokenizer_of_the_same_size_are_refused_by_both_names(
     place: Path, tmp_path: Path
 ) -> None:
-    theirs = json.loads((place / "bytes" / "manifest.json").read_text())["tokenizer"]
+    theirs = SequenceSet(place / "bytes").manifest["tokenizer"]
     mine = load_encoder(str(place / "base")).fingerprint
     with pytest.raises(TrainingError) as refused:
         Trainer(described(place, "bytes", str(tmp_path / "run")))
@@ -111,7 +112,7 @@ def test_the_same_numbers_under_another_fingerprint_are_the_same_tokenizer(
         tokenizer.add_special_tokens(["<|tool|>"])
     tokenizer.decoder = decoders.Fuse()
     other = save_checkpoint(tmp_path / "other", tokenizer)
-    built = json.loads((place / "own" / "manifest.json").read_text())["tokenizer"]
+    built = SequenceSet(place / "own").manifest["tokenizer"]
     assert Encoder(tokenizer, "<|endoftext|>").fingerprint != built["fingerprint"]
     assert Trainer(described(place, "own", str(tmp_path / "run"), str(other))).done == 0
 
@@ -128,7 +129,7 @@ def test_who_knows_better_says_whose_tokenizer_is_kept(
 
 
 def test_a_checkpoint_without_a_tokenizer_is_said_to_be_so(place: Path, tmp_path: Path) -> None:
-    notes = Notes()
+    notes = Watching()
     folder = train(described(place, "bytes", str(tmp_path / "run"), "bare"), notes).folder
     assert any("has no tokenizer that could be compared" in each for each in notes.said)
     assert AutoTokenizer.from_pretrained(folder / "model")("a")["input_ids"] == [ord("a")]
@@ -168,25 +169,15 @@ def test_the_dtype_of_the_export_may_be_asked_for_and_is_that_of_the_weights_in_
     assert AutoModelForCausalLM.from_pretrained(plain.folder / "model").dtype == torch.float32
 
 
-class Notes:
-    def __init__(self) -> None:
-        self.said = list[str]()
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None: ...
-
-
 @pytest.mark.parametrize("checkpoint", ["base", "tied"])
 @pytest.mark.parametrize("data", ["knots", "pairs"])
 def test_added_tokens_get_embeddings_and_stay_in_the_tokenizer(
     place: Path, tmp_path: Path, data: str, checkpoint: str
 ) -> None:
-    manifest = json.loads((place / data / "manifest.json").read_text())
+    manifest = SequenceSet(place / data).manifest
     added, needed = manifest["added_tokens"], manifest["tokenizer"]["vocab_size"]
     assert needed == 259 + len(added)
-    notes = Notes()
+    notes = Watching()
     run = described(place, data, str(tmp_path / "run"), checkpoint)
     trainer = Trainer(run, notes)
     before = load_file(place / checkpoint / "model.safetensors")["model.embed_tokens.weight"]
@@ -202,7 +193,7 @@ def test_added_tokens_get_embeddings_and_stay_in_the_tokenizer(
     trainer._checkpoint(now=True)
     trainer.close()
     # Gone on with, nothing is resized again.
-    notes = Notes()
+    notes = Watching()
     folder = train(run, notes).folder / "model"
     assert "going on after step 1 of 2" in notes.said
     assert not any("resized" in each for each in notes.said)
@@ -221,7 +212,7 @@ def test_a_checkpoint_that_has_room_for_the_tokens_is_not_resized(
     place: Path, tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "roomy", turned_bytes(), vocab_size=320)
-    notes = Notes()
+    notes = Watching()
     trainer = Trainer(
         described(place, "knots", str(tmp_path / "run"), str(tmp_path / "roomy")), notes
     )

@@ -166,14 +166,26 @@ def said(place: Path, aside: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         why = why_not(error) if isinstance(error, OSError) else str(error).splitlines()[0]
         # torch says that it could not write, and not why.
-        free = shutil.disk_usage(next(p for p in aside.parents if p.exists())).free
-        if "disk is full" not in why and (free < _FULL or "os error 28" in why):
-            why = f"the disk is full ({free / 1e6:,.1f} MB are left)"
+        left = free(aside)
+        if "disk is full" not in why and (left < _FULL or "os error 28" in why):
+            why = f"the disk is full ({left / 1e6:,.1f} MB are left)"
         shutil.rmtree(aside, ignore_errors=True)
+        before = latest(aside.parent) or latest(aside.parent / "checkpoints")
+        stays = f"{before.name} stays" if before else "there is no checkpoint before it"
         raise TrainingError(
-            f"{place} cannot be written: {why}; the checkpoint before it stays: mend that and run "
-            "the same command again to go on"
+            f"{place} cannot be written: {why}; {stays}: mend that and run the same command again "
+            "to go on"
         ) from error
+
+
+def free(path: Path) -> int:
+    """Bytes left on the disk of a path that may not be there yet."""
+    return shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free
+
+
+def size_of(parameters: int) -> int:
+    """Bytes of a checkpoint, nearly: weights and two averages of each, in float32."""
+    return 3 * 4 * parameters
 
 
 def _chance() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -156,6 +157,12 @@ class Feed:
     def whole_epoch(self) -> int:
         """Steps of an epoch that reads every row."""
         return self._whole.steps_per_epoch
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer that the rows were built with, tokens that their method added included."""
+        found: Path = getattr(self.base, "tokenizer_file", self.base.folder / "tokenizer.json")
+        return found
 
     def follow(self, ends: Sequence[int]) -> None:
         """From here on reads what a run reads that was made longer at the steps `ends`."""

@@ -54,43 +54,44 @@ def written(folder: Path, files: Files) -> None:
         (folder / name).write_bytes(content)
 
 
-def files_of_data(data: Path, manifest: dict[str, Any]) -> Files:
-    """The tokenizer of a data set as transformers reads it."""
+def files_of_data(built: Path, manifest: dict[str, Any]) -> Files:
+    """The tokenizer of a data set, whose file `built` is, as transformers reads it."""
     from transformers import PreTrainedTokenizerFast
 
     with tempfile.TemporaryDirectory() as place:
         PreTrainedTokenizerFast(
-            tokenizer_file=str(data / _TOKENIZER), eos_token=manifest["tokenizer"]["end_token"]
+            tokenizer_file=str(built), eos_token=manifest["tokenizer"]["end_token"]
         ).save_pretrained(place)
         return kept_files(Path(place))
 
 
 def files_of_checkpoint(
-    checkpoint: Path, data: Path, manifest: dict[str, Any], wanted: str
+    checkpoint: Path, data: Path, built: Path, manifest: dict[str, Any], wanted: str
 ) -> tuple[Files, str | None]:
     """(What the trained model is to carry, something that is to be said of it).
 
-    wanted: `same`, a tokenizer that gives texts the ids of the data; `checkpoint`, its own whatever
-    the data's is; `data`, the data's. Tokens that the data's method added are added.
+    data: the folder of the data set; built: its tokenizer's file. wanted: `same`, a tokenizer that
+    gives texts the ids of the data; `checkpoint`, its own whatever the data's is; `data`, the
+    data's. Tokens that the data's method added are added.
     Raises TrainingError where the data was built with another tokenizer than `same`.
     """
     files = kept_files(checkpoint)
     if wanted == "data":
-        return _instead(files, data, manifest), None
+        return _instead(files, built, manifest), None
     own = _tokenizer(checkpoint, files)
     if own is None:
-        return _instead(files, data, manifest), (
+        return _instead(files, built, manifest), (
             f"{checkpoint} has no tokenizer that could be compared with the data's: it is taken "
             "for the same, and model/ gets the data's"
         )
     if wanted == "same":
-        _require_same(own, checkpoint, data, manifest)
+        _require_same(own, checkpoint, data, built, manifest)
     return _with_added(files, own, checkpoint, manifest["added_tokens"]), None
 
 
-def _instead(files: Files, data: Path, manifest: dict[str, Any]) -> Files:
+def _instead(files: Files, built: Path, manifest: dict[str, Any]) -> Files:
     kept = {GENERATION: files[GENERATION]} if GENERATION in files else {}
-    return kept | files_of_data(data, manifest)
+    return kept | files_of_data(built, manifest)
 
 
 def _tokenizer(checkpoint: Path, files: Files) -> Tokenizer | None:
@@ -113,7 +114,9 @@ def _tokenizer(checkpoint: Path, files: Files) -> Tokenizer | None:
     return converted
 
 
-def _require_same(own: Tokenizer, checkpoint: Path, data: Path, manifest: dict[str, Any]) -> None:
+def _require_same(
+    own: Tokenizer, checkpoint: Path, data: Path, built: Path, manifest: dict[str, Any]
+) -> None:
     theirs = manifest["tokenizer"]["fingerprint"]
     try:
         mine = Encoder(own, manifest["tokenizer"]["end_token"]).fingerprint
@@ -121,7 +124,6 @@ def _require_same(own: Tokenizer, checkpoint: Path, data: Path, manifest: dict[s
         mine = f"without {manifest['tokenizer']['end_token']!r}"
     if mine == theirs:
         return
-    built = data / _TOKENIZER
     added = set(manifest["added_tokens"])
     if built.is_file() and _same_ids(own, Tokenizer.from_file(str(built)), added):
         return

@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -44,7 +42,7 @@ from lengthwise.training.tokenizer_files import (
     files_of_data,
     kept_files,
 )
-from lengthwise.training.watch import Silent, Watcher
+from lengthwise.training.watch import Silent, Watcher, first_signal
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ class Trainer:
             self._validation = self._open_validation()
             self._claim(extend)
             self._start()
+            self._require_room()
         except BaseException:
             self.close()
             raise
@@ -90,7 +89,7 @@ class Trainer:
         """Trains to the last step, or to the end of the one in which a signal came."""
         evaluation, cost = None, None
         try:
-            with _first_signal() as came:
+            with first_signal() as came:
                 while self.done < self.steps and not self._stopped(came):
                     self._step()
                     evaluation = self._records() or evaluation
@@ -272,12 +271,14 @@ class Trainer:
             self._go_on(place)
 
     def _start_anew(self) -> None:
-        options, manifest, data = self.config.model, self.feed.manifest, self.feed.base.folder
+        options, manifest, built = self.config.model, self.feed.manifest, self.feed.tokenizer_file
         if options.checkpoint is None:
-            self._files = files_of_data(data, manifest)
+            self._files = files_of_data(built, manifest)
         else:
-            folder = self.config.path(options.checkpoint)
-            self._files, said = files_of_checkpoint(folder, data, manifest, options.tokenizer)
+            self._files, said = files_of_checkpoint(
+                self.config.path(options.checkpoint), self.feed.base.folder, built, manifest,
+                options.tokenizer,
+            )  # fmt: skip
             if said:
                 self._watcher.note(said)
         self._dtype = export_dtype(options, self.config.folder)
@@ -298,7 +299,7 @@ class Trainer:
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
         self._files = kept_files(place / "model")
         if "tokenizer.json" not in self._files:
-            self._files |= files_of_data(self.feed.base.folder, self.feed.manifest)
+            self._files |= files_of_data(self.feed.tokenizer_file, self.feed.manifest)
         self._dtype = self.config.model.export_dtype or state.get("export_dtype", "fp32")
         self.done, self.tokens, self.elapsed = state["step"], state["tokens"], state["elapsed"]
         self._interval = Interval(**state["interval"])
@@ -312,6 +313,17 @@ class Trainer:
         if self.ranks.rank < state["ranks"]:
             checkpoints.restore_chance(place, self.ranks)
         self._say_what_changed(state)
+
+    def _require_room(self) -> None:
+        """Raises TrainingError where the disk has no room for one checkpoint more."""
+        size = checkpoints.size_of(self.sizes.parameters)
+        free = checkpoints.free(self.folder) if self.ranks.first else size
+        # Another machine's disk may be another one.
+        if self.done < self.steps and self.ranks.total(free < size)[0]:
+            raise TrainingError(
+                f"{self.folder}: a checkpoint of this model takes {size / 1e6:,.1f} MB, more "
+                "than its disk has left: make room, or give an out on another disk"
+            )
 
     def _say_what_changed(self, state: dict[str, Any]) -> None:
         """Names what changes no number but for its last digits."""
@@ -380,21 +392,3 @@ def train(config: RunConfig, watcher: Watcher | None = None, extend: bool = Fals
     extend: whether it may go on beyond the step that it was to end with.
     """
     return Trainer(config, watcher, extend).run()
-
-
-@contextmanager
-def _first_signal() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM is put into; a second SIGINT interrupts at once."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and number in came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
