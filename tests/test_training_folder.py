@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -107,6 +108,53 @@ def test_a_log_with_steps_binds_without_a_checkpoint(place: Path, tmp_path: Path
     with pytest.raises(TrainingError, match="optimizer.lr=0.003 and not 0.1"):
         Trainer(config(place, out=str(folder), optimizer={"lr": 0.1}))
     assert train(config(place, out=str(folder))).step == 6
+
+
+@pytest.mark.parametrize("left", [b"", b'{"kind": "ru'])
+def test_a_run_killed_in_its_first_record_does_not_bind(
+    place: Path, tmp_path: Path, left: bytes
+) -> None:
+    folder = stop(place, tmp_path / "run", 2)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "log.jsonl").write_bytes(left)
+    assert train(config(place, out=str(folder), steps=1, seed=3)).step == 1
+
+
+def test_checkpoints_of_a_run_that_nobody_knows_are_not_gone_on_with(
+    place: Path, tmp_path: Path
+) -> None:
+    folder = stop(place, tmp_path / "run", 2)
+    for damage, said in ((b"", "run.json cannot be read"), (b"{}", "run.json is damaged"),
+                         (None, "holds something else than a run")):  # fmt: skip
+        if damage is None:
+            (folder / "run.json").unlink()
+        else:
+            (folder / "run.json").write_bytes(damage)
+        with pytest.raises(LengthwiseError, match=said):
+            Trainer(config(place, out=str(folder), seed=3))
+
+
+def test_a_folder_of_the_version_before_is_gone_on_with(place: Path, tmp_path: Path) -> None:
+    folder = stop(place, tmp_path / "run", 2)
+    now = json.loads((folder / "run.json").read_text())
+    before = {key: value for key, value in now.items() if key not in (
+        "checksums", "planned_steps", "earlier_ends")}  # fmt: skip
+    before |= {"steps": 6, "tokens": None, "epochs": None, "accumulate": 1}
+    before["model"] |= {"attention": "sdpa"}
+    before["data"] = {"train": "decompose", "validation": "validation",
+                      "checksum": now["checksums"]["data.train"]}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(before))
+    state = folder / "checkpoints" / "step-00000002" / "state.json"
+    kept = json.loads(state.read_text())
+    new = ("planned_steps", "accumulate", "attention", "export_dtype")
+    state.write_text(json.dumps({key: kept[key] for key in kept if key not in new}))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (state.parent / "model" / name).unlink()
+    with pytest.raises(TrainingError, match="6 steps and not 9"):
+        Trainer(config(place, out=str(folder), steps=9))
+    assert train(config(place, out=str(folder))).step == 6
+    assert (folder / "model" / "tokenizer.json").is_file()
+    assert json.loads((folder / "run.json").read_text()) == now
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])

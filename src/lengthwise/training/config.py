@@ -236,8 +236,8 @@ class RunConfig:
 
 FREE = (
     "out", "folder", "checkpoint", "log", "evaluation", "parallel", "accumulate",
-    "steps", "tokens", "epochs", "model.attention", "model.export_dtype", "data.train",
-    "data.validation", "upsampling.domains.*.data",
+    "steps", "tokens", "epochs", "model.attention", "model.tokenizer",
+    "model.export_dtype", "data.train", "data.validation", "upsampling.domains.*.data",
 )  # fmt: skip
 """Keys that may change when a run is gone on with: they change no number, or are compared by what
 they mean (steps done in all, checksums of data) instead of by what they say."""

@@ -10,7 +10,7 @@ Ranks that share rows (`parallel.context`) draw the same ones, and each keeps it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,15 +176,18 @@ class Feed:
         }}  # fmt: skip
         return {key: each.manifest["checksum"] for key, each in found.items()}
 
-    def verify(self) -> None:
+    def verify(self, note: Callable[[str], None]) -> None:
         """Raises TrainingError where rows on the disk are not those that were built.
 
-        Each rank reads its share of the files.
+        Each rank reads its share of the files. note: told where that may take a while.
         """
         shards = [
             (each.folder / shard["file"], shard["sha256"])
             for each in (self.base, *self._domains.values()) for shard in each.manifest["shards"]
         ][self._number :: self._ranks]  # fmt: skip
+        size = sum(path.stat().st_size for path, _ in shards if path.is_file())
+        if size > 1 << 30:
+            note(f"comparing {size / 1e9:,.1f} GB of rows with their checksums")
         with ThreadPoolExecutor(4, "checksums") as readers:
             same = readers.map(lambda each: each[0].is_file() and checksum(each[0]) == each[1],
                                shards)  # fmt: skip

@@ -23,7 +23,6 @@ from lengthwise.training.log import NAME, read_log
 from lengthwise.training.parallel import Ranks
 
 RUN = "run.json"
-_OURS = {RUN, NAME, "loss.png", "checkpoints", "model"}
 Rate = Callable[[int], float]
 
 
@@ -75,8 +74,7 @@ class RunFolder:
         self._made = missing
         self._held.enter_context(alone_in(self.path, "train"))
         names = {each.name for each in self.path.iterdir()}
-        strange = [each for each in names - _OURS if not each.endswith(ASIDE)]
-        if strange and RUN not in names:
+        if RUN not in names and not all(each.endswith(ASIDE) for each in names):
             raise TrainingError(f"{self.path} holds something else than a run: give another out")
         checkpoints.sweep(self.path / "checkpoints")
         shutil.rmtree(self.path / f"model{ASIDE}", ignore_errors=True)
@@ -88,7 +86,11 @@ class RunFolder:
         if checkpoints.latest(self.path / "checkpoints"):
             return True
         log = self.path / NAME
-        return log.is_file() and any(True for _ in read_log(log, "train"))
+        try:
+            return log.is_file() and any(True for _ in read_log(log, "train"))
+        except TrainingError:
+            # Killed in its first line.
+            return False
 
     def plan(
         self, mine: Table, steps: int, extend: bool, steps_per_epoch: int,
@@ -148,7 +150,8 @@ class RunFolder:
     def leave(self) -> None:
         """Lets go of the folder after a run that did no step, of which nothing stays."""
         if self._ranks.first and not self.begun:
-            for name in (RUN, NAME):
+            # run.json last: without it what is left would be something else than a run.
+            for name in (NAME, "loss.png", RUN):
                 (self.path / name).unlink(missing_ok=True)
             self._vanish()
         self.close()
@@ -185,7 +188,7 @@ class RunFolder:
         data, here = before.pop("checksums"), mine.pop("checksums")
         # Validation may come later: what was not there binds nothing.
         for key in sorted(data.keys() & here.keys()):
-            if data[key] != here[key]:
+            if data[key] not in (None, here[key]):
                 raise TrainingError(
                     f"{key} is not the data that the run in {self.path} was begun with (checksum "
                     f"{here[key][:12]} and not {data[key][:12]}): put it back to go on, or give "
@@ -208,9 +211,14 @@ class RunFolder:
 def _read(path: Path) -> Table:
     """run.json, as this version writes it."""
     found: Table = read_json(path)
+    if not isinstance(found, dict) or {"data", "model"} - found.keys():
+        raise TrainingError(
+            f"{path} is damaged (it is of something else): put it back to go on, or give another "
+            "out"
+        )
     # Older versions kept one checksum.
     if "checksums" not in found:
-        found["checksums"] = {"data.train": found["data"].pop("checksum")}
+        found["checksums"] = {"data.train": found["data"].pop("checksum", None)}
     return found
 
 

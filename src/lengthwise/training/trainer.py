@@ -294,13 +294,14 @@ class Trainer:
 
     def _go_on(self, place: Path) -> None:
         state = checkpoints.read_state(place)
-        self.feed.verify()
+        self.feed.verify(self._watcher.note)
         self._take(checkpoints.read_model(place, self.config.model.attention))
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
         self._files = kept_files(place / "model")
         if "tokenizer.json" not in self._files:
             self._files |= files_of_data(self.feed.tokenizer_file, self.feed.manifest)
-        self._dtype = self.config.model.export_dtype or state.get("export_dtype", "fp32")
+        asked = self.config.model.export_dtype or state.get("export_dtype")
+        self._dtype = asked or export_dtype(self.config.model, self.config.folder)
         self.done, self.tokens, self.elapsed = state["step"], state["tokens"], state["elapsed"]
         self._interval = Interval(**state["interval"])
         self._log = Log(self.folder, state["log_bytes"], self.ranks.first)
