@@ -140,7 +140,7 @@ def test_a_folder_of_the_version_before_is_gone_on_with(place: Path, tmp_path: P
     before = {key: value for key, value in now.items() if key not in (
         "checksums", "planned_steps", "earlier_ends")}  # fmt: skip
     before |= {"steps": 6, "tokens": None, "epochs": None, "accumulate": 1}
-    before["model"] |= {"attention": "sdpa"}
+    before["model"] = now["model"] | {"attention": "sdpa"}
     before["data"] = {"train": "decompose", "validation": "validation",
                       "checksum": now["checksums"]["data.train"]}  # fmt: skip
     (folder / "run.json").write_text(json.dumps(before))
