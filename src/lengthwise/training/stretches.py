@@ -9,13 +9,13 @@ shuffle has not come to yet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
-from lengthwise.sequences.curricula import Curriculum, Draw, check_ranks, shuffled
+from lengthwise.sequences.curricula import Curriculum, Draw, shuffled
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Stretches:
         number = int(np.searchsorted(self.ends, step, side="right"))
         first, part, before = self._parts[number]
         epoch, inside = divmod(step - first, part.steps_per_epoch)
+        # Each stretch has another order of lengths than those before.
+        drawn = part.draw(epoch + number, inside, rank, world)
         if number == 0:
-            return part.draw(epoch, inside, rank, world)
-        # Another order of lengths than that of the stretches before.
+            return drawn
         length, earlier = part.occurrence(epoch + number, inside)
-        check_ranks(part.tokens_per_step, length, rank, world)
         count = part.tokens_per_step // length
         place = before.get(length, 0) + (epoch * part.batches[length] + earlier) * count
         places = np.arange(place, place + count, dtype=np.int64)
         rows = shuffled(places, part.buckets[length], part.seed, "rows", 0, length)
-        return Draw(inside, length, rows[rank::world])
+        return replace(drawn, rows=rows[rank::world])
 
     @cached_property
     def _parts(self) -> list[tuple[int, Curriculum, dict[int, int]]]:
