@@ -47,13 +47,18 @@ def test_more_steps_are_refused_until_they_are_asked_for(place: Path, tmp_path: 
         Trainer(config(place, out=str(tmp_path / "new"), **POWER), extend=True)
 
 
-def test_a_run_over_whole_epochs_made_longer_is_the_longer_run(place: Path, tmp_path: Path) -> None:
-    long = train(config(place, out=str(tmp_path / "long"), epochs=3, **EPOCH, **POWER)).folder
-    short = train(config(place, out=str(tmp_path / "short"), epochs=2, **EPOCH, **POWER))
+# wsd without a decay is a constant rate.
+@pytest.mark.parametrize("name", ["power", "wsd"])
+def test_a_run_over_whole_epochs_made_longer_is_the_longer_run(
+    place: Path, tmp_path: Path, name: str
+) -> None:
+    schedule = {"schedule": {"name": name, "warmup_steps": 2}}
+    long = train(config(place, out=str(tmp_path / "long"), epochs=3, **EPOCH, **schedule)).folder
+    short = train(config(place, out=str(tmp_path / "short"), epochs=2, **EPOCH, **schedule))
     assert (short.folder / "model").is_dir()
     watcher = Watching()
     again = train(
-        config(place, out=str(short.folder), epochs=3, **EPOCH, **POWER), watcher, extend=True
+        config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), watcher, extend=True
     )
     assert again.step == again.steps == 3 * short.steps // 2
     assert same_weights(short.folder, long)
@@ -64,7 +69,7 @@ def test_a_run_over_whole_epochs_made_longer_is_the_longer_run(place: Path, tmp_
     # The same command again changes nothing, with and without the word.
     before = (short.folder / "log.jsonl").read_bytes()
     for extend in (True, False):
-        train(config(place, out=str(short.folder), epochs=3, **EPOCH, **POWER), extend=extend)
+        train(config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), extend=extend)
     assert (short.folder / "log.jsonl").read_bytes() == before
 
 
