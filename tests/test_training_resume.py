@@ -73,10 +73,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(place: Path, whole: Path) -> Non
     trainer = Trainer(run)
     assert (trainer.done, trainer.tokens) == (4, 4 * 256)
     trainer.steps = 6
-    trainer._finish = lambda: None  # type: ignore[method-assign]
-    trainer._records = lambda: None  # type: ignore[method-assign]
     trainer._step()
     trainer._checkpoint(now=True)
+    trainer.close()
     watcher = Interrupting(-1)
     assert train(run, watcher).signal is None
     assert "going on after step 5 of 9" in watcher.notes

@@ -63,7 +63,10 @@ def said_of(record: dict[str, Any]) -> str:
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="folder of the run (default: its out)")
-def train(config: Path, out: Path | None) -> int:
+@click.option(
+    "--extend", is_flag=True, help="go on with a run whose steps, tokens or epochs are more now"
+)
+def train(config: Path, out: Path | None, extend: bool) -> int:
     """Train the model that CONFIG, a TOML file, describes.
 
     Stopped, even by kill -9, the same command goes on from the last checkpoint. Ctrl-C writes one
@@ -78,7 +81,7 @@ def train(config: Path, out: Path | None) -> int:
     if out is not None:
         run = dataclasses.replace(run, out=str(out.absolute()))
     with Bar() as bar:
-        outcome = Trainer(run, bar).run()
+        outcome = Trainer(run, bar, extend).run()
     if outcome.signal is not None:
         said = f"interrupted after step {outcome.step} of {outcome.steps}; the same command goes on"
         if _first():

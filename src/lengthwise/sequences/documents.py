@@ -16,6 +16,7 @@ from typing import Literal
 
 from lengthwise.sequences import records
 from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.files import glimpse
 from lengthwise.sequences.records import Fields, Record
 
 Kind = Literal["text", "jsonl", "parquet", "datasets"]
@@ -116,7 +117,7 @@ class Sources:
         for file in self.files():
             records.check(file.location, file.kind, self._fields)
             files, size = files + 1, size + file.size
-            stamp = 0 if file.kind == "datasets" else os.stat(file.location).st_mtime_ns
+            stamp = "" if file.kind == "datasets" else _stamp(Path(file.location))
             seen.update(f"{file.name}\0{file.kind}\0{file.size}\0{stamp}\n".encode())
             if file.kind != "text":
                 seen.update(f"{self._fields.text}\0{self._fields.repository}\n".encode())
@@ -174,6 +175,11 @@ class Sources:
 def _passed_by(name: str) -> bool:
     """Whether a file or folder of this name is not read as part of a folder."""
     return name.startswith(".") or name in _PASSED_BY
+
+
+def _stamp(path: Path) -> str:
+    """When a file was changed, and what it holds: one that was swapped may have another's time."""
+    return f"{path.stat().st_mtime_ns} {glimpse(path)}"
 
 
 def _sayable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ ASIDE = ".aside"
 """Suffix of a file that is being written; whatever bears it after a crash is rubbish."""
 
 _ZEROS = 1 << 20
+_GLIMPSE, _GLIMPSES = 1 << 16, 16
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
@@ -32,9 +34,16 @@ def said_plainly(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SequenceError(
-            f"{path} cannot be written: {error.strerror or error}; nothing half-written is left: "
-            "mend that and run the same command again to go on"
+            f"{path} cannot be written: {why_not(error)}; nothing half-written is left: mend that "
+            "and run the same command again to go on"
         ) from error
+
+
+def why_not(error: OSError) -> str:
+    """What the system says of an error, and of a disk without room that it is full."""
+    said = str(error.strerror or error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"the disk is full ({said})" if full else said
 
 
 @contextmanager
@@ -69,8 +78,10 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, who: str = "build") -> Iterator[None]:
     """Holds an existing folder for this process; the system lets go of it however that ends.
+
+    who: what this process does, for the line that another one of its kind is told.
 
     Raises SequenceError where another one holds it. Windows has no such locks of folders.
     """
@@ -85,7 +96,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SequenceError(
-                f"another build is at work in {folder}: wait for it, or name another folder"
+                f"another {who} is at work in {folder}: wait for it, or name another folder"
             ) from error
         except OSError:  # a file system without locks: then it is the user who must take care
             pass
@@ -125,6 +136,21 @@ def checksum(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def glimpse(path: Path) -> str:
+    """The sha256 of a file of up to 1 MiB, and of 16 stretches of a larger one: its first and last
+    64 KiB and those evenly between. So a file that was put in another's place is told from it
+    without reading all of it, whatever its size and time."""
+    seen = hashlib.sha256()
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        for number in range(_GLIMPSES):
+            file.seek(max(0, end - _GLIMPSE) * number // (_GLIMPSES - 1))
+            seen.update(file.read(_GLIMPSE if end > _GLIMPSE * _GLIMPSES else -1))
+            if end <= _GLIMPSE * _GLIMPSES:
+                break
+    return seen.hexdigest()
 
 
 def digest(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -24,12 +25,17 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from lengthwise.sequences.files import ASIDE, said_plainly
+from lengthwise.errors import LengthwiseError
+from lengthwise.sequences.files import ASIDE, why_not
 from lengthwise.training.config import TrainingError
-from lengthwise.training.model import quiet
+from lengthwise.training.model import load_weights, quiet
 from lengthwise.training.parallel import Ranks
+from lengthwise.training.tokenizer_files import Files, written
 
 _NAME = re.compile(r"step-(\d{8})")
+_STATE = {"step", "tokens", "elapsed", "log_bytes", "interval", "ranks"}
+_FULL = 1 << 24
+"""Bytes left on a disk that refused what is larger."""
 
 
 def latest(folder: Path) -> Path | None:
@@ -39,21 +45,46 @@ def latest(folder: Path) -> Path | None:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """What `save` was given as `state`. Raises TrainingError for a damaged one."""
-    try:
+    with _whole(checkpoint, "state.json"):
         found: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{checkpoint} is damaged ({error}): delete it to go on from the one "
-                            "before") from error  # fmt: skip
+        if not isinstance(found, dict) or _STATE - found.keys():
+            raise ValueError("it is of something else")
     return found
+
+
+def read_model(checkpoint: Path, attention: str) -> PreTrainedModel:
+    """The model as it was. Raises TrainingError for damaged files."""
+    with _whole(checkpoint, "model"):
+        return load_weights(checkpoint / "model", attention)
+
+
+@contextmanager
+def _whole(checkpoint: Path, name: str) -> Iterator[None]:
+    """Turns whatever a damaged file leads to into one line: which file, and how to go on."""
+    place = checkpoint / name
+    try:
+        yield
+    except (LengthwiseError, OSError, EOFError, ValueError, KeyError, RuntimeError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        empty = place.is_file() and not place.stat().st_size
+        why = "it is empty" if empty else (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, FileNotFoundError):
+            why = "it is missing"
+        before = [each for each in _newest_first(checkpoint.parent) if each.name < checkpoint.name]
+        remedy = f"to go on from {before[0].name}" if before else "to begin anew, as it is the only"
+        raise TrainingError(
+            f"{place} is damaged ({why}): put it back, or delete the folder {checkpoint} {remedy}"
+        ) from error
 
 
 def save(
     folder: Path, step: int, state: dict[str, Any], model: nn.Module, optimizer: Optimizer,
-    ranks: Ranks, keep: int,
+    ranks: Ranks, keep: int, files: Files,
 ) -> Path:  # fmt: skip
     """Writes the checkpoint after `step` steps and deletes all but the latest `keep`.
 
-    All ranks call it together. Raises SequenceError where the disk refuses.
+    files: of the tokenizer, which go with the model. All ranks call it together.
+    Raises TrainingError where the disk refuses; what was written until then is taken away.
     """
     place = folder / f"step-{step:08d}"
     if place.exists():
@@ -63,19 +94,19 @@ def save(
     weights = ranks.model_state(model)
     averages = ranks.optimizer_state(model, optimizer)
     if ranks.first:
-        with said(place):
+        with said(place, aside):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
     ranks.wait()
-    with said(place):
+    with said(place, aside):
         torch.save(_chance(), aside / f"rng-{ranks.rank}.pt")
         if ranks.first:
-            save_model(aside / "model", ranks.plain(model), weights)
+            save_model(aside / "model", ranks.plain(model), weights, files)
             torch.save(averages, aside / "optimizer.pt")
             (aside / "state.json").write_text(json.dumps(state | {"ranks": ranks.world}))
     ranks.wait()
     if ranks.first:
-        with said(place):
+        with said(place, aside):
             _flush(aside)
             os.replace(aside, place)
         for old in _newest_first(folder)[keep:]:
@@ -84,33 +115,35 @@ def save(
     return place
 
 
-def save_model(folder: Path, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Writes weights and config as transformers reads them."""
+def save_model(
+    folder: Path, model: nn.Module, weights: dict[str, torch.Tensor], files: Files
+) -> None:
+    """Writes weights, config and the files of the tokenizer as transformers reads them."""
     with quiet():
         cast(PreTrainedModel, model).save_pretrained(folder, state_dict=weights)
+    written(folder, files)
 
 
 def restore_optimizer(
     checkpoint: Path, model: nn.Module, optimizer: Optimizer, ranks: Ranks
 ) -> None:
     """Gives the optimizer of `model` the state that it had."""
-    state = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
-    ranks.set_optimizer_state(model, optimizer, state)
+    with _whole(checkpoint, "optimizer.pt"):
+        state = torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True)
+        ranks.set_optimizer_state(model, optimizer, state)
 
 
-def restore_chance(checkpoint: Path, ranks: Ranks) -> bool:
-    """Puts every random generator where it was; False if this rank did not exist then."""
-    place = checkpoint / f"rng-{ranks.rank}.pt"
-    if not place.exists():
-        return False
-    found = torch.load(place, weights_only=True)
-    random.setstate(found["python"])
+def restore_chance(checkpoint: Path, ranks: Ranks) -> None:
+    """Puts every random generator where it was. Raises TrainingError for a damaged file."""
+    place = f"rng-{ranks.rank}.pt"
+    with _whole(checkpoint, place):
+        found = torch.load(checkpoint / place, weights_only=True)
+        random.setstate(found["python"])
     name, words, *rest = found["numpy"]
     np.random.set_state((name, np.array(words, np.uint32), *rest))
     torch.set_rng_state(found["torch"])
     if "cuda" in found and torch.cuda.is_available():
         torch.cuda.set_rng_state(found["cuda"])
-    return True
 
 
 def sweep(folder: Path) -> None:
@@ -120,16 +153,39 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def said(place: Path) -> Iterator[None]:
-    """`said_plainly`, also of the errors that torch and safetensors have for a full disk."""
+def said(place: Path, aside: Path) -> Iterator[None]:
+    """Turns a disk that refuses into one line, whatever torch and safetensors call it.
+
+    aside: what is being written for `place`, of which nothing stays.
+    """
     try:
-        with said_plainly(place):
-            yield
-    except (RuntimeError, SafetensorError) as error:
+        yield
+    except LengthwiseError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        why = why_not(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        # torch says that it could not write, and not why.
+        left = free(aside)
+        if "disk is full" not in why and (left < _FULL or "os error 28" in why):
+            why = f"the disk is full ({left / 1e6:,.1f} MB are left)"
+        shutil.rmtree(aside, ignore_errors=True)
+        before = latest(aside.parent) or latest(aside.parent / "checkpoints")
+        stays = f"{before.name} stays" if before else "there is no checkpoint before it"
         raise TrainingError(
-            f"{place} cannot be written: {str(error).splitlines()[0]}; the checkpoint before it "
-            "stays: mend that and run the same command again to go on"
+            f"{place} cannot be written: {why}; {stays}: mend that and run the same command again "
+            "to go on"
         ) from error
+
+
+def free(path: Path) -> int:
+    """Bytes left on the disk of a path that may not be there yet."""
+    return shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free
+
+
+def size_of(parameters: int) -> int:
+    """Bytes of a checkpoint, nearly: weights and two averages of each, in float32."""
+    return 3 * 4 * parameters
 
 
 def _chance() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import fnmatch
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,14 @@ class ModelOptions:
     attention: str = option(
         "sdpa", "transformers' attn_implementation",
         choices=("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3"),
+    )  # fmt: skip
+    tokenizer: str = option(
+        "same", "of a checkpoint: the data's must be the same; or whose model/ gets, unchecked",
+        choices=("same", "checkpoint", "data"),
+    )  # fmt: skip
+    export_dtype: str | None = option(
+        None, "of the weights in model/; none: the checkpoint's, else fp32",
+        choices=("fp32", "bf16", "fp16"),
     )  # fmt: skip
     settings: Table = field(default_factory=dict)
 
@@ -218,11 +227,31 @@ class RunConfig:
         return (self.epochs or 1) * steps_per_epoch
 
     def deciding(self) -> Table:
-        """Everything that decides on the numbers: a run can only be resumed with the same."""
-        found = dataclasses.asdict(self)
-        for name in ("out", "folder", "checkpoint", "log", "evaluation", "parallel"):
-            del found[name]
-        return found
+        """Everything in the file that decides on the numbers: a run is gone on with as it was.
+
+        How long a run is, and which data it reads, are not told by the file alone.
+        """
+        return without(dataclasses.asdict(self), FREE)
+
+
+FREE = (
+    "out", "folder", "checkpoint", "log", "evaluation", "parallel", "accumulate",
+    "steps", "tokens", "epochs", "model.attention", "model.tokenizer",
+    "model.export_dtype", "data.train", "data.validation", "upsampling.domains.*.data",
+)  # fmt: skip
+"""Keys that may change when a run is gone on with: they change no number, or are compared by what
+they mean (steps done in all, checksums of data) instead of by what they say."""
+
+
+def without(table: Table, keys: tuple[str, ...], prefix: str = "") -> Table:
+    """The table less some keys, named with dots; `*` stands for any one name."""
+    found = {}
+    for name, value in table.items():
+        here = f"{prefix}{name}"
+        if any(fnmatch.fnmatchcase(here, key) for key in keys):
+            continue
+        found[name] = without(value, keys, f"{here}.") if isinstance(value, dict) else value
+    return found
 
 
 SECTIONS: dict[str, type] = {

@@ -25,8 +25,9 @@ from lengthwise.training.data import Work
 @dataclass(frozen=True)
 class Sizes:
     """parameters: all weights. body: those outside of embeddings and head, the N of scaling laws.
-    matrices: those that each token is multiplied by, the head included. layers; width: channels
-    of all query heads together."""
+    matrices: those that each token is multiplied by, the head included. layers: with attention
+    over pairs of tokens, of which state-space and linear-attention layers have none. width:
+    channels of all query heads together."""
 
     parameters: int
     body: int
@@ -53,12 +54,28 @@ def sizes_of(model: nn.Module) -> Sizes:
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     head = {id(output.weight)} if output is not None else set()
     body = sum(count for key, count in weights.items() if key not in embeddings | head)
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    heads = config.num_attention_heads if attends(config) else 0
+    head_dim = heads and (getattr(config, "head_dim", None) or config.hidden_size // heads)
     return Sizes(
         sum(weights.values()), body, body + sum(weights[key] for key in head),
-        config.num_hidden_layers, heads * head_dim,
+        _attention_layers(config) if heads else 0, heads * head_dim,
     )  # fmt: skip
+
+
+def attends(config: Any) -> bool:
+    """Whether any layer attends: state-space families have no heads, or only of their states."""
+    return bool(getattr(config, "num_attention_heads", None)) and _attention_layers(config) > 0
+
+
+def _attention_layers(config: Any) -> int:
+    """Layers in which tokens attend to one another, by the names that transformers has for them."""
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
+    if not kinds:
+        return int(config.num_hidden_layers)
+    return sum(
+        kind == "hybrid" or ("attention" in kind and "linear" not in kind)
+        for kind in map(str, kinds)
+    )
 
 
 @dataclass(frozen=True)

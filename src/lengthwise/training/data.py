@@ -10,9 +10,10 @@ Ranks that share rows (`parallel.context`) draw the same ones, and each keeps it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise.sequences.curricula import Curriculum, Draw
+from lengthwise.sequences.files import checksum
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.upsampling import Upsampled
 from lengthwise.training.config import RunConfig, TrainingError
+from lengthwise.training.stretches import Stretches
 
 IGNORED = -100
 """Target of a position that predicts nothing."""
@@ -105,18 +108,20 @@ class Feed:
         self._context, self._accumulate = config.parallel.context, config.accumulate
         self._rank, self._part = divmod(rank, self._context)
         self._world = world // self._context
+        self._number, self._ranks = rank, world
         self.base = SequenceSet(config.path(config.data.train or ""))
         self.manifest = self.base.manifest
         curriculum = Curriculum(
             _rows_by_length(self.base), config.tokens_per_step, config.curriculum.name,
             config.curriculum.cycles, config.seed,
         )  # fmt: skip
-        whole = curriculum.steps_per_epoch
+        self._whole = curriculum
         self.never_read = [
             n for n, rows in curriculum.buckets.items() if rows and n not in curriculum.batches
         ]
-        self.curriculum = curriculum = curriculum.shortened(config.total_steps(whole))
-        self.share = curriculum.steps_per_epoch / whole
+        self.total_steps = config.total_steps(self.whole_epoch)
+        self.curriculum = curriculum = curriculum.shortened(self.total_steps)
+        self.share = curriculum.steps_per_epoch / self.whole_epoch
         for length in curriculum.batches:
             # A step that does not divide among the ranks is found now and not in an hour.
             first = int(np.argmax(curriculum.lengths(0) == length))
@@ -132,6 +137,7 @@ class Feed:
         }
         for name, other in self._domains.items():
             self.check_alike(other, f"upsampling.domains.{name}.data")
+        self._extended: Stretches | None = None
         self._drawer: Curriculum | Upsampled = curriculum
         if self._domains:
             self._drawer = Upsampled(
@@ -146,6 +152,52 @@ class Feed:
     @property
     def steps_per_epoch(self) -> int:
         return self.curriculum.steps_per_epoch
+
+    @property
+    def whole_epoch(self) -> int:
+        """Steps of an epoch that reads every row."""
+        return self._whole.steps_per_epoch
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer that the rows were built with, tokens that their method added included."""
+        found: Path = getattr(self.base, "tokenizer_file", self.base.folder / "tokenizer.json")
+        return found
+
+    def follow(self, ends: Sequence[int]) -> None:
+        """From here on reads what a run reads that was made longer at the steps `ends`."""
+        self._extended = Stretches(self._whole, ends, self.total_steps)
+        self.share = min(1.0, self.total_steps / self.whole_epoch)
+
+    def checksums(self) -> dict[str, str]:
+        """What was built, by the key of the file that names it."""
+        found = {"data.train": self.base, **{
+            f"upsampling.domains.{name}.data": each for name, each in self._domains.items()
+        }}  # fmt: skip
+        return {key: each.manifest["checksum"] for key, each in found.items()}
+
+    def verify(self, note: Callable[[str], None]) -> None:
+        """Raises TrainingError where rows on the disk are not those that were built.
+
+        Each rank reads its share of the files. note: told where that may take a while.
+        """
+        shards = [
+            (each.folder / shard["file"], shard["sha256"])
+            for each in (self.base, *self._domains.values()) for shard in each.manifest["shards"]
+        ][self._number :: self._ranks]  # fmt: skip
+        size = sum(path.stat().st_size for path, _ in shards if path.is_file())
+        if size > 1 << 30:
+            note(f"comparing {size / 1e9:,.1f} GB of rows with their checksums")
+        with ThreadPoolExecutor(4, "checksums") as readers:
+            same = readers.map(lambda each: each[0].is_file() and checksum(each[0]) == each[1],
+                               shards)  # fmt: skip
+            for (path, _), whole in zip(shards, same, strict=True):
+                if not whole:
+                    raise TrainingError(
+                        f"{path} is not the file that its data set was built with: it was "
+                        "overwritten or damaged; put it back to go on, or build the data again "
+                        "and begin anew in another out"
+                    )
 
     def check_alike(self, other: SequenceSet, key: str) -> None:
         """Raises TrainingError unless `other`, named by a key of the file, has our tokenizer."""
@@ -179,6 +231,8 @@ class Feed:
 
     def draw(self, step: int) -> Draw:
         """Which rows this rank reads in a step."""
+        if self._extended:
+            return self._extended.draw(step, self._rank, self._world)
         return self._drawer.draw(*divmod(step, self.steps_per_epoch), self._rank, self._world)
 
     def close(self) -> None:

@@ -17,12 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lengthwise.sequences.files import digest
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.step import token_losses
 
+_STORES = ("__tokens__", "tokens")
+"""Where data sets of either layout keep the tokens they were built from."""
 FIRST = 32
 """Positions in the first bucket; each further one ends at twice the position."""
 
@@ -56,12 +59,15 @@ class Validation:
     def __init__(
         self, folder: Path, documents: int, max_length: int, tokens_per_batch: int
     ) -> None:
-        if not (folder / "tokens" / "store.json").is_file():
+        stores = [folder / n for n in _STORES if (folder / n / "store.json").is_file()]
+        if not stores:
             raise TrainingError(
-                f"data.validation: {folder} has no token store (tokens/), which validation reads "
+                f"data.validation: {folder} has no token store, which validation reads "
                 "documents from: build it without --tokens"
             )
-        store = TokenStore(folder / "tokens")
+        store = TokenStore(stores[0])
+        # Of its tokens and of where documents end: of all that is measured.
+        self.checksum = digest([store.facts["sha256"][n] for n in ("tokens.bin", "ends.bin")])
         numbers = np.arange(min(documents, store.documents), dtype=np.int64)
         starts, lengths = store.spans(numbers)
         lengths = np.minimum(lengths, max_length)

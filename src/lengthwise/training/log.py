@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ class Log:
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            # What a full disk refused is still buffered, and closing would try it again.
+            with suppress(OSError):
+                self._file.close()
 
 
 @dataclass

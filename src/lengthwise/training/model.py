@@ -6,12 +6,14 @@ Weights are float32 whatever the precision of the arithmetic, since updates are 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.optim import AdamW
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -21,9 +23,11 @@ from transformers.utils import logging
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
+from lengthwise.training.cost import attends
 from lengthwise.training.positions import positioned
 
 _IDS = ("bos_token_id", "pad_token_id")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def open_model(
@@ -32,12 +36,13 @@ def open_model(
     folder: Path,
     device: torch.device,
     positions: Method | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> PreTrainedModel:
     """The model of a run, on the CPU, in float32.
 
     manifest: of the data, which gives the vocabulary, the end token and the longest row where
     `options` do not. folder: what a checkpoint's path is relative to. device: where it will run.
-    positions: whose rotary frequencies it gets.
+    positions: whose rotary frequencies it gets. note: told what is done to a checkpoint.
     Raises TrainingError for a family, setting or attention that cannot be had.
     """
     if options.attention == "flex_attention" and device.type == "cpu":
@@ -51,16 +56,18 @@ def open_model(
                 f"[model] has a checkpoint, so {', '.join(options.settings)} would be ignored: "
                 "leave it out, or edit the checkpoint's config.json"
             )
-        model = load_weights(folder / options.checkpoint, options.attention)
+        place = folder / options.checkpoint
+        model = load_weights(
+            place, options.attention, lambda read: _resized(read, manifest, options, note)
+        )
     else:
         model = _new(_new_config(options, manifest), options.attention)
-    embeddings: Any = model.get_input_embeddings()
-    needed, has = manifest["tokenizer"]["vocab_size"], embeddings.weight.shape[0]
-    if needed > has:
-        raise TrainingError(
-            f"the model has {has:,} tokens and the data's tokenizer {needed:,}: set "
-            "model.vocab_size, or build the data with the checkpoint's tokenizer"
-        )
+        needed, has = manifest["tokenizer"]["vocab_size"], _tokens_of(model)
+        if needed > has:
+            raise TrainingError(
+                f"the model has {has:,} tokens and the data's tokenizer {needed:,}: leave "
+                f"model.vocab_size out, or set it to {needed} or more"
+            )
     learned = getattr(model.config, "max_position_embeddings", None)
     if learned and learned < manifest["max_length"] and not _rotates(model.config):
         raise TrainingError(
@@ -68,6 +75,52 @@ def open_model(
             f"{manifest['max_length']:,} tokens: build the data with --max-length {learned}"
         )
     return model if positions is None else _moved(model, positions, manifest, options.attention)
+
+
+def _tokens_of(model: PreTrainedModel) -> int:
+    embeddings: Any = model.get_input_embeddings()
+    return int(embeddings.weight.shape[0])
+
+
+def _resized(
+    model: PreTrainedModel, manifest: dict[str, Any], options: ModelOptions,
+    note: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Gives a checkpoint the rows of embeddings and head that the data's tokens ask for.
+
+    A checkpoint whose tokenizer could not be compared may lack those that a method added alone.
+    """
+    needed, has = int(manifest["tokenizer"]["vocab_size"]), _tokens_of(model)
+    if needed <= has:
+        return
+    added = manifest.get("added_tokens", {})
+    if needed - len(added) > has and options.tokenizer == "same":
+        raise TrainingError(
+            f"the model has {has:,} tokens and the data's tokenizer {needed:,}, of which the "
+            f"data's method added {len(added)}: build the data with the checkpoint's tokenizer, or "
+            "set model.tokenizer = 'data' to train new embeddings for them"
+        )
+    with quiet():
+        model.resize_token_embeddings(needed)
+    names = ", ".join(list(added)[:3]) + (", ..." if len(added) > 3 else "")
+    note(
+        f"embeddings resized from {has:,} to {needed:,} tokens{f' for {names}' * bool(added)}: new "
+        "rows are drawn around the mean of the others"
+    )
+
+
+def export_dtype(options: ModelOptions, folder: Path) -> str:
+    """One of DTYPES: of the weights that a run leaves, asked for or those of its checkpoint."""
+    if options.export_dtype is not None or options.checkpoint is None:
+        return options.export_dtype or "fp32"
+    try:
+        found = json.loads((folder / options.checkpoint / "config.json").read_text("utf-8"))
+        said = found.get("dtype") or found.get("torch_dtype")
+    except (OSError, ValueError, AttributeError):
+        # Said better when it is loaded.
+        return "fp32"
+    names = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
+    return names.get(str(said), "fp32")
 
 
 def _moved(
@@ -84,18 +137,17 @@ def _moved(
     return made
 
 
-def load_weights(folder: Path, attention: str) -> PreTrainedModel:
-    """The model saved in `folder`, in float32.
+def load_weights(
+    folder: Path, attention: str, change: Callable[[PreTrainedModel], None] = lambda model: None
+) -> PreTrainedModel:
+    """The model saved in `folder`, in float32. change: what is done to it as it was read.
 
-    Raises TrainingError where there is none.
+    Raises TrainingError where there is none, or its files are damaged or lack weights.
     """
     if not (folder / "config.json").is_file():
         raise TrainingError(f"model.checkpoint: {folder} holds no transformers model (config.json)")
-    try:
-        with quiet():
-            read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    read = _read(folder)
+    change(read)
     # Weights that were read may lie at addresses that make a CPU add in another order than those
     # of a new model; a resumed run has to add in the same order.
     model = _new(read.config, attention)
@@ -104,29 +156,75 @@ def load_weights(folder: Path, attention: str) -> PreTrainedModel:
     return model
 
 
+def _read(folder: Path) -> PreTrainedModel:
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder)
+            if getattr(config, "quantization_config", None):
+                raise TrainingError(
+                    f"{folder} holds quantised weights, which cannot be trained: save it with "
+                    "plain weights first"
+                )
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
+    except TrainingError:
+        raise
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
+        empty = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.stat().st_size]
+        why = f"{empty[0]} is empty" if empty else (str(error).splitlines() or ["damaged"])[0]
+        if "mismatched_sizes" in why:
+            why = "its weights have other shapes than its config.json says"
+        raise TrainingError(f"{folder} cannot be loaded: {why}") from error
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise TrainingError(
+            f"{folder} holds no weights for {missing[0]}"
+            f"{f' and {len(missing) - 1} others' * (len(missing) > 1)}, which would be random: "
+            "name the folder of a whole causal language model"
+        )
+    return model
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' own progress bars, which would break ours."""
-    shown = logging.is_progress_bar_enabled()
+    """Without transformers' own bars and reports, which would break our bar and say it twice."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
 
 def _new(config: Any, attention: str) -> PreTrainedModel:
+    # State-space families have none to choose, and transformers knows them by this name alone.
+    if not attends(config):
+        attention = "eager"
     try:
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention
-        )
-    except (ImportError, ValueError) as error:
-        why = str(error).splitlines()[0].split(". ")[0]
+        return _made(config, attention)
+    except Exception as error:  # each family's model checks its sizes in its own way, or not at all
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        try:
+            with torch.device("meta"):
+                _made(config, "eager")
+        except Exception:
+            raise TrainingError(
+                f"family {config.model_type!r} cannot be made with these settings: {why}"
+            ) from error
         raise TrainingError(
-            f"family {config.model_type!r} cannot have model.attention={attention!r}: {why}; "
-            "'eager' is there for all"
+            f"family {config.model_type!r} cannot have model.attention={attention!r}: "
+            f"{why.split('. ')[0]}; 'eager' is there for all"
         ) from error
+
+
+def _made(config: Any, attention: str) -> PreTrainedModel:
+    made: PreTrainedModel = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=attention
+    )
     return made
 
 

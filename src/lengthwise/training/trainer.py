@@ -7,34 +7,29 @@ anywhere goes on bit for bit as if it had not been.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from lengthwise import __version__
-from lengthwise.errors import LengthwiseError
-from lengthwise.sequences.files import ASIDE, read_json, write_json
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.cost import CostModel, fit, sizes_of
 from lengthwise.training.data import Feed, Work
 from lengthwise.training.evaluate import Evaluation, Validation
+from lengthwise.training.export import export, exported
+from lengthwise.training.folder import RunFolder
 from lengthwise.training.growth import layers_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
-from lengthwise.training.model import load_weights, make_optimizer, open_model
+from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.schedules import learning_rate
 from lengthwise.training.step import (
@@ -42,28 +37,12 @@ from lengthwise.training.step import (
     check_documents_are_apart,
     check_rows_can_be_shared,
 )
-
-
-class Watcher(Protocol):
-    """Told how a run goes, on the first rank."""
-
-    def note(self, text: str) -> None:
-        """Something that happens once."""
-        ...
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        """A record of the log was written after `step` of `steps`."""
-        ...
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def note(self, text: str) -> None:
-        pass
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        pass
+from lengthwise.training.tokenizer_files import (
+    files_of_checkpoint,
+    files_of_data,
+    kept_files,
+)
+from lengthwise.training.watch import Silent, Watcher, first_signal
 
 
 @dataclass(frozen=True)
@@ -81,47 +60,62 @@ class Outcome:
 class Trainer:
     """The run that `config` describes, begun or gone on with in its folder.
 
+    extend: whether a run in the folder may go on beyond the step that it was to end with. The
+    folder is held until the end of `run`, or until `close`.
     Raises LengthwiseError, before the first step, for whatever in it cannot be done.
     """
 
-    def __init__(self, config: RunConfig, watcher: Watcher | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, watcher: Watcher | None = None, extend: bool = False
+    ) -> None:
         self.config = config
         self.ranks = Ranks(config.precision, config.parallel.shard, config.parallel.context)
         self._watcher: Watcher = watcher if watcher and self.ranks.first else Silent()
-        self.feed = Feed(config, self.ranks.rank, self.ranks.world)
-        self.steps = config.total_steps(self.feed.steps_per_epoch)
-        schedule, growth = config.schedule, config.growth
-        self._rate = learning_rate(
-            schedule.name, total_steps=self.steps, tokens_per_step=config.tokens_per_step,
-            peak=config.optimizer.lr, warmup_steps=schedule.warmup_steps,
-            decay_steps=schedule.decay_steps, floor=schedule.floor, shape=schedule.shape,
-        )  # fmt: skip
-        if growth.at_step >= self.steps:
-            raise TrainingError(f"growth.at_step={growth.at_step} is not within {self.steps} steps")
-        self._validation = self._open_validation()
         self.folder = config.path(config.out or "")
         self._interval, self.elapsed, self.done, self.tokens = Interval(), 0.0, 0, 0
-        self._begin()
+        self._log: Log | None = None
+        self._place = RunFolder(self.folder, self.ranks)
+        try:
+            self.feed = Feed(config, self.ranks.rank, self.ranks.world)
+            self._validation = self._open_validation()
+            self._claim(extend)
+            self._start()
+            self._require_room()
+        except BaseException:
+            self.close()
+            raise
 
     def run(self) -> Outcome:
         """Trains to the last step, or to the end of the one in which a signal came."""
         evaluation, cost = None, None
         try:
-            with _first_signal() as came:
+            with first_signal() as came:
                 while self.done < self.steps and not self._stopped(came):
                     self._step()
                     evaluation = self._records() or evaluation
                     if self.done == self.steps:
-                        cost = self._finish()
+                        cost = self._cost()
                     self._checkpoint()
                 stopped = self._stopped(came)
-                if stopped and self.done < self.steps:
+                if stopped and 0 < self.done < self.steps:
                     self._checkpoint(now=True)
+                if self.done == self.steps:
+                    self._export()
         finally:
-            self.feed.close()
-            self._log.close()
+            self.close()
         number = (came or [signal.SIGINT])[0] if stopped and self.done < self.steps else None
         return Outcome(self.folder, self.done, self.steps, evaluation, cost, number)
+
+    def close(self) -> None:
+        """Lets go of the folder, of which nothing stays if no step was done in it."""
+        if hasattr(self, "feed"):
+            self.feed.close()
+        if self._log:
+            self._log.close()
+        if self.done:
+            self._place.close()
+        else:
+            self._place.leave()
 
     def rate(self, step: int) -> float:
         """The learning rate of the step after `step` others."""
@@ -167,12 +161,12 @@ class Trainer:
             record = {"kind": "train", **place, "lr": self.rate(self.done - 1),
                       "gradient_norm": self._norm, **self._interval.record(self.sizes)}  # fmt: skip
             self._interval = Interval()
-            self._log.write(record)
+            self._write(record)
             self._watcher.step(self.done, self.steps, record)
         found, every = None, options.evaluation.every
         if self._validation and (last or (every and self.done % every == 0)):
             found = self._validation.run(self.model, self.ranks)
-            self._log.write({"kind": "evaluation", **place, **found.record()})
+            self._write({"kind": "evaluation", **place, **found.record()})
             self._watcher.note(f"step {self.done}: validation loss {found.per_token:.4f}")
         every = options.log.plot_every
         if self.ranks.first and every and (last or self.done % every == 0):
@@ -185,42 +179,37 @@ class Trainer:
             return
         state = {
             "step": self.done, "tokens": self.tokens, "elapsed": self.elapsed,
-            "log_bytes": self._log.position, "interval": asdict(self._interval),
-            "context": self.ranks.context,
+            "log_bytes": self._log.position if self._log else 0,
+            "interval": asdict(self._interval), "context": self.ranks.context,
+            "accumulate": self.config.accumulate, "attention": self.config.model.attention,
+            "planned_steps": self._plan.steps, "export_dtype": self._dtype,
         }  # fmt: skip
         checkpoints.save(
             self.folder / "checkpoints", self.done, state, self.model, self.optimizer, self.ranks,
-            self.config.checkpoint.keep,
+            self.config.checkpoint.keep, self._files,
         )  # fmt: skip
 
-    def _finish(self) -> CostModel | None:
-        """Leaves the trained model with its tokenizer, and says what steps cost."""
-        weights = self.ranks.model_state(self.model)
+    def _cost(self) -> CostModel | None:
+        """Says what steps cost."""
         if not self.ranks.first:
             return None
-        self._export(weights)
         try:
             cost = fit(measured(self.folder / NAME))
         except TrainingError:
             # Rows of one length say nothing about others.
             return None
-        self._log.write({"kind": "cost", **asdict(cost)})
+        self._write({"kind": "cost", **asdict(cost)})
         return cost
 
-    def _export(self, weights: dict[str, torch.Tensor]) -> None:
-        from transformers import PreTrainedTokenizerFast
-
+    def _export(self) -> None:
+        """Leaves the trained model with its tokenizer, if it is not there already."""
         place = self.folder / "model"
-        aside = place.with_name(place.name + ASIDE)
-        shutil.rmtree(aside, ignore_errors=True)
-        with checkpoints.said(place):
-            checkpoints.save_model(aside, self.ranks.plain(self.model), weights)
-            PreTrainedTokenizerFast(
-                tokenizer_file=str(self.feed.base.folder / "tokenizer.json"),
-                eos_token=self.feed.manifest["tokenizer"]["end_token"],
-            ).save_pretrained(aside)
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(aside, place)
+        if not self.ranks.total(self.ranks.first and exported(place) != self.done)[0]:
+            return
+        weights = self.ranks.model_state(self.model)
+        if self.ranks.first:
+            origin = {"step": self.done, "tokens": self.tokens, "version": __version__}
+            export(place, self.ranks.plain(self.model), weights, self._files, self._dtype, origin)
 
     def _grow(self) -> None:
         options, plain = self.config.growth, self.ranks.plain(self.model)
@@ -233,23 +222,35 @@ class Trainer:
             state["state"] = stacked(before["state"], name, len(layers), options.factor)
             self.ranks.set_optimizer_state(self.model, self.optimizer, state)
         count = len(layers) * options.factor
-        self._log.write({"kind": "growth", "step": self.done, "D": self.tokens, "layers": count,
+        self._write({"kind": "growth", "step": self.done, "D": self.tokens, "layers": count,
                          "N": self.sizes.body, "parameters": self.sizes.parameters})  # fmt: skip
         self._watcher.note(f"step {self.done}: grown from {len(layers)} to {count} layers")
 
-    def _begin(self) -> None:
-        """Claims the folder and starts; what is refused before its first record claims none."""
-        before = self.folder.exists()
-        mine = (self.folder / "run.json").exists()
-        self._claim()
-        try:
-            self._start()
-        except LengthwiseError:
-            if not mine and self.ranks.first and not (self.folder / NAME).exists():
-                (self.folder / "run.json").unlink(missing_ok=True)
-                if not before:
-                    self.folder.rmdir()
-            raise
+    def _claim(self, extend: bool) -> None:
+        """Makes sure that the folder is new or this run's own, and how long the run is."""
+        checksums = self.feed.checksums()
+        if self._validation:
+            checksums["data.validation"] = self._validation.checksum
+        self._identity = self.config.deciding() | {"checksums": checksums}
+        self._plan = self._place.plan(
+            self._identity, self.feed.total_steps, extend, self.feed.whole_epoch, self._rates,
+            may_grow=not self.config.upsampling.domains,
+        )  # fmt: skip
+        self.steps, growth = self._plan.steps, self.config.growth
+        if self._plan.ends:
+            self.feed.follow(self._plan.ends)
+        self._rate = self._rates(self.steps)
+        if growth.at_step >= self.steps:
+            raise TrainingError(f"growth.at_step={growth.at_step} is not within {self.steps} steps")
+
+    def _rates(self, steps: int) -> Callable[[int], float]:
+        """The rate of each step of a run of so many, growth aside."""
+        schedule = self.config.schedule
+        return learning_rate(
+            schedule.name, total_steps=steps, tokens_per_step=self.config.tokens_per_step,
+            peak=self.config.optimizer.lr, warmup_steps=schedule.warmup_steps,
+            decay_steps=schedule.decay_steps, floor=schedule.floor, shape=schedule.shape,
+        )  # fmt: skip
 
     def _start(self) -> None:
         """Model, optimizer, generators and log as they were, or new."""
@@ -264,43 +265,93 @@ class Trainer:
             )
         torch.manual_seed(self.config.seed)
         place = checkpoints.latest(self.folder / "checkpoints")
-        attention = self.config.model.attention
         if place is None:
-            model = open_model(self.config.model, self.feed.manifest, self.config.folder,
-                               self.ranks.device, self.config.positions.method())  # fmt: skip
-            self._take(model)
-            if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
-                vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
-                check_documents_are_apart(self.model, vocabulary, self.ranks)
-            # Ranks have equal weights and different dropout.
-            torch.manual_seed(self.config.seed + 7919 * (self.ranks.rank + 1))
-            self._log = Log(self.folder, 0, self.ranks.first)
-            self._log.write(self._facts())
-            return
+            self._start_anew()
+        else:
+            self._go_on(place)
+
+    def _start_anew(self) -> None:
+        options, manifest, built = self.config.model, self.feed.manifest, self.feed.tokenizer_file
+        if options.checkpoint is None:
+            self._files = files_of_data(built, manifest)
+        else:
+            self._files, said = files_of_checkpoint(
+                self.config.path(options.checkpoint), self.feed.base.folder, built, manifest,
+                options.tokenizer,
+            )  # fmt: skip
+            if said:
+                self._watcher.note(said)
+        self._dtype = export_dtype(options, self.config.folder)
+        self._take(open_model(
+            options, manifest, self.config.folder, self.ranks.device,
+            self.config.positions.method(), self._watcher.note,
+        ))  # fmt: skip
+        # Ranks have equal weights and different dropout.
+        torch.manual_seed(self.config.seed + 7919 * (self.ranks.rank + 1))
+        self._place.remember(self._identity, self._plan)
+        self._log = Log(self.folder, 0, self.ranks.first)
+        self._write(self._facts())
+
+    def _go_on(self, place: Path) -> None:
         state = checkpoints.read_state(place)
-        self._take(load_weights(place / "model", attention))
+        self.feed.verify(self._watcher.note)
+        self._take(checkpoints.read_model(place, self.config.model.attention))
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
+        self._files = kept_files(place / "model")
+        if "tokenizer.json" not in self._files:
+            self._files |= files_of_data(self.feed.tokenizer_file, self.feed.manifest)
+        asked = self.config.model.export_dtype or state.get("export_dtype")
+        self._dtype = asked or export_dtype(self.config.model, self.config.folder)
         self.done, self.tokens, self.elapsed = state["step"], state["tokens"], state["elapsed"]
         self._interval = Interval(**state["interval"])
         self._log = Log(self.folder, state["log_bytes"], self.ranks.first)
+        self._place.remember(self._identity, self._plan)
         self._watcher.note(f"going on after step {self.done} of {self.steps}")
-        if state["ranks"] != self.ranks.world or not checkpoints.restore_chance(place, self.ranks):
+        before = state.get("planned_steps", self.steps)
+        if before != self.steps:
+            self._write({"kind": "extension", "step": self.done, "D": self.tokens,
+                         "before": before, "planned_steps": self.steps})  # fmt: skip
+        if self.ranks.rank < state["ranks"]:
+            checkpoints.restore_chance(place, self.ranks)
+        self._say_what_changed(state)
+
+    def _require_room(self) -> None:
+        """Raises TrainingError where the disk has no room for one checkpoint more."""
+        size = checkpoints.size_of(self.sizes.parameters)
+        free = checkpoints.free(self.folder) if self.ranks.first else size
+        # Another machine's disk may be another one.
+        if self.done < self.steps and self.ranks.total(free < size)[0]:
+            raise TrainingError(
+                f"{self.folder}: a checkpoint of this model takes {size / 1e6:,.1f} MB, more "
+                "than its disk has left: make room, or give an out on another disk"
+            )
+
+    def _say_what_changed(self, state: dict[str, Any]) -> None:
+        """Names what changes no number but for its last digits."""
+        if state["ranks"] != self.ranks.world:
             self._watcher.note(f"{self.ranks.world} ranks instead of {state['ranks']}: dropout, if "
                                "any, and the last digits will differ")  # fmt: skip
-        elif (before := state.get("context", 1)) != self.ranks.context:
-            self._watcher.note(
-                f"parallel.context={self.ranks.context} instead of {before}: the last digits will "
-                "differ"
-            )
+            return
+        for key, before, now, what in (
+            ("parallel.context", state.get("context", 1), self.ranks.context, "the last digits"),
+            ("accumulate", state.get("accumulate"), self.config.accumulate,
+             "dropout, if any, and the last digits"),
+            ("model.attention", state.get("attention"), self.config.model.attention,
+             "the last digits"),
+        ):  # fmt: skip
+            if before not in (None, now):
+                self._watcher.note(f"{key}={now} instead of {before}: {what} will differ")
 
     def _take(self, model: Any) -> None:
         """Makes a model the run's: wrapped, in training, with a new optimizer."""
         self.sizes = sizes_of(model)
         self.model: nn.Module = self.ranks.wrap(model.train())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
+        vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
         if self.ranks.context > 1:
-            vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
             check_rows_can_be_shared(self.model, vocabulary, self.ranks)
+        if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
+            check_documents_are_apart(self.model, vocabulary, self.ranks)
 
     def _facts(self) -> dict[str, Any]:
         model, manifest = self.ranks.plain(self.model), self.feed.manifest
@@ -328,60 +379,17 @@ class Trainer:
         length = options.max_length or int(self.feed.manifest["max_length"])
         return Validation(folder, options.documents, length, options.tokens_per_batch)
 
-    def _claim(self) -> None:
-        """Makes sure that the folder is new or this run's own."""
-        mine = json.loads(json.dumps(self.config.deciding()))
-        mine["data"]["checksum"] = self.feed.manifest["checksum"]
-        place = self.folder / "run.json"
-        if place.exists():
-            theirs = _flat(read_json(place))
-            here = _flat(mine)
-            differing = sorted(k for k in theirs | here if theirs.get(k) != here.get(k))
-            if differing:
-                key = differing[0]
-                raise TrainingError(
-                    f"{self.folder} holds a run with {key}={theirs.get(key)} and not "
-                    f"{here.get(key)}: set it back to go on, or give another out"
-                )
-        elif self.folder.exists() and any(self.folder.iterdir()):
-            raise TrainingError(f"{self.folder} holds something else than a run: give another out")
-        self.ranks.wait()
-        if self.ranks.first:
-            write_json(place, mine)
-            checkpoints.sweep(self.folder / "checkpoints")
-        self.ranks.wait()
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._log:
+            self._log.write(record)
 
     def _stopped(self, came: list[int]) -> bool:
         return self.ranks.total(len(came))[0] > 0
 
 
-def train(config: RunConfig, watcher: Watcher | None = None) -> Outcome:
-    """Begins the run of `config`, or goes on with it, and says how it ended."""
-    return Trainer(config, watcher).run()
+def train(config: RunConfig, watcher: Watcher | None = None, extend: bool = False) -> Outcome:
+    """Begins the run of `config`, or goes on with it, and says how it ended.
 
-
-@contextmanager
-def _first_signal() -> Iterator[list[int]]:
-    """A list that the first SIGINT or SIGTERM is put into; a second SIGINT interrupts at once."""
-    came: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and number in came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        found |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return found
+    extend: whether it may go on beyond the step that it was to end with.
+    """
+    return Trainer(config, watcher, extend).run()
