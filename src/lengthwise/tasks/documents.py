@@ -71,16 +71,19 @@ def read_document(
     if source is None:
         return _python_reference()
     if source == "-":
-        return _document(sys.stdin.buffer.read(), "standard input", None, encoding)
+        return document_of(sys.stdin.buffer.read(), "standard input", None, encoding)
     path = _existing_file(source)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DocumentError(f"cannot read {path.name}: {error.strerror}") from error
-    return _document(data, path.name, KIND_BY_SUFFIX.get(path.suffix.lower()), encoding)
+    return document_of(data, path.name, KIND_BY_SUFFIX.get(path.suffix.lower()), encoding)
 
 
-def _document(data: bytes, name: str, kind: Kind | None, encoding: str | None) -> Document:
+def document_of(
+    data: bytes, name: str, kind: Kind | None = None, encoding: str | None = None
+) -> Document:
+    """The document in the bytes of a file; what kind it is they say themselves, if need be."""
     kind = kind or sniff(data)
     return Document(name, text_of(data, name, kind, encoding), kind)
 
@@ -137,4 +140,4 @@ def _nearest_to(path: Path) -> str:
     )
 
 
-__all__ = ["Document", "decode", "read_document"]
+__all__ = ["Document", "decode", "document_of", "read_document"]
