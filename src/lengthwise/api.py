@@ -7,62 +7,33 @@ print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence as Seq
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
-from lengthwise.batch import Asked, Row, Written, write
+from lengthwise.batch import Asked, Batch, Row
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import LengthwiseError
+from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options, generation_of
+from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
-from lengthwise.text import TextStream
+from lengthwise.recipes import RecipeLike
+from lengthwise.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from lengthwise.models.check import Support
-
-
-@dataclass(frozen=True)
-class Draft:
-    """One of several texts of a request. score: mean log score of its tokens, higher is better."""
-
-    text: str
-    token_ids: list[int]
-    score: float
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What came out of one request: its text, its token ids (stop tokens left out), its costs.
-
-    drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
-    of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
-    which was then not read at all; None where it can.
-    """
-
-    text: str
-    token_ids: list[int]
-    ledger: Ledger
-    drafts: tuple[Draft, ...] = ()
-    refused: Refused | None = None
-
-    @property
-    def alternatives(self) -> list[str]:
-        """The texts of drafts."""
-        return [draft.text for draft in self.drafts]
 
 
 class Model:
@@ -112,7 +83,7 @@ class Model:
 
         return check(self.adapted)
 
-    def plan(self, recipe: Any = "full") -> Plan:
+    def plan(self, recipe: RecipeLike = "full") -> Plan:
         """The recipe resolved for this model; raises RecipeError or Refused."""
         return recipes.resolve(recipe, self.adapted)
 
@@ -161,108 +132,183 @@ class Model:
 
     # The main verbs.
 
+    @known_options
     def generate(
         self,
         prompt: Prompt,
-        recipe: Any = "full",
+        recipe: RecipeLike = "full",
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int = NEW_TOKENS,
         stream: Callable[[str], None] | None = None,
-        stop: Seq[str] = (),
+        stop: str | Seq[str] = (),
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
         special: str | None = None,
         assistant_model: Any = None,
-        **sampling: Any,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt, special: see `encode`. stream: called with each piece of text as it comes; joined,
-        the pieces are the text.
-        stop: strings that end the text (left out of it; several texts written at once are cut there
-        when they are complete); stop_ids: ids that do, by default the
-        model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
+        prompt, special: see `encode`. recipe: its text, such as "yarn(factor=2) + lookup", what
+        `recipes.parse` made of it, or a list of methods. stream: called with each piece of text as
+        it comes; joined, the pieces are the text (see `Model.stream` for an iterator).
+        stop: a string that ends the text, or several (left out of it; several texts written at once
+        are cut there when they are complete); stop_ids: ids that do, by default the model's own.
+        chunk: tokens of a prefill forward. progress: called with tokens read.
         assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
         `model(path=...)` does in a recipe (see `drafting_model`).
-        sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed (an integer of 64
-        bits). Of the model's generation_config the end tokens hold, and what it suppresses or
-        forces (suppress_tokens, begin_suppress_tokens, bad_words_ids, forced_bos_token_id,
-        forced_eos_token_id); its temperature, penalties and lengths do not.
+        temperature: 0 is greedy. top_k: sample among the k likeliest, 0 for all. top_p: among the
+        likeliest that make up p. min_p: leave out those below this share of the likeliest.
+        repetition_penalty: 1 is none. seed: an integer of 64 bits. Of the model's generation_config
+        the end tokens hold, and what it suppresses or forces (suppress_tokens,
+        begin_suppress_tokens, bad_words_ids, forced_bos_token_id, forced_eos_token_id); its
+        temperature, penalties and lengths do not.
         Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
         model's logits are no numbers.
         """
-        found = self.generate_batch(
-            [prompt], recipe, max_new_tokens=max_new_tokens,
+        return self.generate_batch(
+            [prompt], [recipe], max_new_tokens=max_new_tokens,
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
-            progress=progress, special=special, assistant_model=assistant_model, **sampling,
-        )  # fmt: skip
-        if found[0].refused is not None:
-            raise found[0].refused
-        return found[0]
+            progress=progress, special=special, assistant_model=assistant_model,
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, seed=seed,
+        )[0].require()  # fmt: skip
 
+    @known_options
     @no_autocast()
     def generate_batch(
         self,
         prompts: Seq[Prompt],
-        recipe: Any = "full",
+        recipe: RecipeLike | Seq[RecipeLike] = "full",
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int = NEW_TOKENS,
         streams: Seq[Callable[[str], None]] | None = None,
-        stop: Seq[str] = (),
+        stop: str | Seq[str] = (),
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
         special: str | None = None,
         assistant_model: Any = None,
-        **sampling: Any,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | Seq[int] = 0,
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone, its noise included.
 
-        A row that the recipe cannot serve is not read, says so in `refused`, and leaves the others
-        as they are.
+        recipe, seed: one for all, or a list with one for each prompt. What different recipes in one
+        batch cost stands in docs/python.md. Everything else is as in `generate`.
+        A row that its recipe cannot serve is not read and says so in `refused`; one whose logits
+        are no numbers ends, and says so in `failed`. Both leave the others as they are.
         """
-        choice = Sampling.of(sampling)
         if streams is not None and len(streams) != len(prompts):
             raise LengthwiseError(
                 f"{len(streams)} streams for {len(prompts)} prompts: give one each"
             )
-        if assistant_model is not None:
-            recipe = recipes.assisted(recipe, assistant_model)
-        stops = self.stop_ids() if stop_ids is None else stop_ids
-        asked = Asked(self.plan(recipe), max_new_tokens, stops, stop, chunk, progress)
+        batch, rows = self._open(
+            prompts, recipe, seed, streams, None,
+            max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, chunk=chunk,
+            progress=progress, special=special, assistant_model=assistant_model,
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty,
+        )  # fmt: skip
+        batch.read()
+        while batch.active:
+            batch.step()
+        return self._close(batch, rows)
+
+    @shown_as(generate, without=("stream",))
+    def stream(
+        self, prompt: Prompt, recipe: RecipeLike = "full", **options: Unpack[Options]
+    ) -> Stream:
+        """The text piece by piece: `for piece in model.stream("Once", max_new_tokens=64)`.
+
+        options: as in `generate`, which also raises what this does. Nothing runs but what the next
+        piece takes; leaving the loop ends the generation, and so does `close` of the stream, from
+        any thread. Its `generation` is what `generate` would have returned.
+        """
+        return self._stream(prompt, recipe, options)
+
+    @shown_as(generate, without=("stream",))
+    def astream(
+        self, prompt: Prompt, recipe: RecipeLike = "full", **options: Unpack[Options]
+    ) -> AsyncStream:
+        """`stream` for asyncio: `async for piece in model.astream("Once")`.
+
+        The model runs in a thread of the stream's own. Cancelling the task that reads it ends the
+        generation before the task ends, within one round or one chunk of a prompt. Errors come with
+        the first piece.
+        """
+        return AsyncStream(lambda: self._stream(prompt, recipe, options))
+
+    def _stream(self, prompt: Prompt, recipe: RecipeLike, options: Options) -> Stream:
+        opened: list[Row] = []
+        seed = options.pop("seed", 0)
+
+        def begin(sink: Callable[[str], None], stopped: Callable[[], bool]) -> Batch:
+            batch, rows = self._open([prompt], [recipe], seed, [sink], stopped, **options)
+            opened.extend(rows)
+            return batch
+
+        return Stream(begin, lambda batch: self._close(batch, opened)[0])
+
+    def _open(
+        self,
+        prompts: Seq[Prompt],
+        recipe: RecipeLike | Seq[RecipeLike],
+        seed: int | Seq[int],
+        sinks: Seq[Callable[[str], None]] | None,
+        cancelled: Callable[[], bool] | None,
+        **options: Unpack[Options],
+    ) -> tuple[Batch, list[Row]]:
+        """A batch that is ready to be read, and its rows; raises before anything runs."""
+        plans = self._plans(recipe, options.get("assistant_model"), len(prompts))
+        seeds = _each("seed", seed, len(prompts), not isinstance(seed, (list, tuple, range)))
+        known = {name: options[name] for name in _SAMPLING if name in options}  # type: ignore[literal-required]
+        choices = [Sampling(**known, seed=each) for each in seeds]
+        stop_ids = options.get("stop_ids")
+        asked = Asked(
+            plans[0] if plans else self.plan(), options.get("max_new_tokens", NEW_TOKENS),
+            self.stop_ids() if stop_ids is None else stop_ids, options.get("stop", ()),
+            options.get("chunk"), options.get("progress"), cancelled=cancelled,
+        )  # fmt: skip
+        special = options.get("special")
         rows = [
-            Row(self.encode(prompt, special), choice, None if streams is None else streams[index])
+            Row(self.encode(prompt, special), choices[index],
+                None if sinks is None else sinks[index], plan=plans[index])
             for index, prompt in enumerate(prompts)
-        ]
+        ]  # fmt: skip
+        return Batch(self.adapted, self.tokenizer, rows, asked), rows
+
+    def _plans(
+        self, recipe: RecipeLike | Seq[RecipeLike], assistant: Any, count: int
+    ) -> list[Plan]:
+        """The plan of every row; rows of one recipe share one."""
+        each = _each("recipe", recipe, count, recipes.is_one(recipe))
+        parsed = [recipes.recipe_of(one) for one in each]
+        if assistant is not None:
+            parsed = [recipes.assisted(one, assistant) for one in parsed]
+        made = {str(one): self.plan(one) for one in {str(one): one for one in parsed}.values()}
+        return [made[str(one)] for one in parsed]
+
+    def _close(self, batch: Batch, rows: Seq[Row]) -> list[Generation]:
+        stop = list(batch.asked.stop)
         return [
-            self._generation(row, done, stop)
-            for row, done in zip(
-                rows, write(self.adapted, self.tokenizer, rows, asked), strict=True
-            )
+            generation_of(row, done, self.tokenizer, stop)
+            for row, done in zip(rows, batch.finish(), strict=True)
         ]
-
-    def _generation(self, row: Row, done: Written | Refused, stop: Seq[str]) -> Generation:
-        if isinstance(done, Refused):
-            ledger = Ledger(prompt_tokens=len(row.tokens), finish_reason="refused")
-            return Generation("", [], ledger, refused=done)
-        request = done.request
-        return Generation(done.text, request.output, request.ledger, self._drafts(request, stop))
-
-    def _drafts(self, request: Request, stop: Seq[str]) -> tuple[Draft, ...]:
-        """The texts of a request that wrote several, up to a stop string, those alike left out."""
-        found: dict[object, Draft] = {}
-        for each in request.mode.alternatives() if request.mode is not None else ():
-            text = TextStream(self.tokenizer, stop)
-            text.add(each.tokens, Ledger())
-            draft = Draft(text.finish(), each.tokens, each.score)
-            alike = tuple(each.tokens) if self.tokenizer is None else draft.text
-            found.setdefault(alike, draft)
-        return tuple(found.values())
 
     @no_autocast()
     def score(
-        self, ids: Seq[int] | Tensor, recipe: Any = "full", *, prompt: int | None = None,
+        self, ids: Seq[int] | Tensor, recipe: RecipeLike = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
         """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
@@ -328,6 +374,23 @@ def wrap(
     return Model(adapted, tokenizer, provenance)
 
 
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+
+
+def _each(name: str, given: Any, count: int, one: bool) -> list[Any]:
+    """What is given for each of `count` prompts: one for all, or a list with one each."""
+    if one:
+        return [given] * count
+    if len(given) != count:
+        raise LengthwiseError(
+            f"{len(given)} of {name} for {count} prompts: give one, or one for each prompt"
+        )
+    return list(given)
+
+
 def check(model: Model | PreTrainedModel) -> Support:
     """Which questions a model supports exactly, which are refused, and why."""
     return model.check() if isinstance(model, Model) else wrap(model).check()
+
+
+__all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream", "check", "load", "wrap"]

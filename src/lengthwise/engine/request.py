@@ -17,7 +17,7 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, NotFinite
 
 
 @dataclass
@@ -96,7 +96,8 @@ class Request:
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
     guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
-    ended it, which is no part of the output.
+    ended it, which is no part of the output. failed: why there is no next token; what was said
+    before it stays.
     """
 
     sequence: Sequence
@@ -113,6 +114,7 @@ class Request:
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
     stopped: int | None = None
+    failed: NotFinite | None = None
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -123,6 +125,12 @@ class Request:
     @property
     def done(self) -> bool:
         return bool(self.ledger.finish_reason)
+
+    def fail(self, error: NotFinite) -> None:
+        """Ends the request, and no other: its logits are no numbers."""
+        self.failed = error
+        self.ledger.finish_reason = "not_finite"
+        self.sequence.discard()
 
     def emit(self, tokens: Seq[int]) -> list[int]:
         """Takes new tokens up to a stop; returns those that count."""
