@@ -7,6 +7,7 @@ print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence as Seq
+from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,14 +16,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
-from lengthwise.batch import Asked, Batch, Row
+from lengthwise.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
-from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options, generation_of
+from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.limits import require_positions
@@ -30,7 +30,9 @@ from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
 from lengthwise.recipes import RecipeLike
+from lengthwise.shown import as_html, as_text, require_model
 from lengthwise.streams import AsyncStream, Stream
+from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.models.check import Support
@@ -52,6 +54,12 @@ class Model:
         self.adapted = adapted
         self.adapted.tokenizer = self.tokenizer = tokenizer
         self.provenance = provenance
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def __enter__(self) -> Model:
         return self
@@ -92,14 +100,17 @@ class Model:
     def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        prompt: text; chat messages, which go through the chat template (a last one of the
-        assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
+        prompt: text, or a Document; chat messages, which go through the chat template (a last one
+        of the assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
         returned. A text that begins with the text of the beginning token gets no second one.
         special: what special tokens written out in it are, "tokens" or "text". None: tokens in a
-        string, as in transformers; text in the contents of messages, so that none can end itself.
+        string, as in transformers; text in a Document and in the contents of messages, so that none
+        can end itself.
         """
         if special is not None and special not in SPECIAL:
             raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
+        if isinstance(prompt, Document):
+            prompt, special = prompt.text, special or "text"
         if isinstance(prompt, str):
             return self._known(encode_text(self._tokenizer(), prompt, special or "tokens"))
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
@@ -172,6 +183,7 @@ class Model:
         Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
         model's logits are no numbers.
         """
+        require_one(recipe)
         return self.generate_batch(
             [prompt], [recipe], max_new_tokens=max_new_tokens,
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
@@ -209,12 +221,8 @@ class Model:
         A row that its recipe cannot serve is not read and says so in `refused`; one whose logits
         are no numbers ends, and says so in `failed`. Both leave the others as they are.
         """
-        if streams is not None and len(streams) != len(prompts):
-            raise LengthwiseError(
-                f"{len(streams)} streams for {len(prompts)} prompts: give one each"
-            )
-        batch, rows = self._open(
-            prompts, recipe, seed, streams, None,
+        batch, rows = open_batch(
+            self, prompts, recipe, seed, streams, None,
             max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, chunk=chunk,
             progress=progress, special=special, assistant_model=assistant_model,
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
@@ -223,7 +231,7 @@ class Model:
         batch.read()
         while batch.active:
             batch.step()
-        return self._close(batch, rows)
+        return close_batch(self, batch, rows)
 
     @shown_as(generate, without=("stream",))
     def stream(
@@ -235,7 +243,7 @@ class Model:
         piece takes; leaving the loop ends the generation, and so does `close` of the stream, from
         any thread. Its `generation` is what `generate` would have returned.
         """
-        return self._stream(prompt, recipe, options)
+        return open_stream(self, prompt, recipe, options)
 
     @shown_as(generate, without=("stream",))
     def astream(
@@ -247,64 +255,7 @@ class Model:
         generation before the task ends, within one round or one chunk of a prompt. Errors come with
         the first piece.
         """
-        return AsyncStream(lambda: self._stream(prompt, recipe, options))
-
-    def _stream(self, prompt: Prompt, recipe: RecipeLike, options: Options) -> Stream:
-        opened: list[Row] = []
-        seed = options.pop("seed", 0)
-
-        def begin(sink: Callable[[str], None], stopped: Callable[[], bool]) -> Batch:
-            batch, rows = self._open([prompt], [recipe], seed, [sink], stopped, **options)
-            opened.extend(rows)
-            return batch
-
-        return Stream(begin, lambda batch: self._close(batch, opened)[0])
-
-    def _open(
-        self,
-        prompts: Seq[Prompt],
-        recipe: RecipeLike | Seq[RecipeLike],
-        seed: int | Seq[int],
-        sinks: Seq[Callable[[str], None]] | None,
-        cancelled: Callable[[], bool] | None,
-        **options: Unpack[Options],
-    ) -> tuple[Batch, list[Row]]:
-        """A batch that is ready to be read, and its rows; raises before anything runs."""
-        plans = self._plans(recipe, options.get("assistant_model"), len(prompts))
-        seeds = _each("seed", seed, len(prompts), not isinstance(seed, (list, tuple, range)))
-        known = {name: options[name] for name in _SAMPLING if name in options}  # type: ignore[literal-required]
-        choices = [Sampling(**known, seed=each) for each in seeds]
-        stop_ids = options.get("stop_ids")
-        asked = Asked(
-            plans[0] if plans else self.plan(), options.get("max_new_tokens", NEW_TOKENS),
-            self.stop_ids() if stop_ids is None else stop_ids, options.get("stop", ()),
-            options.get("chunk"), options.get("progress"), cancelled=cancelled,
-        )  # fmt: skip
-        special = options.get("special")
-        rows = [
-            Row(self.encode(prompt, special), choices[index],
-                None if sinks is None else sinks[index], plan=plans[index])
-            for index, prompt in enumerate(prompts)
-        ]  # fmt: skip
-        return Batch(self.adapted, self.tokenizer, rows, asked), rows
-
-    def _plans(
-        self, recipe: RecipeLike | Seq[RecipeLike], assistant: Any, count: int
-    ) -> list[Plan]:
-        """The plan of every row; rows of one recipe share one."""
-        each = _each("recipe", recipe, count, recipes.is_one(recipe))
-        parsed = [recipes.recipe_of(one) for one in each]
-        if assistant is not None:
-            parsed = [recipes.assisted(one, assistant) for one in parsed]
-        made = {str(one): self.plan(one) for one in {str(one): one for one in parsed}.values()}
-        return [made[str(one)] for one in parsed]
-
-    def _close(self, batch: Batch, rows: Seq[Row]) -> list[Generation]:
-        stop = list(batch.asked.stop)
-        return [
-            generation_of(row, done, self.tokenizer, stop)
-            for row, done in zip(rows, batch.finish(), strict=True)
-        ]
+        return AsyncStream(lambda: open_stream(self, prompt, recipe, options))
 
     @no_autocast()
     def score(
@@ -347,13 +298,19 @@ class Model:
 
 
 def load(
-    name: str | None = None,
+    name: str | PathLike[str] | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
     """Loads and adapts a model: None is the embedded SmolLM2-135M-Instruct; else a local folder, a
     GGUF file or a hub name. dtype None is what the machine is fast at. Raises ModelError."""
-    model, tokenizer, provenance = load_pretrained(name, dtype, device)
+    if name is not None and not isinstance(name, (str, PathLike)):
+        raise LengthwiseError(
+            f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
+            "that you hold goes to lengthwise.wrap"
+        )
+    place = None if name is None else fspath(name)
+    model, tokenizer, provenance = load_pretrained(place, dtype, device)
     return Model(adapt(model, tokenizer=tokenizer), tokenizer, provenance)
 
 
@@ -368,24 +325,11 @@ def wrap(
     fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
     weights beside the model's own; False saves that memory.
     """
+    require_model(model, tokenizer)
     adapted = adapt(model, fuse, tokenizer=tokenizer)
     name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)
-
-
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-
-
-def _each(name: str, given: Any, count: int, one: bool) -> list[Any]:
-    """What is given for each of `count` prompts: one for all, or a list with one each."""
-    if one:
-        return [given] * count
-    if len(given) != count:
-        raise LengthwiseError(
-            f"{len(given)} of {name} for {count} prompts: give one, or one for each prompt"
-        )
-    return list(given)
 
 
 def check(model: Model | PreTrainedModel) -> Support:

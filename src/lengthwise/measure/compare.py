@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence as Seq
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from statistics import fmean
 from typing import Any
 
@@ -27,10 +28,13 @@ from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
+from lengthwise.given import texts
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.prompts import Prompt, build_prompt
 from lengthwise.measure.rows import Row, Rows
-from lengthwise.tasks.documents import Document, read_document
+from lengthwise.recipes import RecipeLike
+from lengthwise.tasks.documents import Document
+from lengthwise.tasks.folders import document_from
 from lengthwise.tasks.probes import ProbeSet, continuation, position_bins, probe_context
 from lengthwise.text import TextStream
 
@@ -72,10 +76,10 @@ class _Case:
 
 def compare(
     model: Model,
-    document: str | Document | None = None,
-    questions: Seq[str] = (),
-    recipes: Seq[str] = ("full",),
-    lengths: Seq[int] = (),
+    document: str | PathLike[str] | Document | Seq[PathLike[str] | Document] | None = None,
+    questions: str | Seq[str] = (),
+    recipes: RecipeLike | Seq[RecipeLike] = "full",
+    lengths: int | Seq[int] = (),
     *,
     max_new_tokens: int = 64,
     probes: bool = True,
@@ -85,22 +89,27 @@ def compare(
 ) -> Rows:
     """Rows for every length, recipe and question; `full` always runs first.
 
-    document: text to read, a path given through `read_document`, or None for the Python reference.
+    document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several, or
+    None for the Python reference. questions, recipes, lengths: one, or a list of them.
     lengths: tokens of document that are used, cut from its start; none means the whole document.
     probes: also measure copy, needles, loss by position and fidelity. share: one reading for all
     recipes that read alike. Raises RecipeError for a recipe that does not parse; one that is
     refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the finished
     rows.
     """
-    text = _document(document)
-    parsed = [recipe_module.parse(r) for r in ("full", *recipes)]
+    if not isinstance(model, Model):
+        raise LengthwiseError(
+            f"compare of a {type(model).__name__}: give a model of lengthwise.load or wrap"
+        )
+    text = document_from(document)
+    parsed = [recipe_module.Recipe(), *recipe_module.recipes_of(recipes)]
     unique = list(dict.fromkeys(str(r) for r in parsed))
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
-    cases = _lengths(ids, lengths)
+    cases = _lengths(ids, [lengths] if isinstance(lengths, int) else lengths)
     rows: list[Row] = []
     watcher = watcher or Watcher()
-    wanted = list(questions) or [DEFAULT_QUESTION]
+    wanted = texts("questions", questions) or [DEFAULT_QUESTION]
     try:
         for length in cases:
             case = _case(model, ids[:length], wanted, probes)
@@ -114,12 +123,6 @@ def compare(
             raise
         interrupted = True
     return Rows(rows, text.name, model.trained_length, Origin.here(), interrupted)
-
-
-def _document(document: str | Document | None) -> Document:
-    if isinstance(document, Document):
-        return document
-    return read_document() if document is None else Document.from_text(document)
 
 
 def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lengthwise.errors import DocumentError
 from lengthwise.tasks.documents import Document, read_document
+from lengthwise.tasks.formats import KIND_BY_SUFFIX
 
 Source = str | os.PathLike[str]
 
@@ -49,8 +50,62 @@ def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Docum
             skipped += without
         else:
             parts.append((_heading(source, given), read_document(source, encoding).text))
-    text = "\n\n".join(f"==> {name} <==\n\n{text.strip(chr(10))}" for name, text in parts) + "\n"
-    return Document(_name(given, len(parts)), text, "several", tuple(skipped))
+    return _joined(parts, _name(given, len(parts)), skipped)
+
+
+def document_from(
+    given: str | os.PathLike[str] | Document | Sequence[os.PathLike[str] | Document] | None,
+) -> Document:
+    """The document in whichever way it was given: text, a path, a Document or a list of these two;
+    None for the Python language reference.
+
+    Raises DocumentError for the name of a file given as text, and for anything else.
+    """
+    if given is None:
+        return read_document()
+    if isinstance(given, Document):
+        return given
+    if isinstance(given, str):
+        _refuse_name(given)
+        return Document.from_text(given)
+    if isinstance(given, os.PathLike):
+        return read(given)
+    listed = isinstance(given, Sequence) and bool(given)
+    if not listed or not all(isinstance(each, (os.PathLike, Document)) for each in given):
+        what = "strings" if listed else f"type {type(given).__name__}"
+        raise DocumentError(
+            f"a document of {what}: give its text, a pathlib.Path, lengthwise.read(...) of one or "
+            "several paths, or None for the built-in one"
+        )
+    paths = [each for each in given if not isinstance(each, Document)]
+    if len(paths) == len(given):
+        return read(paths)
+    each = [document_from(one) for one in given]
+    skipped = [line for one in each for line in one.skipped]
+    name = f"{each[0].name} and {len(each) - 1} more" if len(each) > 1 else each[0].name
+    return _joined([(one.name, one.text) for one in each], name, skipped)
+
+
+def _refuse_name(text: str) -> None:
+    """Raises DocumentError for text that is the name of a file: measuring it is never meant."""
+    if "\n" in text or not text.strip() or len(text) > 1024:
+        return
+    path = Path(text).expanduser()
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if there or (path.suffix.lower() in KIND_BY_SUFFIX and not any(map(str.isspace, text))):
+        raise DocumentError(
+            f"{text!r} is text here, and looks like the name of a file: give "
+            f"lengthwise.read({text!r})"
+        )
+
+
+def _joined(parts: Sequence[tuple[str, str]], name: str, skipped: Sequence[str]) -> Document:
+    """Texts as one, each under a line with its name."""
+    text = "\n\n".join(f"==> {part} <==\n\n{text.strip(chr(10))}" for part, text in parts) + "\n"
+    return Document(name, text, "several", tuple(skipped))
 
 
 def files_in(folder: Path) -> Iterator[Path]:
@@ -118,4 +173,4 @@ def _name(given: Sequence[Source], count: int) -> str:
     return f"{first} ({count} file{'s' * (count != 1)})"
 
 
-__all__ = ["files_in", "read"]
+__all__ = ["document_from", "files_in", "read"]
