@@ -15,6 +15,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 from lengthwise.errors import DocumentError
 from lengthwise.tasks.documents import Document, decode, read_document
 from lengthwise.tasks.folders import read
+from lengthwise.tasks.prompt_files import read_prompts
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>T</title>
 <style>p { color: red }</style><script>var hidden = 1</script></head>
@@ -283,6 +284,17 @@ def test_a_byte_order_mark_says_how_to_read(tmp_path: Path, encoding: str) -> No
     path.write_bytes((mark + TURKISH + CHINESE).encode(encoding))
     assert read_document(path).text == TURKISH + CHINESE
     assert decode(path.read_bytes(), "x") == TURKISH + CHINESE
+
+
+def test_prompt_files_are_read_as_documents_are(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    line = f'{{"prompt": "{TURKISH}"}}'
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_bytes(line.encode(encoding))
+        assert [each.turns for each in read_prompts(path)] == [(TURKISH,)]
+    path.write_bytes(line.encode("cp1254"))
+    with pytest.raises(DocumentError, match="iconv -f CP1254"):
+        read_prompts(path)
 
 
 def test_a_page_is_read_in_the_encoding_browsers_read_it_in(tmp_path: Path) -> None:
