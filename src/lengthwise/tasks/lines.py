@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.tasks.encodings import decode
 from lengthwise.tasks.words import COMMON_WORDS
 
 LARGEST = 50_000
