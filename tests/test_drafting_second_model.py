@@ -185,7 +185,7 @@ def test_what_is_settled_never_changes_and_all_of_it_is_the_text(
 ) -> None:
     target, draft = words(kind, size), words(other, less)
     ids = target.encode(PROSE * 3, add_special_tokens=False)
-    translator = Translator(target.backend_tokenizer, draft.backend_tokenizer)
+    translator = Translator(target, draft)
     before: list[int] = []
     for count in range(1, len(ids) + 1):
         translator.read(ids[:count])
@@ -199,6 +199,36 @@ def test_what_is_settled_never_changes_and_all_of_it_is_the_text(
     )
 
 
+def with_bytes() -> PreTrainedTokenizerFast:
+    """A vocabulary that falls back on bytes, as those of Llama 2 and Mistral do."""
+    from tokenizers import Tokenizer, decoders, models
+
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "▁the", "a", "é"]
+    model = models.BPE({piece: number for number, piece in enumerate(pieces)}, [],
+                       unk_token="<unk>", byte_fallback=True)  # fmt: skip
+    found = Tokenizer(model)
+    found.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ])  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=found, unk_token="<unk>")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_bytes_that_are_no_character_are_read_as_the_tokenizer_reads_them(seed: int) -> None:
+    """A model may say bytes in any order; whether a run of them is text is known when it ends."""
+    target, draft = with_bytes(), words("bytes", 300)
+    chance = random.Random(seed)
+    some = [f"<0x{byte:02X}>" for byte in "é€😀ñ".encode()]
+    names = [chance.choice([*some, "▁the", "a", "é", "▁"]) for _ in range(12)] + ["▁the", "a"]
+    ids = [target.convert_tokens_to_ids(name) for name in names]
+    translator = Translator(target, draft)
+    for count in range(1, len(ids) + 1):
+        translator.read(ids[:count])
+    read = draft.decode([*translator.settled, *translator.open])
+    assert read == target.decode(ids, clean_up_tokenization_spaces=False)
+
+
 @pytest.mark.parametrize(("kind", "size", "other", "less"), PAIRS)
 def test_right_guesses_come_back_as_the_targets_own_tokens(
     kind: str, size: int, other: str, less: int
@@ -208,7 +238,7 @@ def test_right_guesses_come_back_as_the_targets_own_tokens(
     future = draft.encode(PROSE, add_special_tokens=False)
     right = wrong = 0
     for count in range(1, len(ids) - 10):
-        translator = Translator(target.backend_tokenizer, draft.backend_tokenizer)
+        translator = Translator(target, draft)
         translator.read(ids[:count])
         known = len(translator.settled) + len(translator.open)
         if future[:known] != [*translator.settled, *translator.open]:

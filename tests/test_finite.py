@@ -59,10 +59,19 @@ def test_prompts_end_by_name_under_every_way_of_choosing(
     assert error.value.position == (1 if recipe.startswith("sirllm") else 41)
 
 
-def test_the_row_of_a_batch_is_named(model: lengthwise.Model) -> None:
-    with pytest.raises(NotFinite, match="of prompt 2 of 3"):
-        model.generate_batch([PROMPT, [*PROMPT[:9], BAD], PROMPT[:5]], max_new_tokens=4)
-    assert len(model.generate_batch([PROMPT, PROMPT[:5]], max_new_tokens=4, stop_ids=[])) == 2
+def test_a_row_of_a_batch_whose_prompt_gives_no_numbers_ends_alone(
+    model: lengthwise.Model,
+) -> None:
+    prompts = [PROMPT, [*PROMPT[:9], BAD], PROMPT[:5]]
+    found = model.generate_batch(prompts, max_new_tokens=4, stop_ids=[])
+    assert isinstance(found[1].failed, NotFinite) and found[1].token_ids == []
+    assert "of prompt 2 of 3" in str(found[1].failed)
+    assert found[1].ledger.finish_reason == "not_finite"
+    for number in (0, 2):
+        alone = model.generate(prompts[number], max_new_tokens=4, stop_ids=[])
+        assert found[number].failed is None and found[number].token_ids == alone.token_ids
+    # A batch of one is a batch.
+    assert model.generate_batch([prompts[1]], max_new_tokens=4)[0].failed is not None
 
 
 @pytest.mark.parametrize("recipe", ["full", "recycling + fixed"])
@@ -76,10 +85,39 @@ def test_what_decoding_meets_is_named_at_its_position(recipe: str, temperature: 
     at = text.token_ids.index(said)
     with lengthwise.wrap(stock) as wrapped:
         stock.get_input_embeddings().weight.data[said] = math.nan
-        with pytest.raises(NotFinite, match="of prompt 1 of 2") as error:
-            wrapped.generate_batch([PROMPT, PROMPT[:2]], recipe, max_new_tokens=12, stop_ids=[],
-                                   temperature=temperature)  # fmt: skip
+        asked = {"max_new_tokens": 12, "stop_ids": [], "temperature": temperature}
+        found, other = wrapped.generate_batch([PROMPT, PROMPT[:2]], recipe, **asked)
+        assert found.failed is not None and "of prompt 1 of 2" in str(found.failed)
+        assert found.failed.position == len(PROMPT) + at + 1
+        # What was said before it stays, and the other row is what it is alone.
+        assert found.token_ids == text.token_ids[: at + 1]
+        if said not in other.token_ids[:-1]:
+            assert other.token_ids == wrapped.generate(PROMPT[:2], recipe, **asked).token_ids
+        with pytest.raises(NotFinite) as error:
+            wrapped.generate(PROMPT, recipe, **asked)
         assert error.value.position == len(PROMPT) + at + 1
+
+
+def test_a_row_that_writes_mixtures_ends_alone_too(model: lengthwise.Model) -> None:
+    """Not a number in the midst of a text that is written as a mixture of several."""
+    stock = tiny_model("llama", tie_word_embeddings=False)
+    with lengthwise.wrap(stock) as wrapped:
+        whole = wrapped.generate(PROMPT, "superposed", max_new_tokens=6, stop_ids=[])
+        said = next(t for draft in whole.drafts for t in draft.token_ids if t not in PROMPT)
+        stock.get_input_embeddings().weight.data[said] = math.nan
+        found = wrapped.generate_batch([PROMPT, PROMPT], ["superposed", "full"], max_new_tokens=2,
+                                       stop_ids=[])  # fmt: skip
+        plain = wrapped.generate_batch([PROMPT], max_new_tokens=2, stop_ids=[])[0]
+    assert found[1].token_ids == plain.token_ids
+    assert (found[0].failed is None) == bool(found[0].drafts)
+
+
+def test_the_door_of_transformers_raises_for_any_row() -> None:
+    stock = spoil(tiny_model("llama", tie_word_embeddings=False))
+    ids = torch.tensor([PROMPT[:6], [*PROMPT[:5], BAD]])
+    with pytest.raises(NotFinite, match="of prompt 2 of 2"):
+        stock.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=3,
+                       custom_generate=lengthwise.custom_generate())  # fmt: skip
 
 
 def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(

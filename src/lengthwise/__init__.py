@@ -1,7 +1,21 @@
 """lengthwise: one axis of language models, how long the sequence is.
 
 Any published method for long inputs, alone or combined in a recipe, on stock transformers models,
-measured side by side. See `load`, `wrap`, `check`, `compare` and `Model.generate`.
+measured side by side.
+
+    model = lengthwise.load()                   # the embedded model, a folder, a GGUF file, a name
+    model = lengthwise.wrap(model, tokenizer)   # one that you hold already
+    document = lengthwise.read("report.pdf")    # also Word, HTML, text, code; folders; several
+
+    model.generate(f"{document}\\n\\nWho signed it?", recipe="snapkv(budget=25%) + lookup").text
+    for piece in model.stream("Once upon a time"):
+        print(piece, end="")
+    lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
+
+`load`, `wrap`, `check` and `drafting_model` take models; `read` takes files; `Model.generate`,
+`generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures them;
+`custom_generate` is the way in from `generate` of transformers. Whatever a user can get wrong is a
+`LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -10,30 +24,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lengthwise.api import Generation, Model, check, load, wrap
+    from lengthwise.api import Model, check, load, wrap
+    from lengthwise.errors import LengthwiseError
+    from lengthwise.generation import Generation
     from lengthwise.hf_generate import custom_generate
     from lengthwise.measure.compare import compare
+    from lengthwise.measure.rows import Rows
     from lengthwise.methods.drafting.guessing_models import drafting_model
+    from lengthwise.recipes import Recipe
+    from lengthwise.streams import AsyncStream, Stream
+    from lengthwise.tasks.documents import Document
+    from lengthwise.tasks.folders import read
 
 _WHERE = {
-    "Generation": "lengthwise.api",
+    "AsyncStream": "lengthwise.streams",
+    "Document": "lengthwise.tasks.documents",
+    "Generation": "lengthwise.generation",
+    "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api",
+    "Recipe": "lengthwise.recipes",
+    "Rows": "lengthwise.measure.rows",
+    "Stream": "lengthwise.streams",
     "check": "lengthwise.api",
     "compare": "lengthwise.measure.compare",
     "custom_generate": "lengthwise.hf_generate",
     "drafting_model": "lengthwise.methods.drafting.guessing_models",
     "load": "lengthwise.api",
+    "read": "lengthwise.tasks.folders",
     "wrap": "lengthwise.api",
 }
 
 __all__ = [
+    "AsyncStream",
+    "Document",
     "Generation",
+    "LengthwiseError",
     "Model",
+    "Recipe",
+    "Rows",
+    "Stream",
     "check",
     "compare",
     "custom_generate",
     "drafting_model",
     "load",
+    "read",
     "wrap",
 ]
 __version__ = "0.1.0"
@@ -44,3 +79,8 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is, imported or not: `help` and editors list it."""
+    return sorted({*globals(), *__all__})

@@ -7,62 +7,35 @@ print(model.generate("Once", recipe="yarn(factor=2) + lookup", max_new_tokens=64
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence as Seq
-from dataclasses import dataclass
+from os import PathLike, fspath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
-from lengthwise.batch import Asked, Row, Written, write
+from lengthwise.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.request import Ledger, Request
-from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import LengthwiseError
+from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
+from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
-from lengthwise.text import TextStream
+from lengthwise.recipes import RecipeLike
+from lengthwise.shown import as_html, as_text, require_model
+from lengthwise.streams import AsyncStream, Stream
+from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.models.check import Support
-
-
-@dataclass(frozen=True)
-class Draft:
-    """One of several texts of a request. score: mean log score of its tokens, higher is better."""
-
-    text: str
-    token_ids: list[int]
-    score: float
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What came out of one request: its text, its token ids (stop tokens left out), its costs.
-
-    drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
-    of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
-    which was then not read at all; None where it can.
-    """
-
-    text: str
-    token_ids: list[int]
-    ledger: Ledger
-    drafts: tuple[Draft, ...] = ()
-    refused: Refused | None = None
-
-    @property
-    def alternatives(self) -> list[str]:
-        """The texts of drafts."""
-        return [draft.text for draft in self.drafts]
 
 
 class Model:
@@ -81,6 +54,12 @@ class Model:
         self.adapted = adapted
         self.adapted.tokenizer = self.tokenizer = tokenizer
         self.provenance = provenance
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def __enter__(self) -> Model:
         return self
@@ -112,7 +91,7 @@ class Model:
 
         return check(self.adapted)
 
-    def plan(self, recipe: Any = "full") -> Plan:
+    def plan(self, recipe: RecipeLike = "full") -> Plan:
         """The recipe resolved for this model; raises RecipeError or Refused."""
         return recipes.resolve(recipe, self.adapted)
 
@@ -121,14 +100,17 @@ class Model:
     def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        prompt: text; chat messages, which go through the chat template (a last one of the
-        assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
+        prompt: text, or a Document; chat messages, which go through the chat template (a last one
+        of the assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
         returned. A text that begins with the text of the beginning token gets no second one.
         special: what special tokens written out in it are, "tokens" or "text". None: tokens in a
-        string, as in transformers; text in the contents of messages, so that none can end itself.
+        string, as in transformers; text in a Document and in the contents of messages, so that none
+        can end itself.
         """
         if special is not None and special not in SPECIAL:
             raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
+        if isinstance(prompt, Document):
+            prompt, special = prompt.text, special or "text"
         if isinstance(prompt, str):
             return self._known(encode_text(self._tokenizer(), prompt, special or "tokens"))
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
@@ -161,108 +143,123 @@ class Model:
 
     # The main verbs.
 
+    @known_options
     def generate(
         self,
         prompt: Prompt,
-        recipe: Any = "full",
+        recipe: RecipeLike = "full",
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int = NEW_TOKENS,
         stream: Callable[[str], None] | None = None,
-        stop: Seq[str] = (),
+        stop: str | Seq[str] = (),
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
         special: str | None = None,
         assistant_model: Any = None,
-        **sampling: Any,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt, special: see `encode`. stream: called with each piece of text as it comes; joined,
-        the pieces are the text.
-        stop: strings that end the text (left out of it; several texts written at once are cut there
-        when they are complete); stop_ids: ids that do, by default the
-        model's own. chunk: tokens of a prefill forward. progress: called with tokens read.
+        prompt, special: see `encode`. recipe: its text, such as "yarn(factor=2) + lookup", what
+        `recipes.parse` made of it, or a list of methods. stream: called with each piece of text as
+        it comes; joined, the pieces are the text (see `Model.stream` for an iterator).
+        stop: a string that ends the text, or several (left out of it; several texts written at once
+        are cut there when they are complete); stop_ids: ids that do, by default the model's own.
+        chunk: tokens of a prefill forward. progress: called with tokens read.
         assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
         `model(path=...)` does in a recipe (see `drafting_model`).
-        sampling: temperature, top_k, top_p, min_p, repetition_penalty, seed (an integer of 64
-        bits). Of the model's generation_config the end tokens hold, and what it suppresses or
-        forces (suppress_tokens, begin_suppress_tokens, bad_words_ids, forced_bos_token_id,
-        forced_eos_token_id); its temperature, penalties and lengths do not.
+        temperature: 0 is greedy. top_k: sample among the k likeliest, 0 for all. top_p: among the
+        likeliest that make up p. min_p: leave out those below this share of the likeliest.
+        repetition_penalty: 1 is none. seed: an integer of 64 bits. Of the model's generation_config
+        the end tokens hold, and what it suppresses or forces (suppress_tokens,
+        begin_suppress_tokens, bad_words_ids, forced_bos_token_id, forced_eos_token_id); its
+        temperature, penalties and lengths do not.
         Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
         model's logits are no numbers.
         """
-        found = self.generate_batch(
-            [prompt], recipe, max_new_tokens=max_new_tokens,
+        require_one(recipe)
+        return self.generate_batch(
+            [prompt], [recipe], max_new_tokens=max_new_tokens,
             streams=None if stream is None else [stream], stop=stop, stop_ids=stop_ids, chunk=chunk,
-            progress=progress, special=special, assistant_model=assistant_model, **sampling,
-        )  # fmt: skip
-        if found[0].refused is not None:
-            raise found[0].refused
-        return found[0]
+            progress=progress, special=special, assistant_model=assistant_model,
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty, seed=seed,
+        )[0].require()  # fmt: skip
 
+    @known_options
     @no_autocast()
     def generate_batch(
         self,
         prompts: Seq[Prompt],
-        recipe: Any = "full",
+        recipe: RecipeLike | Seq[RecipeLike] = "full",
         *,
-        max_new_tokens: int = 256,
+        max_new_tokens: int = NEW_TOKENS,
         streams: Seq[Callable[[str], None]] | None = None,
-        stop: Seq[str] = (),
+        stop: str | Seq[str] = (),
         stop_ids: Seq[int] | None = None,
         chunk: int | None = None,
         progress: loop.Progress | None = None,
         special: str | None = None,
         assistant_model: Any = None,
-        **sampling: Any,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | Seq[int] = 0,
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone, its noise included.
 
-        A row that the recipe cannot serve is not read, says so in `refused`, and leaves the others
-        as they are.
+        recipe, seed: one for all, or a list with one for each prompt. What different recipes in one
+        batch cost stands in docs/python.md. Everything else is as in `generate`.
+        A row that its recipe cannot serve is not read and says so in `refused`; one whose logits
+        are no numbers ends, and says so in `failed`. Both leave the others as they are.
         """
-        choice = Sampling.of(sampling)
-        if streams is not None and len(streams) != len(prompts):
-            raise LengthwiseError(
-                f"{len(streams)} streams for {len(prompts)} prompts: give one each"
-            )
-        if assistant_model is not None:
-            recipe = recipes.assisted(recipe, assistant_model)
-        stops = self.stop_ids() if stop_ids is None else stop_ids
-        asked = Asked(self.plan(recipe), max_new_tokens, stops, stop, chunk, progress)
-        rows = [
-            Row(self.encode(prompt, special), choice, None if streams is None else streams[index])
-            for index, prompt in enumerate(prompts)
-        ]
-        return [
-            self._generation(row, done, stop)
-            for row, done in zip(
-                rows, write(self.adapted, self.tokenizer, rows, asked), strict=True
-            )
-        ]
+        batch, rows = open_batch(
+            self, prompts, recipe, seed, streams, None,
+            max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, chunk=chunk,
+            progress=progress, special=special, assistant_model=assistant_model,
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+            repetition_penalty=repetition_penalty,
+        )  # fmt: skip
+        batch.read()
+        while batch.active:
+            batch.step()
+        return close_batch(self, batch, rows)
 
-    def _generation(self, row: Row, done: Written | Refused, stop: Seq[str]) -> Generation:
-        if isinstance(done, Refused):
-            ledger = Ledger(prompt_tokens=len(row.tokens), finish_reason="refused")
-            return Generation("", [], ledger, refused=done)
-        request = done.request
-        return Generation(done.text, request.output, request.ledger, self._drafts(request, stop))
+    @shown_as(generate, without=("stream",))
+    def stream(
+        self, prompt: Prompt, recipe: RecipeLike = "full", **options: Unpack[Options]
+    ) -> Stream:
+        """The text piece by piece: `for piece in model.stream("Once", max_new_tokens=64)`.
 
-    def _drafts(self, request: Request, stop: Seq[str]) -> tuple[Draft, ...]:
-        """The texts of a request that wrote several, up to a stop string, those alike left out."""
-        found: dict[object, Draft] = {}
-        for each in request.mode.alternatives() if request.mode is not None else ():
-            text = TextStream(self.tokenizer, stop)
-            text.add(each.tokens, Ledger())
-            draft = Draft(text.finish(), each.tokens, each.score)
-            alike = tuple(each.tokens) if self.tokenizer is None else draft.text
-            found.setdefault(alike, draft)
-        return tuple(found.values())
+        options: as in `generate`, which also raises what this does. Nothing runs but what the next
+        piece takes; leaving the loop ends the generation, and so does `close` of the stream, from
+        any thread. Its `generation` is what `generate` would have returned.
+        """
+        return open_stream(self, prompt, recipe, options)
+
+    @shown_as(generate, without=("stream",))
+    def astream(
+        self, prompt: Prompt, recipe: RecipeLike = "full", **options: Unpack[Options]
+    ) -> AsyncStream:
+        """`stream` for asyncio: `async for piece in model.astream("Once")`.
+
+        The model runs in a thread of the stream's own. Cancelling the task that reads it ends the
+        generation before the task ends, within one round or one chunk of a prompt. Errors come with
+        the first piece.
+        """
+        return AsyncStream(lambda: open_stream(self, prompt, recipe, options))
 
     @no_autocast()
     def score(
-        self, ids: Seq[int] | Tensor, recipe: Any = "full", *, prompt: int | None = None,
+        self, ids: Seq[int] | Tensor, recipe: RecipeLike = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
         """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
@@ -301,13 +298,19 @@ class Model:
 
 
 def load(
-    name: str | None = None,
+    name: str | PathLike[str] | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
     """Loads and adapts a model: None is the embedded SmolLM2-135M-Instruct; else a local folder, a
     GGUF file or a hub name. dtype None is what the machine is fast at. Raises ModelError."""
-    model, tokenizer, provenance = load_pretrained(name, dtype, device)
+    if name is not None and not isinstance(name, (str, PathLike)):
+        raise LengthwiseError(
+            f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
+            "that you hold goes to lengthwise.wrap"
+        )
+    place = None if name is None else fspath(name)
+    model, tokenizer, provenance = load_pretrained(place, dtype, device)
     return Model(adapt(model, tokenizer=tokenizer), tokenizer, provenance)
 
 
@@ -322,6 +325,7 @@ def wrap(
     fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
     weights beside the model's own; False saves that memory.
     """
+    require_model(model, tokenizer)
     adapted = adapt(model, fuse, tokenizer=tokenizer)
     name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
@@ -331,3 +335,6 @@ def wrap(
 def check(model: Model | PreTrainedModel) -> Support:
     """Which questions a model supports exactly, which are refused, and why."""
     return model.check() if isinstance(model, Model) else wrap(model).check()
+
+
+__all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream", "check", "load", "wrap"]

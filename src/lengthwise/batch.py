@@ -10,12 +10,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine import loop
+from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.given import texts
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import require_room
 from lengthwise.text import TextStream
@@ -23,12 +25,14 @@ from lengthwise.text import TextStream
 
 @dataclass
 class Row:
-    """One prompt: its tokens, how it is written on, and who is told. steering: see there."""
+    """One prompt: its tokens, how it is written on, and who is told. steering: see there. plan: of
+    its own recipe; None is the one of all."""
 
     tokens: Seq[int]
     sampling: Sampling
     sink: Callable[[str], None] | None = None
     steering: Steering | None = None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,18 @@ class Written:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of all rows of a batch. told: called with the requests after every round."""
+    """What is asked of all rows of a batch. stop: one string, or several. told: called with the
+    requests after every round. cancelled: asked after every chunk and round whether to break off.
+    """
 
     plan: Plan
     max_new_tokens: int
     stop_ids: Seq[int]
-    stop: Seq[str] = ()
+    stop: str | Seq[str] = ()
     chunk: int | None = None
     progress: loop.Progress | None = None
     told: Callable[[list[Request]], None] | None = None
+    cancelled: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "chunk"):
@@ -60,11 +67,7 @@ class Asked:
                 raise LengthwiseError(f"{name}={given}: give at least 1")
         if not isinstance(self.stop_ids, Iterable) or not all(map(_whole, self.stop_ids)):
             raise LengthwiseError(f"stop_ids={self.stop_ids!r}: give a list of token ids")
-        if isinstance(self.stop, str):
-            raise LengthwiseError(f"stop={self.stop!r}: give a list of strings, [{self.stop!r}]")
-        strings = isinstance(self.stop, Seq) and all(isinstance(s, str) for s in self.stop)
-        if not strings or "" in self.stop:
-            raise LengthwiseError(f"stop={self.stop!r}: give a list of strings, none of them empty")
+        object.__setattr__(self, "stop", texts("stop", self.stop))
         if self.progress is not None and not callable(self.progress):
             raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
 
@@ -73,33 +76,83 @@ def _whole(given: object) -> bool:
     return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
 
 
+class Cancelled(Exception):
+    """Somebody broke a batch off in the midst of reading a prompt."""
+
+
+class Batch:
+    """Rows that are read, then written on together, round by round.
+
+    Making one raises before anything runs where it can. A row whose prompt its recipe cannot serve
+    is not read, and has the reason in its place; one whose logits are no numbers ends alone.
+    """
+
+    def __init__(
+        self,
+        model: Adapted,
+        tokenizer: PreTrainedTokenizerBase | None,
+        rows: Seq[Row],
+        asked: Asked,
+    ) -> None:
+        self.asked = asked
+        self.refusals = [_refusal(model, asked, row) for row in rows]
+        served = [(n, row) for n, row in enumerate(rows) if self.refusals[n] is None]
+        self.rows = [row for _, row in served]
+        self.begun = [
+            _begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
+        ]
+
+    @property
+    def active(self) -> list[tuple[Request, TextStream]]:
+        """The rows that are not done."""
+        return [pair for pair in self.begun if not pair[0].done]
+
+    def read(self) -> None:
+        """Reads every prompt, and says the first token of each. Raises Cancelled."""
+        for row, (request, text) in zip(self.rows, self.begun, strict=True):
+            _read(row, request, text, self.asked)
+        self._tell()
+
+    def step(self) -> None:
+        """One round of all rows that are not done."""
+        active = self.active
+        found = loop.step([request for request, _ in active], apart=True)
+        for (request, text), new in zip(active, found, strict=True):
+            request.cut(len(new), text.add(new, request.ledger))
+        self._tell()
+
+    def cancel(self) -> None:
+        """Breaks off the rows that are not done; what they have said stays."""
+        for request, _ in self.active:
+            request.sequence.discard()
+            request.ledger.finish_reason = CANCELLED
+
+    def finish(self) -> list[Written | Refused]:
+        """Closes the books of all rows."""
+        written = iter([_finish(request, text) for request, text in self.begun])
+        return [next(written) if refusal is None else refusal for refusal in self.refusals]
+
+    def _tell(self) -> None:
+        if self.asked.told is not None:
+            self.asked.told([request for request, _ in self.begun])
+
+
 def write(
     model: Adapted, tokenizer: PreTrainedTokenizerBase | None, rows: Seq[Row], asked: Asked
 ) -> list[Written | Refused]:
-    """Reads every row and writes all of them on; raises before anything runs where it can.
-
-    A row whose prompt the recipe cannot serve is not read, and has the reason in its place.
-    """
-    refusals = [_refusal(model, asked, len(row.tokens)) for row in rows]
-    served = [(n, row) for n, row in enumerate(rows) if refusals[n] is None]
-    begun = [_begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served]
-    requests = [request for request, _ in begun]
-    for (_, row), (request, text) in zip(served, begun, strict=True):
-        _read(row, request, text, asked)
-    _tell(asked, requests)
-    while active := [pair for pair in begun if not pair[0].done]:
-        for (request, text), new in zip(active, loop.step([r for r, _ in active]), strict=True):
-            request.cut(len(new), text.add(new, request.ledger))
-        _tell(asked, requests)
-    written = iter([_finish(request, text) for request, text in begun])
-    return [next(written) if refusal is None else refusal for refusal in refusals]
+    """Reads every row and writes all of them on, to the end."""
+    batch = Batch(model, tokenizer, rows, asked)
+    batch.read()
+    while batch.active:
+        batch.step()
+    return batch.finish()
 
 
-def _refusal(model: Adapted, asked: Asked, length: int) -> Refused | None:
-    """Why a prompt of `length` tokens cannot be served, or None."""
+def _refusal(model: Adapted, asked: Asked, row: Row) -> Refused | None:
+    """Why a row cannot be served, or None."""
     try:
-        require_room(model, length, asked.max_new_tokens)
-        asked.plan.check_prompt(length)
+        require_room(model, len(row.tokens), asked.max_new_tokens)
+        (row.plan or asked.plan).check_prompt(len(row.tokens))
     except Refused as refusal:
         return refusal
     return None
@@ -110,7 +163,8 @@ def _begin(
     number: tuple[int, int],
 ) -> tuple[Request, TextStream]:  # fmt: skip
     text = TextStream(tokenizer, asked.stop, row.sink)
-    sequence = Sequence(model, asked.plan, expected=len(row.tokens) + asked.max_new_tokens)
+    expected = len(row.tokens) + asked.max_new_tokens
+    sequence = Sequence(model, row.plan or asked.plan, expected=expected)
     request = loop.begin(
         sequence, row.sampling, asked.max_new_tokens, asked.stop_ids, row.steering, number
     )
@@ -118,25 +172,29 @@ def _begin(
 
 
 def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
+    """Reads a prompt. Raises Cancelled, after a chunk of it."""
+
+    def progress(tokens: int) -> None:
+        if asked.progress is not None:
+            asked.progress(tokens)
+        if asked.cancelled is not None and asked.cancelled():
+            raise Cancelled
+
     begin = time.perf_counter()
     sequence = request.sequence
+    request.ledger.prompt_tokens = len(row.tokens)
     try:
-        logits = loop.prefill(sequence, row.tokens, asked.chunk or loop.CHUNK, asked.progress)
+        logits = loop.prefill(sequence, row.tokens, asked.chunk or loop.CHUNK, progress)
         first = loop.start(request, logits)
     except NotFinite as error:
         error.row = request.sampler.row
-        raise
+        request.fail(error)
+        return
     loop.synchronize(sequence.model.device)
     request.ledger.ttft_s = time.perf_counter() - begin
-    request.ledger.prompt_tokens = len(row.tokens)
     text.add(first, request.ledger)
 
 
 def _finish(request: Request, text: TextStream) -> Written:
     loop.finish(request)
     return Written(request, text.finish())
-
-
-def _tell(asked: Asked, requests: Iterable[Request]) -> None:
-    if asked.told is not None:
-        asked.told(list(requests))

@@ -28,10 +28,13 @@ from transformers.generation import logits_process as stock
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from lengthwise.batch import Asked, Row, Written, write
+from lengthwise.engine.loop import Progress
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.given import known_options
+from lengthwise.recipes import RecipeLike
 
 # Attributes of a GenerationConfig that do here what they do in stock, and how.
 HONOURED: dict[str, str] = {
@@ -114,7 +117,6 @@ _REMEMBERING = (
 _PREPARED = frozenset(
     {"attention_mask", "position_ids", "past_key_values", "use_cache", "cache_position"}
 )
-OPTIONS = ("seed", "stop", "tokenizer", "chunk", "progress")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,27 @@ class _Handed:
     pad: int | None
 
 
-def custom_generate(recipe: Any = "full", **options: Any) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class _Options:
+    """What `custom_generate` was given beside the recipe."""
+
+    seed: int | None
+    stop: str | Seq[str]
+    tokenizer: PreTrainedTokenizerBase | None
+    chunk: int | None
+    progress: Progress | None
+
+
+@known_options
+def custom_generate(
+    recipe: RecipeLike = "full",
+    *,
+    seed: int | None = None,
+    stop: str | Seq[str] = (),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    chunk: int | None = None,
+    progress: Progress | None = None,
+) -> Callable[..., Any]:
     """A function for `model.generate(..., custom_generate=...)` that runs a recipe in our loop.
 
     Everything that `generate` makes a logits processor or a stopping criterion of is honoured by
@@ -143,20 +165,20 @@ def custom_generate(recipe: Any = "full", **options: Any) -> Callable[..., Any]:
 
     Args:
         recipe: as for `Model.generate`. Of one that writes several texts the best is taken.
-        options: seed (by default drawn from torch's generator, so that torch.manual_seed governs
-            it; every row draws for itself), stop (strings that end a row, which needs tokenizer),
-            tokenizer, chunk, progress.
+        seed: of the samples; None draws one from torch's generator, so that torch.manual_seed
+            governs it. Every row draws for itself.
+        stop: a string that ends a row, or several; needs the tokenizer.
+        tokenizer: the model's.
+        chunk: tokens of a prefill forward.
+        progress: called with tokens read.
+
+    Everything else is an argument of `model.generate`.
 
     Returns what `generate` would: ids int64 `[rows, prompt + new]`, an end token included where one
     was said and padding behind it; or a GenerateDecoderOnlyOutput, whose scores and logits are
     zeros behind the end of a row.
     """
-    for name in options:
-        if name not in OPTIONS:
-            raise LengthwiseError(
-                f"custom_generate has no option {name!r}; allowed are {', '.join(OPTIONS)}, and "
-                "everything else is an argument of model.generate"
-            )
+    options = _Options(seed, stop, tokenizer, chunk, progress)
 
     def generate(model: PreTrainedModel, input_ids: Tensor, **given: Any) -> Any:
         hidden = _hidden(generate, inspect.currentframe())
@@ -259,11 +281,11 @@ def _check_positions(positions: Tensor, ids: Tensor, mask: Tensor | None) -> Non
 
 
 def _generate(
-    model: PreTrainedModel, recipe: Any, handed: _Handed, options: Mapping[str, Any], streamer: Any
+    model: PreTrainedModel, recipe: RecipeLike, handed: _Handed, options: _Options, streamer: Any
 ) -> Any:
     from lengthwise.api import wrap
 
-    tokenizer: PreTrainedTokenizerBase | None = options.get("tokenizer")
+    tokenizer = options.tokenizer
     columns = _Columns(streamer, handed.pad) if streamer is not None else None
     with wrap(model, tokenizer) as wrapped:
         plan = wrapped.plan(recipe)
@@ -272,10 +294,10 @@ def _generate(
         )
         if record and (not plan.lossless or plan.mode is not None):
             raise _no("output_scores", f"{plan.text} does not choose by them; leave it out")
-        rows = _rows(wrapped.encode, handed, options.get("seed"), record)
+        rows = _rows(wrapped.encode, handed, options.seed, record)
         asked = Asked(
-            plan, handed.new, handed.stop_ids, options.get("stop") or (),
-            options.get("chunk") or handed.config.prefill_chunk_size, options.get("progress"),
+            plan, handed.new, handed.stop_ids, options.stop,
+            options.chunk or handed.config.prefill_chunk_size, options.progress,
             None if columns is None else columns.put,
         )  # fmt: skip
         done = write(wrapped.adapted, tokenizer, rows, asked)
@@ -286,6 +308,8 @@ def _served(done: Written | Refused) -> Written:
     """A row that was served; rows of a tensor cannot be left out."""
     if isinstance(done, Refused):
         raise done
+    if done.request.failed is not None:
+        raise done.request.failed
     return done
 
 

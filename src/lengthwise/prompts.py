@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence as Seq
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.tasks.documents import Document
 
 Prompt = (
-    str | Seq[Mapping[str, str]] | Seq[int] | Mapping[str, Any] | Tensor | NDArray[np.integer[Any]]
+    str
+    | Document
+    | Seq[Mapping[str, str]]
+    | Seq[int]
+    | Mapping[str, Any]
+    | Tensor
+    | NDArray[np.integer[Any]]
 )
 SPECIAL = ("text", "tokens")
 # Around the number of what was taken out of a text: private characters, which no template changes.
@@ -193,9 +201,11 @@ def _row(given: Any) -> list[Any]:
             )
         return list(given.tolist())
     if not isinstance(given, Seq) or isinstance(given, (bytes, bytearray)):
+        what = "no prompt (None)" if given is None else f"a prompt of type {type(given).__name__}"
+        way = "lengthwise.read(path) reads a file; " if isinstance(given, PathLike) else ""
         raise LengthwiseError(
-            f"a prompt of type {type(given).__name__}; allowed are text, chat messages, and token "
-            "ids in a list, a tensor, an array or what a tokenizer returned"
+            f"{what}; {way}allowed are text, chat messages, and token ids in a list, a tensor, an "
+            "array or what a tokenizer returned"
         )
     rows = list(given)
     if rows and all(isinstance(row, (list, tuple)) or getattr(row, "shape", ()) for row in rows):

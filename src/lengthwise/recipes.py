@@ -51,11 +51,33 @@ def parse(text: str) -> Recipe:
     return _Parser(text).recipe()
 
 
-def resolve(recipe: Recipe | str | Sequence[Method], model: Adapted) -> Plan:
+# A recipe as it may be given: its text, what `parse` made of it, or its methods.
+RecipeLike = str | Recipe | Sequence[Method]
+
+
+def recipe_of(given: RecipeLike) -> Recipe:
+    """A recipe in whichever way it was given. Raises RecipeError."""
+    if isinstance(given, Recipe):
+        return given
+    return parse(given) if isinstance(given, str) else Recipe(_methods(given))
+
+
+def recipes_of(given: RecipeLike | Sequence[RecipeLike]) -> list[Recipe]:
+    """One recipe, or several, as a list. Raises RecipeError."""
+    if is_one(given):
+        return [recipe_of(given)]  # type: ignore[arg-type]
+    return [recipe_of(each) for each in given]  # type: ignore[union-attr, arg-type]
+
+
+def is_one(given: object) -> bool:
+    """Whether this is one recipe, and not a list of them: methods in a list are one."""
+    several = isinstance(given, list | tuple) and bool(given)
+    return not several or all(isinstance(each, Method) for each in given)  # type: ignore[attr-defined]
+
+
+def resolve(recipe: RecipeLike, model: Adapted) -> Plan:
     """The plan of a recipe on a model; raises Refused where it cannot run there."""
-    if isinstance(recipe, str):
-        recipe = parse(recipe)
-    methods = recipe.methods if isinstance(recipe, Recipe) else _methods(recipe)
+    methods = recipe_of(recipe).methods
     pieces = [Piece.of(method, model) for method in methods]
     placement = compose(pieces, model)
     selection = _owner(pieces, "start_selector")
@@ -110,14 +132,11 @@ def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | No
     return start
 
 
-def assisted(recipe: Recipe | str | Sequence[Method], assistant: object) -> Recipe:
+def assisted(recipe: RecipeLike, assistant: object) -> Recipe:
     """A recipe with a second model that guesses: one that is held already, not a path."""
     from lengthwise.methods.drafting.guessing_models import drafting_model
 
-    if isinstance(recipe, str):
-        recipe = parse(recipe)
-    methods = recipe.methods if isinstance(recipe, Recipe) else tuple(recipe)
-    return Recipe((*methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
+    return Recipe((*recipe_of(recipe).methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
 
 
 def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:
@@ -243,4 +262,4 @@ def _list(known: dict[str, Option]) -> str:
     return ", ".join(map(str, known.values())) or "it has none"
 
 
-__all__ = ["Recipe", "parse", "resolve"]
+__all__ = ["Recipe", "RecipeLike", "is_one", "parse", "recipe_of", "recipes_of", "resolve"]

@@ -26,18 +26,20 @@ _CLEANED = 8
 
 
 class Incremental:
-    """Decodes tokens one at a time, at a cost that does not grow with the text.
+    """Decodes tokens as they come, at a cost that does not grow with the text.
 
-    ids: what was added. text: what they decode to. stable: how many characters of it no further
-    token changes.
+    special: special tokens are text like any other, and it is left as it was written. ids: what was
+    added. text: what they decode to. stable: how many characters of it no further token changes.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, special: bool = False) -> None:
+        self._tokenizer, self._special = tokenizer, special
         added = getattr(tokenizer, "added_tokens_decoder", {})
         self._specials = {number for number, token in added.items() if token.special}
         self._specials |= set(tokenizer.all_special_ids)
-        self._hold = _CLEANED if getattr(tokenizer, "clean_up_tokenization_spaces", False) else 0
+        if special:
+            self._specials.clear()
+        self._hold = _CLEANED if self._cleans() else 0
         self.ids: list[int] = []
         self.text = ""
         self.stable = 0
@@ -47,7 +49,11 @@ class Incremental:
         self._settled, self._base = "", ""
 
     def add(self, token: int) -> None:
-        self.ids.append(token)
+        self.extend([token])
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Adds tokens, decoded together."""
+        self.ids.extend(tokens)
         window = self._decode(self._start, len(self.ids))
         self.text = self._settled + window[len(self._base) :]
         end = self._run()
@@ -59,6 +65,11 @@ class Incremental:
             if base:
                 self._settled, self._base = self.text, base
                 self._start, self._read = self._read, end
+
+    def _cleans(self) -> bool:
+        return not self._special and bool(
+            getattr(self._tokenizer, "clean_up_tokenization_spaces", False)
+        )
 
     def _open(self, window: str) -> bool:
         return window.endswith(UNFINISHED)
@@ -78,12 +89,18 @@ class Incremental:
         return bool(_BYTE.fullmatch(str(self._tokenizer.convert_ids_to_tokens(token))))
 
     def _decode(self, start: int, stop: int) -> str:
-        return decode(self._tokenizer, self.ids[start:stop])
+        return decode(self._tokenizer, self.ids[start:stop], self._special)
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of tokens, without special ones."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], special: bool = False) -> str:
+    """The text of tokens, without special ones. special: with them, and nothing cleaned up."""
+    if special:
+        found = tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+    else:
+        found = tokenizer.decode(list(ids), skip_special_tokens=True)
+    return str(found)
 
 
 def whole_characters(

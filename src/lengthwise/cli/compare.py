@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lengthwise.cli.arguments import check_file, check_text
+from lengthwise.cli.documents import given_document
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
 from lengthwise.errors import LengthwiseError
@@ -19,7 +20,6 @@ from lengthwise.measure.compare import Watcher, compare as run_compare
 from lengthwise.measure.expected import check_expected
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.table import show
-from lengthwise.tasks.documents import read_document
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
 REFERENCE_LENGTH = 9216
@@ -82,7 +82,7 @@ class Bars(Watcher):
 
 
 @click.command()
-@click.argument("document", required=False)
+@click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @click.option("-q", "--question", "questions", multiple=True, help="a question; may be repeated")
 @click.option(
     "-r", "--recipe", "recipes", multiple=True,
@@ -117,13 +117,14 @@ class Bars(Watcher):
 @click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
 @model_options
 def compare(
-    document: str | None, questions: tuple[str, ...], recipes: tuple[str, ...],
+    documents: tuple[str, ...], questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
     whole_answers: bool, goal: str | None, expect: tuple[str, ...], probes: bool | None,
     share: bool, chunk: int, model: str | None, dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip
-    """Run recipes on DOCUMENT (text, markdown, PDF, HTML; - is standard input; default: the Python
-    language reference) and print one table: what each recipe gave and what it cost.
+    """Run recipes on DOCUMENT (text, code, markdown, PDF, HTML, .docx, a folder of such, or several
+    of them in one text; - is standard input; default: what is piped in, or else the Python language
+    reference) and print one table: what each recipe gave and what it cost.
 
     Full attention always runs first: it is what the others are measured against.
     """
@@ -136,9 +137,9 @@ def compare(
     check_expected(expect, max(1, len(questions)))
     if html is not None:
         check_file("--html", html)
-    text = read_document(document)
+    text = given_document(documents)
     loaded = open_model(model, dtype, device)
-    chosen = lengths or ((REFERENCE_LENGTH,) if document is None else ())
+    chosen = lengths or ((REFERENCE_LENGTH,) if text is None else ())
     with Bars(as_json) as bars:
         rows = run_compare(
             loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,

@@ -14,6 +14,7 @@ from rich.progress import Progress
 from lengthwise.cli.arguments import check_file
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tasks.documents import read_document
+from lengthwise.tasks.folders import files_in
 
 # Texts tokenised at once.
 BATCH = 64
@@ -31,8 +32,8 @@ def datastore() -> None:
               "hub name (default: the embedded SmolLM2-135M-Instruct)")  # fmt: skip
 @click.option("--field", default="text", show_default=True, help="of a JSONL line, holds its text")
 def build(sources: tuple[str, ...], out: Path, model: str | None, field: str) -> None:
-    """Index every SOURCE: a text, markdown, HTML or PDF file, a JSONL file of one document a line,
-    or a folder of such files, and write the datastore to --out.
+    """Index every SOURCE: a text, markdown, HTML, PDF or .docx file, a JSONL file of one document a
+    line, or a folder of such files, and write the datastore to --out.
 
     In a folder, files that hold no text are passed over and counted.
     """
@@ -76,10 +77,7 @@ class Texts:
             if not path.is_dir():
                 yield from self._read(source)
                 continue
-            for file in sorted(path.rglob("*")):
-                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                if hidden or not file.is_file():
-                    continue
+            for file in files_in(path):
                 try:
                     yield from self._read(str(file))
                 except DocumentError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lengthwise import __version__
+from lengthwise.cli.once import once
 from lengthwise.errors import LengthwiseError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Verbs(click.Group):
                 f"pip install 'lengthwise[{EXTRAS[name]}]'"
             ) from None
         assert isinstance(command, click.Command)
-        return command
+        return once(command)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

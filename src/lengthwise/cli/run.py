@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from lengthwise.cli.arguments import check_text
+from lengthwise.cli.documents import given_document
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.prompts import Shield
-from lengthwise.tasks.documents import read_document
 from lengthwise.text import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("prompt", required=False)
 @click.option("-r", "--recipe", default="full", show_default=True, help="see `lengthwise methods`")
-@click.option("-d", "--document", help="a file that the prompt asks about; - is standard input")
+@click.option("-d", "--document", "documents", multiple=True,
+              help="a file or folder that the prompt asks about (text, code, markdown, PDF, HTML, "
+              ".docx; - is standard input); may be repeated, read in that order")  # fmt: skip
 @click.option("-n", "--max-new-tokens", default=256, show_default=True)
 @click.option("--temperature", default=0.0, show_default=True, help="0 is greedy")
 @click.option("--top-k", default=0, help="sample among the k likeliest (0: all)")
@@ -35,12 +37,16 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
 def run(
-    prompt: str | None, recipe: str, document: str | None, max_new_tokens: int, temperature: float,
-    top_k: int, top_p: float, min_p: float, repetition_penalty: float, seed: int,
-    stop: tuple[str, ...], raw: bool, as_json: bool, model: str | None, dtype: str | None,
-    device: str | None,
+    prompt: str | None, recipe: str, documents: tuple[str, ...], max_new_tokens: int,
+    temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float,
+    seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, model: str | None,
+    dtype: str | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Answer PROMPT (default: standard input) under a recipe."""
+    """Answer PROMPT (default: standard input) under a recipe.
+
+    What is piped in beside a PROMPT is the document, `cat report.txt | lengthwise run "Who signed
+    it?"`, unless -d names one: then it is left alone, and `-d -` reads it too.
+    """
     from lengthwise.engine.sampling import Sampling
     from lengthwise.recipes import parse
 
@@ -48,7 +54,7 @@ def run(
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     Sampling(**sampling)  # type: ignore[arg-type]
-    if prompt is None and document == "-":
+    if prompt is None and "-" in documents:
         raise LengthwiseError(
             "standard input cannot be both the document and the prompt; give the prompt as an "
             "argument"
@@ -57,14 +63,15 @@ def run(
     check_text("the prompt", text)
     if not text.strip():
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
-    read = None if document is None else read_document(document).text
+    # Without a prompt beside it, standard input was the prompt.
+    document = given_document(documents, pipe=prompt is not None)
     loaded = open_model(model, dtype, device)
     templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
     # Several texts at once are nothing to stream: none is settled before the end.
     quiet = as_json or loaded.plan(recipe).mode is not None
     sink = None if quiet else Pieces()
     found = loaded.generate(
-        _encode(loaded, text, read, bool(templated)), recipe,
+        _encode(loaded, text, document and document.text, bool(templated)), recipe,
         max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
     )  # fmt: skip
     whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)

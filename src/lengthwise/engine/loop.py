@@ -13,19 +13,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.frame import Block
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
+from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.policy import LengthPolicy, policy_for
-from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Ledger, Request, Verdict
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.request import Request, Verdict
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.steering import Steering
 from lengthwise.engine.tree import Tree
-from lengthwise.engine.verify import Lossless
-from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
 
@@ -176,19 +172,27 @@ def start(request: Request, logits: Tensor) -> list[int]:
     return request.emit([request.pending])
 
 
-def step(requests: Seq[Request], policy: LengthPolicy | None = None) -> list[list[int]]:
+def step(
+    requests: Seq[Request], policy: LengthPolicy | None = None, apart: bool = False
+) -> list[list[int]]:
     """One draft-verify-commit round for all requests; returns the new tokens of each.
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
-    Requests with a mode feed one column each, in a forward of their own, and give all their tokens
-    when they are done.
+    Requests may have recipes of their own. Those with a mode feed one column each, and those with a
+    policy of their own verify what it chooses, in a forward of their own; a request with a mode
+    gives all its tokens when it is done. apart: a request whose logits are no numbers ends alone,
+    see `Request.failed`; otherwise NotFinite is raised.
     """
-    modal = [request for request in requests if request.mode is not None]
-    if not modal:
-        return _round(requests, policy)
-    found = dict(zip(map(id, modal), _write(modal), strict=True))
-    if plain := [request for request in requests if request.mode is None]:
-        found |= dict(zip(map(id, plain), _round(plain, policy), strict=True))
+    groups: dict[object, list[Request]] = {}
+    for request in requests:
+        own = "mode" if request.mode is not None else id(policy or request.sequence.plan.policy)
+        groups.setdefault(own, []).append(request)
+    found: dict[int, list[int]] = {}
+    for key, group in groups.items():
+        new = _write(group) if key == "mode" else _round(group, policy)
+        found |= zip(map(id, group), new, strict=True)
+    if failed := [r.failed for r in requests if r.failed is not None and not apart]:
+        raise failed[0]
     return [found[id(request)] for request in requests]
 
 
@@ -200,9 +204,13 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
     embeddings = torch.stack([column.embedding for column in columns])
     found, blocks = extend(items, embeddings=embeddings)
-    for request, logits in zip(requests, found, strict=True):
-        request.sampler.require(float(logits.max()), len(request.sequence) + 1, logits)
-    for (sequence, tokens, _), mode, logits, block in zip(items, modes, found, blocks, strict=True):
+    rows = zip(requests, items, modes, found, blocks, strict=True)
+    for request, (sequence, tokens, _), mode, logits, block in rows:
+        try:
+            request.sampler.require(float(logits.max()), len(sequence) + 1, logits)
+        except NotFinite as error:
+            request.fail(error)
+            continue
         if sequence.retention_surprise:
             sequence.surprise += token_losses(
                 sequence.last_logits, logits, tokens, start=len(sequence)
@@ -216,7 +224,10 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
         request.ledger.decode_s += seconds
         request.ledger.decoded += 1
         request.ledger.steps += 1
-    return [request.settle(mode) for request, mode in zip(requests, modes, strict=True)]
+    return [
+        [] if request.failed is not None else request.settle(mode)
+        for request, mode in zip(requests, modes, strict=True)
+    ]
 
 
 def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int]]:
@@ -236,20 +247,24 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
     logits, blocks = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
-    verdicts = [
-        replace(_settle(*row), states=noted)
-        for *row, noted in zip(requests, proposed, trees, logits, blocks, states, strict=True)
-    ]
+    verdicts: list[Verdict | None] = []
+    for *row, noted in zip(requests, proposed, trees, logits, blocks, states, strict=True):
+        try:
+            verdicts.append(replace(_settle(*row), states=noted))
+        except NotFinite as error:
+            row[0].fail(error)
+            verdicts.append(None)
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
     if load:
         policy.observe(load, sum(map(len, trees)) - len(trees), took)
         for request, verdict in zip(requests, verdicts, strict=True):
-            request.learn(verdict, policy, load)
+            if verdict is not None:
+                request.learn(verdict, policy, load)
     end = time.perf_counter()
-    for request, verdict in zip(requests, verdicts, strict=True):
-        tokens = verdict.taken
+    taken = [[] if verdict is None else verdict.taken for verdict in verdicts]
+    for request, tokens in zip(requests, taken, strict=True):
         request.ledger.decode_s += end - begin
         request.ledger.verify_s += learning - verify_begin
         if request.drafters:
@@ -257,7 +272,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         # A stop token is no part of the text, but it was decoded like any other.
         request.ledger.decoded += len(tokens) + (request.stopped is not None)
         request.ledger.steps += 1
-    return [verdict.taken for verdict in verdicts]
+    return taken
 
 
 def _check_draws(policy: LengthPolicy, proposed: Seq[Tree], trees: Seq[Tree]) -> None:
@@ -321,58 +336,6 @@ def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[i
         yield step([request], policy)[0]
 
 
-def finish(request: Request) -> Ledger:
-    """Closes the books of a request."""
-    request.finish()
-    sequence, ledger = request.sequence, request.ledger
-    if sequence.plan.drops and not sequence.dropped():
-        ledger.notes.append(
-            f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
-            "recipe keeps"
-        )
-    if (note := note_beyond(sequence)) is not None:
-        ledger.notes.append(note)
-    sequence.note_peak()
-    ledger.notes += [
-        f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
-        for length in sequence.read_again
-    ]
-    ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
-    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
-    return ledger
-
-
-def begin(
-    sequence: Sequence, sampling: Sampling, max_new_tokens: int, stop_ids: Seq[int],
-    steering: Steering | None = None, row: tuple[int, int] = (0, 1),
-) -> Request:  # fmt: skip
-    """A request over a sequence, before or after it has read its prompt.
-
-    steering: processors and criteria in place of the sampling's own. row: which prompt of how many.
-    """
-    plan = sequence.plan
-    drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
-    sequence.remember(max((drafter.remember for drafter in drafters), default=0))
-    if any(drafter.wants_states for drafter in drafters) and not len(sequence):
-        sequence.noted = []
-    mode = plan.mode() if plan.mode else None
-    if mode is not None:
-        steered = steering is not None and (steering.processors or steering.criteria)
-        if steered or own_rules(sequence.model, 0, max_new_tokens):
-            raise Refused(
-                f"{plan.text} ranks whole texts, and logits processors, suppressed tokens and "
-                "stopping criteria look at one",
-                "leave them out, or leave out superposed",
-            )
-        mode.begin(sampling, max_new_tokens, frozenset(stop_ids))
-    before = policy_for(sequence.model).population(plan.text)
-    return Request(
-        sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
-        frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
-        verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
-    )  # fmt: skip
-
-
 def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tensor:
     """Feeds given tokens and returns the logits `[len(tokens), vocab]` that predicted each of them.
 
@@ -398,3 +361,9 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
         dtype = str(logits.dtype).removeprefix("torch.")
         raise NotFinite(first + int(bad[0]), dtype=dtype)
     return logits
+
+
+__all__ = [
+    "CHUNK", "Progress", "begin", "extend", "finish", "prefill", "run", "start", "step",
+    "synchronize", "teacher_force",
+]  # fmt: skip

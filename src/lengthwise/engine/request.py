@@ -17,7 +17,7 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, NotFinite
 
 
 @dataclass
@@ -97,7 +97,8 @@ class Request:
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
     guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
     ended it, which is no part of the output. cramped: steps in which what is kept changes with the
-    next token already, so that no guess may follow it.
+    next token already, so that no guess may follow it. failed: why there is no next token; what was
+    said before it stays.
     """
 
     sequence: Sequence
@@ -115,6 +116,7 @@ class Request:
     mode: Mode | None = None
     stopped: int | None = None
     cramped: int = 0
+    failed: NotFinite | None = None
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -125,6 +127,12 @@ class Request:
     @property
     def done(self) -> bool:
         return bool(self.ledger.finish_reason)
+
+    def fail(self, error: NotFinite) -> None:
+        """Ends the request, and no other: its logits are no numbers."""
+        self.failed = error
+        self.ledger.finish_reason = "not_finite"
+        self.sequence.discard()
 
     def emit(self, tokens: Seq[int]) -> list[int]:
         """Takes new tokens up to a stop; returns those that count."""

@@ -10,14 +10,13 @@ NotFinite says where it was not.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import operator
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -68,21 +67,6 @@ class Sampling:
             raise LengthwiseError(f"top_k={self.top_k}: allowed are whole numbers, 0 for all")
         object.__setattr__(self, "seed", _seed(self.seed))
 
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Sampling:
-        """A Sampling of keyword arguments; raises LengthwiseError for those it does not know."""
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name in known:
-                continue
-            near = difflib.get_close_matches(name, known, 1)
-            way = INSTEAD.get(name) or (f"did you mean {near[0]}?" if near else "")
-            raise LengthwiseError(
-                f"{name!r} is no option of generate; {way or 'of sampling there are '}"
-                + ("" if way else ", ".join(known))
-            )
-        return cls(**given)
-
     @property
     def plain(self) -> bool:
         """Greedy over untouched logits: an argmax is all there is to do."""
@@ -107,22 +91,6 @@ class Sampling:
 
 # The least temperature above 0.
 LEAST = 1e-30
-
-# What other libraries call it, or do in another place.
-INSTEAD = {
-    "do_sample": "give temperature=0.7 or so to sample; without one, it is greedy",
-    "max_length": "give max_new_tokens",
-    "max_tokens": "give max_new_tokens",
-    "eos_token_id": "give stop_ids",
-    "stop_strings": "give stop",
-    "stopping_criteria": "give it to generate of transformers, with custom_generate",
-    "logits_processor": "give it to generate of transformers, with custom_generate",
-    "streamer": "give stream, a function that is called with each piece of text",
-    "num_beams": "one text is written at a time; superposed(drafts=3) writes several",
-    "num_return_sequences": "give the prompt several times to generate_batch, or other seeds",
-    "frequency_penalty": "give repetition_penalty",
-    "presence_penalty": "give repetition_penalty",
-}
 
 # From this stream on, noise is the drafters' own: the target's choices know nothing of it.
 DRAWN = 1 << 20

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence as Seq
 from contextlib import suppress
 from dataclasses import replace
+from os import PathLike
 
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
+from lengthwise.given import texts
 from lengthwise.measure.answering import Answers
 from lengthwise.measure.choice import check_goal
 from lengthwise.measure.expected import check_expected
@@ -25,7 +27,9 @@ from lengthwise.measure.prompts import build_prompt
 from lengthwise.measure.quality import FIDELITY_LENGTH, FIDELITY_TOKENS, quality
 from lengthwise.measure.reading import REMEMBER, Case, Reader, Watcher, reads_as_full
 from lengthwise.measure.rows import Row, Rows
-from lengthwise.tasks.documents import Document, read_document
+from lengthwise.recipes import RecipeLike
+from lengthwise.tasks.documents import Document
+from lengthwise.tasks.folders import document_from
 from lengthwise.tasks.probes import ProbeSet, continuation, probe_context
 
 __all__ = ["DEFAULT_QUESTION", "REMEMBER", "Watcher", "compare", "reads_as_full"]
@@ -35,10 +39,10 @@ DEFAULT_QUESTION = "What is this text about? Answer in one sentence."
 
 def compare(
     model: Model,
-    document: str | Document | None = None,
-    questions: Seq[str] = (),
-    recipes: Seq[str] = ("full",),
-    lengths: Seq[int] = (),
+    document: str | PathLike[str] | Document | Seq[PathLike[str] | Document] | None = None,
+    questions: str | Seq[str] = (),
+    recipes: RecipeLike | Seq[RecipeLike] = "full",
+    lengths: int | Seq[int] = (),
     *,
     max_new_tokens: int = 64,
     probes: bool | None = None,
@@ -50,7 +54,8 @@ def compare(
 ) -> Rows:
     """Rows for every length, recipe and question; `full` always runs first.
 
-    document: text to read, a path given through `read_document`, or None for the Python reference.
+    document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several, or
+    None for the Python reference. questions, recipes, lengths: one, or a list of them.
     lengths: tokens of document that are used, cut from its start; none means the whole document.
     probes: also measure copy, needles, loss by position and fidelity; None does where the text is
     long enough for what is planted, and else leaves that out and says so in the notes. share: one
@@ -60,16 +65,20 @@ def compare(
     that is refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the
     finished rows.
     """
+    if not isinstance(model, Model):
+        raise LengthwiseError(
+            f"compare of a {type(model).__name__}: give a model of lengthwise.load or wrap"
+        )
     check_goal(goal)
-    known = [expect] if isinstance(expect, str) else list(expect)
-    wanted = list(questions) or [DEFAULT_QUESTION]
+    known = texts("expect", expect)
+    wanted = texts("questions", questions) or [DEFAULT_QUESTION]
     check_expected(known, len(wanted))
-    text = _document(document)
-    parsed = [recipe_module.parse(r) for r in ("full", *recipes)]
+    text = document_from(document)
+    parsed = [recipe_module.Recipe(), *recipe_module.recipes_of(recipes)]
     unique = list(dict.fromkeys(str(r) for r in parsed))
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
-    cases = _lengths(ids, lengths)
+    cases = _lengths(ids, [lengths] if isinstance(lengths, int) else lengths)
     rows: list[Row] = []
     watcher = watcher or Watcher()
     try:
@@ -98,12 +107,6 @@ def _check_recipes(model: Model, recipes: Seq[str]) -> None:
     for recipe in recipes:
         with suppress(Refused):
             model.plan(recipe)
-
-
-def _document(document: str | Document | None) -> Document:
-    if isinstance(document, Document):
-        return document
-    return read_document() if document is None else Document.from_text(document)
 
 
 def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:

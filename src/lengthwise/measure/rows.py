@@ -184,6 +184,16 @@ class Rows(Sequence[Row]):
             return replace(self, rows=self.rows[index])
         return self.rows[index]
 
+    def __repr__(self) -> str:
+        from lengthwise.measure.shown import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from lengthwise.measure.shown import as_frame
+
+        return as_frame(self)
+
     def full_is_valid(self, length: int) -> bool:
         """Whether full attention can be trusted as the truth at `length` tokens."""
         if self.trained_length is not None:

@@ -6,45 +6,29 @@ doubt here is a `DocumentError` of one line. Nothing is ever cut; the caller dec
 
 from __future__ import annotations
 
-import codecs
 import difflib
 import os
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lengthwise.errors import DocumentError
+from lengthwise.tasks.encodings import decode
+from lengthwise.tasks.formats import KIND_BY_SUFFIX, Kind, sniff, text_of
 
-Kind = Literal["text", "markdown", "html", "pdf", "reference"]
-
-_KIND_BY_SUFFIX: dict[str, Kind] = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
-    ".pdf": "pdf",
-}
-_WIDE_BOMS = {
-    codecs.BOM_UTF32_LE: "UTF-32LE",
-    codecs.BOM_UTF32_BE: "UTF-32BE",
-    codecs.BOM_UTF16_LE: "UTF-16LE",
-    codecs.BOM_UTF16_BE: "UTF-16BE",
-}
 _LONGEST_PATH = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Document:
-    """A text and where it came from.
+    """A text and where it came from; `str` of it is the text.
 
     name: what to call it in a report (a file name, never a whole path).
     text: all of it.
-    kind: the format it was read from; "reference" is Python's own language reference.
+    kind: the format it was read from; "reference" is Python's own language reference, "several"
+        stands for several files in one text.
+    skipped: what was wrong with the files of a folder that hold no text, one line each.
 
     Raises DocumentError when the text is empty or only white space.
     """
@@ -52,10 +36,18 @@ class Document:
     name: str
     text: str
     kind: Kind = "text"
+    skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise DocumentError(f"{self.name} is empty: give a document with text in it")
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        passed = f", {len(self.skipped)} files passed over" if self.skipped else ""
+        return f"<Document {self.name!r}, {self.kind}, {len(self.text):,} characters{passed}>"
 
     @classmethod
     def from_text(cls, text: str, name: str = "text") -> Document:
@@ -63,25 +55,37 @@ class Document:
         return cls(name=name, text=text)
 
 
-def read_document(source: str | os.PathLike[str] | None = None) -> Document:
+def read_document(
+    source: str | os.PathLike[str] | None = None, encoding: str | None = None
+) -> Document:
     """The document at `source`, whole.
 
     source: None for the Python language reference that ships inside Python, "-" for standard
-        input, otherwise the path of a text, Markdown, HTML or PDF file. A file with another suffix
-        is recognised by its first bytes. Text itself goes through `Document.from_text`.
+        input, otherwise the path of a text, Markdown, HTML, PDF or Word (.docx) file. A file with
+        another suffix is recognised by its first bytes. Text itself goes through
+        `Document.from_text`, several files and folders through `read`.
+    encoding: of plain text and HTML, see `decode`.
 
     Raises DocumentError for a missing, unreadable, binary, undecodable, encrypted or empty file.
     """
     if source is None:
         return _python_reference()
     if source == "-":
-        return _decode(sys.stdin.buffer.read(), "standard input", None)
+        return document_of(sys.stdin.buffer.read(), "standard input", None, encoding)
     path = _existing_file(source)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DocumentError(f"cannot read {path.name}: {error.strerror}") from error
-    return _decode(data, path.name, _KIND_BY_SUFFIX.get(path.suffix.lower()))
+    return document_of(data, path.name, KIND_BY_SUFFIX.get(path.suffix.lower()), encoding)
+
+
+def document_of(
+    data: bytes, name: str, kind: Kind | None = None, encoding: str | None = None
+) -> Document:
+    """The document in the bytes of a file; what kind it is they say themselves, if need be."""
+    kind = kind or sniff(data)
+    return Document(name, text_of(data, name, kind, encoding), kind)
 
 
 def _python_reference() -> Document:
@@ -112,7 +116,7 @@ def _existing_file(source: str | os.PathLike[str]) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            raise DocumentError(f"{name} is a folder: name one file{_example_in(path)}")
+            raise DocumentError(f"{name} is a folder: name one file in it{_example_in(path)}")
         if path.exists():
             return path  # a pipe or a device: readable like any file
         raise DocumentError(f"there is no file {name}{_nearest_to(path)}")
@@ -121,7 +125,7 @@ def _existing_file(source: str | os.PathLike[str]) -> Path:
 
 
 def _example_in(folder: Path) -> str:
-    readable = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _KIND_BY_SUFFIX)
+    readable = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in KIND_BY_SUFFIX)
     return f", such as {readable[0]}" if readable else ""
 
 
@@ -136,103 +140,4 @@ def _nearest_to(path: Path) -> str:
     )
 
 
-def _decode(data: bytes, name: str, kind: Kind | None) -> Document:
-    if kind is None:
-        kind = _sniff(data)
-    if kind == "pdf":
-        return Document(name, _pdf_text(data, name), kind)
-    if kind == "html":
-        return Document(name, _html_text(data, name), kind)
-    return Document(name, _strict_text(data, name, "utf-8"), kind)
-
-
-def _sniff(data: bytes) -> Kind:
-    start = data[:1024].removeprefix(codecs.BOM_UTF8).lstrip().lower()
-    if start.startswith(b"%pdf-"):
-        return "pdf"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "html"
-    return "text"
-
-
-def _strict_text(data: bytes, name: str, encoding: str) -> str:
-    """`data` decoded with no replacement characters, or the reason why it cannot be."""
-    for bom, wide in _WIDE_BOMS.items():
-        if data.startswith(bom):
-            raise DocumentError(f"{name} is {wide}, not UTF-8: {_recode(name, wide)}")
-    if (zero := data.find(b"\0")) >= 0:
-        raise DocumentError(
-            f"{name} is a binary file (zero byte at offset {zero}): "
-            "give plain text, Markdown, HTML or PDF"
-        )
-    try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode(encoding)
-    except LookupError as error:
-        raise DocumentError(f"{name} declares an unknown encoding, {encoding!r}") from error
-    except UnicodeDecodeError as error:
-        offset = error.start + (3 if data.startswith(codecs.BOM_UTF8) else 0)
-        raise DocumentError(
-            f"{name} is not {encoding.upper()}: byte 0x{data[offset]:02x} at offset {offset}; "
-            f"{_likely_encoding(data, name)}"
-        ) from error
-    return text.replace("\r\n", "\n")
-
-
-def _likely_encoding(data: bytes, name: str) -> str:
-    """How to go on with bytes that are not UTF-8: recode them, or give up on a binary file."""
-    controls = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in data[:65536])
-    if controls * 100 > len(data[:65536]):
-        return "it looks binary: give plain text, Markdown, HTML or PDF"
-    for encoding in ("cp1252", "latin-1"):
-        try:
-            data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        return f"if it is {encoding.upper()}, {_recode(name, encoding.upper())}"
-    return "convert it to UTF-8 first"
-
-
-def _recode(name: str, encoding: str) -> str:
-    return f"convert it with `iconv -f {encoding} -t UTF-8 {name}`"
-
-
-def _pdf_text(data: bytes, name: str) -> str:
-    import io
-
-    try:
-        from pypdf import PdfReader
-    except ImportError as error:
-        raise DocumentError(f"reading {name} needs pypdf: pip install pypdf") from error
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and not reader.decrypt("")
-        pages = [] if locked else [page.extract_text() for page in reader.pages]
-    # A damaged PDF surfaces as almost any exception type from inside the parser.
-    except Exception as error:
-        raise DocumentError(f"{name} is not a readable PDF: {error}".splitlines()[0]) from error
-    if locked:
-        raise DocumentError(f"{name} needs a password: save a copy without one")
-    text = "\n\n".join(page.strip() for page in pages)
-    if not text.strip():
-        raise DocumentError(
-            f"{name} has no text in its {len(pages)} pages (a scan?): run OCR on it first"
-        )
-    return text + "\n"
-
-
-def _html_text(data: bytes, name: str) -> str:
-    try:
-        from bs4.dammit import EncodingDetector
-    except ImportError as error:
-        raise DocumentError(
-            f"reading {name} needs beautifulsoup4: pip install beautifulsoup4"
-        ) from error
-    from lengthwise.tasks.html_text import text_of_html
-
-    declared = (EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8").lower()
-    # Browsers read pages that declare Latin-1 as its superset; so do we.
-    encoding = "cp1252" if declared in ("iso-8859-1", "latin-1", "latin1") else declared
-    text = text_of_html(_strict_text(data, name, encoding))
-    if not text.strip():
-        raise DocumentError(f"{name} has no text outside scripts and navigation")
-    return text
+__all__ = ["Document", "decode", "document_of", "read_document"]

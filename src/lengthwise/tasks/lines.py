@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.tasks.encodings import decode
 from lengthwise.tasks.words import COMMON_WORDS
 
 LARGEST = 50_000
@@ -106,8 +107,8 @@ def read_line_cases(path: str | Path) -> list[LineCase]:
 def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Objects of a file of JSON lines, or of one JSON list, each with its number from 1 on."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode(path.read_bytes(), path.name)
+    except OSError as error:
         raise DocumentError(f"cannot read {path.name}: {error}") from error
     try:
         whole = json.loads(text)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import DocumentError
+from lengthwise.tasks.encodings import decode
 
 OWN = "own"
 _FORMS = '"turns" (a list of texts), "messages" (a chat), or "prompt" (a text)'
@@ -37,10 +38,9 @@ def read_prompts(path: str | Path) -> list[Asked]:
     none."""
     place = Path(path).expanduser()
     try:
-        text = place.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise DocumentError(f"{path}: cannot be read ({reason})") from error
+        text = decode(place.read_bytes(), str(path))
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror})") from error
     found = [_asked(where, number, item) for where, number, item in _items(str(path), text)]
     if not found:
         raise DocumentError(f"{path}: holds no prompt; write one JSON object a line, with {_FORMS}")

@@ -39,7 +39,7 @@ from lengthwise.methods.drafting.asking import (
     width_option,
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
-from lengthwise.methods.drafting.translation import Translator, backend
+from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
@@ -158,8 +158,7 @@ class TranslatingDrafter(ModelDrafter):
         draft_tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         super().__init__(options, draft, plan)
-        pair = backend(target_tokenizer, str(options)), backend(draft_tokenizer, str(options))
-        self.translator = Translator(*pair)
+        self.translator = Translator(target_tokenizer, draft_tokenizer, str(options))
         self._named = len(draft_tokenizer)
 
     def open(self, sequence: Sequence) -> Scout:

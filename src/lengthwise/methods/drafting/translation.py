@@ -13,17 +13,15 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.errors import Refused
+from lengthwise.text import UNFINISHED, Incremental
 
 # Tokens of the target that guesses are encoded behind, so that they begin as they would there.
 BEHIND = 8
 # A text without a word's end for so many tokens is settled where it stands.
 LONGEST = 32
-# What a character decodes to before all its bytes are there.
-UNFINISHED = "\ufffd"
 # How far guesses of a last word are believed: with its end it might be other tokens.
 OPEN = 0.7
 
@@ -60,25 +58,27 @@ def backend(tokenizer: PreTrainedTokenizerBase, name: str) -> Tokenizer:
 class Translator:
     """Reads a growing text of the target's tokens as the drafter's.
 
-    settled: the drafter's tokens that will not change. open: those after them, of `text`.
+    settled: the drafter's tokens that will not change. open: those after them, of `text`. name: of
+    the method, for which tokenizers that cannot translate are refused.
     """
 
-    def __init__(self, target: Tokenizer, draft: Tokenizer) -> None:
-        self.target, self.draft = target, draft
-        self.settled = _opening(draft)
+    def __init__(
+        self, target: PreTrainedTokenizerBase, draft: PreTrainedTokenizerBase, name: str = "model"
+    ) -> None:
+        self.target, self.draft = backend(target, name), backend(draft, name)
+        self.settled = _opening(self.draft)
         self.open: list[int] = []
         self.text = ""
-        self._read = 0
-        self._stream = DecodeStream(skip_special_tokens=False)
+        self._said = Incremental(target, special=True)
+        self._given = 0
 
     def read(self, tokens: Seq[int]) -> None:
         """Takes in the tokens that are new; a character that is not complete yet waits."""
-        new = [
-            self._stream.step(self.target, tokens[i]) or "" for i in range(self._read, len(tokens))
-        ]
-        self._read = len(tokens)
-        if any(new):
-            self.text += "".join(new)
+        said = self._said
+        said.extend(tokens[len(said.ids) :])
+        new, self._given = said.text[self._given : said.stable], max(self._given, said.stable)
+        if new:
+            self.text += new
             self.open = _encode(self.draft, self.text)
             self._settle()
 

@@ -1,0 +1,84 @@
+"""What may be given in more than one way: one string for a list of it, keywords by wrong names."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from lengthwise.errors import LengthwiseError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What other libraries call it, or do in another place.
+INSTEAD = {
+    "do_sample": "give temperature=0.7 or so to sample; without one, it is greedy",
+    "max_length": "give max_new_tokens",
+    "max_tokens": "give max_new_tokens",
+    "eos_token_id": "give stop_ids",
+    "stop_strings": "give stop",
+    "stopping_criteria": "give it to generate of transformers, with custom_generate",
+    "logits_processor": "give it to generate of transformers, with custom_generate",
+    "streamer": "give stream, a function that is called with each piece of text",
+    "num_beams": "one text is written at a time; superposed(drafts=3) writes several",
+    "num_return_sequences": "give the prompt several times to generate_batch, or other seeds",
+    "frequency_penalty": "give repetition_penalty",
+    "presence_penalty": "give repetition_penalty",
+}
+
+
+def texts(what: str, given: str | Iterable[str]) -> list[str]:
+    """One string or several as a list; raises LengthwiseError for others, and for empty ones.
+
+    what: the argument's name.
+    """
+    found = [given] if isinstance(given, str) else _list(given)
+    if found is None or not all(isinstance(each, str) and each for each in found):
+        raise LengthwiseError(
+            f"{what}={given!r}: give a string or a list of strings, none of them empty"
+        )
+    return found
+
+
+def _list(given: object) -> list[Any] | None:
+    return list(given) if isinstance(given, Iterable) else None
+
+
+def known_options(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which names the nearest option for a keyword that it does not know."""
+    parameters = inspect.signature(function).parameters.values()
+    known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    named = {each.name for each in parameters}
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        for name in options:
+            if name in named:
+                continue
+            near = difflib.get_close_matches(name, known, 1)
+            else_ = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            way = INSTEAD.get(name, else_)
+            raise LengthwiseError(f"{name!r} is no option of {function.__name__}; {way}")
+        return function(*args, **options)
+
+    return call
+
+
+def shown_as(
+    other: Callable[..., object], without: tuple[str, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Gives a function that takes another one's keywords that one's signature, for `help` and for
+    what editors show, and `known_options`. without: keywords that it does not take."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function)
+        taken = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {p.name for p in taken} | set(without)
+        more = [p for p in inspect.signature(other).parameters.values() if p.name not in names]
+        function.__signature__ = own.replace(parameters=[*taken, *more])  # type: ignore[attr-defined]
+        return known_options(function)
+
+    return decorate

@@ -1,0 +1,162 @@
+"""How `run` and `compare` are given documents: none is dropped, and a pipe is one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lengthwise.cli import documents
+from lengthwise.cli.main import main
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    def run(*arguments: str, stdin: Path | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lengthwise", *arguments])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", stdin.open(encoding="utf-8"))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that `run` gives to the model; nothing is generated."""
+    from lengthwise.api import Generation, Model
+    from lengthwise.engine.request import Ledger
+
+    found: list[str] = []
+
+    def generate(self: Model, prompt: list[int], *_: object, **__: object) -> Generation:
+        assert self.tokenizer is not None
+        found.append(self.tokenizer.decode(prompt))
+        return Generation("", [], Ledger(finish_reason="stop"))
+
+    monkeypatch.setattr(Model, "generate", generate)
+    return found
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "a.txt").write_text("first text")
+    (tmp_path / "b.txt").write_text("second text")
+    (tmp_path / "piped.txt").write_text("piped text")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "c.py").write_text("third = 3")
+    (tmp_path / "code" / "d.bin").write_bytes(b"\0\1\2")
+    return tmp_path
+
+
+def test_run_reads_all_documents_in_their_order(call: Call, asked: list[str], files: Path) -> None:
+    status, _, err = call("run", "Why?", "-d", str(files / "b.txt"), "-d", str(files / "code"),
+                          "-d", str(files / "a.txt"))  # fmt: skip
+    assert status == 0, err
+    assert (
+        "==> b.txt <==\n\nsecond text\n\n==> code/c.py <==\n\nthird = 3\n\n==> a.txt <==\n\n"
+        "first text\n\n\nWhy?" in asked[0]
+    )
+    assert "passed over 1 files, such as code/d.bin" in err
+
+
+def test_run_reads_a_pipe_as_the_document(call: Call, asked: list[str], files: Path) -> None:
+    for extra in ((), ("-d", "-")):
+        status, _, err = call("run", "Why?", *extra, stdin=files / "piped.txt")
+        assert status == 0, err
+        assert "piped text\n\nWhy?" in asked.pop()
+    # It is left alone, with a word, where -d names another, and read with it where asked for.
+    _, _, err = call("run", "Why?", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
+    assert "first text\n\nWhy?" in asked[0] and "piped" not in asked.pop()
+    assert "standard input is not read" in err
+    call("run", "Why?", "-d", "-", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
+    assert "==> standard input <==\n\npiped text\n\n==> a.txt <==" in asked.pop()
+    # Without a prompt beside it it is the prompt, as ever.
+    _, _, err = call("run", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
+    assert "first text\n\npiped text" in asked.pop() and "not read" not in err
+
+
+def test_an_empty_pipe_is_said(call: Call, asked: list[str], files: Path) -> None:
+    (files / "empty.txt").write_text("")
+    status, _, err = call("run", "Why?", stdin=files / "empty.txt")
+    assert status == 0 and "standard input is empty" in err and "Why?" in asked[0]
+
+
+def test_what_is_no_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert not documents.piped()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text")))
+    assert not documents.piped()
+    code = "from lengthwise.cli.documents import piped; import sys; sys.exit(not piped())"
+    for stdin in (subprocess.PIPE, subprocess.DEVNULL):
+        child = subprocess.run([sys.executable, "-c", code], stdin=stdin, check=False)
+        assert child.returncode == (stdin == subprocess.DEVNULL)
+
+
+def test_a_pipe_that_stays_open_is_said_to_be_waited_for(tmp_path: Path) -> None:
+    code = "from lengthwise.cli import documents as d; d.PATIENCE = 0.05; d.given_document([])"
+    read, write = os.pipe()
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=read, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    assert b"reading the document from standard input" in child.stderr.readline()
+    os.close(read)
+    os.write(write, b"text")
+    os.close(write)
+    assert child.wait() == 0
+
+
+def test_compare_reads_several_documents_and_a_pipe(
+    call: Call, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--no-probes", "--max-new-tokens", "1", "-r", "full", "--json")
+    names = []
+    from lengthwise.cli import compare as verb
+
+    measured = verb.run_compare
+
+    def compare(model, document, *rest, **options):
+        names.append((document.name, document.text))
+        return measured(model, document, *rest, **options)
+
+    monkeypatch.setattr(verb, "run_compare", compare)
+    status, out, err = call("compare", str(files / "a.txt"), str(files / "code"), *arguments)
+    assert status == 0, err
+    assert names[0][0] == "a.txt and 1 more" and "third = 3" in names[0][1]
+    assert json.loads(out)["length"] > 20
+    status, _, err = call("compare", *arguments, stdin=files / "piped.txt")
+    assert (status, names[1]) == (0, ("standard input", "piped text")), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "hi", "-r", "full", "-r", "lookup"), "--recipe is given 2 times, and run takes"),
+        (("run", "hi", "-n", "3", "--max-new-tokens", "4"), "--max-new-tokens is given 2 times"),
+        (("run", "hi", "-m", "a", "-m", "b"), "--model is given 2 times"),
+        (("compare", "--probes", "--no-probes"), "--probes is given 2 times"),
+        (("bench", "drafting", "--seed", "1", "--seed", "2"), "--seed is given 2 times"),
+        (("datastore", "build", "x", "-o", "a", "-o", "b"), "--out is given 2 times"),
+        (("run", "hi", "-d", "no.txt", "-d", "-"), "no.txt"),
+    ],
+)
+def test_nothing_given_twice_is_dropped(call: Call, arguments: tuple[str, ...], words: str) -> None:
+    status, out, err = call(*arguments)
+    assert status == 2 and words in err and "Traceback" not in err + out
+    assert err.count("\n") == 1
+
+
+def test_what_may_be_repeated_still_may(call: Call) -> None:
+    status, _, err = call("methods", "--json", "--json")
+    assert status == 0, err
