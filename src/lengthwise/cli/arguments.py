@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Sequence as Seq
+from typing import Any
+
+import click
 
 from lengthwise.errors import LengthwiseError
 
+# More of anything is a slip of the finger, and no number of C.
+MOST = 2**31 - 1
+COUNT = click.IntRange(1, MOST)
+WHOLE = click.IntRange(0, MOST)
+SEED = click.IntRange(-(2**63), 2**64 - 1)
+# Of generators that take no sign.
+NATURAL = click.IntRange(0, 2**63 - 1)
 
-def check_file(option: str, path: Path) -> None:
-    """Refuses a file to write that has no folder, or that is one: known now, not after the work."""
-    if path.is_dir():
-        raise LengthwiseError(f"{option} {path}: this is a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise LengthwiseError(f"{option} {path}: there is no folder {path.parent}")
+
+class Real(click.FloatRange):
+    """A number in a range: neither infinite nor NaN, which is below and above nothing."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{found} is no finite number.", param, ctx)
+        return found
+
+
+class Renamed(click.Option):
+    """An option with an old spelling that still works, and which the help does not show."""
+
+    def __init__(self, *arguments: Any, old: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.old = old
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        every = self.opts
+        self.opts = [each for each in every if each != self.old]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
+
+
+def force_option(what: str) -> Any:
+    """--force, for a verb that writes a file."""
+    return click.option("--force", is_flag=True, help=f"overwrite a file that is no {what} of ours")
 
 
 def check_text(what: str, text: str) -> None:
@@ -22,3 +59,11 @@ def check_text(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise LengthwiseError(f"{what} is not UTF-8 text (at character {error.start})") from None
+
+
+def check_texts(what: str, texts: Seq[str]) -> None:
+    """Refuses texts of which one says nothing, or is none."""
+    for text in texts:
+        check_text(what, text)
+        if not text.strip():
+            raise LengthwiseError(f"{what} is empty; give it some text, or leave it out")

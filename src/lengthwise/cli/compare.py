@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lengthwise.cli.arguments import check_file, check_text
+from lengthwise.cli.arguments import COUNT, check_texts, force_option
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
-from lengthwise.errors import LengthwiseError
 from lengthwise.measure.compare import Watcher, compare as run_compare
-from lengthwise.measure.rows import Row, Rows
+from lengthwise.measure.rows import Row
 from lengthwise.measure.table import show
+from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
 from lengthwise.tasks.documents import read_document
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
@@ -75,6 +74,9 @@ class Bars(Watcher):
                 highlight=False,
             )  # fmt: skip
 
+    def note(self, text: str) -> None:
+        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+
 
 @click.command()
 @click.argument("document", required=False)
@@ -83,35 +85,36 @@ class Bars(Watcher):
     "-r", "--recipe", "recipes", multiple=True,
     help="such as 'yarn(factor=2) + lookup'; may be repeated (default: a dozen)",
 )  # fmt: skip
-@click.option("-n", "--length", "lengths", multiple=True, type=int,
+@click.option("-n", "--length", "lengths", multiple=True, type=COUNT,
               help="tokens of the document to use, from its start; may be repeated (default: all; "
               f"{REFERENCE_LENGTH:,} of the built-in document)")  # fmt: skip
-@click.option("--max-new-tokens", default=64, show_default=True, help="tokens of an answer")
+@click.option("--max-new-tokens", default=64, show_default=True, type=COUNT,
+              help="most tokens of an answer")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
 @click.option("--html", type=click.Path(path_type=Path), help="also write a report to this file")
+@force_option("report")
 @click.option("--whole-answers", is_flag=True, help="print answers in full")
-@click.option("--probes/--no-probes", default=True, help="measure quality too (default: yes)")
+@click.option("--probes/--no-probes", default=None,
+              help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
               help="recipes that read alike share one reading (default: yes)")  # fmt: skip
-@click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
+@click.option("--chunk", default=CHUNK, show_default=True, type=COUNT,
+              help="tokens of a prefill forward")  # fmt: skip
 @model_options
 def compare(
     document: str | None, questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
-    whole_answers: bool, probes: bool, share: bool, chunk: int, model: str | None,
-    dtype: str | None, device: str | None,
+    force: bool, whole_answers: bool, probes: bool | None, share: bool, chunk: int,
+    model: str | None, dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT (text, markdown, PDF, HTML; - is standard input; default: the Python
     language reference) and print one table: what each recipe gave and what it cost.
 
     Full attention always runs first: it is what the others are measured against.
     """
-    if chunk < 1 or max_new_tokens < 1:
-        raise LengthwiseError("--chunk and --max-new-tokens must be at least 1")
-    for question in questions:
-        check_text("a question", question)
-    if html is not None:
-        check_file("--html", html)
+    check_texts("a question", questions)
+    read = [document, model, *files_of(recipes)]
+    check_outputs([Output("--html", html, REPORT)], read, force)
     text = read_document(document)
     loaded = open_model(model, dtype, device)
     chosen = lengths or ((REFERENCE_LENGTH,) if document is None else ())
@@ -123,18 +126,9 @@ def compare(
     if not as_json:
         show(rows, full=whole_answers)
     if html is not None:
-        _write(rows, html)
+        write_text(html, rows.to_html())
         click.echo(f"report: {html}", err=True)
     if rows.interrupted:
         click.echo("lengthwise: interrupted; the finished rows are above", err=True)
         return 130
     return 0
-
-
-def _write(rows: Rows, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(rows.to_html(), encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from lengthwise.cli.arguments import check_file
+from lengthwise.cli.arguments import force_option
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
 
 # Texts tokenised at once.
@@ -27,16 +28,17 @@ def datastore() -> None:
 @datastore.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="file to write")
+@force_option("datastore")
 @click.option("--model", "-m", help="whose tokenizer is used: a local folder, a .gguf file or a "
               "hub name (default: the embedded SmolLM2-135M-Instruct)")  # fmt: skip
 @click.option("--field", default="text", show_default=True, help="of a JSONL line, holds its text")
-def build(sources: tuple[str, ...], out: Path, model: str | None, field: str) -> None:
+def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, field: str) -> None:
     """Index every SOURCE: a text, markdown, HTML or PDF file, a JSONL file of one document a line,
     or a folder of such files, and write the datastore to --out.
 
     In a folder, files that hold no text are passed over and counted.
     """
-    check_file("--out", out)
+    check_outputs([Output("--out", out, DATASTORE)], [*sources, model], force)
     from lengthwise.methods.drafting.corpus import Datastore, fingerprint
     from lengthwise.methods.drafting.datastore import DatastoreDrafting
     from lengthwise.models.load import load_pretrained

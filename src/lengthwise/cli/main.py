@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,14 +85,18 @@ def group() -> None:
 def main() -> None:
     """The console script."""
     try:
+        _hush()
         status = group(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except click.UsageError as error:
+        verb = error.ctx.command_path if error.ctx is not None else "lengthwise"
+        _fail(f"{error.format_message().rstrip('.')} ({verb} --help)", error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,11 +105,31 @@ def main() -> None:
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except Exception as error:
+        if not _interrupted(error):
+            raise
+        _fail("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _hush() -> None:
+    """Keeps log lines and warnings of other libraries off the terminal: what the user can mend is
+    said in a line of ours."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: modules that import others in C hand on what they like."""
+    before = error.__cause__ or error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
+
+
 def _fail(message: str, status: int) -> None:
-    click.echo(f"lengthwise: {message}", err=True)
+    click.echo(f"lengthwise: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from lengthwise.cli.arguments import NATURAL, WHOLE, Real, force_option
 
 if TYPE_CHECKING:
     from lengthwise.scaling.fit import Fit
@@ -57,32 +58,34 @@ def laws(name: str | None) -> None:
     "--residual", type=click.Choice(["log", "linear"]),
     help="of logarithms or of values (default: log, if the law cannot be negative)",
 )  # fmt: skip
-@click.option("--bootstrap", default=1000, show_default=True, help="resamples for intervals")
-@click.option("--level", default=0.95, show_default=True, help="share that an interval covers")
-@click.option("--seed", default=0, show_default=True, help="of the resamples")
-@click.option("--out", type=click.Path(path_type=Path), help="draw the fit to a .png, .svg or .pdf")
+@click.option("--bootstrap", default=1000, show_default=True, type=WHOLE,
+              help="resamples for intervals")  # fmt: skip
+@click.option("--level", default=0.95, show_default=True,
+              type=Real(0, 1, min_open=True, max_open=True),
+              help="share that an interval covers")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=NATURAL, help="of the resamples")
+@click.option("--out", "-o", type=click.Path(path_type=Path),
+              help="draw the fit to a .png, .svg or .pdf")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), help="keep the fit for `predict`")
+@force_option("picture, or fit,")
 @click.option("--json", "as_json", is_flag=True, help="print the fit as one JSON object instead")
 def fit(
     data: tuple[Path, ...], name: str, columns: tuple[str, ...], last: bool, delta: str,
     residual: str | None, bootstrap: int, level: float, seed: int, out: Path | None,
-    save: Path | None, as_json: bool,
+    save: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from lengthwise.cli.arguments import check_file
-    from lengthwise.scaling import Objective, ScalingError, find_law, fit_law, read_table
+    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs, write_text
+    from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 
     law = find_law(name)
+    check_outputs([Output("--out", out, PICTURE), Output("--save", save, FIT)], data, force)
     if out is not None:
         check_plot(out)
-    if save is not None:
-        check_file("--save", save)
-    if bootstrap < 0:
-        raise ScalingError(f"--bootstrap is {bootstrap}; it must be 0 or more")
     objective = Objective(
         _number("--delta", delta), law.logarithmic if residual is None else residual == "log"
     )
@@ -97,7 +100,7 @@ def fit(
             lambda done, total: bar.update(task, completed=done),
         )  # fmt: skip
     if save is not None:
-        _write(save, found.to_json())
+        write_text(save, found.to_json() + "\n")
     if out is not None:
         plot_fit(found, rows.columns, out)
     click.echo(found.to_json() if as_json else _report(law, found))
@@ -230,12 +233,3 @@ def _number(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ScalingError(f"{option} is {text!r}, which is no number such as 7e9") from None
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

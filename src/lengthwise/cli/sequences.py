@@ -12,7 +12,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Renamed
 from lengthwise.cli.curriculum import curriculum
+from lengthwise.outputs import check_folder
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
@@ -72,15 +74,19 @@ sequences.add_command(curriculum)
 
 @sequences.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="folder of the result")
-@click.option("--method", "-m", required=True, help=", ".join(BUILDERS))
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="folder of the result"
+)
+@click.option("--method", "-m", cls=Renamed, old="-m", required=True, help=", ".join(BUILDERS))
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE",
               help="an option of the method, such as min_length=64; may be repeated")  # fmt: skip
-@click.option("--max-length", "-n", type=int, help="tokens of the longest row (default: 8192)")
+@click.option("--max-length", "-n", cls=Renamed, old="-n", type=COUNT,
+              help="tokens of the longest row (default: 8192)")  # fmt: skip
 @click.option("--order", default="shuffle", show_default=True, help=", ".join(ORDERS))
 @click.option("--encoder", help="folder of the model that embeds documents for the order icp "
               "(default: hashed words)")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="of everything that is random")
+@click.option("--seed", default=0, show_default=True, type=NATURAL,
+              help="of everything that is random")  # fmt: skip
 @click.option("--tokenizer", "-t", default=EMBEDDED, show_default=True,
               help=f"{EMBEDDED} (the default model's), {BYTES}, a tokenizer.json, a model's "
               "folder, a .gguf file or a hub name")  # fmt: skip
@@ -108,6 +114,10 @@ def build(
     SOURCE is a text, code, JSONL or Parquet file, a folder of them, or
     datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same command goes on.
     """
+    check_folder("--out", out, sources)
+    if tokens is not None:
+        # Where it lies in the result it may be made with it.
+        check_folder("--tokens", tokens, sources, within=out)
     chosen = make_builder(method, _settings(options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
     fields = Fields(text_field, repository_field, settings.memory)
@@ -123,8 +133,8 @@ def build(
 
 @sequences.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--row", type=int, help="also print this row as text")
-@click.option("--bucket", default=0, help="the row's bucket")
+@click.option("--row", type=WHOLE, help="also print this row as text")
+@click.option("--bucket", default=0, type=WHOLE, help="the row's bucket")
 @click.option("--verify", is_flag=True, help="also compare every file with its checksum")
 @click.option("--json", "as_json", is_flag=True, help="print the manifest")
 def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool) -> None:

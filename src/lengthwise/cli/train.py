@@ -10,6 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lengthwise.outputs import check_folder
+
 if TYPE_CHECKING:
     from lengthwise.training.trainer import Outcome
 
@@ -62,7 +64,9 @@ def said_of(record: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="folder of the run (default: its out)")
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), help="folder of the run (default: its out)"
+)
 def train(config: Path, out: Path | None) -> int:
     """Train the model that CONFIG, a TOML file, describes.
 
@@ -74,6 +78,8 @@ def train(config: Path, out: Path | None) -> int:
     from lengthwise.training.config import load_config
     from lengthwise.training.trainer import Trainer
 
+    if out is not None:
+        check_folder("--out", out, [config])
     run = load_config(config)
     if out is not None:
         run = dataclasses.replace(run, out=str(out.absolute()))

@@ -50,8 +50,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         ranges = {
-            "temperature": (0.0, float("inf")), "top_k": (0, float("inf")), "top_p": (0.0, 1.0),
-            "min_p": (0.0, 1.0), "repetition_penalty": (1e-6, float("inf")),
+            "temperature": (0.0, MOST), "top_k": (0, MOST), "top_p": (0.0, 1.0),
+            "min_p": (0.0, 1.0), "repetition_penalty": (1e-6, MOST),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value: Any = getattr(self, name)
@@ -105,6 +105,8 @@ class Sampling:
         return found
 
 
+# More of anything would overflow where logits are divided or multiplied by it.
+MOST = 1e30
 # The least temperature above 0.
 LEAST = 1e-30
 

@@ -57,6 +57,9 @@ class Watcher:
     def row(self, row: Row) -> None:
         """A row is finished."""
 
+    def note(self, text: str) -> None:
+        """Something that holds for all rows of a length."""
+
 
 @dataclass
 class _Case:
@@ -66,6 +69,7 @@ class _Case:
     prompt: Prompt
     probes: ProbeSet | None
     fidelity: tuple[tuple[int, ...], tuple[int, ...]] | None
+    notes: tuple[str, ...] = ()
     truth: Tensor | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +82,7 @@ def compare(
     lengths: Seq[int] = (),
     *,
     max_new_tokens: int = 64,
-    probes: bool = True,
+    probes: bool | None = None,
     share: bool = True,
     chunk: int = loop.CHUNK,
     watcher: Watcher | None = None,
@@ -87,7 +91,8 @@ def compare(
 
     document: text to read, a path given through `read_document`, or None for the Python reference.
     lengths: tokens of document that are used, cut from its start; none means the whole document.
-    probes: also measure copy, needles, loss by position and fidelity. share: one reading for all
+    probes: also measure copy, needles, loss by position and fidelity; None does where the text is
+    long enough for what is planted, and else says so in the notes. share: one reading for all
     recipes that read alike. Raises RecipeError for a recipe that does not parse; one that is
     refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the finished
     rows.
@@ -104,6 +109,8 @@ def compare(
     try:
         for length in cases:
             case = _case(model, ids[:length], wanted, probes)
+            for note in case.notes:
+                watcher.note(note)
             for recipe in unique:
                 for row in _measure(model, case, recipe, max_new_tokens, share, chunk, watcher):
                     rows.append(row)
@@ -134,18 +141,22 @@ def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
     return list(dict.fromkeys(lengths)) or [len(ids)]
 
 
-def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool) -> _Case:
+def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool | None) -> _Case:
     prompt = build_prompt(model, ids, questions)
-    if not probes:
+    if probes is False:
         return _Case(len(ids), prompt, None, None)
     tokenizer = model.tokenizer
     valid = min(len(ids), model.trained_length, FIDELITY_LENGTH)
     count = min(FIDELITY_TOKENS, valid // 2)
+    # Of one token nothing can be read before it is predicted.
+    follow = continuation(ids, valid, count) if count else None
     try:
         planted = probe_context(ids, tokenizer, len(ids))  # type: ignore[arg-type]
     except LengthwiseError as error:
-        raise type(error)(f"{error}; or leave the probes out (--no-probes)") from error
-    return _Case(len(ids), prompt, planted, continuation(ids, valid, count))
+        if probes:
+            raise type(error)(f"{error}; or leave the probes out (--no-probes)") from error
+        return _Case(len(ids), prompt, None, follow, (f"probes are left out: {error}",))
+    return _Case(len(ids), prompt, planted, follow)
 
 
 def _measure(
@@ -203,7 +214,7 @@ class _Measurer:
             text.add(tokens, request.ledger)
             self.watcher.advance(len(tokens))
         ledger = loop.finish(request)
-        notes = [drafting] if (drafting := ledger.drafting()) else []
+        notes = [*self.case.notes, *filter(None, [ledger.drafting()])]
         rounded = self.model.adapted.dtype != torch.float32
         if self.plan.drafters and self.plan.lossless and rounded:
             notes.append(
@@ -228,9 +239,7 @@ class _Measurer:
 
     def quality(self) -> dict[str, Any]:
         """Probes, loss by position and fidelity, on forks of readings that are not timed."""
-        if self.case.probes is None:
-            return {}
-        found = self._probe(self.case.probes)
+        found = {} if self.case.probes is None else self._probe(self.case.probes)
         if self.case.fidelity is not None:
             found |= self._fidelity(*self.case.fidelity)
         return found

@@ -89,6 +89,9 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)
+        if place.type == "meta" or (place.type == "cpu" and place.index):
+            there = "it holds no numbers" if place.type == "meta" else "there is one CPU, 'cpu'"
+            raise ModelError(f"device {str(device)!r} is not to be had here ({there})")
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).strip().splitlines()[0]
@@ -137,6 +140,8 @@ def _cpu_has_bf16() -> bool:
 def _load_named(
     name: str, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    if not name.strip():
+        raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(name).expanduser()
     if path.is_dir():
         return *_load_folder(str(path), path, dtype), "local folder"
@@ -170,7 +175,7 @@ def _load_folder(
             name, dtype=dtype, local_files_only=local, output_loading_info=True
         )
     except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
-        damaged = _damaged_file(folder) if folder is not None else None
+        damaged = _bad_file(folder) if folder is not None else None
         raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -181,12 +186,29 @@ def _load_folder(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except Exception as error:  # as above
-        raise ModelError(f"{name}: its tokenizer cannot be loaded ({_cause(error)})") from error
+        unreadable = _bad_file(folder) if folder is not None else None
+        raise unreadable or ModelError(
+            f"{name}: its tokenizer cannot be loaded ({_cause(error)})"
+        ) from error
+    # Where there is no file of one, transformers makes up a tokenizer that knows no text at all.
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        raise ModelError(
+            f"{name}: there is no tokenizer with this model (no tokenizer.json, say); save one "
+            "beside it, with tokenizer.save_pretrained"
+        )
     return model, tokenizer
 
 
-def _damaged_file(folder: Path) -> ModelError | None:
-    for path in sorted(folder.glob("*.safetensors")):
+def _bad_file(folder: Path) -> ModelError | None:
+    """The first file of a folder that may not be read, or else the first damaged one."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            return ModelError(f"{path}: cannot be read ({error.strerror or error})")
+    for path in (each for each in files if each.suffix == ".safetensors"):
         try:
             with safe_open(path, framework="pt"):
                 pass

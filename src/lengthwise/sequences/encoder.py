@@ -122,6 +122,8 @@ def _byte_characters() -> list[str]:
 
 
 def _load(name: str) -> tuple[Tokenizer, str | None]:
+    if not name.strip():
+        raise SequenceError(f"the tokenizer's name is empty; the default is {EMBEDDED}")
     path = Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.suffix == ".gguf" and file.is_file():

@@ -139,6 +139,9 @@ def _nearest_to(path: Path) -> str:
 def _decode(data: bytes, name: str, kind: Kind | None) -> Document:
     if kind is None:
         kind = _sniff(data)
+    if kind == "pdf" and b"%PDF-" not in data[:1024]:
+        begins = f"it begins with {data[:4]!r}" if data.strip(b"\0") else "it holds no data"
+        raise DocumentError(f"{name} is no PDF, whatever its name ({begins}, not with b'%PDF-')")
     if kind == "pdf":
         return Document(name, _pdf_text(data, name), kind)
     if kind == "html":

@@ -248,7 +248,9 @@ class Student:
             self.updates = int(header["updates"])
         except LengthwiseError:
             raise
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        except OSError as error:
+            raise LengthwiseError(f"{place}: cannot be read ({error.strerror or error})") from error
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             reason = (str(error).splitlines() or [""])[0]
             raise LengthwiseError(
                 f"{place}: not the whole of a taught drafter ({reason}); {remedy}"
