@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from lengthwise.cli.arguments import COUNT, MOST, SEED, Real
+from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.measure.drafting import DEFAULT_RECIPES, bench as run_drafting
@@ -32,10 +34,10 @@ def bench() -> None:
 @click.option("--prompts", type=COUNT,
               help=f"of each kind and context, up to {PROMPTS} (default: 1), or of each kind of "
               "--prompt-file (default: all)")  # fmt: skip
-@click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False),
+@click.option("--prompt-file", type=Place(exists=True, dir_okay=False),
               help="prompts of your own in place of these kinds: JSON lines with 'turns' (as "
               "Spec-Bench's question.jsonl), 'messages' or 'prompt', and a 'category'")  # fmt: skip
-@click.option("--new-tokens", default=128, show_default=True, type=click.IntRange(2, MOST),
+@click.option("--new-tokens", default=128, show_default=True, type=Whole(2),
               help="most tokens of an answer")  # fmt: skip
 @click.option("--rounds", default=3, show_default=True, type=COUNT,
               help="times each is run, in turn; medians are reported")  # fmt: skip
@@ -62,7 +64,7 @@ def bench() -> None:
 @model_options
 def drafting(
     recipes: tuple[str, ...], kinds: tuple[str, ...], context: str | None, prompts: int | None,
-    prompt_file: str | None, new_tokens: int, rounds: int, batch: int, temperature: float,
+    prompt_file: Path | None, new_tokens: int, rounds: int, batch: int, temperature: float,
     seed: int, accept_lengths: bool, cold: bool, baselines: bool, as_json: bool, model: str | None,
     dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip

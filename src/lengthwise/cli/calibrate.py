@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 
-from lengthwise.cli.arguments import COUNT, Real, force_option
+from lengthwise.cli.arguments import COUNT, Place, Real, force_option
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import HEAD, Output, check_outputs, files_of
@@ -32,7 +32,7 @@ TRIED_TEXTS, TRIED = 4, 32
 @click.option("--draft", default="layers", show_default=True, help="the drafter of specdec's head")
 @click.option("--temperature", default=0.0, show_default=True, type=Real(0),
               help="specdec will run at")  # fmt: skip
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="file of specdec's head")
+@click.option("-o", "--out", type=Place(), help="file of specdec's head")
 @force_option("acceptance head")
 @click.option("--skip", default=0.2, show_default=True, type=Real(0, 1),
               help="share of the inner layers that guesses leave out, for layers")  # fmt: skip

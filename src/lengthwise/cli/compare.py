@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lengthwise.cli.arguments import COUNT, check_texts, force_option
+from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
 from lengthwise.measure.compare import Watcher, compare as run_compare
@@ -91,7 +91,7 @@ class Bars(Watcher):
 @click.option("--max-new-tokens", default=64, show_default=True, type=COUNT,
               help="most tokens of an answer")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
-@click.option("--html", type=click.Path(path_type=Path), help="also write a report to this file")
+@click.option("--html", type=Place(), help="also write a report to this file")
 @force_option("report")
 @click.option("--whole-answers", is_flag=True, help="print answers in full")
 @click.option("--probes/--no-probes", default=None,

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.cli.arguments import COUNT, NATURAL, force_option
+from lengthwise.cli.arguments import COUNT, NATURAL, Place, force_option
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import PICTURE, Output, check_outputs
 from lengthwise.sequences.curricula import NAMES, Curriculum
@@ -22,7 +22,7 @@ STRETCHES = 8
 
 @click.command()
 @click.option("--buckets", help="rows of each length, such as 256=1000,512=400")
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
+@click.option("--data", type=Place(exists=True, file_okay=False),
               help="a data set made by `lengthwise sequences build`: read its counts")  # fmt: skip
 @click.option("--name", default="grow-p2", show_default=True, help=f"one of {', '.join(NAMES)}")
 @click.option("--cycles", default=8, show_default=True, type=COUNT,
@@ -32,9 +32,7 @@ STRETCHES = 8
 @click.option("--seed", default=0, show_default=True, type=NATURAL,
               help="of the order of buckets and rows")  # fmt: skip
 @click.option("--epochs", default=1, show_default=True, type=COUNT, help="epochs to draw")
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), help="write a picture: .png, .svg or .pdf"
-)
+@click.option("--out", "-o", type=Place(), help="write a picture: .png, .svg or .pdf")
 @force_option("picture")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
 def curriculum(

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import click
 
-from lengthwise.cli.arguments import force_option
+from lengthwise.cli.arguments import Place, force_option
 from lengthwise.outputs import PICTURE, Output, check_outputs
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), help="write a picture: .png, .svg or .pdf"
-)
+@click.argument("runs", nargs=-1, required=True, type=Place())
+@click.option("--out", "-o", type=Place(), help="write a picture: .png, .svg or .pdf")
 @force_option("picture")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a run instead")
 def curves(runs: tuple[Path, ...], out: Path | None, force: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from lengthwise.cli.arguments import force_option
+from lengthwise.cli.arguments import Place, force_option
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
@@ -27,7 +27,7 @@ def datastore() -> None:
 
 @datastore.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="file to write")
+@click.option("--out", "-o", required=True, type=Place(), help="file to write")
 @force_option("datastore")
 @click.option("--model", "-m", help="whose tokenizer is used: a local folder, a .gguf file or a "
               "hub name (default: the embedded SmolLM2-135M-Instruct)")  # fmt: skip

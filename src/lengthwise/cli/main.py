@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lengthwise import __version__
+from lengthwise.cli.arguments import refuse_empty
 from lengthwise.errors import LengthwiseError
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class _Verbs(click.Group):
                 f"pip install 'lengthwise[{EXTRAS[name]}]'"
             ) from None
         assert isinstance(command, click.Command)
+        refuse_empty(command)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -86,7 +89,7 @@ def main() -> None:
     """The console script."""
     try:
         _hush()
-        status = group(standalone_mode=False)
+        status = group(prog_name="lengthwise", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -129,7 +132,8 @@ def _interrupted(error: BaseException) -> bool:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"lengthwise: {' '.join(message.split())}", err=True)
+    short = re.sub(r"\S{300,}", lambda word: f"{word[0][:60]}...{word[0][-20:]}", message)
+    click.echo(f"lengthwise: {' '.join(short.split())}", err=True)
     sys.exit(status)
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import click
 
-from lengthwise.cli.arguments import COUNT, Real
+from lengthwise.cli.arguments import COUNT, Place, Real
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import best_static, plan as find_plan
 from lengthwise.training.flexsp_costs import gpt_on_a100, read_costs
@@ -24,7 +24,7 @@ from lengthwise.training.flexsp_groups import MicroBatch
 @click.command()
 @click.argument("lengths", type=click.File("r"))
 @click.option("--devices", required=True, type=COUNT, help="devices to form groups of")
-@click.option("--costs", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option("--costs", type=Place(exists=True, dir_okay=False),
               help="a cost table in JSON, measured on your machines")  # fmt: skip
 @click.option("--gpt", default="7b", show_default=True,
               help="without --costs: the paper's GPT on A100, 7b, 13b or 30b")  # fmt: skip

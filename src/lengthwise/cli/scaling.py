@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lengthwise.cli.arguments import NATURAL, WHOLE, Real, force_option
+from lengthwise.cli.arguments import NATURAL, WHOLE, Place, Real, force_option
 
 if TYPE_CHECKING:
     from lengthwise.scaling.fit import Fit
@@ -45,7 +45,7 @@ def laws(name: str | None) -> None:
 
 
 @scaling.command()
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=Place())
 @click.option("--law", "name", required=True, help="a name that `lengthwise scaling laws` lists")
 @click.option("--column", "-c", "columns", multiple=True, metavar="NAME=COLUMN",
               help="the file's column for a name of the law; may be repeated")  # fmt: skip
@@ -64,9 +64,9 @@ def laws(name: str | None) -> None:
               type=Real(0, 1, min_open=True, max_open=True),
               help="share that an interval covers")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=NATURAL, help="of the resamples")
-@click.option("--out", "-o", type=click.Path(path_type=Path),
+@click.option("--out", "-o", type=Place(),
               help="draw the fit to a .png, .svg or .pdf")  # fmt: skip
-@click.option("--save", type=click.Path(path_type=Path), help="keep the fit for `predict`")
+@click.option("--save", type=Place(), help="keep the fit for `predict`")
 @force_option("picture, or fit,")
 @click.option("--json", "as_json", is_flag=True, help="print the fit as one JSON object instead")
 def fit(

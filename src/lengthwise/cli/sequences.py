@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Renamed
+from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
 from lengthwise.cli.curriculum import curriculum
 from lengthwise.outputs import check_folder
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
@@ -74,9 +75,7 @@ sequences.add_command(curriculum)
 
 @sequences.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "--out", "-o", required=True, type=click.Path(path_type=Path), help="folder of the result"
-)
+@click.option("--out", "-o", required=True, type=Place(), help="folder of the result")
 @click.option("--method", "-m", cls=Renamed, old="-m", required=True, help=", ".join(BUILDERS))
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE",
               help="an option of the method, such as min_length=64; may be repeated")  # fmt: skip
@@ -97,7 +96,7 @@ sequences.add_command(curriculum)
 @click.option("--suffix", "suffixes", multiple=True,
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
-@click.option("--tokens", type=click.Path(path_type=Path),
+@click.option("--tokens", type=Place(),
               help="folder of the token store, to share it (default: OUT/tokens)")  # fmt: skip
 @click.option("--shuffle-rows/--rows-in-order", default=True,
               help="order of rows within a part of the corpus (default: shuffled)")  # fmt: skip
@@ -132,7 +131,7 @@ def build(
 
 
 @sequences.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Place())
 @click.option("--row", type=WHOLE, help="also print this row as text")
 @click.option("--bucket", default=0, type=WHOLE, help="the row's bucket")
 @click.option("--verify", is_flag=True, help="also compare every file with its checksum")
@@ -141,7 +140,14 @@ def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool
     """Tell what the data set in FOLDER holds."""
     from lengthwise.sequences.store import SequenceSet
 
+    if (
+        row is None
+        and click.get_current_context().get_parameter_source("bucket")
+        is not ParameterSource.DEFAULT
+    ):
+        raise SequenceError("--bucket is the bucket of a --row, and none is given")
     opened = SequenceSet(folder)
+    text = None if row is None else _row_text(opened, row, bucket)
     if verify:
         opened.verify()
         click.echo(f"{len(opened.manifest['shards'])} files are as they were written", err=True)
@@ -149,8 +155,8 @@ def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool
         click.echo(json.dumps(opened.manifest, indent=1, sort_keys=True))
         return
     Console().print(_table(opened.manifest))
-    if row is not None:
-        _print_row(opened, row, bucket)
+    if text is not None:
+        click.echo(text)
 
 
 def _settings(options: tuple[str, ...]) -> dict[str, str]:
@@ -196,10 +202,12 @@ def _table(manifest: dict[str, Any]) -> Table:
     return table
 
 
-def _print_row(opened: Any, number: int, bucket: int) -> None:
+def _row_text(opened: Any, number: int, bucket: int) -> str:
     from tokenizers import Tokenizer
 
     row = opened.row(number, bucket)
     tokenizer = Tokenizer.from_file(str(opened.folder / "tokenizer.json"))
-    click.echo(f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}")
-    click.echo(tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False))
+    text = tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False)
+    return (
+        f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}\n{text}"
+    )

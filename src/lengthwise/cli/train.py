@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lengthwise.cli.arguments import Place
 from lengthwise.outputs import check_folder
 
 if TYPE_CHECKING:
@@ -63,10 +64,8 @@ def said_of(record: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--out", "-o", type=click.Path(path_type=Path), help="folder of the run (default: its out)"
-)
+@click.argument("config", type=Place())
+@click.option("--out", "-o", type=Place(), help="folder of the run (default: its out)")
 def train(config: Path, out: Path | None) -> int:
     """Train the model that CONFIG, a TOML file, describes.
 

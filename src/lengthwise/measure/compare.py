@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence as Seq
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -103,6 +104,10 @@ def compare(
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
     cases = _lengths(ids, lengths)
+    for recipe in unique:
+        # What is refused becomes a row; what is wrong, a missing file say, ends the run before it.
+        with suppress(Refused):
+            model.plan(recipe)
     rows: list[Row] = []
     watcher = watcher or Watcher()
     wanted = list(questions) or [DEFAULT_QUESTION]
