@@ -36,7 +36,7 @@ RIGHT: dict[Words, Words] = {
     ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
     ("methods",): (),
     ("check",): ("model",),
-    ("calibrate",): ("layers", "-m", "model"),
+    ("calibrate",): ("razor", "-m", "model"),
     ("bench", "drafting"): ("-m", "model", "--prompt-file", "prompts.jsonl", "--new-tokens", "2"),
     ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
@@ -47,8 +47,8 @@ RIGHT: dict[Words, Words] = {
     ("curves",): ("run",),
     ("plan",): ("lengths.txt", "--devices", "8"),
     ("scaling", "laws"): (),
-    ("scaling", "fit"): ("runs.csv", "--law", "kaplan-data", "--bootstrap", "0"),
-    ("scaling", "predict"): ("--law", "kaplan-data", "--at", "D=1e9"),
+    ("scaling", "fit"): ("runs.csv", "--law", "converged", "--bootstrap", "0"),
+    ("scaling", "predict"): ("--law", "converged", "--at", "N=1e9"),
     ("scaling", "solve"): ("--law", "chinchilla", "--at", "C=1e21"),
     ("scaling", "check"): (),
 }  # fmt: skip
@@ -59,7 +59,8 @@ WRITTEN_TO = ("out", "html", "save", "tokens")
 # What is no such thing, for options whose type says only that they are text. Every one of them is
 # tried empty; an option that is missing here is tried with that alone.
 NO_SUCH: dict[str, Words] = {
-    "--model": ("nope/nope/nope", "./nope", "doc.txt", "nope.gguf", "notok", "cut", "a b", "\udcff"),
+    "--model": ("nope/nope/nope", "./nope", "doc.txt", "nope.gguf", "notok", "cut", "a b",
+                "\udcff"),
     "--dtype": ("x", "int8", "fp8", " ", "\udcff"),
     "--device": ("x", "cpu:7", "meta", "cuda:99", "cpu:-1", " ", "\udcff"),
     "--recipe": (" ", "yarm", "full(", "full)", "full(x=1)", "yarn(factr=2)", "yarn(factor=x)",
@@ -86,10 +87,11 @@ NO_SUCH: dict[str, Words] = {
     "--gpt": ("x", "7B ", " ", "\udcff"),
     "--sizes": ("x", "3", "0", "-2", "2,,4", "1.5", "\udcff"),
     "--law": ("x", "chinchila", " ", "\udcff"),
-    "--column": ("x", "=", "D=", "=D", "D=nope", "nope=D", "\udcff"),
+    "--column": ("x", "=", "N=", "=N", "N=nope", "nope=N", "\udcff"),
     "--delta": ("x", "nan", "-1", "0", "-inf", "\udcff"),
     "--constants": ("x", "paper:x", "doc.txt", "data", "\udcff"),
-    "--at": ("x", "D", "D=", "=1", "D=x", "D=nan", "D=-1", "D=0", "D=inf", "nope=1", "D=1,D=2",
+    # X is what the law of the verb is asked for.
+    "--at": ("x", "X", "X=", "=1", "X=x", "X=nan", "X=-1", "X=0", "X=inf", "nope=1", "X=1,X=2",
              "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
 }  # fmt: skip
@@ -152,7 +154,7 @@ WRITTEN: tuple[Words, ...] = (
     ("train", "nodata.toml"),
     ("scaling", "fit", "runs.csv"), ("scaling", "fit", "runs.csv", "--law", "chinchilla"),
     ("scaling", "predict", "--law", "chinchilla", "--at", "N=7e9"),
-    ("scaling", "solve", "--law", "kaplan-data", "--at", "D=1e9"),
+    ("scaling", "solve", "--law", "converged", "--at", "N=1e9"),
     ("plan", "lengths.txt", "--devices", "8", "--memory-gib", "1"),
     ("plan", "lengths.txt", "--devices", "8", "--costs", "doc.txt"),
     ("plan", "lengths.txt", "--devices", "8", "--costs", "costs.json"),
@@ -165,19 +167,20 @@ WRITTEN: tuple[Words, ...] = (
     ("compare", "doc.txt", "-m", "model", "--html", "model/config.json", "--force"),
     ("datastore", "build", "doc.txt", "-m", "model", "-o", "doc.txt"),
     ("datastore", "build", "texts", "-m", "model", "-o", "texts/a.txt", "--force"),
-    ("scaling", "fit", "runs.csv", "--law", "kaplan-data", "--save", "runs.csv"),
-    ("scaling", "fit", "runs.csv", "--law", "kaplan-data", "--save", "runs.csv", "--force"),
-    ("scaling", "fit", "runs.csv", "--law", "kaplan-data", "--save", "x.png", "--out", "x.png"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "runs.csv"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "runs.csv", "--force"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "x.png", "--out", "x.png"),
     # One that is not ours.
     ("compare", "doc.txt", "-m", "model", "--html", "latin.txt"),
     ("datastore", "build", "doc.txt", "-m", "model", "-o", "latin.txt"),
-    ("scaling", "fit", "runs.csv", "--law", "kaplan-data", "--save", "latin.txt"),
-    ("scaling", "fit", "runs.csv", "--law", "kaplan-data", "--out", "foreign.png"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "latin.txt"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--out", "foreign.png"),
     ("curves", "run", "--out", "foreign.png"), ("curves", "run", "--out", "x.jpg"),
-    ("sequences", "curriculum", "--tokens-per-step", "256", "--buckets", "64=9", "-o", "foreign.png"),
+    ("sequences", "curriculum", "--tokens-per-step", "256", "--buckets", "64=9", "-o",
+     "foreign.png"),
     # No place for a file.
     ("compare", "doc.txt", "-m", "model", "--html", "/dev/null"),
-    ("compare", "doc.txt", "-m", "model", "--html", "x" * 250),
+    ("compare", "doc.txt", "-m", "model", "--html", "x" * 255),
     ("compare", "doc.txt", "-m", "model", "--html", "x" * 300),
     ("curves", "run", "--out", "/proc/x.png"),
 )  # fmt: skip
@@ -202,7 +205,7 @@ def make_world(place: Path) -> None:
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("nodata.toml", _toml("nodata", "nope")), ("run.toml", _toml("new", "data")),
-        ("runs.csv", b"D,L\n" + b"".join(b"%d,%f\n" % (d, 9 * d**-0.1 + 1) for d in
+        ("runs.csv", b"N,L\n" + b"".join(b"%d,%f\n" % (n, (8.8e13 / n) ** 0.076) for n in
                                          (10**5, 10**6, 10**7, 10**8, 10**9))),
     ):  # fmt: skip
         (place / name).write_bytes(data)
@@ -218,8 +221,8 @@ def make_world(place: Path) -> None:
 
 def _toml(out: str, data: str) -> bytes:
     model = "".join(f"{key} = {json.dumps(value)}\n" for key, value in LLAMA.items())
-    text = f'out = "{out}"\ntokens_per_step = 128\nsteps = 1\n[model]\n{model}[data]\ntrain = "{data}"\n'
-    return text.encode()
+    head = f'out = "{out}"\ntokens_per_step = 128\nsteps = 1\n'
+    return f'{head}[model]\n{model}[data]\ntrain = "{data}"\n'.encode()
 
 
 def _models(place: Path) -> None:
@@ -305,7 +308,9 @@ def _bad_values(path: Words, parameter: click.Option, option: str) -> Iterator[s
     elif isinstance(kind, click.Choice):
         yield from ("", "x", "\udcff")
     else:
-        yield from ("", *NO_SUCH.get(option, ()))
+        asked = "C" if "solve" in path else "N"
+        values = NO_SUCH.get(option, ())
+        yield from ("", *(v.replace("X", asked) if option == "--at" else v for v in values))
 
 
 def numbers_without_range() -> list[str]:

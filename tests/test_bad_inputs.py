@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import os
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bad_inputs import WRITTEN, generated, make_world, numbers_without_range
-from lengthwise.cli.main import main
+from bad_inputs import RIGHT, WRITTEN, commands, generated, make_world, numbers_without_range
+from called import called
 
 CASES = [*generated(), *WRITTEN]
 Call = Callable[..., tuple[int, str, str]]
@@ -35,61 +29,6 @@ def call(world: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     return called
 
 
-def called(*words: str) -> tuple[int, str, str]:
-    """Status, standard output and standard error of a call, whoever writes them: the files behind
-    them are exchanged, not only Python's names for them."""
-    with _caught(1) as out, _caught(2) as err, _as_outside_of_pytest():
-        argv, sys.argv = sys.argv, ["lengthwise", *words]
-        stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(b""))
-        try:
-            main()
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        finally:
-            sys.argv, sys.stdin = argv, stdin
-            sys.stdout.flush()
-            sys.stderr.flush()
-        found = [(file.seek(0), file.read().decode(errors="replace"))[1] for file in (out, err)]
-    return status, *found
-
-
-@contextmanager
-def _caught(number: int) -> Iterator[io.BufferedRandom]:
-    name = {1: "stdout", 2: "stderr"}[number]
-    before, kept = getattr(sys, name), os.dup(number)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), number)
-        setattr(sys, name, open(number, "w", closefd=False, errors="backslashreplace"))
-        try:
-            yield file
-        finally:
-            setattr(sys, name, before)
-            os.dup2(kept, number)
-            os.close(kept)
-
-
-@contextmanager
-def _as_outside_of_pytest() -> Iterator[None]:
-    """Log lines and warnings go where they go for a user: pytest has its own ideas."""
-    root = logging.getLogger()
-    kept, root.handlers = root.handlers, []
-    others = [
-        handler
-        for logger in logging.Logger.manager.loggerDict.values()
-        for handler in getattr(logger, "handlers", ())
-        if type(handler) is logging.StreamHandler
-    ]
-    streams = [handler.setStream(sys.stderr) for handler in others]
-    try:
-        with warnings.catch_warnings():
-            warnings.resetwarnings()
-            yield
-    finally:
-        root.handlers = kept
-        for handler, stream in zip(others, streams, strict=True):
-            handler.setStream(stream or sys.__stderr__)
-
-
 def files_of(world: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder, with its size and the time of its last change."""
     return {
@@ -106,6 +45,22 @@ def said(err: str) -> list[str]:
 
 def test_there_are_hundreds_of_cases_over_every_verb() -> None:
     assert len(CASES) >= 400
+
+
+def test_every_verb_has_a_command_that_is_right() -> None:
+    assert {path for path, _ in commands()} == set(RIGHT)
+
+
+@pytest.mark.parametrize("path", RIGHT, ids=" ".join)
+def test_without_the_mistake_the_command_is_right(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    shutil.copytree(world, tmp_path / "world")
+    monkeypatch.chdir(tmp_path / "world")
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(world.parent / "cache"))
+    status, out, err = called(*path, *RIGHT[path])
+    assert status == 0, err
+    assert out
 
 
 def test_no_option_takes_any_number_at_all() -> None:

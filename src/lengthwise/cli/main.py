@@ -109,9 +109,12 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
     except Exception as error:
-        if not _interrupted(error):
-            raise
-        _fail("interrupted", 130)
+        if _interrupted(error):
+            _fail("interrupted", 130)
+        if _out_of_memory(error):
+            said = str(error).strip() or "no more to be had"
+            _fail(f"out of memory ({said.splitlines()[0]}); ask for less at once", 1)
+        raise
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -129,6 +132,12 @@ def _interrupted(error: BaseException) -> bool:
     """Whether Ctrl-C is behind an error: modules that import others in C hand on what they like."""
     before = error.__cause__ or error.__context__
     return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; torch has a class for that on GPUs alone."""
+    cpu = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _fail(message: str, status: int) -> None:

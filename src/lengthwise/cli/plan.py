@@ -14,16 +14,21 @@ from typing import TextIO
 
 import click
 
-from lengthwise.cli.arguments import COUNT, Place, Real
+from lengthwise.cli.arguments import COUNT, Place, Real, Whole
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import best_static, plan as find_plan
 from lengthwise.training.flexsp_costs import gpt_on_a100, read_costs
 from lengthwise.training.flexsp_groups import MicroBatch
 
+# Of one job: more than any that is known of, and few enough to plan for in a second.
+MOST_DEVICES = 1 << 16
+
 
 @click.command()
 @click.argument("lengths", type=click.File("r"))
-@click.option("--devices", required=True, type=COUNT, help="devices to form groups of")
+@click.option(
+    "--devices", required=True, type=Whole(1, MOST_DEVICES), help="devices to form groups of"
+)
 @click.option("--costs", type=Place(exists=True, dir_okay=False),
               help="a cost table in JSON, measured on your machines")  # fmt: skip
 @click.option("--gpt", default="7b", show_default=True,

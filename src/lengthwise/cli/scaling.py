@@ -134,7 +134,9 @@ def predict(
     """Predict with a law at given inputs; says where that extrapolates."""
     from lengthwise.scaling import predict as predict_at
 
-    law, values, ranges, fitted = _constants(name, constants, given)
+    law, values, ranges, fitted, warnings = _constants(name, constants, given)
+    # Nothing is printed before every point is found to be right.
+    lines = []
     for point in points:
         at = _numbers("--at", point.split(","))
         found = predict_at(law, values, at, ranges, fitted)
@@ -142,9 +144,9 @@ def predict(
         if found.interval is not None and fitted is not None:
             low, high = found.interval
             interval = f"   {fitted.level:.0%}: {low:.6g} to {high:.6g}"
-        click.echo(f"{point}: {law.output[0]} = {found.value:.6g}{interval}")
-        for warning in found.warnings:
-            click.echo(f"warning: {warning}", err=True)
+        lines.append(f"{point}: {law.output[0]} = {found.value:.6g}{interval}")
+        warnings += found.warnings
+    _print(lines, warnings)
 
 
 @scaling.command()
@@ -158,14 +160,12 @@ def solve(name: str | None, constants: str, given: tuple[str, ...], point: str) 
     """Answer a law's question: the best size for a budget, the vocabulary for a size, ..."""
     from lengthwise.scaling.predict import outside, solve as solve_at
 
-    law, values, ranges, fitted = _constants(name, constants, given)
+    law, values, ranges, fitted, warnings = _constants(name, constants, given)
     at = _numbers("--at", point.split(","))
     found = solve_at(law, values, at)
-    for key, value in found.items():
-        click.echo(f"{key} = {value:.6g}")
     known = fitted.ranges if fitted is not None else ranges
-    for warning in outside(at | {k: v for k, v in found.items() if k in law.inputs}, known):
-        click.echo(f"warning: {warning}", err=True)
+    warnings += outside(at | {k: v for k, v in found.items() if k in law.inputs}, known)
+    _print([f"{key} = {value:.6g}" for key, value in found.items()], warnings)
 
 
 @scaling.command()
@@ -176,10 +176,18 @@ def check() -> None:
     click.echo(table())
 
 
+def _print(lines: list[str], warnings: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
+    for warning in dict.fromkeys(warnings):
+        click.echo(f"warning: {warning}", err=True)
+
+
 def _constants(
     name: str | None, constants: str, given: tuple[str, ...]
-) -> tuple[Law, dict[str, float], Mapping[str, tuple[float, float]], Fit | None]:
-    """The law, its values, the ranges they were fitted on, and the fit if a file gave one."""
+) -> tuple[Law, dict[str, float], Mapping[str, tuple[float, float]], Fit | None, list[str]]:
+    """The law, its values, the ranges they were fitted on, the fit if a file gave one, and what to
+    warn of."""
     from lengthwise.scaling import Fit, ScalingError, find_law
 
     extra = _numbers("--set", given)
@@ -196,16 +204,15 @@ def _constants(
             raise ScalingError(f"{constants} is a fit of law {fitted.law}, not of {name}")
         if extra:
             raise ScalingError("--set changes the paper's constants, not a fit's")
-        return find_law(fitted.law), fitted.values, fitted.ranges, fitted
+        return find_law(fitted.law), fitted.values, fitted.ranges, fitted, []
     if name is None:
         raise ScalingError("--law is missing; `lengthwise scaling laws` lists the names")
     law = find_law(name)
     found = law.published(which)
-    if "memory" in found.origin:
-        click.echo(f"warning: these constants are {found.origin}", err=True)
+    warnings = [f"these constants are {found.origin}"] if "memory" in found.origin else []
     values = {**found.values, **extra}
     law.check_values(values)
-    return law, values, found.ranges, None
+    return law, values, found.ranges, None, warnings
 
 
 def _pairs(option: str, given: tuple[str, ...] | list[str]) -> dict[str, str]:

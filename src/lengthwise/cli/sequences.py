@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -133,21 +132,17 @@ def build(
 @sequences.command()
 @click.argument("folder", type=Place())
 @click.option("--row", type=WHOLE, help="also print this row as text")
-@click.option("--bucket", default=0, type=WHOLE, help="the row's bucket")
+@click.option("--bucket", type=WHOLE, help="the row's bucket (default: 0)")
 @click.option("--verify", is_flag=True, help="also compare every file with its checksum")
 @click.option("--json", "as_json", is_flag=True, help="print the manifest")
-def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool) -> None:
+def show(folder: Path, row: int | None, bucket: int | None, verify: bool, as_json: bool) -> None:
     """Tell what the data set in FOLDER holds."""
     from lengthwise.sequences.store import SequenceSet
 
-    if (
-        row is None
-        and click.get_current_context().get_parameter_source("bucket")
-        is not ParameterSource.DEFAULT
-    ):
+    if row is None and bucket is not None:
         raise SequenceError("--bucket is the bucket of a --row, and none is given")
     opened = SequenceSet(folder)
-    text = None if row is None else _row_text(opened, row, bucket)
+    text = None if row is None else _row_text(opened, row, bucket or 0)
     if verify:
         opened.verify()
         click.echo(f"{len(opened.manifest['shards'])} files are as they were written", err=True)

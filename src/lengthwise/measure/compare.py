@@ -104,10 +104,6 @@ def compare(
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
     cases = _lengths(ids, lengths)
-    for recipe in unique:
-        # What is refused becomes a row; what is wrong, a missing file say, ends the run before it.
-        with suppress(Refused):
-            model.plan(recipe)
     rows: list[Row] = []
     watcher = watcher or Watcher()
     wanted = list(questions) or [DEFAULT_QUESTION]
@@ -116,6 +112,8 @@ def compare(
             case = _case(model, ids[:length], wanted, probes)
             for note in case.notes:
                 watcher.note(note)
+            if not rows:
+                _check_recipes(model, unique)
             for recipe in unique:
                 for row in _measure(model, case, recipe, max_new_tokens, share, chunk, watcher):
                     rows.append(row)
@@ -126,6 +124,14 @@ def compare(
             raise
         interrupted = True
     return Rows(rows, text.name, model.trained_length, Origin.here(), interrupted)
+
+
+def _check_recipes(model: Model, recipes: Seq[str]) -> None:
+    """Raises for a recipe that is wrong, by a missing file say, before any is measured; one that
+    is refused becomes a row later."""
+    for recipe in recipes:
+        with suppress(Refused):
+            model.plan(recipe)
 
 
 def _document(document: str | Document | None) -> Document:
