@@ -189,7 +189,7 @@ WRITTEN: tuple[Words, ...] = (
 def make_world(place: Path) -> None:
     """Files of every kind that a verb reads, right and wrong ones, in the folder `place`."""
     rng = random.Random(0)
-    words = [rng.choice(("long", "text", "about", "nothing", "at", "all.\n")) for _ in range(800)]
+    words = [rng.choice(("long", "text", "about", "nothing", "at", "all.\n")) for _ in range(260)]
     (place / "doc.txt").write_text(" ".join(words))
     (place / "link.txt").symlink_to("doc.txt")
     (place / "hard.txt").hardlink_to(place / "doc.txt")
