@@ -34,7 +34,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 
 def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
-    status, out, err = call("run", "Say hello.", "-n", "8", "--json")
+    status, out, err = call("run", "Say hello.", "--max-new-tokens", "8", "--json")
     assert status == 0, err
     found = json.loads(out)
     assert list(found) == ["text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
@@ -45,11 +45,11 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
 
 
 def test_run_leaves_a_text_within_its_budget_whole_and_says_so(call) -> None:
-    _, full, _ = call("run", "Say hello.", "-n", "4")
-    status, out, err = call("run", "Say hello.", "-n", "4", "-r", "snapkv(budget=1024)")
+    _, full, _ = call("run", "Say hello.", "--max-new-tokens", "4")
+    status, out, err = call("run", "Say hello.", "--max-new-tokens", "4", "-r", "snapkv(budget=1024)")
     assert (status, out) == (0, full)
     assert "nothing was dropped" in err
-    status, _, err = call("run", "Say hello.", "-n", "4", "-r", "snapkv(budget=8B)")
+    status, _, err = call("run", "Say hello.", "--max-new-tokens", "4", "-r", "snapkv(budget=8B)")
     assert status == 2 and "does not pay for one token" in err
 
 
@@ -113,7 +113,7 @@ def test_methods_lists_everything_registered(call) -> None:
         (("compare", "no-such-file.txt"), "no-such-file.txt"),
         (("compare", "--html", "no/such/folder.html"), "no folder"),
         (("compare", "-n", "10000000"), "more than"),
-        (("compare", "-n", "100"), "too short for the probes"),
+        (("compare", "-n", "100", "--probes"), "too short for the probes"),
         (("run", "hi", "--model", "./no-such-folder"), "no-such-folder"),
         (("comapre",), "compare"),
         (("methods", "kivy"), "kivi"),

@@ -104,7 +104,7 @@ def test_a_prompt_beyond_the_trained_length_is_said_to_be(world: Path) -> None:
     _, _, err = called(*ASKED)
     assert f"{length:,} tokens to read, {length / 512:.1f} times the 512 that" in err
     _, _, err = called(*ASKED, "--length", "500")
-    assert "times the" not in err
+    assert "times the 512" not in err
     _, _, err = called(*ASKED, "--length", "509")
     assert "513 tokens to read, 1.0 times the 512" in err
 

@@ -147,9 +147,8 @@ def _tell_length(model: Model, tokens: int) -> None:
     if tokens > model.trained_length:
         click.echo(
             f"{tokens:,} tokens to read, {tokens / model.trained_length:.1f} times the "
-            f"{model.trained_length:,} that {model.name} was trained to: what it says then may be "
-            "worth little, unless the recipe reads on (see `lengthwise methods`); --length reads "
-            "less of a document",
+            f"{model.trained_length:,} that {model.name} was trained to (--length reads less of a "
+            "document)",
             err=True,
         )
 
