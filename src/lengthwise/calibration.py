@@ -94,7 +94,7 @@ def find(kind: str, model: Adapted, rule: str = "") -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LengthwiseError(
             f"{path}: this calibration is damaged ({error}); `lengthwise calibrate {kind}` makes "
             "it anew"

@@ -25,7 +25,9 @@ PICTURES = (".png", ".svg", ".pdf")
 _ENDS = 1 << 14
 # A longer header of a safetensors file is none of ours.
 _HEADER = 1 << 20
-# Where a call made by Python's import or by click keeps nothing: standard input.
+# And so is a larger fit.
+_FIT = 1 << 26
+# Options that were not given, and standard input.
 _NO_FILES = (None, "", "-")
 
 
@@ -65,7 +67,7 @@ def check_outputs(
     if force and not given:
         options = " or ".join(each.option for each in wanted)
         raise LengthwiseError(f"--force is for a file that is written: give {options} too")
-    read = [Path(each).expanduser() for each in inputs if each not in _NO_FILES]
+    read = [Path(os.path.expanduser(each)) for each in inputs if each not in _NO_FILES]
     for number, (output, path) in enumerate(given):
         _check_place(output, path)
         _check_inputs(output, path, read)
@@ -98,7 +100,7 @@ def check_folder(
     if not parent.is_dir() and not made:
         raise LengthwiseError(f"{option} {path}: there is no folder {path.parent}; make it first")
     for each in inputs:
-        if each not in _NO_FILES and _same(path, Path(each or "").expanduser()):
+        if each not in _NO_FILES and _same(path, Path(os.path.expanduser(each or ""))):
             raise LengthwiseError(
                 f"{option} {path}: this is read by the same call: name another folder"
             )
@@ -116,7 +118,9 @@ def files_of(recipes: Iterable[str]) -> list[str]:
     for recipe in recipes:
         for method in parse(recipe).methods:
             values = [value for value in vars(method).values() if isinstance(value, str)]
-            found += [value for value in values if value and _exists(Path(value).expanduser())]
+            found += [
+                value for value in values if value and _exists(Path(os.path.expanduser(value)))
+            ]
     return found
 
 
@@ -228,9 +232,11 @@ def _is_picture(path: Path) -> bool:
 
 
 def _is_fit(path: Path) -> bool:
+    if path.stat().st_size > _FIT:
+        return False
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"law", "values", "objective", "ranges"} <= set(found)
 
@@ -243,7 +249,7 @@ def _header(path: Path) -> dict[str, str]:
     try:
         found: Any = json.loads(raw)
         return dict(found["__metadata__"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

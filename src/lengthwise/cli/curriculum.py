@@ -108,7 +108,7 @@ def read_counts(folder: Path) -> dict[int, int]:
         counts = {int(each["inputs"]): int(each["rows"]) for each in buckets.values()}
         # A run does not read empty buckets: their lengths need not fit its steps either.
         counts = {length: rows for length, rows in counts.items() if rows}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise LengthwiseError(f"{path} is no manifest of a built data set: {error!r}") from error
     if not counts:
         raise LengthwiseError(

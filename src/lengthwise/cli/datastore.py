@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Texts:
 
     def __iter__(self) -> Iterator[str]:
         for source in self.sources:
-            path = Path(source).expanduser()
+            path = Path(os.path.expanduser(source))
             if not path.is_dir():
                 yield from self._read(source)
                 continue
@@ -99,8 +100,8 @@ class Texts:
     def _line(self, line: str, place: str) -> str:
         try:
             value: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LengthwiseError(f"{place}: this is no JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise LengthwiseError(f"{place}: this is no JSON ({error})") from error
         text = value.get(self.field) if isinstance(value, dict) else None
         if not isinstance(text, str):
             known = ", ".join(value) if isinstance(value, dict) else "it is no object"

@@ -7,6 +7,7 @@ cannot be had is one `ModelError` that says which of the possible sources was lo
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -142,7 +143,7 @@ def _load_named(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if not name.strip():
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return *_load_folder(str(path), path, dtype), "local folder"
     if path.is_file():

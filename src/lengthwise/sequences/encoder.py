@@ -158,7 +158,7 @@ def _declared_end(folder: Path) -> str | None:
         if (folder / file).is_file():
             try:
                 found = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token")
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise SequenceError(f"{folder / file} cannot be read: {error}") from error
             if found:
                 return str(found["content"] if isinstance(found, dict) else found)

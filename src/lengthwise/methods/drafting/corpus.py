@@ -235,7 +235,7 @@ def opened(name: str, path: str) -> Datastore:
 
     Raises RecipeError where it cannot be had.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     try:
         status = place.stat()
         return _opened(place, status.st_mtime_ns, status.st_size)

@@ -213,7 +213,7 @@ class Student:
 
         Raises LengthwiseError where it cannot. The optimizer's state is not kept.
         """
-        place = Path(path).expanduser()
+        place = Path(os.path.expanduser(path))
         aside = None
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ class Student:
 
     def load(self, path: str, of: str) -> None:
         """Goes on from saved weights; raises LengthwiseError where they are no such student's."""
-        place = Path(path).expanduser()
+        place = Path(os.path.expanduser(path))
         remedy = "give another path, or delete the file to begin anew"
         try:
             with safe_open(place, framework="pt") as file:

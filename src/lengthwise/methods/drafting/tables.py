@@ -192,7 +192,7 @@ def save(model: Adapted, table: Table, path: str) -> None:
 
 
 def _place(path: str) -> Path:
-    return Path(path).expanduser().absolute()
+    return Path(os.path.expanduser(path)).absolute()
 
 
 def _header(model: Adapted, kind: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def check_writable(name: str, path: str) -> None:
 
     name: of the method that keeps it.
     """
-    place = Path(path).expanduser().absolute()
+    place = Path(os.path.expanduser(path)).absolute()
     reason = "this is a folder" if place.is_dir() else ""
     if not place.parent.is_dir():
         reason = f"there is no folder {place.parent}"
