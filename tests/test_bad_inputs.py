@@ -119,6 +119,16 @@ def test_the_line_names_what_is_wrong(call: Call, words: tuple[str, ...], told: 
     assert "did you mean 'full'" not in err
 
 
+@pytest.mark.parametrize("name", ["temperature", "repetition_penalty", "top_k"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400])
+def test_sampling_takes_finite_numbers(name: str, value: float) -> None:
+    from lengthwise.engine.sampling import Sampling
+    from lengthwise.errors import LengthwiseError
+
+    with pytest.raises(LengthwiseError, match=name):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
 def test_a_number_of_thousands_of_digits_is_not_printed_whole(call: Call) -> None:
     _, _, err = call("run", "hi", "-m", "model", "--seed", "9" * 5000)
     assert len(err) < 300

@@ -45,11 +45,12 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
 
 
 def test_run_leaves_a_text_within_its_budget_whole_and_says_so(call) -> None:
-    _, full, _ = call("run", "Say hello.", "--max-new-tokens", "4")
-    status, out, err = call("run", "Say hello.", "--max-new-tokens", "4", "-r", "snapkv(budget=1024)")
+    asked = ("run", "Say hello.", "--max-new-tokens", "4")
+    _, full, _ = call(*asked)
+    status, out, err = call(*asked, "-r", "snapkv(budget=1024)")
     assert (status, out) == (0, full)
     assert "nothing was dropped" in err
-    status, _, err = call("run", "Say hello.", "--max-new-tokens", "4", "-r", "snapkv(budget=8B)")
+    status, _, err = call(*asked, "-r", "snapkv(budget=8B)")
     assert status == 2 and "does not pay for one token" in err
 
 

@@ -15,6 +15,7 @@ import hashlib
 import math
 import operator
 import struct
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -50,8 +51,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         ranges = {
-            "temperature": (0.0, MOST), "top_k": (0, MOST), "top_p": (0.0, 1.0),
-            "min_p": (0.0, 1.0), "repetition_penalty": (1e-6, MOST),
+            "temperature": (0.0, float("inf")), "top_k": (0, float("inf")), "top_p": (0.0, 1.0),
+            "min_p": (0.0, 1.0), "repetition_penalty": (1e-6, float("inf")),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value: Any = getattr(self, name)
@@ -59,6 +60,8 @@ class Sampling:
                 raise LengthwiseError(f"{name}={value!r}: it must be a number, {low:g} to {high:g}")
             if not low <= value <= high:
                 raise LengthwiseError(f"{name}={value}: allowed is {low:g} to {high:g}")
+            if not value <= sys.float_info.max:
+                raise LengthwiseError(f"{name}={value}: give a finite number")
         # Logits divided by less would overflow to infinity and choose token 0 of them all.
         if 0 < self.temperature < LEAST:
             raise LengthwiseError(
@@ -105,8 +108,6 @@ class Sampling:
         return found
 
 
-# More of anything would overflow where logits are divided or multiplied by it.
-MOST = 1e30
 # The least temperature above 0.
 LEAST = 1e-30
 

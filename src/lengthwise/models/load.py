@@ -191,13 +191,20 @@ def _load_folder(
         raise unreadable or ModelError(
             f"{name}: its tokenizer cannot be loaded ({_cause(error)})"
         ) from error
-    # Where there is no file of one, transformers makes up a tokenizer that knows no text at all.
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+    if _made_up(tokenizer, folder):
         raise ModelError(
             f"{name}: there is no tokenizer with this model (no tokenizer.json, say); save one "
             "beside it, with tokenizer.save_pretrained"
         )
     return model, tokenizer
+
+
+def _made_up(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> bool:
+    """Whether this is what transformers makes up where there is no file of a tokenizer: one that
+    knows no text at all."""
+    names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    saved = folder is not None and any((folder / name).is_file() for name in names)
+    return not saved and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids)
 
 
 def _bad_file(folder: Path) -> ModelError | None:

@@ -216,11 +216,16 @@ def _unclaim(task: Build, made: bool) -> None:
         return
     _tidy(task.folder)
     (task.folder / "tokenizer.json").unlink(missing_ok=True)
-    unfinished = task.tokens.with_name(task.tokens.name + UNFINISHED)
+    unfinished = _unfinished(task)
     if unfinished.is_dir() and not (unfinished / STATE).exists():
         shutil.rmtree(unfinished, ignore_errors=True)
     if made and not any(task.folder.iterdir()):
         task.folder.rmdir()
+
+
+def _unfinished(task: Build) -> Path:
+    """Where its tokens lie until they are all there."""
+    return task.tokens.parent / (task.tokens.name + UNFINISHED)
 
 
 def _drop_others(task: Build, source_key: str, watcher: Watcher) -> None:
@@ -228,8 +233,7 @@ def _drop_others(task: Build, source_key: str, watcher: Watcher) -> None:
     mended. Tokens that are shared lie elsewhere and stay."""
     if task.tokens.parent.resolve() != task.folder.resolve():
         return
-    unfinished = task.tokens.with_name(task.tokens.name + UNFINISHED)
-    for folder, name in ((task.tokens, "store.json"), (unfinished, STATE)):
+    for folder, name in ((task.tokens, "store.json"), (_unfinished(task), STATE)):
         if (folder / name).is_file() and _key_in(folder / name) != source_key:
             watcher.note(f"{folder} has tokens of other sources, or another tokenizer: made anew")
             shutil.rmtree(folder)

@@ -48,13 +48,14 @@ class Settings:
                 f"--memory {self.memory >> 20} MiB is too little: give {LEAST_MEMORY >> 20}MiB "
                 "or more"
             )
-        if self.encoder is not None and not Path(self.encoder).is_dir():
-            raise SequenceError(
-                f"--encoder {self.encoder}: there is no such folder; name the one a model lies in"
-            )
         if self.encoder is not None and self.order != "icp":
             raise SequenceError(
                 f"--encoder embeds documents for --order icp; the order {self.order!r} needs none"
+            )
+        if self.encoder is not None and not Path(self.encoder).is_dir():
+            raise SequenceError(
+                f"--encoder {self.encoder} is no folder: save a transformers encoder and its "
+                "tokenizer there, and name it"
             )
 
     def kept(self) -> dict[str, Any]:
