@@ -41,7 +41,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 
 def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
-    status, out, err = call("run", "Say hello.", "-n", "8", "--json")
+    status, out, err = call("run", "Say hello.", "--max-new-tokens", "8", "--json")
     assert status == 0, err
     found = json.loads(out)
     assert list(found) == ["recipe", "model", "dtype", "device", "prompt_tokens", "text",
@@ -65,21 +65,22 @@ def test_run_ends_its_text_in_a_whole_character(call, monkeypatch) -> None:
         monkeypatch.setattr(run_module, "open_model", lambda *_: model)
         monkeypatch.setattr(model, "stop_ids", list)
         for n in halves[:4]:
-            status, out, _ = call("run", "a", "--raw", "-n", str(n), "--json")
+            status, out, _ = call("run", "a", "--raw", "--max-new-tokens", str(n), "--json")
             assert status == 0
             found = json.loads(out)
             assert not found["text"].endswith("\ufffd") and len(found["token_ids"]) == n
-            assert call("run", "a", "--raw", "-n", str(n))[1] == found["text"] + "\n"
+            assert call("run", "a", "--raw", "--max-new-tokens", str(n))[1] == found["text"] + "\n"
             whole = model.generate("a", max_new_tokens=n, stop_ids=[]).text
             assert whole.rstrip("\ufffd") == found["text"]
 
 
 def test_run_leaves_a_text_within_its_budget_whole_and_says_so(call) -> None:
-    _, full, _ = call("run", "Say hello.", "-n", "4")
-    status, out, err = call("run", "Say hello.", "-n", "4", "-r", "snapkv(budget=1024)")
+    asked = ("run", "Say hello.", "--max-new-tokens", "4")
+    _, full, _ = call(*asked)
+    status, out, err = call(*asked, "-r", "snapkv(budget=1024)")
     assert (status, out) == (0, full)
     assert "nothing was dropped" in err
-    status, _, err = call("run", "Say hello.", "-n", "4", "-r", "snapkv(budget=8B)")
+    status, _, err = call(*asked, "-r", "snapkv(budget=8B)")
     assert status == 2 and "does not pay for one token" in err
 
 

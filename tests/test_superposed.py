@@ -334,7 +334,8 @@ def test_run_prints_every_text_with_its_score(
     monkeypatch.setattr("lengthwise.recipes.find", {"superposed": Superposed}.__getitem__)
 
     def run(*flags: str) -> str:
-        arguments = ["run", "Plants need light because", "--raw", "-n", "5", "-r", "superposed"]
+        arguments = ["run", "Plants need light because", "--raw", "-r", "superposed",
+                     "--max-new-tokens", "5"]  # fmt: skip
         monkeypatch.setattr(sys, "argv", ["lengthwise", *arguments, *flags])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -92,7 +92,9 @@ def find(kind: str, model: Adapted, rule: str = "") -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
         raise LengthwiseError(
             f"{path}: this calibration is damaged ({error}); `lengthwise calibrate {kind}` makes "
             "it anew"

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from lengthwise.cli.main import main
+import sys
+
+try:
+    from lengthwise.cli.main import main
+except KeyboardInterrupt:
+    # Ctrl-C is the user's from the first import on, not a traceback of ours.
+    sys.stderr.write("\nlengthwise: interrupted\n")
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

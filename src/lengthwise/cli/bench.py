@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.measure.drafting import DEFAULT_RECIPES, bench as run_drafting
@@ -28,21 +31,21 @@ def bench() -> None:
 @click.option("--context", show_default="both",
               type=click.Choice([*CONTEXTS, "both"]),
               help=", ".join(f"{name}: {n:,} tokens" for name, n in CONTEXTS.items()))  # fmt: skip
-@click.option("--prompts", type=click.IntRange(1),
+@click.option("--prompts", type=COUNT,
               help=f"of each kind and context, up to {PROMPTS} (default: 1), or of each kind of "
               "--prompt-file (default: all)")  # fmt: skip
-@click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False),
+@click.option("--prompt-file", type=Place(exists=True, dir_okay=False),
               help="prompts of your own in place of these kinds: JSON lines with 'turns' (as "
               "Spec-Bench's question.jsonl), 'messages' or 'prompt', and a 'category'")  # fmt: skip
-@click.option("--new-tokens", default=128, show_default=True, type=click.IntRange(2),
+@click.option("--new-tokens", default=128, show_default=True, type=Whole(2),
               help="most tokens of an answer")  # fmt: skip
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1),
+@click.option("--rounds", default=3, show_default=True, type=COUNT,
               help="times each is run, in turn; medians are reported")  # fmt: skip
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1),
+@click.option("--batch", default=1, show_default=True, type=COUNT,
               help="prompts decoded at once")  # fmt: skip
-@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(0),
+@click.option("--temperature", default=0.0, show_default=True, type=Real(0),
               help="0 takes the likeliest token, above it samples")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="of the samples")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="of the samples")
 @click.option("--accept-lengths", is_flag=True,
               help="also print how many tokens the rounds of each row brought")  # fmt: skip
 @click.option(
@@ -61,7 +64,7 @@ def bench() -> None:
 @model_options
 def drafting(
     recipes: tuple[str, ...], kinds: tuple[str, ...], context: str | None, prompts: int | None,
-    prompt_file: str | None, new_tokens: int, rounds: int, batch: int, temperature: float,
+    prompt_file: Path | None, new_tokens: int, rounds: int, batch: int, temperature: float,
     seed: int, accept_lengths: bool, cold: bool, baselines: bool, as_json: bool, model: str | None,
     dtype: str | None, device: str | None,
 ) -> int:  # fmt: skip

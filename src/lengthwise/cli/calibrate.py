@@ -10,16 +10,17 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress
 
+from lengthwise.cli.arguments import COUNT, Place, Real, force_option
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.drafting.writing import check_writable
+from lengthwise.outputs import HEAD, Output, check_outputs, files_of
 
 if TYPE_CHECKING:
     from lengthwise.api import Model
 
 KINDS = ("layers", "razor", "specdec")
-USED_BY = {"draft": "specdec", "temperature": "specdec", "out": "specdec", "skip": "layers",
-           "trials": "layers"}  # fmt: skip
+USED_BY = {"draft": "specdec", "temperature": "specdec", "out": "specdec", "force": "specdec",
+           "skip": "layers", "trials": "layers"}  # fmt: skip
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
 # Texts that sets of layers are tried on, and new tokens of each.
@@ -29,17 +30,18 @@ TRIED_TEXTS, TRIED = 4, 32
 @click.command()
 @click.argument("kind")
 @click.option("--draft", default="layers", show_default=True, help="the drafter of specdec's head")
-@click.option("--temperature", default=0.0, show_default=True, help="specdec will run at")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="file of specdec's head")
-@click.option("--skip", default=0.2, show_default=True, type=click.FloatRange(0, 1),
+@click.option("--temperature", default=0.0, show_default=True, type=Real(0),
+              help="specdec will run at")  # fmt: skip
+@click.option("-o", "--out", type=Place(), help="file of specdec's head")
+@force_option("acceptance head")
+@click.option("--skip", default=0.2, show_default=True, type=Real(0, 1),
               help="share of the inner layers that guesses leave out, for layers")  # fmt: skip
-@click.option("--trials", default=100, show_default=True, type=click.IntRange(1),
+@click.option("--trials", default=100, show_default=True, type=COUNT,
               help="sets that are tried, for layers")  # fmt: skip
 @model_options
 def calibrate(
-    kind: str, draft: str, temperature: float, out: Path | None, skip: float, trials: int,
-    model: str | None,
-    dtype: str | None, device: str | None,
+    kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
+    trials: int, model: str | None, dtype: str | None, device: str | None,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
@@ -48,11 +50,9 @@ def calibrate(
         raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
     if kind == "specdec" and out is None:
         raise LengthwiseError("give the acceptance head a file: --out FILE")
-    if out is not None and out.is_dir():
-        raise LengthwiseError(f"--out {out}: this is a folder; name a file in it")
     _refuse_unused(kind)
-    if out is not None:
-        check_writable("--out", str(out))
+    read = [model, *(files_of([draft]) if kind == "specdec" else [])]
+    check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = open_model(model, dtype, device)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         if kind == "layers":

@@ -16,4 +16,4 @@ def check(name: str | None, model: str | None, dtype: str | None, device: str | 
     which it refuses, and why. The seam is verified by running the model, not by its name."""
     if name is not None and model is not None:
         raise LengthwiseError(f"two models are given, {name} and --model {model}; give one")
-    click.echo(open_model(name or model, dtype, device).check())
+    click.echo(open_model(model if name is None else name, dtype, device).check())

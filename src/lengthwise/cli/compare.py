@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,16 +9,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lengthwise.cli.arguments import check_file, check_text
+from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.documents import given_document
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
-from lengthwise.errors import LengthwiseError
 from lengthwise.measure.choice import GOALS
 from lengthwise.measure.compare import Watcher, compare as run_compare
 from lengthwise.measure.expected import check_expected
-from lengthwise.measure.rows import Row, Rows
+from lengthwise.measure.rows import Row
 from lengthwise.measure.table import show
+from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
 REFERENCE_LENGTH = 9216
@@ -88,39 +87,33 @@ class Bars(Watcher):
     "-r", "--recipe", "recipes", multiple=True,
     help="such as 'yarn(factor=2) + lookup'; may be repeated (default: a dozen)",
 )  # fmt: skip
-@click.option("-n", "--length", "lengths", multiple=True, type=int,
+@click.option("-n", "--length", "lengths", multiple=True, type=COUNT,
               help="tokens of the document to use, from its start; may be repeated (default: all; "
               f"{REFERENCE_LENGTH:,} of the built-in document)")  # fmt: skip
-@click.option("--max-new-tokens", default=64, show_default=True, help="tokens of an answer")
+@click.option("--max-new-tokens", default=64, show_default=True, type=COUNT,
+              help="most tokens of an answer")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a row instead")
-@click.option("--html", type=click.Path(path_type=Path), help="also write a report to this file")
-@click.option(
-    "--whole-answers",
-    is_flag=True,
-    help="print also what an answer has in common with that of full",
-)
-@click.option(
-    "--for",
-    "goal",
-    type=click.Choice(GOALS),
-    help="pick one recipe for this goal (default: tell the trade-off)",
-)
-@click.option(
-    "--expect",
-    multiple=True,
-    help="an answer that you know, which answers are scored with; one for each -q",
-)
+@click.option("--html", type=Place(), help="also write a report to this file")
+@force_option("report")
+@click.option("--whole-answers", is_flag=True,
+              help="print also what an answer has in common with that of full")  # fmt: skip
+@click.option("--for", "goal", type=click.Choice(GOALS),
+              help="pick one recipe for this goal (default: tell the trade-off)")  # fmt: skip
+@click.option("--expect", multiple=True,
+              help="an answer that you know, to score with; one for each -q")  # fmt: skip
 @click.option("--probes/--no-probes", default=None,
               help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
               help="recipes that read alike share one reading (default: yes)")  # fmt: skip
-@click.option("--chunk", default=CHUNK, show_default=True, help="tokens of a prefill forward")
+@click.option("--chunk", default=CHUNK, show_default=True, type=COUNT,
+              help="tokens of a prefill forward")  # fmt: skip
 @model_options
 def compare(
     documents: tuple[str, ...], questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
-    whole_answers: bool, goal: str | None, expect: tuple[str, ...], probes: bool | None,
-    share: bool, chunk: int, model: str | None, dtype: str | None, device: str | None,
+    force: bool, whole_answers: bool, goal: str | None, expect: tuple[str, ...],
+    probes: bool | None, share: bool, chunk: int, model: str | None, dtype: str | None,
+    device: str | None,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT (text, code, markdown, PDF, HTML, .docx, a folder of such, or several
     of them in one text; - is standard input; default: what is piped in, or else the Python language
@@ -128,15 +121,11 @@ def compare(
 
     Full attention always runs first: it is what the others are measured against.
     """
-    if chunk < 1 or max_new_tokens < 1:
-        raise LengthwiseError("--chunk and --max-new-tokens must be at least 1")
-    for question in questions:
-        check_text("a question", question)
-    for known in expect:
-        check_text("an expected answer", known)
+    check_texts("a question", questions)
+    check_texts("an expected answer", expect)
     check_expected(expect, max(1, len(questions)))
-    if html is not None:
-        check_file("--html", html)
+    read = [*documents, model, *files_of(recipes)]
+    check_outputs([Output("--html", html, REPORT)], read, force)
     text = given_document(documents)
     loaded = open_model(model, dtype, device)
     chosen = lengths or ((REFERENCE_LENGTH,) if text is None else ())
@@ -149,18 +138,9 @@ def compare(
     if not as_json:
         show(rows, full=whole_answers)
     if html is not None:
-        _write(rows, html)
+        write_text(html, rows.to_html())
         click.echo(f"report: {html}", err=True)
     if rows.interrupted:
         click.echo("lengthwise: interrupted; the finished rows are above", err=True)
         return 130
     return 0
-
-
-def _write(rows: Rows, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(rows.to_html(), encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -10,7 +10,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise.cli.arguments import COUNT, NATURAL, Place, force_option
 from lengthwise.errors import LengthwiseError
+from lengthwise.outputs import PICTURE, Output, check_outputs
 from lengthwise.sequences.curricula import NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
 
@@ -20,25 +22,27 @@ STRETCHES = 8
 
 @click.command()
 @click.option("--buckets", help="rows of each length, such as 256=1000,512=400")
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
+@click.option("--data", type=Place(exists=True, file_okay=False),
               help="a data set made by `lengthwise sequences build`: read its counts")  # fmt: skip
 @click.option("--name", default="grow-p2", show_default=True, help=f"one of {', '.join(NAMES)}")
-@click.option("--cycles", default=8, show_default=True, help="times an epoch goes short to long")
-@click.option("--tokens-per-step", required=True, type=int,
+@click.option("--cycles", default=8, show_default=True, type=COUNT,
+              help="times an epoch goes short to long")  # fmt: skip
+@click.option("--tokens-per-step", required=True, type=COUNT,
               help="tokens of a step on all ranks, a multiple of every length")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="of the order of buckets and rows")
-@click.option("--epochs", default=1, show_default=True, help="epochs to draw")
-@click.option("--out", type=click.Path(path_type=Path), help="write a picture: .png, .svg or .pdf")
+@click.option("--seed", default=0, show_default=True, type=NATURAL,
+              help="of the order of buckets and rows")  # fmt: skip
+@click.option("--epochs", default=1, show_default=True, type=COUNT, help="epochs to draw")
+@click.option("--out", "-o", type=Place(), help="write a picture: .png, .svg or .pdf")
+@force_option("picture")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
 def curriculum(
     buckets: str | None, data: Path | None, name: str, cycles: int, tokens_per_step: int,
-    seed: int, epochs: int, out: Path | None, as_json: bool,
+    seed: int, epochs: int, out: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the curriculum NAME over buckets of lengths: steps, odds, and lengths along the way."""
     if (buckets is None) == (data is None):
         raise LengthwiseError("give either --buckets 256=1000,512=400 or --data DIR, one of them")
-    if epochs < 1:
-        raise LengthwiseError("--epochs must be at least 1")
+    check_outputs([Output("--out", out, PICTURE)], [data], force)
     counts = parse_buckets(buckets) if buckets is not None else read_counts(data or Path())
     schedule = Curriculum(counts, tokens_per_step, name=name, cycles=cycles, seed=seed)
     if out is not None:
@@ -104,7 +108,7 @@ def read_counts(folder: Path) -> dict[int, int]:
         counts = {int(each["inputs"]): int(each["rows"]) for each in buckets.values()}
         # A run does not read empty buckets: their lengths need not fit its steps either.
         counts = {length: rows for length, rows in counts.items() if rows}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise LengthwiseError(f"{path} is no manifest of a built data set: {error!r}") from error
     if not counts:
         raise LengthwiseError(

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import click
 
+from lengthwise.cli.arguments import Place, force_option
+from lengthwise.outputs import PICTURE, Output, check_outputs
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="write a picture: .png, .svg or .pdf")
+@click.argument("runs", nargs=-1, required=True, type=Place())
+@click.option("--out", "-o", type=Place(), help="write a picture: .png, .svg or .pdf")
+@force_option("picture")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a run instead")
-def curves(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+def curves(runs: tuple[Path, ...], out: Path | None, force: bool, as_json: bool) -> None:
     """Compare RUNS, folders that `train` wrote: their validation losses, and how long each took to
     reach the last loss of the first."""
+    check_outputs([Output("--out", out, PICTURE)], runs, force)
     from lengthwise.training.curves import draw, read_curve
 
     found = [read_curve(folder) for folder in runs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from lengthwise.cli.arguments import check_file
+from lengthwise.cli.arguments import Place, force_option
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.folders import files_in
 
@@ -27,17 +29,18 @@ def datastore() -> None:
 
 @datastore.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="file to write")
+@click.option("--out", "-o", required=True, type=Place(), help="file to write")
+@force_option("datastore")
 @click.option("--model", "-m", help="whose tokenizer is used: a local folder, a .gguf file or a "
               "hub name (default: the embedded SmolLM2-135M-Instruct)")  # fmt: skip
 @click.option("--field", default="text", show_default=True, help="of a JSONL line, holds its text")
-def build(sources: tuple[str, ...], out: Path, model: str | None, field: str) -> None:
+def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, field: str) -> None:
     """Index every SOURCE: a text, markdown, HTML, PDF or .docx file, a JSONL file of one document a
     line, or a folder of such files, and write the datastore to --out.
 
     In a folder, files that hold no text are passed over and counted.
     """
-    check_file("--out", out)
+    check_outputs([Output("--out", out, DATASTORE)], [*sources, model], force)
     from lengthwise.methods.drafting.corpus import Datastore, fingerprint
     from lengthwise.methods.drafting.datastore import DatastoreDrafting
     from lengthwise.models.load import load_pretrained
@@ -73,7 +76,7 @@ class Texts:
 
     def __iter__(self) -> Iterator[str]:
         for source in self.sources:
-            path = Path(source).expanduser()
+            path = Path(os.path.expanduser(source))
             if not path.is_dir():
                 yield from self._read(source)
                 continue
@@ -95,8 +98,8 @@ class Texts:
     def _line(self, line: str, place: str) -> str:
         try:
             value: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LengthwiseError(f"{place}: this is no JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            raise LengthwiseError(f"{place}: this is no JSON ({error})") from error
         text = value.get(self.field) if isinstance(value, dict) else None
         if not isinstance(text, str):
             known = ", ".join(value) if isinstance(value, dict) else "it is no object"

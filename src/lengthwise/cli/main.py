@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lengthwise import __version__
+from lengthwise.cli.arguments import refuse_empty
 from lengthwise.cli.once import once
 from lengthwise.errors import LengthwiseError
 
@@ -55,6 +59,7 @@ class _Verbs(click.Group):
                 f"pip install 'lengthwise[{EXTRAS[name]}]'"
             ) from None
         assert isinstance(command, click.Command)
+        refuse_empty(command)
         return once(command)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,14 +89,18 @@ def group() -> None:
 def main() -> None:
     """The console script."""
     try:
-        status = group(standalone_mode=False)
-    except click.exceptions.Abort:
+        _hush()
+        status = group(prog_name="lengthwise", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except click.UsageError as error:
+        verb = error.ctx.command_path if error.ctx is not None else "lengthwise"
+        _fail(f"{error.format_message().rstrip('.')} ({verb} --help)", error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has left; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,11 +109,41 @@ def main() -> None:
         _fail(str(error), 2)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 2)
+    except Exception as error:
+        if _interrupted(error):
+            _fail("interrupted", 130)
+        if _out_of_memory(error):
+            said = str(error).strip() or "no more to be had"
+            _fail(f"out of memory ({said.splitlines()[0]}); ask for less at once", 1)
+        raise
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _hush() -> None:
+    """Keeps log lines and warnings of other libraries off the terminal: what the user can mend is
+    said in a line of ours."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: modules that import others in C hand on what they like."""
+    before = error.__cause__ or error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; torch has a class for that on GPUs alone."""
+    cpu = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def _fail(message: str, status: int) -> None:
-    click.echo(f"lengthwise: {message}", err=True)
+    short = re.sub(r"\S{300,}", lambda word: f"{word[0][:60]}...{word[0][-20:]}", message)
+    click.echo(f"lengthwise: {' '.join(short.split())}", err=True)
     sys.exit(status)
 
 

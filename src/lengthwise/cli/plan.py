@@ -14,24 +14,37 @@ from typing import TextIO
 
 import click
 
+from lengthwise.cli.arguments import COUNT, Place, Real, Whole
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import best_static, plan as find_plan
 from lengthwise.training.flexsp_costs import gpt_on_a100, read_costs
 from lengthwise.training.flexsp_groups import MicroBatch
 
+# Of one job: more than any that is known of, and few enough to plan for in a second.
+MOST_DEVICES = 1 << 16
+
 
 @click.command()
 @click.argument("lengths", type=click.File("r"))
-@click.option("--devices", required=True, type=int, help="devices to form groups of")
-@click.option("--costs", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+@click.option(
+    "--devices", required=True, type=Whole(1, MOST_DEVICES), help="devices to form groups of"
+)
+@click.option("--costs", type=Place(exists=True, dir_okay=False),
               help="a cost table in JSON, measured on your machines")  # fmt: skip
 @click.option("--gpt", default="7b", show_default=True,
               help="without --costs: the paper's GPT on A100, 7b, 13b or 30b")  # fmt: skip
-@click.option("--memory-gib", type=float, help="memory of a device (default: the table's)")
+@click.option(
+    "--memory-gib", type=Real(0, min_open=True), help="memory of a device (default: the table's)"
+)
 @click.option("--sizes", help="group sizes allowed, such as 2,4,8 (default: all in the table)")
-@click.option("--buckets", default=16, show_default=True, help="distinct lengths in a program")
-@click.option("--tries", default=3, show_default=True, help="counts of micro-batches to try")
-@click.option("--time-limit", default=5.0, show_default=True, help="seconds for each program")
+@click.option(
+    "--buckets", default=16, show_default=True, type=COUNT, help="distinct lengths in a program"
+)
+@click.option(
+    "--tries", default=3, show_default=True, type=COUNT, help="counts of micro-batches to try"
+)
+@click.option("--time-limit", default=5.0, show_default=True,
+              type=Real(0, min_open=True), help="seconds for each program")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
 def plan(
     lengths: TextIO, devices: int, costs: Path | None, gpt: str,
@@ -42,10 +55,6 @@ def plan(
     and compare it with the best plan that has one group size."""
     batch = _numbers("LENGTHS", _text(lengths).split())
     allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
-    if min(devices, buckets, tries) < 1 or not time_limit > 0:
-        raise LengthwiseError(
-            "--devices, --buckets and --tries are at least 1, --time-limit above 0"
-        )
     table = read_costs(costs) if costs else gpt_on_a100(gpt, devices)
     if memory_gib is not None:
         table = replace(table, memory_bytes=memory_gib * 2**30)

@@ -7,11 +7,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lengthwise.cli.arguments import check_text
+from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
 from lengthwise.cli.documents import given_document
 from lengthwise.cli.main import model_options, open_model
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.prompts import Shield
 from lengthwise.text import UNFINISHED, whole_characters
 
@@ -25,19 +28,25 @@ if TYPE_CHECKING:
 @click.option("-d", "--document", "documents", multiple=True,
               help="a file or folder that the prompt asks about (text, code, markdown, PDF, HTML, "
               ".docx; - is standard input); may be repeated, read in that order")  # fmt: skip
-@click.option("-n", "--max-new-tokens", default=256, show_default=True)
-@click.option("--temperature", default=0.0, show_default=True, help="0 is greedy")
-@click.option("--top-k", default=0, help="sample among the k likeliest (0: all)")
-@click.option("--top-p", default=1.0, help="sample among the likeliest that make up p")
-@click.option("--min-p", default=0.0, help="leave out tokens below this share of the likeliest")
-@click.option("--repetition-penalty", default=1.0, help="1 is none")
-@click.option("--seed", default=0, show_default=True)
+@click.option("-n", "--length", type=COUNT,
+              help="tokens of the document to use, from its start (default: all)")  # fmt: skip
+@click.option("--max-new-tokens", default=256, show_default=True, type=COUNT,
+              help="most tokens of the answer")  # fmt: skip
+@click.option("--temperature", default=0.0, show_default=True, type=Real(0), help="0 is greedy")
+@click.option("--top-k", default=0, type=WHOLE, help="sample among the k likeliest (0: all)")
+@click.option("--top-p", default=1.0, type=Real(0, 1),
+              help="sample among the likeliest that make up p")  # fmt: skip
+@click.option("--min-p", default=0.0, type=Real(0, 1),
+              help="leave out tokens below this share of the likeliest")  # fmt: skip
+@click.option("--repetition-penalty", default=1.0, type=Real(0, min_open=True), help="1 is none")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="of the samples")
 @click.option("--stop", multiple=True, help="a text that ends the answer; may be repeated")
 @click.option("--raw", is_flag=True, help="give the prompt as it is, without the chat template")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
 def run(
-    prompt: str | None, recipe: str, documents: tuple[str, ...], max_new_tokens: int,
+    prompt: str | None, recipe: str, documents: tuple[str, ...], length: int | None,
+    max_new_tokens: int,
     temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float,
     seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, model: str | None,
     dtype: str | None, device: str | None,
@@ -54,6 +63,13 @@ def run(
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     Sampling(**sampling)  # type: ignore[arg-type]
+    _refuse_unused(temperature)
+    for each in stop:
+        check_text("a stop text", each)
+        if not each:
+            raise LengthwiseError(
+                "--stop is empty, and would end every answer at once; leave it out"
+            )
     if prompt is None and "-" in documents:
         raise LengthwiseError(
             "standard input cannot be both the document and the prompt; give the prompt as an "
@@ -65,22 +81,114 @@ def run(
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
     # Without a prompt beside it, standard input was the prompt.
     document = given_document(documents, pipe=prompt is not None)
+    read = None if document is None else document.text
+    if length is not None and read is None:
+        raise LengthwiseError(
+            "--length (-n) is of a document, and none is given; how long the answer may get is "
+            "--max-new-tokens"
+        )
     loaded = open_model(model, dtype, device)
     templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
     # Several texts at once are nothing to stream: none is settled before the end.
     quiet = as_json or loaded.plan(recipe).mode is not None
-    sink = None if quiet else Pieces()
-    found = loaded.generate(
-        _encode(loaded, text, document and document.text, bool(templated)), recipe,
-        max_new_tokens=max_new_tokens, stream=sink, stop=stop, **sampling,
-    )  # fmt: skip
+    if length is None or read is None:
+        ids = _encode(loaded, text, read, bool(templated))
+    else:
+        ids = _encode_start(loaded, text, read, length, bool(templated))
+    _tell_length(loaded, len(ids))
+    pieces = None if quiet else Pieces()
+    with Reading(len(ids)) as bar:
+
+        def sink(piece: str) -> None:
+            bar.stop()
+            if pieces is not None:
+                pieces(piece)
+
+        found = loaded.generate(
+            ids, recipe, max_new_tokens=max_new_tokens, stream=None if quiet else sink, stop=stop,
+            progress=bar.advance, **sampling,
+        )  # fmt: skip
     whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)
     if as_json:
         _print_json(loaded, str(parse(recipe)), found, whole)
         return
-    if sink is not None:
-        sink.end(whole)
+    if pieces is not None:
+        pieces.end(whole)
     _print(loaded, found)
+
+
+class Reading:
+    """A bar on standard error while a prompt is read, where that is a terminal."""
+
+    def __init__(self, tokens: int) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=tokens)
+        self._left = tokens
+
+    def __enter__(self) -> Reading:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def advance(self, tokens: int) -> None:
+        """So many tokens more are read; with the last of them the bar goes."""
+        self._progress.advance(self._task, tokens)
+        self._left -= tokens
+        if self._left <= 0:
+            self.stop()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+def _refuse_unused(temperature: float) -> None:
+    """Raises LengthwiseError for an option that was given and would do nothing."""
+    context = click.get_current_context()
+    for name in ("top_k", "top_p", "min_p"):
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and temperature == 0:
+            option = "--" + name.replace("_", "-")
+            raise LengthwiseError(
+                f"{option} is for sampling, and --temperature 0 takes the likeliest token; give "
+                "--temperature 0.7 or so, or leave it out"
+            )
+
+
+def _tell_length(model: Model, tokens: int) -> None:
+    """Says on standard error how far a prompt reaches beyond what the model was trained to."""
+    if tokens > model.trained_length:
+        click.echo(
+            f"{tokens:,} tokens to read, {tokens / model.trained_length:.1f} times the "
+            f"{model.trained_length:,} that {model.name} was trained to (--length reads less of a "
+            "document)",
+            err=True,
+        )
+
+
+def _encode_start(
+    model: Model, text: str, document: str, length: int, templated: bool
+) -> list[int]:
+    """Ids of a prompt about the first `length` tokens of a document, as `compare` makes them."""
+    from lengthwise.measure.prompts import build_prompt
+
+    ids = model.encode(document, special="text")
+    if length > len(ids):
+        raise DocumentError(
+            f"--length {length:,} is more than the {len(ids):,} tokens of the document; give less, "
+            "or leave it out"
+        )
+    click.echo(f"the first {length:,} of {len(ids):,} tokens of the document are read", err=True)
+    if templated:
+        found = build_prompt(model, ids[:length], [text])
+        return [*found.prefix, *found.suffixes[0]]
+    shield = Shield(model._tokenizer())
+    return [*ids[:length], *shield.encode(shield.text(f"\n\n{text}"))]
 
 
 def _encode(model: Model, text: str, document: str | None, templated: bool) -> list[int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from lengthwise.cli.arguments import NATURAL, WHOLE, Place, Real, force_option
 
 if TYPE_CHECKING:
     from lengthwise.scaling.fit import Fit
@@ -44,7 +45,7 @@ def laws(name: str | None) -> None:
 
 
 @scaling.command()
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=Place())
 @click.option("--law", "name", required=True, help="a name that `lengthwise scaling laws` lists")
 @click.option("--column", "-c", "columns", multiple=True, metavar="NAME=COLUMN",
               help="the file's column for a name of the law; may be repeated")  # fmt: skip
@@ -57,32 +58,34 @@ def laws(name: str | None) -> None:
     "--residual", type=click.Choice(["log", "linear"]),
     help="of logarithms or of values (default: log, if the law cannot be negative)",
 )  # fmt: skip
-@click.option("--bootstrap", default=1000, show_default=True, help="resamples for intervals")
-@click.option("--level", default=0.95, show_default=True, help="share that an interval covers")
-@click.option("--seed", default=0, show_default=True, help="of the resamples")
-@click.option("--out", type=click.Path(path_type=Path), help="draw the fit to a .png, .svg or .pdf")
-@click.option("--save", type=click.Path(path_type=Path), help="keep the fit for `predict`")
+@click.option("--bootstrap", default=1000, show_default=True, type=WHOLE,
+              help="resamples for intervals")  # fmt: skip
+@click.option("--level", default=0.95, show_default=True,
+              type=Real(0, 1, min_open=True, max_open=True),
+              help="share that an interval covers")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=NATURAL, help="of the resamples")
+@click.option("--out", "-o", type=Place(),
+              help="draw the fit to a .png, .svg or .pdf")  # fmt: skip
+@click.option("--save", type=Place(), help="keep the fit for `predict`")
+@force_option("picture, or fit,")
 @click.option("--json", "as_json", is_flag=True, help="print the fit as one JSON object instead")
 def fit(
     data: tuple[Path, ...], name: str, columns: tuple[str, ...], last: bool, delta: str,
     residual: str | None, bootstrap: int, level: float, seed: int, out: Path | None,
-    save: Path | None, as_json: bool,
+    save: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from lengthwise.cli.arguments import check_file
-    from lengthwise.scaling import Objective, ScalingError, find_law, fit_law, read_table
+    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs, write_text
+    from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 
     law = find_law(name)
+    check_outputs([Output("--out", out, PICTURE), Output("--save", save, FIT)], data, force)
     if out is not None:
         check_plot(out)
-    if save is not None:
-        check_file("--save", save)
-    if bootstrap < 0:
-        raise ScalingError(f"--bootstrap is {bootstrap}; it must be 0 or more")
     objective = Objective(
         _number("--delta", delta), law.logarithmic if residual is None else residual == "log"
     )
@@ -97,7 +100,7 @@ def fit(
             lambda done, total: bar.update(task, completed=done),
         )  # fmt: skip
     if save is not None:
-        _write(save, found.to_json())
+        write_text(save, found.to_json() + "\n")
     if out is not None:
         plot_fit(found, rows.columns, out)
     click.echo(found.to_json() if as_json else _report(law, found))
@@ -131,7 +134,9 @@ def predict(
     """Predict with a law at given inputs; says where that extrapolates."""
     from lengthwise.scaling import predict as predict_at
 
-    law, values, ranges, fitted = _constants(name, constants, given)
+    law, values, ranges, fitted, warnings = _constants(name, constants, given)
+    # Nothing is printed before every point is found to be right.
+    lines = []
     for point in points:
         at = _numbers("--at", point.split(","))
         found = predict_at(law, values, at, ranges, fitted)
@@ -139,9 +144,9 @@ def predict(
         if found.interval is not None and fitted is not None:
             low, high = found.interval
             interval = f"   {fitted.level:.0%}: {low:.6g} to {high:.6g}"
-        click.echo(f"{point}: {law.output[0]} = {found.value:.6g}{interval}")
-        for warning in found.warnings:
-            click.echo(f"warning: {warning}", err=True)
+        lines.append(f"{point}: {law.output[0]} = {found.value:.6g}{interval}")
+        warnings += found.warnings
+    _print(lines, warnings)
 
 
 @scaling.command()
@@ -155,14 +160,12 @@ def solve(name: str | None, constants: str, given: tuple[str, ...], point: str) 
     """Answer a law's question: the best size for a budget, the vocabulary for a size, ..."""
     from lengthwise.scaling.predict import outside, solve as solve_at
 
-    law, values, ranges, fitted = _constants(name, constants, given)
+    law, values, ranges, fitted, warnings = _constants(name, constants, given)
     at = _numbers("--at", point.split(","))
     found = solve_at(law, values, at)
-    for key, value in found.items():
-        click.echo(f"{key} = {value:.6g}")
     known = fitted.ranges if fitted is not None else ranges
-    for warning in outside(at | {k: v for k, v in found.items() if k in law.inputs}, known):
-        click.echo(f"warning: {warning}", err=True)
+    warnings += outside(at | {k: v for k, v in found.items() if k in law.inputs}, known)
+    _print([f"{key} = {value:.6g}" for key, value in found.items()], warnings)
 
 
 @scaling.command()
@@ -173,10 +176,18 @@ def check() -> None:
     click.echo(table())
 
 
+def _print(lines: list[str], warnings: list[str]) -> None:
+    for line in lines:
+        click.echo(line)
+    for warning in dict.fromkeys(warnings):
+        click.echo(f"warning: {warning}", err=True)
+
+
 def _constants(
     name: str | None, constants: str, given: tuple[str, ...]
-) -> tuple[Law, dict[str, float], Mapping[str, tuple[float, float]], Fit | None]:
-    """The law, its values, the ranges they were fitted on, and the fit if a file gave one."""
+) -> tuple[Law, dict[str, float], Mapping[str, tuple[float, float]], Fit | None, list[str]]:
+    """The law, its values, the ranges they were fitted on, the fit if a file gave one, and what to
+    warn of."""
     from lengthwise.scaling import Fit, ScalingError, find_law
 
     extra = _numbers("--set", given)
@@ -193,16 +204,15 @@ def _constants(
             raise ScalingError(f"{constants} is a fit of law {fitted.law}, not of {name}")
         if extra:
             raise ScalingError("--set changes the paper's constants, not a fit's")
-        return find_law(fitted.law), fitted.values, fitted.ranges, fitted
+        return find_law(fitted.law), fitted.values, fitted.ranges, fitted, []
     if name is None:
         raise ScalingError("--law is missing; `lengthwise scaling laws` lists the names")
     law = find_law(name)
     found = law.published(which)
-    if "memory" in found.origin:
-        click.echo(f"warning: these constants are {found.origin}", err=True)
+    warnings = [f"these constants are {found.origin}"] if "memory" in found.origin else []
     values = {**found.values, **extra}
     law.check_values(values)
-    return law, values, found.ranges, None
+    return law, values, found.ranges, None, warnings
 
 
 def _pairs(option: str, given: tuple[str, ...] | list[str]) -> dict[str, str]:
@@ -230,12 +240,3 @@ def _number(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise ScalingError(f"{option} is {text!r}, which is no number such as 7e9") from None
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

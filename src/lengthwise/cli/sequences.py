@@ -12,7 +12,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
 from lengthwise.cli.curriculum import curriculum
+from lengthwise.outputs import check_folder
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
@@ -72,15 +74,17 @@ sequences.add_command(curriculum)
 
 @sequences.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="folder of the result")
-@click.option("--method", "-m", required=True, help=", ".join(BUILDERS))
+@click.option("--out", "-o", required=True, type=Place(), help="folder of the result")
+@click.option("--method", "-m", cls=Renamed, old="-m", required=True, help=", ".join(BUILDERS))
 @click.option("--set", "options", multiple=True, metavar="NAME=VALUE",
               help="an option of the method, such as min_length=64; may be repeated")  # fmt: skip
-@click.option("--max-length", "-n", type=int, help="tokens of the longest row (default: 8192)")
+@click.option("--max-length", "-n", cls=Renamed, old="-n", type=COUNT,
+              help="tokens of the longest row (default: 8192)")  # fmt: skip
 @click.option("--order", default="shuffle", show_default=True, help=", ".join(ORDERS))
 @click.option("--encoder", help="folder of the model that embeds documents for the order icp "
               "(default: hashed words)")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="of everything that is random")
+@click.option("--seed", default=0, show_default=True, type=NATURAL,
+              help="of everything that is random")  # fmt: skip
 @click.option("--tokenizer", "-t", default=EMBEDDED, show_default=True,
               help=f"{EMBEDDED} (the default model's), {BYTES}, a tokenizer.json, a model's "
               "folder, a .gguf file or a hub name")  # fmt: skip
@@ -91,7 +95,7 @@ sequences.add_command(curriculum)
 @click.option("--suffix", "suffixes", multiple=True,
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
-@click.option("--tokens", type=click.Path(path_type=Path),
+@click.option("--tokens", type=Place(),
               help="folder of the token store, to share it (default: OUT/tokens)")  # fmt: skip
 @click.option("--shuffle-rows/--rows-in-order", default=True,
               help="order of rows within a part of the corpus (default: shuffled)")  # fmt: skip
@@ -108,6 +112,10 @@ def build(
     SOURCE is a text, code, JSONL or Parquet file, a folder of them, or
     datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same command goes on.
     """
+    check_folder("--out", out, sources)
+    if tokens is not None:
+        # Where it lies in the result it may be made with it.
+        check_folder("--tokens", tokens, sources, within=out)
     chosen = make_builder(method, _settings(options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
     fields = Fields(text_field, repository_field, settings.memory)
@@ -122,16 +130,19 @@ def build(
 
 
 @sequences.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--row", type=int, help="also print this row as text")
-@click.option("--bucket", default=0, help="the row's bucket")
+@click.argument("folder", type=Place())
+@click.option("--row", type=WHOLE, help="also print this row as text")
+@click.option("--bucket", type=WHOLE, help="the row's bucket (default: 0)")
 @click.option("--verify", is_flag=True, help="also compare every file with its checksum")
 @click.option("--json", "as_json", is_flag=True, help="print the manifest")
-def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool) -> None:
+def show(folder: Path, row: int | None, bucket: int | None, verify: bool, as_json: bool) -> None:
     """Tell what the data set in FOLDER holds."""
     from lengthwise.sequences.store import SequenceSet
 
+    if row is None and bucket is not None:
+        raise SequenceError("--bucket is the bucket of a --row, and none is given")
     opened = SequenceSet(folder)
+    text = None if row is None else _row_text(opened, row, bucket or 0)
     if verify:
         opened.verify()
         click.echo(f"{len(opened.manifest['shards'])} files are as they were written", err=True)
@@ -139,8 +150,8 @@ def show(folder: Path, row: int | None, bucket: int, verify: bool, as_json: bool
         click.echo(json.dumps(opened.manifest, indent=1, sort_keys=True))
         return
     Console().print(_table(opened.manifest))
-    if row is not None:
-        _print_row(opened, row, bucket)
+    if text is not None:
+        click.echo(text)
 
 
 def _settings(options: tuple[str, ...]) -> dict[str, str]:
@@ -186,10 +197,12 @@ def _table(manifest: dict[str, Any]) -> Table:
     return table
 
 
-def _print_row(opened: Any, number: int, bucket: int) -> None:
+def _row_text(opened: Any, number: int, bucket: int) -> str:
     from tokenizers import Tokenizer
 
     row = opened.row(number, bucket)
     tokenizer = Tokenizer.from_file(str(opened.folder / "tokenizer.json"))
-    click.echo(f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}")
-    click.echo(tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False))
+    text = tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False)
+    return (
+        f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}\n{text}"
+    )

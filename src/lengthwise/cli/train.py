@@ -10,6 +10,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lengthwise.cli.arguments import Place
+from lengthwise.outputs import check_folder
+
 if TYPE_CHECKING:
     from lengthwise.training.trainer import Outcome
 
@@ -61,8 +64,8 @@ def said_of(record: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="folder of the run (default: its out)")
+@click.argument("config", type=Place())
+@click.option("--out", "-o", type=Place(), help="folder of the run (default: its out)")
 @click.option(
     "--extend", is_flag=True, help="go on with a run whose steps, tokens or epochs are more now"
 )
@@ -77,6 +80,8 @@ def train(config: Path, out: Path | None, extend: bool) -> int:
     from lengthwise.training.config import load_config
     from lengthwise.training.trainer import Trainer
 
+    if out is not None:
+        check_folder("--out", out, [config])
     run = load_config(config)
     if out is not None:
         run = dataclasses.replace(run, out=str(out.absolute()))

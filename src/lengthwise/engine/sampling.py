@@ -14,6 +14,7 @@ import hashlib
 import math
 import operator
 import struct
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Sampling:
                 raise LengthwiseError(f"{name}={value!r}: it must be a number, {low:g} to {high:g}")
             if not low <= value <= high:
                 raise LengthwiseError(f"{name}={value}: allowed is {low:g} to {high:g}")
+            if not value <= sys.float_info.max:
+                raise LengthwiseError(f"{name}={value}: give a finite number")
         # Logits divided by less would overflow to infinity and choose token 0 of them all.
         if 0 < self.temperature < LEAST:
             raise LengthwiseError(

@@ -80,6 +80,11 @@ def find(name: str) -> type[Method]:
         raise RecipeError(
             f"method {name!r} of package {broken.package!r} cannot be used: {broken.error}"
         )
+    if name == "full":
+        raise RecipeError(
+            "'full' is full attention, the recipe without any method: it has no options and "
+            "nothing to describe"
+        )
     known = ["full", *methods()]
     raise RecipeError(f"unknown method {name!r}{nearest(name, known)}")
 

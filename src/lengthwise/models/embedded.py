@@ -52,7 +52,7 @@ _LAYOUT = 1
 def cache_dir() -> Path:
     """Where this package keeps files: $LENGTHWISE_CACHE, or the platform's cache folder."""
     if chosen := os.environ.get("LENGTHWISE_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":

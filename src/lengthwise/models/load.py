@@ -7,6 +7,7 @@ cannot be had is one `ModelError` that says which of the possible sources was lo
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -89,6 +90,9 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)
+        if place.type == "meta" or (place.type == "cpu" and place.index):
+            there = "it holds no numbers" if place.type == "meta" else "there is one CPU, 'cpu'"
+            raise ModelError(f"device {str(device)!r} is not to be had here ({there})")
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         cause = str(error).strip().splitlines()[0]
@@ -137,7 +141,9 @@ def _cpu_has_bf16() -> bool:
 def _load_named(
     name: str, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    path = Path(name).expanduser()
+    if not name.strip():
+        raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         return *_load_folder(str(path), path, dtype), "local folder"
     if path.is_file():
@@ -170,7 +176,7 @@ def _load_folder(
             name, dtype=dtype, local_files_only=local, output_loading_info=True
         )
     except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
-        damaged = _damaged_file(folder) if folder is not None else None
+        damaged = _bad_file(folder) if folder is not None else None
         raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -181,12 +187,36 @@ def _load_folder(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except Exception as error:  # as above
-        raise ModelError(f"{name}: its tokenizer cannot be loaded ({_cause(error)})") from error
+        unreadable = _bad_file(folder) if folder is not None else None
+        raise unreadable or ModelError(
+            f"{name}: its tokenizer cannot be loaded ({_cause(error)})"
+        ) from error
+    if _made_up(tokenizer, folder):
+        raise ModelError(
+            f"{name}: there is no tokenizer with this model (no tokenizer.json, say); save one "
+            "beside it, with tokenizer.save_pretrained"
+        )
     return model, tokenizer
 
 
-def _damaged_file(folder: Path) -> ModelError | None:
-    for path in sorted(folder.glob("*.safetensors")):
+def _made_up(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> bool:
+    """Whether this is what transformers makes up where there is no file of a tokenizer: one that
+    knows no text at all."""
+    names = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    saved = folder is not None and any((folder / name).is_file() for name in names)
+    return not saved and set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids)
+
+
+def _bad_file(folder: Path) -> ModelError | None:
+    """The first file of a folder that may not be read, or else the first damaged one."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                file.read(1)
+        except OSError as error:
+            return ModelError(f"{path}: cannot be read ({error.strerror or error})")
+    for path in (each for each in files if each.suffix == ".safetensors"):
         try:
             with safe_open(path, framework="pt"):
                 pass

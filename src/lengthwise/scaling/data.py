@@ -168,9 +168,9 @@ def _json_records(
             continue
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ScalingError(
-                f"{path}, line {line}: not JSON ({error.msg}); each line is to hold one object"
+                f"{path}, line {line}: not JSON ({error}); each line is to hold one object"
             ) from None
         if not isinstance(record, dict):
             raise ScalingError(f"{path}, line {line}: not a JSON object")

@@ -81,7 +81,7 @@ class Fit:
                 record[key] = {name: (low, high) for name, (low, high) in record[key].items()}
             made = cls(**record | {"notes": tuple(record["notes"])})
             find_law(made.law).complete(made.values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ScalingError(f"{path}: not a fit of lengthwise ({error})") from None
         return made
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise.outputs import picture_metadata
 from lengthwise.scaling.fit import Fit
 from lengthwise.scaling.law import Array, ScalingError, find_law
 from lengthwise.scaling.predict import over_draws
@@ -59,7 +60,7 @@ def plot_fit(fit: Fit, columns: Mapping[str, Array], path: Path) -> None:
     below.set_ylabel("log predicted / observed" if relative else "predicted - observed", fontsize=8)
     aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        figure.savefig(aside, dpi=150)
+        figure.savefig(aside, dpi=150, metadata=picture_metadata(path))
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.documents import Survey
 from lengthwise.sequences.encoder import Encoder
@@ -32,8 +33,11 @@ from lengthwise.sequences.plan import Part, parts
 from lengthwise.sequences.store import FORMAT, MANIFEST
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.tokenise import STATE, tokenise
+from lengthwise.sequences.tokenise import STATE, UNFINISHED, tokenise
 from lengthwise.sequences.watch import Watcher
+
+CLAIM = "build.json"
+"""In the folder of a build that has begun: whose it is."""
 
 __all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
 
@@ -55,10 +59,17 @@ def build(
                 "a folder outside it"
             )
     survey = task.sources.survey()
+    made = not task.folder.exists()
     with said_plainly(task.folder):
         task.folder.mkdir(parents=True, exist_ok=True)
     with alone_in(task.folder):
-        return _build(task, survey, watcher or Watcher(), engine or Local())
+        begun = any((task.folder / name).exists() for name in (MANIFEST, CLAIM))
+        try:
+            return _build(task, survey, watcher or Watcher(), engine or Local())
+        except LengthwiseError:
+            if not begun:
+                _unclaim(task, made)
+            raise
 
 
 def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dict[str, Any]:
@@ -69,6 +80,7 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
         watcher.note(f"{task.folder} is whole already")
         return dict(read_json(task.folder / MANIFEST))
     sweep(task.folder)
+    _drop_others(task, source_key, watcher)
     if not (task.tokens / "store.json").exists():
         _require_new(task.tokens)
         watcher.stage("tokenising", survey.bytes, "bytes")
@@ -182,17 +194,49 @@ def _claim(task: Build, source_key: str) -> None:
         found = {path.name for path in task.folder.iterdir()}
     if (task.folder / MANIFEST).exists():
         same = _key_in(task.folder / MANIFEST) == mine
-    elif (task.folder / "build.json").exists():
-        same = _key_in(task.folder / "build.json") == mine
+    elif (task.folder / CLAIM).exists():
+        same = _key_in(task.folder / CLAIM) == mine
     else:
-        same = all(name == task.tokens.name or name.endswith(ASIDE) for name in found)
+        mine_too = (task.tokens.name, task.tokens.name + UNFINISHED)
+        same = all(name in mine_too or name.endswith(ASIDE) for name in found)
     if not same:
         raise SequenceError(
             f"{task.folder} holds something else than this build (other sources, tokenizer, method "
             "or options): delete it, or name another folder with --out"
         )
-    if not found & {MANIFEST, "build.json"}:
-        write_json(task.folder / "build.json", {"key": mine})
+    if not found & {MANIFEST, CLAIM}:
+        write_json(task.folder / CLAIM, {"key": mine})
+
+
+def _unclaim(task: Build, made: bool) -> None:
+    """Gives up the folder of a build that failed before its first part, so that a mended one may
+    have it. Tokens stay, for they are dear. made: this build made the folder."""
+    journal = task.folder / "journal"
+    if any(journal.glob("*.json")):
+        return
+    _tidy(task.folder)
+    (task.folder / "tokenizer.json").unlink(missing_ok=True)
+    unfinished = _unfinished(task)
+    if unfinished.is_dir() and not (unfinished / STATE).exists():
+        shutil.rmtree(unfinished, ignore_errors=True)
+    if made and not any(task.folder.iterdir()):
+        task.folder.rmdir()
+
+
+def _unfinished(task: Build) -> Path:
+    """Where its tokens lie until they are all there."""
+    return task.tokens.parent / (task.tokens.name + UNFINISHED)
+
+
+def _drop_others(task: Build, source_key: str, watcher: Watcher) -> None:
+    """Deletes tokens of other sources in this build's own folder: of one that failed, and that was
+    mended. Tokens that are shared lie elsewhere and stay."""
+    if task.tokens.parent.resolve() != task.folder.resolve():
+        return
+    for folder, name in ((task.tokens, "store.json"), (_unfinished(task), STATE)):
+        if (folder / name).is_file() and _key_in(folder / name) != source_key:
+            watcher.note(f"{folder} has tokens of other sources, or another tokenizer: made anew")
+            shutil.rmtree(folder)
 
 
 def _require_new(tokens: Path) -> None:
@@ -207,4 +251,4 @@ def _require_new(tokens: Path) -> None:
 def _tidy(folder: Path) -> None:
     """Takes away what was for going on."""
     shutil.rmtree(folder / "journal", ignore_errors=True)
-    (folder / "build.json").unlink(missing_ok=True)
+    (folder / CLAIM).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from lengthwise.sequences.errors import SequenceError
 def cache_dir() -> Path:
     """$LENGTHWISE_CACHE, or the platform's cache folder."""
     if chosen := os.environ.get("LENGTHWISE_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     home = Path.home()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")

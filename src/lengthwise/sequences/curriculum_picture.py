@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lengthwise.outputs import picture_metadata
 from lengthwise.sequences.curricula import Curriculum
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import written_aside
@@ -50,4 +51,4 @@ def plot(schedule: Curriculum, path: str | Path, *, epochs: int = 1) -> None:
     axes.set_title(f"{schedule.name}, {schedule.cycles} cycle(s) an epoch", fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8)
     with written_aside(path) as aside:
-        figure.savefig(aside, dpi=120, format=path.suffix[1:])
+        figure.savefig(aside, dpi=120, format=path.suffix[1:], metadata=picture_metadata(path))

@@ -122,6 +122,8 @@ def _byte_characters() -> list[str]:
 
 
 def _load(name: str) -> tuple[Tokenizer, str | None]:
+    if not name.strip():
+        raise SequenceError(f"the tokenizer's name is empty; the default is {EMBEDDED}")
     path = Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.suffix == ".gguf" and file.is_file():
@@ -156,7 +158,7 @@ def _declared_end(folder: Path) -> str | None:
         if (folder / file).is_file():
             try:
                 found = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token")
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise SequenceError(f"{folder / file} cannot be read: {error}") from error
             if found:
                 return str(found["content"] if isinstance(found, dict) else found)

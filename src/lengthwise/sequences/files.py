@@ -128,7 +128,7 @@ def read_json(path: Path) -> Any:
     """What `write_json` wrote; raises SequenceError where the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SequenceError(f"{path} cannot be read: {error}") from error
 
 

@@ -52,6 +52,11 @@ class Settings:
             raise SequenceError(
                 f"--encoder embeds documents for --order icp; the order {self.order!r} needs none"
             )
+        if self.encoder is not None and not Path(self.encoder).is_dir():
+            raise SequenceError(
+                f"--encoder {self.encoder} is no folder: save a transformers encoder and its "
+                "tokenizer there, and name it"
+            )
 
     def kept(self) -> dict[str, Any]:
         """The settings that decide on the result: memory does not, nor what was not given."""

@@ -44,6 +44,8 @@ NAMED = 5
 COMMIT_S = 2.0
 """Seconds of work that a crash may cost."""
 STATE = "progress.json"
+UNFINISHED = ".unfinished"
+"""Suffix of the folder in which a token store is being filled."""
 _FILES = ("tokens.bin", "ends.bin", "repository.bin", "names.bin", "name_ends.bin",
           "repositories.txt", "skipped.txt")  # fmt: skip
 
@@ -75,7 +77,7 @@ def tokenise(
     Raises SequenceError for bad sources, a full disk and a folder that another process fills or
     other tokens are in; what is done by then stays.
     """
-    aside = folder.with_name(folder.name + ".unfinished")
+    aside = folder.with_name(folder.name + UNFINISHED)
     with said_plainly(aside):
         aside.mkdir(parents=True, exist_ok=True)
     with alone_in(aside):

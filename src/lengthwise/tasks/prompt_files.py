@@ -9,6 +9,7 @@ interface takes it: `{"messages": [{"role": "user", "content": "..."}]}`. Plain 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Asked:
 def read_prompts(path: str | Path) -> list[Asked]:
     """All conversations of a file, in its order. Raises DocumentError, with the line, for what is
     none."""
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     try:
         text = decode(place.read_bytes(), str(path))
     except OSError as error:
@@ -52,7 +53,7 @@ def _items(path: str, text: str) -> Iterator[tuple[str, int, Any]]:
     if text.lstrip().startswith("["):
         try:
             items = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DocumentError(f"{path}: this JSON array is damaged ({error})") from error
         yield from ((f"{path}: item {n}", n, item) for n, item in enumerate(items, 1))
         return
@@ -60,7 +61,7 @@ def _items(path: str, text: str) -> Iterator[tuple[str, int, Any]]:
         if line.strip():
             try:
                 yield f"{path}, line {number}", number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DocumentError(
                     f"{path}, line {number}: no JSON object ({error}); write one a line"
                 ) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.outputs import picture_metadata
 from lengthwise.sequences.files import written_aside
 from lengthwise.training.config import TrainingError
 from lengthwise.training.log import NAME, read_log
@@ -81,4 +82,4 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     by_seconds.set_ylabel("validation loss, nats a token")
     by_seconds.legend()
     with written_aside(path) as aside:
-        figure.savefig(aside, dpi=120, format=path.suffix[1:])
+        figure.savefig(aside, dpi=120, format=path.suffix[1:], metadata=picture_metadata(path))

@@ -96,7 +96,7 @@ def read_costs(path: Path) -> Costs:
         return Costs(bandwidth=bandwidth, **{name: float(found[name]) for name in found})
     except LengthwiseError:
         raise
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise LengthwiseError(f"{path} is not a cost table in JSON: {error}") from error
 
 

@@ -98,7 +98,7 @@ def read_log(path: Path, kind: str | None = None) -> Iterator[Record]:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise TrainingError(f"{path}, line {number}: not JSON") from error
             if kind is None or record.get("kind") == kind:
                 yield record

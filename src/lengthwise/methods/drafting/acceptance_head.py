@@ -169,7 +169,9 @@ def load(path: Path | str) -> AcceptanceHead:
             raise LengthwiseError(f"{path}: this is no acceptance head; lengthwise writes {KIND!r}")
         head = AcceptanceHead(weights["out.weight"].shape[1], about["draft"], about["target"])
         head.load_state_dict(weights)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except OSError as error:
+        raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise LengthwiseError(
             f"{path}: the acceptance head cannot be read ({reason}); train it anew"

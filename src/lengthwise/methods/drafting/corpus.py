@@ -186,7 +186,9 @@ class Datastore:
                 raise ValueError("its checksum is not that of its contents")
         except LengthwiseError:
             raise
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except OSError as error:
+            raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except (SafetensorError, KeyError, ValueError) as error:
             cause = str(error).splitlines()[0]
             raise LengthwiseError(
                 f"{path}: this datastore is truncated or damaged ({cause}); build it anew"
@@ -233,7 +235,7 @@ def opened(name: str, path: str) -> Datastore:
 
     Raises RecipeError where it cannot be had.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     try:
         status = place.stat()
         return _opened(place, status.st_mtime_ns, status.st_size)

@@ -213,7 +213,7 @@ class Student:
 
         Raises LengthwiseError where it cannot. The optimizer's state is not kept.
         """
-        place = Path(path).expanduser()
+        place = Path(os.path.expanduser(path))
         aside = None
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +233,7 @@ class Student:
 
     def load(self, path: str, of: str) -> None:
         """Goes on from saved weights; raises LengthwiseError where they are no such student's."""
-        place = Path(path).expanduser()
+        place = Path(os.path.expanduser(path))
         remedy = "give another path, or delete the file to begin anew"
         try:
             with safe_open(place, framework="pt") as file:
@@ -248,7 +248,9 @@ class Student:
             self.updates = int(header["updates"])
         except LengthwiseError:
             raise
-        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        except OSError as error:
+            raise LengthwiseError(f"{place}: cannot be read ({error.strerror or error})") from error
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             reason = (str(error).splitlines() or [""])[0]
             raise LengthwiseError(
                 f"{place}: not the whole of a taught drafter ({reason}); {remedy}"

@@ -25,6 +25,7 @@ the drafter's likeliest chain first left the text, and never where it was right 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class School:
         self.earlier: float | None = None
         self._lock = threading.RLock()
         self._whose = options.path or f"layers {options.layers}"
-        if options.save and Path(options.save).expanduser().exists():
+        if options.save and Path(os.path.expanduser(options.save)).exists():
             self.student.load(options.save, self._whose)
 
     @property

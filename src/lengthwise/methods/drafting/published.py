@@ -7,6 +7,7 @@ No method of its own: what Medusa's and EAGLE's checkpoints have in common.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Checkpoint:
 def read_checkpoint(name: str, files: Seq[str]) -> Checkpoint:
     """The checkpoint in a folder, or of a hub name: config.json and the first of `files` that is
     there. Raises ModelError."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     config = _find(name, folder, ["config.json"])
     path = _find(name, folder, files)
     try:

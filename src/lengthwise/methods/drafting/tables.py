@@ -161,7 +161,9 @@ def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
         return kind.restored(model.vocab_size, arrays)
     except LengthwiseError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except OSError as error:
+        raise LengthwiseError(f"{place}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, KeyError, ValueError) as error:
         raise LengthwiseError(
             f"{place}: not a whole table of {kind.kind} ({error}); {remedy}"
         ) from error
@@ -190,7 +192,7 @@ def save(model: Adapted, table: Table, path: str) -> None:
 
 
 def _place(path: str) -> Path:
-    return Path(path).expanduser().absolute()
+    return Path(os.path.expanduser(path)).absolute()
 
 
 def _header(model: Adapted, kind: str) -> dict[str, str]:

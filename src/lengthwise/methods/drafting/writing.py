@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -13,17 +14,15 @@ def check_writable(name: str, path: str) -> None:
 
     name: of the method that keeps it.
     """
-    place = Path(path).expanduser().absolute()
-    folder = place.parent
-    # Folders that are missing will be made below the first that is there.
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    place = Path(os.path.expanduser(path)).absolute()
     reason = "this is a folder" if place.is_dir() else ""
+    if not place.parent.is_dir():
+        reason = f"there is no folder {place.parent}"
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=place.parent):
             pass
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = reason or error.strerror or str(error)
     if reason:
         raise RecipeError(
             f"{name}: {place} cannot be written ({reason}); give a path that can be written"

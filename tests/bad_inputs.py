@@ -1,0 +1,339 @@
+"""Bad inputs for every verb: a small world of files to be wrong about, and the cases.
+
+Cases are words of a command line. `generated` makes some for every option that click knows of, by
+its type, so that a new option is covered the day it is added; `WRITTEN` holds what no type tells.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from lengthwise.cli.arguments import Place, Real, Whole
+from lengthwise.cli.main import group
+from lengthwise.sequences.encoder import byte_tokenizer
+from training_runs import LLAMA, build_set, texts
+
+Words = tuple[str, ...]
+
+# A command of each verb that is right, or asks for one option more; one word of it is made wrong.
+RIGHT: dict[Words, Words] = {
+    ("compare",): ("doc.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "2"),
+    ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
+    ("methods",): (),
+    ("check",): ("model",),
+    ("calibrate",): ("razor", "-m", "model"),
+    ("bench", "drafting"): ("-m", "model", "--prompt-file", "prompts.jsonl", "--new-tokens", "2"),
+    ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
+    ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
+                             "--max-length", "64"),
+    ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
+    ("sequences", "show"): ("data",),
+    ("train",): ("run.toml",),
+    ("curves",): ("run",),
+    ("plan",): ("lengths.txt", "--devices", "8"),
+    ("scaling", "laws"): (),
+    ("scaling", "fit"): ("runs.csv", "--law", "converged", "--bootstrap", "0"),
+    ("scaling", "predict"): ("--law", "converged", "--at", "N=1e9"),
+    ("scaling", "solve"): ("--law", "chinchilla", "--at", "C=1e21"),
+    ("scaling", "check"): (),
+}  # fmt: skip
+# Options that name a folder to write; other places are files.
+FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",)}
+# Files and folders to write, and not to read.
+WRITTEN_TO = ("out", "html", "save", "tokens")
+# What is no such thing, for options whose type says only that they are text. Every one of them is
+# tried empty; an option that is missing here is tried with that alone.
+NO_SUCH: dict[str, Words] = {
+    "--model": ("~nope/x", "nope/nope/nope", "./nope", "doc.txt", "nope.gguf", "notok", "cut",
+                "a b", "\udcff"),
+    "--dtype": ("x", "int8", "fp8", " ", "\udcff"),
+    "--device": ("x", "cpu:7", "meta", "cuda:99", "cpu:-1", " ", "\udcff"),
+    "--recipe": (" ", "yarm", "full(", "full)", "full(x=1)", "yarn(factr=2)", "yarn(factor=x)",
+                 "snapkv(budget=0)", "snapkv(budget=-1)", "snapkv(budget=1e999)", "+", "full +",
+                 "kivi(bits=99999999999999999999)", "yarn(factor=nan)", "yarn(factor=inf)",
+                 "streaming streaming", "streaming(window=1.5)", "\udcff", "recycling(table=no/x)",
+                 "recycling(table=doc.txt)", "datastore(path=doc.txt)", "datastore(path=nope)",
+                 "recycling(table=~nope/x)", "datastore(path=~nope/x)", "model(path=~nope/x)"),
+    "--question": (" ", "\n", "\udcff"),
+    "--document": ("~nope/x", "nope.txt", "data", "empty.txt", "blank.txt", "zeros.bin", "zip.pdf",
+                   "zeros.pdf", "cut.pdf", "wide.txt", "latin.txt", "https://a.b/c", "\udcff"),
+    "--stop": ("\udcff",),
+    "--draft": ("yarm", "kivi", " ", "\udcff"),
+    "--kind": ("x", " ", "\udcff"),
+    "--method": ("x", "Concat", " ", "\udcff"),
+    "--order": ("x", "shufle", " ", "\udcff"),
+    "--tokenizer": ("nope.json", "doc.txt", "data/nope", "notok", " ", "\udcff"),
+    "--end-token": ("nope", "\udcff"),
+    "--encoder": ("nope", "\udcff"),
+    "--engine": ("x", "Local", " ", "\udcff"),
+    "--memory": ("x", "1", "-1", "nan", "inf", "1e9", "0GiB", "256 parsecs", "\udcff"),
+    "--buckets": ("x", "=", "64", "64=", "=100", "64=x", "64=100,64=100", "-64=100", "64=-100",
+                  "0=100", "64=1e3", "64=100,,", "\udcff"),
+    "--name": ("x", "grow", " ", "\udcff"),
+    "--gpt": ("x", "7B ", " ", "\udcff"),
+    "--sizes": ("x", "3", "0", "-2", "2,,4", "1.5", "\udcff"),
+    "--law": ("x", "chinchila", " ", "\udcff"),
+    "--column": ("x", "=", "N=", "=N", "N=nope", "nope=N", "\udcff"),
+    "--delta": ("x", "nan", "-1", "0", "-inf", "\udcff"),
+    "--constants": ("x", "paper:x", "doc.txt", "data", "\udcff"),
+    # X is what the law of the verb is asked for.
+    "--at": ("x", "X", "X=", "=1", "X=x", "X=nan", "X=-1", "X=0", "X=inf", "nope=1", "X=1,X=2",
+             "\udcff"),
+    "--set": ("x", "=", "nope=1", "\udcff"),
+}  # fmt: skip
+PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
+POSITIONAL: dict[Words, tuple[Words, ...]] = {
+    ("compare",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("run",): tuple((bad,) for bad in ("", *PROMPT_NO_SUCH)),
+    ("methods",): (("kivy",), ("full",), ("",), ("kivi", "yarn"), ("\udcff",)),
+    ("check",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("model", "model"),),
+    ("calibrate",): ((), ("x",), ("",), ("layer",), ("layers", "razor"), ("\udcff",)),
+    ("bench", "drafting"): (("x",),),
+    ("datastore", "build"): ((), ("",), ("~nope/x",), ("nope",), ("empty.txt",), ("zip.pdf",),
+                             ("bad.jsonl",)),
+    ("sequences", "build"): ((), ("",), ("nope",), ("empty.txt",), ("bad.jsonl",), ("no.parquet",),
+                             ("hollow",), ("datasets:",)),
+    ("sequences", "curriculum"): (("x",),),
+    ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
+    ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),
+    ("curves",): ((), ("",), ("nope",), ("doc.txt",), ("data",), ("run", "nope")),
+    ("plan",): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("zeros.bin",), ("hollow",),
+                ("huge.txt",)),
+    ("scaling", "laws"): (("x",), ("",), ("chinchilla", "x")),
+    ("scaling", "fit"): ((), ("",), ("nope.csv",), ("doc.txt",), ("empty.txt",), ("zeros.bin",),
+                         ("hollow",)),
+    ("scaling", "predict"): (("x",),),
+    ("scaling", "solve"): (("x",),),
+    ("scaling", "check"): (("x",),),
+}  # fmt: skip
+
+WRITTEN: tuple[Words, ...] = (
+    ("nope",), ("comapre",), ("--nope",), ("-x",), ("Run", "hi"), ("",),
+    ("datastore", "nope"), ("sequences", "biuld"), ("scaling", "fits"), ("bench", "x"),
+    # Nothing to do with what is asked.
+    ("run", "hi", "-m", "model", "--top-k", "5"), ("run", "hi", "-m", "model", "--top-p", "0.5"),
+    ("run", "hi", "-m", "model", "--min-p", "0.1"), ("run", "hi", "-m", "model", "-n", "8"),
+    ("run", "hi", "-m", "model", "--length", "8"),
+    ("run", "hi", "-m", "model", "-d", "doc.txt", "--length", "99999"),
+    ("run", "-d", "-"), ("run", "-m", "model"),
+    ("compare", "doc.txt", "-m", "model", "-n", "99999"),
+    ("compare", "doc.txt", "-m", "model", "-n", "64", "--probes"),
+    ("compare", "doc.txt", "-m", "model", "--force"),
+    ("check", "model", "--model", "model"),
+    ("calibrate", "razor", "-o", "new"), ("calibrate", "layers", "-o", "new"),
+    ("calibrate", "razor", "--force"), ("calibrate", "razor", "--trials", "3"),
+    ("calibrate", "specdec"), ("calibrate", "specdec", "-o", "no/such/head"),
+    ("calibrate", "specdec", "-m", "model", "-o", "new", "--draft", "lookup"),
+    ("bench", "drafting", "--prompt-file", "prompts.jsonl", "--context", "short"),
+    ("compare", "doc.txt", "-m", "model", "--html", "~nope/x"),
+    ("bench", "drafting", "--prompt-file", "~nope/x"),
+    ("bench", "drafting", "--prompt-file", "empty.txt"), ("bench", "drafting", "--prompts", "99"),
+    ("bench", "drafting", "--prompt-file", "bad.jsonl"),
+    ("sequences", "show", "data", "--row", "99999"), ("sequences", "show", "data", "--bucket", "9"),
+    ("sequences", "curriculum", "--tokens-per-step", "256"),
+    ("sequences", "curriculum", "--tokens-per-step", "256", "--buckets", "64=9", "--data", "data"),
+    ("sequences", "curriculum", "--tokens-per-step", "100", "--buckets", "64=100"),
+    ("sequences", "build", "doc.txt", "--out", "new", "--method", "concat", "--order", "icp",
+     "--encoder", "nope", "-t", "bytes"),
+    ("sequences", "build", "doc.txt", "--out", "run", "--method", "concat", "-t", "bytes"),
+    ("sequences", "build", "data", "--out", "data", "--method", "concat", "-t", "bytes"),
+    ("sequences", "build", "doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
+     "--tokens", "run"),
+    ("train", "bad.toml"), ("train", "model.toml"), ("train", "run.toml", "--out", "data"),
+    ("train", "nodata.toml"),
+    ("scaling", "fit", "runs.csv"), ("scaling", "fit", "runs.csv", "--law", "chinchilla"),
+    ("scaling", "predict", "--law", "chinchilla", "--at", "N=7e9"),
+    ("scaling", "solve", "--law", "converged", "--at", "N=1e9"),
+    ("plan", "lengths.txt", "--devices", "8", "--memory-gib", "1"),
+    ("plan", "lengths.txt", "--devices", "8", "--costs", "doc.txt"),
+    ("plan", "lengths.txt", "--devices", "8", "--costs", "costs.json"),
+    # An output that is an input, under its own name and others.
+    ("compare", "doc.txt", "-m", "model", "--html", "doc.txt"),
+    ("compare", "doc.txt", "-m", "model", "--html", "doc.txt", "--force"),
+    ("compare", "doc.txt", "-m", "model", "--html", "link.txt", "--force"),
+    ("compare", "doc.txt", "-m", "model", "--html", "hard.txt", "--force"),
+    ("compare", "doc.txt", "-m", "model", "--html", "./hollow/../doc.txt", "--force"),
+    ("compare", "doc.txt", "-m", "model", "--html", "model/config.json", "--force"),
+    ("datastore", "build", "doc.txt", "-m", "model", "-o", "doc.txt"),
+    ("datastore", "build", "texts", "-m", "model", "-o", "texts/a.txt", "--force"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "runs.csv"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "runs.csv", "--force"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "x.png", "--out", "x.png"),
+    # One that is not ours.
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "deep.json"),
+    ("scaling", "predict", "--constants", "deep.json", "--at", "N=1"),
+    ("scaling", "fit", "deep.json", "--law", "converged"),
+    ("plan", "lengths.txt", "--devices", "8", "--costs", "deep.json"),
+    ("bench", "drafting", "--prompt-file", "deep.json"),
+    ("datastore", "build", "deep.jsonl", "-m", "model", "-o", "new"),
+    ("sequences", "build", "deep.jsonl", "--out", "new", "--method", "concat", "-t", "bytes"),
+    ("compare", "doc.txt", "-m", "model", "--html", "latin.txt"),
+    ("datastore", "build", "doc.txt", "-m", "model", "-o", "latin.txt"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--save", "latin.txt"),
+    ("scaling", "fit", "runs.csv", "--law", "converged", "--out", "foreign.png"),
+    ("curves", "run", "--out", "foreign.png"), ("curves", "run", "--out", "x.jpg"),
+    ("sequences", "curriculum", "--tokens-per-step", "256", "--buckets", "64=9", "-o",
+     "foreign.png"),
+    # No place for a file.
+    ("compare", "doc.txt", "-m", "model", "--html", "/dev/null"),
+    ("compare", "doc.txt", "-m", "model", "--html", "x" * 255),
+    ("compare", "doc.txt", "-m", "model", "--html", "x" * 300),
+    ("curves", "run", "--out", "/proc/x.png"),
+)  # fmt: skip
+
+
+def make_world(place: Path) -> None:
+    """Files of every kind that a verb reads, right and wrong ones, in the folder `place`."""
+    rng = random.Random(0)
+    words = [rng.choice(("long", "text", "about", "nothing", "at", "all.\n")) for _ in range(260)]
+    (place / "doc.txt").write_text(" ".join(words))
+    (place / "link.txt").symlink_to("doc.txt")
+    (place / "hard.txt").hardlink_to(place / "doc.txt")
+    for name in ("hollow", "texts", "run", "cut"):
+        (place / name).mkdir()
+    (place / "texts" / "a.txt").write_text("some text\n")
+    for name, data in (
+        ("empty.txt", b""), ("blank.txt", b" \n\t\n"), ("zeros.bin", bytes(64)),
+        ("zeros.pdf", bytes(4096)), ("cut.pdf", b"%PDF-1.4\n1 0 obj\n<<"), ("no.parquet", b"PAR1"),
+        ("wide.txt", "wide".encode("utf-16")), ("latin.txt", b"\x81\x8d\x8f\xff\xfe\x00"),
+        ("foreign.png", b"\x89PNG\r\n\x1a\n" + bytes(40)), ("bad.jsonl", b'{"x": 1}\n{\n'),
+        ("huge.txt", b"99999999999999999999 5\n"), ("lengths.txt", b"512 1024 4096 300\n"),
+        ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
+        ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
+        ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
+        ("nodata.toml", _toml("nodata", "nope")), ("run.toml", _toml("new", "data")),
+        ("runs.csv", b"N,L\n" + b"".join(b"%d,%f\n" % (n, (8.8e13 / n) ** 0.076) for n in
+                                         (10**5, 10**6, 10**7, 10**8, 10**9))),
+    ):  # fmt: skip
+        (place / name).write_bytes(data)
+    with zipfile.ZipFile(place / "zip.pdf", "w") as file:
+        file.writestr("a.txt", "text")
+    (place / "run" / "log.jsonl").write_text(
+        "".join(json.dumps({"kind": "evaluation", "elapsed": n, "D": n, "L": 2 / n}) + "\n"
+                for n in (1, 2))
+    )  # fmt: skip
+    build_set(place, "data", texts(40, 200), "concat")
+    _models(place)
+
+
+def _toml(out: str, data: str) -> bytes:
+    model = "".join(f"{key} = {json.dumps(value)}\n" for key, value in LLAMA.items())
+    head = f'out = "{out}"\ntokens_per_step = 128\nsteps = 1\n'
+    return f'{head}[model]\n{model}[data]\ntrain = "{data}"\n'.encode()
+
+
+def _models(place: Path) -> None:
+    """A whole tiny model; one without a tokenizer; one whose weights are cut off."""
+    torch.manual_seed(0)
+    tokenizer: Tokenizer = byte_tokenizer()
+    size = tokenizer.get_vocab_size()
+    config = LlamaConfig(vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
+                         bos_token_id=None, eos_token_id=size - 1)  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(place / "model")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(
+        place / "model"
+    )
+    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
+        place / "notok"
+    )
+    for file in (place / "model").iterdir():
+        (place / "cut" / file.name).write_bytes(file.read_bytes())
+    weights = place / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+
+
+def commands(
+    command: click.Command = group, path: Words = ()
+) -> Iterator[tuple[Words, click.Command]]:
+    """Every verb that does something, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from commands(below, (*path, name))
+
+
+def generated() -> Iterator[Words]:
+    """Bad values for every option of every verb, and what is no option or too much."""
+    for path, command in commands():
+        right = RIGHT[path]
+        yield (*path, *right, "--nope")
+        for given in POSITIONAL[path]:
+            yield (*path, *given, *_options_of(path, command))
+        for parameter in command.params:
+            if not isinstance(parameter, click.Option):
+                continue
+            option = max(parameter.opts, key=len)
+            if parameter.is_flag:
+                yield (*path, *right, f"{option}=x")
+                continue
+            yield (*path, *right, option)
+            for bad in _bad_values(path, parameter, option):
+                yield (*path, *right, option, bad)
+
+
+def _options_of(path: Words, command: click.Command) -> Words:
+    """The right command of a verb from its first option on."""
+    right = RIGHT[path]
+    first = next((n for n, word in enumerate(right) if word.startswith("-")), len(right))
+    return right[first:]
+
+
+def _bad_values(path: Words, parameter: click.Option, option: str) -> Iterator[str]:
+    kind = parameter.type
+    if isinstance(kind, Place):
+        yield ""
+        folder = parameter.name in FOLDERS.get(path, ())
+        if parameter.name in WRITTEN_TO:
+            yield "no/such/folder/x.png"
+            yield "doc.txt" if folder else "hollow"
+        else:
+            yield "no/such"
+            yield "doc.txt" if not kind.file_okay else "hollow"
+    elif isinstance(kind, (click.IntRange, click.FloatRange)):
+        yield from ("", "x", "1e", "--", "1,000", "nan")
+        whole = isinstance(kind, click.IntRange)
+        yield from ("1.5", "9" * 20, "1e3", "9" * 5000) if whole else ("inf", "-inf", "1e999")
+        step = 1 if whole else 0.5
+        for edge, beyond in ((kind.min, -step), (kind.max, step)):
+            if edge is not None:
+                yield str(edge + beyond)
+    elif isinstance(kind, click.Choice):
+        yield from ("", "x", "\udcff")
+    else:
+        asked = "C" if "solve" in path else "N"
+        values = NO_SUCH.get(option, ())
+        yield from ("", *(v.replace("X", asked) if option == "--at" else v for v in values))
+
+
+def numbers_without_range() -> list[str]:
+    """Options that take any number at all: the generated cases cannot know what is too much."""
+    found = []
+    for path, command in commands():
+        for parameter in command.params:
+            kind = parameter.type
+            number = kind in (click.INT, click.FLOAT) or isinstance(
+                kind, (click.IntRange, click.FloatRange)
+            )
+            if number and not isinstance(kind, (Whole, Real)):
+                found.append(" ".join((*path, *parameter.opts)))
+    return found
