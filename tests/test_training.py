@@ -337,9 +337,9 @@ def test_a_loss_that_is_no_number_stops_the_run(place: Path, tmp_path: Path) -> 
 
 def test_data_of_another_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
     other = build_set(tmp_path, "other", texts(20, 60), "concat")
-    manifest = json.loads((other / "manifest.json").read_text())
+    manifest = json.loads((other / "__about__" / "manifest.json").read_text())
     manifest["tokenizer"]["fingerprint"] = "0"
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    (other / "__about__" / "manifest.json").write_text(json.dumps(manifest))
     data = {"train": "decompose", "validation": str(other)}
     with pytest.raises(TrainingError, match=r"data.validation was built with another tokenizer"):
         Trainer(config(place, out=str(tmp_path / "run"), data=data))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.curricula import NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
+from lengthwise.sequences.store import manifest_in
 
 # Stretches of a cycle that the text lists.
 STRETCHES = 8
@@ -96,8 +97,8 @@ def parse_buckets(text: str) -> dict[int, int]:
 
 def read_counts(folder: Path) -> dict[int, int]:
     """Rows of each length that has any, from the manifest of a built data set."""
-    path = folder / "manifest.json"
-    if not path.is_file():
+    path = manifest_in(folder)
+    if path is None:
         raise LengthwiseError(f"{folder} has no manifest.json: build it with `sequences build`")
     try:
         buckets: Any = json.loads(path.read_text(encoding="utf-8"))["buckets"]

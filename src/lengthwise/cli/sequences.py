@@ -21,6 +21,7 @@ from lengthwise.sequences.engines import ENGINES, make_engine
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes
 from lengthwise.sequences.records import Fields
+from lengthwise.sequences.store import TOKENS
 from lengthwise.sequences.watch import Watcher
 
 
@@ -92,7 +93,7 @@ sequences.add_command(curriculum)
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
 @click.option("--tokens", type=click.Path(path_type=Path),
-              help="folder of the token store, to share it (default: OUT/tokens)")  # fmt: skip
+              help="folder of the token store, to share it (default: OUT/__tokens__)")  # fmt: skip
 @click.option("--shuffle-rows/--rows-in-order", default=True,
               help="order of rows within a part of the corpus (default: shuffled)")  # fmt: skip
 @click.option("--engine", default="local", show_default=True,
@@ -113,7 +114,7 @@ def build(
     fields = Fields(text_field, repository_field, settings.memory)
     task = Build(
         Sources(sources, fields, suffixes), load_encoder(tokenizer, end_token), chosen, settings,
-        out, tokens or out / "tokens",
+        out, tokens or out / TOKENS,
     )  # fmt: skip
     worker = make_engine(engine)
     with Bars() as bars:
@@ -190,6 +191,6 @@ def _print_row(opened: Any, number: int, bucket: int) -> None:
     from tokenizers import Tokenizer
 
     row = opened.row(number, bucket)
-    tokenizer = Tokenizer.from_file(str(opened.folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(opened.tokenizer_file))
     click.echo(f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}")
     click.echo(tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False))

@@ -29,11 +29,14 @@ from lengthwise.sequences.files import (
 from lengthwise.sequences.manifest import make_manifest, report
 from lengthwise.sequences.orders import Order, Shuffle, Source, by_repository
 from lengthwise.sequences.plan import Part, parts
-from lengthwise.sequences.store import FORMAT, MANIFEST
+from lengthwise.sequences.store import ABOUT, FORMAT, MANIFEST, TOKENIZER, manifest_in
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import STATE, tokenise
 from lengthwise.sequences.watch import Watcher
+
+_READING = 1
+"""Version of how sources become tokens: token stores of another one are others."""
 
 __all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
 
@@ -62,12 +65,12 @@ def build(
 
 
 def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dict[str, Any]:
-    source_key = digest([FORMAT, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
+    source_key = digest([_READING, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
     _claim(task, source_key)
-    if (task.folder / MANIFEST).exists():
+    if place := manifest_in(task.folder):
         _tidy(task.folder)
         watcher.note(f"{task.folder} is whole already")
-        return dict(read_json(task.folder / MANIFEST))
+        return dict(read_json(place))
     sweep(task.folder)
     if not (task.tokens / "store.json").exists():
         _require_new(task.tokens)
@@ -89,11 +92,11 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
     except NotAsAskedError:
         # Other options may be tried in this folder: nothing but its tokens stays.
         _tidy(task.folder)
-        (task.folder / "tokenizer.json").unlink(missing_ok=True)
+        shutil.rmtree(task.folder / ABOUT, ignore_errors=True)
         raise
     manifest |= task.settings.kept() | {"key": _key(task, source_key)}
     report(manifest, watcher)
-    write_json(task.folder / MANIFEST, manifest)
+    write_json(task.folder / ABOUT / MANIFEST, manifest)
     _tidy(task.folder)
     return manifest
 
@@ -128,8 +131,8 @@ def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -
     task.builder.prepare(store, task.encoder, task.settings.seed)
     with said_plainly(task.folder):
         journal.mkdir(exist_ok=True)
-    if not (task.folder / "tokenizer.json").exists():
-        with written_aside(task.folder / "tokenizer.json") as aside:
+    if not (task.folder / ABOUT / TOKENIZER).exists():
+        with written_aside(task.folder / ABOUT / TOKENIZER) as aside:
             task.encoder.tokenizer.save(str(aside))
     if task.settings.order == "icp" and task.builder.document_mask:
         watcher.note(
@@ -178,12 +181,14 @@ def _key_in(path: Path) -> str | None:
 def _claim(task: Build, source_key: str) -> None:
     """Makes sure that the folder is new or this build's own."""
     mine = _key(task, source_key)
+    # What a version with another layout began is not gone on with; what it finished is whole.
+    claim = digest([FORMAT, mine])
     with said_plainly(task.folder):
         found = {path.name for path in task.folder.iterdir()}
-    if (task.folder / MANIFEST).exists():
-        same = _key_in(task.folder / MANIFEST) == mine
+    if place := manifest_in(task.folder):
+        same = _key_in(place) == mine
     elif (task.folder / "build.json").exists():
-        same = _key_in(task.folder / "build.json") == mine
+        same = _key_in(task.folder / "build.json") == claim
     else:
         same = all(name == task.tokens.name or name.endswith(ASIDE) for name in found)
     if not same:
@@ -191,8 +196,8 @@ def _claim(task: Build, source_key: str) -> None:
             f"{task.folder} holds something else than this build (other sources, tokenizer, method "
             "or options): delete it, or name another folder with --out"
         )
-    if not found & {MANIFEST, "build.json"}:
-        write_json(task.folder / "build.json", {"key": mine})
+    if place is None and "build.json" not in found:
+        write_json(task.folder / "build.json", {"key": claim})
 
 
 def _require_new(tokens: Path) -> None:

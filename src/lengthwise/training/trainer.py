@@ -216,7 +216,7 @@ class Trainer:
         with checkpoints.said(place):
             checkpoints.save_model(aside, self.ranks.plain(self.model), weights)
             PreTrainedTokenizerFast(
-                tokenizer_file=str(self.feed.base.folder / "tokenizer.json"),
+                tokenizer_file=str(self.feed.base.tokenizer_file),
                 eos_token=self.feed.manifest["tokenizer"]["end_token"],
             ).save_pretrained(aside)
             shutil.rmtree(place, ignore_errors=True)
