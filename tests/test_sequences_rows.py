@@ -81,7 +81,9 @@ def test_random_rows_cost_rows(tmp_path: Path, method: str, length: int) -> None
     for bucket, count in found.buckets.items():
         for number in chance.permutation(count)[:200].tolist():
             row = found.row(number, bucket)
-            needed += row.input_ids.nbytes + (0 if row.loss_mask is None else len(row.input_ids) // 8 + 2)
+            needed += row.input_ids.nbytes + (
+                0 if row.loss_mask is None else len(row.input_ids) // 8 + 2
+            )
     # Where rows are of several lengths, an index of their pieces is read once beside them.
     index = sum(s["rows"] * 64 for s in found.manifest["shards"] if "row_tokens" not in s)
     assert needed <= found.bytes_read <= needed + index

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.sequences.curricula import NAMES, Curriculum
+from lengthwise.sequences.curricula import MOST_STEPS, NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
 from lengthwise.sequences.store import manifest_in
 
@@ -42,6 +42,12 @@ def curriculum(
         raise LengthwiseError("--epochs must be at least 1")
     counts = parse_buckets(buckets) if buckets is not None else read_counts(data or Path())
     schedule = Curriculum(counts, tokens_per_step, name=name, cycles=cycles, seed=seed)
+    steps = epochs * schedule.steps_per_epoch
+    if steps > MOST_STEPS:
+        raise LengthwiseError(
+            f"--epochs {epochs} have {steps:,} steps, and {MOST_STEPS:,} are drawn at most: give "
+            f"--epochs {MOST_STEPS // schedule.steps_per_epoch} or fewer"
+        )
     if out is not None:
         plot(schedule, out, epochs=epochs)
     lengths = np.concatenate([schedule.lengths(epoch) for epoch in range(epochs)])

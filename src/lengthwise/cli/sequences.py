@@ -87,10 +87,12 @@ sequences.add_command(curriculum)
               "folder, a .gguf file or a hub name")  # fmt: skip
 @click.option("--end-token", help="appended to every document (default: the tokenizer's own)")
 @click.option("--text-field", default="text", show_default=True,
-              help="the field of JSONL, the column of Parquet")  # fmt: skip
+              help="the field of JSON, the column of Parquet and Arrow")  # fmt: skip
 @click.option("--repository-field", help="the field that names a record's repository")
 @click.option("--suffix", "suffixes", multiple=True,
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
+@click.option("--strict", is_flag=True,
+              help="stop at a file that cannot be read (default: skip and count it)")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
 @click.option("--tokens", type=click.Path(path_type=Path),
               help="folder of the token store, to share it (default: OUT/__tokens__)")  # fmt: skip
@@ -102,18 +104,19 @@ def build(
     sources: tuple[str, ...], out: Path, method: str, options: tuple[str, ...],
     max_length: int | None, order: str, encoder: str | None, seed: int, tokenizer: str,
     end_token: str | None, text_field: str, repository_field: str | None,
-    suffixes: tuple[str, ...], memory: str, tokens: Path | None, shuffle_rows: bool, engine: str,
+    suffixes: tuple[str, ...], strict: bool, memory: str, tokens: Path | None, shuffle_rows: bool, engine: str,
 ) -> None:  # fmt: skip
     """Turn documents into training sequences in the folder OUT.
 
-    SOURCE is a text, code, JSONL or Parquet file, a folder of them, or
-    datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same command goes on.
+    SOURCE is a text, code, PDF, HTML, JSON, JSONL, Parquet or Arrow file, also packed (.gz, .zst,
+    .bz2), a folder of them, or datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same
+    command goes on.
     """
     chosen = make_builder(method, _settings(options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
     fields = Fields(text_field, repository_field, settings.memory)
     task = Build(
-        Sources(sources, fields, suffixes), load_encoder(tokenizer, end_token), chosen, settings,
+        Sources(sources, fields, suffixes, strict), load_encoder(tokenizer, end_token), chosen, settings,
         out, tokens or out / TOKENS,
     )  # fmt: skip
     worker = make_engine(engine)
@@ -164,6 +167,10 @@ def _summary(manifest: dict[str, Any], out: Path) -> str:
     )
     if "padding_share" in manifest:
         line += f", {manifest['padding_share']:.2%} padding"
+    skipped = sum(kind["count"] for kind in manifest["skipped"].values())
+    passed = sum(manifest.get("not_read", {}).values())
+    for count, what in ((skipped, "skipped (see `sequences show`)"), (passed, "not read")):
+        line += f"; {count:,} {what}" if count else ""
     return line
 
 
@@ -181,6 +188,8 @@ def _table(manifest: dict[str, Any]) -> Table:
         table.add_row("dropped", f"{tokens:,} tokens: {why}")
     for why, kind in manifest["skipped"].items():
         table.add_row("skipped", f"{kind['count']:,} documents: {why}")
+    for why, count in manifest.get("not_read", {}).items():
+        table.add_row("not read", f"{count:,}: {why}")
     for bucket, facts in manifest["buckets"].items():
         rows = f"{facts['rows']:,} rows of {facts['inputs']:,}, {facts['tokens']:,} tokens"
         table.add_row(f"bucket {bucket}", rows)

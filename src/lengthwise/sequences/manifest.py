@@ -28,7 +28,7 @@ def make_manifest(
     if not shards:
         raise NotAsAskedError(
             f"nothing was built: all {store.tokens:,} tokens were dropped ("
-            + "; ".join(dropped) + "); give a smaller --max-length or min_length"
+            + "; ".join(dropped) + "); " + _smaller(builder)
         )  # fmt: skip
     context = figures.pop("context", 0)
     found = {
@@ -50,6 +50,13 @@ def make_manifest(
     return found
 
 
+def _smaller(builder: Builder) -> str:
+    """What to give so that something may be built."""
+    if hasattr(builder, "min_length"):
+        return "give a smaller --set min_length=N, or longer documents"
+    return "give a smaller --max-length, or more documents"
+
+
 def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     exponents = getattr(builder, "exponents", ())
     found = {f"{k:02d}": {"inputs": 1 << k, "rows": 0, "tokens": 0} for k in exponents}
@@ -66,6 +73,13 @@ def report(manifest: dict[str, Any], watcher: Watcher) -> None:
     for why, kind in manifest["skipped"].items():
         names = ", ".join(kind["first"]) + (", ..." if kind["count"] > len(kind["first"]) else "")
         watcher.note(f"skipped {kind['count']:,} documents, {why}: {names}")
+    if passed := manifest["not_read"]:
+        kinds = ", ".join(f"{count:,} {why}" for why, count in list(passed.items())[:6])
+        watcher.note(
+            f"not read: {sum(passed.values()):,} files or folders of the folders read ({kinds}"
+            f"{', ...' if len(passed) > 6 else ''}); --suffix adds files by suffix, and what is "
+            "named itself is read"
+        )
     for why, tokens in manifest["dropped"].items():
         share = tokens / manifest["document_tokens"]
         watcher.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")

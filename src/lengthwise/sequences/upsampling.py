@@ -16,7 +16,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.curricula import Curriculum, Draw, check_ranks, shuffled
+from lengthwise.sequences.curricula import Curriculum, Draw, shuffled
 from lengthwise.sequences.errors import SequenceError
 
 
@@ -66,7 +66,7 @@ class Upsampled:
         if epoch * self.base.steps_per_epoch + step < self.first:
             return self.base.draw(epoch, step, rank, world)
         length, earlier = self.base.occurrence(epoch, step)
-        check_ranks(self.base.tokens_per_step, length, rank, world)
+        self.base.check_ranks(length, rank, world)
         place = epoch * self.base.batches[length] + earlier - self._before[length]
         domains = self._domain_rows(length, place)
         rows = self.base.rows(epoch, step)

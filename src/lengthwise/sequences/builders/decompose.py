@@ -45,15 +45,24 @@ class Decompose(Plain):
         for name in ("max_length", "min_length"):
             value = getattr(self, name)
             if value & (value - 1):
-                low = 1 << value.bit_length() - 1
-                raise SequenceError(
-                    f"{name}={value} is no power of two: the nearest are {low} and {2 * low}"
-                )
+                raise SequenceError(f"{name}={value} is no power of two: {self._near(name, value)}")
         if self.min_length > self.max_length:
             raise SequenceError(
                 f"min_length={self.min_length} is above max_length={self.max_length}: "
                 f"give min_length={self.max_length} or less"
             )
+
+    def _near(self, name: str, value: int) -> str:
+        """The powers of two around a length, of those that would be taken."""
+        low, high = 1, 1 << LONGEST.bit_length() - 1
+        if name == "min_length":
+            high = min(high, 1 << self.max_length.bit_length() - 1)
+        else:
+            low = min(high, 1 << (self.min_length - 1).bit_length())
+        below = 1 << value.bit_length() - 1
+        fit = [each for each in (below, 2 * below) if low <= each <= high]
+        fit = fit or [low if 2 * below < low else high]
+        return f"the nearest are {fit[0]} and {fit[1]}" if len(fit) > 1 else f"give {fit[0]}"
 
     @property
     def exponents(self) -> range:
