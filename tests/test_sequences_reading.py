@@ -192,8 +192,8 @@ def one_page_pdf(text: str) -> bytes:
         places.append(len(data))
         data += b"%d 0 obj\n%s\nendobj\n" % (number, part)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return data + (b"xref\n0 6\n0000000000 65535 f \n" + table + b"trailer << /Size 6 /Root 1 0 R >>"
-                   b"\nstartxref\n%d\n%%%%EOF\n" % len(data))  # fmt: skip
+    end = b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(data)
+    return data + b"xref\n0 6\n0000000000 65535 f \n" + table + end
 
 
 def test_text_in_other_encodings_is_what_the_other_verbs_make_of_it(

@@ -104,7 +104,8 @@ def build(
     sources: tuple[str, ...], out: Path, method: str, options: tuple[str, ...],
     max_length: int | None, order: str, encoder: str | None, seed: int, tokenizer: str,
     end_token: str | None, text_field: str, repository_field: str | None,
-    suffixes: tuple[str, ...], strict: bool, memory: str, tokens: Path | None, shuffle_rows: bool, engine: str,
+    suffixes: tuple[str, ...], strict: bool, memory: str, tokens: Path | None, shuffle_rows: bool,
+    engine: str,
 ) -> None:  # fmt: skip
     """Turn documents into training sequences in the folder OUT.
 
@@ -116,8 +117,8 @@ def build(
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
     fields = Fields(text_field, repository_field, settings.memory)
     task = Build(
-        Sources(sources, fields, suffixes, strict), load_encoder(tokenizer, end_token), chosen, settings,
-        out, tokens or out / TOKENS,
+        Sources(sources, fields, suffixes, strict), load_encoder(tokenizer, end_token), chosen,
+        settings, out, tokens or out / TOKENS,
     )  # fmt: skip
     worker = make_engine(engine)
     with Bars() as bars:

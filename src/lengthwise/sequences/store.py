@@ -92,6 +92,17 @@ class SequenceSet:
         """Rows of each bucket that has any."""
         return {bucket: ends[-1] for bucket, ends in self._ends.items()}
 
+    @property
+    def rows_by_length(self) -> dict[int, int]:
+        """Rows of each length of inputs; all of the longest one where the method has no buckets."""
+        if self.manifest["buckets"]:
+            return {1 << bucket: rows for bucket, rows in self.buckets.items()}
+        return {int(self.manifest["max_length"]): self.buckets[0]}
+
+    def bucket_of(self, length: int) -> int:
+        """The bucket whose rows have inputs of this length."""
+        return length.bit_length() - 1 if self.manifest["buckets"] else 0
+
     def row(self, number: int, bucket: int = 0) -> Row:
         """Row `number` of a bucket, wherever it lies: a row costs its own bytes. (In data sets of
         format 1 a group of rows is decoded at a time, and the last few are kept.)
