@@ -19,6 +19,7 @@ from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import row_files
 from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import Row, SequenceSet
 
 
@@ -165,3 +166,40 @@ def test_what_an_earlier_version_began_is_refused(tmp_path: Path) -> None:
     (tmp_path / "begun" / "build.json").write_text(json.dumps({"key": manifest["key"]}))
     with pytest.raises(SequenceError, match="begun holds something else than this build"):
         run(source, tmp_path / "begun", "concat")
+
+
+def test_a_data_set_of_decompose_from_before_the_option_drop_is_whole(tmp_path: Path) -> None:
+    source = [jsonl(tmp_path / "a.jsonl", some_texts(60, 400))]
+    found = run(source, tmp_path / "out", "decompose")
+    manifest = found.manifest
+    options = {name: value for name, value in manifest["options"].items() if name != "drop"}
+    facts = json.loads((tmp_path / "out" / "tokens" / "store.json").read_text())
+    kept = {name: manifest[name] for name in ("order", "seed", "shuffle_rows")}
+    assert manifest["key"] == digest([facts["key"], "decompose", options, kept])
+
+
+def test_the_summary_says_how_many_end_tokens_were_dropped_and_what_keeps_them(
+    tmp_path: Path,
+) -> None:
+    source = jsonl(tmp_path / "a.jsonl", ["x" * n for n in (3, 16, 20, 30, 33)])
+    words = ["build", str(source), "-m", "decompose", "-n", "32", "-t", "bytes"]
+
+    def built(name: str, *options: str) -> str:
+        more = ["--out", str(tmp_path / name)]
+        for option in options:
+            more += ["--set", option]
+        return CliRunner().invoke(sequences, [*words, *more], catch_exceptions=False).output
+
+    # With its end token each has 4, 17, 21, 31 and 34 tokens; pieces have 9, 17 and 33.
+    said = built("end", "min_length=8")
+    assert "; 4 of 5 documents are without their end token" in said
+    assert "1 are shorter than the shortest bucket" in said
+    assert "of 3 it was in an end too short" in said and "--set drop=start" in said
+    ends = [int((row.input_ids == 256).sum()) for row in rows_of(SequenceSet(tmp_path / "end"))]
+    assert sum(ends) == 1
+    said = built("start", "min_length=8", "drop=start")
+    assert "; 1 of 5 documents are without their end token" in said and "of 3" not in said
+    rows = rows_of(SequenceSet(tmp_path / "start"))
+    assert sum(int((row.input_ids == 256).sum()) for row in rows) == 4
+    said = built("all", "min_length=1", "drop=start")
+    assert "without their end token" not in said

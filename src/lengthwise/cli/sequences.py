@@ -20,6 +20,7 @@ from lengthwise.sequences.encoder import BYTES, EMBEDDED, load_encoder
 from lengthwise.sequences.engines import ENGINES, make_engine
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes
+from lengthwise.sequences.manifest import ends_lost
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import TOKENS
 from lengthwise.sequences.watch import Watcher
@@ -168,6 +169,8 @@ def _summary(manifest: dict[str, Any], out: Path) -> str:
     )
     if "padding_share" in manifest:
         line += f", {manifest['padding_share']:.2%} padding"
+    if lost := ends_lost(manifest):
+        line += f"; {lost.partition(':')[0]}"
     skipped = sum(kind["count"] for kind in manifest["skipped"].values())
     passed = sum(manifest.get("not_read", {}).values())
     for count, what in ((skipped, "skipped (see `sequences show`)"), (passed, "not read")):
@@ -191,6 +194,8 @@ def _table(manifest: dict[str, Any]) -> Table:
         table.add_row("skipped", f"{kind['count']:,} documents: {why}")
     for why, count in manifest.get("not_read", {}).items():
         table.add_row("not read", f"{count:,}: {why}")
+    if lost := ends_lost(manifest):
+        table.add_row("end tokens", lost)
     for bucket, facts in manifest["buckets"].items():
         rows = f"{facts['rows']:,} rows of {facts['inputs']:,}, {facts['tokens']:,} tokens"
         table.add_row(f"bucket {bucket}", rows)

@@ -173,7 +173,11 @@ def _place(journal: Path, part: Part) -> Path:
 
 def _key(task: Build, source_key: str) -> str:
     kept = task.settings.kept()
-    return digest([source_key, task.builder.name, settings_of(task.builder), kept])
+    options = settings_of(task.builder)
+    for name, value in task.builder.later.items():
+        if options[name] == value:
+            del options[name]
+    return digest([source_key, task.builder.name, options, kept])
 
 
 def _key_in(path: Path) -> str | None:

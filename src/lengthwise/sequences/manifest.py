@@ -68,6 +68,25 @@ def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[s
     return found
 
 
+def ends_lost(manifest: dict[str, Any]) -> str:
+    """How many documents have lost their end token, why, and what keeps it; "" where none has."""
+    figures = manifest["figures"]
+    cut, rowless = figures.get("ends_cut", 0), figures.get("documents_without_row", 0)
+    if not cut + rowless:
+        return ""
+    parts = [f"{rowless:,} are shorter than the shortest bucket"] if rowless else []
+    if cut:
+        parts.append(
+            f"of {cut:,} it was in an end too short for that bucket (--set drop=start drops "
+            "beginnings instead and keeps it)"
+        )
+    lost = cut + rowless
+    return (
+        f"{lost:,} of {figures['ends_kept'] + lost:,} documents are without their end token: "
+        f"{'; '.join(parts)}; a smaller min_length drops less"
+    )
+
+
 def report(manifest: dict[str, Any], watcher: Watcher) -> None:
     """Tells what was skipped, dropped, cut, added or found empty."""
     for why, kind in manifest["skipped"].items():
@@ -83,6 +102,8 @@ def report(manifest: dict[str, Any], watcher: Watcher) -> None:
     for why, tokens in manifest["dropped"].items():
         share = tokens / manifest["document_tokens"]
         watcher.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")
+    if lost := ends_lost(manifest):
+        watcher.note(lost)
     for bucket, facts in manifest["buckets"].items():
         if not facts["rows"]:
             watcher.note(f"bucket {bucket} is empty: no piece has {facts['inputs'] + 1:,} tokens")
