@@ -243,6 +243,16 @@ def test_weights_that_the_domains_cannot_fill_are_refused() -> None:
         _upsampled(code=0.9)
 
 
+@pytest.mark.parametrize("weight", [0.6, 0.734, 0.9, 1.0])
+def test_weights_divided_as_suggested_are_taken(weight: float) -> None:
+    try:
+        _upsampled(code=weight)
+    except LengthwiseError as error:
+        found = re.search(r"divide the weights by (\S+) at least$", str(error))
+        assert found
+        assert float(_upsampled(code=weight / float(found[1])).weights["code"]) < weight
+
+
 def test_the_command_draws_a_picture_and_prints_one_json_line(tmp_path: Path) -> None:
     picture = tmp_path / "lengths.png"
     arguments = ["--buckets", "128=400,256=203", "--tokens-per-step", "2048", "--cycles", "2"]

@@ -90,6 +90,23 @@ def test_random_rows_cost_rows(tmp_path: Path, method: str, length: int) -> None
     assert needed <= found.bytes_read <= needed + index
 
 
+def test_what_is_held_is_bounded_over_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lengthwise.sequences.plan.PART_TOKENS", 64)
+    monkeypatch.setattr("lengthwise.sequences.plan.PART_ROWS", 4)
+    source = [jsonl(tmp_path / "a.jsonl", some_texts(90, 60))]
+    found = run(source, tmp_path / "out", "best-fit")
+    old = in_format_1(found, tmp_path)
+    assert len(found.manifest["shards"]) > 6
+    monkeypatch.setattr(row_files, "HELD_GROUPS", 3)
+    monkeypatch.setattr("lengthwise.sequences.store._HELD_BYTES", 900)
+    assert same(rows_of(found), rows_of(old)) and same(rows_of(found), rows_of(old))
+    assert len(old._groups) == 3
+    assert 1 < len(found._files) < len(found.manifest["shards"])
+    assert sum(file.bytes_held for file in found._files.values()) <= 900
+
+
 def test_a_file_that_another_program_wrote_anew_is_decoded(tmp_path: Path) -> None:
     found = run([jsonl(tmp_path / "a.jsonl", some_texts(60, 400))], tmp_path / "out", "best-fit")
     before = rows_of(found)

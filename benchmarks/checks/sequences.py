@@ -4,9 +4,9 @@
 
 prints one JSON line; NAME is `build`, tokens a second of every builder from tokens to finished
 files, on documents of 500 tokens; `packing`, the padding and cuts of best-fit by row length;
-`rows`, bytes that a random row costs, at its place and where groups of 262,144 tokens are decoded, as in
-data sets of format 1 that are larger than what is held of them; or `tokenise`, the time of the
-whole tokenising stage (reading, encoding, storing) as a multiple of what the tokenizers library
+`rows`, bytes that a random row costs, at its place and where groups of 262,144 tokens are decoded,
+as in data sets of format 1 that are larger than what is held of them; or `tokenise`, the time of
+the whole tokenising stage (reading, encoding, storing) as a multiple of what the tokenizers library
 takes for the same texts in memory. Times are processor time on one thread, the best of several
 turns.
 """
@@ -190,7 +190,7 @@ def _seconds(action: Callable[[], None]) -> float:
 
 if __name__ == "__main__":
     # Of a data set much larger than what is held, hardly any group is held when it is asked for.
-    row_files._HELD_GROUPS = 1
+    row_files.HELD_GROUPS = 1
     checks = {"build": build, "packing": packing, "rows": rows, "tokenise": tokenise}
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: python -m benchmarks.checks.sequences {'|'.join(checks)}")

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.errors import SequenceError
 
-_HELD_GROUPS = 64
+HELD_GROUPS = 64
+"""Decoded groups that are kept, of all files of a data set together."""
 _BITS = {"INT32": 32, "BOOLEAN": 1}
 
 Columns = list[Any]
@@ -29,15 +30,20 @@ Columns = list[Any]
 
 
 class RowFile(Protocol):
-    """bytes_read: of rows, decoded or copied, since the file was opened."""
+    """bytes_read: of rows, decoded or copied, so far. bytes_held: of its index."""
 
     bytes_read: int
+    bytes_held: int
 
     def row(self, number: int) -> Columns: ...
 
 
-def open_rows(path: Path, facts: dict[str, Any]) -> RowFile:
-    """The rows of a file. facts: what the manifest says of it.
+Groups = OrderedDict[tuple[Path, int], list[pa.ListArray]]
+"""Decoded groups of rows, the one asked for last at the end."""
+
+
+def open_rows(path: Path, facts: dict[str, Any], groups: Groups) -> RowFile:
+    """The rows of a file. facts: what the manifest says of it. groups: where decoded ones are kept.
 
     Raises SequenceError where it cannot be read.
     """
@@ -49,7 +55,7 @@ def open_rows(path: Path, facts: dict[str, Any]) -> RowFile:
                 return Placed(path, file, places, facts.get("row_tokens"))
     except (pa.ArrowException, OSError) as error:
         raise SequenceError(f"{path} cannot be read: {error}") from error
-    return Decoded(path, file)
+    return Decoded(path, file, groups)
 
 
 class Placed:
@@ -65,7 +71,7 @@ class Placed:
         self._bytes = np.memmap(path, np.uint8, "r")
         self._ids, self._mask = places["input_ids"], places.get("loss_mask")
         self._group_ends = _group_ends(file.metadata)
-        self._row_tokens, self.bytes_read = row_tokens, 0
+        self._row_tokens, self.bytes_read, self.bytes_held = row_tokens, 0, 0
         if row_tokens is None:
             column = file.read(columns=["lengths"]).column(0).combine_chunks()
             self._lengths = column.values.to_numpy()
@@ -73,6 +79,8 @@ class Placed:
             ends = np.append(0, np.cumsum(self._lengths, dtype=np.int64))
             self._starts: Ints = ends[self._pieces]
             self.bytes_read = self._lengths.nbytes
+            held = (self._lengths, self._pieces, self._starts)
+            self.bytes_held = sum(each.nbytes for each in held)
         file.close()
 
     def row(self, number: int) -> Columns:
@@ -109,10 +117,11 @@ class Placed:
 class Decoded:
     """Rows of groups that are decoded whole, of which the last few are kept."""
 
-    def __init__(self, path: Path, file: pq.ParquetFile) -> None:
-        self._path, self._file, self.bytes_read = path, file, 0
+    bytes_held = 0
+
+    def __init__(self, path: Path, file: pq.ParquetFile, groups: Groups) -> None:
+        self._path, self._file, self._groups, self.bytes_read = path, file, groups, 0
         self._ends = _group_ends(file.metadata)
-        self._groups: OrderedDict[int, list[pa.ListArray]] = OrderedDict()
 
     def row(self, number: int) -> Columns:
         group = int(np.searchsorted(self._ends, number, side="right"))
@@ -120,17 +129,18 @@ class Decoded:
         return [_values(column, inside) for column in self._group(group)]
 
     def _group(self, group: int) -> list[pa.ListArray]:
-        if group not in self._groups:
+        key = self._path, group
+        if key not in self._groups:
             try:
                 table = self._file.read_row_group(group)
             except (pa.ArrowException, OSError) as error:
                 raise SequenceError(f"{self._path} is damaged: {error}") from error
             self.bytes_read += table.nbytes
-            self._groups[group] = [column.combine_chunks() for column in table.columns]
-            if len(self._groups) > _HELD_GROUPS:
+            self._groups[key] = [column.combine_chunks() for column in table.columns]
+            while len(self._groups) > HELD_GROUPS:
                 self._groups.popitem(last=False)
-        self._groups.move_to_end(group)
-        return self._groups[group]
+        self._groups.move_to_end(key)
+        return self._groups[key]
 
 
 def value_places(meta: pq.FileMetaData, name: str) -> list[int] | None:

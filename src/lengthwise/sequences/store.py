@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import checksum, read_json
-from lengthwise.sequences.row_files import RowFile, open_rows
+from lengthwise.sequences.row_files import Groups, RowFile, open_rows
 
 FORMAT = 2
 ABOUT = "__about__"
@@ -30,6 +30,8 @@ TOKENS = "__tokens__"
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 _HELD_FILES = 128
+_HELD_BYTES = 64 << 20
+"""Of the indexes of open files."""
 
 
 def manifest_in(folder: Path) -> Path | None:
@@ -81,11 +83,12 @@ class SequenceSet:
             for bucket, shards in self._shards.items()
         }
         self._files: OrderedDict[str, RowFile] = OrderedDict()
+        self._groups: Groups = OrderedDict()
         self._bytes_read = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files: a worker of a DataLoader opens its own."""
-        return self.__dict__ | {"_files": OrderedDict()}
+        return self.__dict__ | {"_files": OrderedDict(), "_groups": OrderedDict()}
 
     @property
     def buckets(self) -> dict[int, int]:
@@ -134,8 +137,12 @@ class SequenceSet:
     def _open(self, shard: dict[str, Any]) -> RowFile:
         name = shard["file"]
         if name not in self._files:
-            self._files[name] = open_rows(self.folder / name, shard)
-            if len(self._files) > _HELD_FILES:
+            self._files[name] = open_rows(self.folder / name, shard, self._groups)
+            while len(self._files) > 1 and self._too_many():
                 self._bytes_read += self._files.popitem(last=False)[1].bytes_read
         self._files.move_to_end(name)
         return self._files[name]
+
+    def _too_many(self) -> bool:
+        held = sum(file.bytes_held for file in self._files.values())
+        return len(self._files) > _HELD_FILES or held > _HELD_BYTES

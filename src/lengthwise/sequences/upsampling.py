@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,14 @@ class Upsampled:
         if unknown or not self.weights or min(self.weights.values()) < 0:
             wrong = f"no domain {unknown[0]!r}" if unknown else "no weight of at least 0"
             raise SequenceError(f"{wrong}; weights are for: {', '.join(self.domains) or 'none'}")
-        for length, shares in self._shares.items():
-            if shares[0] < -1e-9:
-                taken = 1 - shares[0]
-                raise SequenceError(
-                    f"the weights take {taken:.0%} of the rows of {length:,} tokens, as domains "
-                    f"lack rows of other lengths; divide the weights by {taken:.2f} at least"
-                )
+        length, shares = min(self._shares.items(), key=lambda each: each[1][0])
+        if shares[0] < -1e-9:
+            taken = 1 - shares[0]
+            raise SequenceError(
+                f"the weights take {taken:.0%} of the rows of {length:,} tokens, as domains "
+                f"lack rows of other lengths; divide the weights by {ceil(taken * 100) / 100:.2f} "
+                "at least"
+            )
 
     @property
     def first(self) -> int:
