@@ -41,6 +41,12 @@ def manifest_in(folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def tokens_in(folder: Path) -> Path:
+    """Where the token store of a data set lies, unless it was built with one elsewhere."""
+    old = folder / "tokens"
+    return old if old.is_dir() and not (folder / TOKENS).exists() else folder / TOKENS
+
+
 @dataclass(frozen=True)
 class Row:
     """input_ids: int32 [tokens]. lengths: int32 [pieces]. loss_mask: uint8 [tokens] or None, where

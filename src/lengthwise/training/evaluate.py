@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lengthwise.sequences.store import tokens_in
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
@@ -56,12 +57,12 @@ class Validation:
     def __init__(
         self, folder: Path, documents: int, max_length: int, tokens_per_batch: int
     ) -> None:
-        if not (folder / "tokens" / "store.json").is_file():
+        if not (tokens_in(folder) / "store.json").is_file():
             raise TrainingError(
-                f"data.validation: {folder} has no token store (tokens/), which validation reads "
-                "documents from: build it without --tokens"
+                f"data.validation: {folder} has no token store ({tokens_in(folder).name}/), which "
+                "validation reads documents from: build it without --tokens"
             )
-        store = TokenStore(folder / "tokens")
+        store = TokenStore(tokens_in(folder))
         numbers = np.arange(min(documents, store.documents), dtype=np.int64)
         starts, lengths = store.spans(numbers)
         lengths = np.minimum(lengths, max_length)
