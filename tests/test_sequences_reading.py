@@ -206,16 +206,41 @@ def test_text_in_other_encodings_is_what_the_other_verbs_make_of_it(
         return read_by_all.Document("turkish.txt", Path(path).read_bytes().decode("cp1254"))
 
     def unknown(path: str) -> read_by_all.Document:
-        raise DocumentError("turkish.txt is not UTF-8")
+        raise DocumentError("turkish.txt is not UTF-8: `iconv -f CP1254 -t UTF-8 turkish.txt`")
 
-    for name, reads, wanted in (
-        ("known", known, ["ığdır", "good"]),
-        ("unknown", unknown, ["good"]),
-    ):
+    both = ["ığdır", "good"]
+    for name, reads, wanted in (("known", known, both), ("unknown", unknown, ["good"])):
         monkeypatch.setattr(read_by_all, "read_document", reads)
         store = store_of_new(tmp_path / name, tmp_path / "turkish.txt", tmp_path / "good.txt")
         assert texts_of(store) == wanted
-    assert store.facts["skipped"]["invalid UTF-8"]["count"] == 1
+    (why,) = store.facts["skipped"]
+    assert why == "invalid UTF-8, probably CP1254 (--encoding CP1254)"
+
+
+@pytest.mark.parametrize(("encoding", "text"), [
+    ("cp1254", "ığdır ve çevresi"), ("gb18030", "长文本"), ("koi8-r", "длинный текст"),
+    ("utf-16-le", "plain and with two bytes"), ("utf-16", "with a mark"),
+])  # fmt: skip
+def test_text_files_that_are_not_utf8_are_read_in_the_encoding_named(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes((text * 3).encode(encoding))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    (tmp_path / "c.txt").write_text("ü in UTF-8", encoding="utf-8")
+    paths = [tmp_path / name for name in ("a.txt", "b.txt.gz", "c.txt")]
+    assert read(tmp_path / "of", *paths, encoding=encoding) == [text * 3, text, "ü in UTF-8"]
+    (tmp_path / "d.txt").write_bytes(b"\x81\xff\x00")
+    store = store_of_new(tmp_path / "bad", tmp_path / "c.txt", tmp_path / "d.txt")
+    assert list(store.facts["skipped"]) == ["binary (holds a zero byte)"]
+    keys = {Sources((str(paths[0]),), Fields(encoding=each)).survey().fingerprint
+            for each in (None, encoding, "latin-1")}  # fmt: skip
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("name", ["cp12522", "base64", "", "undefined", "a\0b"])
+def test_an_encoding_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(SequenceError, match="there is no encoding"):
+        Fields(encoding=name)
 
 
 def store_of_new(place: Path, *sources: Path) -> TokenStore:

@@ -92,6 +92,9 @@ sequences.add_command(curriculum)
 @click.option("--repository-field", help="the field that names a record's repository")
 @click.option("--suffix", "suffixes", multiple=True,
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
+@click.option("--encoding", "text_encoding", metavar="NAME",
+              help="of text files that are not UTF-8, such as cp1252 or gb18030 (default: they are "
+              "skipped, and the summary says what they probably are)")  # fmt: skip
 @click.option("--strict", is_flag=True,
               help="stop at a file that cannot be read (default: skip and count it)")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
@@ -105,18 +108,18 @@ def build(
     sources: tuple[str, ...], out: Path, method: str, options: tuple[str, ...],
     max_length: int | None, order: str, encoder: str | None, seed: int, tokenizer: str,
     end_token: str | None, text_field: str, repository_field: str | None,
-    suffixes: tuple[str, ...], strict: bool, memory: str, tokens: Path | None, shuffle_rows: bool,
-    engine: str,
+    suffixes: tuple[str, ...], text_encoding: str | None, strict: bool, memory: str,
+    tokens: Path | None, shuffle_rows: bool, engine: str,
 ) -> None:  # fmt: skip
     """Turn documents into training sequences in the folder OUT.
 
-    SOURCE is a text, code, PDF, HTML, JSON, JSONL, Parquet or Arrow file, also packed (.gz, .zst,
-    .bz2), a folder of them, or datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same
-    command goes on.
+    SOURCE is a text, code, PDF, HTML, Word, JSON, JSONL, Parquet or Arrow file, a folder of them,
+    or datasets:NAME[,CONFIG][@SPLIT]; text and JSON may be packed (.gz, .zst, .bz2). Stopped, even
+    by kill -9, the same command goes on.
     """
     chosen = make_builder(method, _settings(options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
-    fields = Fields(text_field, repository_field, settings.memory)
+    fields = Fields(text_field, repository_field, settings.memory, text_encoding)
     task = Build(
         Sources(sources, fields, suffixes, strict), load_encoder(tokenizer, end_token), chosen,
         settings, out, tokens or out / TOKENS,

@@ -28,7 +28,7 @@ TEXT = (".txt", ".text", ".md", ".markdown", ".rst")
 CODE = (".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".c", ".h", ".cc", ".cpp", ".hpp",
         ".cs", ".go", ".rs", ".rb", ".php", ".swift", ".kt", ".scala", ".jl", ".lua", ".pl", ".r",
         ".sh", ".sql", ".hs", ".ml", ".ex", ".exs", ".clj", ".zig")  # fmt: skip
-DOCUMENTS = (".pdf", ".html", ".htm", ".xhtml")
+DOCUMENTS = (".pdf", ".html", ".htm", ".xhtml", ".docx")
 TABLES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
                            ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
 SUFFIXES = (*TEXT, *CODE, *DOCUMENTS, *TABLES)
@@ -147,6 +147,8 @@ class Sources:
                 seen.update(f"{file.name}\0{error.why}\n".encode())
             if file.kind != "text":
                 seen.update(f"{self._fields.text}\0{self._fields.repository}\n".encode())
+            elif self._fields.encoding is not None:
+                seen.update(f"{self._fields.encoding}\n".encode())
         if not files:
             raise SequenceError(f"nothing to read in {', '.join(self._sources)}{passed.advice()}")
         return Survey(files, size, seen.hexdigest(), passed.counts())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,11 @@ BINARY = "binary (holds a zero byte)"
 NO_TEXT = "no text in its field"
 SURROGATE = "not Unicode text (a lone surrogate)"
 UNREADABLE = "cannot be read"
-LOCKED = "needs a password"
-SCANNED = "no text in it (a scan?)"
+LOCKED = "encrypted"
+WITHOUT_TEXT = "no text in it (a scan?)"
 TOO_BIG = "too big for --memory"
 
+_UTF8 = "utf-8-sig"
 _LAST = 1 << 62
 """Number of the record that says of a file that it cannot be read any further."""
 
@@ -104,10 +105,13 @@ def _one(file: SourceFile, fields: Fields) -> Record:
         raise UnreadableError(file.location, file.why)
     if file.kind == "document":
         return _document(file, fields, "")
-    try:
-        return _text(file)
-    except UnicodeDecodeError:
-        return _document(file, fields, NOT_UTF8)
+    found = _text(file, _UTF8)
+    if fields.encoding is not None and (found is None or found.skipped == BINARY):
+        found = _text(file, fields.encoding)
+        if found is None:
+            why = f"neither UTF-8 nor {fields.encoding}"
+            return Record(file.name, file.repository, 0, file.size, skipped=why)
+    return found or _document(file, fields, NOT_UTF8)
 
 
 def _document(file: SourceFile, fields: Fields, otherwise: str) -> Record:
@@ -127,19 +131,23 @@ def _document(file: SourceFile, fields: Fields, otherwise: str) -> Record:
     try:
         text, why = _decoded(read_document(file.location).text)
     except DocumentError as error:
-        text, why = "", otherwise or _reason(file, error)
+        text, why = "", _reason(file, error, otherwise)
     return Record(file.name, file.repository, 0, file.size, (text,), why)
 
 
-def _reason(file: SourceFile, error: DocumentError) -> str:
+def _reason(file: SourceFile, error: DocumentError, otherwise: str) -> str:
     """The kind of what is wrong with a document; raises UnreadableError for a damaged one."""
     said = str(error)
-    if "password" in said or "encrypt" in said:
-        return LOCKED
-    if "no text" in said:
-        return SCANNED
-    if "empty" in said:
-        return EMPTY
+    if otherwise and ("binary" in said or "zero byte" in said):
+        return BINARY
+    if otherwise:
+        likely = re.search(r"`iconv -f (\S+)", said)
+        return otherwise + (f", probably {likely[1]} (--encoding {likely[1]})" if likely else "")
+    if "pip install" not in said:
+        for kind, words in ((LOCKED, ("password", "encrypt")), (WITHOUT_TEXT, ("no text",)),
+                            (EMPTY, ("empty",))):  # fmt: skip
+            if any(word in said for word in words):
+                return kind
     raise UnreadableError(file.location, said.replace(Path(file.location).name, "it", 1))
 
 
@@ -164,21 +172,22 @@ def _decoded(text: Any) -> tuple[str, str]:
     return text, ""
 
 
-def _text(file: SourceFile) -> Record:
-    """A text file, whole or in stretches. Raises UnicodeDecodeError where it is not UTF-8."""
+def _text(file: SourceFile, encoding: str) -> Record | None:
+    """A text file, whole or in stretches; None where it is not in the encoding."""
     size = file.size
-    if size <= BLOCK and unpacked_name(file.location)[1] is None:
-        with opened(file.location) as contents:
-            data = contents.read()
-        if b"\0" in data:
-            return Record(file.name, file.repository, 0, size, skipped=BINARY)
-        text, why = _decoded(data.removeprefix(codecs.BOM_UTF8).decode())
-        return Record(file.name, file.repository, 0, size, (text,), why)
-    # Checked before any of it is tokenised: half a document must not get into the store.
-    why = EMPTY
-    for block in blocks(file.location):
-        if "\0" in block:
-            return Record(file.name, file.repository, 0, size, skipped=BINARY)
-        if block and not block.isspace():
-            why = ""
-    return Record(file.name, file.repository, 0, size, blocks(file.location), why)
+    try:
+        if size <= BLOCK and unpacked_name(file.location)[1] is None:
+            with opened(file.location) as contents:
+                text, why = _decoded(contents.read().decode(encoding))
+            why = BINARY if "\0" in text else why
+            return Record(file.name, file.repository, 0, size, () if why else (text,), why)
+        # Checked before any of it is tokenised: half a document must not get into the store.
+        why = EMPTY
+        for block in blocks(file.location, encoding):
+            if "\0" in block:
+                return Record(file.name, file.repository, 0, size, skipped=BINARY)
+            if block and not block.isspace():
+                why = ""
+    except UnicodeError:
+        return None
+    return Record(file.name, file.repository, 0, size, blocks(file.location, encoding), why)

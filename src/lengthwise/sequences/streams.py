@@ -52,9 +52,9 @@ def unreadable(location: str, error: Exception) -> SequenceError:
     return UnreadableError(location, said)
 
 
-def blocks(location: str) -> Iterator[str]:
-    """The text of a file in stretches. Raises UnicodeDecodeError where it is not UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+def blocks(location: str, encoding: str = "utf-8-sig") -> Iterator[str]:
+    """The text of a file in stretches. Raises UnicodeError where it is not in the encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     with opened(location) as file:
         while block := file.read(BLOCK):
             yield decoder.decode(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,11 +30,28 @@ _ROWS = 64
 
 @dataclass(frozen=True)
 class Fields:
-    """Where a table keeps its text and, if anywhere, its repository; and the memory allowed."""
+    """Where a table keeps its text and, if anywhere, its repository; and the memory allowed.
+
+    encoding: of text files that are not UTF-8, as Python names it; None leaves them out.
+
+    Raises SequenceError for an encoding that does not exist.
+    """
 
     text: str = "text"
     repository: str | None = None
     memory: int = 1 << 30
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            if self.encoding is not None:
+                "".encode(self.encoding)
+                codecs.getincrementaldecoder(self.encoding)
+        except (LookupError, ValueError) as error:
+            raise SequenceError(
+                f"there is no encoding {self.encoding!r} of texts; give one such as cp1252, "
+                "gb18030 or koi8-r"
+            ) from error
 
 
 @dataclass(frozen=True)
