@@ -332,14 +332,6 @@ def test_a_folder_that_may_not_be_entered_is_skipped_and_counted(
     }
 
 
-def test_a_build_of_nothing_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text(" ")
-    (tmp_path / "good.txt").write_text("good text " * 30)
-    with pytest.raises(SequenceError, match="no document in the sources: 1 empty"):
-        build(tmp_path / "empty.txt", "--out", tmp_path / "out")
-    assert "1 documents" in build(tmp_path / "good.txt", "--out", tmp_path / "out").output
-
-
 def test_files_that_are_not_read_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     (folder / ".git").mkdir(parents=True)

@@ -15,7 +15,7 @@ from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.documents import Survey
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.engines import Engine, Local
-from lengthwise.sequences.errors import NoDocumentError, NotAsAskedError, SequenceError
+from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
     ASIDE,
     alone_in,
@@ -78,11 +78,7 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
         # A character takes some 60 bytes of memory on its way through the tokenizer.
         batch = min(1 << 22, task.settings.memory >> 8)
         encoder = engine.encoder(task.encoder)
-        try:
-            tokenise(task.sources, encoder, task.tokens, source_key, watcher, batch)
-        except NoDocumentError:
-            _tidy(task.folder)
-            raise
+        tokenise(task.sources, encoder, task.tokens, source_key, watcher, batch)
     (task.tokens / STATE).unlink(missing_ok=True)
     store = task.open_store()
     if store.facts["key"] != source_key:

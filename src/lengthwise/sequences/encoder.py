@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -153,30 +154,21 @@ def _load(name: str) -> tuple[Tokenizer, str | None]:
 def _fetched(name: str) -> Path:
     """The tokenizer.json of a model on the hub, or the copy of it that was fetched before."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     try:
         require_repository(name, "model")
     except SequenceError as error:
-        kept = _is_name(name) and try_to_load_from_cache(name, "tokenizer.json")
-        if isinstance(kept, str):
-            return Path(kept)
+        with suppress(HFValidationError):
+            kept = try_to_load_from_cache(name, "tokenizer.json")
+            if isinstance(kept, str):
+                return Path(kept)
         near = hint(name, (EMBEDDED, BYTES)).partition("? ")
         meant = f"{near[0]}?" if near[1] else ""
         raise SequenceError(f"no tokenizer {name!r}{meant} ({error}); {_ALLOWED}") from error
     fetched = Path(hf_hub_download(name, "tokenizer.json"))
     hf_hub_download(name, "tokenizer_config.json")
     return fetched
-
-
-def _is_name(name: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return True
 
 
 def _declared_end(folder: Path) -> str | None:

@@ -21,10 +21,6 @@ class UnreadableError(SequenceError):
         self.why = why
 
 
-class NoDocumentError(SequenceError):
-    """Nothing in the sources is a document: the same folder may be given other ones."""
-
-
 class NotAsAskedError(SequenceError):
     """Nothing can be made of the documents with the options chosen, and nothing was: others may be
     given for the same folder."""

@@ -74,7 +74,7 @@ class Placed:
         self._row_tokens, self.bytes_read, self.bytes_held = row_tokens, 0, 0
         if row_tokens is None:
             column = file.read(columns=["lengths"]).column(0).combine_chunks()
-            self._lengths = column.values.to_numpy()
+            self._lengths: NDArray[np.int32] = column.values.to_numpy()
             self._pieces = column.offsets.to_numpy().astype(np.int64)
             ends = np.append(0, np.cumsum(self._lengths, dtype=np.int64))
             self._starts: Ints = ends[self._pieces]

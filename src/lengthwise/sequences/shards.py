@@ -79,7 +79,7 @@ def _write(path: Path, rows: Rows, chosen: Ints, store: TokenStore) -> bool:
             for group in _groups(rows.sizes()[chosen]):
                 taken = rows.take(chosen[group])
                 columns = _columns(taken, store)
-                sums.append([zlib.crc32(_stored(values)) for _, values in columns])
+                sums.append([zlib.crc32(_stored(values).data) for _, values in columns])
                 arrays = [_lists(ends, values) for ends, values in columns]
                 table = pa.Table.from_arrays(arrays, schema=kind)
                 file.write_table(table, row_group_size=len(taken))

@@ -41,7 +41,7 @@ def opened(location: str) -> Iterator[IO[bytes]]:
             import pyarrow as pa
 
             packed: Any = pa.CompressedInputStream(plain, way)
-            yield io.BufferedReader(packed, BLOCK)  # type: ignore[type-var]
+            yield io.BufferedReader(packed, BLOCK)
     except (OSError, EOFError) as error:
         raise unreadable(location, error) from error
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -26,7 +25,7 @@ import numpy as np
 
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, Ids
-from lengthwise.sequences.errors import NoDocumentError, SequenceError
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import (
     alone_in,
     checksum,
@@ -81,12 +80,7 @@ def tokenise(
         aside.mkdir(parents=True, exist_ok=True)
     with alone_in(aside):
         sweep(aside)
-        try:
-            _fill(Store(aside, encoder, key), sources, encoder, watcher, batch)
-        except NoDocumentError:
-            # Other sources may be named for this folder: nothing is in it.
-            shutil.rmtree(aside)
-            raise
+        _fill(Store(aside, encoder, key), sources, encoder, watcher, batch)
         with said_plainly(folder):
             os.replace(aside, folder)
 
@@ -106,7 +100,7 @@ def _fill(filled: Store, sources: Sources, encoder: Encoder, watcher: Watcher, b
         waiting.flush()
         if not done.documents:
             reasons = "; ".join(f"{v['count']:,} {k}" for k, v in done.skipped.items())
-            raise NoDocumentError(f"no document in the sources: {reasons or 'they hold none'}")
+            raise SequenceError(f"no document in the sources: {reasons or 'they hold none'}")
         store.finish()
 
 
