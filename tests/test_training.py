@@ -220,7 +220,7 @@ def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(
         ({"parallel": {"shard": True}}, "parallel.shard needs several ranks"),
         ({"parallel": {"context": 2}}, "parallel.context=2: .* leave it at 1"),
         ({"growth": {"at_step": 9}}, "growth.at_step=9 is not within 6 steps"),
-        ({"tokens_per_step": 100}, "the nearest that is"),
+        ({"tokens_per_step": 100}, "the nearest tokens_per_step that does: 128"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_first_step(
