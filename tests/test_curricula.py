@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,66 @@ from lengthwise.sequences.upsampling import Upsampled
 TOKENS = 2048
 BUCKETS = {128: 400, 256: 203, 512: 101, 1024: 50}
 names = st.sampled_from(NAMES)
+
+
+@given(
+    st.dictionaries(st.integers(1, 600), st.integers(0, 3000), min_size=1, max_size=6),
+    st.integers(-5, 60_000), st.integers(1, 40), st.integers(1, 8),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_what_is_suggested_is_accepted(buckets, tokens, cycles, world):
+    """Follows at most one suggestion of each kind, and comes out with draws for every rank."""
+    followed = []
+    while True:
+        try:
+            schedule = Curriculum(buckets, tokens, cycles=cycles)
+            for length in schedule.batches:
+                schedule.draw(0, int(np.argmax(schedule.lengths(0) == length)), 0, world)
+            break
+        except LengthwiseError as error:
+            said = str(error)
+        if found := re.search(r"the nearest tokens_per_step that does: (\d+)$", said):
+            followed.append("ranks" if "ranks" in said else "tokens")
+            tokens = int(found[1])
+        elif found := re.search(r"; give 1 to (\d+)$", said):
+            followed.append("cycles")
+            cycles = int(found[1])
+        else:
+            assert "no number does" in said
+            break
+    assert len(set(followed)) == len(followed)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--buckets", "256=99999999999,512=400", "--tokens-per-step", "65536"],
+        ["--buckets", "256=99999", "--tokens-per-step", "256", "--epochs", "99999999"],
+        [
+            "--buckets",
+            "256=99999999999999999999999",
+            "--tokens-per-step",
+            "99999999999999999999999",
+        ],
+        ["--buckets", "99999999999999999999=5", "--tokens-per-step", "99999999999999999999"],
+        ["--buckets", "256=1000", "--tokens-per-step", "256", "--cycles", "99999999999"],
+        [
+            "--buckets",
+            ",".join(f"{1 << n}=9" for n in range(70)),
+            "--tokens-per-step",
+            str(1 << 70),
+        ],
+    ],
+)
+def test_numbers_beyond_any_machine_are_one_line_before_any_work(words: list[str]) -> None:
+    with pytest.raises(LengthwiseError) as error:
+        CliRunner().invoke(command, words, catch_exceptions=False)
+    assert "\n" not in str(error.value)
+    if found := re.search(r"that does: (\d+)$|give --epochs (\d+) or fewer$", str(error.value)):
+        option = "--tokens-per-step" if found[1] else "--epochs"
+        words[words.index(option) + 1] = str(found[1] or found[2])
+        if found[1]:  # the other takes its time
+            assert Curriculum(parse_buckets(words[1]), int(found[1]), cycles=8).steps_per_epoch > 8
 
 
 @given(
@@ -116,10 +177,10 @@ def test_mean_context_equals_a_count_of_earlier_tokens() -> None:
     ("make", "says"),
     [
         (lambda: Curriculum(BUCKETS, TOKENS, "grow-p3"), "did you mean 'grow-p2'"),
-        (lambda: Curriculum(BUCKETS, 1000), "the nearest that is: 1,024"),
+        (lambda: Curriculum(BUCKETS, 1000), "the nearest tokens_per_step that does: 1024"),
         (lambda: Curriculum({64: 1}, 512), "largest has 64 tokens"),
         (lambda: Curriculum(BUCKETS, TOKENS, cycles=900), "100 steps"),
-        (lambda: Curriculum(BUCKETS, TOKENS).draw(0, 0, 0, 3), "such as"),
+        (lambda: Curriculum(BUCKETS, TOKENS).draw(0, 0, 0, 3), "that does: 3072"),
         (lambda: Curriculum(BUCKETS, TOKENS).draw(0, 100), "no step 100"),
         (lambda: Curriculum(BUCKETS, TOKENS, mixture={128: 10**9}), "at most 5 passes"),
     ],
@@ -180,6 +241,16 @@ def test_ranks_share_an_upsampled_step_evenly() -> None:
 def test_weights_that_the_domains_cannot_fill_are_refused() -> None:
     with pytest.raises(LengthwiseError, match="divide the weights by"):
         _upsampled(code=0.9)
+
+
+@pytest.mark.parametrize("weight", [0.6, 0.734, 0.9, 1.0])
+def test_weights_divided_as_suggested_are_taken(weight: float) -> None:
+    try:
+        _upsampled(code=weight)
+    except LengthwiseError as error:
+        found = re.search(r"divide the weights by (\S+) at least$", str(error))
+        assert found
+        assert float(_upsampled(code=weight / float(found[1])).weights["code"]) < weight
 
 
 def test_the_command_draws_a_picture_and_prints_one_json_line(tmp_path: Path) -> None:

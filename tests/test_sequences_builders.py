@@ -75,6 +75,34 @@ def test_decompose_holds_each_token_once_and_drops_only_short_ends(
     assert max(np.bincount(owner), default=0) <= 4
 
 
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, st.sampled_from(["draw", "greedy"]))
+def test_decompose_that_drops_beginnings_has_the_same_pieces_and_all_the_ends(
+    lengths: list[int], long: str
+) -> None:
+    given_documents = documents(lengths)
+    paper, ours = (
+        Decompose(max_length=64, min_length=4, long=long, drop=drop).build(given_documents, 0)
+        for drop in ("end", "start")
+    )
+    assert {k: len(rows) for k, rows in paper.rows.items()} == {
+        k: len(rows) for k, rows in ours.rows.items()
+    }
+    ends = given_documents.starts + given_documents.lengths - 1
+    for built in (paper, ours):
+        places = covered(built)
+        assert len(np.unique(places)) == len(places)
+        whole = ranges(given_documents.starts, given_documents.lengths)
+        assert np.isin(places, whole).all()
+        assert len(whole) - len(places) == sum(built.dropped.values())
+        kept = int(np.isin(ends, places).sum())
+        assert kept == built.figures["ends_kept"]
+        lost = built.figures["ends_cut"] + built.figures["documents_without_row"]
+        assert kept + lost == len(lengths)
+    assert not ours.figures["ends_cut"]
+    assert paper.figures["documents_without_row"] == sum(n < 5 for n in lengths)
+
+
 def test_a_long_document_gives_every_bucket_the_same_tokens_on_average() -> None:
     built = Decompose(max_length=256, min_length=8).build(documents([4_000_000]), 0)
     inputs = {k: len(rows) << k for k, rows in built.rows.items()}

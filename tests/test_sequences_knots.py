@@ -199,7 +199,7 @@ def test_the_saved_tokenizer_knows_the_knots_and_texts_still_do_not_make_them(
     texts = ["see <|knot_1_in|> and <|endoftext|> " * 4, *some_texts(20, 90)]
     found = run([jsonl(tmp_path / "a.jsonl", texts)], tmp_path / "out", "utk", 4096,
                 options={"untouched": "1"})  # fmt: skip
-    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "__about__" / "tokenizer.json"))
     for token, id_ in found.manifest["added_tokens"].items():
         assert tokenizer.token_to_id(token) == id_ > END
     assert found.manifest["tokenizer"]["vocab_size"] == tokenizer.get_vocab_size()
@@ -349,7 +349,7 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(os, "replace", replace)
     stops = 0
-    while not (tmp_path / "out" / "manifest.json").exists():
+    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
         left[0] = 1 + stops % 4
         try:
             run(source, tmp_path / "out", method, 256, options={})
@@ -364,6 +364,6 @@ def test_parts_of_pairs_cover_the_order_without_gaps(
 ) -> None:
     small_parts(monkeypatch, 512)
     run([project(tmp_path / "p", 24)], tmp_path / "out", "pair", 128)
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "__about__" / "manifest.json").read_text())
     numbers = [int(shard["file"][5:10]) for shard in manifest["shards"]]
     assert all(b == a + 1 for a, b in pairwise(numbers))

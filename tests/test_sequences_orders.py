@@ -265,7 +265,7 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(os, "replace", replace)
     stops = 0
-    while not (tmp_path / "out" / "manifest.json").exists():
+    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
         left[0] = 2 + stops % 3
         try:
             run(source, tmp_path / "out", "concat", order="icp")

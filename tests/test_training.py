@@ -220,7 +220,7 @@ def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(
         ({"parallel": {"shard": True}}, "parallel.shard needs several ranks"),
         ({"parallel": {"context": 2}}, "parallel.context=2: .* leave it at 1"),
         ({"growth": {"at_step": 9}}, "growth.at_step=9 is not within 6 steps"),
-        ({"tokens_per_step": 100}, "the nearest"),
+        ({"tokens_per_step": 100}, "the nearest tokens_per_step that does: 128"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_first_step(
@@ -337,9 +337,9 @@ def test_a_loss_that_is_no_number_stops_the_run(place: Path, tmp_path: Path) -> 
 
 def test_data_of_another_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
     other = build_set(tmp_path, "other", texts(20, 60), "concat")
-    manifest = json.loads((other / "manifest.json").read_text())
+    manifest = json.loads((other / "__about__" / "manifest.json").read_text())
     manifest["tokenizer"]["fingerprint"] = "0"
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    (other / "__about__" / "manifest.json").write_text(json.dumps(manifest))
     data = {"train": "decompose", "validation": str(other)}
     with pytest.raises(TrainingError, match=r"data.validation was built with another tokenizer"):
         Trainer(config(place, out=str(tmp_path / "run"), data=data))

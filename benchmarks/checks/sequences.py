@@ -3,10 +3,12 @@
     python -m benchmarks.checks.sequences NAME
 
 prints one JSON line; NAME is `build`, tokens a second of every builder from tokens to finished
-files, on documents of 500 tokens; `packing`, the padding and cuts of best-fit by row length; or
-`tokenise`, the time of the whole tokenising stage (reading, encoding, storing) as a multiple of
-what the tokenizers library takes for the same texts in memory. Times are processor time on one
-thread, the best of several turns.
+files, on documents of 500 tokens; `packing`, the padding and cuts of best-fit by row length;
+`rows`, bytes that a random row costs, at its place and where groups of 262,144 tokens are decoded,
+as in data sets of format 1 that are larger than what is held of them; or `tokenise`, the time of
+the whole tokenising stage (reading, encoding, storing) as a multiple of what the tokenizers library
+takes for the same texts in memory. Times are processor time on one thread, the best of several
+turns.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -28,15 +31,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from lengthwise.sequences import row_files
 from lengthwise.sequences.build import Build, Settings, build_part, open_order
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.builders.best_fit import BestFit
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, load_encoder
+from lengthwise.sequences.files import write_json
 from lengthwise.sequences.plan import parts
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.rows import Documents
+from lengthwise.sequences.store import ABOUT, MANIFEST, SequenceSet
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise as run_tokenise
 from lengthwise.sequences.watch import Watcher
@@ -90,6 +97,48 @@ def _build_seconds(method: str, store: TokenStore, scratch: Path) -> float:
     return time.process_time() - began
 
 
+def rows() -> dict[str, Any]:
+    """Bytes needed, copied from their places, and decoded, for each of 300 random rows."""
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        store = made_store(Path(scratch) / "tokens")
+        for method in METHODS:
+            builder, settings = make_builder(method, {}, 8192), Settings()
+            place = Path(scratch) / method
+            task = Build(None, None, builder, settings, place, store.folder)  # type: ignore[arg-type]
+            order = open_order(settings, store, Path(scratch))
+            shards = [shard for part in parts(store, order, builder)
+                      for shard in build_part(task, part, store, order)["shards"]]  # fmt: skip
+            write_json(place / ABOUT / MANIFEST, {"format": 2, "shards": shards})
+            placed = _bytes_a_row(place)
+            for shard in shards:
+                whole = pq.read_table(place / shard["file"])
+                group = max(1, (1 << 18) * shard["rows"] // shard["tokens"])
+                pq.write_table(whole, place / shard["file"], row_group_size=group,
+                               compression="zstd", use_dictionary=False)  # fmt: skip
+            found[method] = {
+                bucket: each | {"decoded": decoded["read"]}
+                for (bucket, each), decoded in zip(
+                    placed.items(), _bytes_a_row(place).values(), strict=True
+                )
+            }
+            shutil.rmtree(place)
+    return {"documents": store.documents, "tokens": store.tokens, "bytes_a_row": found}
+
+
+def _bytes_a_row(place: Path) -> dict[int, dict[str, int]]:
+    found = {}
+    for bucket, count in sorted(SequenceSet(place).buckets.items()):
+        opened, needed = SequenceSet(place), 0
+        numbers = np.random.default_rng(0).permutation(count)[:300]
+        for number in numbers.tolist():
+            row = opened.row(number, bucket)
+            needed += row.input_ids.nbytes + row.lengths.nbytes
+        each = len(numbers)
+        found[bucket] = {"needed": needed // each, "read": opened.bytes_read // each}
+    return found
+
+
 def packing() -> dict[str, Any]:
     """Padding and cut documents of best-fit, for rows of several lengths."""
     lengths = lengths_of(16 << 20)
@@ -140,7 +189,9 @@ def _seconds(action: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    checks = {"build": build, "packing": packing, "tokenise": tokenise}
+    # Of a data set much larger than what is held, hardly any group is held when it is asked for.
+    row_files.HELD_GROUPS = 1
+    checks = {"build": build, "packing": packing, "rows": rows, "tokenise": tokenise}
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.exit(f"usage: python -m benchmarks.checks.sequences {'|'.join(checks)}")
     print(json.dumps({"check": sys.argv[1], **checks[sys.argv[1]]()}))

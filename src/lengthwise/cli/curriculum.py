@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, force_option
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import PICTURE, Output, check_outputs
-from lengthwise.sequences.curricula import NAMES, Curriculum
+from lengthwise.sequences.curricula import MOST_STEPS, NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
+from lengthwise.sequences.store import manifest_in
 
 # Stretches of a cycle that the text lists.
 STRETCHES = 8
@@ -45,6 +46,12 @@ def curriculum(
     check_outputs([Output("--out", out, PICTURE)], [data], force)
     counts = parse_buckets(buckets) if buckets is not None else read_counts(data or Path())
     schedule = Curriculum(counts, tokens_per_step, name=name, cycles=cycles, seed=seed)
+    steps = epochs * schedule.steps_per_epoch
+    if steps > MOST_STEPS:
+        raise LengthwiseError(
+            f"--epochs {epochs} have {steps:,} steps, and {MOST_STEPS:,} are drawn at most: give "
+            f"--epochs {MOST_STEPS // schedule.steps_per_epoch} or fewer"
+        )
     if out is not None:
         plot(schedule, out, epochs=epochs)
     lengths = np.concatenate([schedule.lengths(epoch) for epoch in range(epochs)])
@@ -100,8 +107,8 @@ def parse_buckets(text: str) -> dict[int, int]:
 
 def read_counts(folder: Path) -> dict[int, int]:
     """Rows of each length that has any, from the manifest of a built data set."""
-    path = folder / "manifest.json"
-    if not path.is_file():
+    path = manifest_in(folder)
+    if path is None:
         raise LengthwiseError(f"{folder} has no manifest.json: build it with `sequences build`")
     try:
         buckets: Any = json.loads(path.read_text(encoding="utf-8"))["buckets"]

@@ -22,7 +22,9 @@ from lengthwise.sequences.encoder import BYTES, EMBEDDED, load_encoder
 from lengthwise.sequences.engines import ENGINES, make_engine
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes
+from lengthwise.sequences.manifest import ends_lost
 from lengthwise.sequences.records import Fields
+from lengthwise.sequences.store import TOKENS
 from lengthwise.sequences.watch import Watcher
 
 
@@ -90,13 +92,18 @@ sequences.add_command(curriculum)
               "folder, a .gguf file or a hub name")  # fmt: skip
 @click.option("--end-token", help="appended to every document (default: the tokenizer's own)")
 @click.option("--text-field", default="text", show_default=True,
-              help="the field of JSONL, the column of Parquet")  # fmt: skip
+              help="the field of JSON, the column of Parquet and Arrow")  # fmt: skip
 @click.option("--repository-field", help="the field that names a record's repository")
 @click.option("--suffix", "suffixes", multiple=True,
               help="read these files of a folder, such as .py; may be repeated")  # fmt: skip
+@click.option("--encoding", "text_encoding", metavar="NAME",
+              help="of text files that are not UTF-8, such as cp1252 or gb18030 (default: they are "
+              "skipped, and the summary says what they probably are)")  # fmt: skip
+@click.option("--strict", is_flag=True,
+              help="stop at a file that cannot be read (default: skip and count it)")  # fmt: skip
 @click.option("--memory", default="1GiB", show_default=True, help="what the build may take")
 @click.option("--tokens", type=Place(),
-              help="folder of the token store, to share it (default: OUT/tokens)")  # fmt: skip
+              help="folder of the token store, to share it (default: OUT/__tokens__)")  # fmt: skip
 @click.option("--shuffle-rows/--rows-in-order", default=True,
               help="order of rows within a part of the corpus (default: shuffled)")  # fmt: skip
 @click.option("--engine", default="local", show_default=True,
@@ -105,12 +112,14 @@ def build(
     sources: tuple[str, ...], out: Path, method: str, options: tuple[str, ...],
     max_length: int | None, order: str, encoder: str | None, seed: int, tokenizer: str,
     end_token: str | None, text_field: str, repository_field: str | None,
-    suffixes: tuple[str, ...], memory: str, tokens: Path | None, shuffle_rows: bool, engine: str,
+    suffixes: tuple[str, ...], text_encoding: str | None, strict: bool, memory: str,
+    tokens: Path | None, shuffle_rows: bool, engine: str,
 ) -> None:  # fmt: skip
     """Turn documents into training sequences in the folder OUT.
 
-    SOURCE is a text, code, JSONL or Parquet file, a folder of them, or
-    datasets:NAME[,CONFIG][@SPLIT]. Stopped, even by kill -9, the same command goes on.
+    SOURCE is a text, code, PDF, HTML, Word, JSON, JSONL, Parquet or Arrow file, a folder of them,
+    or datasets:NAME[,CONFIG][@SPLIT]; text and JSON may be packed (.gz, .zst, .bz2). Stopped, even
+    by kill -9, the same command goes on.
     """
     check_folder("--out", out, sources)
     if tokens is not None:
@@ -118,10 +127,10 @@ def build(
         check_folder("--tokens", tokens, sources, within=out)
     chosen = make_builder(method, _settings(options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
-    fields = Fields(text_field, repository_field, settings.memory)
+    fields = Fields(text_field, repository_field, settings.memory, text_encoding)
     task = Build(
-        Sources(sources, fields, suffixes), load_encoder(tokenizer, end_token), chosen, settings,
-        out, tokens or out / "tokens",
+        Sources(sources, fields, suffixes, strict), load_encoder(tokenizer, end_token), chosen,
+        settings, out, tokens or out / TOKENS,
     )  # fmt: skip
     worker = make_engine(engine)
     with Bars() as bars:
@@ -174,6 +183,12 @@ def _summary(manifest: dict[str, Any], out: Path) -> str:
     )
     if "padding_share" in manifest:
         line += f", {manifest['padding_share']:.2%} padding"
+    if lost := ends_lost(manifest):
+        line += f"; {lost.partition(':')[0]}"
+    skipped = sum(kind["count"] for kind in manifest["skipped"].values())
+    passed = sum(manifest.get("not_read", {}).values())
+    for count, what in ((skipped, "skipped (see `sequences show`)"), (passed, "not read")):
+        line += f"; {count:,} {what}" if count else ""
     return line
 
 
@@ -191,6 +206,10 @@ def _table(manifest: dict[str, Any]) -> Table:
         table.add_row("dropped", f"{tokens:,} tokens: {why}")
     for why, kind in manifest["skipped"].items():
         table.add_row("skipped", f"{kind['count']:,} documents: {why}")
+    for why, count in manifest.get("not_read", {}).items():
+        table.add_row("not read", f"{count:,}: {why}")
+    if lost := ends_lost(manifest):
+        table.add_row("end tokens", lost)
     for bucket, facts in manifest["buckets"].items():
         rows = f"{facts['rows']:,} rows of {facts['inputs']:,}, {facts['tokens']:,} tokens"
         table.add_row(f"bucket {bucket}", rows)
@@ -201,7 +220,7 @@ def _row_text(opened: Any, number: int, bucket: int) -> str:
     from tokenizers import Tokenizer
 
     row = opened.row(number, bucket)
-    tokenizer = Tokenizer.from_file(str(opened.folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(opened.tokenizer_file))
     text = tokenizer.decode(row.input_ids.tolist(), skip_special_tokens=False)
     return (
         f"row {number}: {len(row.input_ids):,} tokens in pieces of {row.lengths.tolist()}\n{text}"

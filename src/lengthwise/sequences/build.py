@@ -30,7 +30,7 @@ from lengthwise.sequences.files import (
 from lengthwise.sequences.manifest import make_manifest, report
 from lengthwise.sequences.orders import Order, Shuffle, Source, by_repository
 from lengthwise.sequences.plan import Part, parts
-from lengthwise.sequences.store import FORMAT, MANIFEST
+from lengthwise.sequences.store import ABOUT, FORMAT, MANIFEST, TOKENIZER, manifest_in
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import STATE, UNFINISHED, tokenise
@@ -38,6 +38,8 @@ from lengthwise.sequences.watch import Watcher
 
 CLAIM = "build.json"
 """In the folder of a build that has begun: whose it is."""
+_READING = 1
+"""Version of how sources become tokens: token stores of another one are others."""
 
 __all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
 
@@ -73,12 +75,12 @@ def build(
 
 
 def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dict[str, Any]:
-    source_key = digest([FORMAT, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
+    source_key = digest([_READING, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
     _claim(task, source_key)
-    if (task.folder / MANIFEST).exists():
+    if place := manifest_in(task.folder):
         _tidy(task.folder)
         watcher.note(f"{task.folder} is whole already")
-        return dict(read_json(task.folder / MANIFEST))
+        return dict(read_json(place))
     sweep(task.folder)
     _drop_others(task, source_key, watcher)
     if not (task.tokens / "store.json").exists():
@@ -101,11 +103,11 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
     except NotAsAskedError:
         # Other options may be tried in this folder: nothing but its tokens stays.
         _tidy(task.folder)
-        (task.folder / "tokenizer.json").unlink(missing_ok=True)
+        shutil.rmtree(task.folder / ABOUT, ignore_errors=True)
         raise
-    manifest |= task.settings.kept() | {"key": _key(task, source_key)}
+    manifest |= task.settings.kept() | {"key": _key(task, source_key), "not_read": survey.passed}
     report(manifest, watcher)
-    write_json(task.folder / MANIFEST, manifest)
+    write_json(task.folder / ABOUT / MANIFEST, manifest)
     _tidy(task.folder)
     return manifest
 
@@ -140,8 +142,8 @@ def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -
     task.builder.prepare(store, task.encoder, task.settings.seed)
     with said_plainly(task.folder):
         journal.mkdir(exist_ok=True)
-    if not (task.folder / "tokenizer.json").exists():
-        with written_aside(task.folder / "tokenizer.json") as aside:
+    if not (task.folder / ABOUT / TOKENIZER).exists():
+        with written_aside(task.folder / ABOUT / TOKENIZER) as aside:
             task.encoder.tokenizer.save(str(aside))
     if task.settings.order == "icp" and task.builder.document_mask:
         watcher.note(
@@ -178,7 +180,11 @@ def _place(journal: Path, part: Part) -> Path:
 
 def _key(task: Build, source_key: str) -> str:
     kept = task.settings.kept()
-    return digest([source_key, task.builder.name, settings_of(task.builder), kept])
+    options = settings_of(task.builder)
+    for name, value in task.builder.later.items():
+        if options[name] == value:
+            del options[name]
+    return digest([source_key, task.builder.name, options, kept])
 
 
 def _key_in(path: Path) -> str | None:
@@ -190,12 +196,14 @@ def _key_in(path: Path) -> str | None:
 def _claim(task: Build, source_key: str) -> None:
     """Makes sure that the folder is new or this build's own."""
     mine = _key(task, source_key)
+    # What a version with another layout began is not gone on with; what it finished is whole.
+    claim = digest([FORMAT, mine])
     with said_plainly(task.folder):
         found = {path.name for path in task.folder.iterdir()}
-    if (task.folder / MANIFEST).exists():
-        same = _key_in(task.folder / MANIFEST) == mine
+    if place := manifest_in(task.folder):
+        same = _key_in(place) == mine
     elif (task.folder / CLAIM).exists():
-        same = _key_in(task.folder / CLAIM) == mine
+        same = _key_in(task.folder / CLAIM) == claim
     else:
         mine_too = (task.tokens.name, task.tokens.name + UNFINISHED)
         same = all(name in mine_too or name.endswith(ASIDE) for name in found)
@@ -204,8 +212,8 @@ def _claim(task: Build, source_key: str) -> None:
             f"{task.folder} holds something else than this build (other sources, tokenizer, method "
             "or options): delete it, or name another folder with --out"
         )
-    if not found & {MANIFEST, CLAIM}:
-        write_json(task.folder / CLAIM, {"key": mine})
+    if place is None and CLAIM not in found:
+        write_json(task.folder / CLAIM, {"key": claim})
 
 
 def _unclaim(task: Build, made: bool) -> None:
@@ -215,7 +223,7 @@ def _unclaim(task: Build, made: bool) -> None:
     if any(journal.glob("*.json")):
         return
     _tidy(task.folder)
-    (task.folder / "tokenizer.json").unlink(missing_ok=True)
+    shutil.rmtree(task.folder / ABOUT, ignore_errors=True)
     unfinished = _unfinished(task)
     if unfinished.is_dir() and not (unfinished / STATE).exists():
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ ODDS: dict[str, Callable[[int, int], float]] = {
 NAMES = tuple(ODDS)
 # The authors read a bucket once and up to four times more.
 MOST_PASSES = 5
+MOST_STEPS = 1 << 24
+"""Of an epoch: each takes some bytes of memory. Runs of a trillion tokens have fewer."""
+MOST_CYCLES = 1 << 16
+MOST_LENGTHS = 64
+MOST_TOKENS = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -75,16 +81,23 @@ class Curriculum:
     def __post_init__(self) -> None:
         if self.name not in ODDS:
             raise SequenceError(f"there is no curriculum {self.name!r}{hint(self.name, NAMES)}")
-        _check_buckets(self.buckets, self.tokens_per_step, self.mixture)
+        _check_buckets(self.buckets, self.tokens_per_step, self.mixture, self.cycles)
         if not self.batches:
             raise SequenceError(
                 f"no bucket has the rows of one step of {self.tokens_per_step:,} tokens; the "
                 f"largest has {max(n * k for n, k in self.buckets.items()):,} tokens"
+                f"{self._instead()}"
             )
-        if not 1 <= self.cycles <= self.steps_per_epoch:
+        if self.steps_per_epoch > MOST_STEPS:
+            raise SequenceError(
+                f"an epoch has {self.steps_per_epoch:,} steps of {self.tokens_per_step:,} tokens, "
+                f"and {MOST_STEPS:,} are planned at most{self._instead()}"
+            )
+        most = min(self.steps_per_epoch, MOST_CYCLES)
+        if not 1 <= self.cycles <= most:
             raise SequenceError(
                 f"cycles={self.cycles} is not possible: an epoch has {self.steps_per_epoch:,} "
-                "steps, and a cycle needs one at least"
+                f"steps, and a cycle needs one at least; give 1 to {most}"
             )
 
     @cached_property
@@ -164,13 +177,27 @@ class Curriculum:
     def draw(self, epoch: int, step: int, rank: int = 0, world: int = 1) -> Draw:
         """What `rank` of `world` reads in a step. Every rank has the same length and row count."""
         length, _ = self.occurrence(epoch, step)
-        check_ranks(self.tokens_per_step, length, rank, world)
+        self.check_ranks(length, rank, world)
         return Draw(step, length, self.rows(epoch, step)[rank::world])
 
     def draws(self, epoch: int, first: int = 0, rank: int = 0, world: int = 1) -> Iterator[Draw]:
         """The draws of an epoch from step `first` on."""
         for step in range(first, self.steps_per_epoch):
             yield self.draw(epoch, step, rank, world)
+
+    def check_ranks(self, length: int, rank: int, world: int) -> None:
+        """Raises SequenceError unless the rows of a step of this length divide among the ranks."""
+        if not 0 <= rank < world:
+            raise SequenceError(f"there is no rank {rank} among {world}: ranks count from 0")
+        rows = self.tokens_per_step // length
+        if rows % world:
+            raise SequenceError(
+                f"{rows} rows of {length:,} tokens do not divide among {world} ranks"
+                f"{self._instead(world)}"
+            )
+
+    def _instead(self, world: int = 1) -> str:
+        return _instead(self.buckets, self.tokens_per_step, self.cycles, world)
 
     def _order(self, epoch: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         return _order(
@@ -193,31 +220,45 @@ def shuffled(
     return rows
 
 
-def check_ranks(tokens_per_step: int, length: int, rank: int, world: int) -> None:
-    """Raises SequenceError unless the rows of a step divide evenly among the ranks."""
-    if not 0 <= rank < world:
-        raise SequenceError(f"there is no rank {rank} among {world}: ranks count from 0")
-    rows = tokens_per_step // length
-    if rows % world:
-        step = length * world
-        nearest = max(1, round(tokens_per_step / step)) * step
-        raise SequenceError(
-            f"{rows} rows of {length:,} tokens do not divide among {world} ranks; "
-            f"tokens_per_step must be a multiple of {step:,}, such as {nearest:,}"
+def _instead(buckets: Mapping[int, int], tokens: int, cycles: int, world: int = 1) -> str:
+    """The tokens a step, near those given, with which this is a curriculum for `world` ranks."""
+    unit = lcm(*buckets) * world
+    sizes = [n * rows for n, rows in buckets.items()]
+
+    def most_units(steps: int) -> int:
+        """The most units with which at least so many steps are left."""
+        low, high = 0, max(sizes) // unit + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            enough = sum(size // (middle * unit) for size in sizes) >= steps
+            low, high = (middle, high) if enough else (low, middle)
+        return low
+
+    low, high = most_units(MOST_STEPS + 1) + 1, most_units(max(1, min(cycles, MOST_CYCLES)))
+    if low > high:
+        return (
+            f": no number does, since it has to be a multiple of {unit:,} and leave {cycles:,} "
+            "steps; leave out lengths, or give more rows"
         )
+    nearest = min(high, max(low, (2 * tokens + unit) // (2 * unit)))
+    return f"; the nearest tokens_per_step that does: {nearest * unit}"
 
 
 def _check_buckets(
-    buckets: Mapping[int, int], tokens_per_step: int, mixture: Mapping[int, int] | None
+    buckets: Mapping[int, int], tokens_per_step: int, mixture: Mapping[int, int] | None, cycles: int
 ) -> None:
     if not buckets or min(buckets) < 1 or min(buckets.values()) < 0:
         raise SequenceError("buckets must name lengths of at least 1 and rows of at least 0")
+    largest = max(max(n, n * rows) for n, rows in buckets.items())
+    if len(buckets) > MOST_LENGTHS or largest > MOST_TOKENS:
+        raise SequenceError(
+            f"buckets may name {MOST_LENGTHS} lengths at most, and {MOST_TOKENS:,} tokens of each"
+        )
     for length in sorted(buckets):
         if tokens_per_step < length or tokens_per_step % length:
-            nearest = max(1, round(tokens_per_step / length)) * length
             raise SequenceError(
-                f"{tokens_per_step:,} tokens a step are no whole rows of {length:,} tokens; "
-                f"the nearest that is: {nearest:,}"
+                f"{tokens_per_step:,} tokens a step are no whole rows of {length:,} tokens"
+                f"{_instead(buckets, tokens_per_step, cycles)}"
             )
     for length, tokens in (mixture or {}).items():
         if tokens > MOST_PASSES * length * buckets.get(length, 0):

@@ -1,4 +1,5 @@
-"""Where documents come from: text and code files, JSONL, Parquet, folders of them, `datasets`.
+"""Where documents come from: text, code, PDF, HTML, JSON, Parquet and Arrow files, folders of
+them, and `datasets`.
 
 Nothing is held but the record being read, and the order is that of sorted names, so a run that was
 stopped finds its place again by counting.
@@ -6,71 +7,90 @@ stopped finds its place again by counting.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lengthwise.sequences import records
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.files import glimpse
+from lengthwise.sequences.folders import Passed, Walk, passed_by
 from lengthwise.sequences.records import Fields, Record
+from lengthwise.sequences.streams import unpacked_name
 
-Kind = Literal["text", "jsonl", "parquet", "datasets"]
+Kind = Literal["text", "document", "jsonl", "json", "parquet", "arrow", "datasets", "folder"]
 
 TEXT = (".txt", ".text", ".md", ".markdown", ".rst")
 CODE = (".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".c", ".h", ".cc", ".cpp", ".hpp",
         ".cs", ".go", ".rs", ".rb", ".php", ".swift", ".kt", ".scala", ".jl", ".lua", ".pl", ".r",
         ".sh", ".sql", ".hs", ".ml", ".ex", ".exs", ".clj", ".zig")  # fmt: skip
-TABLES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-SUFFIXES = (*TEXT, *CODE, *TABLES)
+DOCUMENTS = (".pdf", ".html", ".htm", ".xhtml", ".docx")
+TABLES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
+                           ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
+SUFFIXES = (*TEXT, *CODE, *DOCUMENTS, *TABLES)
 HUB = "datasets:"
-_PASSED_BY = {"__pycache__", "node_modules"}
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One thing to read: where it is, what to call it, and the repository of what is in it."""
+    """One thing to read: where it is, what to call it, and the repository of what is in it.
+
+    why: what the system says of a folder that cannot be read.
+    """
 
     location: str
     name: str
     repository: str
     kind: Kind
+    why: str = ""
 
     @property
     def size(self) -> int:
         """Bytes on disk; 0 for what is not a file."""
-        return 0 if self.kind == "datasets" else Path(self.location).stat().st_size
+        if self.kind in ("datasets", "folder"):
+            return 0
+        try:
+            return os.stat(self.location).st_size
+        except OSError as error:
+            raise UnreadableError(self.location, str(error.strerror)) from error
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What sources amount to before any text is read; `fingerprint` changes when a file does."""
+    """What sources amount to before any text is read; `fingerprint` changes when a file does.
+
+    passed: files of folders that are not read, by why.
+    """
 
     files: int
     bytes: int
     fingerprint: str
+    passed: dict[str, int] = field(default_factory=dict)
 
 
 class Sources:
     """The documents of several sources, one after another.
 
     sources: paths of files or folders, or `datasets:NAME[,CONFIG][@SPLIT]`.
-    suffixes: which files of a folder are read (default: text, code, JSONL and Parquet). A file
-        named itself is always read, as text where its suffix says nothing else.
+    suffixes: which files of a folder are read (default: SUFFIXES; of .json those that hold
+        documents). A file named itself is always read, as text where its suffix says nothing else.
+    strict: a file that cannot be read stops the build; otherwise it is skipped and counted.
 
     Raises SequenceError for a path that does not exist and a folder with nothing to read.
     """
 
     def __init__(
-        self, sources: tuple[str, ...], fields: Fields, suffixes: tuple[str, ...] = ()
-    ) -> None:
+        self, sources: tuple[str, ...], fields: Fields, suffixes: tuple[str, ...] = (),
+        strict: bool = False,
+    ) -> None:  # fmt: skip
         if not sources:
             raise SequenceError("no source given: name files, folders or datasets:NAME")
-        self._sources, self._fields = sources, fields
+        self._sources, self._fields, self._strict = sources, fields, strict
         self._suffixes = tuple(f".{s.removeprefix('.').lower()}" for s in suffixes) or SUFFIXES
         for source in sources:
             if not source.startswith(HUB):
@@ -81,13 +101,14 @@ class Sources:
         own = path.resolve()
         folders = [Path(s).resolve() for s in self._sources if not s.startswith(HUB)]
         return any(
-            not any(map(_passed_by, own.relative_to(folder).parts))
+            not any(map(passed_by, own.relative_to(folder).parts))
             for folder in folders
             if folder.is_dir() and own.is_relative_to(folder)
         )
 
-    def files(self) -> Iterator[SourceFile]:
-        """Every file in the order it is read."""
+    def files(self, passed: Passed | None = None) -> Iterator[SourceFile]:
+        """Every file in the order it is read. passed: is told of those that are not."""
+        passed = Passed() if passed is None else passed
         roots: Counter[str] = Counter()
         for source in self._sources:
             if source.startswith(HUB):
@@ -101,50 +122,62 @@ class Sources:
                 if roots[root] > 1:
                     # Two folders of one name are two projects: their files are not to be paired.
                     root = f"{root}({roots[root]})"
-                for relative in self._walk(path, ""):
+                for relative, why in Walk(self._wanted, passed).of(path):
                     top, _, rest = relative.partition("/")
                     repository = f"{root}/{top}" if rest else root
-                    yield self._file(path / relative, f"{root}/{relative}", repository)
+                    yield self._file(path / relative, f"{root}/{relative}", repository, why)
             else:
                 yield self._file(path, path.name, path.stem)
 
     def survey(self) -> Survey:
-        """Counts and sizes; opens each Parquet file, so that a damaged one stops nothing later.
+        """Counts and sizes; opens each file, so that a damaged one stops nothing later.
 
         Raises SequenceError naming the file or folder that is wrong.
         """
-        files, size, seen = 0, 0, hashlib.sha256()
-        for file in self.files():
-            records.check(file.location, file.kind, self._fields)
-            files, size = files + 1, size + file.size
-            stamp = "" if file.kind == "datasets" else _stamp(Path(file.location))
-            seen.update(f"{file.name}\0{file.kind}\0{file.size}\0{stamp}\n".encode())
+        files, size, seen, passed = 0, 0, hashlib.sha256(), Passed()
+        for file in self.files(passed):
+            try:
+                records.check(file, self._fields)
+                files, size = files + 1, size + file.size
+                stamp = "" if file.kind == "datasets" else _stamp(Path(file.location))
+                seen.update(f"{file.name}\0{file.kind}\0{file.size}\0{stamp}\n".encode())
+            except UnreadableError as error:
+                if self._strict:
+                    raise
+                files += 1
+                seen.update(f"{file.name}\0{error.why}\n".encode())
             if file.kind != "text":
                 seen.update(f"{self._fields.text}\0{self._fields.repository}\n".encode())
+            elif self._fields.encoding is not None:
+                seen.update(f"{self._fields.encoding}\n".encode())
         if not files:
-            raise SequenceError(self._nothing())
-        return Survey(files, size, seen.hexdigest())
+            raise SequenceError(f"nothing to read in {', '.join(self._sources)}{passed.advice()}")
+        return Survey(files, size, seen.hexdigest(), passed.counts())
 
     def read(self, file: int = 0, record: int = 0) -> Iterator[tuple[int, Record]]:
         """(number of the file, what was read), from the given record of the given file on."""
         for number, source in enumerate(self.files()):
             if number >= file:
                 skip = record if number == file else 0
-                for found in records.read(source, self._fields, skip):
+                for found in records.read(source, self._fields, skip, self._strict):
                     yield number, found
 
-    def _file(self, path: Path, name: str, repository: str) -> SourceFile:
-        kind = TABLES.get(path.suffix.lower(), "text")
-        return SourceFile(str(path), _sayable(name), _sayable(repository), kind)
+    def _file(self, path: Path, name: str, repository: str, why: str = "") -> SourceFile:
+        inner = Path(unpacked_name(path.name)[0]).suffix.lower()
+        kind: Kind = TABLES.get(inner, "document" if inner in DOCUMENTS else "text")
+        if why:
+            kind = "folder"
+        return SourceFile(str(path), _sayable(name), _sayable(repository), kind, why)
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if _passed_by(entry.name) or entry.is_symlink():
-                continue
-            if entry.is_dir():
-                yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/")
-            elif entry.is_file() and entry.name.lower().endswith(self._suffixes):
-                yield prefix + entry.name
+    def _wanted(self, path: Path) -> bool:
+        """Whether a file of a folder is read."""
+        inner, packed = unpacked_name(path.name.lower())
+        suffix = Path(inner).suffix
+        if packed and (suffix in DOCUMENTS or TABLES.get(suffix) in ("parquet", "arrow")):
+            return False
+        if not inner.endswith(self._suffixes) and not path.name.lower().endswith(self._suffixes):
+            return False
+        return TABLES.get(suffix) != "json" or records.holds_documents(str(path), self._fields)
 
     def _require(self, source: str) -> None:
         path = Path(source)
@@ -158,23 +191,12 @@ class Sources:
                 "to a file and name that"
             )
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
-        near = hint(path.name, siblings).partition("; allowed")[0].partition("? ")[0]
-        meant = f"{near}?" if "mean" in near else f"; for a data set by name write {HUB}{path}"
+        near = difflib.get_close_matches(path.name, siblings, 1)
+        meant = (
+            f"; did you mean {str(path.with_name(near[0]))!r}?" if near
+            else f"; for a data set by name write {HUB}{path}"
+        )  # fmt: skip
         raise SequenceError(f"there is no file or folder {path}{meant}")
-
-    def _nothing(self) -> str:
-        found: Counter[str] = Counter()
-        for source in self._sources:
-            for _, _, names in os.walk(source):
-                found.update(Path(name).suffix for name in names)
-        common = ", ".join(suffix or "no suffix" for suffix, _ in found.most_common(3))
-        there = f" (it holds {common}: name them with --suffix)" if common else ""
-        return f"nothing to read in {', '.join(self._sources)}{there}"
-
-
-def _passed_by(name: str) -> bool:
-    """Whether a file or folder of this name is not read as part of a folder."""
-    return name.startswith(".") or name in _PASSED_BY
 
 
 def _stamp(path: Path) -> str:

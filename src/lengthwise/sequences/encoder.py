@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,16 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from lengthwise.sequences.cache import embedded_tokenizer
 from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.hub import require_repository
 
 Ids = NDArray[np.int32]
 
 EMBEDDED = "embedded"
 BYTES = "bytes"
+_ALLOWED = (
+    f"allowed are {EMBEDDED}, {BYTES}, a tokenizer.json, a model's folder, a .gguf file or a hub "
+    "name"
+)
 _END = "<|endoftext|>"
 _ENDS = (_END, "</s>", "<|end_of_text|>", "<|endofdoc|>", "<eos>", "<|eos|>", "<eod>", "<|eod|>")
 
@@ -138,19 +144,33 @@ def _load(name: str) -> tuple[Tokenizer, str | None]:
             raise SequenceError(
                 f"{name} holds no tokenizer.json: save it with a fast tokenizer, or name the file"
             )
-        from huggingface_hub import hf_hub_download
-
-        fetched = Path(hf_hub_download(name, "tokenizer.json"))
-        hf_hub_download(name, "tokenizer_config.json")
+        fetched = _fetched(name)
         return Tokenizer.from_file(str(fetched)), _declared_end(fetched.parent)
     except SequenceError:
         raise
     except Exception as error:  # tokenizers raises bare Exception, the hub whatever went wrong
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SequenceError(
-            f"no tokenizer at {name!r} ({reason}); allowed are {EMBEDDED}, {BYTES}, a "
-            "tokenizer.json, a model's folder, a .gguf file or a hub name"
-        ) from error
+        raise SequenceError(f"no tokenizer at {name!r} ({reason}); {_ALLOWED}") from error
+
+
+def _fetched(name: str) -> Path:
+    """The tokenizer.json of a model on the hub, or the copy of it that was fetched before."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        require_repository(name, "model")
+    except SequenceError as error:
+        with suppress(HFValidationError):
+            kept = try_to_load_from_cache(name, "tokenizer.json")
+            if isinstance(kept, str):
+                return Path(kept)
+        near = hint(name, (EMBEDDED, BYTES)).partition("? ")
+        meant = f"{near[0]}?" if near[1] else ""
+        raise SequenceError(f"no tokenizer {name!r}{meant} ({error}); {_ALLOWED}") from error
+    fetched = Path(hf_hub_download(name, "tokenizer.json"))
+    hf_hub_download(name, "tokenizer_config.json")
+    return fetched
 
 
 def _declared_end(folder: Path) -> str | None:

@@ -10,9 +10,11 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.methods.budget import UNITS
 from lengthwise.sequences.errors import SequenceError
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ ASIDE = ".aside"
 
 _ZEROS = 1 << 20
 _GLIMPSE, _GLIMPSES = 1 << 16, 16
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+_UNITS = UNITS | {"": 1, "TB": 10**12, "TIB": 2**40}
+_MOST = 1 << 60
 
 
 @contextmanager
@@ -163,4 +165,15 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?B|)", text.strip(), re.IGNORECASE)
     if match is None or match[2].upper() not in _UNITS:
         raise SequenceError(f"{text!r} is no size: allowed are 256MB, 2GiB or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = Decimal(match[1]) * _UNITS[match[2].upper()]
+    if size > _MOST:
+        raise SequenceError(f"{text[:40]!r} is more than any machine has: allowed are 256MB, 2GiB")
+    return int(size)
+
+
+def write_bytes(size: int) -> str:
+    """A size as a person writes it, and `parse_bytes` reads it: `256MB`, or the bytes."""
+    for unit in ("GB", "GIB", "MB", "MIB"):
+        if size and not size % _UNITS[unit]:
+            return f"{size // _UNITS[unit]}{unit.replace('I', 'i')}"
+    return str(size)

@@ -28,7 +28,7 @@ def make_manifest(
     if not shards:
         raise NotAsAskedError(
             f"nothing was built: all {store.tokens:,} tokens were dropped ("
-            + "; ".join(dropped) + "); give a smaller --max-length or min_length"
+            + "; ".join(dropped) + "); " + _smaller(builder)
         )  # fmt: skip
     context = figures.pop("context", 0)
     found = {
@@ -50,6 +50,13 @@ def make_manifest(
     return found
 
 
+def _smaller(builder: Builder) -> str:
+    """What to give so that something may be built."""
+    if hasattr(builder, "min_length"):
+        return "give a smaller --set min_length=N, or longer documents"
+    return "give a smaller --max-length, or more documents"
+
+
 def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     exponents = getattr(builder, "exponents", ())
     found = {f"{k:02d}": {"inputs": 1 << k, "rows": 0, "tokens": 0} for k in exponents}
@@ -61,14 +68,42 @@ def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[s
     return found
 
 
+def ends_lost(manifest: dict[str, Any]) -> str:
+    """How many documents have lost their end token, why, and what keeps it; "" where none has."""
+    figures = manifest["figures"]
+    cut, rowless = figures.get("ends_cut", 0), figures.get("documents_without_row", 0)
+    if not cut + rowless:
+        return ""
+    parts = [f"{rowless:,} are shorter than the shortest bucket"] if rowless else []
+    if cut:
+        parts.append(
+            f"of {cut:,} it was in an end too short for that bucket (--set drop=start drops "
+            "beginnings instead and keeps it)"
+        )
+    lost = cut + rowless
+    return (
+        f"{lost:,} of {figures['ends_kept'] + lost:,} documents are without their end token: "
+        f"{'; '.join(parts)}; a smaller min_length drops less"
+    )
+
+
 def report(manifest: dict[str, Any], watcher: Watcher) -> None:
     """Tells what was skipped, dropped, cut, added or found empty."""
     for why, kind in manifest["skipped"].items():
         names = ", ".join(kind["first"]) + (", ..." if kind["count"] > len(kind["first"]) else "")
         watcher.note(f"skipped {kind['count']:,} documents, {why}: {names}")
+    if passed := manifest["not_read"]:
+        kinds = ", ".join(f"{count:,} {why}" for why, count in list(passed.items())[:6])
+        watcher.note(
+            f"not read: {sum(passed.values()):,} files or folders of the folders read ({kinds}"
+            f"{', ...' if len(passed) > 6 else ''}); --suffix adds files by suffix, and what is "
+            "named itself is read"
+        )
     for why, tokens in manifest["dropped"].items():
         share = tokens / manifest["document_tokens"]
         watcher.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")
+    if lost := ends_lost(manifest):
+        watcher.note(lost)
     for bucket, facts in manifest["buckets"].items():
         if not facts["rows"]:
             watcher.note(f"bucket {bucket} is empty: no piece has {facts['inputs'] + 1:,} tokens")

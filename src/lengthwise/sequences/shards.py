@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,24 @@ import pyarrow.parquet as pq
 
 from lengthwise.sequences.chance import Ints, key, permutation
 from lengthwise.sequences.files import checksum, written_aside
+from lengthwise.sequences.row_files import value_places
 from lengthwise.sequences.rows import Built, Rows
 from lengthwise.sequences.token_store import TokenStore
 
 GROUP_TOKENS = 1 << 18
-"""Tokens of a row group: what a reader has to decode to get at one row."""
+"""Tokens of a row group: what a reader that decodes has to decode to get at one row."""
+GROUP_ROWS = 1 << 14
+"""Rows of a row group at most: pyarrow ends a page after 20,000."""
+_PAGE = 1 << 30
+"""Bytes after which a page may end: no group but one of a single endless row has as many."""
 
 
 def schema(loss_mask: bool) -> pa.Schema:
     """`input_ids`; `lengths` of the pieces that attention stays within, whose sum is the row's
-    length; where asked for, `loss_mask`, 1 for each token that is to be predicted."""
+    length; where asked for, `loss_mask`, true for each token that is to be predicted."""
     fields = [("input_ids", pa.list_(pa.int32())), ("lengths", pa.list_(pa.int32()))]
     if loss_mask:
-        fields.append(("loss_mask", pa.list_(pa.uint8())))
+        fields.append(("loss_mask", pa.list_(pa.bool_())))
     return pa.schema(fields)
 
 
@@ -46,25 +52,54 @@ def write_part(folder: Path, part: int, built: Built, store: TokenStore,
         chosen = np.arange(len(rows))
         if seed is not None:
             chosen = permutation(key(seed, "rows", part, bucket), len(rows))
-        _write(folder / name, rows, chosen, store)
+        plain = _write(folder / name, rows, chosen, store)
         facts: dict[str, Any] = {"file": name, "rows": len(rows)}
         facts |= {"tokens": int(rows.lengths.sum()), "sha256": checksum(folder / name)}
-        shards.append(facts | ({"bucket": bucket} if bucket else {}))
+        facts |= {"plain": plain} | _same_length(rows) | ({"bucket": bucket} if bucket else {})
+        shards.append(facts)
     return shards
 
 
-def _write(path: Path, rows: Rows, chosen: Ints, store: TokenStore) -> None:
+def _same_length(rows: Rows) -> dict[str, int]:
+    """`row_tokens`, where every row is one piece of the same length."""
+    pieces, ends = rows.pieces()
+    one = len(pieces) == len(ends) - 1 and bool((pieces == pieces[0]).all())
+    return {"row_tokens": int(pieces[0])} if one else {}
+
+
+def _write(path: Path, rows: Rows, chosen: Ints, store: TokenStore) -> bool:
+    """Writes the file; whether its rows can be read at their places (`row_files`)."""
     kind = schema(rows.counted is not None)
-    with (
-        written_aside(path) as aside,
-        pq.ParquetWriter(
-            aside, kind, compression="zstd", compression_level=1, use_dictionary=False,
-            write_statistics=False,
-        ) as file,
-    ):  # fmt: skip
-        for group in _groups(rows.sizes()[chosen]):
-            taken = rows.take(chosen[group])
-            file.write_table(_table(taken, store, kind), row_group_size=len(taken))
+    sums: list[list[int]] = []
+    with written_aside(path) as aside:
+        with pq.ParquetWriter(
+            aside, kind, compression="none", use_dictionary=False, write_statistics=False,
+            data_page_size=_PAGE,
+        ) as file:  # fmt: skip
+            for group in _groups(rows.sizes()[chosen]):
+                taken = rows.take(chosen[group])
+                columns = _columns(taken, store)
+                sums.append([zlib.crc32(_stored(values).data) for _, values in columns])
+                arrays = [_lists(ends, values) for ends, values in columns]
+                table = pa.Table.from_arrays(arrays, schema=kind)
+                file.write_table(table, row_group_size=len(taken))
+        return _lies_plain(aside, kind, sums)
+
+
+def _lies_plain(path: Path, kind: pa.Schema, sums: list[list[int]]) -> bool:
+    """Whether the bytes at the places of values are those of the values."""
+    with pq.ParquetFile(path) as file:
+        meta = file.metadata
+    places = [value_places(meta, name) for name in kind.names]
+    with path.open("rb") as data:
+        for column, firsts in enumerate(places):
+            for group, first in enumerate(firsts or ()):
+                chunk = meta.row_group(group).column(column)
+                data.seek(first)
+                end = chunk.data_page_offset + chunk.total_compressed_size
+                if zlib.crc32(data.read(end - first)) != sums[group][column]:
+                    return False
+    return None not in places
 
 
 def _groups(sizes: Ints) -> Iterator[slice]:
@@ -72,17 +107,24 @@ def _groups(sizes: Ints) -> Iterator[slice]:
     first, before = 0, 0
     while first < len(sizes):
         stop = max(first + 1, int(np.searchsorted(ends, before + GROUP_TOKENS, side="right")))
+        stop = min(stop, first + GROUP_ROWS)
         yield slice(first, stop)
         first, before = stop, int(ends[stop - 1])
 
 
-def _table(rows: Rows, store: TokenStore, kind: pa.Schema) -> pa.Table:
+def _columns(rows: Rows, store: TokenStore) -> list[tuple[Ints, np.ndarray]]:
+    """(ends of lists, values) of every column."""
     ends = np.append(0, np.cumsum(rows.sizes()))
     pieces, piece_ends = rows.pieces()
-    columns = [_lists(ends, rows.tokens(store)), _lists(piece_ends, pieces.astype(np.int32))]
+    columns = [(ends, rows.tokens(store)), (piece_ends, pieces.astype(np.int32))]
     if rows.counted is not None:
-        columns.append(_lists(ends, np.repeat(rows.counted, rows.lengths).astype(np.uint8)))
-    return pa.Table.from_arrays(columns, schema=kind)
+        columns.append((ends, np.repeat(rows.counted, rows.lengths)))
+    return columns
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """Values as Parquet stores them plain: numbers as they are, truths as bits."""
+    return np.packbits(values, bitorder="little") if values.dtype == np.bool_ else values
 
 
 def _lists(ends: Ints, values: np.ndarray) -> pa.ListArray:

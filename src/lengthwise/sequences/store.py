@@ -1,10 +1,12 @@
 """A finished data set: what its manifest says, and rows by number.
 
-Layout: `manifest.json`; `tokenizer.json`; `part-00000.parquet` and on, or the same in one folder a
-bucket, `bucket-11/part-00000.parquet`; `tokens/`, the token store it was built from, which may be
-deleted or shared with other data sets. A row is `input_ids` (list<int32>), `lengths` (list<int32>,
-of the pieces that attention stays within; they sum to the row's length) and, where a method leaves
-tokens out of the loss, `loss_mask` (list<uint8>).
+Layout: `part-00000.parquet` and on, or the same in one folder a bucket,
+`bucket-11/part-00000.parquet`. What is no rows is out of the way of programs that read folders of
+Parquet: `__about__/` holds `manifest.json` and `tokenizer.json`, `__tokens__/` the token store that
+it was built from, which may be deleted or shared with other data sets. (Format 1 had both files
+beside the rows.) A row is `input_ids` (list<int32>), `lengths` (list<int32>, of the pieces that
+attention stays within; they sum to the row's length) and, where a method leaves tokens out of the
+loss, `loss_mask` (list<bool>; list<uint8> in format 1).
 """
 
 from __future__ import annotations
@@ -16,17 +18,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import checksum, read_json
+from lengthwise.sequences.row_files import Groups, RowFile, open_rows
 
-FORMAT = 1
+FORMAT = 2
+ABOUT = "__about__"
+TOKENS = "__tokens__"
 MANIFEST = "manifest.json"
-_HELD_GROUPS = 64
+TOKENIZER = "tokenizer.json"
 _HELD_FILES = 128
+_HELD_BYTES = 64 << 20
+"""Of the indexes of open files."""
+
+
+def manifest_in(folder: Path) -> Path | None:
+    """The manifest of a finished data set, of this format or the first; None where there is none.
+    """  # fmt: skip
+    places = (folder / ABOUT / MANIFEST, folder / MANIFEST)
+    return next((place for place in places if place.is_file()), None)
+
+
+def tokens_in(folder: Path) -> Path:
+    """Where the token store of a data set lies, unless it was built with one elsewhere."""
+    old = folder / "tokens"
+    return old if old.is_dir() and not (folder / TOKENS).exists() else folder / TOKENS
 
 
 @dataclass(frozen=True)
@@ -48,11 +66,13 @@ class SequenceSet:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not (self.folder / MANIFEST).is_file():
+        place = manifest_in(self.folder)
+        if place is None:
             unfinished = (self.folder / "build.json").exists()
             why = "is unfinished: run its build again" if unfinished else "is no data set"
-            raise SequenceError(f"{self.folder} {why} (there is no {MANIFEST})")
-        self.manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
+            raise SequenceError(f"{self.folder} {why} (there is no {ABOUT}/{MANIFEST})")
+        self.tokenizer_file = place.with_name(TOKENIZER)
+        self.manifest: dict[str, Any] = read_json(place)
         if not isinstance(self.manifest, dict) or {"format", "shards"} - self.manifest.keys():
             raise SequenceError(
                 f"{self.folder} is no data set: its {MANIFEST} is of something else"
@@ -68,17 +88,33 @@ class SequenceSet:
             bucket: list(accumulate(shard["rows"] for shard in shards))
             for bucket, shards in self._shards.items()
         }
-        self._groups: OrderedDict[tuple[str, int], list[pa.ListArray]] = OrderedDict()
-        self._files: OrderedDict[str, tuple[pq.ParquetFile, NDArray[np.int64]]] = OrderedDict()
+        self._files: OrderedDict[str, RowFile] = OrderedDict()
+        self._groups: Groups = OrderedDict()
+        self._bytes_read = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without open files: a worker of a DataLoader opens its own."""
+        return self.__dict__ | {"_files": OrderedDict(), "_groups": OrderedDict()}
 
     @property
     def buckets(self) -> dict[int, int]:
         """Rows of each bucket that has any."""
         return {bucket: ends[-1] for bucket, ends in self._ends.items()}
 
+    @property
+    def rows_by_length(self) -> dict[int, int]:
+        """Rows of each length of inputs; all of the longest one where the method has no buckets."""
+        if self.manifest["buckets"]:
+            return {1 << bucket: rows for bucket, rows in self.buckets.items()}
+        return {int(self.manifest["max_length"]): self.buckets[0]}
+
+    def bucket_of(self, length: int) -> int:
+        """The bucket whose rows have inputs of this length."""
+        return length.bit_length() - 1 if self.manifest["buckets"] else 0
+
     def row(self, number: int, bucket: int = 0) -> Row:
-        """Row `number` of a bucket. Near rows are cheap after one another: a row group is decoded
-        at a time, and the last few are kept.
+        """Row `number` of a bucket, wherever it lies: a row costs its own bytes. (In data sets of
+        format 1 a group of rows is decoded at a time, and the last few are kept.)
 
         Raises SequenceError for a row that does not exist and a damaged file.
         """
@@ -90,11 +126,12 @@ class SequenceSet:
             )
         which = int(np.searchsorted(ends, number, side="right"))
         inside = number - (ends[which - 1] if which else 0)
-        file = self._shards[bucket][which]["file"]
-        _, group_ends = self._open(file)
-        group = int(np.searchsorted(group_ends, inside, side="right"))
-        inside -= int(group_ends[group - 1]) if group else 0
-        return Row(*(_values(column, inside) for column in self._group(file, group)))
+        return Row(*self._open(self._shards[bucket][which]).row(inside))
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that reading rows has decoded or copied so far, indexes of rows included."""
+        return self._bytes_read + sum(file.bytes_read for file in self._files.values())
 
     def verify(self) -> None:
         """Raises SequenceError naming the first file that is not as it was written."""
@@ -103,30 +140,15 @@ class SequenceSet:
             if not path.is_file() or checksum(path) != shard["sha256"]:
                 raise SequenceError(f"{path} is missing or damaged: build the data set again")
 
-    def _open(self, name: str) -> tuple[pq.ParquetFile, NDArray[np.int64]]:
+    def _open(self, shard: dict[str, Any]) -> RowFile:
+        name = shard["file"]
         if name not in self._files:
-            try:
-                file = pq.ParquetFile(self.folder / name)
-            except (pa.ArrowException, OSError) as error:
-                raise SequenceError(f"{self.folder / name} cannot be read: {error}") from error
-            meta = file.metadata
-            counts = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
-            self._files[name] = file, np.cumsum(counts)
-            if len(self._files) > _HELD_FILES:
-                self._files.popitem(last=False)[1][0].close()
+            self._files[name] = open_rows(self.folder / name, shard, self._groups)
+            while len(self._files) > 1 and self._too_many():
+                self._bytes_read += self._files.popitem(last=False)[1].bytes_read
         self._files.move_to_end(name)
         return self._files[name]
 
-    def _group(self, name: str, group: int) -> list[pa.ListArray]:
-        key = name, group
-        if key not in self._groups:
-            table = self._open(name)[0].read_row_group(group)
-            self._groups[key] = [column.combine_chunks() for column in table.columns]
-            if len(self._groups) > _HELD_GROUPS:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(key)
-        return self._groups[key]
-
-
-def _values(column: pa.ListArray, row: int) -> Any:
-    return column[row].values.to_numpy(zero_copy_only=False)
+    def _too_many(self) -> bool:
+        held = sum(file.bytes_held for file in self._files.values())
+        return len(self._files) > _HELD_FILES or held > _HELD_BYTES

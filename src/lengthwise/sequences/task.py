@@ -13,6 +13,7 @@ from lengthwise.sequences.chance import key
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.files import write_bytes
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.plan import Part, documents_of
 from lengthwise.sequences.rows import Built
@@ -20,7 +21,7 @@ from lengthwise.sequences.shards import write_part
 from lengthwise.sequences.token_store import TokenStore
 
 ORDERS = ("shuffle", "source", "by-repository", "icp")
-LEAST_MEMORY = 256 << 20
+LEAST_MEMORY = 256 * 10**6
 """Bytes that a build takes whatever it is given: Python with its libraries, and one part."""
 
 Entry = dict[str, Any]
@@ -45,8 +46,8 @@ class Settings:
             raise SequenceError(f"there is no order {self.order!r}{hint(self.order, ORDERS)}")
         if self.memory < LEAST_MEMORY:
             raise SequenceError(
-                f"--memory {self.memory >> 20} MiB is too little: give {LEAST_MEMORY >> 20}MiB "
-                "or more"
+                f"--memory {write_bytes(self.memory)} is too little: give "
+                f"{write_bytes(LEAST_MEMORY)} or more"
             )
         if self.encoder is not None and self.order != "icp":
             raise SequenceError(

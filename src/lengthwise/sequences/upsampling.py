@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.curricula import Curriculum, Draw, check_ranks, shuffled
+from lengthwise.sequences.curricula import Curriculum, Draw, shuffled
 from lengthwise.sequences.errors import SequenceError
 
 
@@ -45,13 +45,14 @@ class Upsampled:
         if unknown or not self.weights or min(self.weights.values()) < 0:
             wrong = f"no domain {unknown[0]!r}" if unknown else "no weight of at least 0"
             raise SequenceError(f"{wrong}; weights are for: {', '.join(self.domains) or 'none'}")
-        for length, shares in self._shares.items():
-            if shares[0] < -1e-9:
-                taken = 1 - shares[0]
-                raise SequenceError(
-                    f"the weights take {taken:.0%} of the rows of {length:,} tokens, as domains "
-                    f"lack rows of other lengths; divide the weights by {taken:.2f} at least"
-                )
+        length, shares = min(self._shares.items(), key=lambda each: each[1][0])
+        if shares[0] < -1e-9:
+            taken = 1 - shares[0]
+            raise SequenceError(
+                f"the weights take {taken:.0%} of the rows of {length:,} tokens, as domains "
+                f"lack rows of other lengths; divide the weights by {ceil(taken * 100) / 100:.2f} "
+                "at least"
+            )
 
     @property
     def first(self) -> int:
@@ -66,7 +67,7 @@ class Upsampled:
         if epoch * self.base.steps_per_epoch + step < self.first:
             return self.base.draw(epoch, step, rank, world)
         length, earlier = self.base.occurrence(epoch, step)
-        check_ranks(self.base.tokens_per_step, length, rank, world)
+        self.base.check_ranks(length, rank, world)
         place = epoch * self.base.batches[length] + earlier - self._before[length]
         domains = self._domain_rows(length, place)
         rows = self.base.rows(epoch, step)

@@ -161,8 +161,7 @@ class Feed:
     @property
     def tokenizer_file(self) -> Path:
         """The tokenizer that the rows were built with, tokens that their method added included."""
-        found: Path = getattr(self.base, "tokenizer_file", self.base.folder / "tokenizer.json")
-        return found
+        return self.base.tokenizer_file
 
     def follow(self, ends: Sequence[int]) -> None:
         """From here on reads what a run reads that was made longer at the steps `ends`."""

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lengthwise.sequences.files import digest
+from lengthwise.sequences.store import tokens_in
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.step import token_losses
 
-_STORES = ("__tokens__", "tokens")
-"""Where data sets of either layout keep the tokens they were built from."""
 FIRST = 32
 """Positions in the first bucket; each further one ends at twice the position."""
 
@@ -59,13 +58,13 @@ class Validation:
     def __init__(
         self, folder: Path, documents: int, max_length: int, tokens_per_batch: int
     ) -> None:
-        stores = [folder / n for n in _STORES if (folder / n / "store.json").is_file()]
-        if not stores:
+        place = tokens_in(folder)
+        if not (place / "store.json").is_file():
             raise TrainingError(
-                f"data.validation: {folder} has no token store, which validation reads "
-                "documents from: build it without --tokens"
+                f"data.validation: {folder} has no token store ({place.name}/), which validation "
+                "reads documents from: build it without --tokens"
             )
-        store = TokenStore(stores[0])
+        store = TokenStore(place)
         # Of its tokens and of where documents end: of all that is measured.
         self.checksum = digest([store.facts["sha256"][n] for n in ("tokens.bin", "ends.bin")])
         numbers = np.arange(min(documents, store.documents), dtype=np.int64)

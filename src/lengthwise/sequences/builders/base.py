@@ -33,12 +33,14 @@ class Builder(Protocol):
     document_mask: whether attention may stay within the pieces of a row.
     target_token: whether a row has one token more than inputs, the last one being only a target.
     tokens: special tokens that it writes into rows.
+    later: options that came after data sets were built, with the value that leaves those the same.
     """
 
     name: ClassVar[str]
     whole_documents: ClassVar[bool]
     document_mask: ClassVar[bool]
     target_token: ClassVar[bool]
+    later: ClassVar[dict[str, str]]
 
     @property
     def max_length(self) -> int:

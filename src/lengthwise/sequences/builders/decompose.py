@@ -5,6 +5,11 @@ on with the rest until it is shorter than the shortest piece; that tail is dropp
 length make one bucket, each within one document, so attention never pays for strangers. The one
 token over is the target of the last input.
 
+The end token is the last of the tail: only documents that fall into pieces to the last token keep
+theirs, in the authors' script too (it appends the token, and returns when the rest is too short). A
+model trained on such rows sees few ends. With `drop=start` the same pieces lie at the end of the
+document, and what is too short is its beginning: every document with a row keeps its end token.
+
 A document too long for the longest bucket would fill that one alone. So while it is too long, k is
 drawn with probability proportional to 2^-k: as many tokens for every bucket on average
 (`long=draw`). `long=greedy` cuts the longest pieces first.
@@ -24,6 +29,8 @@ from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
 
 TAIL = "ends of documents, too short for the shortest bucket"
+HEAD = "beginnings of documents, too short for the shortest bucket"
+SHORT = "documents shorter than the shortest bucket"
 
 
 @dataclass
@@ -40,20 +47,32 @@ class Decompose(Plain):
     )
     min_length: int = option(256, "inputs of a row in the shortest bucket, a power of two", low=1)
     long: str = option("draw", "how longer documents are cut", choices=("draw", "greedy"))
+    drop: str = option("end", "where a document loses what is too short", choices=("end", "start"))
+
+    later: ClassVar[dict[str, str]] = {"drop": "end"}
 
     def __post_init__(self) -> None:
         for name in ("max_length", "min_length"):
             value = getattr(self, name)
             if value & (value - 1):
-                low = 1 << value.bit_length() - 1
-                raise SequenceError(
-                    f"{name}={value} is no power of two: the nearest are {low} and {2 * low}"
-                )
+                raise SequenceError(f"{name}={value} is no power of two: {self._near(name, value)}")
         if self.min_length > self.max_length:
             raise SequenceError(
                 f"min_length={self.min_length} is above max_length={self.max_length}: "
                 f"give min_length={self.max_length} or less"
             )
+
+    def _near(self, name: str, value: int) -> str:
+        """The powers of two around a length, of those that would be taken."""
+        low, high = 1, 1 << LONGEST.bit_length() - 1
+        if name == "min_length":
+            high = min(high, 1 << self.max_length.bit_length() - 1)
+        else:
+            low = min(high, 1 << (self.min_length - 1).bit_length())
+        below = 1 << value.bit_length() - 1
+        fit = [each for each in (below, 2 * below) if low <= each <= high]
+        fit = fit or [low if 2 * below < low else high]
+        return f"the nearest are {fit[0]} and {fit[1]}" if len(fit) > 1 else f"give {fit[0]}"
 
     @property
     def exponents(self) -> range:
@@ -62,24 +81,38 @@ class Decompose(Plain):
 
     def build(self, documents: Documents, part: int) -> Built:
         starts, left = documents.starts.copy(), documents.lengths.copy()
-        pieces: dict[int, list[Ints]] = {k: [] for k in self.exponents}
+        # Of the pieces of each bucket: whose they are, and where they begin.
+        pieces: dict[int, list[tuple[Ints, Ints]]] = {k: [] for k in self.exponents}
         # One token more than two of the longest pieces' inputs: such a document is not too long.
         for index in np.flatnonzero(left > 2 * self.max_length):
             exponents = self._draws(int(documents.numbers[index]), int(left[index]))
             sizes = (1 << exponents) + 1
             begins = starts[index] + np.cumsum(sizes) - sizes
             for k in self.exponents:
-                pieces[k].append(begins[exponents == k])
+                here = begins[exponents == k]
+                pieces[k].append((np.full(len(here), index), here))
             starts[index] += sizes.sum()
             left[index] -= sizes.sum()
         for k in reversed(self.exponents):
-            taken = left > 1 << k
-            pieces[k].append(starts[taken])
+            taken = np.flatnonzero(left > 1 << k)
+            pieces[k].append((taken, starts[taken]))
             starts[taken] += (1 << k) + 1
             left[taken] -= (1 << k) + 1
-        rows = {k: _rows(np.concatenate(found), (1 << k) + 1) for k, found in pieces.items()}
-        dropped = int(left.sum())
-        return Built(rows, {TAIL: dropped} if dropped else {})
+        rows = {k: self._rows(found, left, (1 << k) + 1) for k, found in pieces.items()}
+        whole = left == documents.lengths
+        dropped = {SHORT: int(left[whole].sum()),
+                   TAIL if self.drop == "end" else HEAD: int(left[~whole].sum())}  # fmt: skip
+        kept = (left == 0) if self.drop == "end" else ~whole
+        figures = {"ends_kept": int(kept.sum()), "ends_cut": int((~kept & ~whole).sum()),
+                   "documents_without_row": int(whole.sum())}  # fmt: skip
+        return Built(rows, {why: tokens for why, tokens in dropped.items() if tokens}, figures)
+
+    def _rows(self, pieces: list[tuple[Ints, Ints]], left: Ints, length: int) -> Rows:
+        """Pieces of one length as rows. left: tokens of each document that are in none."""
+        starts = np.concatenate([begins for _, begins in pieces])
+        if self.drop == "start":
+            starts = starts + left[np.concatenate([whose for whose, _ in pieces])]
+        return Rows(starts, np.full(len(starts), length), np.arange(len(starts) + 1))
 
     def _draws(self, document: int, tokens: int) -> Ints:
         """Exponents of the pieces cut while a document has more than twice max_length tokens."""
@@ -103,7 +136,3 @@ class Decompose(Plain):
             found.append(exponents[:needed])
             taken, drawn = int(ends[min(needed, count) - 1]), drawn + count
         return np.concatenate(found)
-
-
-def _rows(starts: Ints, length: int) -> Rows:
-    return Rows(starts, np.full(len(starts), length), np.arange(len(starts) + 1))

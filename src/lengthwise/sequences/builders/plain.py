@@ -17,6 +17,7 @@ class Plain:
     """Quiet answers to what a builder is asked beside `build`."""
 
     target_token: ClassVar[bool] = False
+    later: ClassVar[dict[str, str]] = {}
     _seed = 0
 
     @property
