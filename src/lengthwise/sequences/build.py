@@ -65,7 +65,7 @@ def build(
     with said_plainly(task.folder):
         task.folder.mkdir(parents=True, exist_ok=True)
     with alone_in(task.folder):
-        begun = any((task.folder / name).exists() for name in (MANIFEST, CLAIM))
+        begun = (task.folder / CLAIM).exists() or manifest_in(task.folder) is not None
         try:
             return _build(task, survey, watcher or Watcher(), engine or Local())
         except LengthwiseError:
