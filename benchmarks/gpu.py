@@ -110,7 +110,9 @@ class Stock:
 class Ours:
     """One or several requests of ours, stepped together."""
 
-    def __init__(self, model: Model, rows: list[list[int]], recipe: str, chunk: int) -> None:
+    def __init__(
+        self, model: Model, rows: list[list[int]], recipe: str, chunk: int | None = None
+    ) -> None:
         self.sequences = []
         self.requests = []
         for ids in rows:
@@ -204,7 +206,7 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[4096, 32768])
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
     parser.add_argument("--batch", type=int, default=16, help="rows of one batched run")
-    parser.add_argument("--chunk", type=int, default=loop.CHUNK, help="tokens of a prefill forward")
+    parser.add_argument("--chunk", type=int, help="tokens of a prefill forward")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()

@@ -285,11 +285,11 @@ class Model:
         sequence = Sequence(self.adapted, plan, expected=len(tokens))
         if prompt is None:
             losses = Losses()
-            loop.prefill(sequence, tokens, chunk or loop.CHUNK, losses=losses)
+            loop.prefill(sequence, tokens, chunk, losses=losses)
             return -torch.tensor(losses.values, dtype=torch.float32)
         if not 0 < prompt < len(tokens):
             raise LengthwiseError(f"prompt={prompt}: allowed is 1 to {len(tokens) - 1}")
-        loop.prefill(sequence, tokens[:prompt], chunk or loop.CHUNK)
+        loop.prefill(sequence, tokens[:prompt], chunk)
         sequence.end_prefill()
         rest = tokens[prompt:]
         logits = loop.teacher_force(sequence, rest, block).float()

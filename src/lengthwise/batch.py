@@ -184,7 +184,7 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
     sequence = request.sequence
     request.ledger.prompt_tokens = len(row.tokens)
     try:
-        logits = loop.prefill(sequence, row.tokens, asked.chunk or loop.CHUNK, progress)
+        logits = loop.prefill(sequence, row.tokens, asked.chunk, progress)
         first = loop.start(request, logits)
     except NotFinite as error:
         error.row = request.sampler.row

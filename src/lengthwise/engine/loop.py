@@ -28,6 +28,8 @@ from lengthwise.models.rules import own_rules
 # Tokens of a prefill forward: large enough for full speed of the products, small enough that what
 # lives beside the cache stays a few percent of it.
 CHUNK = 1024
+# A GPU is not filled by as few: on an H200 8,192 tokens read in one go take 0.74 of the time.
+GPU_CHUNK = 8192
 
 Progress = Callable[[int], None]
 
@@ -107,13 +109,14 @@ def _follow_model(sequence: Sequence, ahead: int) -> None:
 def prefill(
     sequence: Sequence,
     tokens: Seq[int],
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     progress: Progress | None = None,
     losses: Losses | None = None,
 ) -> Tensor:
     """Reads tokens in chunks; returns the logits `[vocab]` after the last one.
 
-    losses receives -log p of the tokens it asks for. Does not end the prompt: see
+    chunk: tokens of a forward; None leaves it to the device. losses receives -log p of the tokens
+    it asks for. Does not end the prompt: see
     `Sequence.end_prefill`. Raises Refused where the model has no positions for as many, and
     NotFinite for losses that are no numbers.
     """
@@ -122,9 +125,9 @@ def prefill(
     sequence.reading = max(sequence.reading, len(sequence) + len(tokens))
     # The last token that is expected is said, and not read.
     require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
-    limit = sequence.max_block()
-    step = max(1, min(chunk, limit or chunk))
     every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
+    limit, chunk = sequence.max_block(), chunk or _chunk(sequence.model.device, every > 0)
+    step = max(1, min(chunk, limit or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
         rows = predicting_rows(len(part), every, len(sequence)).to(sequence.model.device)
@@ -146,6 +149,12 @@ def prefill(
             progress(len(part))
     assert sequence.last_logits is not None
     return sequence.last_logits
+
+
+def _chunk(device: torch.device, scores: bool) -> int:
+    """Tokens of a forward. scores: logits of all of them are wanted, which take far more memory
+    than anything else."""
+    return GPU_CHUNK if device.type == "cuda" and not scores else CHUNK
 
 
 def synchronize(device: torch.device) -> None:
