@@ -86,8 +86,8 @@ def batches(case: Case) -> list[list[int]]:
 
 def check(case: Case) -> dict[str, object]:
     """Mean times of the three ways, and what the solver took."""
-    costs = gpt_on_a100(case.gpt, case.devices)
-    sizes = [size for size in costs.sizes(case.devices) if size > 1]
+    costs = gpt_on_a100(case.gpt, case.devices, context=case.limit)
+    sizes = costs.usual_sizes(case.devices)
     holding = [size for size in sizes if costs.capacity * size >= case.limit - STEP]
     found: dict[str, list[float]] = {"adaptive": [], "plan": [], "gap": [], "seconds": []}
     fixed: dict[int, list[float]] = {size: [] for size in holding}
