@@ -26,6 +26,7 @@ import torch
 from benchmarks.checks import tiny
 
 from lengthwise.sequences.builders.pair import TOKEN
+from lengthwise.sequences.files import written_aside
 
 COUNT = 192
 """Documents measured."""
@@ -149,7 +150,7 @@ def write_pairs(folder: Path) -> dict[str, Path]:
                 own = test if name == "aligned" else dealt[n]
                 (place / f"test_f{n:05d}x.py").write_text(own, encoding="utf-8")
         kept = [each for path in paths[::20] for each in examples(path)]
-        with tiny.written_aside(held_out) as aside:
+        with written_aside(held_out) as aside:
             aside.write_text("".join(json.dumps(each) + "\n" for each in kept), encoding="utf-8")
     return places
 
@@ -189,7 +190,7 @@ def upsampling(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     if not base.exists():
         lines = library.read_text(encoding="utf-8").splitlines(keepends=True)
         random.Random(0).shuffle(lines)
-        with tiny.written_aside(base) as aside:
+        with written_aside(base) as aside:
             aside.write_text("".join(lines[: len(lines) // 4]), encoding="utf-8")
     held_out = tiny.documents(folder, "domain-validation", paths[::4], 1500)
     sets = {"base": tokens(folder, validation), "domain": tokens(folder, held_out)}

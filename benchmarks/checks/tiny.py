@@ -100,14 +100,13 @@ def texts(place: Path) -> list[str]:
 
 
 def data(
-    folder: Path, source: Path, method: str, order: str = "shuffle", length: int = LENGTH,
-    **options: str,
-) -> str:  # fmt: skip
+    folder: Path, source: Path, method: str, order: str = "shuffle", length: int = LENGTH
+) -> str:
     """The data set of a source, made by a method; its name in FOLDER."""
     name = f"{source.stem}-{method}-{order}-{length}"
     build(Build(
-        Sources((str(source),), Fields()), encoder(folder), make_builder(method, options, length),
-        Settings(order=order), folder / name, folder / f"{source.stem}.tokens",
+        Sources((str(source),), Fields()), encoder(folder), make_builder(method, {}, length),
+        Settings(order=order), folder / name, folder / name / "tokens",
     ))  # fmt: skip
     return name
 
@@ -122,7 +121,7 @@ def run(folder: Path, name: str, rows: str, **other: Any) -> Path:
             "schedule": {"warmup_steps": 20, "floor": 3e-5}, "log": {"plot_every": 0},
             "checkpoint": {"every": 0},
         } | other  # fmt: skip
-        if "epochs" in other:
+        if other.get("epochs"):
             del table["steps"]
         train(read_config(table, folder))
     return place
@@ -131,7 +130,8 @@ def run(folder: Path, name: str, rows: str, **other: Any) -> Path:
 def trained(place: Path) -> PreTrainedModel:
     """The model of a run, for measuring."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place / "model")
-    return model.eval()
+    model.eval()
+    return model
 
 
 @torch.inference_mode()

@@ -32,11 +32,10 @@ from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.cost import CostModel, fit, sizes_of
 from lengthwise.training.data import Feed, Work
 from lengthwise.training.evaluate import Evaluation, Validation
-from lengthwise.training.growth import layers_of, stack, stacked
+from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import load_weights, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
-from lengthwise.training.schedules import learning_rate
 from lengthwise.training.step import (
     accumulate_gradients,
     check_documents_are_apart,
@@ -90,14 +89,7 @@ class Trainer:
         self._watcher: Watcher = watcher if watcher and self.ranks.first else Silent()
         self.feed = Feed(config, self.ranks.rank, self.ranks.world)
         self.steps = config.total_steps(self.feed.steps_per_epoch)
-        schedule, growth = config.schedule, config.growth
-        self._rate = learning_rate(
-            schedule.name, total_steps=self.steps, tokens_per_step=config.tokens_per_step,
-            peak=config.optimizer.lr, warmup_steps=schedule.warmup_steps,
-            decay_steps=schedule.decay_steps, floor=schedule.floor, shape=schedule.shape,
-        )  # fmt: skip
-        if growth.at_step >= self.steps:
-            raise TrainingError(f"growth.at_step={growth.at_step} is not within {self.steps} steps")
+        self._rate = rate_of(config, self.steps)
         self._validation = self._open_validation()
         self.folder = config.path(config.out or "")
         self._interval, self.elapsed, self.done, self.tokens = Interval(), 0.0, 0, 0
@@ -125,11 +117,7 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """The learning rate of the step after `step` others."""
-        growth, rate = self.config.growth, self._rate(step)
-        since = step - growth.at_step + 1
-        if growth.at_step and 0 < since < growth.warmup_steps:
-            rate *= since / growth.warmup_steps
-        return rate
+        return self._rate(step)
 
     def _step(self) -> None:
         growth, start = self.config.growth, time.perf_counter()
