@@ -100,13 +100,15 @@ def texts(place: Path) -> list[str]:
 
 
 def data(
-    folder: Path, source: Path, method: str, order: str = "shuffle", length: int = LENGTH
-) -> str:
+    folder: Path, source: Path, method: str, order: str = "shuffle", length: int = LENGTH,
+    words: Encoder | None = None,
+) -> str:  # fmt: skip
     """The data set of a source, made by a method; its name in FOLDER."""
     name = f"{source.stem}-{method}-{order}-{length}"
     build(Build(
-        Sources((str(source),), Fields()), encoder(folder), make_builder(method, {}, length),
-        Settings(order=order), folder / name, folder / name / "tokens",
+        Sources((str(source),), Fields()), words or encoder(folder),
+        make_builder(method, {}, length), Settings(order=order), folder / name,
+        folder / name / "tokens",
     ))  # fmt: skip
     return name
 
