@@ -7,8 +7,7 @@ Pieces are packed best-fit. Folders made before have the pair token `<|test|>`, 
 says, and are read as ever.
 
 Where ours differs: the authors' example prompts have a line break behind the pair token; here the
-test follows as its file begins. Their names are matched by edit distance over a whole project, ours
-by equality first. They cut every sequence at 8,192 tokens.
+test follows as its file begins. They match names fuzzily; here equal names come first.
 
 A pair longer than a row keeps its code whole and as much of the test as fits; the rest of the test
 is a piece of its own. Code that fills a row alone has no room for a test: both stand alone.
