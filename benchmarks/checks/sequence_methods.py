@@ -5,8 +5,9 @@
 prints one JSON line a trained model. NAME is `icp`, in-context pretraining: related documents in a
 row against strangers; `knots`, Untie the Knots against the same stream unknotted; `pairs`, CAT-LM:
 a file with its own test against one with another's, and against both alone; `upsampling`, a small
-domain in the last 15% of training against the same amount over all of it, and against none. Models
-of one check read equally many tokens. The first three are on the made-up documents of `subjects`,
+domain in the last 15% of training against the same amount over all of it, and against none;
+`copying`, whether a model of real text predicts better what stood before it already. Models of one
+check read equally many tokens. The first three are on the made-up documents of `subjects`,
 the last is on functions of Python's library and of networkx. Losses are nats a token on what was
 held out, each with the standard error of its mean over documents. One thread, 2 to 6 minutes each.
 """
@@ -81,12 +82,13 @@ def knots(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     """The end of a document whose beginning stands before it, before three others, or nowhere."""
     words, chance = encoder(folder), random.Random(3)
     end, ids = words.end, ids_of(words)
-    learned = [document(s, 64, chance) for s in subjects(9600, seed=3)]
+    learned = [document(s, 64, chance) for s in subjects(32_000, seed=3)]
     source = write(folder / "long.jsonl", learned)
     held_out = [ids(document(s, 64, chance)) for s in subjects(4 * COUNT, seed=4)]
     for method in ("concat", "utk"):
         rows = tiny.data(folder, source, method, length=2 * ROW, words=words)
-        model = tiny.trained(tiny.run(folder, f"{method}-{seed}", rows, seed=seed, **RUN))
+        place = tiny.run(folder, f"{method}-{seed}", rows, seed=seed, **RUN | {"steps": 1500})
+        model = tiny.trained(place)
         added = json.loads((folder / rows / "manifest.json").read_text())["added_tokens"]
         out, into = added.get("<|knot_1_out|>"), added.get("<|knot_1_in|>")
         found: dict[str, list[float]] = {}
@@ -192,8 +194,26 @@ def upsampling(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
                "weight": weight, "seed": seed, **loss}  # fmt: skip
 
 
+def copying(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
+    """A function alone, and right behind itself: what real text teaches of looking back."""
+    train_on, validation = tiny.library(folder)
+    end, chosen = tiny.encoder(folder).end, fitting(tokens(folder, validation))
+    rows = tiny.data(folder, train_on, "concat", length=512)
+    model = TINY | {"hidden_size": 128, "intermediate_size": 336, "num_attention_heads": 4,
+                    "num_key_value_heads": 4}  # fmt: skip
+    place = tiny.run(folder, f"copying-{seed}", rows, model=model, tokens_per_step=512, steps=2000,
+                     seed=seed)  # fmt: skip
+    reader = tiny.trained(place)
+    alone = [loss(reader, [end], each) for each in chosen]
+    behind = [loss(reader, [end, *each, end], each) for each in chosen]
+    yield {"corpus": tiny.fingerprint(train_on), "seed": seed, "documents": len(chosen),
+           "alone": mean(alone), "behind_itself": mean(behind),
+           "gain": gain(alone, behind)}  # fmt: skip
+
+
 CHECKS: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
     "icp": icp, "knots": knots, "pairs": pairs, "upsampling": upsampling,
+    "copying": copying,
 }  # fmt: skip
 
 
