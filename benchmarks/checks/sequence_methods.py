@@ -182,7 +182,7 @@ def upsampling(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     chosen = {name: fitting(each) for name, each in sets.items()}
     rows, extra = (tiny.data(folder, each, "concat", length=512) for each in (base, domain))
     for name, share, weight in (("never", 0.15, 0.0), ("late", 0.15, 0.5), ("all", 1.0, 0.075)):
-        other: dict[str, Any] = {"epochs": 1, "seed": seed}
+        other: dict[str, Any] = {"epochs": 1, "seed": seed, "tokens_per_step": 512}
         if weight:
             other["upsampling"] = {"share": share,
                                    "domains": {"d": {"data": extra, "weight": weight}}}  # fmt: skip

@@ -5,8 +5,8 @@
 prints one JSON line a case. NAME is `power`: the Power Scheduler, with its published constants and
 with the best of four `a` in the first case, against warm-up, stable and decay at four rates, for
 two batch sizes and two numbers of tokens; or `stack`: G_stack, two layers that become eight,
-against eight from the first step, for as many FLOPs. Losses are nats a token on held-out files.
-One thread; about 6 minutes each.
+against eight from the first step and two to the last, for as many FLOPs. Losses are nats a token on
+held-out files. One thread; about 6 minutes each.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ TOKENS = (1 << 16, 1 << 18)
 WARMUP, DECAY = 0.1, 0.2
 """Of the tokens: both schedules warm up and decay over the same."""
 DEEP, FACTOR, GROWN_AT, DEEP_STEPS = 8, 4, 80, 400
+EVERY = 25
+"""Steps between two evaluations of `stack`."""
 
 
 def stream(folder: Path, place: Path) -> torch.Tensor:
@@ -117,12 +119,12 @@ def rounded(found: dict[float, float]) -> dict[str, float]:
 
 
 def stack(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
-    """Eight layers from the first step, and grown with a schedule that begins anew or goes on."""
+    """Eight layers from the first step, grown with a schedule anew or kept, and two layers."""
     train_on, validation = tiny.library(folder)
     rows = tiny.data(folder, train_on, "concat", length=ROW)
     held_out = tiny.data(folder, validation, "concat", length=ROW)
     data = {"train": rows, "validation": held_out}
-    evaluation = {"every": 25, "documents": 128, "max_length": ROW}
+    evaluation = {"every": EVERY, "documents": 128, "max_length": ROW}
     shallow = tiny.MODEL | {"num_hidden_layers": DEEP // FACTOR}
     deep = tiny.MODEL | {"num_hidden_layers": DEEP}
     common: dict[str, Any] = {"data": data, "evaluation": evaluation, "seed": seed,
@@ -146,6 +148,10 @@ def stack(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
                "loss_at_equal_flops": np.interp(whole, *zip(*found, strict=True)).round(4),
                "flops_until_scratch_loss": round(reached[0] / whole, 3) if reached else None,
                "curve": [(round(f / whole, 3), each) for f, each in found]}  # fmt: skip
+    steps = round(whole / (found[0][0] / EVERY))
+    place = tiny.run(folder, f"stack-shallow-{seed}", rows, model=shallow, steps=steps, **common)
+    flops, reached_loss = curve(place)[-1]
+    yield {"model": "2 layers", "seed": seed, "steps": steps, "flops": flops, "loss": reached_loss}
 
 
 def sizes(layers: int) -> tuple[int, int]:
