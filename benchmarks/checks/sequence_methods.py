@@ -168,7 +168,7 @@ def fitting(documents: list[Ids]) -> list[Ids]:
 def upsampling(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     """networkx as the domain: in the last 15% of one epoch, over all of it, or never."""
     paths = tiny.files("networkx")
-    domain = tiny.documents(folder, "domain", [p for i, p in enumerate(paths) if i % 4 == 1], 1500)
+    domain = tiny.documents(folder, "domain", [p for i, p in enumerate(paths) if i % 4 == 1], 6000)
     library, validation = tiny.library(folder)
     base = folder / "base.jsonl"
     if not base.exists():
@@ -176,7 +176,7 @@ def upsampling(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
         random.Random(0).shuffle(lines)
         with written_aside(base) as aside:
             aside.write_text("".join(lines[: len(lines) // 8]), encoding="utf-8")
-    held_out = tiny.documents(folder, "domain-validation", paths[::4], 1500)
+    held_out = tiny.documents(folder, "domain-validation", paths[::4], 6000)
     sets = {"base": tokens(folder, validation), "domain": tokens(folder, held_out)}
     end = tiny.encoder(folder).end
     chosen = {name: fitting(each) for name, each in sets.items()}
