@@ -143,7 +143,10 @@ def test_compare_reads_several_documents_and_a_pipe(
     ("arguments", "words"),
     [
         (("run", "hi", "-r", "full", "-r", "lookup"), "--recipe is given 2 times, and run takes"),
-        (("run", "hi", "-n", "3", "--max-new-tokens", "4"), "--max-new-tokens is given 2 times"),
+        (
+            ("run", "hi", "--max-new-tokens", "3", "--max-new-tokens", "4"),
+            "--max-new-tokens is given 2 times",
+        ),
         (("run", "hi", "-m", "a", "-m", "b"), "--model is given 2 times"),
         (("compare", "--probes", "--no-probes"), "--probes is given 2 times"),
         (("bench", "drafting", "--seed", "1", "--seed", "2"), "--seed is given 2 times"),

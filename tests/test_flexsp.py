@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.cli.plan import plan as command
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import GAP, best_static, plan, plan_micro_batch, static_plan
-from lengthwise.training.flexsp_costs import Costs, gpt_on_a100, read_costs
+from lengthwise.training.flexsp_costs import MIB, Costs, gpt_on_a100, read_costs
 from lengthwise.training.flexsp_groups import blast, bucket, spread
 
 TINY = Costs(
@@ -86,14 +86,14 @@ def test_every_sequence_once_within_memory_and_devices(lengths: list[int], bucke
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=30))
 @settings(max_examples=25, deadline=None)
 def test_one_size_for_all_is_never_faster(lengths: list[int]) -> None:
-    ours = plan(lengths, 8, TINY, tries=2, time_limit_s=0.2).time_ms
+    ours = plan(lengths, 8, TINY, sizes=(1, 2, 4, 8), tries=2, time_limit_s=0.2).time_ms
     static = [static_plan(lengths, 8, TINY, size, tries=2) for size in (1, 2, 4, 8)]
     assert all(ours <= each.time_ms * (1 + 1e-9) for each in static if each is not None)
 
 
 def test_a_long_tail_gains_and_equal_lengths_do_not() -> None:
-    costs = gpt_on_a100("7b", 16)
-    varied = [60_000, 20_000, 9_000, *[800] * 40]
+    costs = gpt_on_a100("7b", 16, forgetting=12)
+    varied = [60_000, 20_000, 9_000, *[800] * 80]
     gain = {}
     for name, lengths in {"varied": varied, "equal": [4_000] * 16}.items():
         static = best_static(lengths, 16, costs)
@@ -104,9 +104,55 @@ def test_a_long_tail_gains_and_equal_lengths_do_not() -> None:
 
 def test_the_paper_s_example_comes_out_as_in_the_paper() -> None:
     """One sequence of 100k and four of 48k on 64 devices: a group of 32 and four of 8."""
-    found = plan([100_000, *[48_000] * 4], 64, gpt_on_a100())
+    found = plan([100_000, *[48_000] * 4], 64, gpt_on_a100(context=100_000))
     assert len(found.micro_batches) == 1
     assert sorted(group.size for group in found.micro_batches[0].groups) == [8, 8, 8, 8, 32]
+
+
+@pytest.mark.parametrize(
+    ("size", "devices", "forgetting", "mib"),
+    [
+        ("7b", 16, None, 2.668764648),
+        ("7b", 8, None, 2.668764648),
+        ("7b", 32, None, 4.480441895),
+        ("7b", 64, None, 4.480441895),
+        ("7b", 64, 32, 2.668764648),
+        ("7b", 16, 12, 4.480441895),
+        ("7b", 16, 22, (2.668764648 + 4.480441895) / 2),
+        ("13b", 16, None, 4.220439453),
+        ("30b", 64, 60, 3.417381836),
+    ],
+)
+def test_a_token_takes_what_the_layers_do_not_compute_again(
+    size: str, devices: int, forgetting: int | None, mib: float
+) -> None:
+    costs = gpt_on_a100(size, devices, 80, forgetting=forgetting)
+    assert costs.token_bytes / MIB == pytest.approx(mib, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("size", "context", "billions"),
+    [("7b", 192_000, 7.1174468994140625), ("7b", 384_000, 7.8498687744140625),
+     ("13b", 384_000, 14.03158187866211), ("30b", 384_000, 32.71532440185547)],
+)  # fmt: skip
+def test_positions_are_parameters_and_states_are_shared_by_all_devices(
+    size: str, context: int, billions: float
+) -> None:
+    for devices in (32, 64):
+        costs = gpt_on_a100(size, devices, context=context)
+        assert costs.model_bytes * devices / 16 / 2**30 == pytest.approx(billions, rel=1e-9)
+        assert costs.memory_bytes == 28 * 2**30
+
+
+def test_groups_of_one_are_made_only_where_they_are_asked_for() -> None:
+    lengths = [40] * 8
+    usual = plan(lengths, 8, TINY)
+    asked = plan(lengths, 8, TINY, sizes=(1, 2, 4, 8))
+    assert min(g.size for m in usual.micro_batches for g in m.groups) == 2
+    assert {g.size for m in asked.micro_batches for g in m.groups} == {1}
+    assert best_static(lengths, 8, TINY).micro_batches[0].groups[0].size > 1
+    alone = plan([40, 50], 1, TINY)
+    assert {g.size for m in alone.micro_batches for g in m.groups} == {1}
 
 
 def test_sizes_are_mixed_where_memory_allows_no_single_one() -> None:
@@ -174,6 +220,9 @@ def test_groups_of_one_size_are_refused_where_memory_forbids() -> None:
         (lambda: plan([3], 8, TINY, sizes=[3]), "allowed: 1, 2, 4, 8"),
         (lambda: gpt_on_a100("8b"), "known: 7b"),
         (lambda: gpt_on_a100("30b", 8, 30), "holds no token"),
+        (lambda: gpt_on_a100("7b", forgetting=11), "forgetting=11 .* 12 to 32 of its 32"),
+        (lambda: gpt_on_a100("13b", forgetting=12), "40 of its 40 layers"),
+        (lambda: gpt_on_a100(context=0), "context=0"),
         (lambda: replace(TINY, memory_bytes=math.nan), "memory_bytes is nan"),
         (lambda: replace(TINY, memory_bytes=math.inf), "memory_bytes is inf"),
         (lambda: replace(TINY, quadratic_ms=math.nan), "quadratic_ms is nan"),
@@ -215,6 +264,8 @@ def test_the_command_prints_one_json_line(tmp_path: Path) -> None:
         (b"500 600", ["--memory-gib", "nan"], "memory_bytes is nan"),
         (b"500 600", ["--time-limit", "nan"], "--time-limit above 0"),
         (b"5 x", [], "'x' is not a whole number"),
+        (b"500 600", ["--context", "599"], "--context 599 is less than a sequence of 600"),
+        (b"500 600", ["--forgetting", "40"], "forgetting=40 was not measured for 7b"),
     ],
 )
 def test_bad_input_of_the_command_is_one_line(
@@ -225,3 +276,18 @@ def test_bad_input_of_the_command_is_one_line(
     result = CliRunner().invoke(command, [str(path), "--devices", "16", *more])
     assert isinstance(result.exception, LengthwiseError)
     assert says in str(result.exception) and "\n" not in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--context", "--forgetting"])
+def test_what_is_of_the_paper_s_table_is_refused_beside_one_s_own(
+    tmp_path: Path, option: str
+) -> None:
+    table, path = tmp_path / "costs.json", tmp_path / "lengths.txt"
+    fields = {**TINY.__dict__, "bandwidth": {str(k): v for k, v in TINY.bandwidth.items()}}
+    table.write_text(json.dumps(fields))
+    path.write_text("50 60")
+    arguments = [str(path), "--devices", "8", "--costs", str(table)]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    refused = CliRunner().invoke(command, [*arguments, option, "32"])
+    assert isinstance(refused.exception, LengthwiseError)
+    assert f"{option} is of the paper's GPT" in str(refused.exception)

@@ -21,7 +21,7 @@ from lengthwise.scaling import (
     fit_law,
     predict,
 )
-from lengthwise.scaling.checks import Check, checks, table
+from lengthwise.scaling.checks import RULE, Check, around, checks, table
 from lengthwise.scaling.predict import solve
 from lengthwise.scaling.vocabulary import budget, cheapest_vocabulary, width
 from scaling_runs import TRUE, Columns, runs
@@ -112,11 +112,42 @@ def test_the_same_seed_gives_the_same_intervals_and_progress_reaches_its_end() -
 
 @pytest.mark.parametrize("check", checks(), ids=lambda c: f"{c.law}: {c.claim}")
 def test_figures_that_follow_from_printed_constants_are_recomputed(check: Check) -> None:
-    assert check.agrees != bool(check.remark)
+    assert check.agrees(check.recompute()) != bool(check.remark)
+
+
+@pytest.mark.parametrize(
+    ("printed", "low", "high"),
+    [("300", 250, 350), ("0.46", 0.455, 0.465), ("40e9", 3.5e10, 4.5e10), ("43e3", 42500, 43500),
+     ("0.7", 0.65, 0.75), ("0.70", 0.695, 0.705), ("1.65e12", 1.645e12, 1.655e12),
+     ("21.7", 21.65, 21.75), ("1690", 1685, 1695), ("2", 1.5, 2.5), ("4.0e10", 3.95e10, 4.05e10)],
+)  # fmt: skip
+def test_a_figure_stands_for_what_rounds_to_its_printed_digits(
+    printed: str, low: float, high: float
+) -> None:
+    assert around(printed) == pytest.approx((low, high), rel=1e-12)
+    check = Check("chinchilla", "a claim", printed, lambda: high)
+    step = (high - low) / 100
+    assert check.agrees(low + step) and check.agrees(high - step)
+    assert not check.agrees(low - step) and not check.agrees(high + step)
+
+
+def test_the_same_share_off_is_judged_by_the_digits_alone() -> None:
+    """329.8 for 300 is within what one digit says; 2% off is not within what three say."""
+    rough = Check("chinchilla", "a claim", "300", lambda: 329.8).row()
+    sharp = Check("chinchilla", "a claim", "301", lambda: 307.0).row()
+    assert rough[4:] == ("250 to 350", "329.8", "agrees")
+    assert sharp[4:] == ("300.5 to 301.5", "307", "off by 2.0%")
+
+
+def test_an_answer_from_rounded_constants_is_given_its_range() -> None:
+    rounded = next(check for check in checks() if check.claim == "a, constants as printed")
+    low, high = 0.275 / (0.275 + 0.345), 0.285 / (0.285 + 0.335)
+    assert rounded.remark == f"constants as rounded give {low:.6g} to {high:.6g}"
 
 
 def test_the_page_holds_the_table_that_the_command_prints() -> None:
     assert table() in DOCS
+    assert " ".join(table().split("\n\n")[0].split()) == RULE
     assert CliRunner().invoke(scaling, ["check"]).output.strip() == table()
 
 

@@ -167,12 +167,33 @@ def test_nothing_is_predicted_from_or_as_a_knot_and_names_in_a_trace_are(tmp_pat
             name = names.get(token, "")
             inside_name = (inside_name or name == "<|chunk|>") and before != "<|/chunk|>"
             hidden = name.startswith("<|knot") or inside_name or name == "<|trace|>"
-            blind = before.startswith("<|knot") or before in ("<|/chunk|>", "<|/trace|>")
+            blind = before.startswith("<|knot") or before in ("<|/chunk|>", "<|/trace|>", "end")
             wanted.append(int(not (hidden or blind)))
-            before = name
+            before = "end" if token == END else name
         assert row.loss_mask is not None
         assert row.loss_mask.tolist() == wanted
         assert len(row.lengths) == 1
+
+
+@pytest.mark.parametrize("untouched", ["0", "0.5", "1"])
+def test_ends_are_predicted_and_nothing_is_predicted_from_them(
+    tmp_path: Path, untouched: str
+) -> None:
+    """In rows left as they are too: the authors leave out every input that is an end token."""
+    found = run([jsonl(tmp_path / "a.jsonl", marked(60))], tmp_path / "out", "utk", 256,
+                options={"untouched": untouched})  # fmt: skip
+    ends = after = 0
+    for row in rows_of(found):
+        assert row.loss_mask is not None
+        mask, is_end = row.loss_mask.astype(bool), row.input_ids == END
+        behind = np.append(False, is_end[:-1])
+        assert not mask[behind].any()
+        # Behind a knot, which stands where a chunk begins, an end may be the only token.
+        assert mask[is_end & ~np.append(True, ~mask[:-1])].all()
+        ends, after = ends + int(is_end.sum()), after + int(behind.sum())
+        if untouched == "1":
+            assert mask[~behind].all()
+    assert ends == 60 and after > 40
 
 
 def test_the_same_seed_ties_the_same_knots_and_another_seed_others(tmp_path: Path) -> None:
@@ -286,6 +307,22 @@ def test_code_stands_before_its_test_in_one_piece_whatever_the_order_and_the_par
     assert texts == Counter(p.read_text() for p in source.rglob("*") if p.is_file())
     assert sum(found.manifest["dropped"].values()) == 9
     assert (len(found.manifest["shards"]) > 1) == (part == 1024)
+
+
+def test_the_pair_token_is_catlms_and_a_folder_with_the_former_one_is_read(tmp_path: Path) -> None:
+    assert TOKEN == "<|codetestpair|>"
+    found = run([project(tmp_path / "project")], tmp_path / "out", "pair", 1024)
+    token = found.manifest["added_tokens"][TOKEN]
+    rows = [row.input_ids.tolist() for row in rows_of(found)]
+    for name in ("manifest.json", "tokenizer.json"):
+        place = tmp_path / "out" / name
+        place.write_text(place.read_text().replace(TOKEN, "<|test|>"))
+    old = SequenceSet(tmp_path / "out")
+    assert old.manifest["added_tokens"] == {"<|test|>": token}
+    assert [row.input_ids.tolist() for row in rows_of(old)] == rows
+    old.verify()
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokenizer.token_to_id("<|test|>") == token
 
 
 def test_a_pair_longer_than_a_row_cuts_the_test_and_loses_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from lengthwise.training.config import TrainingError, load_config, read_config
 from lengthwise.training.cost import Measured, fit, sizes_of
 from lengthwise.training.data import IGNORED, Batch, Feed, Work, make_batch
 from lengthwise.training.evaluate import Validation
-from lengthwise.training.growth import layers_of, stack
+from lengthwise.training.growth import layers_of, rate_of, stack
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.step import (
     accumulate_gradients,
@@ -251,10 +251,9 @@ def test_a_model_stacked_twice_is_its_layers_copied_by_hand() -> None:
 def test_growth_in_the_middle_of_a_run_keeps_it_learning(
     place: Path, tmp_path: Path, kept: str
 ) -> None:
-    growth = {"at_step": 3, "factor": 2, "optimizer": kept, "warmup_steps": 2}
+    growth = {"at_step": 3, "factor": 2, "optimizer": kept}
     trainer = Trainer(config(place, out=str(tmp_path / "run"), growth=growth))
     sizes = trainer.sizes
-    assert trainer.rate(3) == pytest.approx(trainer._rate(3) / 2)
     outcome = trainer.run()
     assert outcome.evaluation is not None
     assert outcome.evaluation.per_token < math.log(257)
@@ -262,6 +261,46 @@ def test_growth_in_the_middle_of_a_run_keeps_it_learning(
     averages = trainer.optimizer.state
     steps = {int(averages[p]["step"]) for p in trainer.model.parameters()}
     assert steps == ({3} if kept == "fresh" else {6})
+
+
+def rates(place: Path, steps: int, **growth: Any) -> list[float]:
+    """Of every step of a run that warms up for two."""
+    table = config(place, steps=steps, schedule={"warmup_steps": 2, "floor": 1e-4},
+                   **({"growth": growth} if growth else {}))  # fmt: skip
+    return [rate_of(table, steps)(step) for step in range(steps)]
+
+
+def test_the_schedule_begins_anew_when_layers_are_stacked(place: Path) -> None:
+    plain, rest = rates(place, 12), rates(place, 8)
+    assert rates(place, 12, at_step=4) == plain[:4] + rest
+    quick = rates(place, 12, at_step=4, warmup_steps=0)
+    assert quick[:4] == plain[:4] and quick[4] > rest[0]
+    assert quick[-1] == rest[-1] == pytest.approx(1e-4)
+    kept = rates(place, 12, at_step=4, schedule="kept", warmup_steps=4)
+    shares = [a / b for a, b in zip(kept, plain, strict=True)]
+    assert shares == pytest.approx([1, 1, 1, 1, 0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
+    assert rates(place, 12, at_step=4, schedule="kept") == plain
+
+
+@pytest.mark.parametrize("growth", [{"at_step": 10}, {"at_step": 4, "warmup_steps": 8}])
+def test_a_warm_up_that_no_step_follows_is_refused_with_what_helps(
+    place: Path, growth: dict[str, int]
+) -> None:
+    with pytest.raises(TrainingError, match="begins anew: .* give growth.warmup_steps, or growth"):
+        rates(place, 12, **growth)
+
+
+def test_four_times_the_layers_is_the_default_and_a_run_without_growth_is_resumed_as_before(
+    place: Path,
+) -> None:
+    grown = config(place, growth={"at_step": 3})
+    assert (grown.growth.factor, grown.growth.schedule) == (4, "fresh")
+    before = {"at_step": 0, "factor": 2, "optimizer": "fresh", "warmup_steps": 0}
+    assert config(place).deciding()["growth"] == before
+    old = {"at_step": 3, "factor": 2, "optimizer": "fresh", "warmup_steps": 0}
+    kept = config(place, growth={"at_step": 3, "factor": 2, "schedule": "kept"})
+    assert kept.deciding()["growth"] == old
+    assert grown.deciding()["growth"] != old
 
 
 def test_bf16_is_of_the_arithmetic_and_not_of_the_weights(place: Path, tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def test_a_tokenizer_without_the_end_token_of_the_data_is_another(
     place: Path, tmp_path: Path
 ) -> None:
     other = save_checkpoint(tmp_path / "other", turned_bytes())
-    named = (other / "__about__" / "tokenizer.json").read_text().replace("<|endoftext|>", "<|end|>")
-    (other / "__about__" / "tokenizer.json").write_text(named)
+    named = (other / "tokenizer.json").read_text().replace("<|endoftext|>", "<|end|>")
+    (other / "tokenizer.json").write_text(named)
     with pytest.raises(TrainingError, match=r"without '<\|endoftext\|>'"):
         Trainer(described(place, "own", str(tmp_path / "run"), str(other)))
 

@@ -17,7 +17,7 @@ import click
 from lengthwise.cli.arguments import COUNT, Place, Real, Whole
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import best_static, plan as find_plan
-from lengthwise.training.flexsp_costs import gpt_on_a100, read_costs
+from lengthwise.training.flexsp_costs import CONTEXT, Costs, gpt_on_a100, read_costs
 from lengthwise.training.flexsp_groups import MicroBatch
 
 # Of one job: more than any that is known of, and few enough to plan for in a second.
@@ -33,10 +33,16 @@ MOST_DEVICES = 1 << 16
               help="a cost table in JSON, measured on your machines")  # fmt: skip
 @click.option("--gpt", default="7b", show_default=True,
               help="without --costs: the paper's GPT on A100, 7b, 13b or 30b")  # fmt: skip
+@click.option("--context", type=COUNT,
+              help="without --costs: tokens that the paper's GPT has positions for "
+                   "(default: 192,000, or the longest sequence)")  # fmt: skip
+@click.option("--forgetting", type=Whole(0),
+              help="without --costs: layers that compute their MLP again in the backward pass "
+                   "(default: the authors')")  # fmt: skip
 @click.option(
     "--memory-gib", type=Real(0, min_open=True), help="memory of a device (default: the table's)"
 )
-@click.option("--sizes", help="group sizes allowed, such as 2,4,8 (default: all in the table)")
+@click.option("--sizes", help="group sizes allowed, such as 1,2,4 (default: the table's but 1)")
 @click.option(
     "--buckets", default=16, show_default=True, type=COUNT, help="distinct lengths in a program"
 )
@@ -47,15 +53,15 @@ MOST_DEVICES = 1 << 16
               type=Real(0, min_open=True), help="seconds for each program")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
 def plan(
-    lengths: TextIO, devices: int, costs: Path | None, gpt: str,
-    memory_gib: float | None, sizes: str | None, buckets: int, tries: int, time_limit: float,
-    as_json: bool,
+    lengths: TextIO, devices: int, costs: Path | None, gpt: str, context: int | None,
+    forgetting: int | None, memory_gib: float | None, sizes: str | None, buckets: int, tries: int,
+    time_limit: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Plan one training step over the sequences whose LENGTHS stand in a file (-: standard input),
     and compare it with the best plan that has one group size."""
     batch = _numbers("LENGTHS", _text(lengths).split())
     allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
-    table = read_costs(costs) if costs else gpt_on_a100(gpt, devices)
+    table = _table(costs, gpt, devices, context, forgetting, batch)
     if memory_gib is not None:
         table = replace(table, memory_bytes=memory_gib * 2**30)
     with _quiet():
@@ -80,6 +86,23 @@ def plan(
         f"{found.time_ms:,.0f} ms a step; {static.time_ms / found.time_ms:.2f} times as fast as "
         f"groups of {static.micro_batches[0].groups[0].size} only ({static.time_ms:,.0f} ms)"
     )
+
+
+def _table(
+    path: Path | None, gpt: str, devices: int, context: int | None, forgetting: int | None,
+    batch: list[int],
+) -> Costs:  # fmt: skip
+    """The user's table, or the paper's for this batch."""
+    if path is None:
+        longest = max(batch, default=0)
+        if context is not None and context < longest:
+            raise LengthwiseError(f"--context {context} is less than a sequence of {longest:,}")
+        reach = max(CONTEXT, longest) if context is None else context
+        return gpt_on_a100(gpt, devices, context=reach, forgetting=forgetting)
+    for name, value in (("--context", context), ("--forgetting", forgetting)):
+        if value is not None:
+            raise LengthwiseError(f"{name} is of the paper's GPT: it has no effect with --costs")
+    return read_costs(path)
 
 
 def _text(file: TextIO) -> str:

@@ -10,8 +10,11 @@ a cosine of at least CLOSE and shares more than ALIKE of all runs of three token
 the first COMPARED. The authors' code compares the first hundred characters of neighbours on the
 path, which in source code is often the licence.
 
-Where ours differs: clusters have no greatest size, and short stretches of the path stay as they
-are, where the authors' code inserts their documents elsewhere.
+Where ours differs: documents are embedded by hashed words unless a model is named, where the paper
+takes Contriever's first 510 tokens; the nearest are the nearest of all up to 100,000 documents. The
+path starts as in the paper, where fewest are near; the authors' code starts anywhere. Their code
+ends a stretch after 21 documents and inserts those of shorter ones beside a neighbour elsewhere;
+here a stretch goes on while a neighbour is left, and stays as it is.
 
 Memory: some 30 bytes a document; vectors and neighbours are memory maps.
 """

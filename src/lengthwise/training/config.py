@@ -113,9 +113,20 @@ class GrowthOptions:
     """G_stack: the layers are stacked `factor` times before step `at_step` (0: never)."""
 
     at_step: int = option(0, "steps done before it; 0: never", low=0)
-    factor: int = option(2, "layers afterwards, in layers before", low=2, high=16)
+    factor: int = option(4, "layers afterwards, in layers before", low=2, high=16)
     optimizer: str = option("fresh", "its state afterwards", choices=("fresh", "copied"))
-    warmup_steps: int = option(0, "steps after it in which the rate rises again", low=0)
+    schedule: str = option("fresh", "the learning rate afterwards", choices=("fresh", "kept"))
+    warmup_steps: int | None = option(None, "steps after it in which the rate rises", low=0)
+
+    def deciding(self) -> Table:
+        """What decides on the numbers, in the words of folders from before there was `schedule`."""
+        if not self.at_step:
+            return {"at_step": 0, "factor": 2, "optimizer": "fresh", "warmup_steps": 0}
+        found = dataclasses.asdict(self)
+        if self.schedule == "kept":
+            del found["schedule"]
+            found["warmup_steps"] = self.warmup_steps or 0
+        return found
 
 
 @dataclass(frozen=True)
@@ -231,7 +242,9 @@ class RunConfig:
 
         How long a run is, and which data it reads, are not told by the file alone.
         """
-        return without(dataclasses.asdict(self), FREE)
+        found = without(dataclasses.asdict(self), FREE)
+        found["growth"] = self.growth.deciding()
+        return found
 
 
 FREE = (

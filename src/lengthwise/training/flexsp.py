@@ -15,7 +15,8 @@ Sequences are costed at their bucket's bound, so that true times and memory lie 
 differs: equal groups are ordered, which the program need not try again; devices may stay idle; a
 row adds up the work of all devices, for a bound while u is not yet whole; and M is bounded by the
 best that a greedy search over group sizes found, one size for all among them, which the result
-therefore never loses to.
+therefore never loses to. As in the authors' code groups of one device are left out unless they are
+asked for or nothing else fits the devices: their table has no time for what such a group saves.
 
 A program that runs out of time may end elsewhere on another machine: plan on one rank and send the
 plan to the others.
@@ -60,7 +61,7 @@ def plan(
     """The fastest plan found for a step.
 
     lengths: tokens of each sequence of the batch. sizes: group sizes allowed (default: every power
-    of two in the cost table). buckets: distinct lengths that a program sees. tries: counts of
+    of two in the cost table but 1). buckets: distinct lengths that a program sees. tries: counts of
     micro-batches tried, from the fewest that fit. time_limit_s: of one micro-batch's program; where
     it runs out, `MicroBatch.gap` says what is left.
     Raises LengthwiseError for a sequence that fits no group, naming its length and the memory.
@@ -278,7 +279,7 @@ def _check(
     lengths: Seq[int], devices: int, costs: Costs, sizes: Seq[int] | None
 ) -> tuple[int, ...]:
     known = costs.sizes(devices)
-    allowed = tuple(sorted(set(sizes))) if sizes is not None else known
+    allowed = tuple(sorted(set(sizes))) if sizes is not None else costs.usual_sizes(devices)
     odd = [each for each in allowed if each not in known]
     if odd or not allowed:
         raise LengthwiseError(

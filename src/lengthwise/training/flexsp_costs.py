@@ -16,6 +16,8 @@ from math import floor, isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lengthwise.errors import LengthwiseError
 
 MIB = 2.0**20
@@ -80,6 +82,11 @@ class Costs:
         known = {1, *self.bandwidth}
         return tuple(2**k for k in range(devices.bit_length()) if 2**k <= devices and 2**k in known)
 
+    def usual_sizes(self, devices: int) -> tuple[int, ...]:
+        """Those without groups of one, as the authors plan; one where there is nothing else."""
+        known = self.sizes(devices)
+        return tuple(size for size in known if size > 1) or known
+
 
 def read_costs(path: Path) -> Costs:
     """A cost table from a JSON object with the fields of Costs; bandwidth as {"2": 119.5, ...}."""
@@ -100,28 +107,78 @@ def read_costs(path: Path) -> Costs:
         raise LengthwiseError(f"{path} is not a cost table in JSON: {error}") from error
 
 
-def gpt_on_a100(size: str = "7b", devices: int = 64, memory_gib: float = 30.0) -> Costs:
+@dataclass(frozen=True)
+class _Gpt:
+    """What the authors measured of one size, and what it is made of.
+
+    token_mib: activations of a token, by how many layers forget those of their MLP.
+    """
+
+    quadratic_us: float
+    linear_ms: float
+    fixed_ms: float
+    layers: int
+    width: int
+    billions: float
+    """2^30 parameters with learned positions for CONTEXT tokens."""
+    token_mib: Mapping[int, float]
+
+    def forgetting(self, devices: int) -> int:
+        """Layers whose MLP is computed again in the backward pass, as the authors train it."""
+        few, *more = sorted(self.token_mib)
+        return more[-1] if more and devices < MANY else few
+
+    def parameters(self, context: int) -> float:
+        """Weights with learned positions for `context` tokens."""
+        return self.billions * 2**30 + self.width * (context - CONTEXT)
+
+
+CONTEXT = 192_000
+# From so many devices on, the states of a GPT-7B leave room to keep most of its MLPs' activations.
+MANY = 32
+# 30b computes attention again too, in 48 of its layers: its one figure has that in it.
+_GPTS = {
+    "7b": _Gpt(5.128, 0.1839576, 629.3563, 32, 4096, 7.1174468994140625,
+               {12: 4.480441895, 32: 2.668764648}),
+    "13b": _Gpt(9.2852, 0.3060189, 1132.5632, 40, 5120, 13.11605453491211, {40: 4.220439453}),
+    "30b": _Gpt(15.4262, 0.8035742, 2789.3644, 60, 6656, 31.52513885498047, {60: 3.417381836}),
+}  # fmt: skip
+
+
+def gpt_on_a100(
+    size: str = "7b", devices: int = 64, memory_gib: float = 28.0, *, context: int = CONTEXT,
+    forgetting: int | None = None,
+) -> Costs:  # fmt: skip
     """The authors' table: GPT of 7, 13 or 30 billion parameters, 8 A100 a node, 2 InfiniBand links.
 
-    ZeRO-3 over all devices at 16 bytes a parameter. Raises LengthwiseError for another size.
+    ZeRO-3 over all devices at 16 bytes a parameter. context: tokens that the learned positions
+    reach, which are parameters too. forgetting: layers that keep no activations of their MLP but
+    compute them again (default: the authors', for 7b all 32 on fewer than 32 devices and else 12).
+    Between the two counts that they measured a token's bytes are interpolated; the time that
+    computing again takes is not in their table. Raises LengthwiseError for what it does not have.
     """
-    known = {
-        # quadratic us, linear ms, fixed ms, layers, width, MiB a token, billions of parameters
-        "7b": (5.128, 0.1839576, 629.3563, 32, 4096, 4.480441895, 7.1174),
-        "13b": (9.2852, 0.3060189, 1132.5632, 40, 5120, 4.220439453, 13.1161),
-        "30b": (15.4262, 0.8035742, 2789.3644, 60, 6656, 3.417381836, 31.5251),
-    }
-    if size not in known:
-        raise LengthwiseError(f"there is no table for {size!r}; known: {', '.join(known)}")
-    quadratic, linear, fixed, layers, width, token_mib, billions = known[size]
+    if size not in _GPTS:
+        raise LengthwiseError(f"there is no table for {size!r}; known: {', '.join(_GPTS)}")
+    gpt = _GPTS[size]
+    if context < 1:
+        raise LengthwiseError(f"context={context} must be at least 1 token")
+    counts = sorted(gpt.token_mib)
+    chosen = gpt.forgetting(devices) if forgetting is None else forgetting
+    if not counts[0] <= chosen <= counts[-1]:
+        allowed = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        raise LengthwiseError(
+            f"forgetting={chosen} was not measured for {size}: {allowed} of its {gpt.layers} "
+            "layers; give a table of your own with --costs"
+        )
+    token_mib = float(np.interp(chosen, counts, [gpt.token_mib[n] for n in counts]))
     return Costs(
-        quadratic_ms=quadratic * 1e-6,
-        linear_ms=linear,
-        fixed_ms=fixed,
+        quadratic_ms=gpt.quadratic_us * 1e-6,
+        linear_ms=gpt.linear_ms,
+        fixed_ms=gpt.fixed_ms,
         # Four all-to-alls a layer forward and backward, two bytes a number.
-        bytes_per_token=4 * 2 * layers * width * 2 * 1e3 / 1024**2 * 1e3,
+        bytes_per_token=4 * 2 * gpt.layers * gpt.width * 2 * 1e3 / 1024**2 * 1e3,
         bandwidth={2: 119.54, 4: 104.07, 8: 96.5, 16: 10.33, 32: 5.94, 64: 4.87},
         token_bytes=token_mib * MIB,
-        model_bytes=billions * 16 * 1024 * MIB / devices,
+        model_bytes=gpt.parameters(context) * 16 / devices,
         memory_bytes=memory_gib * 1024 * MIB,
     )

@@ -1,10 +1,17 @@
 """G_stack: a deeper model whose layers are copies of a shallow one's, in the middle of a run.
 
 Du and others (2024): train few layers briefly, then set layer j of the deep model to layer
-j mod n of the n shallow ones; embeddings, final norm and head are copied. The whole stack repeats
-(0 1 0 1), since doubling each layer in place (0 0 1 1) was found to be weaker. The function of the
-model changes: the loss jumps and then falls faster. The authors start with a fresh optimizer, which
-is the default; copying its averages to each copy of a layer is the alternative.
+j mod n of the n shallow ones; embeddings, final norm and head are copied. Four times as many layers
+were best. The whole stack repeats (0 1 0 1), since doubling each layer in place (0 0 1 1) was found
+to be weaker. The function of the model changes: the loss jumps and then falls faster.
+
+The authors train the deep model as one that begins: with a fresh optimizer, and with a schedule of
+its own whose warm-up comes again. Both are the default. The shallow one follows the schedule of a
+whole run and is taken from its early part. Alternatives: averages copied to each copy of a layer,
+and a schedule that goes on.
+
+When to grow: for a deep model of N parameters that is to read D tokens, the authors found
+log10 d = 0.88 log10 N + 163.27 / log10 C - 5.74 tokens for the shallow one, C = 6 N D.
 """
 
 from __future__ import annotations
@@ -17,7 +24,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lengthwise.training.config import TrainingError
+from lengthwise.errors import LengthwiseError
+from lengthwise.training.config import RunConfig, TrainingError
+from lengthwise.training.schedules import learning_rate
 
 Value = TypeVar("Value")
 
@@ -79,6 +88,39 @@ def stacked(
         for layer in range(int(number), count * factor, count):
             found[f"{name}.{layer}.{rest}"] = copied(value)
     return found
+
+
+def rate_of(config: RunConfig, steps: int) -> Callable[[int], float]:
+    """The learning rate of the 0-based step of a run of `steps` steps, growth included.
+
+    Raises LengthwiseError, before the first step, for a schedule that cannot be.
+    """
+    schedule, growth = config.schedule, config.growth
+    at, again = growth.at_step, growth.warmup_steps
+
+    def over(total: int, warmup: int) -> Callable[[int], float]:
+        return learning_rate(
+            schedule.name, total_steps=total, tokens_per_step=config.tokens_per_step,
+            peak=config.optimizer.lr, warmup_steps=warmup, decay_steps=schedule.decay_steps,
+            floor=schedule.floor, shape=schedule.shape,
+        )  # fmt: skip
+
+    whole = over(steps, schedule.warmup_steps)
+    if at >= steps:
+        raise TrainingError(f"growth.at_step={at} is not within {steps} steps")
+    if not at:
+        return whole
+    if growth.schedule == "kept":
+        rising = again or 0
+        return lambda n: whole(n) * (min(1.0, (n - at + 1) / rising) if rising and n >= at else 1.0)
+    try:
+        anew = over(steps - at, schedule.warmup_steps if again is None else again)
+    except LengthwiseError as error:
+        raise TrainingError(
+            f"after growth.at_step={at} the schedule begins anew: {error}; give "
+            'growth.warmup_steps, or growth.schedule = "kept"'
+        ) from error
+    return lambda n: whole(n) if n < at else anew(n - at)
 
 
 def _config(model: nn.Module) -> Any:

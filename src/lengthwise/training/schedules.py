@@ -9,6 +9,9 @@ found to be batch * a * n^b, so follow that with the tokens seen so far and the 
 known. a = 4, b = -0.51 and the cap 0.02 hold for models whose widths are scaled by muP; `b` has to
 be near that, `a` hardly. The batch is counted in sequences of 4,096 tokens, so a batch of other
 lengths is rescaled to that.
+
+Where ours differs: widths are not scaled by muP, so `a` is not the paper's for every width; warm-up
+goes to the law's value at its end and not to the cap; tokens are those of whole steps.
 """
 
 from __future__ import annotations

@@ -27,11 +27,10 @@ from lengthwise.training.data import Feed, Work
 from lengthwise.training.evaluate import Evaluation, Validation
 from lengthwise.training.export import export, exported
 from lengthwise.training.folder import RunFolder
-from lengthwise.training.growth import layers_of, stack, stacked
+from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
-from lengthwise.training.schedules import learning_rate
 from lengthwise.training.step import (
     accumulate_gradients,
     check_documents_are_apart,
@@ -119,11 +118,7 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """The learning rate of the step after `step` others."""
-        growth, rate = self.config.growth, self._rate(step)
-        since = step - growth.at_step + 1
-        if growth.at_step and 0 < since < growth.warmup_steps:
-            rate *= since / growth.warmup_steps
-        return rate
+        return self._rate(step)
 
     def _step(self) -> None:
         growth, start = self.config.growth, time.perf_counter()
@@ -236,21 +231,14 @@ class Trainer:
             self._identity, self.feed.total_steps, extend, self.feed.whole_epoch, self._rates,
             may_grow=not self.config.upsampling.domains,
         )  # fmt: skip
-        self.steps, growth = self._plan.steps, self.config.growth
+        self.steps = self._plan.steps
         if self._plan.ends:
             self.feed.follow(self._plan.ends)
         self._rate = self._rates(self.steps)
-        if growth.at_step >= self.steps:
-            raise TrainingError(f"growth.at_step={growth.at_step} is not within {self.steps} steps")
 
     def _rates(self, steps: int) -> Callable[[int], float]:
-        """The rate of each step of a run of so many, growth aside."""
-        schedule = self.config.schedule
-        return learning_rate(
-            schedule.name, total_steps=steps, tokens_per_step=self.config.tokens_per_step,
-            peak=self.config.optimizer.lr, warmup_steps=schedule.warmup_steps,
-            decay_steps=schedule.decay_steps, floor=schedule.floor, shape=schedule.shape,
-        )  # fmt: skip
+        """The rate of each step of a run of so many, growth included."""
+        return rate_of(self.config, steps)
 
     def _start(self) -> None:
         """Model, optimizer, generators and log as they were, or new."""

@@ -56,8 +56,8 @@ class Scribe:
     """Writes rows from stretches of the store and from tokens that no document has.
 
     A token is predicted unless it was written hidden, or what stands before it is `blind`: a knot
-    tells nothing about what comes next. The first token of a row is predicted from nothing by
-    whoever trains; its flag says only what it is.
+    tells nothing about what comes next, nor does the end of a document. The first token of a row is
+    predicted from nothing by whoever trains; its flag says only what it is.
     """
 
     starts: array[int] = field(default_factory=lambda: array("q"))
@@ -67,14 +67,14 @@ class Scribe:
     added: int = 0
     _blind: bool = False
 
-    def text(self, start: int, length: int) -> None:
-        """A stretch of the store."""
+    def text(self, start: int, length: int, ends: bool) -> None:
+        """A stretch of the store. ends: whether its last token is the end of a document."""
         if self._blind:
             self._put(start, 1, False)
             start, length = start + 1, length - 1
         if length:
             self._put(start, length, True)
-        self._blind = False
+        self._blind = ends
 
     def token(self, token: int, hidden: bool, blind: bool) -> None:
         """A token of its own. blind: whether what follows is not to be predicted from it."""

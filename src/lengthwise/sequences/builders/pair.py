@@ -1,9 +1,13 @@
 """CAT-LM (Rao et al., 2023): a code file and its test in one sequence, the code first.
 
-A pair is `code <|test|> test`, one piece that attention stays within, so the test is predicted from
-the code that it tests. The pair token stands in the place of the code's end token. Which files are
-a pair is found by their names (see `pairing`); all others are pieces of their own. Pieces are
-packed best-fit.
+A pair is `code <|codetestpair|> test`, one piece that attention stays within, so the test is
+predicted from the code that it tests. The pair token stands in the place of the code's end token.
+Which files are a pair is found by their names (see `pairing`); all others are pieces of their own.
+Pieces are packed best-fit. Folders made before have the pair token `<|test|>`, as their manifest
+says, and are read as ever.
+
+Where ours differs: the authors' example prompts have a line break behind the pair token; here the
+test follows as its file begins. They match names fuzzily; here equal names come first.
 
 A pair longer than a row keeps its code whole and as much of the test as fits; the rest of the test
 is a piece of its own. Code that fills a row alone has no room for a test: both stand alone.
@@ -29,7 +33,7 @@ from lengthwise.sequences.pairing import ALONE, partners
 from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.token_store import TokenStore, ranges
 
-TOKEN = "<|test|>"
+TOKEN = "<|codetestpair|>"
 ENDS = "end tokens of code files, in whose place the pair token stands"
 
 

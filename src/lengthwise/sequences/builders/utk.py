@@ -13,11 +13,13 @@ With `backtrace` each chunk of a cut document has before it a name of six charac
 names in reading order: `<|trace|>` name `<|then|>` name `<|/trace|>`.
 
 No loss is taken where the input or the target is a knot or part of a chunk's name, on the token
-`<|trace|>`, nor on what follows `<|/trace|>`; the names inside a trace are predicted.
+`<|trace|>`, nor on what follows `<|/trace|>` or the end token of a document; end tokens themselves
+and the names inside a trace are predicted.
 
-Where ours differs: room for knots is reserved before a row is filled, so nothing is truncated; the
-rest of a document that the end of a row cuts begins the next row. Cuts at fixed hops of 1,024
-tokens are not offered.
+Where ours differs from the authors' code: room for knots is reserved before a row is filled, so
+nothing is truncated; the rest of a document that the end of a row cuts begins the next row; equal
+parts differ by a token at most, where theirs leave the remainder to the last. Cuts at fixed hops of
+1,024 tokens are not offered. `untouched` is one share, where theirs is a list of odds to draw from.
 """
 
 from __future__ import annotations
@@ -190,7 +192,9 @@ class Utk(Plain):
                 self._hidden(scribe, self._ids["<|chunk|>"], *chunk.name, self._ids["<|/chunk|>"])
             if chunk.index:
                 self._hidden(scribe, self._ids[f"<|knot_{chunk.index}_in|>"])
-            scribe.text(chunk.start, chunk.length)
+            # The rest of a document that the row's end cuts stands in the next row: there its last
+            # chunk here is no end, but nothing follows it either.
+            scribe.text(chunk.start, chunk.length, ends=chunk.index + 1 == chunk.count)
             if chunk.index + 1 < chunk.count:
                 self._hidden(scribe, self._ids[f"<|knot_{chunk.index + 1}_out|>"])
             if chunk.name:
