@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+import lengthwise
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
+from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
@@ -289,3 +290,18 @@ def test_threads_that_begin_at_once_get_one_table_one_policy_and_one_school(
     assert len(made) == 4
     for each in zip(*made, strict=True):
         assert len(set(map(id, each))) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cramped"),
+    [
+        ("h2o(budget=40) + lookup", True),
+        ("h2o(budget=40) + lookup + recycling", True),
+        ("h2o(budget=1000) + lookup", False),
+        ("snapkv(budget=40) + lookup", False),
+    ],
+)
+def test_drafters_that_have_no_room_say_so(recipe: str, cramped: bool) -> None:
+    model = lengthwise.wrap(tiny_model("llama", max_position_embeddings=4096))
+    notes = model.generate(tokens(160), recipe=recipe, max_new_tokens=12, stop_ids=[]).ledger.notes
+    assert any("no room for guesses" in note for note in notes) == cramped

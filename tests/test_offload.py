@@ -196,6 +196,6 @@ def test_what_stores_or_places_far_keys_too_is_refused(model: Adapted, recipe: s
 
 
 def test_cached_blocks_need_blocks_that_are_away() -> None:
-    with pytest.raises(RecipeError, match="offload=cpu or offload=disk"):
+    with pytest.raises(RecipeError, match="without offload=cpu or disk"):
         InfLLM(cached=4)
     assert InfLLM(cached=4, offload="disk").cached == 4

@@ -13,7 +13,7 @@ from lengthwise.conformance.laws import law_model
 from lengthwise.conformance.matrix import EXACT, REFUSED, judge, pairs
 from lengthwise.conformance.tiny import tiny
 from lengthwise.engine.placement import ORDINARY
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Option, options, show
@@ -144,6 +144,39 @@ def test_python_values_are_checked_like_written_ones() -> None:
     for bad in ({"window": "8"}, {"window": 2.5}, {"window": True}, {"budget": 1.5}):
         with pytest.raises(RecipeError, match="infllm"):
             InfLLM(**bad)
+
+
+@pytest.mark.parametrize(
+    ("idle", "served"),
+    [
+        ("rapid(mask=q)", "rapid(mask=q, mode=augmented)"),
+        ("rapid(eta=3)", "rapid(eta=3, mode=augmented)"),
+        ("aded(eta=0.5)", "aded(eta=0.5, learn=logits)"),
+        ("lm_infinite(top_k_at=64)", "lm_infinite(top_k_at=64, top_k=5)"),
+        ("lm_infinite(top_k_from=0)", "lm_infinite(top_k_from=0, top_k=1)"),
+        ("infllm(cached=4)", "infllm(cached=4, offload=cpu)"),
+        ("osd(every=0, loss=reverse)", "osd(every=1, loss=reverse)"),
+        ("rsd(kind=constant, width=3)", "rsd(width=3)"),
+        ('rsd(branching="2,1")', 'rsd(kind=constant, branching="2,1")'),
+        ("sam(bias=2)", "sam(bias=2, datastore=corpus)"),
+        ("swift(trials=0, seed=3)", "swift(trials=1, seed=3)"),
+        ("window(chunk=4)", "window(chunk=4, retrieved=64)"),
+        ("window(sinks=0, retrieved=64)", "window(sinks=0)"),
+        ("window(window=8, recipe=kivi)", "window(window=8)"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(idle: str, served: str) -> None:
+    with pytest.raises(RecipeError, match="does nothing without"):
+        parse(idle)
+    assert parse(str(parse(served))) == parse(served)
+
+
+def test_heads_that_are_named_are_read_even_where_none_guess() -> None:
+    model = tiny("llama")
+    for recipe in ("medusa(nodes=0, path=/nowhere)", "eagle(depth=0, path=/nowhere)"):
+        with pytest.raises(LengthwiseError, match="nowhere"):
+            for method in parse(recipe).methods:
+                method.check(model)
 
 
 def test_resolve_takes_text_recipes_and_methods() -> None:

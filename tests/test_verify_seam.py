@@ -283,3 +283,31 @@ def test_logits_that_are_no_numbers_are_not_taken_for_a_wrong_seam() -> None:
     model.model.norm.weight.data.fill_(torch.nan)
     with pytest.raises(UnsupportedModel, match="logits are not finite .* in float16"):
         adapt(model)
+
+
+def test_a_cap_that_sdpa_leaves_out_is_no_fault_of_the_seam(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """transformers before 5.23 runs gemma 2 by an SDPA that knows no cap."""
+    from transformers import AttentionInterface
+
+    plain = AttentionInterface()["sdpa"]
+
+    def older(*args: Any, softcap: float | None = None, **info: Any) -> Any:
+        return plain(*args, **info)
+
+    # A cap that bites: the two differ by more than rounding.
+    model = tiny_model("gemma2", initializer_range=0.3, attn_logit_softcapping=5.0)
+    exact = adapt(model)
+    assert not exact.notes
+    ids = torch.tensor(tokens(40))
+    with torch.no_grad():
+        eager = model(ids[None]).logits[0]
+        monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", older)
+        model.config._attn_implementation = "sdpa"
+        assert float((model(ids[None]).logits[0] - eager).abs().max()) > 1e-2
+    adapted = adapt(model)
+    assert any("leaves the cap out" in note for note in adapted.notes)
+    found = lengthwise.wrap(model).score(ids.tolist())
+    right = eager[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+    assert torch.allclose(torch.as_tensor(found), right, atol=1e-4)

@@ -39,7 +39,7 @@ from lengthwise.methods.drafting.published import Checkpoint
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks.documents import read_document
 
-ROW, ROWS, HELD = 256, 96, 8
+ROW, ROWS, HELD = 256, 208, 8
 STEPS, HEADS, NEW = 400, 3, 64
 Texts = list[tuple[Tensor, Tensor]]
 
@@ -87,7 +87,11 @@ def train_medusa(model: Adapted, rows: Texts, folder: Path) -> list[float]:
 
 
 def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
-    """EAGLE: the state that follows (SmoothL1) and a tenth of the cross entropy of its token."""
+    """EAGLE: the state that follows (SmoothL1) and the cross entropy of its token.
+
+    It begins as a layer that gives back the state it reads: attention and MLP of the model's last
+    layer, whose outputs add nothing yet.
+    """
     config = model.model.config
     size, head_dim, key_heads = config.hidden_size, config.head_dim, config.num_key_value_heads
     own = {
@@ -96,6 +100,8 @@ def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
         if key.startswith("model.layers.29.") and "input_layernorm" not in key
     }
     weights = {key.replace("layers.29", "layers.0"): value for key, value in own.items()}
+    for key in ("self_attn.o_proj", "mlp.down_proj"):
+        weights[f"layers.0.{key}.weight"].zero_()
     weights["fc.weight"] = torch.cat([torch.zeros(size, size), torch.eye(size)], 1)
     settings = {
         "hidden_size": size, "intermediate_size": config.intermediate_size, "head_dim": head_dim,
@@ -109,7 +115,8 @@ def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
     learned = [layer.fc, *layer.net.parameters()]
     for each in learned:
         each.requires_grad_(True)
-    optimizer = torch.optim.AdamW(learned, lr=3e-4, weight_decay=0)
+    optimizer = torch.optim.AdamW(learned, lr=1e-3, weight_decay=0)
+    slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     forward, logits = DraftLayer.forward.__wrapped__, DraftLayer.logits.__wrapped__  # type: ignore[attr-defined]
     losses = []
     for step in range(STEPS):
@@ -121,10 +128,12 @@ def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
         picked = torch.randperm(ROW - 2)[:96]
         with torch.no_grad():
             wanted = logits(layer, states[1:][picked]).softmax(-1)
-        loss = loss + 0.1 * F.cross_entropy(logits(layer, out[picked]), wanted)
+        loss = loss + F.cross_entropy(logits(layer, out[picked]), wanted)
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
+        slower.step()
         losses.append(float(loss.detach()))
     rest = {key: value.detach() for key, value in layer.net.state_dict().items()}
     _write(folder, settings, {**rest, "fc.weight": layer.fc.detach()}, "model.safetensors")

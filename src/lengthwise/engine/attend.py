@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lengthwise.engine import device_flash
+
 # With at most this many rows (queries x heads of a group) over more than MANY_KEYS keys, batched
 # products beat the CPU flash kernel; with fewer keys their overhead is the larger part.
 FEW_ROWS = 16
@@ -68,7 +70,7 @@ def attend(
     several = query.shape[1] > 1 or len(parts) > 1
     if several and query.device.type == "cpu" and query.dtype == torch.bfloat16:
         return _by_rows(parts, scaling, softcap, sinks, need_lse)
-    parts = [piece for part in parts for piece in _square(part)]
+    parts = [piece for part in parts for piece in _pieces(part, softcap)]
     if len(parts) == 1 and sinks is None:
         return _one(parts[0], scaling, softcap, need_lse)
     results = [_one(part, scaling, softcap, True) for part in parts]
@@ -77,10 +79,21 @@ def attend(
     return merge(results, sinks)
 
 
-def _square(part: Part) -> list[Part]:
-    """A causal part as the keys that every query sees and a square causal rest, for the kernels."""
+def _on_device(part: Part, softcap: float | None) -> bool:
+    """Whether the GPU's flash kernel takes this part as it is."""
+    return (
+        part.mask is None
+        and softcap is None
+        and part.log_weight is None
+        and device_flash.serves(part.query, part.key, part.value)
+    )
+
+
+def _pieces(part: Part, softcap: float | None) -> list[Part]:
+    """A causal part as the keys that every query sees and a square causal rest, for the kernels
+    that know no other."""
     before = part.key.shape[1] - part.query.shape[1]
-    if not part.causal or not before:
+    if not part.causal or not before or _on_device(part, softcap):
         return [part]
     weight = part.log_weight
     return [
@@ -186,6 +199,8 @@ def _one(
     part: Part, scaling: float, softcap: float | None, need_lse: bool
 ) -> tuple[Tensor, Tensor | None]:
     heads, queries, head_dim = part.query.shape
+    if _on_device(part, softcap):
+        return device_flash.flash(part.query, part.key, part.value, part.causal, scaling)
     flash = (
         softcap is None
         and part.log_weight is None
@@ -306,6 +321,10 @@ def single_softmax(
     plain = mask is None and query.shape[-1] == value.shape[-1] and query.dtype != torch.float16
     if plain and key.shape[1] <= MANY_KEYS and query.device.type == "cpu":
         return _flash(query, key, value, None, False, scaling)[0]
+    if plain and query.shape[1] <= FEW_ROWS and device_flash.serves(query, key, value):
+        # Rows that see all keys are as many heads of one query each: a form the kernel splits.
+        one = query.reshape(-1, 1, query.shape[-1])
+        return device_flash.flash(one, key, value, False, scaling)[0].reshape(query.shape)
     scores = _scores(query * scaling, key)
     if mask is not None:
         scores = scores.masked_fill_(~mask, -math.inf)

@@ -97,7 +97,8 @@ class Request:
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
     guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
     ended it, which is no part of the output. failed: why there is no next token; what was said
-    before it stays.
+    before it stays. cramped: steps in which what is kept changes with the next token already, so
+    that no guess may follow it.
     """
 
     sequence: Sequence
@@ -115,6 +116,7 @@ class Request:
     mode: Mode | None = None
     stopped: int | None = None
     failed: NotFinite | None = None
+    cramped: int = 0
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -189,9 +191,10 @@ class Request:
         """
         tree = Tree(self.pending, drawing or self.drawing)
         self.asked.clear()
-        limits = [self.max_new_tokens - len(self.output), self.sequence.room(),
-                  self.sequence.max_block()]  # fmt: skip
-        limit = min(limit for limit in limits if limit is not None) - 1
+        rooms = [self.sequence.room(), self.sequence.max_block()]
+        room = min((room for room in rooms if room is not None), default=self.max_new_tokens)
+        self.cramped += room <= 1
+        limit = min(self.max_new_tokens - len(self.output), room) - 1
         if limit <= 0 or load is None:
             return tree
         context = self.context()
@@ -258,6 +261,12 @@ class Request:
             except Exception as error:
                 self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
         self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
+        if self.drafters and self.ledger.steps and self.cramped >= self.ledger.steps:
+            names = " and ".join(drafter.name for drafter in self.drafters)
+            self.ledger.notes.append(
+                f"{names} guessed nothing: what the recipe keeps changes with every token, which "
+                "leaves no room for guesses; give it a larger budget, or leave the drafter out"
+            )
 
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.options import option, options, show
+from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
     from lengthwise.engine.mode import Mode
@@ -71,15 +71,16 @@ class Method:
     ordinary_only: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
     deletable: ClassVar[bool] = False
-    best_known: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        for each in options(type(self)):
-            try:
-                value = each.check(getattr(self, each.name))
-            except RecipeError as error:
-                raise RecipeError(f"{self.name}: {error}") from None
-            object.__setattr__(self, each.name, value)
+        own = options(type(self))
+        try:
+            for each in own:
+                object.__setattr__(self, each.name, each.check(getattr(self, each.name)))
+            for each in own:
+                each.serves(self)
+        except RecipeError as error:
+            raise RecipeError(f"{self.name}: {error}") from None
 
     def __str__(self) -> str:
         """The text of a recipe: the name, and the options that differ from their defaults."""
@@ -102,7 +103,10 @@ class Method:
         Whole numbers above 16 become 8 and budgets in tokens 16; override where that will not do.
         """
         values: dict[str, int | Budget] = {}
+        plain = cls()
         for each in options(cls):
+            if each.needs and not each.needs.holds(plain):
+                continue
             if each.type is int and isinstance(each.default, int) and each.default > 16:
                 values[each.name] = max(8, int(each.low or 0))
             elif each.type is Budget and each.default.unit != "%":
@@ -181,4 +185,4 @@ def needs_rope(method: Method, model: Adapted) -> None:
         )
 
 
-__all__ = ["Budget", "Method", "Question", "needs_rope", "option"]
+__all__ = ["Budget", "Method", "Needs", "Question", "needs_rope", "option"]

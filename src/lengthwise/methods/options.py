@@ -11,6 +11,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -31,6 +32,14 @@ NO_BYTES = "tokens (2048) or a share (25%)"
 _BARE = re.compile(r"[^\s,()=+\"\\]+")
 
 
+@dataclass(frozen=True)
+class Needs:
+    """When an option does anything: in words (`mode=augmented`), and asked of the method."""
+
+    words: str
+    holds: Callable[[Any], object]
+
+
 def option(
     default: Any,
     help: str,
@@ -38,14 +47,18 @@ def option(
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
     bytes: bool = True,
+    needs: Needs | None = None,
 ) -> Any:
     """A dataclass field that is an option of a recipe: int, float, bool, str or Budget.
 
     low and high are inclusive bounds, choices the allowed values. bytes: whether a budget may be
-    given in bytes; False for methods that read less and hold everything. An annotation `X | None`
-    also allows the word `none`.
+    given in bytes; False for methods that read less and hold everything. needs: without which the
+    option does nothing, and is refused where it is given. An annotation `X | None` also allows the
+    word `none`.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "bytes": bytes}
+    metadata = {
+        "help": help, "low": low, "high": high, "choices": choices, "bytes": bytes, "needs": needs,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -62,6 +75,7 @@ class Option:
     choices: tuple[Any, ...] | None = None
     optional: bool = False
     bytes: bool = True
+    needs: Needs | None = None
 
     @property
     def allowed(self) -> str:
@@ -78,7 +92,17 @@ class Option:
                 words += f", at least {self.low:g}"
             elif self.high is not None:
                 words += f", at most {self.high:g}"
-        return words + (" or none" if self.optional else "")
+        words += " or none" if self.optional else ""
+        return f"{words}; with {self.needs.words}" if self.needs else words
+
+    def serves(self, method: Any) -> None:
+        """Raises RecipeError where this option of `method` was given and does nothing."""
+        value = getattr(method, self.name)
+        if self.needs and value != self.default and not self.needs.holds(method):
+            raise RecipeError(
+                f"{self.name}={show(value)} does nothing without {self.needs.words}: give that, "
+                f"or leave {self.name} out"
+            )
 
     def __str__(self) -> str:
         return f"{self.name}={show(self.default)} ({self.allowed})"

@@ -124,8 +124,18 @@ def eager_mask(*args: Any, **kwargs: Any) -> Any:
     return AttentionMaskInterface()["eager"](*args, **kwargs)
 
 
+def drops_softcap(config: Any) -> bool:
+    """Whether the attention that a configuration names leaves out its cap on logits: SDPA has none,
+    and transformers before 5.23 gives it to such models (gemma 2) all the same."""
+    return _named(config) == "sdpa" and getattr(config, "attn_logit_softcapping", None) is not None
+
+
 def _own(config: Any) -> str:
-    """The attention that a configuration names when nobody has engaged its model."""
+    """The attention of a model when nobody has engaged it, or what it should be."""
+    return "eager" if drops_softcap(config) else _named(config)
+
+
+def _named(config: Any) -> str:
     with _lending:
         lent = _lent.get(id(config))
         return str(config._attn_implementation if lent is None else lent.before)

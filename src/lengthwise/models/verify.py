@@ -196,6 +196,11 @@ def verify(adapted: Adapted) -> Verifier:
         raise UnsupportedModel(
             adapted.family, f"{found}: positions or masks enter somewhere the seam does not reach"
         )
+    if seam.drops_softcap(adapted.model.config.get_text_config()):
+        adapted.notes.append(
+            "attention logits are capped as the configuration says; this model's own SDPA leaves "
+            "the cap out: load it with attn_implementation='eager' to compare with stock"
+        )
     return verifier
 
 
@@ -248,7 +253,8 @@ class Stock:
 
     def logits(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Logits `[n, vocab]` of the model as it is."""
-        if not any(_moves(module) for module in seam.rotary_modules(self.model)):
+        moves = any(_moves(module) for module in seam.rotary_modules(self.model))
+        if not moves and not seam.drops_softcap(self.model.config.get_text_config()):
             return self._run(ids, positions)  # Nothing of ours is in the way.
         with self._engaged(seam.own_attention):
             return self._run(ids, positions)

@@ -111,7 +111,7 @@ def _existing_file(source: str | os.PathLike[str]) -> Path:
         )
     if name.startswith(("http://", "https://")):
         raise DocumentError(f"{name} is an address: download it and give the file")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     try:
         if path.is_file():
             return path

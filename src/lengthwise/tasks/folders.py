@@ -45,7 +45,7 @@ def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Docum
     skipped: list[str] = []
     for source in given:
         if _is_folder(source):
-            found, without = _read_folder(Path(source).expanduser(), encoding)
+            found, without = _read_folder(Path(os.path.expanduser(source)), encoding)
             parts += found
             skipped += without
         else:
@@ -90,7 +90,7 @@ def _refuse_name(text: str) -> None:
     """Raises DocumentError for text that is the name of a file: measuring it is never meant."""
     if "\n" in text or not text.strip() or len(text) > 1024:
         return
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     try:
         there = path.exists()
     except (OSError, ValueError):
@@ -138,7 +138,7 @@ def _read_folder(folder: Path, encoding: str | None) -> tuple[list[tuple[str, st
 def _is_folder(source: Source) -> bool:
     name = os.fspath(source)
     try:
-        return bool(name) and name != "-" and Path(name).expanduser().is_dir()
+        return bool(name) and name != "-" and Path(os.path.expanduser(name)).is_dir()
     except (OSError, ValueError):
         return False
 
@@ -156,7 +156,7 @@ def _refuse_twice(given: Sequence[Source]) -> None:
     """Raises DocumentError for a file that is given twice, by itself or in a folder."""
     seen: dict[object, str] = {}
     for source in given:
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         files = files_in(path) if _is_folder(source) else [path]
         for file in files:
             key: object = "-" if source == "-" else file.resolve()
@@ -167,7 +167,9 @@ def _refuse_twice(given: Sequence[Source]) -> None:
 
 
 def _name(given: Sequence[Source], count: int) -> str:
-    first = "standard input" if given[0] == "-" else Path(given[0]).expanduser().resolve().name
+    first = (
+        "standard input" if given[0] == "-" else Path(os.path.expanduser(given[0])).resolve().name
+    )
     if len(given) > 1:
         return f"{first} and {len(given) - 1} more"
     return f"{first} ({count} file{'s' * (count != 1)})"

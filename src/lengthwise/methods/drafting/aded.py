@@ -42,7 +42,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Question, option
+from lengthwise.methods.base import Needs, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
 from lengthwise.models.adapt import Adapted
@@ -223,7 +223,11 @@ class ADED(tables.TableMethod):
         None, "deepest guess; 0 guesses nothing (none: 4, of products 8)", low=0
     )
     eta: float = option(
-        0.3, "share of a new observation in a row, learning from logits", low=0, high=1
+        0.3,
+        "share of a new observation in a row",
+        low=0,
+        high=1,
+        needs=Needs("learn=logits", lambda method: method.learn == "logits"),
     )
     pairs: int = option(65536, "most pairs kept; those not used for longest go", low=1)
     table: str = tables.table_option()

@@ -62,7 +62,7 @@ class Eagle(Method):
         return cls(depth=0)
 
     def check(self, model: Adapted) -> None:
-        if self.depth:
+        if self.path or self.depth:
             self.layer(model)
 
     def layer(self, model: Adapted) -> DraftLayer:

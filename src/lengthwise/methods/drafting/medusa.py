@@ -63,7 +63,7 @@ class Medusa(Method):
         return cls(nodes=0)
 
     def check(self, model: Adapted) -> None:
-        if self.nodes:
+        if self.path or self.nodes:
             self.heads(model)
 
     def heads(self, model: Adapted) -> Heads:

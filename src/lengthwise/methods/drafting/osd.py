@@ -38,7 +38,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -58,6 +58,8 @@ from lengthwise.methods.drafting.guessing_models import LOCK
 from lengthwise.methods.drafting.writing import check_writable
 from lengthwise.models.adapt import Adapted
 
+LEARNS = Needs("every=1 or more", lambda method: method.every)
+
 
 @dataclass(frozen=True)
 class OSD(Method):
@@ -71,11 +73,13 @@ class OSD(Method):
     path: str = path_option()
     layers: str = layers_option()
     every: int = option(8, "requests between two updates; 0: never learn", low=0)
-    lr: float = option(1e-5, "learning rate of AdamW", low=0)
-    batch: int = option(8, "windows of text a step of the optimizer", low=1)
-    window: int = option(256, "tokens of text a rejected guess is learned within", low=2)
-    buffer: int = option(512, "most rejected guesses kept", low=1)
-    loss: str = option("forward", "divergence that is made small", choices=LOSSES)
+    lr: float = option(1e-5, "learning rate of AdamW", low=0, needs=LEARNS)
+    batch: int = option(8, "windows of text a step of the optimizer", low=1, needs=LEARNS)
+    window: int = option(
+        256, "tokens of text a rejected guess is learned within", low=2, needs=LEARNS
+    )
+    buffer: int = option(512, "most rejected guesses kept", low=1, needs=LEARNS)
+    loss: str = option("forward", "divergence that is made small", choices=LOSSES, needs=LEARNS)
     save: str = option("", "file of the taught weights; none: kept as long as the model")
     depth: int = depth_option(5)
     width: int = width_option(1)

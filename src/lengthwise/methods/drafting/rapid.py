@@ -40,7 +40,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Draws, Tree
 from lengthwise.engine.verify import match, reject
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -58,6 +58,7 @@ MASKS = ("p_hat", "q")
 TAIL = 0.1
 # The retrieved text: at least so many tokens or this part of the input, at most this part of it.
 LEAST, PART, MOST = 4096, 24, 4
+PULL = Needs("mode=augmented", lambda method: method.mode == "augmented")
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ class Rapid(Method):
     tail: int = option(32, "last tokens of the prompt that are read: the question", low=1)
     encoder: str = option("", "folder of an encoder that compares; none: shared tokens")
     mode: str = option("plain", "what is verified with: p, or p pulled towards q", choices=MODES)
-    eta: float = option(10.0, "how far p is pulled in the augmented mode", low=0)
-    mask: str = option("p_hat", "by which law unlikely tokens are not pulled", choices=MASKS)
+    eta: float = option(10.0, "how far p is pulled", low=0, needs=PULL)
+    mask: str = option(
+        "p_hat", "by which law unlikely tokens are not pulled", choices=MASKS, needs=PULL
+    )
     gamma: int = depth_option(10)
     width: int = width_option(1)
     draws: str = draws_option()

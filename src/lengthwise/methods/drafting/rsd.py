@@ -36,13 +36,15 @@ from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
 from lengthwise.models.adapt import Adapted
 
 # Streams of noise are numbered by round and node.
 NODES_A_ROUND = 1024
 MOST_NODES = 256
+BEAM = Needs("kind=beam", lambda method: method.kind == "beam")
+CONSTANT = Needs("kind=constant", lambda method: method.kind == "constant")
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class RSD(Method):
     lossless: ClassVar[bool] = True
     draft: str = option("layers", 'whose model is asked, such as "layers(keep=50%)"')
     kind: str = option("beam", "RSD-S or RSD-C", choices=("beam", "constant"))
-    width: int = option(4, "paths of a beam", low=1, high=64)
-    depth: int = option(4, "levels of a beam", low=1, high=64)
-    branching: str = option("2,2,1", "children of a node by level, for the constant kind")
+    width: int = option(4, "paths of a beam", low=1, high=64, needs=BEAM)
+    depth: int = option(4, "levels of a beam", low=1, high=64, needs=BEAM)
+    branching: str = option("2,2,1", "children of a node by level", needs=CONSTANT)
     draws: str = option("rejection", "how guesses are made when the target samples", choices=DRAWS)
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.suffixes import GRADED
@@ -52,7 +52,12 @@ class SAM(Method):
     alpha: float | None = option(4.0, "tokens copied a token of match; none: max_draft", low=0)
     threshold: int = option(1, "shortest match that is copied from, in tokens", low=1)
     datastore: str = option("", "file of a corpus (`lengthwise datastore build`); none: the text")
-    bias: int = option(5, "tokens by which the corpus must know a longer end than the text", low=0)
+    bias: int = option(
+        5,
+        "tokens by which the corpus must know a longer end than the text",
+        low=0,
+        needs=Needs("datastore=FILE", lambda method: method.datastore),
+    )
 
     @classmethod
     def identity(cls, length: int) -> SAM:

@@ -26,7 +26,7 @@ from typing import ClassVar
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -37,6 +37,8 @@ from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models.adapt import Adapted
+
+TRIES = Needs("trials=1 or more", lambda method: method.trials)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Swift(Method):
     paper: ClassVar[str] = "SWIFT (2024), arXiv 2410.06916"
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
-    window: int = option(32, "new tokens that a set of layers is tried on", low=2)
-    interval: int = option(1, "rounds from one trial to the next", low=1)
+    window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)
+    interval: int = option(1, "rounds from one trial to the next", low=1, needs=TRIES)
     trials: int = option(1000, "trials at most", low=0)
-    patience: int = option(300, "trials without a better set, after which none follows", low=1)
-    enough: float = option(0.95, "matchness at which the search ends", low=0, high=1)
-    seed: int = option(0, "of the sets that are tried", low=0)
+    patience: int = option(
+        300, "trials without a better set, after which none follows", low=1, needs=TRIES
+    )
+    enough: float = option(0.95, "matchness at which the search ends", low=0, high=1, needs=TRIES)
+    seed: int = option(0, "of the sets that are tried", low=0, needs=TRIES)
     depth: int = depth_option(25)
     width: int = width_option(3)
     draws: str = draws_option()

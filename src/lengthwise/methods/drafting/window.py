@@ -37,7 +37,7 @@ from lengthwise.engine.roles import Moment
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
 
 # The window may overhang by this share of itself before it is cut again.
 OVERHANG = 8
+CHOSEN = Needs("retrieved=1 or more", lambda method: method.retrieved)
+ENDS = Needs(
+    "retrieved=0 and recipe=none", lambda method: not method.retrieved and method.recipe is None
+)
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,10 @@ class Window(Method):
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "TriForce (2024), arXiv 2404.11912"
     lossless: ClassVar[bool] = True
-    sinks: int = option(4, "first tokens the guesses see", low=0)
-    window: int = option(512, "most recent tokens the guesses see", low=1)
+    sinks: int = option(4, "first tokens the guesses see", low=0, needs=ENDS)
+    window: int = option(512, "most recent tokens the guesses see", low=1, needs=ENDS)
     retrieved: int = option(0, "tokens of the prompt chosen by its last query, in chunks", low=0)
-    chunk: int = option(8, "tokens of a chunk that is chosen together", low=1)
+    chunk: int = option(8, "tokens of a chunk that is chosen together", low=1, needs=CHOSEN)
     recipe: str | None = option(None, 'another way to see less, such as "snapkv(budget=512)"')
     depth: int = depth_option(4)
     width: int = width_option(2)

@@ -35,9 +35,11 @@ from torch import Tensor
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.methods.base import Method, Question, needs_rope, option
+from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
+
+TOP_K = Needs("top_k=1 or more", lambda method: method.top_k)
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class LMInfinite(Method):
         0, "middle tokens re-admitted by each head while decoding (0: none; the authors' 5)", low=0
     )
     top_k_at: int = option(
-        2048, "distance they are put at (half of Llama 2's trained length)", low=1
+        2048, "distance they are put at (half of Llama 2's trained length)", low=1, needs=TOP_K
     )
-    top_k_from: int = option(4, "first layer that re-admits them", low=0)
+    top_k_from: int = option(4, "first layer that re-admits them", low=0, needs=TOP_K)
 
     @classmethod
     def identity(cls, length: int) -> LMInfinite:

@@ -32,8 +32,7 @@ from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.offload import Offload
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
+from lengthwise.methods.base import Budget, Method, Needs, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -69,15 +68,15 @@ class InfLLM(Method):
     query_block: int = option(512, "queries of a prefill that look up together", low=1)
     observe: int = option(8, "every how many-th query of a prompt counts towards r", low=1)
     offload: str = offload_option()
-    cached: int = option(32, "far blocks, the last used, that stay on the device anyway", low=1)
+    cached: int = option(
+        32,
+        "far blocks, the last used, that stay on the device anyway",
+        low=1,
+        needs=Needs("offload=cpu or disk", lambda method: method.offload != "none"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.offload == "none" and self.cached != type(self).cached:
-            raise RecipeError(
-                f"{self.name}(cached={self.cached}): every block is on the device; give "
-                "offload=cpu or offload=disk with it"
-            )
         always = self.window + self.init + self.block - 1
         check_budget(self.name, self.budget, always, self.block, self.window)
 

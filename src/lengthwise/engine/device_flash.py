@@ -1,0 +1,69 @@
+"""The flash kernel of a GPU: causal at the bottom right, heads grouped natively, the LSE returned.
+
+`torch.ops.aten._flash_attention_forward` is what PyTorch's own `varlen_attn` calls. It reads keys
+where they lie, `[key_heads, keys, head_dim]` with room behind, without a copy for every query head.
+Its plain twin is `scores.attend_plain`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# What the kernel is built for.
+LARGEST_HEAD = 256
+STEP = 8
+DTYPES = (torch.float16, torch.bfloat16)
+# The first generation (Ampere) that it runs on.
+CAPABILITY = 8
+
+
+def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the kernel can multiply these: on CUDA, in 16 bits, with heads of a size it knows."""
+    size = query.shape[-1]
+    return (
+        query.is_cuda
+        and query.dtype in DTYPES
+        and key.dtype == query.dtype == value.dtype
+        and size == value.shape[-1] <= LARGEST_HEAD
+        and size % STEP == 0
+        and key.stride(-1) == value.stride(-1) == 1
+        and _capable(query.device)
+    )
+
+
+@cache
+def _capable(device: torch.device) -> bool:
+    """Whether this GPU and this build of PyTorch have the kernel: asked by running it once."""
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] < CAPABILITY:
+        return False
+    one = torch.ones(1, 1, 64, dtype=torch.bfloat16, device=device)
+    try:
+        flash(one, one, one, False, 1.0)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+@cache
+def _ends(count: int, device: torch.device) -> Tensor:
+    return torch.tensor([0, count], dtype=torch.int32, device=device)
+
+
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """query `[heads, n, d]`, key and value `[key_heads, m, d]` -> output `[heads, n, d]` and LSE
+    float32 `[heads, n]`. causal: query t sees keys 0..m - n + t."""
+    queries, keys = query.shape[1], key.shape[1]
+    out, lse, *_ = torch.ops.aten._flash_attention_forward(
+        query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1),
+        _ends(queries, query.device), _ends(keys, query.device), queries, keys, 0.0, causal, False,
+        scale=scaling,
+    )  # fmt: skip
+    return out.transpose(0, 1), lse
+
+
+__all__ = ["flash", "serves"]

@@ -1,0 +1,136 @@
+"""What only a GPU can show: its kernel beside the plain twin, the laws there, far blocks off it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from lengthwise.conformance import check_method, laws
+from lengthwise.conformance.drive import generate
+from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine import device_flash
+from lengthwise.engine.attend import Part, attend, single_softmax
+from lengthwise.engine.scores import attend_plain
+from lengthwise.errors import ModelError
+from lengthwise.methods.base import Method
+from lengthwise.methods.registry import methods
+from lengthwise.methods.selection.hip import HiP
+from lengthwise.methods.selection.infllm import InfLLM
+from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.recipes import resolve
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+KEPT: list[Method] = [
+    InfLLM(budget=120, window=32, init=6, block=8, query_block=16, representatives=2),
+    HiP(budget=80, window=32, init=6, block=2, dense=0, query_block=16),
+]
+
+
+def parts(
+    heads: int, groups: int, queries: int, keys: int, size: int, dtype: torch.dtype, causal: bool
+) -> list[Part]:
+    """One part whose keys lie in a room larger than they are, as a cache's do."""
+    torch.manual_seed(queries + keys)
+    made: dict[str, Any] = {"device": "cuda", "dtype": dtype}
+    query = torch.randn(heads, queries, size, **made)
+    room = torch.randn(2, heads // groups, keys + 100, size, **made)
+    return [Part(query, room[0, :, :keys], room[1, :, :keys], None, causal)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(9, 3, 64), (8, 1, 128), (4, 4, 256)])
+@pytest.mark.parametrize(
+    ("queries", "keys", "causal"),
+    [(64, 64, True), (40, 1100, True), (1, 3000, False), (17, 500, False), (1024, 2048, True)],
+)
+def test_the_kernel_is_its_plain_twin(
+    heads: int, groups: int, size: int, queries: int, keys: int, causal: bool, dtype: torch.dtype
+) -> None:
+    given = parts(heads, groups, queries, keys, size, dtype, causal)
+    assert device_flash.serves(given[0].query, given[0].key, given[0].value)
+    out, lse = attend(given, size**-0.5, need_lse=True)
+    exact = [dataclasses.replace(p, query=p.query.float(), key=p.key.float(),
+                                 value=p.value.float()) for p in given]  # fmt: skip
+    right, total = attend_plain(exact, size**-0.5)
+    assert lse is not None
+    assert float((out.float() - right).norm() / right.norm()) < 1e-2
+    assert float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_two_parts_are_one_softmax(dtype: torch.dtype) -> None:
+    before, own = parts(9, 3, 33, 700, 64, dtype, False), parts(9, 3, 33, 33, 64, dtype, True)
+    both = [before[0], dataclasses.replace(own[0], query=before[0].query)]
+    out, lse = attend(both, 0.125, need_lse=True)
+    exact = [dataclasses.replace(p, query=p.query.float(), key=p.key.float(),
+                                 value=p.value.float()) for p in both]  # fmt: skip
+    right, total = attend_plain(exact, 0.125)
+    assert lse is not None
+    assert float((out.float() - right).norm() / right.norm()) < 1e-2
+    assert float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("rows", [1, 4, 16])
+def test_one_step_is_its_plain_twin(rows: int) -> None:
+    made: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
+    query, key, value = (torch.randn(3, n, 64, **made) for n in (rows, 5000, 5000))
+    found = single_softmax(query, key, value, 0.125).float()
+    weights = torch.softmax(query.float() @ key.float().transpose(1, 2) * 0.125, -1)
+    right = weights @ value.float()
+    assert float((found - right).norm() / right.norm()) < 1e-2
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_the_laws_hold_there(name: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def there(which: str) -> Adapted:
+        settings = {"initializer_range": 0.15, "max_position_embeddings": laws.TRAINED}
+        return adapt(tiny_model(which, **settings).cuda())
+
+    monkeypatch.setattr(laws, "law_model", there)
+    if name == "datastore":
+        pytest.importorskip("pydivsufsort")
+    try:
+        check_method(name, (family,))
+    except ModelError as error:
+        # A drafter that is another model guesses with the embedded one.
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", KEPT, ids=str)
+def test_far_blocks_in_cpu_memory_leave_the_text_as_it_is(
+    method: Method, dtype: torch.dtype
+) -> None:
+    settings = {"initializer_range": 0.15, "max_position_embeddings": 8192}
+    model = adapt(tiny_model("llama", **settings).to("cuda", dtype))
+    text, used, said = tokens(4000), [], []
+    for offload in ("none", "none", "cpu"):
+        away = dataclasses.replace(method, offload=offload)  # type: ignore[call-arg]
+        before = torch.cuda.memory_allocated()
+        tokens_, sequence = generate(model, resolve([away], model), text, 24)
+        used.append(torch.cuda.memory_allocated() - before)
+        said.append(tokens_)
+        del sequence
+    # The first run also makes the tables that all share.
+    assert said[0] == said[1] == said[2]
+    assert used[2] < used[1] / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gpt_oss", "phi3"])
+def test_prefill_and_steps_are_those_of_float32(family: str, dtype: torch.dtype) -> None:
+    from lengthwise.engine.loop import prefill, teacher_force
+    from lengthwise.engine.sequence import Sequence
+
+    ids, found = tokens(600), []
+    for device, kind in (("cpu", torch.float32), ("cuda", dtype)):
+        model = adapt(tiny_model(family, max_position_embeddings=2048).to(device, kind))
+        sequence = Sequence(model, resolve("full", model))
+        prefill(sequence, ids[:560])
+        found.append(teacher_force(sequence, ids[560:]).float().cpu())
+    exact, ours = found
+    assert float((ours - exact).abs().mean() / exact.std()) < 0.05
