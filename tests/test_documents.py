@@ -340,3 +340,9 @@ def test_text_is_no_path(text: str) -> None:
 
 def test_addresses_are_not_fetched() -> None:
     assert "download it" in refusal("https://example.org/page.html")
+
+
+def test_a_home_that_does_not_exist_is_a_missing_file() -> None:
+    assert "there is no" in refusal("~no_such_user_here/a.txt")
+    with pytest.raises(DocumentError, match="there is no"):
+        read(["~no_such_user_here/a.txt", "~no_such_user_here"])

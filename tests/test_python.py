@@ -129,7 +129,7 @@ def test_the_name_of_a_file_is_not_measured_as_text(
         (lambda m: m.generate(Path("x.pdf")), r"lengthwise.read\(path\)"),
         (lambda m: m.generate_batch("text"), "give a list of prompts"),
         (lambda m: m.generate_batch(None), "give a list of prompts"),
-        (lambda m: m.generate([5], ["full", "kivi"]), "2 recipes for one prompt"),
+        (lambda m: m.generate([5], ["full", "kivi"]), r"a list of recipes \(2\) for one prompt"),
         (lambda m: m.generate([5], max_length=3), "'max_length' is no option.*max_new_tokens"),
         (lambda m: m.generate([5], temprature=1), "did you mean temperature"),
         (lambda m: m.generate_batch([[5]], sed=1), "no option of generate_batch.*seed"),

@@ -89,8 +89,8 @@ def require_one(recipe: RecipeLike | Seq[RecipeLike]) -> None:
     """Raises LengthwiseError for several recipes."""
     if not recipes.is_one(recipe):
         raise LengthwiseError(
-            f"{len(recipe)} recipes for one prompt: give one (+ joins methods), a recipe for "  # type: ignore[arg-type]
-            "each prompt to generate_batch, or several to compare"
+            f"a list of recipes ({len(recipe)}) for one prompt: give one (+ joins methods), a list "  # type: ignore[arg-type]
+            "with one for each prompt to generate_batch, or several to compare"
         )
 
 

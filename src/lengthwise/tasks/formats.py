@@ -68,7 +68,8 @@ def _pdf(data: bytes, name: str) -> str:
     from pypdf.errors import DependencyError
 
     if b"%PDF-" not in data[:1024]:
-        raise DocumentError(f"{name} is no PDF: it does not begin as one; {WANTED}")
+        begins = f"it begins with {data[:4]!r}" if data.strip(b"\0") else "it holds no data"
+        raise DocumentError(f"{name} is no PDF, whatever its name ({begins}, not with b'%PDF-')")
     try:
         with _silent("pypdf"):
             reader = PdfReader(io.BytesIO(data))
