@@ -120,7 +120,7 @@ def test_the_line_names_what_is_wrong(call: Call, words: tuple[str, ...], told: 
 
 
 @pytest.mark.parametrize("name", ["temperature", "repetition_penalty", "top_k"])
-@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400], ids=["inf", "nan", "huge"])
 def test_sampling_takes_finite_numbers(name: str, value: float) -> None:
     from lengthwise.engine.sampling import Sampling
     from lengthwise.errors import LengthwiseError

@@ -126,8 +126,9 @@ def test_greedy_with_a_second_model_is_token_equal(second: SecondModel, recipe: 
     plain = generate(prompt, recipe=recipe, target=target, new=24)
     drafted = generate(prompt, second, recipe=recipe, target=target, new=24)
     assert drafted.output == plain.output
-    assert drafted.ledger.notes == []
-    assert drafted.ledger.drafted > 0 or recipe.startswith("h2o")
+    cramped = any("no room for guesses" in note for note in drafted.ledger.notes)
+    assert len(drafted.ledger.notes) == cramped
+    assert (drafted.ledger.drafted > 0) != cramped and (not cramped or recipe.startswith("h2o"))
 
 
 # A second model.

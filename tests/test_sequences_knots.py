@@ -315,13 +315,13 @@ def test_the_pair_token_is_catlms_and_a_folder_with_the_former_one_is_read(tmp_p
     token = found.manifest["added_tokens"][TOKEN]
     rows = [row.input_ids.tolist() for row in rows_of(found)]
     for name in ("manifest.json", "tokenizer.json"):
-        place = tmp_path / "out" / name
+        place = tmp_path / "out" / "__about__" / name
         place.write_text(place.read_text().replace(TOKEN, "<|test|>"))
     old = SequenceSet(tmp_path / "out")
     assert old.manifest["added_tokens"] == {"<|test|>": token}
     assert [row.input_ids.tolist() for row in rows_of(old)] == rows
     old.verify()
-    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "__about__" / "tokenizer.json"))
     assert tokenizer.token_to_id("<|test|>") == token
 
 

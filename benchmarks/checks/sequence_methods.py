@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from lengthwise.sequences.builders.pair import TOKEN
 from lengthwise.sequences.files import written_aside
+from lengthwise.sequences.store import SequenceSet
 
 COUNT = 200
 """Documents measured."""
@@ -89,7 +90,7 @@ def knots(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
         rows = tiny.data(folder, source, method, length=2 * ROW, words=words)
         place = tiny.run(folder, f"{method}-{seed}", rows, seed=seed, **RUN | {"steps": 1500})
         model = tiny.trained(place)
-        added = json.loads((folder / rows / "manifest.json").read_text())["added_tokens"]
+        added = SequenceSet(folder / rows).manifest["added_tokens"]
         out, into = added.get("<|knot_1_out|>"), added.get("<|knot_1_in|>")
         found: dict[str, list[float]] = {}
         for number, whole in enumerate(held_out[:COUNT]):
@@ -142,7 +143,7 @@ def pairs(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
         rows = tiny.data(folder, places[source], method, length=ROW, words=words)
         place = tiny.run(folder, f"{method}-{source}-{seed}", rows, seed=seed, **RUN)
         model = tiny.trained(place)
-        added = json.loads((folder / rows / "manifest.json").read_text())["added_tokens"]
+        added = SequenceSet(folder / rows).manifest["added_tokens"]
         between = added.get(TOKEN, end)
         found: dict[str, list[float]] = {"own": [], "another": [], "nothing": []}
         for n, (code, test) in enumerate(held_out):

@@ -66,10 +66,6 @@ def run(
     _refuse_unused(temperature)
     for each in stop:
         check_text("a stop text", each)
-        if not each:
-            raise LengthwiseError(
-                "--stop is empty, and would end every answer at once; leave it out"
-            )
     if prompt is None and "-" in documents:
         raise LengthwiseError(
             "standard input cannot be both the document and the prompt; give the prompt as an "

@@ -35,6 +35,7 @@ from lengthwise.measure.html_answers import Question, questions
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.measure.svg import series_class
+from lengthwise.outputs import MARK
 
 _SHORT_HEAD = 8  # characters of a heading that stay in one line
 _CAPTION = 60  # characters of a question in a caption
@@ -52,6 +53,7 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
         .get_template("page.html")
         .render(
             title=title,
+            mark=MARK,
             facts=_facts(rows, origin),
             # The machine stands at the top, the rest of where the numbers come from at the end.
             origin=origin.lines()[1:] if origin is not None else [],
