@@ -101,7 +101,8 @@ def test_greedy_with_the_model_as_its_own_drafter_is_token_equal(
     prompt = tokens(60)
     drafted = generate(prompt, method, recipe=recipe, new=24)
     assert drafted.output == plain_output(recipe)
-    assert drafted.ledger.notes == []
+    cramped = any("no room for guesses" in note for note in drafted.ledger.notes)
+    assert len(drafted.ledger.notes) == cramped and (not cramped or recipe.startswith("h2o"))
     # So small a budget is cut at every step, which leaves no room for guesses.
     assert drafted.ledger.drafted > 0 or recipe.startswith("h2o")
 

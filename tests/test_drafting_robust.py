@@ -132,7 +132,10 @@ def test_a_file_that_cannot_be_written_is_found_before_the_run(
             keeping(str(tmp_path / place)).check(sharp())
     with pytest.raises((RecipeError, ValueError), match="folder"):
         keeping(str(tmp_path / "folder")).check(sharp())
-    keeping(str(tmp_path / "new" / "deeper" / "a.table")).check(sharp())
+    # A verb makes no folder that it was not told to.
+    with pytest.raises(RecipeError, match="there is no folder"):
+        keeping(str(tmp_path / "new" / "a.table")).check(sharp())
+    keeping(str(tmp_path / "folder" / "a.table")).check(sharp())
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
@@ -141,7 +144,9 @@ def test_a_file_that_is_lost_in_the_run_is_named_and_the_drafter_keeps_its_name(
 ) -> None:
     target = sharp()
     place = tmp_path / "kept"
+    place.mkdir()
     plan = recipes.resolve(f"recycling(table={place}/a.table) + lookup", target)
+    place.rmdir()
     place.write_text("in the way")
     request = answer(target, plan, PROMPT, 40, Fixed())
     (note,) = request.ledger.notes
@@ -153,7 +158,9 @@ def test_a_file_that_is_lost_in_the_run_is_named_and_the_drafter_keeps_its_name(
 def test_an_update_is_told_where_the_taught_weights_cannot_be_kept(tmp_path: Path) -> None:
     target = sharp()
     place = tmp_path / "kept"
+    place.mkdir()
     plan = recipes.resolve(f"osd(layers=1, every=1, save={place}/a.student)", target)
+    place.rmdir()
     place.write_text("in the way")
     notes = " / ".join(answer(target, plan, PROMPT, 30, Fixed(), temperature=1.0).ledger.notes)
     assert "osd: update 1" in notes and f"{place}/a.student" in notes
