@@ -108,10 +108,10 @@ def test_the_corpus_is_copied_from_where_it_knows_an_end_longer_by_more_than_the
     text = [19, 50, 51, 52, 53, *range(10, 20)]
     # The text knows one token of its end, the corpus ten.
     for bias, first, count in ((5, 20, 12), (8, 20, 8), (9, 50, 4), (40, 50, 4)):
-        tree = drafted(SAM(bias=bias), text, store)
+        tree = drafted(SAM(bias=bias, datastore="corpus"), text, store)
         assert (tree.tokens[1], len(tree) - 1) == (first, min(count, 12)), bias
-    assert min(drafted(SAM(bias=5), text, store).grades[1:]) > max(
-        drafted(SAM(bias=40), text, store).grades[1:]
+    assert min(drafted(SAM(bias=5, datastore="corpus"), text, store).grades[1:]) > max(
+        drafted(SAM(bias=40, datastore="corpus"), text, store).grades[1:]
     )
 
 

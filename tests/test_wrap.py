@@ -90,8 +90,12 @@ def test_a_model_compiled_after_wrap_runs_as_written() -> None:
 
 @pytest.mark.parametrize("given", [None, "gpt2", nn.Linear(2, 2), 3])
 def test_what_is_no_model_is_told_what_is_wanted(given: Any) -> None:
-    text = refusal(given)
-    assert type(given).__name__ in text and "AutoModelForCausalLM.from_pretrained" in text
+    with pytest.raises(LengthwiseError) as caught:
+        lengthwise.wrap(given)
+    text = str(caught.value)
+    assert "\n" not in text and "seam" not in text
+    name = "None" if given is None else type(given).__name__
+    assert name in text and "AutoModelForCausalLM.from_pretrained" in text
 
 
 class FullyShardedDataParallel(nn.Module):
