@@ -105,6 +105,24 @@ def test_what_is_no_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
         assert child.returncode == (stdin == subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run",), "the prompt is empty"),
+        (("run", "Why?", "-d", "-"), "standard input is empty"),
+        (("compare", "-", "--no-probes"), "standard input is empty"),
+    ],
+)
+def test_a_closed_standard_input_is_an_empty_one(arguments: tuple[str, ...], words: str) -> None:
+    code = "from lengthwise.cli.main import main; main()"
+    child = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE, check=False, text=True,
+    )  # fmt: skip
+    said = child.stderr.splitlines()[-1]
+    assert child.returncode == 2 and words in said and "Traceback" not in child.stderr
+
+
 def test_a_pipe_that_stays_open_is_said_to_be_waited_for(tmp_path: Path) -> None:
     code = "from lengthwise.cli import documents as d; d.PATIENCE = 0.05; d.given_document([])"
     read, write = os.pipe()
