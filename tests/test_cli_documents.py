@@ -71,6 +71,19 @@ def test_run_reads_all_documents_in_their_order(call: Call, asked: list[str], fi
     assert "passed over 1 files, such as code/d.bin" in err
 
 
+def test_a_link_to_another_file_of_a_folder_is_not_a_second_one(files: Path) -> None:
+    from lengthwise.tasks.folders import read
+
+    (files / "code" / "again.py").symlink_to("c.py")
+    (files / "code" / "far.txt").symlink_to(files / "a.txt")
+    (files / "code" / ".kept").write_text("kept = 4")
+    (files / "code" / "kept.py").symlink_to(".kept")
+    text = read(files / "code").text
+    assert text.count("third = 3") == text.count("first text") == text.count("kept = 4") == 1
+    assert "again.py" not in text
+    assert read([files / "code", files / "b.txt"]).text.count("third = 3") == 1
+
+
 def test_run_reads_a_pipe_as_the_document(call: Call, asked: list[str], files: Path) -> None:
     for extra in ((), ("-d", "-")):
         status, _, err = call("run", "Why?", *extra, stdin=files / "piped.txt")
