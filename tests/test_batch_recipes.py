@@ -37,6 +37,14 @@ def test_every_row_is_what_it_is_alone(model: lengthwise.Model, temperature: flo
     assert len(texts) > 3
 
 
+def test_stop_ids_that_can_be_gone_through_once_stop(model: lengthwise.Model) -> None:
+    said = model.generate(PROMPTS[0], max_new_tokens=8, stop_ids=[]).token_ids
+    for ids in (iter(said[3:4]), (token for token in said[3:4])):
+        found = model.generate_batch([PROMPTS[0]] * 2, max_new_tokens=8, stop_ids=ids)
+        assert {g.ledger.finish_reason for g in found} == {"stop"}
+        assert all(g.token_ids == said[: said.index(said[3])] for g in found)
+
+
 def test_one_prompt_with_several_seeds_gives_several_texts(model: lengthwise.Model) -> None:
     asked = {"max_new_tokens": 12, "stop_ids": [], "temperature": 1.0}
     found = model.generate_batch([PROMPTS[0]] * 4, seed=range(4), **asked)

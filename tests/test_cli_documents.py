@@ -71,6 +71,19 @@ def test_run_reads_all_documents_in_their_order(call: Call, asked: list[str], fi
     assert "passed over 1 files, such as code/d.bin" in err
 
 
+def test_a_link_to_another_file_of_a_folder_is_not_a_second_one(files: Path) -> None:
+    from lengthwise.tasks.folders import read
+
+    (files / "code" / "again.py").symlink_to("c.py")
+    (files / "code" / "far.txt").symlink_to(files / "a.txt")
+    (files / "code" / ".kept").write_text("kept = 4")
+    (files / "code" / "kept.py").symlink_to(".kept")
+    text = read(files / "code").text
+    assert text.count("third = 3") == text.count("first text") == text.count("kept = 4") == 1
+    assert "again.py" not in text
+    assert read([files / "code", files / "b.txt"]).text.count("third = 3") == 1
+
+
 def test_run_reads_a_pipe_as_the_document(call: Call, asked: list[str], files: Path) -> None:
     for extra in ((), ("-d", "-")):
         status, _, err = call("run", "Why?", *extra, stdin=files / "piped.txt")
@@ -103,6 +116,24 @@ def test_what_is_no_pipe_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     for stdin in (subprocess.PIPE, subprocess.DEVNULL):
         child = subprocess.run([sys.executable, "-c", code], stdin=stdin, check=False)
         assert child.returncode == (stdin == subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run",), "the prompt is empty"),
+        (("run", "Why?", "-d", "-"), "standard input is empty"),
+        (("compare", "-", "--no-probes"), "standard input is empty"),
+    ],
+)
+def test_a_closed_standard_input_is_an_empty_one(arguments: tuple[str, ...], words: str) -> None:
+    code = "from lengthwise.cli.main import main; main()"
+    child = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE, check=False, text=True,
+    )  # fmt: skip
+    said = child.stderr.splitlines()[-1]
+    assert child.returncode == 2 and words in said and "Traceback" not in child.stderr
 
 
 def test_a_pipe_that_stays_open_is_said_to_be_waited_for(tmp_path: Path) -> None:

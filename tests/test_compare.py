@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -230,6 +231,25 @@ def test_an_answer_contains_what_is_expected(text: str, expected: str, found: bo
 def test_every_text_contains_itself(text: str) -> None:
     assume(normalised(text))
     assert contains(f"so: {text}!", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0: give at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5: give a whole number"),
+        ({"chunk": 0}, "chunk=0: give at least 1"),
+        ({"lengths": True}, "lengths=True: give a whole number"),
+        ({"lengths": "64"}, "lengths='64': give a whole number"),
+        ({"lengths": 64.5}, "lengths=64.5: give a whole number"),
+        ({"lengths": [64, 0]}, "lengths=0: give at least 1"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_before_anything_runs(
+    model: lengthwise.Model, given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LengthwiseError, match=re.escape(words)):
+        lengthwise.compare(model, "some text " * 40, **given)
 
 
 def test_an_unknown_goal_is_refused_before_anything_runs(model: lengthwise.Model) -> None:

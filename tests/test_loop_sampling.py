@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,14 @@ def test_what_cannot_be_honoured_is_refused_with_what_is_allowed(
 ) -> None:
     with pytest.raises(LengthwiseError, match=allowed):
         Sampling(**given)
+
+
+@pytest.mark.filterwarnings("error")
+def test_small_numbers_of_numpy_are_taken_without_a_warning() -> None:
+    for kind in (np.float16, np.float32):
+        assert Sampling(temperature=kind(0.5)).temperature == 0.5
+        with pytest.raises(LengthwiseError, match="finite number"):
+            Sampling(temperature=kind("inf"))
 
 
 def test_the_least_temperature_is_one_hot_at_the_likeliest_token() -> None:

@@ -250,6 +250,20 @@ def test_places_are_checked_one_against_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "folder", "loop"]
 
 
+@pytest.mark.parametrize("verb", WRITING)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_to_an_output_stays_one(world: Path, verb: str, there: bool) -> None:
+    words = WRITING[verb]
+    (world / "kept").mkdir()
+    link, target = world / words[-1], world / "kept" / words[-1]
+    link.symlink_to(target)
+    for _ in range(1 + there):
+        status, _, err = called(*words)
+        assert status == 0, err
+    assert link.is_symlink() and target.is_file() and not target.is_symlink()
+    assert [path.name for path in (world / "kept").iterdir()] == [target.name]
+
+
 def test_a_folder_is_where_one_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "read").mkdir()

@@ -246,6 +246,19 @@ def test_a_pace_of_few_tokens_and_a_bar_that_is_close_are_named() -> None:
     assert "rests on 3 tokens" in why and "between 88.0% and 93.0%" in why
 
 
+def test_a_recipe_that_wrote_no_second_token_is_not_taken_for_the_soonest() -> None:
+    mute = row("streaming", ttft_s=9.0, tokens_per_s=None, answer_tokens=0)
+    rows = Rows([FULL, mute], trained_length=8192)
+    assert rows.best(goal="speed").recipe == "full"
+    assert rows.best(goal="quality").recipe == "full"
+    silent = [row(recipe, tokens_per_s=None, answer_tokens=0) for recipe in ("full", "h2o")]
+    for goal in (None, "quality", "speed"):
+        why = Rows(silent, trained_length=8192).best(goal=goal).why
+        assert "it wrote no second one" in why and "inf" not in why
+    assert "soonest" not in Rows(silent, trained_length=8192).best().why
+    assert "it wrote no second one" in Rows(silent, trained_length=8192).to_html()
+
+
 def test_too_few_tokens_give_no_verdict() -> None:
     bare = {"copy_loss": None, "needle_loss": None, "fidelity_tokens": 24}
     rows = Rows([row("full", **bare), row("snapkv", **bare)], trained_length=8192)

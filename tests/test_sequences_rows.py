@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as arrow
 import pyarrow.parquet as pq
 import pytest
@@ -116,6 +117,30 @@ def test_a_file_that_another_program_wrote_anew_is_decoded(tmp_path: Path) -> No
         again = SequenceSet(found.folder)
         assert same(rows_of(again), before)
         assert isinstance(again._files[path.name], row_files.Decoded)
+
+
+@pytest.mark.parametrize("method", ["concat", "best-fit", "utk"])
+def test_a_file_written_anew_without_packing_is_decoded(tmp_path: Path, method: str) -> None:
+    options = {"backtrace": "true", "untouched": "0"} if method == "utk" else {}
+    source = [jsonl(tmp_path / "a.jsonl", some_texts(200, 400))]
+    found = run(source, tmp_path / "out", method, options=options)
+    before = rows_of(found)
+    path = found.folder / found.manifest["shards"][0]["file"]
+    # Plain values as ours, but in many pages.
+    pq.write_table(pq.read_table(path), path, compression="none", use_dictionary=False,
+                   data_page_size=1 << 10)  # fmt: skip
+    assert same(rows_of(SequenceSet(found.folder)), before)
+
+
+@pytest.mark.parametrize("rows", [1, 10**6])
+def test_a_file_of_more_or_fewer_rows_is_refused(tmp_path: Path, rows: int) -> None:
+    found = run([jsonl(tmp_path / "a.jsonl", some_texts(60, 400))], tmp_path / "out", "best-fit")
+    path = found.folder / found.manifest["shards"][0]["file"]
+    table = pq.read_table(path)
+    changed = table.slice(0, rows) if rows == 1 else pa.concat_tables([table, table])
+    pq.write_table(changed, path)
+    with pytest.raises(SequenceError, match="rows and was built with"):
+        SequenceSet(found.folder).row(0)
 
 
 def test_a_file_whose_pages_are_many_is_not_taken_for_a_plain_one(

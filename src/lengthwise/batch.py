@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence as Seq
 from dataclasses import dataclass
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine import loop
@@ -17,7 +16,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, NotFinite, Refused
-from lengthwise.given import texts
+from lengthwise.given import require_count, texts, whole
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import require_room
 from lengthwise.text import TextStream
@@ -61,19 +60,16 @@ class Asked:
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "chunk"):
             given = getattr(self, name)
-            if given is not None and not _whole(given):
-                raise LengthwiseError(f"{name}={given!r}: give a whole number")
-            if given is not None and given < 1:
-                raise LengthwiseError(f"{name}={given}: give at least 1")
-        if not isinstance(self.stop_ids, Iterable) or not all(map(_whole, self.stop_ids)):
+            if given is not None:
+                require_count(name, given)
+        # What can be gone through once only would be empty afterwards.
+        ids = list(self.stop_ids) if isinstance(self.stop_ids, Iterable) else None
+        if ids is None or not all(map(whole, ids)):
             raise LengthwiseError(f"stop_ids={self.stop_ids!r}: give a list of token ids")
+        object.__setattr__(self, "stop_ids", ids)
         object.__setattr__(self, "stop", texts("stop", self.stop))
         if self.progress is not None and not callable(self.progress):
             raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
-
-
-def _whole(given: object) -> bool:
-    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
 
 
 class Cancelled(Exception):

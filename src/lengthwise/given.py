@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from lengthwise.errors import LengthwiseError
 
 P = ParamSpec("P")
@@ -41,6 +43,19 @@ def texts(what: str, given: str | Iterable[str]) -> list[str]:
             f"{what}={given!r}: give a string or a list of strings, none of them empty"
         )
     return found
+
+
+def whole(given: object) -> bool:
+    """Whether this is a whole number, of Python or numpy."""
+    return isinstance(given, (int, np.integer)) and not isinstance(given, (bool, np.bool_))
+
+
+def require_count(what: str, given: object) -> None:
+    """Raises LengthwiseError for anything but a whole number of 1 or more. what: its name."""
+    if not whole(given):
+        raise LengthwiseError(f"{what}={given!r}: give a whole number")
+    if given < 1:  # type: ignore[operator]
+        raise LengthwiseError(f"{what}={given}: give at least 1")
 
 
 def _list(given: object) -> list[Any] | None:

@@ -126,11 +126,15 @@ def files_of(recipes: Iterable[str]) -> list[str]:
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` when the block ends well and vanishes otherwise."""
-    place = _aside(path)
+    """A name to write to, which becomes `path` when the block ends well and vanishes otherwise.
+
+    A link stays one: the file that it names is written.
+    """
+    target = Path(os.path.realpath(path))
+    place = _aside(target)
     try:
         yield place
-        os.replace(place, path)
+        os.replace(place, target)
     finally:
         place.unlink(missing_ok=True)
 
@@ -183,7 +187,7 @@ def _check_inputs(output: Output, path: Path, read: list[Path]) -> None:
 
 def _check_writable(option: str, path: Path) -> None:
     """Tries the very name that is written to, which is longer than the file's own."""
-    place = _aside(path)
+    place = _aside(Path(os.path.realpath(path)))
     try:
         with place.open("xb"):
             pass

@@ -89,6 +89,7 @@ def group() -> None:
 def main() -> None:
     """The console script."""
     try:
+        _open_closed()
         _hush()
         status = group(prog_name="lengthwise", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -117,6 +118,14 @@ def main() -> None:
             _fail(f"out of memory ({said.splitlines()[0]}); ask for less at once", 1)
         raise
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_closed() -> None:
+    """Puts the null device in the place of standard streams that were closed before we began, as
+    some schedulers do: Python has None there, and the next file opened would take their number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _hush() -> None:

@@ -59,7 +59,8 @@ class Sampling:
                 raise LengthwiseError(f"{name}={value!r}: it must be a number, {low:g} to {high:g}")
             if not low <= value <= high:
                 raise LengthwiseError(f"{name}={value}: allowed is {low:g} to {high:g}")
-            if not value <= sys.float_info.max:
+            # A number of numpy is not compared with one that its type cannot hold.
+            if value == math.inf or (isinstance(value, int) and value > sys.float_info.max):
                 raise LengthwiseError(f"{name}={value}: give a finite number")
         # Logits divided by less would overflow to infinity and choose token 0 of them all.
         if 0 < self.temperature < LEAST:

@@ -64,11 +64,16 @@ def asked_tokens(row: Row) -> int:
 
 def answer_seconds(row: Row) -> float | None:
     """Seconds until an answer of the length asked for is there: first token, then the rest at the
-    pace measured. None where no time was measured."""
-    if row.ttft_s is None and not row.tokens_per_s:
+    pace measured. None where no time was measured, or no pace: what ended with its first token
+    says nothing of the others."""
+    rest = asked_tokens(row) - 1
+    if not _timed(row) or (rest and not row.tokens_per_s):
         return None
-    rest = (asked_tokens(row) - 1) / row.tokens_per_s if row.tokens_per_s else 0.0
-    return (row.ttft_s or 0.0) + rest
+    return (row.ttft_s or 0.0) + (rest / row.tokens_per_s if row.tokens_per_s else 0.0)
+
+
+def _timed(row: Row) -> bool:
+    return row.ttft_s is not None or bool(row.tokens_per_s)
 
 
 def choose(rows: Sequence[Row], *, full_is_valid: bool, goal: str | None = None) -> Choice:
@@ -81,7 +86,7 @@ def choose(rows: Sequence[Row], *, full_is_valid: bool, goal: str | None = None)
     probe's loss within 0.5 nats of the best measured; and as many expected answers as the best.
     """
     check_goal(goal)
-    ran = [row for row in rows if row.refused is None and answer_seconds(row) and row.kv_bytes]
+    ran = [row for row in rows if row.refused is None and _timed(row) and row.kv_bytes]
     if not ran:
         return Choice(None, "No recipe ran to the end, so there is none to pick.", goal)
     field = _Field(ran, full_is_valid)
@@ -237,7 +242,7 @@ def _trade_off(field: _Field) -> Choice:
     if not front:
         return Choice(None, "No recipe had every quality measured, so there is nothing to weigh.")
     best = {
-        "keeps most": min(front, key=field.lost), "soonest": min(front, key=_seconds),
+        "keeps most": min(front, key=field.lost), "soonest": _timed_first(front),
         "smallest": min(front, key=_bytes),
     }  # fmt: skip
     if field.found:
@@ -253,6 +258,12 @@ def _trade_off(field: _Field) -> Choice:
         told = "; ".join(f"{n} ({reason})" for n, reason in zip(names, reasons, strict=True))
         why = f"{INTRODUCTION}: {told}. {WAYS}"
     return Choice(None, why, None, names, tuple(reasons))
+
+
+def _timed_first(rows: Sequence[Row]) -> Row | None:
+    """The soonest of the rows whose time is known."""
+    timed = [row for row in rows if answer_seconds(row) is not None]
+    return min(timed, key=_seconds, default=None)
 
 
 def _front(field: _Field) -> list[Row]:
@@ -305,7 +316,11 @@ def _cost(row: Row) -> str:
     if timed is not None and timed < min(FEW_TIMED, n):
         rests = f" (its pace rests on {timed} tokens)"
     tokens = f"{n} token{'s' if n != 1 else ''}"
-    return f"{tokens} in {_seconds(row):.3g} s{rests}, {_bytes(row) / 1e6:.3g} MB held"
+    if answer_seconds(row) is None:
+        when = "no known time (it wrote no second one)"
+    else:
+        when = f"{_seconds(row):.3g} s{rests}"
+    return f"{tokens} in {when}, {_bytes(row) / 1e6:.3g} MB held"
 
 
 def _close(field: _Field, row: Row) -> str:

@@ -9,16 +9,17 @@ unless told otherwise; such rows say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence as Seq
+from collections.abc import Iterable, Iterator, Sequence as Seq
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
+from typing import Any
 
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
-from lengthwise.given import texts
+from lengthwise.given import require_count, texts
 from lengthwise.measure.answering import Answers
 from lengthwise.measure.choice import check_goal
 from lengthwise.measure.expected import check_expected
@@ -70,6 +71,9 @@ def compare(
             f"compare of a {type(model).__name__}: give a model of lengthwise.load or wrap"
         )
     check_goal(goal)
+    require_count("max_new_tokens", max_new_tokens)
+    require_count("chunk", chunk)
+    wanted_lengths = _counts(lengths)
     known = texts("expect", expect)
     wanted = texts("questions", questions) or [DEFAULT_QUESTION]
     check_expected(known, len(wanted))
@@ -78,7 +82,7 @@ def compare(
     unique = list(dict.fromkeys(str(r) for r in parsed))
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
-    cases = _lengths(ids, [lengths] if isinstance(lengths, int) else lengths)
+    cases = _lengths(ids, wanted_lengths)
     rows: list[Row] = []
     watcher = watcher or Watcher()
     try:
@@ -109,6 +113,15 @@ def _check_recipes(model: Model, recipes: Seq[str]) -> None:
             model.plan(recipe)
 
 
+def _counts(lengths: int | Seq[int]) -> list[int]:
+    """One length or several as a list. Raises LengthwiseError for what is none."""
+    several = isinstance(lengths, Iterable) and not isinstance(lengths, (str, bytes))
+    found: list[Any] = list(lengths) if several else [lengths]  # type: ignore[arg-type]
+    for each in found:
+        require_count("lengths", each)
+    return [int(each) for each in found]
+
+
 def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
     for length in lengths:
         if length > len(ids):
@@ -116,8 +129,6 @@ def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
                 f"length {length:,} is more than the {len(ids):,} tokens of the document; give a "
                 "smaller --length or a longer document"
             )
-        if length < 1:
-            raise DocumentError(f"length {length}: give at least 1 token")
     return list(dict.fromkeys(lengths)) or [len(ids)]
 
 

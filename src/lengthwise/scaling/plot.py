@@ -3,14 +3,13 @@ observed; below it what is left over."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lengthwise.outputs import picture_metadata
+from lengthwise.outputs import aside, picture_metadata
 from lengthwise.scaling.fit import Fit
 from lengthwise.scaling.law import Array, ScalingError, find_law
 from lengthwise.scaling.predict import over_draws
@@ -58,12 +57,8 @@ def plot_fit(fit: Fit, columns: Mapping[str, Array], path: Path) -> None:
             axes.set_xscale("log")
     below.set_xlabel(f"{first}: {law.inputs[first]}")
     below.set_ylabel("log predicted / observed" if relative else "predicted - observed", fontsize=8)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        figure.savefig(aside, dpi=150, metadata=picture_metadata(path))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with aside(path) as place:
+        figure.savefig(place, dpi=150, metadata=picture_metadata(path), format=path.suffix[1:])
 
 
 def _curve(axes: Any, fit: Fit, inputs: Mapping[str, Array], observed: Array) -> None:

@@ -52,8 +52,10 @@ def why_not(error: OSError) -> str:
 def written_aside(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` when the block ends well and vanishes otherwise.
 
-    Raises SequenceError where the disk refuses.
+    A link stays one: the file that it names is written. Raises SequenceError where the disk
+    refuses.
     """
+    path = Path(os.path.realpath(path))
     # Two processes may write the same file: workers of a cluster outlive a killed run a little.
     aside = path.with_name(f"{path.name}.{os.getpid()}{ASIDE}")
     try:

@@ -45,11 +45,17 @@ Groups = OrderedDict[tuple[Path, int], list[pa.ListArray]]
 def open_rows(path: Path, facts: dict[str, Any], groups: Groups) -> RowFile:
     """The rows of a file. facts: what the manifest says of it. groups: where decoded ones are kept.
 
-    Raises SequenceError where it cannot be read.
+    Raises SequenceError where it cannot be read, or has more or fewer rows than were built.
     """
     try:
         file = pq.ParquetFile(path)
-        if facts.get("plain"):
+        if file.metadata.num_rows != facts["rows"]:
+            raise SequenceError(
+                f"{path} has {file.metadata.num_rows:,} rows and was built with {facts['rows']:,}: "
+                "it was changed; put it back, or build the data set again"
+            )
+        # Written anew it may have more pages, which its metadata does not tell.
+        if facts.get("plain") and facts.get("bytes") == path.stat().st_size:
             places = {name: value_places(file.metadata, name) for name in file.schema_arrow.names}
             if places["input_ids"] and None not in places.values():
                 return Placed(path, file, places, facts.get("row_tokens"))

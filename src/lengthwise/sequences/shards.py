@@ -55,6 +55,8 @@ def write_part(folder: Path, part: int, built: Built, store: TokenStore,
         plain = _write(folder / name, rows, chosen, store)
         facts: dict[str, Any] = {"file": name, "rows": len(rows)}
         facts |= {"tokens": int(rows.lengths.sum()), "sha256": checksum(folder / name)}
+        # By which a file that another program wrote anew is told (`row_files`).
+        facts["bytes"] = (folder / name).stat().st_size
         facts |= {"plain": plain} | _same_length(rows) | ({"bucket": bucket} if bucket else {})
         shards.append(facts)
     return shards

@@ -109,13 +109,20 @@ def _joined(parts: Sequence[tuple[str, str]], name: str, skipped: Sequence[str])
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """All files of a folder and those below it in the order of their names; none that is hidden."""
+    """All files of a folder and those below it in the order of their names; none that is hidden,
+    and a link to another of them not a second time."""
+    whole = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        hidden = any(
-            part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts
-        )
-        if not hidden and path.is_file():
+        if _hidden(path.relative_to(folder)) or not path.is_file():
+            continue
+        target = path.resolve()
+        inside = path.is_symlink() and target.is_relative_to(whole)
+        if not (inside and not _hidden(target.relative_to(whole))):
             yield path
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
 def _read_folder(folder: Path, encoding: str | None) -> tuple[list[tuple[str, str]], list[str]]:

@@ -143,8 +143,8 @@ def loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 def save(head: AcceptanceHead, path: Path | str) -> None:
     """Writes a head, aside and then renamed."""
-    path = Path(path)
-    aside = None
+    # A link stays one: the file that it names is written.
+    path, aside = Path(os.path.realpath(path)), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)

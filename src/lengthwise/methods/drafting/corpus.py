@@ -144,7 +144,8 @@ class Datastore:
             "tokens": torch.from_numpy(np.array(self.tokens)),
             "suffixes": torch.from_numpy(np.array(self.suffixes)),
         }
-        aside = None
+        # A link stays one: the file that it names is written.
+        path, aside = Path(os.path.realpath(path)), None
         try:
             handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
             os.close(handle)

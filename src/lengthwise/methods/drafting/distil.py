@@ -213,8 +213,8 @@ class Student:
 
         Raises LengthwiseError where it cannot. The optimizer's state is not kept.
         """
-        place = Path(os.path.expanduser(path))
-        aside = None
+        # A link stays one: the file that it names is written.
+        place, aside = Path(os.path.realpath(os.path.expanduser(path))), None
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             handle, aside = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)

@@ -171,7 +171,8 @@ def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
 
 def save(model: Adapted, table: Table, path: str) -> None:
     """Writes a table aside and renames it; raises LengthwiseError where the disk says no."""
-    place = _place(path)
+    # A link stays one: the file that it names is written.
+    place = Path(os.path.realpath(_place(path)))
     arrays = table.arrays()
     header = {**_header(model, table.kind), "digest": _digest(arrays)}
     aside = None
