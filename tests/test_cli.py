@@ -140,6 +140,7 @@ def test_compare_scores_a_known_answer_and_picks_for_a_goal(call) -> None:
 
 def test_methods_lists_everything_registered(call) -> None:
     status, out, _ = call("methods")
+    assert all(line.startswith("  ") for line in out.splitlines() if " (20" in line)
     assert status == 0
     assert {"yarn", "infllm", "snapkv", "kivi", "lookup"} <= set(out.split())
     status, out, _ = call("methods", "kivi", "--json")

@@ -68,7 +68,7 @@ def test_run_reads_all_documents_in_their_order(call: Call, asked: list[str], fi
         "==> b.txt <==\n\nsecond text\n\n==> code/c.py <==\n\nthird = 3\n\n==> a.txt <==\n\n"
         "first text\n\n\nWhy?" in asked[0]
     )
-    assert "passed over 1 files, such as code/d.bin" in err
+    assert "passed over 1 file: code/d.bin" in err
 
 
 def test_a_link_to_another_file_of_a_folder_is_not_a_second_one(files: Path) -> None:
@@ -92,12 +92,49 @@ def test_run_reads_a_pipe_as_the_document(call: Call, asked: list[str], files: P
     # It is left alone, with a word, where -d names another, and read with it where asked for.
     _, _, err = call("run", "Why?", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
     assert "first text\n\nWhy?" in asked[0] and "piped" not in asked.pop()
-    assert "standard input is not read" in err
+    assert "standard input is not read" in err and "; -d - reads it too" in err
     call("run", "Why?", "-d", "-", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
     assert "==> standard input <==\n\npiped text\n\n==> a.txt <==" in asked.pop()
     # Without a prompt beside it it is the prompt, as ever.
     _, _, err = call("run", "-d", str(files / "a.txt"), stdin=files / "piped.txt")
     assert "first text\n\npiped text" in asked.pop() and "not read" not in err
+
+
+@pytest.mark.parametrize("name", ["a.txt", "code/c.py", "code/"])
+def test_a_prompt_that_is_the_name_of_a_file_is_refused(
+    call: Call, asked: list[str], files: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(files)
+    status, out, err = call("run", name)
+    assert status == 2 and not out and not asked
+    assert err.count("\n") == 1 and f"-d {name}" in err
+
+
+@pytest.mark.parametrize("word", ["code", "missing.txt", "and/or", "Why?"])
+def test_a_prompt_that_is_a_word_is_asked(
+    call: Call, asked: list[str], files: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.chdir(files)
+    status, _, err = call("run", word)
+    assert status == 0, err
+    assert word in asked[0]
+
+
+def test_compare_says_where_a_question_is_given(call: Call, files: Path) -> None:
+    for sources in (("Who signed it?", "a.txt"), (str(files / "a.txt"), "Who signed it?")):
+        status, out, err = call("compare", *sources)
+        assert status == 2 and not out
+        assert "no file 'Who signed it?'" in err and "-q 'Who signed it?'" in err
+
+
+def test_run_says_where_a_document_is_given(call: Call, files: Path) -> None:
+    status, _, err = call("run", "Who signed it?", str(files / "a.txt"))
+    assert status == 2 and f"({files / 'a.txt'}): the prompt" in err and "-d FILE" in err
+
+
+def test_a_misspelt_recipe_is_one_line_without_a_caret(call: Call) -> None:
+    status, _, err = call("run", "Why?", "-r", "lookup + snapvk")
+    assert status == 2 and err.endswith("did you mean 'snapkv'? (position 10)\n")
 
 
 def test_an_empty_pipe_is_said(call: Call, asked: list[str], files: Path) -> None:

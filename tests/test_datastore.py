@@ -271,7 +271,7 @@ def test_the_command_indexes_texts_lines_and_folders(folder: Path, tmp_path: Pat
     found = build(folder, out, *(tmp_path / x for x in ("one.txt", "two.jsonl", "more")))
     assert found.exit_code == 0, found.output
     assert "14 tokens of 4 documents" in found.output and f"path={out}" in found.output
-    assert "passed over 1 files" in found.output and "picture.bin" in found.output
+    assert "passed over 1 file:" in found.output and "picture.bin" in found.output
     opened = Datastore.open(out)
     assert (opened.count([1, 2]), opened.count([5, 5]), opened.count([4, 1])) == (3, 1, 0)
     assert (opened.vocab_size, opened.fingerprint) == (8, fingerprint(words(*"?abcdefg")))

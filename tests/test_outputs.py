@@ -308,6 +308,8 @@ def test_old_spellings_of_sequences_build_still_work(world: Path) -> None:
     assert status == 0, err
     status, out, _ = called("sequences", "build", "--help")
     assert "-m," not in out and "-n," not in out and "--max-length" in out
+    status, _, err = called("sequences", "build", "doc.txt", "--out", "newer")
+    assert status == 2 and "'--method'" in err and "-m'" not in err
 
 
 def test_marks_are_near_the_ends_of_a_file(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ class TestSampling:
         [
             ({"do_sample": True}, "'do_sample' is no option of generate; give temperature"),
             ({"temprature": 1.0}, "did you mean temperature"),
+            ({"recipie": "full"}, "did you mean recipe"),
             ({"eos_token_id": 2}, "give stop_ids"),
             ({"max_length": 9}, "give max_new_tokens"),
             ({"whatever": 9}, "there are max_new_tokens, .*temperature, top_k"),

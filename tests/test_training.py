@@ -156,7 +156,7 @@ def test_a_run_shorter_than_an_epoch_says_what_it_reads(place: Path, tmp_path: P
     trainer = Trainer(config(place, out=str(tmp_path / "run"), steps=5), notes)
     assert trainer.feed.steps_per_epoch == 5
     assert notes.said == [
-        f"the run reads {trainer.feed.share:.0%} of the rows, as many of every length"
+        f"the run reads {trainer.feed.share:.0%} of the rows, the same share of every length"
     ]
 
 

@@ -67,13 +67,15 @@ def known_options(function: Callable[P, R]) -> Callable[P, R]:
     parameters = inspect.signature(function).parameters.values()
     known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     named = {each.name for each in parameters}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    spelt = [each.name for each in parameters if each.kind not in several and each.name != "self"]
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         for name in options:
             if name in named:
                 continue
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, spelt, 1)
             else_ = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             way = INSTEAD.get(name, else_)
             raise LengthwiseError(f"{name!r} is no option of {function.__name__}; {way}")

@@ -99,6 +99,9 @@ class Renamed(click.Option):
         finally:
             self.opts = every
 
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return " / ".join(f"'{each}'" for each in self.opts if each != self.old)
+
 
 def force_option(what: str) -> Any:
     """--force, for a verb that writes a file."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
-from lengthwise.cli.documents import given_document
+from lengthwise.cli.documents import given_document, refuse_questions
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK
 from lengthwise.measure.choice import GOALS
@@ -124,6 +124,7 @@ def compare(
     check_texts("a question", questions)
     check_texts("an expected answer", expect)
     check_expected(expect, max(1, len(questions)))
+    refuse_questions(documents)
     read = [*documents, model, *files_of(recipes)]
     check_outputs([Output("--html", html, REPORT)], read, force)
     text = given_document(documents)

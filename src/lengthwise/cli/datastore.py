@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lengthwise.cli.arguments import Place, force_option
+from lengthwise.cli.documents import say_skipped
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
@@ -58,8 +59,7 @@ def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, f
 
         found = Datastore.build(tokens(), vocabulary, fingerprint(tokenizer))
     found.save(out)
-    if texts.skipped:
-        click.echo(f"passed over {len(texts.skipped)} files, such as {texts.skipped[0]}", err=True)
+    say_skipped(texts.skipped)
     click.echo(
         f"{len(found) - found.documents:,} tokens of {found.documents:,} documents, "
         f"{out.stat().st_size / 1e6:.1f} MB; use it as {DatastoreDrafting(path=str(out))}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
+from lengthwise.errors import DocumentError
 from lengthwise.tasks.documents import Document, document_of
 from lengthwise.tasks.folders import read
 
@@ -18,24 +21,57 @@ from lengthwise.tasks.folders import read
 PATIENCE = 2.0
 
 
-def given_document(sources: Sequence[str], pipe: bool = True) -> Document | None:
+def given_document(sources: Sequence[str], pipe: bool = True, dash: str = "-") -> Document | None:
     """The document of these paths, or of a pipe where there are none; None where there is neither.
 
     Where paths are given a pipe is read only as one of them, "-": it may belong to the loop of a
-    script. pipe False: it is no document in any case. Files of folders that hold no text are
-    counted on standard error.
+    script. pipe False: it is no document in any case. dash: how the verb is told to read it. Files
+    of folders that hold no text are counted on standard error.
     """
     if not sources:
         return _of_pipe() if pipe else None
     if pipe and "-" not in sources and piped():
         click.echo(
-            "standard input is not read, since the document is given; - reads it too", err=True
+            f"standard input is not read, since the document is given; {dash} reads it too",
+            err=True,
         )
     with _saying_what_is_waited_for("-" in sources):
         found = read(sources)
-    if found.skipped:
-        click.echo(f"passed over {len(found.skipped)} files, such as {found.skipped[0]}", err=True)
+    say_skipped(found.skipped)
     return found
+
+
+def refuse_name(prompt: str) -> None:
+    """Raises DocumentError for a prompt that is the name of a file here: it is what to ask about,
+    and those letters are no question. A word without a suffix or a folder's mark is one."""
+    path = Path(os.path.expanduser(prompt))
+    try:
+        there = ("/" in prompt or path.suffix != "") and path.exists()
+    except (OSError, ValueError):
+        return
+    if there:
+        raise DocumentError(
+            f"{prompt!r} is the prompt here, and the name of a file: give a question and the file "
+            f'by -d, as in lengthwise run "What is it about?" -d {shlex.quote(prompt)}'
+        )
+
+
+def refuse_questions(sources: Sequence[str]) -> None:
+    """Raises DocumentError for a source that is a question: no file has its name, and words do."""
+    for each in sources:
+        if any(map(str.isspace, each.strip())) and not os.path.lexists(os.path.expanduser(each)):
+            raise DocumentError(
+                f"there is no file {each!r}; a question is given by -q, as in "
+                f"lengthwise compare report.pdf -q {shlex.quote(each)}"
+            )
+
+
+def say_skipped(skipped: Sequence[str]) -> None:
+    """Says on standard error how many files of folders were passed over, and why the first was."""
+    if len(skipped) == 1:
+        click.echo(f"passed over 1 file: {skipped[0]}", err=True)
+    elif skipped:
+        click.echo(f"passed over {len(skipped)} files, such as {skipped[0]}", err=True)
 
 
 def piped() -> bool:

@@ -151,6 +151,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _fail(message: str, status: int) -> None:
+    # The caret under a recipe points at nothing once the lines are one.
+    message = re.sub(r"\n  [^\n]*\n *\^$", "", message)
     short = re.sub(r"\S{300,}", lambda word: f"{word[0][:60]}...{word[0][-20:]}", message)
     click.echo(f"lengthwise: {' '.join(short.split())}", err=True)
     sys.exit(status)

@@ -42,7 +42,8 @@ def methods(name: str | None, as_json: bool) -> None:
             cls = item.cls
             assert cls is not None
             console.print(
-                Text(f"  {item.name}", style="cyan").append(f"  {cls.paper}", style="dim")
+                Text(f"  {item.name}", style="cyan").append(f"  {cls.paper}", style="dim"),
+                soft_wrap=True,
             )
             for each in options(cls):
                 console.print(Text(f"      {each}"), soft_wrap=True)

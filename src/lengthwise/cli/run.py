@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
-from lengthwise.cli.documents import given_document
+from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.prompts import Shield
@@ -22,7 +22,23 @@ if TYPE_CHECKING:
     from lengthwise.api import Generation, Model
 
 
-@click.command()
+class _Asking(click.Command):
+    """Says where a document is given, to those who write it after the prompt."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" not in error.message:
+                raise
+            raise click.UsageError(
+                f"{error.message.rstrip('.')}: the prompt is one argument, in quotes if it has "
+                "spaces, and a document is given by -d FILE",
+                ctx,
+            ) from None
+
+
+@click.command(cls=_Asking)
 @click.argument("prompt", required=False)
 @click.option("-r", "--recipe", default="full", show_default=True, help="see `lengthwise methods`")
 @click.option("-d", "--document", "documents", multiple=True,
@@ -75,8 +91,10 @@ def run(
     check_text("the prompt", text)
     if not text.strip():
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
+    if prompt is not None:
+        refuse_name(prompt)
     # Without a prompt beside it, standard input was the prompt.
-    document = given_document(documents, pipe=prompt is not None)
+    document = given_document(documents, pipe=prompt is not None, dash="-d -")
     read = None if document is None else document.text
     if length is not None and read is None:
         raise LengthwiseError(

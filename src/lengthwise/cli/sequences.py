@@ -205,7 +205,8 @@ def _table(manifest: dict[str, Any]) -> Table:
     for why, tokens in manifest["dropped"].items():
         table.add_row("dropped", f"{tokens:,} tokens: {why}")
     for why, kind in manifest["skipped"].items():
-        table.add_row("skipped", f"{kind['count']:,} documents: {why}")
+        documents = "document" if kind["count"] == 1 else "documents"
+        table.add_row("skipped", f"{kind['count']:,} {documents}: {why}")
     for why, count in manifest.get("not_read", {}).items():
         table.add_row("not read", f"{count:,}: {why}")
     if lost := ends_lost(manifest):

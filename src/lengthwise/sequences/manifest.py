@@ -91,7 +91,8 @@ def report(manifest: dict[str, Any], watcher: Watcher) -> None:
     """Tells what was skipped, dropped, cut, added or found empty."""
     for why, kind in manifest["skipped"].items():
         names = ", ".join(kind["first"]) + (", ..." if kind["count"] > len(kind["first"]) else "")
-        watcher.note(f"skipped {kind['count']:,} documents, {why}: {names}")
+        documents = "document" if kind["count"] == 1 else "documents"
+        watcher.note(f"skipped {kind['count']:,} {documents}, {why}: {names}")
     if passed := manifest["not_read"]:
         kinds = ", ".join(f"{count:,} {why}" for why, count in list(passed.items())[:6])
         watcher.note(

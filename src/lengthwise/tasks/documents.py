@@ -46,7 +46,8 @@ class Document:
         return self.text
 
     def __repr__(self) -> str:
-        passed = f", {len(self.skipped)} files passed over" if self.skipped else ""
+        files = "file" if len(self.skipped) == 1 else "files"
+        passed = f", {len(self.skipped)} {files} passed over" if self.skipped else ""
         return f"<Document {self.name!r}, {self.kind}, {len(self.text):,} characters{passed}>"
 
     @classmethod

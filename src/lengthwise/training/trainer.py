@@ -249,7 +249,7 @@ class Trainer:
             )
         if self.feed.share < 1:
             self._watcher.note(
-                f"the run reads {self.feed.share:.0%} of the rows, as many of every length"
+                f"the run reads {self.feed.share:.0%} of the rows, the same share of every length"
             )
         torch.manual_seed(self.config.seed)
         place = checkpoints.latest(self.folder / "checkpoints")
