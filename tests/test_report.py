@@ -169,8 +169,14 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     assert ROWS.to_html(path) == path.read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(LengthwiseError, match="cannot write"):
+    with pytest.raises(LengthwiseError, match="there is no folder"):
         ROWS.to_html(tmp_path / "nowhere" / "report.html")
+    note = tmp_path / "note.txt"
+    note.write_text("mine")
+    with pytest.raises(LengthwiseError, match="no report of lengthwise.*force=True"):
+        ROWS.to_html(note)
+    assert note.read_text() == "mine"
+    assert ROWS.to_html(note, force=True) == note.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("whole", [False, True])

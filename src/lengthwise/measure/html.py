@@ -6,18 +6,15 @@ what is on it. The templates escape every text that came from a user, a document
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lengthwise.errors import LengthwiseError
 from lengthwise.measure import charts
 from lengthwise.measure.choice import Choice
 from lengthwise.measure.columns import (
@@ -67,22 +64,6 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
         )
     )
     return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def write_aside(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` so that a reader finds the old file or the whole new one.
-
-    Raises LengthwiseError when the place cannot be written to.
-    """
-    target = Path(path)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(target)
-    except OSError as error:
-        raise LengthwiseError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @cache

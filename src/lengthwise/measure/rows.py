@@ -10,9 +10,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
+from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, overload
 
+from lengthwise.errors import LengthwiseError
 from lengthwise.measure.choice import Choice, choose
 from lengthwise.measure.origin import Origin
 
@@ -253,13 +255,26 @@ class Rows(Sequence[Row]):
         path: str | PathLike[str] | None = None,
         title: str = "lengthwise compare",
         origin: Origin | None = None,
+        force: bool = False,
     ) -> str:
-        """The report as one self-contained HTML page, also written to `path` when given."""
-        from lengthwise.measure.html import page, write_aside
+        """The report as one self-contained HTML page, also written to `path` when given.
+
+        A file there that is no report of ours is overwritten with force=True alone. Raises
+        LengthwiseError for it, and where nothing can be written.
+        """
+        from lengthwise.measure.html import page
+        from lengthwise.outputs import REPORT, Output, check_outputs, write_text
 
         text = page(self, title=title, origin=origin or self.origin)
         if path is not None:
-            write_aside(path, text)
+            place = Path(path)
+            if place.is_file() and not force and not REPORT.ours(place):
+                raise LengthwiseError(
+                    f"to_html: {place} is no report of lengthwise: name another file, or give "
+                    "force=True to overwrite it"
+                )
+            check_outputs([Output("to_html", place, REPORT)], force=True)
+            write_text(place, text)
         return text
 
     def table(self, full: bool = False) -> RenderableType:
