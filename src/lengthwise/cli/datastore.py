@@ -17,7 +17,7 @@ from lengthwise.cli.documents import say_skipped
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.folders import files_in
+from lengthwise.tasks.folders import files_in, refuse_outside
 
 # Texts tokenised at once.
 BATCH = 64
@@ -82,6 +82,7 @@ class Texts:
                 continue
             for file in files_in(path):
                 try:
+                    refuse_outside(path, file)
                     yield from self._read(str(file))
                 except DocumentError as error:
                     self.skipped.append(str(error))

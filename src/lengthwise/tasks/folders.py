@@ -22,7 +22,8 @@ def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Docum
 
     Args:
         paths: one path, or several; "-" is standard input. Of a folder all files are read, in the
-            order of their names, those of its folders included and hidden ones left out.
+            order of their names, those of its folders included; hidden ones are left out, and
+            links to what lies outside of it passed over.
         encoding: of plain text and HTML, as Python names it. None: UTF-8, or what a byte order mark
             or the page says.
 
@@ -121,6 +122,15 @@ def files_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def refuse_outside(folder: Path, path: Path) -> None:
+    """Raises DocumentError for a link of a folder to what lies elsewhere: naming a folder does not
+    name that."""
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise DocumentError(
+            f"{path.name} is a link to a file outside of the folder; name that file"
+        )
+
+
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
@@ -133,6 +143,7 @@ def _read_folder(folder: Path, encoding: str | None) -> tuple[list[tuple[str, st
     for path in files_in(folder):
         shown = (Path(name) / path.relative_to(folder)).as_posix()
         try:
+            refuse_outside(folder, path)
             found.append((shown, read_document(path, encoding).text))
         except DocumentError as error:
             skipped.append(f"{shown}: {error}")
