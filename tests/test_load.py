@@ -108,8 +108,11 @@ def test_absent_device_is_refused(device: str) -> None:
 
 @pytest.mark.parametrize("name", ["./no/such", "/no/such/folder", "../x", "a/b/c", "x.gguf", ""])
 def test_missing_path_is_named_and_not_looked_up_on_the_hub(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Not where somebody else may have put an x beside us.
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(load, "_require_on_hub", lambda name: pytest.fail("asked the hub"))
     if not name:
         name = "no such folder"
