@@ -519,3 +519,22 @@ def test_a_case_replaced_is_another_page() -> None:
     rows = CASES["one"]
     other = replace(rows, rows=[replace(rows[0], kl=0.123456)])
     assert "0.123" in other.to_html() and "0.123" not in rows.to_html()
+
+
+def test_the_trade_off_is_a_list_of_what_each_recipe_loses_and_costs() -> None:
+    listed = 0
+    for rows in CASES.values():
+        soup = soup_of(rows)
+        for length, box in zip(rows.lengths(), soup.select(".pick"), strict=True):
+            choice = rows.best(length)
+            items = [item.text for item in box.select("li")]
+            if choice.recipe is None and len(choice.front) > 1:
+                listed += 1
+                assert len(items) == len(choice.front)
+                assert all(
+                    reason in item for reason, item in zip(choice.reasons, items, strict=True)
+                )
+                assert choice.why not in box.text
+            else:
+                assert not items and choice.why in box.text
+    assert listed

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lengthwise.measure import charts
-from lengthwise.measure.choice import Choice
+from lengthwise.measure.choice import INTRODUCTION, WAYS, Choice
 from lengthwise.measure.columns import (
     COLUMNS,
     NEEDLE,
@@ -51,6 +51,8 @@ def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
         .render(
             title=title,
             mark=MARK,
+            introduction=INTRODUCTION,
+            ways=WAYS,
             facts=_facts(rows, origin),
             # The machine stands at the top, the rest of where the numbers come from at the end.
             origin=origin.lines()[1:] if origin is not None else [],
