@@ -147,6 +147,31 @@ def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(
     assert not drafted.ledger.notes
 
 
+def test_a_drafter_that_reads_states_is_given_none_that_a_guess_has_spoiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from lengthwise.engine.tree import Tree
+    from lengthwise.methods.drafting.lookup import LookupDrafter
+
+    noted: list[torch.Tensor] = []
+    stock = spoil(tiny_model("llama", tie_word_embeddings=False))
+    with lengthwise.wrap(stock) as wrapped:
+
+        def propose(self: LookupDrafter, seen: Any, tree: Tree, limit: int) -> None:
+            tree.add(0, BAD, self.name)
+
+        def learn(self: LookupDrafter, seen: Any, tree: Tree, *_: Any) -> None:
+            assert self.states is not None and len(self.states) == len(tree)
+            noted.append(self.states)
+
+        monkeypatch.setattr(LookupDrafter, "wants_states", True, raising=False)
+        monkeypatch.setattr(LookupDrafter, "propose", propose)
+        monkeypatch.setattr(LookupDrafter, "learn", learn)
+        found = wrapped.generate(PROMPT, "lookup + fixed", max_new_tokens=12, stop_ids=[])
+    assert not found.ledger.notes and len(noted) > 8
+    assert all(bool(states.isfinite().all()) for states in noted)
+
+
 def test_processors_may_forbid_tokens_but_not_all_of_them() -> None:
     stock = tiny_model("llama")
     stock.generation_config.suppress_tokens = list(range(1, 128))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -257,9 +256,9 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     logits, blocks = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
     verdicts: list[Verdict | None] = []
-    for *row, noted in zip(requests, proposed, trees, logits, blocks, states, strict=True):
+    for row in zip(requests, proposed, trees, logits, blocks, states, strict=True):
         try:
-            verdicts.append(replace(_settle(*row), states=noted))
+            verdicts.append(_settle(*row))
         except NotFinite as error:
             row[0].fail(error)
             verdicts.append(None)
@@ -307,8 +306,11 @@ def _load(requests: Seq[Request]) -> Load | None:
     return Load(recipe, len(requests), tokens.bit_length())
 
 
-def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block) -> Verdict:
-    """Verifies and commits one row. proposed: the tree before pruning."""
+def _settle(
+    request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block,
+    states: Tensor | None,
+) -> Verdict:  # fmt: skip
+    """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
     sequence = request.sequence
     try:
         accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
@@ -318,7 +320,9 @@ def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block:
         # In attention nothing times NaN is NaN: a guess that overflows spoils what comes before it.
         sequence.discard()
         tree = Tree(request.pending)
-        (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all")
+        found: list[Tensor] | None = None if states is None else []
+        (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all", found)
+        states = found[0] if found else None
         accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
@@ -336,7 +340,7 @@ def _settle(request: Request, proposed: Tree, tree: Tree, logits: Tensor, block:
     request.right = [tree.sources[node] for node in accepted[1:]]
     for source in request.right:
         request.ledger.accepted[source] = request.ledger.accepted.get(source, 0) + 1
-    return Verdict(tree, proposed, logits, accepted, new, taken)
+    return Verdict(tree, proposed, logits, accepted, new, taken, states)
 
 
 def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[int]]:
