@@ -7,7 +7,7 @@ Its plain twin is `scores.attend_plain`.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -47,16 +47,18 @@ def _capable(device: torch.device) -> bool:
     return True
 
 
-@cache
+@lru_cache(maxsize=64)
 def _ends(count: int, device: torch.device) -> Tensor:
-    return torch.tensor([0, count], dtype=torch.int32, device=device)
+    """[0, count], made where it is read: every step has another count, and a copy from the host
+    would wait for the device."""
+    return torch.arange(0, count + 1, count, dtype=torch.int32, device=device)
 
 
 def flash(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """query `[heads, n, d]`, key and value `[key_heads, m, d]` -> output `[heads, n, d]` and LSE
-    float32 `[heads, n]`. causal: query t sees keys 0..m - n + t."""
+    """query `[heads, n, d]`, key and value `[key_heads, m, d]`, n and m at least 1 -> output
+    `[heads, n, d]` and LSE float32 `[heads, n]`. causal: query t sees keys 0..m - n + t."""
     queries, keys = query.shape[1], key.shape[1]
     out, lse, *_ = torch.ops.aten._flash_attention_forward(
         query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1),
