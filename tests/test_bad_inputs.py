@@ -92,7 +92,7 @@ def test_one_line_the_right_status_and_no_file(
         (("run", "hi", "-m", "model", "--temperature", "nan"), "no finite number"),
         (("calibrate", "specdec", "-o", "x", "--temperature", "inf"), "no finite number"),
         (("scaling", "fit", "runs.csv", "--law", "converged", "--level", "nan"), "finite number"),
-        (("run", "hi", "-m", "model", "--top-k", "5"), "--temperature 0.7"),
+        (("run", "hi", "-m", "model", "--top-k", "5"), "temperature=0.7"),
         (("run", "hi", "-m", "model", "--stop", ""), "'--stop': it is empty"),
         (("run", "hi", "-m", "model", "--device", "cpu:7"), "there is one CPU"),
         (("run", "hi", "-m", "model", "--device", "meta"), "it holds no numbers"),

@@ -230,12 +230,14 @@ class TestDocuments:
     def test_it_cannot_end_the_prompt_of_run(self, small: lengthwise.Model, chat: bool) -> None:
         assert small.tokenizer is not None
         end = small.tokenizer.convert_tokens_to_ids(END)
-        plain, spoiled = (_encode(small, "Why?", f"Read {it} this.", chat) for it in ("X", END))
+        plain, spoiled = (
+            _encode(small, "Why?", f"Read {it} this.", None, raw=not chat) for it in ("X", END)
+        )
         assert spoiled.count(end) == plain.count(end)
         assert END in small.tokenizer.decode(spoiled)
         # A raw prompt has special tokens of its own.
-        assert end in _encode(small, f"Why?{END}", "Read this.", False)
-        assert end in _encode(small, f"Why?{END}", None, False)
+        assert end in _encode(small, f"Why?{END}", "Read this.", None, raw=True)
+        assert end in _encode(small, f"Why?{END}", None, None, raw=True)
 
     def test_it_cannot_end_the_prompt_of_compare(self, small: lengthwise.Model) -> None:
         assert small.tokenizer is not None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -75,13 +75,36 @@ def run(
     from lengthwise.engine.sampling import Sampling
     from lengthwise.recipes import parse
 
-    parse(recipe)
+    shown = str(parse(recipe))
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
     Sampling(**sampling)  # type: ignore[arg-type]
-    _refuse_unused(temperature)
     for each in stop:
         check_text("a stop text", each)
+    text, document = _given(prompt, documents, length)
+    loaded = open_model(model, dtype, device)
+    ids = _encode(loaded, text, document, length, raw)
+    _tell_length(loaded, len(ids))
+    # Several texts at once are nothing to stream: none is settled before the end.
+    pieces = None if as_json or loaded.plan(recipe).mode is not None else Pieces()
+    with Reading(len(ids)) as bar:
+        found = loaded.generate(
+            ids, recipe, max_new_tokens=max_new_tokens, stop=stop, progress=bar.advance,
+            stream=None if pieces is None else bar.before(pieces), **sampling,
+        )  # fmt: skip
+    whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)
+    if as_json:
+        _print_json(loaded, shown, found, whole)
+        return
+    if pieces is not None:
+        pieces.end(whole)
+    _print(loaded, found)
+
+
+def _given(
+    prompt: str | None, documents: tuple[str, ...], length: int | None
+) -> tuple[str, str | None]:
+    """The prompt, and the text of the document it asks about where there is one."""
     if prompt is None and "-" in documents:
         raise LengthwiseError(
             "standard input cannot be both the document and the prompt; give the prompt as an "
@@ -95,40 +118,12 @@ def run(
         refuse_name(prompt)
     # Without a prompt beside it, standard input was the prompt.
     document = given_document(documents, pipe=prompt is not None, dash="-d -")
-    read = None if document is None else document.text
-    if length is not None and read is None:
+    if length is not None and document is None:
         raise LengthwiseError(
             "--length (-n) is of a document, and none is given; how long the answer may get is "
             "--max-new-tokens"
         )
-    loaded = open_model(model, dtype, device)
-    templated = not raw and getattr(loaded.tokenizer, "chat_template", None)
-    # Several texts at once are nothing to stream: none is settled before the end.
-    quiet = as_json or loaded.plan(recipe).mode is not None
-    if length is None or read is None:
-        ids = _encode(loaded, text, read, bool(templated))
-    else:
-        ids = _encode_start(loaded, text, read, length, bool(templated))
-    _tell_length(loaded, len(ids))
-    pieces = None if quiet else Pieces()
-    with Reading(len(ids)) as bar:
-
-        def sink(piece: str) -> None:
-            bar.stop()
-            if pieces is not None:
-                pieces(piece)
-
-        found = loaded.generate(
-            ids, recipe, max_new_tokens=max_new_tokens, stream=None if quiet else sink, stop=stop,
-            progress=bar.advance, **sampling,
-        )  # fmt: skip
-    whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)
-    if as_json:
-        _print_json(loaded, str(parse(recipe)), found, whole)
-        return
-    if pieces is not None:
-        pieces.end(whole)
-    _print(loaded, found)
+    return text, None if document is None else document.text
 
 
 class Reading:
@@ -157,21 +152,17 @@ class Reading:
         if self._left <= 0:
             self.stop()
 
+    def before(self, sink: Callable[[str], None]) -> Callable[[str], None]:
+        """The sink of an answer, for which the bar makes room."""
+
+        def shown(piece: str) -> None:
+            self.stop()
+            sink(piece)
+
+        return shown
+
     def stop(self) -> None:
         self._progress.stop()
-
-
-def _refuse_unused(temperature: float) -> None:
-    """Raises LengthwiseError for an option that was given and would do nothing."""
-    context = click.get_current_context()
-    for name in ("top_k", "top_p", "min_p"):
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and temperature == 0:
-            option = "--" + name.replace("_", "-")
-            raise LengthwiseError(
-                f"{option} is for sampling, and --temperature 0 takes the likeliest token; give "
-                "--temperature 0.7 or so, or leave it out"
-            )
 
 
 def _tell_length(model: Model, tokens: int) -> None:
@@ -183,6 +174,23 @@ def _tell_length(model: Model, tokens: int) -> None:
             "document)",
             err=True,
         )
+
+
+def _encode(
+    model: Model, text: str, document: str | None, length: int | None, raw: bool
+) -> list[int]:
+    """Ids of the prompt, about all of a document or its first `length` tokens. Special tokens
+    written out in a document, or in a message, are text: only a raw prompt may have its own."""
+    templated = not raw and bool(getattr(model.tokenizer, "chat_template", None))
+    if document is not None and length is not None:
+        return _encode_start(model, text, document, length, templated)
+    whole = text if document is None else f"{document}\n\n{text}"
+    if templated:
+        return model.encode([{"role": "user", "content": whole}])
+    if document is None:
+        return model.encode(text)
+    shield = Shield(model._tokenizer())
+    return shield.encode(f"{shield.text(document)}\n\n{text}", add_special_tokens=True)
 
 
 def _encode_start(
@@ -203,18 +211,6 @@ def _encode_start(
         return [*found.prefix, *found.suffixes[0]]
     shield = Shield(model._tokenizer())
     return [*ids[:length], *shield.encode(shield.text(f"\n\n{text}"))]
-
-
-def _encode(model: Model, text: str, document: str | None, templated: bool) -> list[int]:
-    """Ids of the prompt. Special tokens written out in a document, or in a message, are text: only
-    a raw prompt may have some of its own."""
-    whole = text if document is None else f"{document}\n\n{text}"
-    if templated:
-        return model.encode([{"role": "user", "content": whole}])
-    if document is None:
-        return model.encode(text)
-    shield = Shield(model._tokenizer())
-    return shield.encode(f"{shield.text(document)}\n\n{text}", add_special_tokens=True)
 
 
 class Pieces:

@@ -39,7 +39,8 @@ from lengthwise.errors import LengthwiseError, NotFinite
 @dataclass(frozen=True)
 class Sampling:
     """temperature 0 is greedy, and the least above it 1e-30. top_k 0, top_p 1, min_p 0 and
-    repetition_penalty 1 do nothing. seed: an integer of 64 bits, with or without a sign."""
+    repetition_penalty 1 do nothing; the first three need a temperature. seed: an integer of 64
+    bits, with or without a sign."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -70,6 +71,16 @@ class Sampling:
         if not float(self.top_k).is_integer():
             raise LengthwiseError(f"top_k={self.top_k}: allowed are whole numbers, 0 for all")
         object.__setattr__(self, "seed", _seed(self.seed))
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Raises LengthwiseError for what narrows a choice where none is left to chance."""
+        idle = {"top_k": self.top_k != 0, "top_p": self.top_p != 1, "min_p": self.min_p != 0}
+        for name in [name for name, given in idle.items() if given and self.temperature == 0]:
+            raise LengthwiseError(
+                f"{name}={getattr(self, name)} is for sampling, and temperature=0 takes the "
+                f"likeliest token: give temperature=0.7 or so, or leave {name} out"
+            )
 
     @property
     def plain(self) -> bool:
