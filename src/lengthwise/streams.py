@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 
 from lengthwise.batch import Batch, Cancelled
 from lengthwise.errors import LengthwiseError
@@ -127,12 +126,7 @@ class Stream(Iterator[str]):
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -202,18 +196,14 @@ class AsyncStream(AsyncIterator[str]):
     def generation(self) -> Generation:
         """As of `Stream`."""
         if self._stream is None:
-            raise LengthwiseError("the text is still being written; read the stream, or close it")
+            state = "was closed before it began" if self._over else "has not begun; read the stream"
+            raise LengthwiseError(f"there is no text: it {state}")
         return self._stream.generation
 
     async def __aenter__(self) -> AsyncStream:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

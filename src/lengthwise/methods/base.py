@@ -78,7 +78,7 @@ class Method:
             for each in own:
                 object.__setattr__(self, each.name, each.check(getattr(self, each.name)))
             for each in own:
-                each.serves(self)
+                each.refuse_idle(self)
         except RecipeError as error:
             raise RecipeError(f"{self.name}: {error}") from None
 

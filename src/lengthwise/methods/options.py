@@ -95,7 +95,7 @@ class Option:
         words += " or none" if self.optional else ""
         return f"{words}; with {self.needs.words}" if self.needs else words
 
-    def serves(self, method: Any) -> None:
+    def refuse_idle(self, method: Any) -> None:
         """Raises RecipeError where this option of `method` was given and does nothing."""
         value = getattr(method, self.name)
         if self.needs and value != self.default and not self.needs.holds(method):
