@@ -161,6 +161,22 @@ def rows_of(batches: list[dict[str, Any]]) -> list[list[int]]:
     return [batch["input_ids"][0].tolist() for batch in batches]
 
 
+def test_an_iteration_that_was_left_for_a_later_one_counts_no_more(
+    sets: dict[str, SequenceSet],
+) -> None:
+    loader = StatefulLoader(sets["decompose"], 256, cycles=2)
+    left = iter(loader)
+    next(left)
+    batches = iter(loader)
+    second = rows_of([next(batches)])
+    with pytest.raises(SequenceError, match="left for a later one"):
+        next(left)
+    assert loader.state_dict()["step"] == 2
+    third = rows_of([next(batches)])
+    resumed = StatefulLoader(sets["decompose"], 256, cycles=2)
+    assert rows_of(list(resumed))[1:3] == [*second, *third]
+
+
 @pytest.mark.parametrize("method", ["decompose", "best-fit", "utk"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_that_was_stopped_gives_the_same_rows(

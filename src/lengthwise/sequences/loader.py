@@ -51,7 +51,7 @@ class SequenceRows(Dataset[Row]):
 
 class StatefulLoader:
     """The batches of every step, from where it was left; each iteration goes on to the end of an
-    epoch, and the next one is another epoch.
+    epoch, and the next one is another epoch. One at a time: an earlier one ends with an error.
 
     data: a data set of `lengthwise sequences build`, or its folder. tokens_per_step: on all ranks
     together, a multiple of every row length. curriculum, cycles, seed: which rows a step reads
@@ -79,15 +79,22 @@ class StatefulLoader:
             "pin_memory": pin_memory,
         }  # fmt: skip
         self._epoch = self._step = 0
+        self._begun = 0
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
         return self.curriculum.steps_per_epoch
 
     def __iter__(self) -> Iterator[Any]:
-        epoch = self._epoch
+        self._begun += 1
+        epoch, mine = self._epoch, self._begun
         plan = _Plan(self.curriculum, self.data, (epoch, self._step), self._rank, self._world)
         for batch in DataLoader(_Places(self.data), batch_sampler=plan, **self._options):
+            if mine != self._begun:
+                raise SequenceError(
+                    "this iteration was left for a later one, which counts the steps now: make a "
+                    "loader for each that is to go on"
+                )
             # Counted before it is handed out: whoever has a batch saves what comes after it.
             self._step += 1
             if self._step == len(self):
