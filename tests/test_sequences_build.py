@@ -267,6 +267,17 @@ def test_a_folder_of_another_build_is_refused(tmp_path: Path) -> None:
         run(source, tmp_path / "mine", "concat")
 
 
+def test_a_finished_folder_of_an_earlier_version_is_called_so(tmp_path: Path) -> None:
+    source = [jsonl(tmp_path / "a.jsonl", some_texts(20, 300))]
+    run(source, tmp_path / "out", "best-fit")
+    place = tmp_path / "out" / "__about__" / "manifest.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"format": 1, "key": "another"}))
+    before = tree(tmp_path / "out")
+    with pytest.raises(SequenceError, match="earlier version.*read and trained on as it is"):
+        run(source, tmp_path / "out", "best-fit")
+    assert tree(tmp_path / "out") == before
+
+
 def test_tokens_are_shared_by_several_data_sets_and_guarded(tmp_path: Path) -> None:
     source = [jsonl(tmp_path / "a.jsonl", some_texts(20, 300))]
     run(source, tmp_path / "a", "best-fit")

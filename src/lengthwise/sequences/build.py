@@ -207,6 +207,12 @@ def _claim(task: Build, source_key: str) -> None:
     else:
         mine_too = (task.tokens.name, task.tokens.name + UNFINISHED)
         same = all(name in mine_too or name.endswith(ASIDE) for name in found)
+    if not same and place and read_json(place)["format"] < FORMAT:
+        raise SequenceError(
+            f"{task.folder} was finished by an earlier version, which knew its sources by other "
+            "marks: it is read and trained on as it is, and to build it anew delete it, or name "
+            "another folder with --out"
+        )
     if not same:
         raise SequenceError(
             f"{task.folder} holds something else than this build (other sources, tokenizer, method "
