@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.documents import given_document, refuse_questions
 from lengthwise.cli.main import model_options, open_model
-from lengthwise.engine.loop import CHUNK
+from lengthwise.engine.loop import CHUNK, GPU_CHUNK
 from lengthwise.measure.choice import GOALS
 from lengthwise.measure.compare import Watcher, compare as run_compare
 from lengthwise.measure.expected import check_expected
@@ -105,14 +105,14 @@ class Bars(Watcher):
               help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
               help="recipes that read alike share one reading (default: yes)")  # fmt: skip
-@click.option("--chunk", default=CHUNK, show_default=True, type=COUNT,
+@click.option("--chunk", type=COUNT, show_default=f"{CHUNK:,}, on a GPU {GPU_CHUNK:,}",
               help="tokens of a prefill forward")  # fmt: skip
 @model_options
 def compare(
     documents: tuple[str, ...], questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
     force: bool, whole_answers: bool, goal: str | None, expect: tuple[str, ...],
-    probes: bool | None, share: bool, chunk: int, model: str | None, dtype: str | None,
+    probes: bool | None, share: bool, chunk: int | None, model: str | None, dtype: str | None,
     device: str | None,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT (text, code, markdown, PDF, HTML, .docx, a folder of such, or several

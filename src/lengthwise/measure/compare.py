@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence as Seq
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
-from lengthwise.engine import loop
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.given import require_count, texts
 from lengthwise.measure.answering import Answers
@@ -48,7 +47,7 @@ def compare(
     max_new_tokens: int = 64,
     probes: bool | None = None,
     share: bool = True,
-    chunk: int = loop.CHUNK,
+    chunk: int | None = None,
     watcher: Watcher | None = None,
     expect: str | Seq[str] = (),
     goal: str | None = None,
@@ -60,8 +59,9 @@ def compare(
     lengths: tokens of document that are used, cut from its start; none means the whole document.
     probes: also measure copy, needles, loss by position and fidelity; None does where the text is
     long enough for what is planted, and else leaves that out and says so in the notes. share: one
-    reading for all recipes that read alike. expect: an answer that is known, one for each question,
-    which every answer is scored with. goal: what `Rows.best` picks for, "quality", "speed" or
+    reading for all recipes that read alike. chunk: tokens of a prefill forward; None leaves it to
+    the device. expect: an answer that is known, one for each question, which every answer is scored
+    with. goal: what `Rows.best` picks for, "quality", "speed" or
     "memory"; None tells the trade-off. Raises RecipeError for a recipe that does not parse; one
     that is refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the
     finished rows.
@@ -71,38 +71,61 @@ def compare(
             f"compare of a {type(model).__name__}: give a model of lengthwise.load or wrap"
         )
     check_goal(goal)
-    require_count("max_new_tokens", max_new_tokens)
-    require_count("chunk", chunk)
-    wanted_lengths = _counts(lengths)
-    known = texts("expect", expect)
-    wanted = texts("questions", questions) or [DEFAULT_QUESTION]
-    check_expected(known, len(wanted))
-    text = document_from(document)
+    wanted_lengths, text = _counts(lengths), document_from(document)
     parsed = [recipe_module.Recipe(), *recipe_module.recipes_of(recipes)]
-    unique = list(dict.fromkeys(str(r) for r in parsed))
+    asked = _Asked(
+        texts("questions", questions) or [DEFAULT_QUESTION], texts("expect", expect),
+        list(dict.fromkeys(map(str, parsed))), max_new_tokens, probes, share, chunk,
+        watcher or Watcher(),
+    )  # fmt: skip
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
-    cases = _lengths(ids, wanted_lengths)
     rows: list[Row] = []
-    watcher = watcher or Watcher()
+    interrupted = False
     try:
-        for length in cases:
-            case = _case(model, ids[:length], wanted, probes)
-            case.expected = known
-            for note in case.notes:
-                watcher.note(note)
-            if not rows:
-                _check_recipes(model, unique)
-            for recipe in unique:
-                for row in _measure(model, case, recipe, max_new_tokens, share, chunk, watcher):
-                    rows.append(row)
-                    watcher.row(row)
-        interrupted = False
+        for row in _rows(model, ids, _lengths(ids, wanted_lengths), asked):
+            rows.append(row)
+            asked.watcher.row(row)
     except KeyboardInterrupt:
         if not rows:
             raise
         interrupted = True
     return Rows(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every length, under the names that `compare` gives it. recipes: their texts,
+    none twice."""
+
+    questions: Seq[str]
+    expect: Seq[str]
+    recipes: Seq[str]
+    max_new_tokens: int
+    probes: bool | None
+    share: bool
+    chunk: int | None
+    watcher: Watcher
+
+    def __post_init__(self) -> None:
+        require_count("max_new_tokens", self.max_new_tokens)
+        if self.chunk is not None:
+            require_count("chunk", self.chunk)
+        check_expected(self.expect, len(self.questions))
+
+
+def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iterator[Row]:
+    """The rows of every length, in their order."""
+    checked = False
+    for length in lengths:
+        case = _case(model, ids[:length], asked)
+        for note in case.notes:
+            asked.watcher.note(note)
+        if not checked:
+            _check_recipes(model, asked.recipes)
+            checked = True
+        for recipe in asked.recipes:
+            yield from _measure(model, case, recipe, asked)
 
 
 def _check_recipes(model: Model, recipes: Seq[str]) -> None:
@@ -132,16 +155,17 @@ def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
     return list(dict.fromkeys(lengths)) or [len(ids)]
 
 
-def _case(model: Model, ids: Seq[int], questions: Seq[str], probes: bool | None) -> Case:
-    prompt = build_prompt(model, ids, questions)
-    if probes is False:
-        return Case(len(ids), tuple(ids), prompt, quality=False)
+def _case(model: Model, ids: Seq[int], asked: _Asked) -> Case:
+    prompt = build_prompt(model, ids, asked.questions)
+    if asked.probes is False:
+        return Case(len(ids), tuple(ids), prompt, quality=False, expected=asked.expect)
     valid = min(len(ids), model.trained_length, FIDELITY_LENGTH)
     count = min(FIDELITY_TOKENS, valid // 2)
-    planted, notes = _planted(model, ids, must=probes is True)
+    planted, notes = _planted(model, ids, must=asked.probes is True)
     return Case(
         len(ids), tuple(ids), prompt, quality=True, probes=planted,
         fidelity=continuation(ids, valid, count) if count else None, notes=notes,
+        expected=asked.expect,
     )  # fmt: skip
 
 
@@ -155,9 +179,7 @@ def _planted(model: Model, ids: Seq[int], must: bool) -> tuple[ProbeSet | None, 
         return None, (f"probes are left out: {error}",)
 
 
-def _measure(
-    model: Model, case: Case, recipe: str, new: int, share: bool, chunk: int, watcher: Watcher
-) -> Iterator[Row]:
+def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[Row]:
     base = Row(
         recipe=recipe, model=model.name, dtype=str(model.adapted.dtype).removeprefix("torch."),
         device=str(model.adapted.device), length=case.length,
@@ -167,9 +189,9 @@ def _measure(
         plan = model.plan(recipe)
         plan.check_prompt(len(case.prompt.prefix) + max(map(len, case.prompt.suffixes)))
         alike = reads_as_full(plan)
-        reader = Reader(model, case, plan, share and alike, chunk, watcher)
+        reader = Reader(model, case, plan, asked.share and alike, asked.chunk, asked.watcher)
         base = replace(base, reads_as_full=alike, **quality(reader))
-        answers = Answers(reader, recipe, new)
+        answers = Answers(reader, recipe, asked.max_new_tokens)
         for number, question in enumerate(questions):
             yield replace(base, question=question, **answers.answer(number))
     except (Refused, NotFinite) as refusal:

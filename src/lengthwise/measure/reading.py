@@ -89,7 +89,13 @@ class Reader:
     """One recipe at one length. shares: take full attention's readings where they are the same."""
 
     def __init__(
-        self, model: Model, case: Case, plan: Plan, shares: bool, chunk: int, watcher: Watcher
+        self,
+        model: Model,
+        case: Case,
+        plan: Plan,
+        shares: bool,
+        chunk: int | None,
+        watcher: Watcher,
     ) -> None:
         self.model, self.case, self.plan = model, case, plan
         self.shares, self.chunk, self.watcher = shares, chunk, watcher
@@ -110,8 +116,10 @@ class Reader:
         plan = FULL if self.shares else self.plan
         sequence = Sequence(self.model.adapted, plan, expected=len(tokens) + room,
                             remember=REMEMBER if self.shares else 0)  # fmt: skip
-        # Where every token's loss is taken a chunk's logits are held, so the chunk stays small.
-        chunk = self.chunk if losses is None else min(self.chunk, loop.CHUNK)
+        chunk = self.chunk
+        if chunk is not None and losses is not None:
+            # Where every token's loss is taken a chunk's logits are held, so the chunk stays small.
+            chunk = min(chunk, loop.CHUNK)
         begin = time.perf_counter()
         loop.prefill(sequence, tokens, chunk, self.watcher.advance, losses)
         loop.synchronize(self.model.adapted.device)
