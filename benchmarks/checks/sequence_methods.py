@@ -14,15 +14,12 @@ held out, each with the standard error of its mean over documents. One thread, 2
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from benchmarks.checks import tiny
 from benchmarks.checks.subjects import document, encoder, ids_of, subjects, write
 from transformers import PreTrainedModel
@@ -212,22 +209,11 @@ def copying(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
            "gain": gain(alone, behind)}  # fmt: skip
 
 
-CHECKS: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
+CHECKS: dict[str, tiny.Check] = {
     "icp": icp, "knots": knots, "pairs": pairs, "upsampling": upsampling,
     "copying": copying,
 }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="what ways of building sequences teach")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("name", choices=CHECKS)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    for found in CHECKS[chosen.name](chosen.folder, chosen.seed):
-        print(json.dumps({"check": chosen.name, **found}), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    tiny.command(CHECKS, "what ways of building sequences teach")

@@ -7,11 +7,12 @@ for validation. What is built or trained is kept in FOLDER and not done again.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.util
 import json
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,19 @@ def losses(model: PreTrainedModel, before: Sequence[int], ids: Sequence[int]) ->
 def fingerprint(path: Path) -> str:
     """Of the bytes of a file: figures of two machines compare only where it is the same."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+Check = Callable[[Path, int], Iterator[dict[str, Any]]]
+"""(folder of its runs, seed) -> what was found, a line at a time."""
+
+
+def command(checks: dict[str, Check], about: str) -> None:
+    """The command line of a module of checks: FOLDER NAME, one JSON line a finding."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("name", choices=checks)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    for found in checks[chosen.name](chosen.folder, chosen.seed):
+        print(json.dumps({"check": chosen.name, **found}), flush=True)

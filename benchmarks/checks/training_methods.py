@@ -11,8 +11,6 @@ held-out files. One thread; about 6 minutes each.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,22 +170,18 @@ def curve(place: Path) -> list[tuple[float, float]]:
     return found
 
 
-CHECKS: dict[str, Callable[[Path, int], Iterator[dict[str, Any]]]] = {
-    "power": power, "stack": stack,
-}  # fmt: skip
+def _named(check: tiny.Check) -> tiny.Check:
+    """A check whose every finding says on which text it was made."""
+
+    def findings(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
+        for found in check(folder, seed):
+            yield {"corpus": tiny.fingerprint(folder / "train.jsonl"), **found}
+
+    return findings
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="what a learning rate and a growing model gain")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("name", choices=CHECKS)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    for found in CHECKS[chosen.name](chosen.folder, chosen.seed):
-        corpus = tiny.fingerprint(chosen.folder / "train.jsonl")
-        print(json.dumps({"check": chosen.name, "corpus": corpus, **found}), flush=True)
+CHECKS: dict[str, tiny.Check] = {"power": _named(power), "stack": _named(stack)}
 
 
 if __name__ == "__main__":
-    main()
+    tiny.command(CHECKS, "what a learning rate and a growing model gain")
