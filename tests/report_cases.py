@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bs4 import BeautifulSoup
+
 from lengthwise.measure import Origin, Row, Rows
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)> ${title} {{ 7*7 }} {% raw %}"
@@ -104,3 +106,8 @@ CASES: dict[str, Rows] = {
         "A book", 8192, ORIGIN,
     ),
 }  # fmt: skip
+
+
+def soup_of(rows: Rows) -> BeautifulSoup:
+    """The page of these rows, parsed."""
+    return BeautifulSoup(rows.to_html(), "html.parser")

@@ -1,38 +1,23 @@
-"""The page of a comparison: whole at every width, legible by colour, keyboard and ear, and safe.
-
-What has to be seen is measured in a headless Chromium where there is one.
-"""
+"""The page of a comparison: whole, legible by colour, keyboard and ear, and safe."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup, Tag
-from hypothesis import given, settings, strategies as st
 
-from lengthwise.measure import Rows, labels
-from lengthwise.measure.labels import Box
-from report_cases import ARABIC, CASES, CHINESE, HOSTILE, LONG, ORIGIN, QUESTIONS, refused, row
+from lengthwise.measure import Rows
+from report_cases import ARABIC, CASES, CHINESE, HOSTILE, ORIGIN, QUESTIONS, refused, row, soup_of
 
-WIDTHS = (390, 768, 1110, 1280)
 STYLE = (
     resources.files("lengthwise.measure")
     .joinpath("templates/style.css")
     .read_text(encoding="utf-8")
 )
-
-
-def soup_of(rows: Rows) -> BeautifulSoup:
-    return BeautifulSoup(rows.to_html(), "html.parser")
 
 
 def recipes_in(element: Tag) -> list[str]:
@@ -362,156 +347,6 @@ def test_forty_recipes_differ_in_colour_dash_or_shape() -> None:
 
     looks = {(series_class(i), i % len(SHAPES)) for i in range(1, 36)}
     assert len(looks) == 35
-
-
-# Labels.
-
-_PLACES = st.tuples(st.floats(40, 440), st.floats(30, 290))
-_AREA = Box(0, 0, 480, 320)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(_PLACES, max_size=20), st.integers(1, 24))
-def test_labels_touch_nothing(places: list[tuple[float, float]], length: int) -> None:
-    put = labels.place(places, [["m" * length, "m"]] * len(places), _AREA, [8] * len(places))
-    boxes = [label.box for label in put if label is not None]
-    for i, box in enumerate(boxes):
-        assert box.inside(_AREA)
-        assert not any(box.touches(other) for other in boxes[:i])
-        assert not any(box.touches(Box(x - 8, y - 8, x + 8, y + 8)) for x, y in places)
-
-
-def test_a_lonely_point_is_labelled_beside_it_without_a_line() -> None:
-    (label,) = labels.place([(100, 100)], [["full"]], _AREA, [8])
-    assert label is not None and label.lead is None and label.anchor == "start"
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(100, 120), st.floats(100, 120)), max_size=10))
-def test_crowded_points_are_pushed_apart_sideways(places: list[tuple[float, float]]) -> None:
-    moved = labels.apart(places, 17, _AREA)
-    assert [y for _, y in moved] == [y for _, y in places]
-    for i, (x, y) in enumerate(moved):
-        for other_x, other_y in moved[:i]:
-            assert ((x - other_x) ** 2 + (y - other_y) ** 2) ** 0.5 > 16
-
-
-def test_heights_are_spread_in_order_and_only_as_many_as_fit() -> None:
-    assert labels.spread([50, 50, 10], 10, 0, 100) == [50, 60, 10]
-    assert labels.spread([99, 99], 10, 0, 100) == [90, 100]
-    assert labels.spread([5, 5, 5], 10, 0, 10) == [0, 10, None]
-
-
-def test_wide_characters_are_counted_wide() -> None:
-    assert labels.text_width("检索") > 1.5 * labels.text_width("ab")
-    assert labels.text_width(labels.shortened(LONG, 80)) <= 80
-    assert labels.shortened("full", 80) == "full"
-
-
-# In a browser.
-
-_MEASURE = """
-async function measure() {
-  const found = [];
-  for (const frame of document.querySelectorAll("iframe")) {
-    const page = frame.contentDocument, inside = frame.contentWindow, out = [];
-    const width = page.documentElement.clientWidth;
-    const seen = (e) => e.getClientRects().length > 0;
-    for (const e of page.querySelectorAll("main *")) {
-      if (e.closest(".scroll, .unseen, thead, svg") || !seen(e)) continue;
-      const r = e.getBoundingClientRect();
-      if (r.right > width + 0.5 || r.left < -0.5) out.push(e.outerHTML.slice(0, 120));
-    }
-    const cells = [...page.querySelectorAll("table.measures tbody td")];
-    const hidden = cells.filter((e) => e.getBoundingClientRect().width < 8).length;
-    const heads = page.querySelectorAll("table.measures .head");
-    const named = [...heads].filter((e) => e.getBoundingClientRect().width > 8).length;
-    const texts = [], over = [];
-    for (const svg of [...page.querySelectorAll("svg")].filter(seen)) {
-      const edge = svg.getBoundingClientRect();
-      const boxes = [...svg.querySelectorAll("text.label, text.number, text.corner")];
-      const rects = boxes.map((t) => [t.textContent, t.getBoundingClientRect()]);
-      rects.forEach(([a, r], i) => {
-        if (r.right > edge.right + 1 || r.left < edge.left - 1) texts.push(a);
-        rects.slice(0, i).forEach(([b, q]) => {
-          const slack = 2;
-          if (r.left < q.right - slack && q.left < r.right - slack &&
-              r.top < q.bottom - slack && q.top < r.bottom - slack) over.push(a + " / " + b);
-        });
-      });
-    }
-    const scroll = page.documentElement.scrollWidth;
-    found.push({name: frame.title, inner: inside.innerWidth, scroll,
-                out: out.slice(0, 3), cells: cells.length, hidden, named, texts, over,
-                charts: [...page.querySelectorAll("svg")].filter(seen).length});
-  }
-  document.body.innerHTML = "";
-  const pre = document.createElement("pre");
-  pre.textContent = JSON.stringify(found);
-  document.body.append(pre);
-}
-window.onload = measure;
-"""
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], dict[str, Any]]:
-    """What a browser makes of every case at every width, all in one start of it."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    browser = next((found for name in names if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no Chromium here to look at the page with")
-    frames = "".join(
-        f'<iframe title="{name} {width}" style="width:{width}px;height:900px;border:0" '
-        f'srcdoc="{escape(rows.to_html())}"></iframe>'
-        for name, rows in CASES.items()
-        for width in WIDTHS
-    )
-    place = tmp_path_factory.mktemp("browser")
-    harness = place / "harness.html"
-    harness.write_text(
-        f"<!doctype html><meta charset=utf-8><body>{frames}<script>{_MEASURE}</script>",
-        encoding="utf-8",
-    )
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={place / 'own'}",
-        "--virtual-time-budget=20000", "--dump-dom", harness.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    said = BeautifulSoup(done.stdout, "html.parser").pre
-    if said is None:
-        pytest.skip(f"this Chromium does not run here: {done.stderr.strip()[-200:]}")
-    return {
-        (each["name"].rpartition(" ")[0], int(each["name"].rpartition(" ")[2])): each
-        for each in json.loads(said.text)
-    }
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", CASES)
-def test_nothing_sticks_out_of_the_window(
-    measured: dict[tuple[str, int], dict[str, Any]], name: str, width: int
-) -> None:
-    found = measured[name, width]
-    assert found["inner"] == width
-    assert found["scroll"] <= width
-    assert not found["out"]
-    assert not found["hidden"]
-    if name == "twenty":
-        assert found["cells"] > 200 and found["charts"] == 4
-        # Every cell of a card has its name; the cells of a table have one above the column.
-        columns = len(soup_of(CASES[name]).select(".measures thead th"))
-        assert found["named"] == (20 * (columns - 1) if width <= 1100 else 0)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", CASES)
-def test_no_text_of_a_chart_covers_another(
-    measured: dict[tuple[str, int], dict[str, Any]], name: str, width: int
-) -> None:
-    found = measured[name, width]
-    assert not found["texts"]
-    assert not found["over"]
 
 
 def test_a_case_replaced_is_another_page() -> None:

@@ -35,8 +35,7 @@ _HELD_BYTES = 64 << 20
 
 
 def manifest_in(folder: Path) -> Path | None:
-    """The manifest of a finished data set, of this format or the first; None where there is none.
-    """  # fmt: skip
+    """The manifest of a finished data set of either format; None where there is none."""
     places = (folder / ABOUT / MANIFEST, folder / MANIFEST)
     return next((place for place in places if place.is_file()), None)
 
