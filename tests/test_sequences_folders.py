@@ -129,7 +129,7 @@ def test_options_that_made_nothing_leave_the_folder_to_others(tmp_path: Path) ->
 
 
 def test_a_manifest_of_something_else_is_said_to_be_one(tmp_path: Path) -> None:
-    for text in ('{"name": "app"}', "[]"):
+    for text in ('{"name": "app"}', "[]", '{"format": 1}'):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(SequenceError, match="is no data set"):
             SequenceSet(tmp_path)

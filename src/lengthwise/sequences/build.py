@@ -207,7 +207,7 @@ def _claim(task: Build, source_key: str) -> None:
     else:
         mine_too = (task.tokens.name, task.tokens.name + UNFINISHED)
         same = all(name in mine_too or name.endswith(ASIDE) for name in found)
-    if not same and place and read_json(place)["format"] < FORMAT:
+    if not same and place and _is_earlier(place):
         raise SequenceError(
             f"{task.folder} was finished by an earlier version, which knew its sources by other "
             "marks: it is read and trained on as it is, and to build it anew delete it, or name "
@@ -220,6 +220,13 @@ def _claim(task: Build, source_key: str) -> None:
         )
     if place is None and CLAIM not in found:
         write_json(task.folder / CLAIM, {"key": claim})
+
+
+def _is_earlier(manifest: Path) -> bool:
+    """Whether a manifest is that of a data set that an earlier version finished."""
+    found = read_json(manifest)
+    ours = isinstance(found, dict) and "shards" in found
+    return ours and found.get("format", FORMAT) < FORMAT
 
 
 def _unclaim(task: Build, made: bool) -> None:
