@@ -14,8 +14,8 @@ from transformers import DynamicCache
 import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.probes import probe_context

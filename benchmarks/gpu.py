@@ -26,8 +26,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
 from lengthwise.measure.origin import Origin
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.models import seam
+from lengthwise.models import attention_hook as seam
 
 TEXT = tokens(30)
 DTYPES = [torch.float32, torch.bfloat16]

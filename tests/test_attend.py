@@ -6,8 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.attend import Part, attend, joint_softmax, single_softmax, tree_softmax
-from lengthwise.engine.scores import attend_plain, column_sums, logits
+from lengthwise.engine.attention.attend import (
+    Part,
+    attend,
+    joint_softmax,
+    single_softmax,
+    tree_softmax,
+)
+from lengthwise.engine.attention.scores import attend_plain, column_sums, logits
 from lengthwise.models.fused import Product
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16

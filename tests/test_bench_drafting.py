@@ -22,9 +22,9 @@ import lengthwise
 from lengthwise import recipes
 from lengthwise.cli.bench import bench as command
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.measure import drafting, drafting_suite
@@ -33,7 +33,7 @@ from lengthwise.measure.drafting import GREEDY, PROMPT_LOOKUP, bench, first_diff
 from lengthwise.measure.drafting_rows import DraftingRow, Result, Run, median_run, summary
 from lengthwise.measure.drafting_table import show
 from lengthwise.methods.base import Method, Question
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.tasks import work
 from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.prompt_files import read_prompts

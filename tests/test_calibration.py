@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lengthwise import calibration
 from lengthwise.conformance.tiny import tiny, tiny_model
-from lengthwise.engine.attend import Part
+from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.attention.scores import attend_plain
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
-from lengthwise.engine.scores import attend_plain
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.retention.razor import Razor
-from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import adapt
 from lengthwise.recipes import resolve
 
 

@@ -11,20 +11,20 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tokens
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.group import Group
+from lengthwise.engine.attention.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
-from lengthwise.engine.placement import ORDINARY, Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "deepseek_v3"]

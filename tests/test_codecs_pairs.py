@@ -14,11 +14,11 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.conformance.laws import check_drafting, law_model
 from lengthwise.conformance.matrix import APPROXIMATE, judge
 from lengthwise.conformance.tiny import tiny, tokens
-from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.codecs.int8 import Int8
@@ -27,7 +27,7 @@ from lengthwise.methods.codecs.pruned import PlainBlock, PruneCodec, PrunedBlock
 from lengthwise.methods.codecs.think import Think, ThinkChannels
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.snapkv import SnapKV
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import parse, resolve
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.entries import Entries
+from lengthwise.engine.kv_cache.entries import Entries
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.int8 import quantise
 from lengthwise.methods.codecs.kivi import KiviCodec

@@ -26,7 +26,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, fingerprint
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting, frequent
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Pace
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.errors import RecipeError
@@ -35,7 +35,7 @@ from lengthwise.methods.drafting.rasd import (
     RasdDrafter,
     StoreSource,
 )
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import resolve
 
 VOCAB = 16

@@ -13,10 +13,10 @@ import lengthwise
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, ModelError, Refused, UnsupportedModel
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting import guessing_models
@@ -29,7 +29,7 @@ from lengthwise.methods.drafting.rasd import Rasd
 from lengthwise.methods.drafting.rsd import RSD
 from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models import verify as verification
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 ASKING = (
     "layers(keep=1)", 'rsd(draft="layers(keep=1)")', "osd(layers=1, every=0)", "rasd(layers=1)",

@@ -12,15 +12,15 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import MOST_GUESSES, Fixed, Goodput, LengthPolicy, _ranked
 from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPolicy
-from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import adapt
 
 LOAD = Load("many", 1, 10)
 MANY = 4000

@@ -14,10 +14,10 @@ from torch import Tensor
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed, Pace
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method
@@ -25,7 +25,7 @@ from lengthwise.methods.drafting.asking import AskingDrafter
 from lengthwise.methods.drafting.layers import Glance, Layers, thinned
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.window import Window
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB = 16
 RECIPES = [

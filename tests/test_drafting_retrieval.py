@@ -12,18 +12,18 @@ from hypothesis import given, settings, strategies as st
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.corpus import Datastore
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
 from lengthwise.methods.drafting.suffixes import Index
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)

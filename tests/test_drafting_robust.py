@@ -18,12 +18,12 @@ from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, policy_for
 from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
@@ -32,7 +32,7 @@ from lengthwise.methods.drafting.aded import ADED
 from lengthwise.methods.drafting.osd import OSD
 from lengthwise.methods.drafting.recycling import Matrix, Recycling
 from lengthwise.methods.drafting.tables import table_of
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 LOAD = Load("robust", 1, 5)
 

@@ -17,15 +17,15 @@ from transformers import PreTrainedTokenizerFast
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 RECIPES = [
     "full",

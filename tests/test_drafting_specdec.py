@@ -14,12 +14,12 @@ from torch import Tensor
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.request import Ledger
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting import acceptance_head
@@ -27,7 +27,7 @@ from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
 from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPace, SpecDecPolicy
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 # Chances of acceptance and how often a guess has them; seconds of a guess, of a verification 1.
 KINDS = {0.97: 0.7, 0.3: 0.3}

@@ -9,15 +9,15 @@ import pytest
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import adapt
 from table_runs import VOCAB, generate, model, tokens
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lengthwise.conformance.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.check import check
+from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.support import check
 
 COUNT = 40
 CHUNK = 13

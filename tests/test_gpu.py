@@ -11,15 +11,15 @@ import torch
 from lengthwise.conformance import check_method, laws
 from lengthwise.conformance.drive import generate
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.engine import device_flash
-from lengthwise.engine.attend import Part, attend, single_softmax
-from lengthwise.engine.scores import attend_plain
+from lengthwise.engine.attention import device_flash
+from lengthwise.engine.attention.attend import Part, attend, single_softmax
+from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
 from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import resolve
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -123,8 +123,8 @@ def test_far_blocks_in_cpu_memory_leave_the_text_as_it_is(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gpt_oss", "phi3"])
 def test_prefill_and_steps_are_those_of_float32(family: str, dtype: torch.dtype) -> None:
+    from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.loop import prefill, teacher_force
-    from lengthwise.engine.sequence import Sequence
 
     ids, found = tokens(600), []
     for device, kind in (("cpu", torch.float32), ("cuda", dtype)):

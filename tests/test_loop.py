@@ -12,16 +12,16 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 PLACEMENTS = {
     "full": Placement(),

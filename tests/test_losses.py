@@ -10,9 +10,9 @@ import torch
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.forced import forced
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
 
 COUNT = 300

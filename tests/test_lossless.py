@@ -12,13 +12,13 @@ import pytest
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods import registry
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB, NEW = 64, 24
 PROMPTS = int(os.environ.get("LENGTHWISE_PROMPTS", "3"))

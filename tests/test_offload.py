@@ -17,17 +17,17 @@ from lengthwise.conformance import check_method
 from lengthwise.conformance.drive import generate
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
-from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.offload import Offload, OffloadedSegment, mapped
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, prefill, start
-from lengthwise.engine.offload import Offload, OffloadedSegment, mapped
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import resolve
 
 KEPT: list[Method] = [

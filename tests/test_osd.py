@@ -12,11 +12,11 @@ import torch
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.drafting.distil import (
@@ -30,7 +30,7 @@ from lengthwise.methods.drafting.distil import (
     lessons,
 )
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB = 48
 OPTIONS = OSD(every=4, lr=4e-3, batch=2, depth=3, window=64)

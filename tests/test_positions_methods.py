@@ -15,9 +15,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from lengthwise.conformance import check_method
 from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
@@ -29,7 +29,7 @@ from lengthwise.methods.positions.pi import PI
 from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.rope import RopeFacts
 from lengthwise.recipes import resolve
 

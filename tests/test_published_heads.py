@@ -17,17 +17,17 @@ from transformers import DynamicCache
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed, Pace
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, ModelError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle, EagleDrafter
 from lengthwise.methods.drafting.medusa import PATHS, Medusa
 from lengthwise.methods.drafting.published import read_checkpoint
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB, HEADS = 24, 3
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

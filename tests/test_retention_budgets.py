@@ -11,8 +11,8 @@ import torch.nn.functional as F
 import lengthwise
 from lengthwise.api import Model
 from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget
 from lengthwise.methods.registry import methods

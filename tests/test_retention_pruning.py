@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tiny_model, tokens
-from lengthwise.engine.attend import Part, attend
-from lengthwise.engine.entries import Entries
-from lengthwise.engine.group import Group
+from lengthwise.engine.attention.attend import Part, attend
+from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.attention.scores import attend_plain
+from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
-from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter, Moment
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.scores import attend_plain
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method
@@ -35,7 +35,7 @@ from lengthwise.methods.retention.pyramidkv import PyramidKV, pyramid
 from lengthwise.methods.retention.razor import Fold, Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.votes import pool, received
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import resolve
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "gpt_oss", "deepseek_v3"]

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method
@@ -18,7 +18,7 @@ from lengthwise.methods.positions.lm_infinite import LMInfinite
 from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import resolve
 
 

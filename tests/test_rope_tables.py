@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 
 SWITCH = 64

@@ -10,11 +10,11 @@ import torch
 
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.scout import ALONG, Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB = 16
 

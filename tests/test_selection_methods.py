@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.engine import layer as engine_layer
-from lengthwise.engine.attend import Part, attend
-from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.attention.attend import Part, attend
+from lengthwise.engine.kv_cache import layer_cache as engine_layer
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Queries
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
@@ -26,7 +26,7 @@ from lengthwise.methods.selection.hip import HiP, rounds, tree_search
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.token_select import TokenSelect
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.rope import FrequencyRule
 
 LENGTH = 72

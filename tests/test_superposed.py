@@ -16,8 +16,8 @@ import lengthwise
 from lengthwise.cli.main import main
 from lengthwise.conformance.tiny import tiny, tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.verify import Lossless
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
@@ -28,7 +28,7 @@ from lengthwise.methods.drafting.superposed import Superposed, Superposition
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 VOCAB = 16

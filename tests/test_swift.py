@@ -14,16 +14,16 @@ from lengthwise import recipes
 from lengthwise.cli.calibrate import calibrate
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.swift import Swift
 from lengthwise.methods.drafting.window import Retrieved, Window
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 
 VOCAB, LAYERS = 16, 6
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

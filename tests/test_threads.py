@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.models import seam
+from lengthwise.models import attention_hook as seam
 
 RECIPES = ("full", "yarn(factor=4)", "ntk(factor=4)", "pi(factor=2)")
 TIMES = 50

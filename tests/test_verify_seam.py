@@ -13,13 +13,20 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.engine import reference
-from lengthwise.engine.attend import Part
-from lengthwise.engine.scores import attend_plain
+from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import adapt as adapting, fused, obstacles, sample, seam, verify
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.check import check
+from lengthwise.models import (
+    adapted_model as adapting,
+    attention_hook as seam,
+    fused,
+    obstacles,
+    plain_attention as reference,
+    sample,
+    verify,
+)
+from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.support import check
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SMALL = {"initializer_range": 0.02}

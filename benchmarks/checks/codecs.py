@@ -24,15 +24,15 @@ import torch.nn.functional as F
 from benchmarks.checks.book import moby_dick
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
 from lengthwise.methods.codecs.pruned import PruneCodec
 from lengthwise.methods.codecs.think import Think, ThinkChannels
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import resolve

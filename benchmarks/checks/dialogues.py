@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import lengthwise
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.engine.sequence import Sequence
 from lengthwise.tasks.dialogues import MOVES, Dialogue, Score, Turn, game, grocery, talks
 
 

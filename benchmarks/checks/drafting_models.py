@@ -26,19 +26,19 @@ from benchmarks.checks.drafting import ANSWER, ASK, HEAD, NEXT, PASSAGE, QUESTIO
 from torch import Tensor
 
 from lengthwise.engine import loop
-from lengthwise.engine.attend import Part, attend
+from lengthwise.engine.attention.attend import Part, attend
+from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
 from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import lengthwise
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.tasks.documents import read_document
 

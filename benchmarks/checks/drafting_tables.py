@@ -27,16 +27,16 @@ import numpy as np
 import torch
 
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 

@@ -24,9 +24,9 @@ import lengthwise
 from lengthwise import recipes
 from lengthwise.api import Model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.drafting import first_difference, top_gap
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.tasks.documents import read_document

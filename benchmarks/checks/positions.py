@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from benchmarks.checks.book import moby_dick
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Method
 from lengthwise.methods.positions.dynamic_ntk import DynamicNTK
 from lengthwise.methods.positions.giraffe import Giraffe
@@ -35,7 +35,7 @@ from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document

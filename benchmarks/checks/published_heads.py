@@ -29,14 +29,14 @@ from transformers import DynamicCache
 
 from lengthwise import recipes
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle
 from lengthwise.methods.drafting.medusa import Heads, Medusa
 from lengthwise.methods.drafting.published import Checkpoint
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.tasks.documents import read_document
 
 ROW, ROWS, HELD = 256, 208, 8

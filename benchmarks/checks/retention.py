@@ -23,17 +23,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.calibration import calibrate_retrieval_heads
-from lengthwise.engine.entries import Entries
+from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Budget, Method, option
 from lengthwise.methods.retention.h2o import H2O, _HeavyHitters
 from lengthwise.methods.retention.pyramidkv import PyramidKV
 from lengthwise.methods.retention.razor import Razor, _Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document

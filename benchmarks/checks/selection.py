@@ -22,20 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
-from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.reading import by_key_head, far_keys
 from lengthwise.methods.selection.token_select import TokenSelect
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.probe import LayerFacts
 from lengthwise.tasks.documents import read_document

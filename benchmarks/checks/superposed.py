@@ -33,7 +33,7 @@ import torch
 import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
-from lengthwise.engine.sequence import Sequence as Context
+from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.methods.drafting.superposed import Superposed

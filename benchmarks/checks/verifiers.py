@@ -26,17 +26,17 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import DRAWN, Sampler, Sampling
-from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter
 from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 
 VOCAB = 8

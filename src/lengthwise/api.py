@@ -17,13 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lengthwise import recipes
 from lengthwise.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
 from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
@@ -34,7 +34,7 @@ from lengthwise.streams import AsyncStream, Stream
 from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
-    from lengthwise.models.check import Support
+    from lengthwise.support import Support
 
 
 class Model:
@@ -81,7 +81,7 @@ class Model:
 
     def check(self) -> Support:
         """Which questions this model supports, which are refused, and why."""
-        from lengthwise.models.check import check
+        from lengthwise.support import check
 
         return check(self.adapted)
 

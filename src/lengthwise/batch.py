@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, NotFinite, Refused
 from lengthwise.given import require_count, texts, whole
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.limits import require_room
 from lengthwise.text import TextStream
 

@@ -22,9 +22,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend
+from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.embedded import cache_dir
 from lengthwise.models.probe import LayerFacts
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from lengthwise.engine.placement import ORDINARY, Placement
+from lengthwise.engine.attention.placement import ORDINARY, Placement
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.rope import FrequencyRule
 
 OWNED = {

@@ -25,7 +25,7 @@ from lengthwise.methods.registry import find, nearest
 
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Codec
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
 
 FULL_NAME = "full"

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from lengthwise.engine.group import Group
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Budget, Method, Question, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

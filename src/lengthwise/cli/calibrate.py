@@ -74,8 +74,8 @@ def _refuse_unused(kind: str) -> None:
 
 def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
+    from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.loop import prefill
-    from lengthwise.engine.sequence import Sequence
     from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
     from lengthwise.tasks.documents import read_document
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, extend, prefill, start, step
 from lengthwise.engine.losses import token_losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 WHOLE = 1 << 30
 JUNK = 6

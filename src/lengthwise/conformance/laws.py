@@ -17,13 +17,13 @@ from torch import Tensor
 from lengthwise.composition import ENCODES, Piece
 from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
 from lengthwise.conformance.tiny import tiny_model, tokens
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, methods
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.recipes import Recipe, parse, resolve
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")

@@ -24,7 +24,7 @@ from lengthwise.conformance.tiny import FAMILIES, tiny, tokens
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.registry import methods
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 EXACT, APPROXIMATE, PARTLY, REFUSED = "exact", "approx.", "partly", "no"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence as Seq
 
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.engine.losses import token_losses
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 

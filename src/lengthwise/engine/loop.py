@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.cost import Load
-from lengthwise.engine.frame import Block
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.step_metadata import Block
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.policy import LengthPolicy, policy_for
 from lengthwise.engine.request import Request, Verdict
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions

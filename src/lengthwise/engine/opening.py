@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import policy_for
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampler, Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.steering import Steering
 from lengthwise.engine.verify import Lossless
 from lengthwise.errors import Refused

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lengthwise.engine.placement import ORDINARY, Placement
+from lengthwise.engine.attention.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
-    from lengthwise.engine.mode import Mode
+    from lengthwise.engine.decoding_mode import Mode
     from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
     from lengthwise.engine.verify import Verifier

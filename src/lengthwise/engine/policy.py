@@ -38,7 +38,7 @@ from lengthwise.engine.worth import Worth
 
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Drafter
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

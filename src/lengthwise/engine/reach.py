@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.sequence import Sequence
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # A rule may fall short of its factor by rounding.
 _SLACK = 1.001

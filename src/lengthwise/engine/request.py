@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
-from lengthwise.engine.mode import Mode
+from lengthwise.engine.decoding_mode import Mode
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
 from lengthwise.errors import LengthwiseError, NotFinite

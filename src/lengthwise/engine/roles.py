@@ -14,10 +14,10 @@ from torch import Tensor
 from lengthwise.engine.policy import Pace
 
 if TYPE_CHECKING:
-    from lengthwise.engine.entries import Entries, Growing, Segment
-    from lengthwise.engine.group import Group
+    from lengthwise.engine.kv_cache.entries import Entries, Growing, Segment
+    from lengthwise.engine.kv_cache.head_group import Group
+    from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.sampling import Sampling
-    from lengthwise.engine.sequence import Sequence
     from lengthwise.engine.tree import Tree
     from lengthwise.models.probe import LayerFacts
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence as Seq
 
 from torch import Tensor
 
-from lengthwise.engine.frame import Block
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.step_metadata import Block
 from lengthwise.engine.loop import CHUNK, extend, prefill
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Tokens that are read together with a tree, rather than before it.
 ALONG = 32

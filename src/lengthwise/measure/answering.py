@@ -13,10 +13,10 @@ from typing import Any
 
 from lengthwise import recipes as recipe_module
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.expected import contains
 from lengthwise.measure.plain import without_drafters
 from lengthwise.measure.quality import forced_loss

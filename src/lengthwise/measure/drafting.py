@@ -23,10 +23,10 @@ from typing import Any
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.measure.drafting_rows import (
     Divergence,
@@ -43,7 +43,7 @@ from lengthwise.measure.origin import Origin
 from lengthwise.measure.plain import without_drafters
 from lengthwise.measure.reading import REMEMBER, Watcher, reads_as_full
 from lengthwise.measure.stock import stock_run
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.tasks import work
 from lengthwise.tasks.prompt_files import Asked
 from lengthwise.tasks.work import Work

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from lengthwise.engine import loop
 from lengthwise.engine.forced import forced
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL
-from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.intervals import curve, outside, standard_error, wilson
 from lengthwise.measure.reading import Reader
 from lengthwise.tasks.probes import ProbeSet

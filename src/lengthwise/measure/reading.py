@@ -15,10 +15,10 @@ from torch import Tensor
 
 from lengthwise.api import Model
 from lengthwise.engine import loop
+from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
-from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.prompts import Prompt
 from lengthwise.measure.rows import Row
 from lengthwise.tasks.probes import ProbeSet

@@ -26,7 +26,7 @@ from lengthwise.models.products import MAKING, Product, product
 from lengthwise.models.watch import Watch, undisturbed
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted, LayerAttention
+    from lengthwise.models.adapted_model import Adapted, LayerAttention
 
 # Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up), and
 # how transformers begins the names of their modules.

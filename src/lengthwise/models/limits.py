@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lengthwise.errors import Refused
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 _LIMITS: WeakKeyDictionary[Adapted, int | None] = WeakKeyDictionary()
 
@@ -57,7 +57,7 @@ def position_limit(model: Adapted) -> int | None:
 
 
 def _ask(model: Adapted) -> int | None:
-    from lengthwise.engine.reference import plain_attention
+    from lengthwise.models.plain_attention import plain_attention
 
     count = 4
     positions = torch.arange(count, device=model.device)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lengthwise.models import seam
+from lengthwise.models import attention_hook as seam
 from lengthwise.models.cut import cut_model
 from lengthwise.models.rope import Rope
 from lengthwise.models.sample import count_of, sample_ids
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 
 def kinds(adapted: Adapted) -> list[int]:
@@ -34,7 +34,7 @@ def kinds(adapted: Adapted) -> list[int]:
 def in_float32(adapted: Adapted, index: int) -> Adapted | None:
     """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
     where the family cannot be taken apart."""
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
     layer = adapted.layers[index]
     sinks = None if layer.sinks is None else layer.sinks.float()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import obstacles, seam
+from lengthwise.models import attention_hook as seam, obstacles
 from lengthwise.models.rope import Pairing
 
 TOKENS = 8

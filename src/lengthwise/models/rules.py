@@ -13,7 +13,7 @@ from typing import Any
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as stock
 
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 def own_rules(model: Adapted, prompt: int, new: int) -> LogitsProcessorList:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 TOKENS = 32
 # Tokens behind the edge of a window, or of a switch.

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
-from lengthwise.models import seam
+from lengthwise.models import attention_hook as seam
 from lengthwise.models.frequencies import first_state
 from lengthwise.models.one_layer import in_float32, kinds
 from lengthwise.models.sample import count_of, sample_ids
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 # Share of the spread of logits that is never held against a model, by dtype.
 FLOOR = {torch.float64: 1e-5, torch.float32: 2e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
@@ -127,7 +127,7 @@ class Verifier:
     @precisely()
     def logits(self) -> str:
         """What is wrong with our logits; "" where rounding explains every difference."""
-        from lengthwise.engine import reference
+        from lengthwise.models import plain_attention as reference
 
         for reading in self.readings:
             ours = self.adapted.forward(
@@ -305,7 +305,7 @@ def our_attention(
 ) -> list[Tensor]:
     """What our attention gives `[heads, n, value_dim]` of the same queries, keys and values; the
     model goes on with what stock gave, so that every layer is met alone."""
-    from lengthwise.engine import reference
+    from lengthwise.models import plain_attention as reference
 
     attention = reference.plain_attention(adapted, positions)
     found: dict[int, Tensor] = {}

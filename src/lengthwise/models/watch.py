@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as torch_modules
 
-from lengthwise.models import seam
+from lengthwise.models import attention_hook as seam
 from lengthwise.models.dropout import dropping
 from lengthwise.models.products import Stamp, unmoved
 

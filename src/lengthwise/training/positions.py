@@ -28,13 +28,13 @@ from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
 from lengthwise.methods.registry import find, nearest
+from lengthwise.models.attention_hook import rotary_modules
 from lengthwise.models.rope import RopeFacts
-from lengthwise.models.seam import rotary_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 # Stands for the factor of a frequency of zero: no angle that it leaves differs from 0 in float32.
 ENDLESS = 1e30

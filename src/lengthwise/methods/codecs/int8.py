@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, pick
+from lengthwise.engine.kv_cache.entries import Entries, pick
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
 from lengthwise.models.probe import LayerFacts

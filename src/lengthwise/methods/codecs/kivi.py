@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries
+from lengthwise.engine.kv_cache.entries import Entries
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size

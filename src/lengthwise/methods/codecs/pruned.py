@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Deletable, Encoded, Entries, Growing, Segment, pick
+from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Entries, Growing, Segment, pick
 from lengthwise.engine.roles import Channels, Codec, Format, Moment
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index

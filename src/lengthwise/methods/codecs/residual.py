@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Encoded, Entries, Growing, Segment
+from lengthwise.engine.kv_cache.entries import Encoded, Entries, Growing, Segment
 from lengthwise.engine.roles import Moment
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.probe import LayerFacts

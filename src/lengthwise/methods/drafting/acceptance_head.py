@@ -29,10 +29,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lengthwise.calibration import fingerprint
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 BLOCKS = 3
 # How much a rejection weighs in the loss.

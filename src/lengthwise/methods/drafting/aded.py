@@ -38,14 +38,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Needs, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Successors kept of a pair.
 WIDTH = 12

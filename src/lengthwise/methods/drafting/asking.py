@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling, streams
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.options import option

@@ -21,7 +21,7 @@ from typing import ClassVar
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 VERSION = "1"
 # Stands between documents; smaller than any token, so that texts that end there come first.

@@ -41,7 +41,7 @@ from lengthwise.methods.drafting.corpus import (
     check_tokenizer,
     opened,
 )
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 Numbers = NDArray[np.int64]
 

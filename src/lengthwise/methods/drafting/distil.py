@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.drafting.guessing_models import adapt_guesser
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Entries of a law that are kept.
 KEPT = 64

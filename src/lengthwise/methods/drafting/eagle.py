@@ -30,15 +30,15 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import fitted, grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 

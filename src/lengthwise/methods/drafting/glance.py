@@ -12,9 +12,9 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 class Glance:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from lengthwise.engine import policy
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

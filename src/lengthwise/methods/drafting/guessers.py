@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.asking import Scorer
 from lengthwise.methods.drafting.glance import Glance
@@ -18,7 +18,7 @@ from lengthwise.methods.drafting.guessing_models import doubt, loaded
 from lengthwise.methods.drafting.thinning import kept_layers, thinned
 from lengthwise.methods.drafting.translation import same_vocabulary
 from lengthwise.methods.options import option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 LAYERS = "80%"
 

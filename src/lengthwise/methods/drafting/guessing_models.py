@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from lengthwise.engine.reference import plain_attention
 from lengthwise.errors import LengthwiseError, ModelError, UnsupportedModel
-from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.adapted_model import Adapted, adapt
 from lengthwise.models.load import load_pretrained
+from lengthwise.models.plain_attention import plain_attention
 
 # What stands before the name of a model that is no file.
 GIVEN = "given:"

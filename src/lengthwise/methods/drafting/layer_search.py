@@ -12,11 +12,11 @@ import random
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 
-from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import thinned_model
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Every so many trials the best set is changed in one place; the others are drawn anew.
 NEAR = 2

@@ -22,7 +22,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -33,7 +33,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import LengthPolicy
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.windowed import WINDOW, windowed_policy
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Chances of an n-gram's first guess and of those below it, and of a window token, before any text
 # has shown its own.

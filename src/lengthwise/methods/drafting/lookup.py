@@ -30,7 +30,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.suffixes import GRADED, Index
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Guesses of a chain beside the likeliest: it is seldom right, and then seldom for long.
 BESIDE = 8

@@ -27,15 +27,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 # Ranks along each path of the released tree `mc_sim_7b_63`, likeliest first.

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, option
@@ -40,12 +40,12 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
 
 if TYPE_CHECKING:
-    from lengthwise.engine.placement import Placement
+    from lengthwise.engine.attention.placement import Placement
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -57,7 +57,7 @@ from lengthwise.methods.drafting.guessers import (
 )
 from lengthwise.methods.drafting.guessing_models import LOCK
 from lengthwise.methods.drafting.writing import check_writable
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 LEARNS = Needs("every=1 or more", lambda method: method.every)
 

@@ -34,9 +34,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Draws, Tree
 from lengthwise.engine.verify import match, reject
 from lengthwise.errors import Refused
@@ -50,7 +50,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import notes, path_option, second_model
 from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 MODES = ("plain", "augmented")
 # Whose chance says which tokens are pulled, and the share of the largest that is needed.

@@ -29,7 +29,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -50,7 +50,7 @@ from lengthwise.methods.drafting.guessers import (
     path_option,
 )
 from lengthwise.methods.drafting.suffixes import Index
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Places of a match that are looked at: in the context, no two that go on alike; in a datastore.
 IN_CONTEXT, IN_STORE = 8, 64

@@ -30,7 +30,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Question, option
 from lengthwise.methods.drafting import tables
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Successors kept of a token.
 WIDTH = 8

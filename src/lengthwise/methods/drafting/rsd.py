@@ -32,13 +32,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import DRAWN, streams
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Streams of noise are numbered by round and node.
 NODES_A_ROUND = 1024

@@ -35,7 +35,7 @@ from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.suffixes import GRADED
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

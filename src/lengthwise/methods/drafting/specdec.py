@@ -37,7 +37,7 @@ from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting import acceptance_head
 from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

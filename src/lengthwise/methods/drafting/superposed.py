@@ -33,13 +33,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lengthwise.engine.mode import Alternative, Column, Mode
+from lengthwise.engine.decoding_mode import Alternative, Column, Mode
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 Floats = NDArray[np.float64]
 

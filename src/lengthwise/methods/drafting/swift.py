@@ -23,8 +23,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -36,7 +36,7 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.thinning import thinned
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
 

@@ -32,7 +32,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.drafting.writing import check_writable
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]

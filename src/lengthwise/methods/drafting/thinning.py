@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from lengthwise.errors import RecipeError, Refused, UnsupportedModel
 from lengthwise.methods.drafting.guessing_models import LOCK, adapt_guesser
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.cut import cut_model as thinned_model
 
 

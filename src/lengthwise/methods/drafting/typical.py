@@ -25,7 +25,7 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from lengthwise.engine.group import Group
-from lengthwise.engine.placement import ORDINARY
+from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.scout import Scout
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import (
@@ -46,7 +46,7 @@ from lengthwise.methods.drafting.asking import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 # The window may overhang by this share of itself before it is cut again.
 OVERHANG = 8

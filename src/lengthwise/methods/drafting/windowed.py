@@ -23,7 +23,7 @@ from lengthwise.engine.cost import Load
 from lengthwise.engine.policy import Goodput, first_slope
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # Whose window it is, and the grade from which its tokens have theirs.
 SOURCE, WINDOW = "lookahead", 64

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, needs_rope
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 def needs_still_frequencies(method: Method, model: Adapted) -> None:

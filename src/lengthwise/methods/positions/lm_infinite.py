@@ -32,11 +32,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 TOP_K = Needs("top_k=1 or more", lambda method: method.top_k)

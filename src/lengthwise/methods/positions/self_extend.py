@@ -21,9 +21,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
 from lengthwise.methods.base import Method, Question, needs_rope, option
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lengthwise.methods.budget import UNITS, Budget
 from lengthwise.methods.options import option
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
 
 # An index is int32 and a statistic float32.

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Segment
-from lengthwise.engine.group import Group
+from lengthwise.engine.kv_cache.entries import Segment
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.retention.counting import (
@@ -40,8 +40,8 @@ from lengthwise.methods.retention.counting import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.engine.placement import Placement
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
 
 # Entries are dropped in runs of this share of the budget.

@@ -29,16 +29,16 @@ import torch
 from torch import Tensor
 
 from lengthwise.calibration import retrieval_heads
-from lengthwise.engine.entries import Entries, concatenate
-from lengthwise.engine.group import Group
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, concatenate
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 # Of 15 retrieval heads one is chosen by its echo score.
 ECHO = 1 / 15

@@ -31,10 +31,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.group import Group
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.retention.counting import (
@@ -43,7 +43,7 @@ from lengthwise.methods.retention.counting import (
     layer_tokens,
     needs_full_layers,
 )
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 # A score above any surprise, for the first token, which nothing predicted.
 UNPREDICTED = 1e6

@@ -29,8 +29,8 @@ from lengthwise.methods.retention.counting import floor_option, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
-    from lengthwise.engine.placement import Placement
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
 
 

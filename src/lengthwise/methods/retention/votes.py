@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.engine.attend import Part, attend
-from lengthwise.engine.frame import Block, Frame
-from lengthwise.engine.group import Group
-from lengthwise.engine.placement import Placement, same
+from lengthwise.engine.attention.attend import Part, attend
+from lengthwise.engine.attention.placement import Placement, same
+from lengthwise.engine.attention.scores import column_sums
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.step_metadata import Block, Frame
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.scores import column_sums
-from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.retention.counting import (
     SIDE_BYTES,
@@ -32,7 +32,7 @@ from lengthwise.methods.retention.counting import (
 
 if TYPE_CHECKING:
     from lengthwise.methods.budget import Budget
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
 
 

@@ -33,9 +33,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.offload import Offload, OffloadedSegment
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.offload import Offload, OffloadedSegment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.selection.reading import (
@@ -46,7 +46,7 @@ from lengthwise.methods.selection.reading import (
     offload_option,
     overhang,
 )
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 SAMPLES = ("middle", "first")

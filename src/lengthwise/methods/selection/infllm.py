@@ -28,9 +28,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.offload import Offload
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.offload import Offload
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Budget, Method, Needs, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
@@ -40,7 +40,7 @@ from lengthwise.methods.selection.reading import (
     chosen_tokens,
     offload_option,
 )
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from torch import Tensor, cat
 
-from lengthwise.engine.entries import Segment
-from lengthwise.engine.group import slack_of
-from lengthwise.engine.offload import PLACES
+from lengthwise.engine.kv_cache.entries import Segment
+from lengthwise.engine.kv_cache.head_group import slack_of
+from lengthwise.engine.kv_cache.offload import PLACES
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 
 def overhang(window: int) -> int:

@@ -30,8 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
@@ -42,7 +42,7 @@ from lengthwise.methods.selection.reading import (
     far_keys,
     overhang,
 )
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 

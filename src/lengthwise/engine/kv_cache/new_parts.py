@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part
-from lengthwise.engine.frame import Block, Frame
-from lengthwise.engine.group import Group
+from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.step_metadata import Block, Frame
 
 
 def pieces(group: Group, block: Block) -> list[slice]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part
-from lengthwise.engine.scores import attend_plain
+from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.attention.scores import attend_plain
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted, LayerAttention
+    from lengthwise.models.adapted_model import Adapted, LayerAttention
 
 
 def plain_attention(adapted: Adapted, positions: Tensor) -> LayerAttention:

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.frame import Block
-from lengthwise.engine.group import Group
-from lengthwise.engine.layer import LayerCache, Watch
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.layer_cache import LayerCache, Watch
+from lengthwise.engine.kv_cache.step_metadata import Block
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec, Moment, Retention
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries
-from lengthwise.engine.placement import IndexMap, Placement, same
+from lengthwise.engine.attention.placement import IndexMap, Placement, same
+from lengthwise.engine.kv_cache.entries import Entries
 
 if TYPE_CHECKING:
-    from lengthwise.engine.group import Group
+    from lengthwise.engine.kv_cache.head_group import Group
     from lengthwise.engine.roles import Selector
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.probe import LayerFacts
     from lengthwise.models.rope import Angles, FrequencyRule
 

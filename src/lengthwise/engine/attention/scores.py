@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import SCORE_BLOCK, Part, attend, repeat_heads
+from lengthwise.engine.attention.attend import SCORE_BLOCK, Part, attend, repeat_heads
 
 
 def attend_plain(

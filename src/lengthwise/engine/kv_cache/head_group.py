@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import Part
-from lengthwise.engine.entries import Entries, Segment
-from lengthwise.engine.offload import OffloadedSegment
-from lengthwise.engine.placement import Placement
+from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.offload import OffloadedSegment
 from lengthwise.engine.roles import Choice, Queries, Selector
 
 if TYPE_CHECKING:
-    from lengthwise.engine.frame import Block, Frame
+    from lengthwise.engine.kv_cache.step_metadata import Block, Frame
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
 MAX_SLACK = 64

@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.entries import Entries, Segment, concatenate
+from lengthwise.engine.kv_cache.entries import Entries, Segment, concatenate
 from lengthwise.errors import LengthwiseError
 
 PLACES = ("none", "cpu", "disk")

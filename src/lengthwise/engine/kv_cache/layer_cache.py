@@ -11,21 +11,28 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attend import (
+from lengthwise.engine.attention.attend import (
     SCORE_BLOCK,
     attend,
     joint_softmax,
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.entries import Entries
-from lengthwise.engine.frame import Block, Frame, block_angles
-from lengthwise.engine.group import Group
-from lengthwise.engine.placement import same
+from lengthwise.engine.attention.placement import same
+from lengthwise.engine.attention.scores import column_sums, lse_at
+from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.new_parts import (
+    near_part,
+    new_part,
+    own_parts,
+    piece,
+    pieces,
+    rows_together,
+)
+from lengthwise.engine.kv_cache.step_metadata import Block, Frame, block_angles
 from lengthwise.engine.roles import Codec
-from lengthwise.engine.scores import column_sums, lse_at
-from lengthwise.engine.views import near_part, new_part, own_parts, piece, pieces, rows_together
-from lengthwise.models.adapt import Adapted
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.models.rope import FrequencyRule
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lengthwise.engine.offload import Offload
+from lengthwise.engine.kv_cache.offload import Offload
 
 IndexMap = Callable[[Tensor], Tensor]
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from lengthwise.errors import LengthwiseError, UnsupportedModel
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.models.adapted_model import Adapted
 
 QUESTIONS = ("positions", "selection", "retention", "codecs", "drafting")
 
@@ -72,7 +72,7 @@ class Support:
 
 def check(model: Adapted | PreTrainedModel) -> Support:
     """Asks every registered method; never raises for a model that cannot be adapted."""
-    from lengthwise.models.adapt import adapt
+    from lengthwise.models.adapted_model import adapt
 
     if isinstance(model, PreTrainedModel):
         try:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import obstacles, seam
+from lengthwise.models import attention_hook as seam, obstacles
 from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import LayerFacts, layer_facts
@@ -181,7 +181,7 @@ class Adapted:
     def takes_embeddings(self) -> bool:
         """Whether feeding `embed(ids)` gives the logits that feeding ids gives: not so in families
         that read the ids in later layers too."""
-        from lengthwise.engine.reference import plain_attention
+        from lengthwise.models.plain_attention import plain_attention
 
         ids = torch.arange(8, device=self.device) % self.vocab_size
         positions = torch.arange(len(ids), device=self.device)

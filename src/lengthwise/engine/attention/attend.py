@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lengthwise.engine import device_flash
+from lengthwise.engine.attention import device_flash
 
 # With at most this many rows (queries x heads of a group) over more than MANY_KEYS keys, batched
 # products beat the CPU flash kernel; with fewer keys their overhead is the larger part.
