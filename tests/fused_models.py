@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.models import attention_hook as seam
+from lengthwise.models import attention_hook
 
 TEXT = tokens(30)
 DTYPES = [torch.float32, torch.bfloat16]
@@ -49,14 +49,14 @@ def check_equal(wrapped: lengthwise.Model, text: list[int] = TEXT) -> None:
 def plain_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """A list that grows with each forward through the model's own modules."""
     seen: list[int] = []
-    before = seam.engaged
+    before = attention_hook.engaged
 
     def engaged(*args: Any, **kwargs: Any) -> Any:
         seen.append(1)
         return before(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(seam, "engaged", engaged)
+        patch.setattr(attention_hook, "engaged", engaged)
         yield seen
 
 

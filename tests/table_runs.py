@@ -13,7 +13,8 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 64
 

@@ -16,7 +16,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.retention.razor import Razor
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
 
 

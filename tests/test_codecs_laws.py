@@ -25,7 +25,7 @@ from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "deepseek_v3"]
 KINDS: list[type[Method]] = [Kivi, Int8, Think]

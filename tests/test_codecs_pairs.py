@@ -28,7 +28,7 @@ from lengthwise.methods.codecs.think import Think, ThinkChannels
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.recipes import parse, resolve
 
 PROMPT = 150

@@ -35,7 +35,8 @@ from lengthwise.methods.drafting.rasd import (
     RasdDrafter,
     StoreSource,
 )
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 VOCAB = 16

@@ -29,7 +29,8 @@ from lengthwise.methods.drafting.rasd import Rasd
 from lengthwise.methods.drafting.rsd import RSD
 from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models import verify as verification
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 ASKING = (
     "layers(keep=1)", 'rsd(draft="layers(keep=1)")', "osd(layers=1, every=0)", "rasd(layers=1)",

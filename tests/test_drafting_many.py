@@ -20,7 +20,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPolicy
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 
 LOAD = Load("many", 1, 10)
 MANY = 4000

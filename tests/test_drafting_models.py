@@ -25,7 +25,8 @@ from lengthwise.methods.drafting.asking import AskingDrafter
 from lengthwise.methods.drafting.layers import Glance, Layers, thinned
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.window import Window
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 16
 RECIPES = [

@@ -23,7 +23,8 @@ from lengthwise.methods.drafting.corpus import Datastore
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
 from lengthwise.methods.drafting.suffixes import Index
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)

@@ -32,7 +32,8 @@ from lengthwise.methods.drafting.aded import ADED
 from lengthwise.methods.drafting.osd import OSD
 from lengthwise.methods.drafting.recycling import Matrix, Recycling
 from lengthwise.methods.drafting.tables import table_of
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 LOAD = Load("robust", 1, 5)
 

@@ -22,7 +22,8 @@ from lengthwise.errors import RecipeError
 from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter, conditioned
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 16
 Law = tuple[int, ...]

@@ -25,7 +25,8 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 RECIPES = [
     "full",

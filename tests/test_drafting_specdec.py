@@ -27,7 +27,8 @@ from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
 from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPace, SpecDecPolicy
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 # Chances of acceptance and how often a guess has them; seconds of a guess, of a verification 1.
 KINDS = {0.97: 0.7, 0.3: 0.3}

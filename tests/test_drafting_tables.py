@@ -18,7 +18,7 @@ from lengthwise.methods.drafting import aded, recycling, tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 from table_runs import VOCAB, generate, model, tokens
 
 # The rules we had before the authors' code was read.

@@ -17,7 +17,7 @@ from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 from table_runs import VOCAB, generate, model, tokens
 
 

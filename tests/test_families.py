@@ -12,7 +12,8 @@ from lengthwise.conformance.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_mo
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.support import check
 
 COUNT = 40

@@ -19,7 +19,8 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

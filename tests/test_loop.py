@@ -21,7 +21,8 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 PLACEMENTS = {
     "full": Placement(),

@@ -18,7 +18,8 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.methods import registry
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB, NEW = 64, 24
 PROMPTS = int(os.environ.get("LENGTHWISE_PROMPTS", "3"))

@@ -27,7 +27,8 @@ from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 KEPT: list[Method] = [

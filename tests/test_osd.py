@@ -30,7 +30,8 @@ from lengthwise.methods.drafting.distil import (
     lessons,
 )
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 48
 OPTIONS = OSD(every=4, lr=4e-3, batch=2, depth=3, window=64)

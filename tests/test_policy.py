@@ -17,7 +17,7 @@ from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _Judged
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.goodput import Goodput as GoodputMethod
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 
 LOAD = Load("simulated", 1, 10)
 LIMIT = 40

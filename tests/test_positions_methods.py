@@ -29,7 +29,8 @@ from lengthwise.methods.positions.pi import PI
 from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.rope import RopeFacts
 from lengthwise.recipes import resolve
 

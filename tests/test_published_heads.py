@@ -27,7 +27,8 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle, EagleDrafter
 from lengthwise.methods.drafting.medusa import PATHS, Medusa
 from lengthwise.methods.drafting.published import read_checkpoint
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB, HEADS = 24, 3
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

@@ -35,7 +35,8 @@ from lengthwise.methods.retention.pyramidkv import PyramidKV, pyramid
 from lengthwise.methods.retention.razor import Fold, Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.votes import pool, received
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "gpt_oss", "deepseek_v3"]

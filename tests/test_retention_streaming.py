@@ -18,7 +18,8 @@ from lengthwise.methods.positions.lm_infinite import LMInfinite
 from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import resolve
 
 

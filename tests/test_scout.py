@@ -14,7 +14,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.scout import ALONG, Scout
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB = 16
 

@@ -26,7 +26,8 @@ from lengthwise.methods.selection.hip import HiP, rounds, tree_search
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.token_select import TokenSelect
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.rope import FrequencyRule
 
 LENGTH = 72

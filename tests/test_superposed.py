@@ -29,6 +29,7 @@ from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.limits import takes_embeddings
 from lengthwise.recipes import resolve
 
 VOCAB = 16
@@ -225,7 +226,7 @@ def test_fed_embeddings_give_the_logits_of_their_tokens(family: str) -> None:
     found, _ = loop.extend([(Sequence(adapted), [0] * len(prompt), None)], "all",
                            embeddings=embeddings)  # fmt: skip
     torch.testing.assert_close(found[0], given, atol=1e-5, rtol=1e-5)
-    assert adapted.takes_embeddings
+    assert takes_embeddings(adapted)
 
 
 @pytest.mark.parametrize("raises", [True, False])

@@ -23,7 +23,8 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.swift import Swift
 from lengthwise.methods.drafting.window import Retrieved, Window
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 
 VOCAB, LAYERS = 16, 6
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

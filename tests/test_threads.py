@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model, tokens
-from lengthwise.models import attention_hook as seam
+from lengthwise.models import attention_hook
 
 RECIPES = ("full", "yarn(factor=4)", "ntk(factor=4)", "pi(factor=2)")
 TIMES = 50
@@ -47,8 +47,8 @@ def together(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 def state(model: PreTrainedModel) -> list[Any]:
     """What the seam could leave behind: buffers, attention by name, forwards of instances."""
-    found: list[Any] = [config._attn_implementation for config in seam._configs(model)]
-    for module in seam.rotary_modules(model):
+    found: list[Any] = [config._attn_implementation for config in attention_hook._configs(model)]
+    for module in attention_hook.rotary_modules(model):
         found += [b.tolist() for b in module.buffers()]
         found += [sorted(vars(module)), getattr(module, "attention_scaling", None)]
     return found
@@ -167,9 +167,9 @@ def test_a_nested_engagement_gives_the_outer_one_back() -> None:
         return torch.zeros_like(query.transpose(1, 2))
 
     ids = torch.tensor([tokens(8)])
-    with torch.no_grad(), seam.engaged(model, one):
+    with torch.no_grad(), attention_hook.engaged(model, one):
         outer = model(ids).logits
-        with seam.engaged(model, none):
+        with attention_hook.engaged(model, none):
             inner = model(ids).logits
         again = model(ids).logits
     assert torch.equal(outer, again)

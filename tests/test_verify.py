@@ -22,7 +22,7 @@ from lengthwise.methods.drafting.goodput import Goodput
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.specdec import SpecDec
 from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
-from lengthwise.models.adapted_model import adapt
+from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
 
 EXACT = 1e-12

@@ -18,14 +18,15 @@ from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import (
     adapted_model as adapting,
-    attention_hook as seam,
+    attention_hook,
     fused,
     obstacles,
     plain_attention as reference,
     sample,
     verify,
 )
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.support import check
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -264,7 +265,7 @@ def test_products_in_a_shorter_format_change_nothing(precision: str) -> None:
 
 def test_kernels_that_round_are_told_from_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     # A GPU may compute attention of float32 in a format with ten bits, of which it says nothing.
-    own = seam.own_attention
+    own = attention_hook.own_attention
 
     def rounded(
         module: Any, query: Tensor, key: Tensor, value: Tensor, *mask: Any, **info: Any
@@ -273,7 +274,7 @@ def test_kernels_that_round_are_told_from_faults(monkeypatch: pytest.MonkeyPatch
         return own(module, *short, *mask, **info)
 
     model = tiny_model("qwen3")
-    monkeypatch.setattr(seam, "own_attention", rounded)
+    monkeypatch.setattr(attention_hook, "own_attention", rounded)
     with pytest.raises(UnsupportedModel, match="differs from the stock model's"):
         adapt(model)
     monkeypatch.setattr(verify.Stock, "_kernels_round", True)

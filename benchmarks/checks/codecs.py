@@ -32,9 +32,10 @@ from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
 from lengthwise.methods.codecs.pruned import PruneCodec
 from lengthwise.methods.codecs.think import Think, ThinkChannels
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import load_pretrained
-from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import resolve
 from lengthwise.tasks.probes import copy_probe
 

@@ -32,7 +32,8 @@ from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 

@@ -49,7 +49,8 @@ from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
 from lengthwise.methods.drafting.rapid import Rapid, pulled
 from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, graft
 from lengthwise.methods.drafting.retrieved import lexical
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.tasks.documents import read_document
 
 CONTEXT, NEW = 2000, 64

@@ -38,7 +38,8 @@ from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, Transla
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
 from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 

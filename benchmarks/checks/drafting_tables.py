@@ -36,7 +36,8 @@ from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 

@@ -35,7 +35,8 @@ from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document

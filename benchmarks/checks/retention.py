@@ -33,7 +33,8 @@ from lengthwise.methods.retention.pyramidkv import PyramidKV
 from lengthwise.methods.retention.razor import Razor, _Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document

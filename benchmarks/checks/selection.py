@@ -35,9 +35,10 @@ from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.reading import by_key_head, far_keys
 from lengthwise.methods.selection.token_select import TokenSelect
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import load_pretrained
-from lengthwise.models.probe import LayerFacts
 from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.probes import ProbeSet, copy_probe
 

@@ -36,7 +36,8 @@ from lengthwise.engine.verify import Lossless, Verifier
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter
 from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 
 VOCAB = 8

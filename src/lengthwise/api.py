@@ -23,7 +23,8 @@ from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError
 from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast

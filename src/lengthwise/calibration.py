@@ -26,7 +26,7 @@ from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.embedded import cache_dir
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 # Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance and
 # not four: more and nearer repeats bring up other heads, and hide the one echo head without which

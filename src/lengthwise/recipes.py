@@ -26,7 +26,7 @@ from lengthwise.methods.registry import find, nearest
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Codec
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 FULL_NAME = "full"
 _TOKEN = re.compile(

@@ -72,7 +72,7 @@ class Support:
 
 def check(model: Adapted | PreTrainedModel) -> Support:
     """Asks every registered method; never raises for a model that cannot be adapted."""
-    from lengthwise.models.adapted_model import adapt
+    from lengthwise.models.adapt import adapt
 
     if isinstance(model, PreTrainedModel):
         try:

@@ -23,7 +23,8 @@ from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, methods
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.recipes import Recipe, parse, resolve
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
     from lengthwise.engine.verify import Verifier
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.sampling import Sampling
     from lengthwise.engine.tree import Tree
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector
     from lengthwise.engine.verify import Verifier
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 
 

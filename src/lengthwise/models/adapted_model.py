@@ -11,20 +11,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lengthwise.errors import UnsupportedModel
-from lengthwise.models import attention_hook as seam, obstacles
-from lengthwise.models.frequencies import OwnFrequencies
-from lengthwise.models.load import trained_length
-from lengthwise.models.probe import LayerFacts, layer_facts
-from lengthwise.models.rope import Rope, RopeFacts
-from lengthwise.models.verify import FLOOR
+from lengthwise.models import attention_hook, obstacles
+from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.rope import Rope
 
 
 class LayerAttention(Protocol):
@@ -141,8 +136,8 @@ class Adapted:
         arguments: dict[str, Any] = {}
         if keep is not None and self._takes_keep:
             arguments["logits_to_keep"] = keep
-        cache = seam.PassThroughCache(len(self.layers))
-        with seam.engaged(self.model, handler), self._noting(states, keep):
+        cache = attention_hook.PassThroughCache(len(self.layers))
+        with attention_hook.engaged(self.model, handler), self._noting(states, keep):
             logits: Tensor = self.model(
                 **_inputs(ids, embeddings), position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
@@ -177,24 +172,6 @@ class Adapted:
         found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
         return found
 
-    @cached_property
-    def takes_embeddings(self) -> bool:
-        """Whether feeding `embed(ids)` gives the logits that feeding ids gives: not so in families
-        that read the ids in later layers too."""
-        from lengthwise.models.plain_attention import plain_attention
-
-        ids = torch.arange(8, device=self.device) % self.vocab_size
-        positions = torch.arange(len(ids), device=self.device)
-        attention = plain_attention(self, positions)
-        given = self.forward(ids, positions, attention)
-        try:
-            ours = self.forward(ids, positions, attention, embeddings=self.embed(ids))
-        except Exception:  # Whatever a family raises that wants its ids.
-            return False
-        # The same products of the same numbers, but for kernels that add in no fixed order.
-        error = float((ours - given).float().abs().mean() / given.float().std().clamp_min(1e-6))
-        return error <= FLOOR.get(self.dtype, 1e-3)
-
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""
         if self.fast is not None:
@@ -225,69 +202,7 @@ def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
         return torch.zeros(size, dtype=value.dtype, device=value.device)
 
     ids = torch.zeros(1, 1, dtype=torch.long, device=obstacles.device_of(model))
-    with seam.engaged(model, handler), torch.no_grad():
-        model(input_ids=ids, position_ids=ids, past_key_values=seam.PassThroughCache(count),
+    with attention_hook.engaged(model, handler), torch.no_grad():
+        model(input_ids=ids, position_ids=ids, past_key_values=attention_hook.PassThroughCache(count),
               use_cache=True)  # fmt: skip
     return found
-
-
-def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) -> Rope | None:
-    modules = seam.rotary_modules(model)
-    if not modules:
-        return None
-    config = model.config.get_text_config()
-    parameters = getattr(config, "rope_parameters", None) or {}
-    length = trained_length(model.config)
-    facts: dict[str | None, RopeFacts] = {}
-    for layer in layers:
-        kind = layer.kind if takes_kind else None
-        if layer.pairing is not None and kind not in facts:
-            own = parameters.get(kind, parameters) if takes_kind else parameters
-            theta = float(own.get("rope_theta", 10000.0))
-            facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
-    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
-
-
-@obstacles.no_autocast()
-def adapt(
-    model: PreTrainedModel, fuse: bool = True, verify: bool = True,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-) -> Adapted:  # fmt: skip
-    """Probes a causal language model and returns it adapted.
-
-    fuse: use the leaner forward where the family has one and it gives the same. verify: compare
-    with the stock model on a few tokens (see `verify`), of a text where there is a tokenizer.
-    Raises UnsupportedModel with the family and the reason.
-    """
-    model = obstacles.adaptable(model)
-    with obstacles.as_written(model):
-        return _adapted(model, fuse, verify, tokenizer)
-
-
-def _adapted(
-    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
-) -> Adapted:
-    from lengthwise.models import verify as verification
-    from lengthwise.models.fused import fused_forward
-
-    layers = layer_facts(model)
-    modules = seam.rotary_modules(model)
-    takes_kind = (
-        bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
-    )
-    adapted = Adapted(
-        model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
-    )
-    adapted.tokenizer = tokenizer
-    try:
-        verifier = verification.verify(adapted) if verify else None
-    except UnsupportedModel:
-        obstacles.refuse_two_ways(model)
-        raise
-    if fuse:
-        adapted.fast = fused_forward(adapted)
-        found = verifier.logits() if adapted.fast is not None and verifier is not None else ""
-        if found:
-            adapted.release()
-            adapted.notes.append(f"its fused forward was left out, the plain one is used: {found}")
-    return adapted

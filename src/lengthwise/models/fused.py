@@ -14,19 +14,17 @@ steps aside for the plain path, and comes back when that has gone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from lengthwise.models.adapted_model import Adapted, LayerAttention
 from lengthwise.models.dropout import dropping
 from lengthwise.models.products import MAKING, Product, product
 from lengthwise.models.watch import Watch, undisturbed
-
-if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted, LayerAttention
 
 # Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up), and
 # how transformers begins the names of their modules.

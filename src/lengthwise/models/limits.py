@@ -16,8 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 from lengthwise.errors import Refused
 from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.plain_attention import plain_attention
+from lengthwise.models.verify import FLOOR
 
 _LIMITS: WeakKeyDictionary[Adapted, int | None] = WeakKeyDictionary()
+_EMBEDDINGS: WeakKeyDictionary[Adapted, bool] = WeakKeyDictionary()
 
 
 class _Lookups(TorchFunctionMode):
@@ -57,8 +60,6 @@ def position_limit(model: Adapted) -> int | None:
 
 
 def _ask(model: Adapted) -> int | None:
-    from lengthwise.models.plain_attention import plain_attention
-
     count = 4
     positions = torch.arange(count, device=model.device)
     with _Lookups(count) as seen:
@@ -96,3 +97,25 @@ def require_room(model: Adapted, prompt: int, new: int) -> None:
         f"positions of {model.family}",
         f"give max_new_tokens={limit - prompt + 1} at most",
     )
+
+
+def takes_embeddings(model: Adapted) -> bool:
+    """Whether feeding `embed(ids)` gives the logits that feeding ids gives: not so in families
+    that read the ids in later layers too."""
+    if model not in _EMBEDDINGS:
+        _EMBEDDINGS[model] = _embeddings_suffice(model)
+    return _EMBEDDINGS[model]
+
+
+def _embeddings_suffice(model: Adapted) -> bool:
+    ids = torch.arange(8, device=model.device) % model.vocab_size
+    positions = torch.arange(len(ids), device=model.device)
+    attention = plain_attention(model, positions)
+    given = model.forward(ids, positions, attention)
+    try:
+        ours = model.forward(ids, positions, attention, embeddings=model.embed(ids))
+    except Exception:  # Whatever a family raises that wants its ids.
+        return False
+    # The same products of the same numbers, but for kernels that add in no fixed order.
+    error = float((ours - given).float().abs().mean() / given.float().std().clamp_min(1e-6))
+    return error <= FLOOR.get(model.dtype, 1e-3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,7 @@ from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models.dropout import dropping
-
-if TYPE_CHECKING:
-    from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 # Wrappers that hand their input on unchanged, by the name under which they hold the model.
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module",

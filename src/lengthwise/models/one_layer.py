@@ -4,19 +4,17 @@ no more than that layer is held twice."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lengthwise.models import attention_hook as seam
+from lengthwise.models import attention_hook
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.cut import cut_model
 from lengthwise.models.rope import Rope
 from lengthwise.models.sample import count_of, sample_ids
-
-if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
 
 
 def kinds(adapted: Adapted) -> list[int]:
@@ -34,8 +32,6 @@ def kinds(adapted: Adapted) -> list[int]:
 def in_float32(adapted: Adapted, index: int) -> Adapted | None:
     """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
     where the family cannot be taken apart."""
-    from lengthwise.models.adapted_model import Adapted
-
     layer = adapted.layers[index]
     sinks = None if layer.sinks is None else layer.sinks.float()
     try:
@@ -63,7 +59,7 @@ def _widen(model: PreTrainedModel, ids: Tensor) -> None:
     head: Any = model.get_output_embeddings()
     rows = embedding.weight.detach()[ids].float()
     # Frequencies may have been rounded with the model; what is turned by them is not.
-    left = [embedding, head, *seam.rotary_modules(model)]
+    left = [embedding, head, *attention_hook.rotary_modules(model)]
     for module in model.modules():
         if any(module is each for each in left):
             continue

@@ -1,17 +1,14 @@
-"""Plain causal attention of one un-cached pass: what the seam is verified with."""
+"""Plain causal attention of one un-cached pass: what the hook is verified with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.attend import Part
-from lengthwise.engine.attention.scores import attend_plain
-
-if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted, LayerAttention
+from lengthwise.models.adapted_model import Adapted, LayerAttention
+from lengthwise.models.layer_facts import LayerFacts
 
 
 def plain_attention(adapted: Adapted, positions: Tensor) -> LayerAttention:
@@ -28,7 +25,21 @@ def plain_attention(adapted: Adapted, positions: Tensor) -> LayerAttention:
         mask = distance >= 0
         if facts.window is not None:
             mask &= distance < facts.window
-        part = Part(query, key, value, mask)
-        return attend_plain([part], facts.scaling, facts.softcap, facts.sinks)[0]
+        return _softmax(query, key, value, mask, facts)
 
     return attention
+
+
+def _softmax(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, facts: LayerFacts) -> Tensor:
+    """Attention in float32 with every score in sight; mask bool `[n, n]`, True where visible."""
+    groups = query.shape[0] // key.shape[0]
+    key, value = (x.repeat_interleave(groups, 0) for x in (key, value))
+    scores = torch.matmul(query, key.transpose(1, 2)).float() * facts.scaling
+    if facts.softcap is not None:
+        scores = torch.tanh(scores / facts.softcap) * facts.softcap
+    scores = scores.masked_fill(~mask, -math.inf)
+    lse = torch.logsumexp(scores, -1)
+    if facts.sinks is not None:
+        lse = torch.logaddexp(lse, facts.sinks.float()[:, None])
+    weights = torch.exp(scores - lse[..., None]).nan_to_num(0.0)
+    return torch.matmul(weights, value.float()).to(value.dtype)

@@ -17,35 +17,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import attention_hook as seam, obstacles
+from lengthwise.models import attention_hook, obstacles
+from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import Pairing
 
 TOKENS = 8
 # Far enough that no trained window reaches back to the first key.
 FAR = 1 << 20
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid", "deltanet")
-
-
-@dataclass(frozen=True, eq=False)
-class LayerFacts:
-    """One attention layer. window: a query sees this many keys, itself included; None is all."""
-
-    index: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    value_dim: int
-    scaling: float
-    softcap: float | None
-    sinks: Tensor | None
-    window: int | None
-    kind: str | None
-    pairing: Pairing | None
-
-    @property
-    def entry_numbers(self) -> int:
-        """Numbers that one cached token of this layer holds."""
-        return self.num_kv_heads * (self.head_dim + self.value_dim)
 
 
 @dataclass(eq=False)
@@ -94,7 +73,7 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     """Asks the model; raises UnsupportedModel with the reason where it cannot be adapted."""
     refuse_by_config(model)
     family = model.config.get_text_config().model_type
-    modules = seam.rotary_modules(model)
+    modules = attention_hook.rotary_modules(model)
     if len(modules) > 1:
         raise UnsupportedModel(family, "it has several rotary modules")
     one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)), _probe_mask)
@@ -143,7 +122,7 @@ def _run(
         mean = value.repeat_interleave(groups, 1).mean(2, keepdim=True)
         return mean.expand(-1, -1, query.shape[2], -1).transpose(1, 2)
 
-    def rotary(original: seam.RotaryForward) -> seam.RotaryForward:
+    def rotary(original: attention_hook.RotaryForward) -> attention_hook.RotaryForward:
         def forward(x: Tensor, position_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
             result = original(x, position_ids, *args, **kwargs)
             if not isinstance(result, tuple) or result[0].is_complex() or result[0].dim() != 3:
@@ -157,10 +136,10 @@ def _run(
     device = obstacles.device_of(model)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(3, config.vocab_size, (1, TOKENS), generator=generator).to(device)
-    cache = seam.PassThroughCache(config.num_hidden_layers)
+    cache = attention_hook.PassThroughCache(config.num_hidden_layers)
     positions = torch.arange(TOKENS, device=device)[None]
     try:
-        with seam.engaged(model, handler, rotary, mask), torch.no_grad():
+        with attention_hook.engaged(model, handler, rotary, mask), torch.no_grad():
             model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
     except UnsupportedModel:
         raise

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import Adapted
 
 TOKENS = 32
 # Tokens behind the edge of a window, or of a switch.

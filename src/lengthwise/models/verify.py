@@ -22,20 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
-from lengthwise.models import attention_hook as seam
+from lengthwise.models import attention_hook, plain_attention
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.frequencies import first_state
 from lengthwise.models.one_layer import in_float32, kinds
 from lengthwise.models.sample import count_of, sample_ids
-
-if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
 
 # Share of the spread of logits that is never held against a model, by dtype.
 FLOOR = {torch.float64: 1e-5, torch.float32: 2e-5, torch.float16: 1e-3, torch.bfloat16: 5e-3}
@@ -127,12 +125,10 @@ class Verifier:
     @precisely()
     def logits(self) -> str:
         """What is wrong with our logits; "" where rounding explains every difference."""
-        from lengthwise.models import plain_attention as reference
-
         for reading in self.readings:
             ours = self.adapted.forward(
                 reading.ids, reading.positions,
-                reference.plain_attention(self.adapted, reading.positions),
+                plain_attention.plain_attention(self.adapted, reading.positions),
             )  # fmt: skip
             found = Distance.of(reading.stock, ours)
             if not found.within(reading.noise, self.floor):
@@ -196,7 +192,7 @@ def verify(adapted: Adapted) -> Verifier:
         raise UnsupportedModel(
             adapted.family, f"{found}: positions or masks enter somewhere the seam does not reach"
         )
-    if seam.drops_softcap(adapted.model.config.get_text_config()):
+    if attention_hook.drops_softcap(adapted.model.config.get_text_config()):
         adapted.notes.append(
             "attention logits are capped as the configuration says; this model's own SDPA leaves "
             "the cap out: load it with attn_implementation='eager' to compare with stock"
@@ -236,13 +232,13 @@ class Stock:
     def _engaged(self, handler: Inside, mask: Any = None) -> Iterator[None]:
         """Attention goes to handler, masks are the family's own, positions turn as in stock."""
 
-        def rotary(reading: Any) -> seam.RotaryForward:
+        def rotary(reading: Any) -> attention_hook.RotaryForward:
             # A fresh copy for each pass: what one length leaves behind, the next must not meet.
             own = first_state(reading.__self__)
-            found: seam.RotaryForward = type(own).forward.__get__(own)
+            found: attention_hook.RotaryForward = type(own).forward.__get__(own)
             return found
 
-        with seam.engaged(self.model, handler, rotary, mask or seam.own_mask):
+        with attention_hook.engaged(self.model, handler, rotary, mask or attention_hook.own_mask):
             yield
 
     def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -253,10 +249,10 @@ class Stock:
 
     def logits(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Logits `[n, vocab]` of the model as it is."""
-        moves = any(_moves(module) for module in seam.rotary_modules(self.model))
-        if not moves and not seam.drops_softcap(self.model.config.get_text_config()):
+        moves = any(_moves(module) for module in attention_hook.rotary_modules(self.model))
+        if not moves and not attention_hook.drops_softcap(self.model.config.get_text_config()):
             return self._run(ids, positions)  # Nothing of ours is in the way.
-        with self._engaged(seam.own_attention):
+        with self._engaged(attention_hook.own_attention):
             return self._run(ids, positions)
 
     def rounded(self, ids: Tensor, positions: Tensor) -> list[Tensor]:
@@ -264,7 +260,7 @@ class Stock:
         with self._engaged(_shaken(torch.finfo(self.model.dtype).eps)):
             found = [self._run(ids, positions)]
         if self._kernels_round or self.model.dtype in (torch.float16, torch.bfloat16):
-            with self._engaged(seam.eager_attention, seam.eager_mask):
+            with self._engaged(attention_hook.eager_attention, attention_hook.eager_mask):
                 found.append(self._run(ids, positions))
         return found
 
@@ -279,7 +275,7 @@ class Stock:
             index = order[id(module)]
             layer = adapted.layers[index]
             scale = _scale(query[0], key[0], layer.scaling, layer.softcap)
-            out = seam.own_attention(module, query * scale, key, value, **info)
+            out = attention_hook.own_attention(module, query * scale, key, value, **info)
             found[index] = Seen(scale, out[0].transpose(0, 1))
             return out
 
@@ -288,14 +284,14 @@ class Stock:
         ) -> Tensor:
             index = order[id(module)]
             seen = found[index]
-            out = seam.eager_attention(module, query * seen.scale, key, value, **info)
+            out = attention_hook.eager_attention(module, query * seen.scale, key, value, **info)
             found[index] = replace(seen, eager=out[0].transpose(0, 1))
             return seen.out.transpose(0, 1)[None]
 
         with self._engaged(handler):
             self._run(ids, positions)
         if self._kernels_round:
-            with self._engaged(again, seam.eager_mask):
+            with self._engaged(again, attention_hook.eager_mask):
                 self._run(ids, positions)
         return [found[index] for index in range(len(adapted.layers))]
 
@@ -305,9 +301,7 @@ def our_attention(
 ) -> list[Tensor]:
     """What our attention gives `[heads, n, value_dim]` of the same queries, keys and values; the
     model goes on with what stock gave, so that every layer is met alone."""
-    from lengthwise.models import plain_attention as reference
-
-    attention = reference.plain_attention(adapted, positions)
+    attention = plain_attention.plain_attention(adapted, positions)
     found: dict[int, Tensor] = {}
 
     def forced(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -335,7 +329,9 @@ def _shaken(eps: float) -> Inside:
         return (x.float() * (1 + eps * noise)).to(x.dtype)
 
     def handler(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, **info: Any) -> Any:
-        return shake(seam.own_attention(module, shake(query), shake(key), shake(value), **info))
+        return shake(
+            attention_hook.own_attention(module, shake(query), shake(key), shake(value), **info)
+        )
 
     return handler
 

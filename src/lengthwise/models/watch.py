@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as torch_modules
 
-from lengthwise.models import attention_hook as seam
+from lengthwise.models import attention_hook
 from lengthwise.models.dropout import dropping
 from lengthwise.models.products import Stamp, unmoved
 
@@ -70,7 +70,7 @@ def own_tables(model: nn.Module) -> list[dict[str, Any]]:
 
     Rotary modules are left out: the seam gives them one while it is engaged.
     """
-    rotary = set(map(id, seam.rotary_modules(model)))
+    rotary = set(map(id, attention_hook.rotary_modules(model)))
     return [vars(module) for module in model.modules() if id(module) not in rotary]
 
 

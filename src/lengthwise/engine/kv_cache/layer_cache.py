@@ -33,7 +33,7 @@ from lengthwise.engine.kv_cache.new_parts import (
 from lengthwise.engine.kv_cache.step_metadata import Block, Frame, block_angles
 from lengthwise.engine.roles import Codec
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
 
 

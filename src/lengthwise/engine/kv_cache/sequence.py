@@ -22,7 +22,7 @@ from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec, Moment, Retention
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 class Sequence:

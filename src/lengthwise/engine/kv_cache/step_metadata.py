@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.head_group import Group
     from lengthwise.engine.roles import Selector
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import Angles, FrequencyRule
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import Entries, pick
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 # Tokens encoded at a time.
 STEP = 32

@@ -33,7 +33,7 @@ from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 # The paper's.
 BITS = 2

@@ -24,7 +24,7 @@ from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Entries, Grow
 from lengthwise.engine.roles import Channels, Codec, Format, Moment
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 def coded(channels: Channels | None, format: Format | None) -> Codec | None:

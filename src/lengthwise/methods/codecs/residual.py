@@ -15,7 +15,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import Encoded, Entries, Growing, Segment
 from lengthwise.engine.roles import Moment
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 class ResidualCodec(ABC):

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)

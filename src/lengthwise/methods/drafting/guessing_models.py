@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel
 
 from lengthwise.errors import LengthwiseError, ModelError, UnsupportedModel
-from lengthwise.models.adapted_model import Adapted, adapt
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import Adapted
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.plain_attention import plain_attention
 

@@ -40,6 +40,7 @@ from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.limits import takes_embeddings
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ class Superposed(Method):
 
     def check(self, model: Adapted) -> None:
         """Opens the datastore and tries whether the model can be fed a mixture."""
-        if not model.takes_embeddings:
+        if not takes_embeddings(model):
             raise Refused(
                 f"{self.name} feeds mixtures of embeddings, and models of family {model.family!r} "
                 "answer otherwise when they are fed embeddings than when they are fed tokens",

@@ -37,7 +37,7 @@ from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 TOP_K = Needs("top_k=1 or more", lambda method: method.top_k)
 

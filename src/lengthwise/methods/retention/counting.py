@@ -17,7 +17,7 @@ from lengthwise.methods.options import option
 
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 # An index is int32 and a statistic float32.
 SIDE_BYTES = 4

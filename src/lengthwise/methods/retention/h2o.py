@@ -42,7 +42,7 @@ from lengthwise.methods.retention.counting import (
 if TYPE_CHECKING:
     from lengthwise.engine.attention.placement import Placement
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 # Entries are dropped in runs of this share of the budget.
 RUNS = 64

@@ -30,7 +30,7 @@ from lengthwise.methods.retention.votes import PromptVotes, check_votes
 if TYPE_CHECKING:
     from lengthwise.engine.attention.placement import Placement
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from lengthwise.methods.retention.counting import (
 if TYPE_CHECKING:
     from lengthwise.methods.budget import Budget
     from lengthwise.models.adapted_model import Adapted
-    from lengthwise.models.probe import LayerFacts
+    from lengthwise.models.layer_facts import LayerFacts
 
 
 class PromptVotes(ABC):

@@ -47,7 +47,7 @@ from lengthwise.methods.selection.reading import (
     overhang,
 )
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 SAMPLES = ("middle", "first")
 # Of far keys that are off the device: how many move together, and how many such units stay when

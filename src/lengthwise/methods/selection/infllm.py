@@ -41,7 +41,7 @@ from lengthwise.methods.selection.reading import (
     offload_option,
 )
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 LEAST_PAGES = 3
 

@@ -43,7 +43,7 @@ from lengthwise.methods.selection.reading import (
     overhang,
 )
 from lengthwise.models.adapted_model import Adapted
-from lengthwise.models.probe import LayerFacts
+from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""From a stock model to an adapted one: probed, compared with itself, and refused by name."""
+
+from __future__ import annotations
+
+import inspect
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lengthwise.errors import UnsupportedModel
+from lengthwise.models import attention_hook, obstacles
+from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.frequencies import OwnFrequencies
+from lengthwise.models.fused import fused_forward
+from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.load import trained_length
+from lengthwise.models.probe import layer_facts
+from lengthwise.models.rope import Rope, RopeFacts
+from lengthwise.models.verify import verify as compare
+
+
+def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) -> Rope | None:
+    modules = attention_hook.rotary_modules(model)
+    if not modules:
+        return None
+    config = model.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    length = trained_length(model.config)
+    facts: dict[str | None, RopeFacts] = {}
+    for layer in layers:
+        kind = layer.kind if takes_kind else None
+        if layer.pairing is not None and kind not in facts:
+            own = parameters.get(kind, parameters) if takes_kind else parameters
+            theta = float(own.get("rope_theta", 10000.0))
+            facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
+    return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
+
+
+@obstacles.no_autocast()
+def adapt(
+    model: PreTrainedModel, fuse: bool = True, verify: bool = True,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Adapted:  # fmt: skip
+    """Probes a causal language model and returns it adapted.
+
+    fuse: use the leaner forward where the family has one and it gives the same. verify: compare
+    with the stock model on a few tokens (see `verify`), of a text where there is a tokenizer.
+    Raises UnsupportedModel with the family and the reason.
+    """
+    model = obstacles.adaptable(model)
+    with obstacles.as_written(model):
+        return _adapted(model, fuse, verify, tokenizer)
+
+
+def _adapted(
+    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
+) -> Adapted:
+    layers = layer_facts(model)
+    modules = attention_hook.rotary_modules(model)
+    takes_kind = (
+        bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
+    )
+    adapted = Adapted(
+        model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
+    )
+    adapted.tokenizer = tokenizer
+    try:
+        verifier = compare(adapted) if verify else None
+    except UnsupportedModel:
+        obstacles.refuse_two_ways(model)
+        raise
+    if fuse:
+        adapted.fast = fused_forward(adapted)
+        found = verifier.logits() if adapted.fast is not None and verifier is not None else ""
+        if found:
+            adapted.release()
+            adapted.notes.append(f"its fused forward was left out, the plain one is used: {found}")
+    return adapted

@@ -1,0 +1,31 @@
+"""What is known of one attention layer once its model was probed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lengthwise.models.rope import Pairing
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFacts:
+    """One attention layer. window: a query sees this many keys, itself included; None is all."""
+
+    index: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    value_dim: int
+    scaling: float
+    softcap: float | None
+    sinks: Tensor | None
+    window: int | None
+    kind: str | None
+    pairing: Pairing | None
+
+    @property
+    def entry_numbers(self) -> int:
+        """Numbers that one cached token of this layer holds."""
+        return self.num_kv_heads * (self.head_dim + self.value_dim)
