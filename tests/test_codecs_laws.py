@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tokens
-from lengthwise.engine.attention.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.sequence import Sequence

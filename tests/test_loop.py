@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput

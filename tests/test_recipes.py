@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.conformance.laws import law_model
 from lengthwise.conformance.matrix import EXACT, REFUSED, judge, pairs
 from lengthwise.conformance.tiny import tiny
-from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.budget import Budget

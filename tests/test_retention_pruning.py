@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tiny_model, tokens
 from lengthwise.engine.attention.attend import Part, attend
-from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kv_cache.entries import Entries
 from lengthwise.engine.kv_cache.head_group import Group

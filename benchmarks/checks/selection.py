@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force

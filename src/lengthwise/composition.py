@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from lengthwise.engine.attention.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, needs_rope
 

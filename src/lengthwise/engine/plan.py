@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lengthwise.engine.attention.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
     from lengthwise.engine.decoding_mode import Mode

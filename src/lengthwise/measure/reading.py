@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lengthwise.api import Model
 from lengthwise.engine import loop
-from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan

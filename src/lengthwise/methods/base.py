@@ -18,7 +18,7 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
-    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.decoding_mode import Mode
     from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.kv_cache.offload import OffloadedSegment
 from lengthwise.engine.roles import Choice, Queries, Selector

@@ -18,7 +18,7 @@ from lengthwise.engine.attention.attend import (
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.attention.placement import same
+from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.attention.scores import column_sums, lse_at
 from lengthwise.engine.kv_cache.entries import Entries
 from lengthwise.engine.kv_cache.head_group import Group

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.layer_cache import LayerCache, Watch
 from lengthwise.engine.kv_cache.step_metadata import Block

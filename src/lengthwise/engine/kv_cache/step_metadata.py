@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import IndexMap, Placement, same
+from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.entries import Entries
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
 
 if TYPE_CHECKING:
-    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.engine.kv_cache.placement import Placement
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from lengthwise.engine.attention.placement import ORDINARY
+from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan

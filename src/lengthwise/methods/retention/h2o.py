@@ -40,7 +40,7 @@ from lengthwise.methods.retention.counting import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.layer_facts import LayerFacts
 

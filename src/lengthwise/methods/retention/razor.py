@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.calibration import retrieval_heads
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, concatenate
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.sequence import Sequence

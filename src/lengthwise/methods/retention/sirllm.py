@@ -31,7 +31,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.roles import Moment

@@ -29,7 +29,7 @@ from lengthwise.methods.retention.counting import floor_option, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
-    from lengthwise.engine.attention.placement import Placement
+    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import Adapted
     from lengthwise.models.layer_facts import LayerFacts
 

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.models.adapted_model import Adapted
 

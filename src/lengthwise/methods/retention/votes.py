@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
-from lengthwise.engine.attention.placement import Placement, same
+from lengthwise.engine.kv_cache.placement import Placement, same
 from lengthwise.engine.attention.scores import column_sums
 from lengthwise.engine.kv_cache.head_group import Group
 from lengthwise.engine.kv_cache.sequence import Sequence

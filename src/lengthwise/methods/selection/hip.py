@@ -33,7 +33,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedSegment
 from lengthwise.engine.roles import Choice, Queries, Selector

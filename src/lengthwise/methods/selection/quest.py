@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Budget, Method, Question, option

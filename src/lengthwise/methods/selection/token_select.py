@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.engine.attention.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.entries import Entries, Segment
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.errors import RecipeError
