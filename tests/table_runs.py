@@ -11,16 +11,16 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 64
 
 
 @lru_cache
-def model(family: str = "llama", vocab_size: int = VOCAB) -> Adapted:
+def model(family: str = "llama", vocab_size: int = VOCAB) -> AdaptedModel:
     return adapt(tiny_model(family, initializer_range=0.15, vocab_size=vocab_size))
 
 
@@ -32,7 +32,7 @@ def tokens(count: int, seed: int = 0) -> list[int]:
 def generate(
     prompt: Seq[int],
     *drafters: Drafter,
-    on: Adapted | None = None,
+    on: AdaptedModel | None = None,
     sampling: Sampling | None = None,
     new: int = 50,
 ) -> loop.Request:

@@ -23,8 +23,8 @@ from lengthwise import recipes
 from lengthwise.cli.bench import bench as command
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.measure import drafting, drafting_suite
@@ -33,7 +33,7 @@ from lengthwise.measure.drafting import GREEDY, PROMPT_LOOKUP, bench, first_diff
 from lengthwise.measure.drafting_rows import DraftingRow, Result, Run, median_run, summary
 from lengthwise.measure.drafting_table import show
 from lengthwise.methods.base import Method, Question
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.tasks import work
 from lengthwise.tasks.documents import read_document
 from lengthwise.tasks.prompt_files import read_prompts
@@ -287,9 +287,9 @@ class Noting(Method):
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "none"
     lossless: ClassVar[bool] = True
-    started: ClassVar[list[Adapted]] = []
+    started: ClassVar[list[AdaptedModel]] = []
 
-    def start_drafter(self, model: Adapted) -> Drafter:
+    def start_drafter(self, model: AdaptedModel) -> Drafter:
         self.started.append(model)
         return Silent()
 
@@ -302,7 +302,7 @@ class Silent(Drafter):
 
 
 @pytest.fixture
-def noting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Adapted]]:
+def noting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AdaptedModel]]:
     find = recipes.find
     monkeypatch.setattr(recipes, "find", lambda name: Noting if name == "noting" else find(name))
     Noting.started.clear()

@@ -11,20 +11,20 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tokens
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Moment
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "deepseek_v3"]
@@ -37,14 +37,14 @@ def plan(method: Method, placement: Placement = ORDINARY) -> Plan:
     return Plan(str(method), placement=placement, codec=method.start_codec)
 
 
-def read(model: Adapted, plan: Plan, prompt: Seq[int], chunk: int = 64) -> Sequence:
+def read(model: AdaptedModel, plan: Plan, prompt: Seq[int], chunk: int = 64) -> Sequence:
     sequence = Sequence(model, plan)
     prefill(sequence, prompt, chunk)
     sequence.end_prefill()
     return sequence
 
 
-def forced(model: Adapted, plan: Plan, text: Seq[int], prompt: int = PROMPT) -> Tensor:
+def forced(model: AdaptedModel, plan: Plan, text: Seq[int], prompt: int = PROMPT) -> Tensor:
     """Logits of the tokens after the prompt, fed one by one."""
     return teacher_force(read(model, plan, text[:prompt]), text[prompt:])
 
@@ -56,12 +56,14 @@ def difference(a: Tensor, b: Tensor) -> float:
 def assert_same_store(a: Sequence, b: Sequence) -> None:
     """Equal layouts and numbers; one in a hundred may have fallen to the other side of a code."""
     for mine, theirs in zip(a.layers, b.layers, strict=True):
-        for x, y in zip(stored(mine.groups[0].body), stored(theirs.groups[0].body), strict=True):
+        for x, y in zip(
+            stored(mine.groups[0].compressible), stored(theirs.groups[0].compressible), strict=True
+        ):
             same = torch.isclose(x.float(), y.float(), rtol=2e-3, atol=1e-4)
             assert float(same.float().mean()) > 0.99
 
 
-def stored(segment: Segment) -> list[Tensor]:
+def stored(segment: KVStore) -> list[Tensor]:
     found = [t for block in segment.closed for t in block.tensors()]
     return found + ([] if segment.tail is None else segment.tail.tensors())
 
@@ -134,7 +136,7 @@ def test_drafted_then_encoded_equals_plain_decoding(method: Method, window: int 
         text += step(stepwise, text[-1:])
     steps = 0
     while (done := len(drafted) - PROMPT) < 120:
-        guesses = text[done : min(done + min(9, drafted.room() or 9), 120)]
+        guesses = text[done : min(done + min(9, drafted.tokens_until_change() or 9), 120)]
         assert step(drafted, guesses) == text[done + 1 : done + 1 + len(guesses)]
         steps += 1
     assert steps <= 40
@@ -144,9 +146,9 @@ def test_drafted_then_encoded_equals_plain_decoding(method: Method, window: int 
 def test_what_is_encoded_is_never_encoded_again() -> None:
     model, text = tiny("llama"), tokens(PROMPT + 100)
     sequence = read(model, plan(Kivi(residual=32)), text[:PROMPT])
-    (before,) = sequence.layers[0].groups[0].body.closed
+    (before,) = sequence.layers[0].groups[0].compressible.closed
     teacher_force(sequence, text[PROMPT:])
-    (after,) = sequence.layers[0].groups[0].body.closed
+    (after,) = sequence.layers[0].groups[0].compressible.closed
     assert len(after) > len(before)
     for old, new in zip(before.tensors(), after.tensors(), strict=True):
         assert torch.equal(new[:, : old.shape[1]], old)
@@ -164,22 +166,22 @@ def test_a_fork_leaves_the_original_alone(method: Method) -> None:
 class _Split:
     """Gives every key head a group of its own once the prompt is read."""
 
-    window, wants_stat, wants_surprise = 0, False, False
+    window, wants_attention_mass, wants_token_nll = 0, False, False
 
-    def retain(self, group: Group, moment: Moment) -> list[Group] | None:
-        if moment.kind != "prefill":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> list[HeadGroup] | None:
+        if update.phase is not Phase.PREFILL:
             return None
-        entries = group.body.read()
+        entries = group.compressible.read()
         assert entries is not None
         groups = []
         for head in range(len(entries.key)):
             ids = torch.tensor([head])
-            new = Group(group.placement, ids)
+            new = HeadGroup(group.placement, ids)
             new.near.replace(entries.heads(ids))
             groups.append(new)
         return groups
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: Sequence) -> int | None:
         return None
 
 
@@ -218,13 +220,13 @@ def test_bytes_held_are_those_of_the_formula(
     method: Method, heads: int, sizes: tuple[int, int], dtype: torch.dtype, n: int
 ) -> None:
     facts = layer(heads, *sizes)
-    segment = Segment()
+    segment = KVStore()
     key, value = (torch.randn(heads, n, size).to(dtype) for size in sizes)
-    segment.append(Entries(key, value, torch.arange(n)[None].int()))
+    segment.append(KVEntries(key, value, torch.arange(n)[None].int()))
     codec = method.start_codec(facts)
     if codec is not None:
         queries = torch.randn(2 * heads, 32, sizes[0]).to(dtype)
-        codec.encode(segment, Moment("prefill", facts, None, queries))  # type: ignore[arg-type]
+        codec.encode(segment, CacheUpdate(Phase.PREFILL, facts, None, queries))  # type: ignore[arg-type]
     expected = method.bytes_per_token(facts, dtype, n) * n
     assert abs(segment.nbytes() - expected) <= 0.03 * expected
 

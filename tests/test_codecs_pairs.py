@@ -14,11 +14,11 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.conformance.laws import check_drafting, law_model
 from lengthwise.conformance.matrix import APPROXIMATE, judge
 from lengthwise.conformance.tiny import tiny, tokens
-from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Moment
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.codecs.int8 import Int8
@@ -27,7 +27,7 @@ from lengthwise.methods.codecs.pruned import PlainBlock, PruneCodec, PrunedBlock
 from lengthwise.methods.codecs.think import Think, ThinkChannels
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.snapkv import SnapKV
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.recipes import parse, resolve
 
@@ -35,7 +35,7 @@ PROMPT = 150
 FORMATS = [Kivi(bits=4, residual=32), Kivi(key_bits=2, value_bits=8, residual=32), Int8()]
 
 
-def read(model: Adapted, recipe: str | Plan, text: Seq[int], chunk: int = 64) -> Sequence:
+def read(model: AdaptedModel, recipe: str | Plan, text: Seq[int], chunk: int = 64) -> Sequence:
     plan = resolve(recipe, model) if isinstance(recipe, str) else recipe
     sequence = Sequence(model, plan)
     prefill(sequence, text, chunk)
@@ -44,7 +44,7 @@ def read(model: Adapted, recipe: str | Plan, text: Seq[int], chunk: int = 64) ->
 
 
 def forced(
-    model: Adapted, recipe: str | Plan, text: Seq[int], prompt: int = PROMPT
+    model: AdaptedModel, recipe: str | Plan, text: Seq[int], prompt: int = PROMPT
 ) -> torch.Tensor:
     return teacher_force(read(model, recipe, text[:prompt]), text[prompt:])
 
@@ -57,7 +57,10 @@ def test_what_a_format_encodes_has_lost_its_channels_first(format: Method) -> No
     prefill(plain, text[:PROMPT], 64)
     queries = plain.layers[0].last_queries()
     sequence = read(model, recipe, text[:PROMPT])
-    whole, body = plain.layers[0].groups[0].body.read(), sequence.layers[0].groups[0].body
+    whole, body = (
+        plain.layers[0].groups[0].compressible.read(),
+        sequence.layers[0].groups[0].compressible,
+    )
     assert whole is not None and queries is not None
     kept = ThinkChannels(0.5, 8, 32).choose(queries, whole.key)
     alone = format.start_format(model.layers[0])
@@ -132,13 +135,13 @@ def test_a_pair_holds_the_bytes_of_its_formula(
     format: Method, ratio: float, heads: int, sizes: tuple[int, int], dtype: torch.dtype, n: int
 ) -> None:
     facts = layer(heads, *sizes)
-    segment = Segment()
+    segment = KVStore()
     key, value = (torch.randn(heads, n, size).to(dtype) for size in sizes)
-    segment.append(Entries(key, value, torch.arange(n)[None].int()))
+    segment.append(KVEntries(key, value, torch.arange(n)[None].int()))
     codec = coded(Think(ratio=ratio).start_channels(facts), format.start_format(facts))
     assert codec is not None
     queries = torch.randn(2 * heads, 32, sizes[0]).to(dtype)
-    codec.encode(segment, Moment("prefill", facts, None, queries))  # type: ignore[arg-type]
+    codec.encode(segment, CacheUpdate(Phase.PREFILL, facts, None, queries))  # type: ignore[arg-type]
     expected = codec.bytes_held(facts, dtype, n)  # type: ignore[attr-defined]
     assert abs(segment.nbytes() - expected) <= 0.03 * expected
     if ratio == 0.9 and segment.closed:
@@ -180,14 +183,16 @@ def test_a_codec_in_one_piece_goes_with_no_other() -> None:
 # Deleting from what is encoded.
 
 
-def segment_of(kind: str, heads: int = 2, count: int = 40, plain: int = 12) -> Segment:
+def segment_of(kind: str, heads: int = 2, count: int = 40, plain: int = 12) -> KVStore:
     """`count` encoded entries and `plain` others, each with a statistic."""
     generator = torch.Generator().manual_seed(1)
     total = count + plain
     key, value = (torch.randn(heads, total, 16, generator=generator) for _ in range(2))
-    stat = torch.rand(heads, total, generator=generator)
-    segment = Segment()
-    segment.append(Entries(key, value, torch.arange(total)[None].int(), stat=stat))
+    attention_mass = torch.rand(heads, total, generator=generator)
+    segment = KVStore()
+    segment.append(
+        KVEntries(key, value, torch.arange(total)[None].int(), attention_mass=attention_mass)
+    )
     tail = segment.tail
     assert tail is not None
     leaving = tail.slice(0, count)
@@ -205,7 +210,7 @@ def test_deleting_encoded_entries_is_deleting_decoded_ones(
     kind: str, count: int, seed: int, together: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    segment, plain = segment_of(kind), Segment()
+    segment, plain = segment_of(kind), KVStore()
     whole = segment.read()
     assert whole is not None
     plain.replace(whole)
@@ -218,7 +223,7 @@ def test_deleting_encoded_entries_is_deleting_decoded_ones(
     ours, theirs = segment.read(), plain.read()
     assert ours is not None and theirs is not None
     for mine, other in ((ours.key, theirs.key), (ours.value, theirs.value),
-                        (segment.stat(), plain.stat())):  # fmt: skip
+                        (segment.attention_mass(), plain.attention_mass())):  # fmt: skip
         assert mine is not None and other is not None and torch.equal(mine, other)
     assert torch.equal(segment.index().expand(2, -1), plain.index().expand(2, -1))
     fewest = int((ids < 40).sum(-1).min())
@@ -226,18 +231,18 @@ def test_deleting_encoded_entries_is_deleting_decoded_ones(
     if count <= 30:
         assert segment.nbytes() < before
     more = torch.rand(2, count, generator=generator)
-    segment.add_stat(more)
-    plain.add_stat(more)
-    assert torch.equal(segment.stat(), plain.stat())  # type: ignore[arg-type]
+    segment.add_attention_mass(more)
+    plain.add_attention_mass(more)
+    assert torch.equal(segment.attention_mass(), plain.attention_mass())  # type: ignore[arg-type]
 
 
 def test_a_block_of_shared_scales_is_not_decoded_in_silence() -> None:
-    segment = Segment()
+    segment = KVStore()
     x = torch.randn(2, 64, 16)
-    segment.append(Entries(x, x, torch.arange(64)[None].int()))
+    segment.append(KVEntries(x, x, torch.arange(64)[None].int()))
     codec = Kivi(residual=1).start_format(layer(2, 16, 16))
     assert codec is not None
-    codec.encode(segment, Moment("prefill", layer(2, 16, 16), None))  # type: ignore[arg-type]
+    codec.encode(segment, CacheUpdate(Phase.PREFILL, layer(2, 16, 16), None))  # type: ignore[arg-type]
     assert isinstance(segment.closed[0], KiviBlock)
     with pytest.raises(LengthwiseError, match="cannot lose entries"):
         segment.keep(torch.arange(20))
@@ -246,11 +251,11 @@ def test_a_block_of_shared_scales_is_not_decoded_in_silence() -> None:
 class ZeroedChannels(PruneCodec):
     """ThinK that only zeroes: all entries stay plain, so H2O deletes as it always does."""
 
-    def encode(self, segment: Segment, moment: Moment) -> None:
+    def encode(self, segment: KVStore, update: CacheUpdate) -> None:
         tail = segment.tail
-        if moment.kind != "prefill" or tail is None or moment.queries is None:
+        if update.phase is not Phase.PREFILL or tail is None or update.queries is None:
             return
-        kept = self.channels.choose(moment.queries[:, -self.window :], tail.key)
+        kept = self.channels.choose(update.queries[:, -self.window :], tail.key)
         mask = torch.zeros(len(kept), tail.key.shape[-1]).scatter(1, kept, 1.0)
         key = tail.key.clone()
         key[:, : len(tail) - self.channels.recent] *= mask[:, None]
@@ -267,14 +272,16 @@ def test_h2o_deletes_pruned_entries_as_it_deletes_zeroed_ones(budget: str, norma
         resolve(h2o, model), codec=lambda facts: ZeroedChannels(ThinkChannels(0.5, 8, 32))
     )
     ours, theirs = read(model, pair, text[:PROMPT]), read(model, zeroed, text[:PROMPT])
-    held = len(ours.layers[0].groups[0].body.closed[0])
+    held = len(ours.layers[0].groups[0].compressible.closed[0])
     assert held > 0 and ours.nbytes() < theirs.nbytes()
     a, b = (teacher_force(sequence, text[PROMPT:]) for sequence in (ours, theirs))
     assert float((a - b).abs().max()) < 1e-4
     for mine, other in zip(ours.layers, theirs.layers, strict=True):
-        assert torch.equal(mine.groups[0].body.index(), other.groups[0].body.index())
+        assert torch.equal(
+            mine.groups[0].compressible.index(), other.groups[0].compressible.index()
+        )
         # Some of the pruned entries have gone, and the others are still pruned.
-        assert 0 < len(mine.groups[0].body.closed[0]) < held
+        assert 0 < len(mine.groups[0].compressible.closed[0]) < held
 
 
 def test_h2o_over_bytes_deletes_for_real() -> None:
@@ -286,8 +293,11 @@ def test_h2o_over_bytes_deletes_for_real() -> None:
     for sequence in (pair, alone):
         teacher_force(sequence, text[PROMPT:])
     for layer_ in pair.layers:
-        assert layer_.groups[0].body.closed
-        assert abs(len(layer_.groups[0].body) - len(alone.layers[0].groups[0].body)) <= 1
+        assert layer_.groups[0].compressible.closed
+        assert (
+            abs(len(layer_.groups[0].compressible) - len(alone.layers[0].groups[0].compressible))
+            <= 1
+        )
     assert pair.nbytes() < 0.75 * alone.nbytes()
 
 
@@ -309,7 +319,7 @@ def test_bits_of_keys_and_values_are_those_written(text: str, bits: tuple[int, i
     assert str(recipe) == text
     sequence = read(tiny("llama"), text.replace("kivi(", "kivi(residual=32, ") if "(" in text
                     else "kivi(residual=32)", tokens(PROMPT))  # fmt: skip
-    (block,) = sequence.layers[0].groups[0].body.closed
+    (block,) = sequence.layers[0].groups[0].compressible.closed
     assert isinstance(block, KiviBlock) and (block.key.bits, block.value.bits) == bits
 
 

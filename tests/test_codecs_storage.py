@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.int8 import quantise
 from lengthwise.methods.codecs.kivi import KiviCodec
@@ -26,8 +26,8 @@ def numbers(
     return (x * 3 + torch.randn(heads, 1, channels, generator=generator) * 5).to(dtype)
 
 
-def entries(key: torch.Tensor, value: torch.Tensor) -> Entries:
-    return Entries(key, value, torch.arange(key.shape[1])[None].int())
+def entries(key: torch.Tensor, value: torch.Tensor) -> KVEntries:
+    return KVEntries(key, value, torch.arange(key.shape[1])[None].int())
 
 
 def rounding(x: torch.Tensor) -> float:

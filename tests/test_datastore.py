@@ -26,7 +26,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, fingerprint
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting, frequent
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -39,9 +39,9 @@ def tree_of(drafter: DatastoreDrafter, text: Seq[int], limit: int = 100) -> Tree
     return tree
 
 
-def target(size: int, tokenizer: object = None) -> Adapted:
+def target(size: int, tokenizer: object = None) -> AdaptedModel:
     """As much of a model as the check looks at."""
-    return cast(Adapted, SimpleNamespace(vocab_size=size, family="llama", tokenizer=tokenizer))
+    return cast(AdaptedModel, SimpleNamespace(vocab_size=size, family="llama", tokenizer=tokenizer))
 
 
 def store(documents: Seq[Seq[int]], vocab_size: int = VOCAB) -> Datastore:

@@ -17,10 +17,11 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Pace
+from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.scout import Scout
+from lengthwise.engine.speculative.drafter import Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.errors import RecipeError
@@ -36,14 +37,14 @@ from lengthwise.methods.drafting.rasd import (
     StoreSource,
 )
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 VOCAB = 16
 
 
 @lru_cache
-def model(family: str = "llama", seed: int = 0) -> Adapted:
+def model(family: str = "llama", seed: int = 0) -> AdaptedModel:
     return adapt(
         tiny_model(family, seed=seed, initializer_range=0.12, vocab_size=VOCAB, num_hidden_layers=4)
     )

@@ -30,7 +30,7 @@ from lengthwise.methods.drafting.rsd import RSD
 from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models import verify as verification
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 ASKING = (
     "layers(keep=1)", 'rsd(draft="layers(keep=1)")', "osd(layers=1, every=0)", "rasd(layers=1)",
@@ -40,14 +40,18 @@ PROMPT = [5, 9, 12, 7, 5, 9, 12, 7, 30, 5, 9, 12]
 
 
 @lru_cache
-def model(dtype: torch.dtype = torch.bfloat16) -> Adapted:
+def model(dtype: torch.dtype = torch.bfloat16) -> AdaptedModel:
     """Attention so sharp, and words so few, that some guesses come true."""
     tiny = tiny_model("llama", initializer_range=0.15, vocab_size=64, num_hidden_layers=2)
     return adapt(tiny.to(dtype))
 
 
 def generate(
-    recipe: str, target: Adapted, new: int = 24, policy: LengthPolicy | None = None, **sampling: Any
+    recipe: str,
+    target: AdaptedModel,
+    new: int = 24,
+    policy: LengthPolicy | None = None,
+    **sampling: Any,
 ) -> Request:
     plan = recipes.resolve(recipe, target)
     sequence = Sequence(target, plan, expected=len(PROMPT) + new)
@@ -64,7 +68,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounding as that of a machine where nothing but the whole model passes its comparison."""
     whole, verify = model().model, verification.verify
 
-    def only_the_whole(adapted: Adapted) -> verification.Verifier:
+    def only_the_whole(adapted: AdaptedModel) -> verification.Verifier:
         if adapted.model is not whole:
             raise UnsupportedModel(adapted.family, "its logits differ by 0.25 of their spread")
         return verify(adapted)

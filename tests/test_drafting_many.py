@@ -16,8 +16,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import MOST_GUESSES, Fixed, Goodput, LengthPolicy, _ranked
 from lengthwise.engine.request import Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPolicy
 from lengthwise.models.adapt import adapt

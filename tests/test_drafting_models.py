@@ -15,9 +15,10 @@ from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.policy import Fixed, Pace
+from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method
@@ -26,7 +27,7 @@ from lengthwise.methods.drafting.layers import Glance, Layers, thinned
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 16
 RECIPES = [
@@ -44,7 +45,7 @@ RECIPES = [
 
 
 @lru_cache
-def model(family: str = "llama", layers: int = 4, vocab_size: int = VOCAB) -> Adapted:
+def model(family: str = "llama", layers: int = 4, vocab_size: int = VOCAB) -> AdaptedModel:
     return adapt(
         tiny_model(family, initializer_range=0.12, vocab_size=vocab_size, num_hidden_layers=layers)
     )
@@ -59,7 +60,7 @@ def begin(
     prompt: Seq[int],
     *drafters: Method,
     recipe: str = "full",
-    target: Adapted | None = None,
+    target: AdaptedModel | None = None,
     sampling: Sampling | None = None,
     new: int = 40,
 ) -> Request:

@@ -15,10 +15,10 @@ from torch import Tensor
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _pruned, _ranked
+from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, _pruned, _ranked
 from lengthwise.engine.request import Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.speculative.drafter import Drafter, Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.drafting.asking import AskingDrafter
@@ -69,7 +69,7 @@ class Free(Drafter):
 class Row:
     """What the loop asks of a sequence, over a table."""
 
-    retention_surprise = False
+    wants_token_nll = False
     plan = SimpleNamespace(text="toy")
     model = SimpleNamespace(vocab_size=3, device=torch.device("cpu"))
 
@@ -79,7 +79,7 @@ class Row:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def room(self) -> None:
+    def tokens_until_change(self) -> None:
         return None
 
     def max_block(self) -> None:

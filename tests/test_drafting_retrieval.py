@@ -15,8 +15,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.corpus import Datastore
@@ -24,7 +24,7 @@ from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDra
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
 from lengthwise.methods.drafting.suffixes import Index
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -129,7 +129,7 @@ def test_copyspec_is_bounded_by_its_options_and_by_the_limit() -> None:
 
 
 @lru_cache
-def model() -> Adapted:
+def model() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB))
 
 

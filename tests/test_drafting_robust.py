@@ -22,8 +22,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, policy_for
 from lengthwise.engine.request import Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
@@ -33,18 +33,18 @@ from lengthwise.methods.drafting.osd import OSD
 from lengthwise.methods.drafting.recycling import Matrix, Recycling
 from lengthwise.methods.drafting.tables import table_of
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 LOAD = Load("robust", 1, 5)
 
 
-def sharp() -> Adapted:
+def sharp() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15, vocab_size=64, num_hidden_layers=2))
 
 
 def answer(
-    target: Adapted, plan: Plan, prompt: Seq[int], new: int, policy: LengthPolicy | None = None,
-    **sampling: Any,
+    target: AdaptedModel, plan: Plan, prompt: Seq[int], new: int,
+    policy: LengthPolicy | None = None, **sampling: Any,
 ) -> Request:  # fmt: skip
     sequence = Sequence(target, plan, expected=len(prompt) + new)
     request = loop.begin(sequence, Sampling(**sampling), new, ())

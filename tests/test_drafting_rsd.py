@@ -12,10 +12,11 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, UpTo
+from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, UpTo
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.scout import Scout
+from lengthwise.engine.speculative.drafter import Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.errors import RecipeError
@@ -23,14 +24,14 @@ from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter, conditioned
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 16
 Law = tuple[int, ...]
 
 
 @lru_cache
-def model(seed: int = 0) -> Adapted:
+def model(seed: int = 0) -> AdaptedModel:
     """The second model is the first, disturbed."""
     stock = tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB)
     if seed:

@@ -26,7 +26,7 @@ from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 RECIPES = [
     "full",
@@ -55,7 +55,7 @@ def tokens(count: int) -> list[int]:
 def generate(
     prompt: Seq[int],
     *drafters: SecondModel,
-    target: Adapted,
+    target: AdaptedModel,
     recipe: str = "full",
     sampling: Sampling | None = None,
     new: int = 40,
@@ -97,7 +97,7 @@ def words(kind: str = "words", vocab_size: int = 120) -> PreTrainedTokenizerFast
     return tokenizer(kind, vocab_size)
 
 
-def with_words(kind: str = "words", size: int = 120, seed: int = 0, **changes: int) -> Adapted:
+def with_words(kind: str = "words", size: int = 120, seed: int = 0, **changes: int) -> AdaptedModel:
     """A model that has a tokenizer, of `size` tokens unless changed."""
     settings = {"vocab_size": len(words(kind, size)), "initializer_range": 0.12, **changes}
     found = adapt(tiny_model("llama", seed=seed, **settings))
@@ -105,7 +105,7 @@ def with_words(kind: str = "words", size: int = 120, seed: int = 0, **changes: i
     return found
 
 
-def saved(adapted: Adapted, folder: Path) -> SecondModel:
+def saved(adapted: AdaptedModel, folder: Path) -> SecondModel:
     """The method that drafts with a model of a folder."""
     assert adapted.tokenizer is not None
     adapted.release()

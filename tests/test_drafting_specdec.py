@@ -28,7 +28,7 @@ from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPace, SpecDecPolicy
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Chances of acceptance and how often a guess has them; seconds of a guess, of a verification 1.
 KINDS = {0.97: 0.7, 0.3: 0.3}
@@ -137,7 +137,7 @@ def texts(count: int, length: int, seed: int) -> Tensor:
 
 
 @lru_cache
-def trained(layers: int) -> Adapted:
+def trained(layers: int) -> AdaptedModel:
     model = tiny_model(
         "llama", num_hidden_layers=layers, vocab_size=VOCAB, hidden_size=32, initializer_range=0.05,
         max_position_embeddings=512,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny_model
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting import aded, recycling, tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, Trigrams

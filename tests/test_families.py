@@ -13,7 +13,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.support import check
 
 COUNT = 40
@@ -67,12 +67,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> Adapted:
+def model(request: pytest.FixtureRequest) -> AdaptedModel:
     return tiny(request.param)
 
 
 @torch.no_grad()
-def stock(model: Adapted, rows: list[list[int]]) -> list[torch.Tensor]:
+def stock(model: AdaptedModel, rows: list[list[int]]) -> list[torch.Tensor]:
     """Logits `[len(row), vocab]` of rows, left-padded into one batch of the stock model."""
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
@@ -95,12 +95,12 @@ def check_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     assert error <= TOLERANCE * max(1.0, float(theirs.std())), error
 
 
-def test_full_pass_equals_stock(model: Adapted) -> None:
+def test_full_pass_equals_stock(model: AdaptedModel) -> None:
     text = tokens(COUNT)
     check_same(read(Sequence(model), text), stock(model, [text])[0])
 
 
-def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
+def test_chunks_and_cached_steps_equal_stock(model: AdaptedModel) -> None:
     text = tokens(COUNT)
     sequence = Sequence(model)
     read_until = COUNT - STEPS
@@ -112,7 +112,7 @@ def test_chunks_and_cached_steps_equal_stock(model: Adapted) -> None:
     check_same(torch.cat(found), stock(model, [text])[0])
 
 
-def test_rows_of_a_batch_equal_left_padded_stock(model: Adapted) -> None:
+def test_rows_of_a_batch_equal_left_padded_stock(model: AdaptedModel) -> None:
     rows = [tokens(COUNT, 1), tokens(COUNT - 17, 2), tokens(COUNT - 29, 3)]
     found, _ = extend([(Sequence(model), row, None) for row in rows], "all")
     for ours, theirs in zip(found, stock(model, rows), strict=True):

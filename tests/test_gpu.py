@@ -20,7 +20,7 @@ from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -87,7 +87,7 @@ def test_one_step_is_its_plain_twin(rows: int) -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_the_laws_hold_there(name: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def there(which: str) -> Adapted:
+    def there(which: str) -> AdaptedModel:
         settings = {"initializer_range": 0.15, "max_position_embeddings": laws.TRAINED}
         return adapt(tiny_model(which, **settings).cuda())
 

@@ -17,12 +17,12 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput
 from lengthwise.engine.request import Ledger, Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 PLACEMENTS = {
     "full": Placement(),
@@ -43,7 +43,7 @@ VOCAB = 16
 
 
 @lru_cache
-def model(family: str = "llama") -> Adapted:
+def model(family: str = "llama") -> AdaptedModel:
     """Weights so large that attention is sharp, tokens so few that text often repeats itself."""
     return adapt(tiny_model(family, initializer_range=0.15, vocab_size=VOCAB))
 
@@ -342,7 +342,7 @@ def test_guesses_stay_within_the_room_before_a_deletion(monkeypatch: pytest.Monk
             depths.append(limit)
             super().propose(tokens, tree, limit)
 
-    monkeypatch.setattr(Sequence, "room", lambda self: 4)
+    monkeypatch.setattr(Sequence, "tokens_until_change", lambda self: 4)
     prompt = tokens(40)
     plain = generate(prompt)
     drafted = generate(prompt, lambda: Greedy([*prompt, *plain.output], 0.0))

@@ -19,7 +19,7 @@ from lengthwise.methods import registry
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB, NEW = 64, 24
 PROMPTS = int(os.environ.get("LENGTHWISE_PROMPTS", "3"))
@@ -31,7 +31,7 @@ CACHES = (
 
 
 @lru_cache
-def model() -> Adapted:
+def model() -> AdaptedModel:
     """Attention so sharp, and words so few, that guesses come true and fail in turn."""
     return adapt(tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB))
 

@@ -17,8 +17,8 @@ from lengthwise.conformance import check_method
 from lengthwise.conformance.drive import generate
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.kv_cache.offload import Offload, OffloadedSegment, mapped
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore, mapped
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, prefill, start
 from lengthwise.engine.policy import Fixed
@@ -28,7 +28,7 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 KEPT: list[Method] = [
@@ -40,7 +40,7 @@ MODEL = {"initializer_range": 0.15, "max_position_embeddings": 4096}
 
 
 @pytest.fixture(scope="module")
-def model() -> Adapted:
+def model() -> AdaptedModel:
     return adapt(tiny_model("llama", **MODEL))
 
 
@@ -56,7 +56,7 @@ def away(method: Method, **more: object) -> Method:
 
 @pytest.mark.parametrize("method", KEPT, ids=str)
 def test_offloaded_text_is_the_same_and_holds_fewer_bytes(
-    model: Adapted, method: Method, folder: Path
+    model: AdaptedModel, method: Method, folder: Path
 ) -> None:
     text = tokens(1200)
     plain, held = generate(model, resolve([method], model), text, 24)
@@ -69,7 +69,7 @@ def test_offloaded_text_is_the_same_and_holds_fewer_bytes(
 
 
 @pytest.mark.parametrize("method", KEPT[:2], ids=str)
-def test_offloaded_bytes_stand_in_the_ledger(model: Adapted, method: Method) -> None:
+def test_offloaded_bytes_stand_in_the_ledger(model: AdaptedModel, method: Method) -> None:
     books = []
     for each in (method, away(method)):
         sequence = Sequence(model, resolve([each], model))
@@ -108,17 +108,17 @@ def test_the_laws_hold_off_the_device(cls: type[Method]) -> None:
     assert not check_method(cls, ("llama",))
 
 
-def entries(start: int, stop: int, heads: int = 2) -> Entries:
+def entries(start: int, stop: int, heads: int = 2) -> KVEntries:
     """Keys and values that say whose they are."""
     index = torch.arange(start, stop)
     key = index[None, :, None] * 10.0 + torch.arange(heads)[:, None, None] + torch.zeros(3)
-    return Entries(key, -key[..., :2], index[None].int())
+    return KVEntries(key, -key[..., :2], index[None].int())
 
 
 @pytest.mark.parametrize("where", ["cpu", "disk"])
 @pytest.mark.parametrize("first", [0, 5])
 def test_an_offloaded_segment_reads_like_a_plain_one(where: str, first: int) -> None:
-    plain, off = Segment(), OffloadedSegment(Offload(where, first, unit=4, cached=2))
+    plain, off = KVStore(), OffloadedKVStore(Offload(where, first, unit=4, cached=2))
     torch.manual_seed(0)
     for begun, stop in [(0, 3), (3, 5), (5, 21), (21, 22), (22, 40)]:
         for each in (plain, off):
@@ -139,12 +139,12 @@ def test_an_offloaded_segment_reads_like_a_plain_one(where: str, first: int) -> 
 
 
 def test_the_units_used_last_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    off = OffloadedSegment(Offload("cpu", 0, unit=4, cached=2))
+    off = OffloadedKVStore(Offload("cpu", 0, unit=4, cached=2))
     off.append(entries(0, 24))
     loads: list[int] = []
-    plain = OffloadedSegment._unit
+    plain = OffloadedKVStore._unit
     monkeypatch.setattr(
-        OffloadedSegment, "_unit",
+        OffloadedKVStore, "_unit",
         lambda self, n: (n in self._units or loads.append(n), plain(self, n))[1],
     )  # fmt: skip
     for unit in (0, 1, 0, 2, 0, 1):
@@ -152,7 +152,7 @@ def test_the_units_used_last_stay_on_the_device(monkeypatch: pytest.MonkeyPatch)
     assert loads == [0, 1, 2, 1]
 
 
-def test_a_full_disk_is_one_error(model: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_error(model: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -181,7 +181,7 @@ def test_space_is_claimed_before_it_is_written(folder: Path) -> None:
 
 @pytest.mark.parametrize("cls", [InfLLM, HiP])
 def test_cpu_memory_is_refused_where_the_cache_is_there_already(
-    model: Adapted, cls: type[Method]
+    model: AdaptedModel, cls: type[Method]
 ) -> None:
     with pytest.raises(Refused, match="in CPU memory already; offload=disk saves memory"):
         resolve([cls(offload="cpu")], model)  # type: ignore[call-arg]
@@ -191,7 +191,7 @@ def test_cpu_memory_is_refused_where_the_cache_is_there_already(
     "recipe",
     ["infllm(offload=disk) + kivi", "hip(offload=disk) + int8", "hip(offload=disk) + self_extend"],
 )
-def test_what_stores_or_places_far_keys_too_is_refused(model: Adapted, recipe: str) -> None:
+def test_what_stores_or_places_far_keys_too_is_refused(model: AdaptedModel, recipe: str) -> None:
     with pytest.raises(Refused, match=r"offload=disk.*offload=none"):
         resolve(recipe, model)
 

@@ -31,18 +31,18 @@ from lengthwise.methods.drafting.distil import (
 )
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 48
 OPTIONS = OSD(every=4, lr=4e-3, batch=2, depth=3, window=64)
 
 
 @lru_cache
-def target() -> Adapted:
+def target() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB))
 
 
-def drafter(tied: bool = False) -> Adapted:
+def drafter(tied: bool = False) -> AdaptedModel:
     """A smaller model that knows nothing of the target. tied: its head is its embedding."""
     found = tiny_model(
         "llama", seed=7, vocab_size=VOCAB, num_hidden_layers=1, initializer_range=0.05,

@@ -13,8 +13,8 @@ import pytest
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _Judged, policy_for
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, _Judged, policy_for
+from lengthwise.engine.speculative.drafter import Drafter, Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.goodput import Goodput as GoodputMethod
 from lengthwise.models.adapt import adapt

@@ -30,7 +30,7 @@ from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import RopeFacts
 from lengthwise.recipes import resolve
 
@@ -40,18 +40,18 @@ COUNT = 61
 Pair = Callable[[int, int], tuple[int, int] | None]
 
 
-def _adapted(family: str = "llama", **changes: object) -> Adapted:
+def _adapted(family: str = "llama", **changes: object) -> AdaptedModel:
     changes = {"max_position_embeddings": TRAINED, "initializer_range": 0.15, **changes}
     return adapt(tiny_model(family, **changes))
 
 
 @pytest.fixture(scope="module")
-def llama() -> Adapted:
+def llama() -> AdaptedModel:
     return _adapted()
 
 
 def _logits(
-    model: Adapted, method: Method | None, ids: list[int], cut: int = 0, chunk: int = 0
+    model: AdaptedModel, method: Method | None, ids: list[int], cut: int = 0, chunk: int = 0
 ) -> Tensor:
     """Logits of every token: ids[:cut] read in chunks (all of them where cut is 0), the rest fed
     one by one."""
@@ -76,7 +76,7 @@ def _logits(
     return torch.cat(found)
 
 
-def _by_pairs(model: Adapted, ids: list[int], pair: Pair) -> Tensor:
+def _by_pairs(model: AdaptedModel, ids: list[int], pair: Pair) -> Tensor:
     """The same logits with every pair of tokens rotated for itself."""
     count = len(ids)
     pairs = [(i, j, pair(i, j)) for i in range(count) for j in range(i + 1)]
@@ -89,7 +89,7 @@ def _by_pairs(model: Adapted, ids: list[int], pair: Pair) -> Tensor:
         each = facts.num_heads // facts.num_kv_heads
         key, value = (x.repeat_interleave(each, 0) for x in (key, value))
         rotated_query, rotated_key = (
-            facts.pairing.rotate(x, model.rope.angles(facts.pairing, None, where))
+            facts.layout.rotate(x, model.rope.angles(facts.layout, None, where))
             for x, where in ((query[:, row], at_query), (key[:, column], at_key))
         )
         scores = torch.full((facts.num_heads, count, count), -math.inf)
@@ -141,14 +141,14 @@ PAIRED: list[tuple[Method, Pair]] = [
 )
 @pytest.mark.parametrize(("cut", "chunk"), [(0, 0), (0, 7), (45, 16), (1, 1)])
 def test_parts_equal_the_formula_of_the_paper_for_every_pair(
-    llama: Adapted, method: Method, pair: Pair, cut: int, chunk: int
+    llama: AdaptedModel, method: Method, pair: Pair, cut: int, chunk: int
 ) -> None:
     ids = tokens(COUNT)
     ours = _logits(llama, method, ids, cut, chunk)
     torch.testing.assert_close(ours, _by_pairs(llama, ids, pair), rtol=0, atol=2e-4)
 
 
-def _readmitting(model: Adapted, ids: list[int], method: LMInfinite, cut: int) -> Tensor:
+def _readmitting(model: AdaptedModel, ids: list[int], method: LMInfinite, cut: int) -> Tensor:
     """Logits of LM-Infinite by its formula: queries from `cut` - 1 on re-admit middle tokens."""
     count, rope = len(ids), model.rope
     assert rope is not None
@@ -159,7 +159,7 @@ def _readmitting(model: Adapted, ids: list[int], method: LMInfinite, cut: int) -
         key, value = (x.repeat_interleave(each, 0) for x in (key, value))
 
         def turned(x: Tensor, at: list[int]) -> Tensor:
-            return facts.pairing.rotate(x, rope.angles(facts.pairing, None, torch.tensor(at)))
+            return facts.layout.rotate(x, rope.angles(facts.layout, None, torch.tensor(at)))
 
         places = list(range(count))
         near = turned(query, places) @ turned(key, places).mT
@@ -190,7 +190,7 @@ def _readmitting(model: Adapted, ids: list[int], method: LMInfinite, cut: int) -
     ids=str,
 )  # fmt: skip
 def test_the_best_middle_tokens_are_readmitted(
-    llama: Adapted, method: LMInfinite, cut: int, chunk: int
+    llama: AdaptedModel, method: LMInfinite, cut: int, chunk: int
 ) -> None:
     """Windows below 8 do not overhang, so that candidates are the formula's."""
     ids = tokens(COUNT)
@@ -234,7 +234,7 @@ def test_identity_setting_is_full_attention(family: str, cls: type[Method]) -> N
 
 
 @pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.name)
-def test_default_setting_is_not_full_attention(llama: Adapted, cls: type[Method]) -> None:
+def test_default_setting_is_not_full_attention(llama: AdaptedModel, cls: type[Method]) -> None:
     small = {"window": 8} if hasattr(cls, "window") else {}
     ids = tokens(COUNT)
     difference = _logits(llama, cls(**small), ids) - _logits(llama, None, ids)
@@ -247,7 +247,7 @@ def test_default_setting_is_not_full_attention(llama: Adapted, cls: type[Method]
      SelfExtend(window=12), LMInfinite(window=12), Streaming(window=12), YaRN(attention=1.3)],
     ids=str,
 )  # fmt: skip
-def test_steps_equal_chunks_equal_one_pass(llama: Adapted, method: Method) -> None:
+def test_steps_equal_chunks_equal_one_pass(llama: AdaptedModel, method: Method) -> None:
     ids = tokens(COUNT)
     whole = _logits(llama, method, ids)
     torch.testing.assert_close(_logits(llama, method, ids, 30, 7), whole, rtol=0, atol=1e-4)
@@ -268,7 +268,7 @@ PLAIN = 100000.0 ** -(torch.arange(0, 64, 2).float() / 64)
 @pytest.mark.parametrize("asked", [{}, {"attention": 1.0}, {"attention": 0.7},
                                    {"beta_fast": 16.0, "beta_slow": 2.0}])  # fmt: skip
 def test_yarn_frequencies_equal_transformers(
-    llama: Adapted, factor: float, asked: dict[str, float]
+    llama: AdaptedModel, factor: float, asked: dict[str, float]
 ) -> None:
     theirs_asked = {k.replace("attention", "attention_factor"): v for k, v in asked.items()}
     rope = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": 8192}
@@ -278,7 +278,7 @@ def test_yarn_frequencies_equal_transformers(
     assert own == pytest.approx(amplitude, abs=1e-6)
 
 
-def test_yarn_attention_reaches_the_logits(llama: Adapted) -> None:
+def test_yarn_attention_reaches_the_logits(llama: AdaptedModel) -> None:
     """cos and sin carry it, for queries and keys: one is as if the scale of logits were squared."""
     ids = tokens(COUNT)
     plain, sharp = (_logits(llama, YaRN(factor=1.0, attention=a), ids) for a in (1.0, 2.0))
@@ -296,7 +296,7 @@ def test_yarn_ramp_of_smollm2_goes_from_pair_10_to_pair_20() -> None:
 
 @pytest.mark.parametrize(("length", "theta"), [(8192, 1e5), (16384, 310822), (32768, 745348)])
 def test_dynamic_ntk_frequencies_equal_transformers(
-    llama: Adapted, length: int, theta: float
+    llama: AdaptedModel, length: int, theta: float
 ) -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0}
     theirs, _ = ROPE_INIT_FUNCTIONS["dynamic"](_config(rope), "cpu", seq_len=length)
@@ -308,7 +308,7 @@ def test_dynamic_ntk_frequencies_equal_transformers(
 
 
 @pytest.mark.parametrize(("factor", "theta"), [(2.0, 204522), (4.0, 418294)])
-def test_ntk_raises_the_base(llama: Adapted, factor: float, theta: float) -> None:
+def test_ntk_raises_the_base(llama: AdaptedModel, factor: float, theta: float) -> None:
     ours, _ = NTK(factor=factor).frequencies(llama).scale(PLAIN, SMOL, 0)
     torch.testing.assert_close(
         ours, theta ** -(torch.arange(0, 64, 2).float() / 64), rtol=1e-4, atol=0
@@ -316,7 +316,7 @@ def test_ntk_raises_the_base(llama: Adapted, factor: float, theta: float) -> Non
     assert ours[0] == PLAIN[0] and float(PLAIN[-1] / ours[-1]) == pytest.approx(factor)
 
 
-def test_pi_equals_linear_scaling_of_transformers(llama: Adapted) -> None:
+def test_pi_equals_linear_scaling_of_transformers(llama: AdaptedModel) -> None:
     theirs, _ = ROPE_INIT_FUNCTIONS["linear"](
         _config({"rope_type": "linear", "factor": 4.0}), "cpu"
     )
@@ -342,7 +342,9 @@ def test_giraffe_basis_is_the_formula(
 
 
 @pytest.mark.parametrize("prompt", [20, TRAINED])
-def test_dynamic_ntk_within_the_trained_length_is_exactly_full(llama: Adapted, prompt: int) -> None:
+def test_dynamic_ntk_within_the_trained_length_is_exactly_full(
+    llama: AdaptedModel, prompt: int
+) -> None:
     ids = tokens(TRAINED)
     ours = _logits(llama, DynamicNTK(), ids, prompt, 7)
     torch.testing.assert_close(ours, _logits(llama, None, ids, prompt, 7), rtol=0, atol=1e-5)
@@ -357,7 +359,7 @@ def test_dynamic_ntk_moves_old_keys_when_the_base_grows() -> None:
     torch.testing.assert_close(stepped[-1], whole[-1], rtol=0, atol=1e-4)
 
 
-def test_dynamic_ntk_reads_a_prompt_the_same_in_chunks_of_any_size(llama: Adapted) -> None:
+def test_dynamic_ntk_reads_a_prompt_the_same_in_chunks_of_any_size(llama: AdaptedModel) -> None:
     plan = resolve([DynamicNTK()], llama)
     found = [prefill(Sequence(llama, plan), tokens(COUNT), chunk) for chunk in (COUNT, 16, 7)]
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-4)
@@ -369,7 +371,7 @@ def test_dynamic_ntk_reads_a_prompt_the_same_in_chunks_of_any_size(llama: Adapte
     [YaRN(), DynamicNTK(), SelfExtend(window=12), LMInfinite(window=12), Streaming(window=12)],
     ids=str,
 )
-def test_a_verified_draft_equals_steps(llama: Adapted, method: Method) -> None:
+def test_a_verified_draft_equals_steps(llama: AdaptedModel, method: Method) -> None:
     ids = tokens(COUNT)
     plan = resolve([method], llama)
     sequence = Sequence(llama, plan)
@@ -381,7 +383,7 @@ def test_a_verified_draft_equals_steps(llama: Adapted, method: Method) -> None:
     first = tree.add(0, ids[38])
     tree.add(first, 9)
     second = tree.add(first, ids[39])
-    assert len(tree) <= (drafted.room() or 99)
+    assert len(tree) <= (drafted.tokens_until_change() or 99)
     (scores,), (block,) = extend([(drafted, tree.tokens, tree)], "all")
     drafted.commit(block, ids[37:40], [0, first, second])
     steps = torch.cat([teacher_force(plain, ids[37:40])[1:], plain.last_logits[None]])
@@ -391,7 +393,7 @@ def test_a_verified_draft_equals_steps(llama: Adapted, method: Method) -> None:
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-4)
 
 
-def test_lm_infinite_holds_constant_bytes(llama: Adapted) -> None:
+def test_lm_infinite_holds_constant_bytes(llama: AdaptedModel) -> None:
     sequence = Sequence(llama, resolve([LMInfinite(sinks=4, window=16)], llama))
     prefill(sequence, tokens(200))
     sequence.end_prefill()

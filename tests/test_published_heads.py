@@ -18,9 +18,10 @@ from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.policy import Fixed, Pace
+from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, ModelError, Refused
 from lengthwise.methods.base import Method
@@ -28,7 +29,7 @@ from lengthwise.methods.drafting.eagle import DraftLayer, Eagle, EagleDrafter
 from lengthwise.methods.drafting.medusa import PATHS, Medusa
 from lengthwise.methods.drafting.published import read_checkpoint
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB, HEADS = 24, 3
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",
@@ -36,7 +37,7 @@ CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)"
 
 
 @pytest.fixture(scope="module")
-def target() -> Adapted:
+def target() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.12, vocab_size=VOCAB))
 
 
@@ -45,7 +46,7 @@ def prompt(seed: int, count: int = 40) -> list[int]:
     return torch.randint(3, VOCAB, (count,), generator=generator).tolist()
 
 
-def begin(target: Adapted, seed: int, *drafters: Method, recipe: str = "full",
+def begin(target: AdaptedModel, seed: int, *drafters: Method, recipe: str = "full",
           sampling: Sampling | None = None, new: int = 48) -> Request:  # fmt: skip
     plan = recipes.resolve(recipe, target)
     made = tuple(lambda method=method: method.start_drafter(target) for method in drafters)
@@ -55,7 +56,7 @@ def begin(target: Adapted, seed: int, *drafters: Method, recipe: str = "full",
     return request
 
 
-def written(target: Adapted, seed: int, *drafters: Method, **settings: object) -> Request:
+def written(target: AdaptedModel, seed: int, *drafters: Method, **settings: object) -> Request:
     request = begin(target, seed, *drafters, **settings)  # type: ignore[arg-type]
     for _ in loop.run(request, Fixed()):
         pass
@@ -64,7 +65,7 @@ def written(target: Adapted, seed: int, *drafters: Method, **settings: object) -
 
 
 @pytest.fixture(scope="module")
-def corpus(target: Adapted) -> list[tuple[Tensor, Tensor]]:
+def corpus(target: AdaptedModel) -> list[tuple[Tensor, Tensor]]:
     """Texts that the model wrote itself, with the states its head read: `[n]` and `[n, hidden]`."""
     found = []
     for seed in range(100, 112):
@@ -103,7 +104,7 @@ def medusa(target, corpus, tmp_path_factory) -> str:
     return save(folder, config, "medusa_lm_head.pt", weights)
 
 
-def random_layer(target: Adapted) -> tuple[dict[str, object], dict[str, Tensor]]:
+def random_layer(target: AdaptedModel) -> tuple[dict[str, object], dict[str, Tensor]]:
     hidden = target.model.config.hidden_size
     config = {"hidden_size": hidden, "intermediate_size": 48, "num_attention_heads": 4,
               "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-6,

@@ -53,7 +53,7 @@ def kept(sequence: Sequence) -> list[torch.Tensor]:
     return [
         torch.cat([group.near.index(), group.far.index()], 1)
         if len(group.near) and len(group.far) and group.near.index().shape[0] == 1
-        else group.body.index()
+        else group.compressible.index()
         for _, group in sequence.groups()
     ]
 

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from lengthwise.conformance.tiny import tiny, tiny_model, tokens
 from lengthwise.engine.attention.attend import Part, attend
-from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kv_cache.entries import Entries
-from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.placement import ORDINARY
+from lengthwise.engine.kv_cache.received import received_attention
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter, Moment
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method
@@ -32,11 +34,11 @@ from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.retention.counting import affordable, layer_tokens
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.pyramidkv import PyramidKV, pyramid
-from lengthwise.methods.retention.razor import Fold, Razor, choose_heads
+from lengthwise.methods.retention.razor import OnEvict, Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
-from lengthwise.methods.retention.votes import pool, received
+from lengthwise.methods.retention.votes import pool
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "gpt_oss", "deepseek_v3"]
@@ -57,14 +59,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def read(model: Adapted, plan: Plan, prompt: Seq[int], chunk: int = 64) -> Sequence:
+def read(model: AdaptedModel, plan: Plan, prompt: Seq[int], chunk: int = 64) -> Sequence:
     sequence = Sequence(model, plan)
     prefill(sequence, prompt, chunk)
     sequence.end_prefill()
     return sequence
 
 
-def forced(model: Adapted, methods: Seq[Method], text: Seq[int], chunk: int = 64) -> Tensor:
+def forced(model: AdaptedModel, methods: Seq[Method], text: Seq[int], chunk: int = 64) -> Tensor:
     plan = resolve(methods, model) if methods else FULL
     return teacher_force(read(model, plan, text[:PROMPT], chunk), text[PROMPT:])
 
@@ -138,7 +140,7 @@ def test_a_fork_leaves_the_original_alone(method: Method) -> None:
 
 
 @pytest.fixture(scope="module")
-def wide() -> Adapted:
+def wide() -> AdaptedModel:
     """Heads as wide as SmolLM2's, in bf16: side tensors weigh what they weigh there."""
     model = tiny_model("llama", hidden_size=128, head_dim=64, max_position_embeddings=2048)
     return adapt(model.to(torch.bfloat16), verify=False)
@@ -147,7 +149,7 @@ def wide() -> Adapted:
 @pytest.mark.parametrize("budget", ["400", "25%", "300KB"])
 @pytest.mark.parametrize("kind", [SnapKV, PyramidKV, H2O])
 def test_bytes_held_are_within_three_percent_of_the_budget(
-    kind: type[SnapKV | PyramidKV | H2O], budget: str, wide: Adapted
+    kind: type[SnapKV | PyramidKV | H2O], budget: str, wide: AdaptedModel
 ) -> None:
     text = tokens(1600)
     plan = resolve([kind(budget=Budget.parse(budget))], wide)
@@ -160,7 +162,7 @@ def test_bytes_held_are_within_three_percent_of_the_budget(
     assert abs(sequence.nbytes() / (asked + more) - 1) < 0.03
 
 
-def test_razor_holds_what_its_heads_keep(wide: Adapted) -> None:
+def test_razor_holds_what_its_heads_keep(wide: AdaptedModel) -> None:
     sequence = read(wide, resolve([Razor(heads=0.25, buffer=256)], wide), tokens(1600), 256)
     expected = (1600 + 3 * (320 + 5)) * wide.bytes_per_token / 4
     assert abs(sequence.nbytes() / expected - 1) < 0.03
@@ -178,7 +180,7 @@ def test_windows_of_the_model_are_paid_from_a_budget_in_bytes() -> None:
 def test_every_head_pays_for_its_index_and_statistic() -> None:
     layer = tiny("llama").layers[0]
     plain = 2 * layer.entry_numbers
-    entries = affordable(layer, torch.bfloat16, 1000, stat=True)
+    entries = affordable(layer, torch.bfloat16, 1000, attention_mass=True)
     assert entries * (plain + 8 * layer.num_kv_heads) <= 1000 * plain
     assert (entries + 1) * (plain + 8 * layer.num_kv_heads) > 1000 * plain
 
@@ -188,26 +190,26 @@ def test_votes_are_the_probabilities_of_the_last_queries() -> None:
     sequence = Sequence(model, replace(FULL, retention=lambda: _Watcher(8)))
     prefill(sequence, text, 23)
     sequence.end_prefill()
-    votes, moment, group = sequence.retention.seen  # type: ignore[union-attr]
+    votes, update, group = sequence.retention.seen  # type: ignore[union-attr]
     keys = group.near.read()
     mask = torch.arange(60)[None] <= torch.arange(52, 60)[:, None]
-    part = Part(moment.queries[:, -8:], keys.key, torch.eye(60).expand(2, -1, -1), mask)
-    rows, _ = attend_plain([part], moment.layer.scaling)
+    part = Part(update.queries[:, -8:], keys.key, torch.eye(60).expand(2, -1, -1), mask)
+    rows, _ = attend_plain([part], update.layer.scaling)
     assert difference(votes, rows.sum(1)) < 1e-5
 
 
 class _Watcher:
-    wants_stat = wants_surprise = False
+    wants_attention_mass = wants_token_nll = False
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self.seen: tuple[Tensor, Moment, Group] | None = None
+        self.seen: tuple[Tensor, CacheUpdate, HeadGroup] | None = None
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        if moment.kind == "prefill" and self.seen is None:
-            self.seen = received(group, moment, self.window), moment, group
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        if update.phase is Phase.PREFILL and self.seen is None:
+            self.seen = received_attention(group, update, self.window), update, group
 
-    def room(self, sequence: Sequence) -> None:
+    def tokens_until_change(self, sequence: Sequence) -> None:
         return None
 
 
@@ -280,13 +282,13 @@ def test_heavy_hitters_are_the_largest_sums_of_probability(position: Method | No
     # With a budget no prompt exceeds, the sums stay to be looked at: each query gives 1 in all.
     methods = [m for m in (position, H2O(budget=Budget(PROMPT))) if m is not None]
     sequence = read(model, resolve(methods, model), text, 40)
-    stat = sequence.layers[0].groups[0].near.tail.stat  # type: ignore[union-attr]
-    assert torch.allclose(stat.sum(1), torch.full((2,), 2.0 * PROMPT), atol=1e-2)
+    attention_mass = sequence.layers[0].groups[0].near.tail.attention_mass  # type: ignore[union-attr]
+    assert torch.allclose(attention_mass.sum(1), torch.full((2,), 2.0 * PROMPT), atol=1e-2)
     methods[-1] = H2O(budget=Budget(64), recent=0.25)
     pruned = read(model, resolve(methods, model), text, 40).layers[0].groups[0].near.index()
     count = pruned.shape[1]
     latest = round(count * 0.25)
-    heavy = stat[:, : PROMPT - latest].topk(count - latest).indices.sort(1).values
+    heavy = attention_mass[:, : PROMPT - latest].topk(count - latest).indices.sort(1).values
     assert torch.equal(pruned[:, : count - latest].long(), heavy)
     assert pruned[0, -latest:].tolist() == list(range(PROMPT - latest, PROMPT))
 
@@ -298,7 +300,7 @@ def test_h2o_never_exceeds_its_budget_while_decoding() -> None:
         teacher_force(sequence, [token])
         assert sequence.layers[0].groups[0].kept() <= 128
     later = read(model, resolve([H2O(budget=Budget(200))], model), tokens(PROMPT))
-    assert later.room() == 51
+    assert later.tokens_until_change() == 51
     teacher_force(later, tokens(60, seed=2))
     assert later.layers[0].groups[0].kept() <= 200
 
@@ -306,9 +308,9 @@ def test_h2o_never_exceeds_its_budget_while_decoding() -> None:
 def test_one_entry_of_log_weight_n_is_n_entries() -> None:
     query, key = torch.randn(4, 3, 16), torch.randn(2, 9, 16)
     value = torch.randn(2, 9, 16)
-    fold = Fold(0, True)
-    group = Group(ORDINARY)
-    entries = Entries(key[:, :1].expand(-1, 6, -1), value[:, :1].expand(-1, 6, -1),
+    fold = OnEvict(0, True)
+    group = HeadGroup(ORDINARY)
+    entries = KVEntries(key[:, :1].expand(-1, 6, -1), value[:, :1].expand(-1, 6, -1),
                       torch.arange(6)[None].int())  # fmt: skip
     fold(group, entries)
     held = group.far.read()

@@ -19,17 +19,17 @@ from lengthwise.methods.positions.self_extend import SelfExtend
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 
 @pytest.fixture(scope="module")
-def llama() -> Adapted:
+def llama() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15))
 
 
 def _read(
-    model: Adapted, method: Method | None, ids: list[int], chunk: int = 1024, **more: int
+    model: AdaptedModel, method: Method | None, ids: list[int], chunk: int = 1024, **more: int
 ) -> Sequence:
     sequence = Sequence(model, FULL if method is None else resolve([method], model), **more)
     prefill(sequence, ids, chunk)
@@ -43,7 +43,7 @@ def _next(sequence: Sequence, token: int) -> Tensor:
 
 
 def _kept(sequence: Sequence) -> list[list[int]]:
-    return [g.body.index()[0].tolist() for layer in sequence.layers for g in layer.groups]
+    return [g.compressible.index()[0].tolist() for layer in sequence.layers for g in layer.groups]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3", "stablelm", "gpt2"])
@@ -66,7 +66,7 @@ def test_sirllm_positions_are_ranks_in_the_cache() -> None:
     torch.testing.assert_close(_next(sequence, 7), _next(short, 7), rtol=0, atol=1e-4)
 
 
-def test_sirllm_keeps_the_same_surprising_tokens_in_every_layer(llama: Adapted) -> None:
+def test_sirllm_keeps_the_same_surprising_tokens_in_every_layer(llama: AdaptedModel) -> None:
     ids = tokens(160)
     method = SirLLM(budget=Budget(64), start=4, recent=0.25, turn=8)
     sequence = _read(llama, method, ids, 160)
@@ -74,15 +74,15 @@ def test_sirllm_keeps_the_same_surprising_tokens_in_every_layer(llama: Adapted) 
     assert first == second and first == sorted(set(first))
     # The score of a token is its loss, given by the logits one position before it.
     (scores,), _ = extend([(Sequence(llama), ids, None)], "all")
-    surprise = F.cross_entropy(scores[:-1], torch.tensor(ids[1:]), reduction="none")
+    token_nll = F.cross_entropy(scores[:-1], torch.tensor(ids[1:]), reduction="none")
     memory = [i for i in first if 4 <= i < 160 - 15]
-    threshold = min(surprise[i - 1] for i in memory)
+    threshold = min(token_nll[i - 1] for i in memory)
     dropped = [i for i in range(4, 145) if i not in first]
-    assert all(surprise[i - 1] <= threshold + 1e-4 for i in dropped)
+    assert all(token_nll[i - 1] <= threshold + 1e-4 for i in dropped)
     assert first[:4] == [0, 1, 2, 3] and first[-15:] == list(range(145, 160))
 
 
-def test_sirllm_with_a_decay_of_zero_keeps_the_recent(llama: Adapted) -> None:
+def test_sirllm_with_a_decay_of_zero_keeps_the_recent(llama: AdaptedModel) -> None:
     sequence = _read(
         llama, SirLLM(budget=Budget(64), decay=0.0, turn=8, recent=0.2), tokens(161), 161
     )
@@ -91,7 +91,7 @@ def test_sirllm_with_a_decay_of_zero_keeps_the_recent(llama: Adapted) -> None:
 
 
 @pytest.mark.parametrize("budget", ["128", "50%", "20KB"])
-def test_sirllm_holds_the_bytes_it_was_given(llama: Adapted, budget: str) -> None:
+def test_sirllm_holds_the_bytes_it_was_given(llama: AdaptedModel, budget: str) -> None:
     asked = Budget.parse(budget)
     sequence = _read(llama, SirLLM(budget=asked), tokens(400), 64, expected=400)
     limit = asked.tokens(400, llama.bytes_per_token)
@@ -100,7 +100,7 @@ def test_sirllm_holds_the_bytes_it_was_given(llama: Adapted, budget: str) -> Non
         assert sequence.nbytes() == pytest.approx(limit * llama.bytes_per_token, rel=0.03)
 
 
-def test_sirllm_counts_birth_ids_in_a_budget_of_bytes(llama: Adapted) -> None:
+def test_sirllm_counts_birth_ids_in_a_budget_of_bytes(llama: AdaptedModel) -> None:
     sequence = _read(llama, SirLLM(budget=Budget.parse("20KB")), tokens(400), 64)
     assert 19_400 <= sequence.nbytes() <= 20_000
 
@@ -108,18 +108,18 @@ def test_sirllm_counts_birth_ids_in_a_budget_of_bytes(llama: Adapted) -> None:
 @pytest.mark.parametrize(
     "method", [SirLLM(budget=Budget(64)), Streaming(sinks=4, window=60)], ids=str
 )
-def test_drafted_then_committed_equals_step_by_step(llama: Adapted, method: Method) -> None:
+def test_drafted_then_committed_equals_step_by_step(llama: AdaptedModel, method: Method) -> None:
     ids = tokens(200)
     drafted = _read(llama, method, ids[:100], 32)
     plain, at = drafted.fork(), 100
     while at < 190:
-        count = min(drafted.room() or 5, 5)
+        count = min(drafted.tokens_until_change() or 5, 5)
         tree = Tree(ids[at])
         tree.add_chain(ids[at + 1 : at + count])
-        if count < (drafted.room() or 6):
+        if count < (drafted.tokens_until_change() or 6):
             tree.add(0, 3)
         (logits,), (block,) = extend([(drafted, tree.tokens, tree)], "all")
-        drafted.surprise += _surprise(drafted, logits[:count], ids[at : at + count])
+        drafted.token_nll += _surprise(drafted, logits[:count], ids[at : at + count])
         drafted.commit(block, ids[at : at + count], list(range(count)))
         drafted.last_logits = logits[count - 1].clone()
         teacher_force(plain, ids[at : at + count])
@@ -133,12 +133,12 @@ def _surprise(sequence: Sequence, logits: Tensor, ids: list[int]) -> list[float]
     return F.cross_entropy(rows, torch.tensor(ids), reduction="none").tolist()
 
 
-def test_a_budget_that_only_holds_the_first_tokens_is_an_error(llama: Adapted) -> None:
+def test_a_budget_that_only_holds_the_first_tokens_is_an_error(llama: AdaptedModel) -> None:
     with pytest.raises(RecipeError, match="budget 4 .*start=4"):
         _read(llama, SirLLM(budget=Budget(4)), tokens(40), 16)
 
 
-def test_streaming_holds_sinks_and_window(llama: Adapted) -> None:
+def test_streaming_holds_sinks_and_window(llama: AdaptedModel) -> None:
     sequence = _read(llama, Streaming(sinks=4, window=124), tokens(300), 64)
     for token in tokens(40, seed=1):
         teacher_force(sequence, [token])
@@ -150,7 +150,9 @@ def test_streaming_holds_sinks_and_window(llama: Adapted) -> None:
     [Streaming(window=20), SelfExtend(window=20), LMInfinite(window=20), SirLLM(budget=Budget(32))],
     ids=str,
 )
-def test_a_constant_added_to_all_positions_changes_nothing(llama: Adapted, method: Method) -> None:
+def test_a_constant_added_to_all_positions_changes_nothing(
+    llama: AdaptedModel, method: Method
+) -> None:
     ids = tokens(90)
     here = teacher_force(_read(llama, method, ids[:60], 16), ids[60:])
     there = teacher_force(_read(llama, method, ids[:60], 16, offset=1000), ids[60:])

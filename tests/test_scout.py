@@ -15,13 +15,13 @@ from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.scout import ALONG, Scout
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB = 16
 
 
 @lru_cache
-def model(family: str) -> Adapted:
+def model(family: str) -> AdaptedModel:
     return adapt(tiny_model(family, initializer_range=0.15, vocab_size=VOCAB))
 
 

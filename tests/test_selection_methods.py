@@ -13,11 +13,11 @@ from torch import Tensor
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.kv_cache import layer_cache as engine_layer
-from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.selection import Queries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Queries
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
@@ -27,7 +27,7 @@ from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule
 
 LENGTH = 72
@@ -51,16 +51,16 @@ FAMILIES = ("llama", "qwen3", "gemma3_text")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> Adapted:
+def model(request: pytest.FixtureRequest) -> AdaptedModel:
     return adapt(tiny_model(request.param, initializer_range=0.15))
 
 
 @pytest.fixture(scope="module")
-def llama() -> Adapted:
+def llama() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15))
 
 
-def plan_of(method: Method, model: Adapted) -> Plan:
+def plan_of(method: Method, model: AdaptedModel) -> Plan:
     placement = method.placement(model)
     assert placement is not None
     return Plan(str(method), None, placement, method.start_selector, lossless=False)
@@ -72,7 +72,7 @@ def feed(sequence: Sequence, part: list[int]) -> Tensor:
     return logits
 
 
-def read_all(model: Adapted, plan: Plan, text: list[int], chunk: int, steps: int) -> Tensor:
+def read_all(model: AdaptedModel, plan: Plan, text: list[int], chunk: int, steps: int) -> Tensor:
     sequence = Sequence(model, plan)
     stop = len(text) - steps
     found = [feed(sequence, text[i : min(i + chunk, stop)]) for i in range(0, stop, chunk)]
@@ -81,7 +81,7 @@ def read_all(model: Adapted, plan: Plan, text: list[int], chunk: int, steps: int
 
 
 @pytest.mark.parametrize("method", READING_ALL, ids=str)
-def test_a_budget_for_everything_equals_full(model: Adapted, method: Method) -> None:
+def test_a_budget_for_everything_equals_full(model: AdaptedModel, method: Method) -> None:
     text = tokens(LENGTH)
     full = read_all(model, FULL, text, LENGTH, 0)
     found = read_all(model, plan_of(method, model), text, 16, 8)
@@ -89,7 +89,7 @@ def test_a_budget_for_everything_equals_full(model: Adapted, method: Method) -> 
 
 
 @pytest.mark.parametrize("cls", [InfLLM, TokenSelect, Quest, HiP])
-def test_identity_setting_equals_full(llama: Adapted, cls: type[Method]) -> None:
+def test_identity_setting_equals_full(llama: AdaptedModel, cls: type[Method]) -> None:
     method = cls.identity(LENGTH)
     assert method is not None
     text = tokens(LENGTH)
@@ -98,14 +98,14 @@ def test_identity_setting_equals_full(llama: Adapted, cls: type[Method]) -> None
 
 
 @pytest.mark.parametrize("method", CHOOSING, ids=str)
-def test_a_small_budget_reads_less(llama: Adapted, method: Method) -> None:
+def test_a_small_budget_reads_less(llama: AdaptedModel, method: Method) -> None:
     text = tokens(LENGTH)
     found = read_all(llama, plan_of(method, llama), text, 16, 8)
     full = read_all(llama, FULL, text, LENGTH, 0)
     assert float((found[-1] - full[-1]).abs().max()) > 1e-3
 
 
-def drafted(model: Adapted, method: Method, length: int) -> tuple[Sequence, Tree, list[int]]:
+def drafted(model: AdaptedModel, method: Method, length: int) -> tuple[Sequence, Tree, list[int]]:
     """A sequence that has read `length` tokens, a draft with a wrong branch, and the right path."""
     text = tokens(length + 4)
     sequence = Sequence(model, plan_of(method, model))
@@ -118,9 +118,9 @@ def drafted(model: Adapted, method: Method, length: int) -> tuple[Sequence, Tree
 
 
 @pytest.mark.parametrize("method", CHOOSING, ids=str)
-def test_drafted_equals_step_by_step(model: Adapted, method: Method) -> None:
+def test_drafted_equals_step_by_step(model: AdaptedModel, method: Method) -> None:
     sequence, tree, path = drafted(model, method, 63)
-    assert (sequence.room() or math.inf) >= len(path)
+    assert (sequence.tokens_until_change() or math.inf) >= len(path)
     plain = sequence.fork()
     one_by_one = torch.cat([feed(plain, [token]) for token in path])
     (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all")
@@ -133,7 +133,7 @@ def test_drafted_equals_step_by_step(model: Adapted, method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", CHOOSING, ids=str)
-def test_a_drafted_chain_equals_step_by_step(llama: Adapted, method: Method) -> None:
+def test_a_drafted_chain_equals_step_by_step(llama: AdaptedModel, method: Method) -> None:
     sequence, _, path = drafted(llama, method, 63)
     plain = sequence.fork()
     chain = Tree(path[0])
@@ -147,20 +147,20 @@ def read_on(sequence: Sequence, part: list[int]) -> Tensor:
 
 
 @pytest.mark.parametrize("method", CHOOSING, ids=str)
-def test_a_fork_leaves_the_original_alone(llama: Adapted, method: Method) -> None:
+def test_a_fork_leaves_the_original_alone(llama: AdaptedModel, method: Method) -> None:
     sequence, _, path = drafted(llama, method, 63)
     expected = read_on(sequence.fork(), path)
     read_on(sequence.fork(), tokens(20, seed=9))
     assert torch.equal(read_on(sequence, path), expected)
 
 
-def test_drafts_stop_where_entries_leave_the_window(llama: Adapted) -> None:
+def test_drafts_stop_where_entries_leave_the_window(llama: AdaptedModel) -> None:
     sequence = Sequence(llama, plan_of(CHOOSING[1], llama))
     prefill(sequence, tokens(62), 16)
     moved = [len(sequence.layers[0].groups[0].far)]
     rooms = []
     for token in tokens(12, seed=2):
-        rooms.append(sequence.room())
+        rooms.append(sequence.tokens_until_change())
         feed(sequence, [token])
         moved.append(len(sequence.layers[0].groups[0].far))
     for before, after, room in zip(moved, moved[1:], rooms, strict=False):
@@ -183,7 +183,7 @@ BUDGETED: list[Method] = [
 
 
 @pytest.fixture(scope="module")
-def shallow() -> Adapted:
+def shallow() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15, num_hidden_layers=1,
                             max_position_embeddings=4096))  # fmt: skip
 
@@ -191,7 +191,7 @@ def shallow() -> Adapted:
 @pytest.mark.parametrize("chunk", [1024, 300, 48])
 @pytest.mark.parametrize("method", BUDGETED, ids=str)
 def test_no_query_reads_more_than_the_budget(
-    shallow: Adapted, monkeypatch: pytest.MonkeyPatch, method: Method, chunk: int
+    shallow: AdaptedModel, monkeypatch: pytest.MonkeyPatch, method: Method, chunk: int
 ) -> None:
     length, steps, read = 1300, 24, keys_read(monkeypatch)
     read_all(shallow, plan_of(method, shallow), tokens(length), chunk, steps)
@@ -213,7 +213,7 @@ def test_no_query_reads_more_than_the_budget(
         assert min(read[-steps:]) > budget.amount - 72, "what may be read is read"
 
 
-def test_k_tokens_are_chosen(shallow: Adapted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k_tokens_are_chosen(shallow: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     read = keys_read(monkeypatch)
     method = TokenSelect(k=100, window=64, init=8)
     read_all(shallow, plan_of(method, shallow), tokens(400), 100, 20)
@@ -236,7 +236,7 @@ def keys_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_all_blocks_retrieved_cover_every_key_once(
-    llama: Adapted, monkeypatch: pytest.MonkeyPatch
+    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values of the first layer depend on the token alone, so their sums tell which were read."""
     seen: list[Tensor] = []
@@ -282,14 +282,16 @@ def visible(part: Part) -> Tensor:
 
 def test_a_block_is_represented_by_its_most_attended_keys() -> None:
     memory = InfLLM(budget=64, window=8, init=2, block=4, representatives=2).start_selector(None)
-    key, stat = torch.randn(1, 12, 8), torch.rand(1, 12)
-    far = Segment()
+    key, attention_mass = torch.randn(1, 12, 8), torch.rand(1, 12)
+    far = KVStore()
     for start, stop in [(0, 5), (5, 6), (6, 12)]:
         index = torch.arange(start, stop)[None].int()
-        entries = Entries(key[:, start:stop], key[:, start:stop], index, None, stat[:, start:stop])
+        entries = KVEntries(
+            key[:, start:stop], key[:, start:stop], index, None, attention_mass[:, start:stop]
+        )
         memory.extend(entries, far)
     assert memory.index.shape == (1, 2, 8)
-    best = stat[0, 6:10].topk(2).indices + 6
+    best = attention_mass[0, 6:10].topk(2).indices + 6
     assert torch.allclose(memory.index[0, 1], key[0, best].mean(0))
 
 
@@ -299,7 +301,7 @@ def test_a_block_is_represented_by_its_most_attended_keys() -> None:
 def test_positions_of_a_choice_are_contiguous() -> None:
     method = TokenSelect(budget=28, window=16, init=4)
     votes = method.start_selector(facts())
-    far = Segment()
+    far = KVStore()
     append(votes, far, 40)
     index = torch.arange(56, 60)
     queries = Queries(torch.randn(4, 4, 8), torch.randn(4, 4, 8), index, 16, False, (56, 59), 40)
@@ -315,7 +317,7 @@ def test_positions_of_a_choice_are_contiguous() -> None:
 
 @pytest.mark.parametrize(("reuse", "fewer"), [(1.0, False), (0.0, True)])
 def test_only_a_threshold_below_one_reuses(
-    llama: Adapted, monkeypatch: pytest.MonkeyPatch, reuse: float, fewer: bool
+    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch, reuse: float, fewer: bool
 ) -> None:
     votes = []
     plain = token_select._Votes._vote
@@ -345,7 +347,7 @@ def test_token_select_keeps_the_amplitude_of_its_keys() -> None:
 def test_quest_bound_is_never_below_the_largest_logit(size: int) -> None:
     pages = Quest(budget=1000, page=size, dense=0).start_selector(facts())
     assert isinstance(pages, Pages)
-    far = Segment()
+    far = KVStore()
     for count in (5, 1, 30, 2, 16):
         append(pages, far, count)
     query = torch.randn(4, 8)
@@ -389,7 +391,7 @@ def test_hip_scores_a_half_by_the_block_asked(sample: str, found: int) -> None:
 
 @pytest.mark.parametrize("interval", [1, 5, 8])
 def test_hip_searches_once_an_interval(
-    llama: Adapted, monkeypatch: pytest.MonkeyPatch, interval: int
+    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch, interval: int
 ) -> None:
     """A window of 64 moves every 16 tokens, at 63, 79, 95: so masks begin anew there too."""
     method = HiP(budget=112, window=64, init=4, dense=0, interval=interval)
@@ -400,7 +402,7 @@ def test_hip_searches_once_an_interval(
     monkeypatch.setattr(hip, "tree_search", lambda *a: searched.append(1) or plain(*a))
     rooms, counts = [], []
     for token in tokens(32, seed=4):
-        rooms.append(sequence.room())
+        rooms.append(sequence.tokens_until_change())
         searched.clear()
         feed(sequence, [token])
         counts.append(len(searched))
@@ -412,13 +414,13 @@ def test_hip_searches_once_an_interval(
 
 
 @pytest.mark.parametrize("start", range(127, 137))
-def test_a_draft_within_an_interval_equals_steps(llama: Adapted, start: int) -> None:
+def test_a_draft_within_an_interval_equals_steps(llama: AdaptedModel, start: int) -> None:
     method = HiP(budget=112, window=64, init=4, dense=0, interval=5)
     sequence = Sequence(llama, plan_of(method, llama))
     text = tokens(140)
     prefill(sequence, text[:start], 32)
     sequence.end_prefill()
-    path = text[start : start + min(3, sequence.room() or 3)]
+    path = text[start : start + min(3, sequence.tokens_until_change() or 3)]
     plain = sequence.fork()
     tree = Tree(path[0])
     tree.add_chain([(t + 1) % 60 + 3 for t in path[1:]])
@@ -463,7 +465,7 @@ def test_mass_grows_with_the_budget_and_beats_chance(name: str) -> None:
             "hip": HiP(budget=budget, window=16, init=0, block=2, dense=0),
         }[name]
         selector = method.start_selector(facts())
-        far = Segment()
+        far = KVStore()
         torch.manual_seed(0)
         # A walk: neighbours are alike, as keys of neighbouring tokens are.
         walk = torch.randn(2, 480, 8).cumsum(1) / 6
@@ -530,9 +532,9 @@ def facts(index: int = 0) -> _Facts:
     return _Facts(index)
 
 
-def append(selector: object, far: Segment, count: int, key: Tensor | None = None) -> None:
+def append(selector: object, far: KVStore, count: int, key: Tensor | None = None) -> None:
     key = torch.randn(2, count, 8) if key is None else key
     index = torch.arange(len(far), len(far) + count)[None].int()
-    entries = Entries(key, key, index)
+    entries = KVEntries(key, key, index)
     far.append(entries)
     selector.extend(entries, far)  # type: ignore[attr-defined]

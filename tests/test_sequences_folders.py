@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 
 from lengthwise.cli.sequences import sequences
-from lengthwise.sequences import embeddings, neighbours, pairing, store as stores, tokenise
+from lengthwise.sequences import embeddings, layout, neighbours, store as stores, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
@@ -190,7 +190,7 @@ def test_a_mapping_has_its_room_before_it_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "method", "order"), [
-    (embeddings, "concat", "icp"), (neighbours, "concat", "icp"), (pairing, "pair", "source"),
+    (embeddings, "concat", "icp"), (neighbours, "concat", "icp"), (layout, "pair", "source"),
 ])  # fmt: skip
 def test_a_mapping_without_room_is_one_line_and_not_the_end_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, method: str, order: str

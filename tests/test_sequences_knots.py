@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from lengthwise.sequences.layout import match, project_of, subject_of
 from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -21,7 +22,6 @@ from lengthwise.sequences.builders.utk import Utk
 from lengthwise.sequences.chance import words
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.pairing import match, project_of, subject_of
 from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import ranges

@@ -28,7 +28,7 @@ from lengthwise.methods.drafting.superposed import Superposed, Superposition
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import takes_embeddings
 from lengthwise.recipes import resolve
 
@@ -91,14 +91,14 @@ def test_a_step_is_one_forward_of_one_column_however_many_drafts(
     drafts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    forward = Adapted.forward
+    forward = AdaptedModel.forward
 
-    def counted(self: Adapted, ids: Tensor, *rest: object, **named: object) -> Tensor:
+    def counted(self: AdaptedModel, ids: Tensor, *rest: object, **named: object) -> Tensor:
         counts.append(len(ids))
         return forward(self, ids, *rest, **named)  # type: ignore[arg-type]
 
     assert model().plan((Superposed(),)).mode is not None  # Tries the family once.
-    monkeypatch.setattr(Adapted, "forward", counted)
+    monkeypatch.setattr(AdaptedModel, "forward", counted)
     found = write(Superposed(drafts=drafts))
     assert counts == [40, *[1] * 19]
     assert found.ledger.steps == 19
@@ -257,14 +257,14 @@ class Judge(Method):
 
     name, question, paper = "judge", Superposed.question, ""
 
-    def start_verifier(self, model: Adapted) -> Lossless | None:
+    def start_verifier(self, model: AdaptedModel) -> Lossless | None:
         return Lossless()
 
 
 class Budgeteer(Judge):
     name, start_verifier = "budgeteer", Method.start_verifier
 
-    def start_policy(self, model: Adapted) -> None:
+    def start_policy(self, model: AdaptedModel) -> None:
         return None
 
 

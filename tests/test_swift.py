@@ -24,7 +24,7 @@ from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.swift import Swift
 from lengthwise.methods.drafting.window import Retrieved, Window
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VOCAB, LAYERS = 16, 6
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",
@@ -34,7 +34,7 @@ SHORT = Swift(window=6, depth=4, skip=0.5, trials=20)
 
 
 @lru_cache
-def model(family: str = "llama") -> Adapted:
+def model(family: str = "llama") -> AdaptedModel:
     mixed = ["sliding_attention", "full_attention"] * (LAYERS // 2)
     types = {"layer_types": mixed} if family in ("gemma3_text", "gpt_oss") else {}
     return adapt(

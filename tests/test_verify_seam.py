@@ -26,7 +26,7 @@ from lengthwise.models import (
     verify,
 )
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.support import check
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -40,22 +40,22 @@ Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 def attention_with(
     shift: int = 0, masked: bool = True, windows: bool = True, wide: int = 0, swap: bool = False
-) -> Callable[[Adapted, Tensor], Attention]:
+) -> Callable[[AdaptedModel, Tensor], Attention]:
     """The reference attention with a fault. shift: of the keys' positions. wide: keys that a window
     shows beyond its edge. swap: two heads of queries change places."""
 
-    def plain(adapted: Adapted, positions: Tensor) -> Attention:
+    def plain(adapted: AdaptedModel, positions: Tensor) -> Attention:
         def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             facts = adapted.layers[layer]
             if swap:
                 order = [1, 0, *range(2, len(query))]
                 query = query[order]
-            if facts.pairing is not None and adapted.rope is not None:
-                kind = adapted.kind(facts)
+            if facts.layout is not None and adapted.rope is not None:
+                kind = adapted.layer_type(facts)
                 length = int(positions[-1]) + 1
-                at = adapted.rope.angles(facts.pairing, kind, positions, length=length)
-                moved = adapted.rope.angles(facts.pairing, kind, positions + shift, length=length)
-                query, key = facts.pairing.rotate(query, at), facts.pairing.rotate(key, moved)
+                at = adapted.rope.angles(facts.layout, kind, positions, length=length)
+                moved = adapted.rope.angles(facts.layout, kind, positions + shift, length=length)
+                query, key = facts.layout.rotate(query, at), facts.layout.rotate(key, moved)
             order = torch.arange(len(positions))
             distance = order[:, None] - order[None]
             mask = distance >= 0 if masked else torch.ones_like(distance, dtype=torch.bool)
@@ -101,7 +101,7 @@ MUTATIONS = {
     "softcap dropped": ({"facts": other_facts(softcap=None)}, ("gemma2",)),
     "sinks dropped": ({"facts": other_facts(sinks=None)}, ("gpt_oss",)),
     "scaling forgotten": ({"facts": other_facts(scaling=1.0)}, ("llama", "gemma2", "gpt2")),
-    "rotation forgotten": ({"facts": other_facts(pairing=None)}, ("llama", "phi", "gpt_oss")),
+    "rotation forgotten": ({"facts": other_facts(layout=None)}, ("llama", "phi", "gpt_oss")),
 }
 CASES = [(name, family) for name, (_, families) in MUTATIONS.items() for family in families]
 

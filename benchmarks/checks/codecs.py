@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from benchmarks.checks.book import moby_dick
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Codec
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
 from lengthwise.methods.codecs.pruned import PruneCodec
 from lengthwise.methods.codecs.think import Think, ThinkChannels
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
@@ -166,14 +166,14 @@ class Readings:
     """Sequences that have read ids, for plans to be forked from: one that sums the probabilities
     that entries receive, for plans that want them, and one that does not."""
 
-    def __init__(self, model: Adapted, ids: list[int]) -> None:
+    def __init__(self, model: AdaptedModel, ids: list[int]) -> None:
         self.model = model
         self.ids = ids
         self._read: dict[bool, Sequence] = {}
 
     def fork(self, plan: Plan) -> Sequence:
         """One that goes on under the plan, with the end of the prompt behind it."""
-        summing = plan.retention is not None and plan.retention().wants_stat
+        summing = plan.retention is not None and plan.retention().wants_attention_mass
         if summing not in self._read:
             like = replace(plan, codec=None) if summing else FULL
             self._read[summing] = Sequence(self.model, like, remember=WINDOW)
@@ -183,7 +183,9 @@ class Readings:
         return sequence
 
 
-def _slice(model: Adapted, ids: list[int], plans: dict[str, Plan], sums: dict[str, Sums]) -> None:
+def _slice(
+    model: AdaptedModel, ids: list[int], plans: dict[str, Plan], sums: dict[str, Sums]
+) -> None:
     base, rest = Readings(model, ids[:-FED]), ids[-FED:]
     targets = torch.tensor(rest)
     truth, held = torch.empty(0), 1
@@ -202,7 +204,7 @@ def _slice(model: Adapted, ids: list[int], plans: dict[str, Plan], sums: dict[st
 
 
 def _copies(
-    model: Adapted, context: list[int], asked: tuple[list[int], list[int], int],
+    model: AdaptedModel, context: list[int], asked: tuple[list[int], list[int], int],
     plans: dict[str, Plan], sums: dict[str, Sums],
 ) -> None:  # fmt: skip
     suffix, target, skip = asked
@@ -215,7 +217,7 @@ def _copies(
 
 
 @cache
-def loaded() -> tuple[Adapted, Any]:
+def loaded() -> tuple[AdaptedModel, Any]:
     model, tokenizer, _ = load_pretrained(dtype="bfloat16")
     return adapt(model), tokenizer
 

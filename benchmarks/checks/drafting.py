@@ -33,7 +33,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 
@@ -107,7 +107,7 @@ def _generate(base: Context, suffix: Sequence[int], policy: LengthPolicy | None)
     return request
 
 
-def _goodput(model: Adapted, base: Context) -> Goodput:
+def _goodput(model: AdaptedModel, base: Context) -> Goodput:
     policy = Goodput(clock=lambda: 0.0)
     for octave in (len(base).bit_length(), len(base).bit_length() + 1):
         for size, milliseconds in MILLISECONDS.items():

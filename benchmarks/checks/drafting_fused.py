@@ -41,8 +41,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
@@ -50,7 +50,7 @@ from lengthwise.methods.drafting.rapid import Rapid, pulled
 from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, graft
 from lengthwise.methods.drafting.retrieved import lexical
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.tasks.documents import read_document
 
 CONTEXT, NEW = 2000, 64
@@ -240,7 +240,7 @@ class Asked:
     """A question, read once and answered plainly once."""
 
     def __init__(
-        self, target: Adapted, prompt: Sequence[int], new: int, stop_ids: Sequence[int] = ()
+        self, target: AdaptedModel, prompt: Sequence[int], new: int, stop_ids: Sequence[int] = ()
     ) -> None:
         self.base, self.new, self.stop_ids = Context(target, Plan()), new, stop_ids
         self.logits = loop.prefill(self.base, prompt)

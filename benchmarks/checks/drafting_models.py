@@ -31,15 +31,15 @@ from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
 from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 
@@ -70,14 +70,14 @@ Ids = list[int]
 Starter = Callable[[], Drafter]
 
 
-def load() -> Adapted:
+def load() -> AdaptedModel:
     model, tokenizer, _ = load_pretrained(dtype="float32")
     adapted = adapt(model)
     adapted.tokenizer = tokenizer
     return adapted
 
 
-def encode(model: Adapted, text: str) -> Ids:
+def encode(model: AdaptedModel, text: str) -> Ids:
     assert model.tokenizer is not None
     return list(model.tokenizer.encode(text, add_special_tokens=False))
 
@@ -89,7 +89,7 @@ class Stored:
     `whole`, those that the whole model stored for the tokens before it.
     """
 
-    def __init__(self, model: Adapted, index: Tensor) -> None:
+    def __init__(self, model: AdaptedModel, index: Tensor) -> None:
         self.model, self.index = model, index
         self.noted: dict[int, tuple[Tensor, Tensor]] = {}
         self.kept: Sequence[int] = range(len(model.layers))
@@ -99,7 +99,7 @@ class Stored:
         layer = self.kept[number]
         facts, rope = self.model.layers[layer], self.model.rope
         assert facts.pairing is not None and rope is not None
-        angles = rope.angles(facts.pairing, self.model.kind(facts), self.index)
+        angles = rope.angles(facts.pairing, self.model.layer_type(facts), self.index)
         query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
         if not self.whole:
             self.noted.setdefault(layer, (key, value))
@@ -140,7 +140,7 @@ def agreement() -> dict[str, Any]:
     return found
 
 
-def chat(model: Adapted, text: str) -> Ids:
+def chat(model: AdaptedModel, text: str) -> Ids:
     return encode(model, f"{HEAD}{text}{NEXT}")
 
 

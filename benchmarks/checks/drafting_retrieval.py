@@ -35,8 +35,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint

@@ -30,14 +30,14 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 
@@ -78,7 +78,7 @@ Starter = Callable[[], Drafter]
 
 
 @cache
-def _model() -> tuple[Adapted, dict[str, list[int]]]:
+def _model() -> tuple[AdaptedModel, dict[str, list[int]]]:
     """The default model, and the prompts through its chat template."""
     model, tokenizer, _ = load_pretrained(dtype="float32")
     texts = {
@@ -109,7 +109,7 @@ def _plain(name: str) -> list[int]:
     return _generate(model, prompts[name]).output
 
 
-def _generate(model: Adapted, prompt: list[int], *starters: Starter) -> loop.Request:
+def _generate(model: AdaptedModel, prompt: list[int], *starters: Starter) -> loop.Request:
     sequence = Context(model, Plan(drafters=starters))
     # No stop ids: every prompt runs for the same number of tokens.
     request = loop.begin(sequence, Sampling(), NEW, ())

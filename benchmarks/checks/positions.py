@@ -36,7 +36,7 @@ from lengthwise.methods.positions.yarn import YaRN
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document
@@ -53,7 +53,7 @@ DEPTHS = (0.1, 0.5, 0.9)
 class Bench:
     """The model, and token ids of the default document and of the book."""
 
-    model: Adapted
+    model: AdaptedModel
     tokenizer: Any
 
     @cache  # noqa: B019 - one bench lives as long as the process

@@ -36,7 +36,7 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle
 from lengthwise.methods.drafting.medusa import Heads, Medusa
 from lengthwise.methods.drafting.published import Checkpoint
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.tasks.documents import read_document
 
 ROW, ROWS, HELD = 256, 208, 8
@@ -44,7 +44,7 @@ STEPS, HEADS, NEW = 400, 3, 64
 Texts = list[tuple[Tensor, Tensor]]
 
 
-def texts(model: Adapted) -> Texts:
+def texts(model: AdaptedModel) -> Texts:
     """Rows of the reference with the states that the head reads of them, and what it says last."""
     ids = torch.tensor(encode(model, read_document().text)[: ROW * ROWS]).view(ROWS, ROW)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def texts(model: Adapted) -> Texts:
     return list(zip(ids, states, strict=True))
 
 
-def train_medusa(model: Adapted, rows: Texts, folder: Path) -> list[float]:
+def train_medusa(model: AdaptedModel, rows: Texts, folder: Path) -> list[float]:
     """Medusa-1: the heads alone, with the model's own output weights, loss weighted by 0.8^k."""
     out = model.model.lm_head.weight.detach()
     size = out.shape[1]
@@ -86,7 +86,7 @@ def train_medusa(model: Adapted, rows: Texts, folder: Path) -> list[float]:
     return losses
 
 
-def train_eagle(model: Adapted, rows: Texts, folder: Path) -> list[float]:
+def train_eagle(model: AdaptedModel, rows: Texts, folder: Path) -> list[float]:
     """EAGLE: the state that follows (SmoothL1) and the cross entropy of its token.
 
     It begins as a layer that gives back the state it reads: attention and MLP of the model's last
@@ -146,7 +146,7 @@ def _write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], nam
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / name)
 
 
-def medusa_accuracy(model: Adapted, folder: Path, held: Texts) -> list[float]:
+def medusa_accuracy(model: AdaptedModel, folder: Path, held: Texts) -> list[float]:
     """Of each head, the share of its likeliest tokens that the text has there."""
     heads: Heads = Medusa(path=str(folder)).heads(model)
     right, total = [0] * HEADS, [0] * HEADS
@@ -158,7 +158,7 @@ def medusa_accuracy(model: Adapted, folder: Path, held: Texts) -> list[float]:
     return [round(r / t, 3) for r, t in zip(right, total, strict=True)]
 
 
-def eagle_accuracy(model: Adapted, folder: Path, held: Texts) -> list[float]:
+def eagle_accuracy(model: AdaptedModel, folder: Path, held: Texts) -> list[float]:
     """The share of tokens that the layer and the model's own head choose alike."""
     layer = Eagle(path=str(folder)).layer(model)
     shares = []
@@ -170,7 +170,7 @@ def eagle_accuracy(model: Adapted, folder: Path, held: Texts) -> list[float]:
     return [round(sum(shares) / len(shares), 3)]
 
 
-def rounds(model: Adapted, method: Method, held: Texts) -> dict[str, Any]:
+def rounds(model: AdaptedModel, method: Method, held: Texts) -> dict[str, Any]:
     """Tokens a round, guesses verified, of those right, and whether the text is the plain one."""
     assert model.tokenizer is not None
     prompts = {"reference": held[0][0].tolist()}
@@ -189,7 +189,7 @@ def rounds(model: Adapted, method: Method, held: Texts) -> dict[str, Any]:
     return found
 
 
-def _decoded(model: Adapted, ids: list[int], *methods: Method) -> tuple[list[int], Any]:
+def _decoded(model: AdaptedModel, ids: list[int], *methods: Method) -> tuple[list[int], Any]:
     makers = tuple(lambda method=method: method.start_drafter(model) for method in methods)
     sequence = Sequence(model, replace(recipes.resolve("full", model), drafters=makers))
     request = loop.begin(sequence, Sampling(), NEW, ())

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.calibration import calibrate_retrieval_heads
-from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
@@ -34,7 +34,7 @@ from lengthwise.methods.retention.razor import Razor, _Razor, choose_heads
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
 from lengthwise.tasks.documents import read_document
@@ -53,7 +53,7 @@ class RandomEviction(H2O):
 
     name: ClassVar[str] = "random"
 
-    def start_retention(self, model: Adapted) -> _HeavyHitters:
+    def start_retention(self, model: AdaptedModel) -> _HeavyHitters:
         return _RandomHitters(self)
 
 
@@ -62,7 +62,7 @@ class _RandomHitters(_HeavyHitters):
         super().__init__(method)
         self.generator = torch.Generator().manual_seed(0)
 
-    def _score(self, entries: Entries, seen: int) -> Tensor:
+    def _score(self, entries: KVEntries, seen: int) -> Tensor:
         return torch.rand(entries.key.shape[:2], generator=self.generator)
 
 
@@ -74,7 +74,7 @@ class GivenHeads(Razor):
     table: str = option("", "numbers of the key heads that keep everything")
     label: str = option("", "its name")
 
-    def start_retention(self, model: Adapted) -> _Razor:
+    def start_retention(self, model: AdaptedModel) -> _Razor:
         state = _Razor(self, model)
         flat = torch.zeros(sum(len(row) for row in state.table.values()), dtype=torch.bool)
         flat[[int(number) for number in self.table.split()]] = True
@@ -91,7 +91,7 @@ def label(method: Method | None) -> str:
 class Bench:
     """The model, and token ids of the default document."""
 
-    model: Adapted
+    model: AdaptedModel
     tokenizer: Any
 
     @cache  # noqa: B019 - one bench lives as long as the process
@@ -114,7 +114,7 @@ class Bench:
         found, at = [], 0
         while at < len(ids):
             # As many at once as decoding would commit before anything more is dropped.
-            count = sequence.room() or len(ids)
+            count = sequence.tokens_until_change() or len(ids)
             found.append(teacher_force(sequence, ids[at : at + count], count))
             at += count
         logits = torch.cat(found)[skip:].float()

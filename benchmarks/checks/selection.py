@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
@@ -36,7 +36,7 @@ from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.reading import by_key_head, far_keys
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
@@ -48,7 +48,7 @@ LATE, EVERY = 1536, 4
 
 
 @cache
-def setting(length: int) -> tuple[Adapted, ProbeSet]:
+def setting(length: int) -> tuple[AdaptedModel, ProbeSet]:
     """The embedded model and a copy probe in Python's language reference."""
     model, tokenizer, _ = load_pretrained()
     ids = tokenizer.encode(read_document().text, add_special_tokens=False)
@@ -103,19 +103,19 @@ class _Watched:
         return self.inner.last_alone
 
     @property
-    def wants_stat(self) -> int:
-        return self.inner.wants_stat
+    def wants_attention_mass(self) -> int:
+        return self.inner.wants_attention_mass
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         self.inner.extend(entries, far)
 
     def tensors(self) -> list[Tensor | None]:
         return list(self.inner.tensors())
 
-    def room(self, length: int, boundary: int) -> int | None:
-        return self.inner.room(length, boundary)
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
+        return self.inner.tokens_until_change(length, boundary)
 
-    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         choice = self.inner.plan(queries, far)
         if queries.decoding and choice is not None:
             key = far_keys(far)
@@ -164,7 +164,7 @@ def mean(values: list[float]) -> float:
 class _TruePages(Pages):
     """Pages chosen by their true largest logit, which the bound stands for."""
 
-    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         self.key = far_keys(far)
         return super().plan(queries, far)
 

@@ -37,7 +37,7 @@ from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter
 from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 
 VOCAB = 8
@@ -240,7 +240,9 @@ def rsd() -> dict[str, Any]:
     return found
 
 
-def _generate(model: Adapted, ids: Sequence[int], options: RSD | None, how: Sampling) -> Request:
+def _generate(
+    model: AdaptedModel, ids: Sequence[int], options: RSD | None, how: Sampling
+) -> Request:
     def start() -> RSDDrafter:
         assert options is not None
         return RSDDrafter(options, Layers().start_drafter(model))

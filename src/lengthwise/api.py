@@ -24,7 +24,7 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
@@ -47,7 +47,7 @@ class Model:
 
     def __init__(
         self,
-        adapted: Adapted,
+        adapted: AdaptedModel,
         tokenizer: PreTrainedTokenizerBase | None,
         provenance: Provenance,
     ) -> None:

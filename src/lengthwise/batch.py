@@ -17,7 +17,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, NotFinite, Refused
 from lengthwise.given import require_count, texts, whole
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
 from lengthwise.text import TextStream
 
@@ -85,7 +85,7 @@ class Batch:
 
     def __init__(
         self,
-        model: Adapted,
+        model: AdaptedModel,
         tokenizer: PreTrainedTokenizerBase | None,
         rows: Seq[Row],
         asked: Asked,
@@ -134,7 +134,7 @@ class Batch:
 
 
 def write(
-    model: Adapted, tokenizer: PreTrainedTokenizerBase | None, rows: Seq[Row], asked: Asked
+    model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, rows: Seq[Row], asked: Asked
 ) -> list[Written | Refused]:
     """Reads every row and writes all of them on, to the end."""
     batch = Batch(model, tokenizer, rows, asked)
@@ -144,7 +144,7 @@ def write(
     return batch.finish()
 
 
-def _refusal(model: Adapted, asked: Asked, row: Row) -> Refused | None:
+def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
     """Why a row cannot be served, or None."""
     try:
         require_room(model, len(row.tokens), asked.max_new_tokens)
@@ -155,7 +155,7 @@ def _refusal(model: Adapted, asked: Asked, row: Row) -> Refused | None:
 
 
 def _begin(
-    model: Adapted, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
+    model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
 ) -> tuple[Request, TextStream]:  # fmt: skip
     text = TextStream(tokenizer, asked.stop, row.sink)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.embedded import cache_dir
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -40,10 +40,10 @@ SMALL = 300_000_000
 INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 SAMPLE = 64
 
-_fingerprints: WeakKeyDictionary[Adapted, str] = WeakKeyDictionary()
+_fingerprints: WeakKeyDictionary[AdaptedModel, str] = WeakKeyDictionary()
 
 
-def fingerprint(model: Adapted) -> str:
+def fingerprint(model: AdaptedModel) -> str:
     """16 hex digits of a model's configuration and of a sample of each of its weights."""
     if model not in _fingerprints:
         config = model.model.config.get_text_config().to_dict()
@@ -56,7 +56,7 @@ def fingerprint(model: Adapted) -> str:
     return _fingerprints[model]
 
 
-def artefact_path(kind: str, model: Adapted, rule: str = "") -> Path:
+def artefact_path(kind: str, model: AdaptedModel, rule: str = "") -> Path:
     """Where an artefact lies. rule: text of the positions method it was measured under, or none."""
     parts = [kind, fingerprint(model), str(model.dtype).removeprefix("torch.")]
     if rule:
@@ -64,7 +64,7 @@ def artefact_path(kind: str, model: Adapted, rule: str = "") -> Path:
     return cache_dir() / "calibration" / ("-".join(parts) + ".json")
 
 
-def save(kind: str, model: Adapted, data: dict[str, Any], rule: str = "") -> Path:
+def save(kind: str, model: AdaptedModel, data: dict[str, Any], rule: str = "") -> Path:
     """Stores an artefact (JSON values only), written aside and renamed; returns where it lies."""
     path = artefact_path(kind, model, rule)
     aside = None
@@ -85,7 +85,7 @@ def save(kind: str, model: Adapted, data: dict[str, Any], rule: str = "") -> Pat
     return path
 
 
-def find(kind: str, model: Adapted, rule: str = "") -> dict[str, Any] | None:
+def find(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any] | None:
     """A stored artefact, or None; raises LengthwiseError where the file is damaged."""
     path = artefact_path(kind, model, rule)
     try:
@@ -102,7 +102,7 @@ def find(kind: str, model: Adapted, rule: str = "") -> dict[str, Any] | None:
     return found
 
 
-def load(kind: str, model: Adapted, rule: str = "") -> dict[str, Any]:
+def load(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any]:
     """A stored artefact; raises Refused, naming the command that makes it, where there is none."""
     found = find(kind, model, rule)
     if found is None:
@@ -113,7 +113,7 @@ def load(kind: str, model: Adapted, rule: str = "") -> dict[str, Any]:
     return found
 
 
-def retrieval_heads(model: Adapted) -> dict[str, Any]:
+def retrieval_heads(model: AdaptedModel) -> dict[str, Any]:
     """Scores as `calibrate_retrieval_heads` gives them: stored ones, or measured now if quick.
 
     A model of at most SMALL parameters is measured at once, which is said in one line on standard
@@ -130,7 +130,7 @@ def retrieval_heads(model: Adapted) -> dict[str, Any]:
 
 @torch.no_grad()
 def calibrate_retrieval_heads(
-    model: Adapted,
+    model: AdaptedModel,
     progress: Callable[[int, int], None] | None = None,
     length: int = LENGTH,
     repeats: int = REPEATS,
@@ -176,7 +176,7 @@ class _Watch:
     stands at `first`.
     """
 
-    def __init__(self, model: Adapted, total: int, period: int, first: int) -> None:
+    def __init__(self, model: AdaptedModel, total: int, period: int, first: int) -> None:
         self.model, self.total, self.period, self.first = model, total, period, first
         self.index = torch.empty(0, dtype=torch.long)
         self.echo = [_zeros(facts) for facts in model.layers]
@@ -185,9 +185,9 @@ class _Watch:
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         facts, rope, index = self.model.layers[layer], self.model.rope, self.index
-        if facts.pairing is not None and rope is not None:
-            angles = rope.angles(facts.pairing, self.model.kind(facts), index)
-            query, key = (facts.pairing.rotate(x, angles) for x in (query, key))
+        if facts.layout is not None and rope is not None:
+            angles = rope.angles(facts.layout, self.model.layer_type(facts), index)
+            query, key = (facts.layout.rotate(x, angles) for x in (query, key))
         keys, values = self._store(layer, key, value)
         distance = index[:, None] - torch.arange(keys.shape[1], device=index.device)
         mask = distance >= 0

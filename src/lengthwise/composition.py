@@ -17,7 +17,7 @@ from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.rope import FrequencyRule
 
 OWNED = {
@@ -46,7 +46,7 @@ class Piece:
     placement: Placement | None = None
 
     @classmethod
-    def of(cls, method: Method, model: Adapted) -> Piece:
+    def of(cls, method: Method, model: AdaptedModel) -> Piece:
         """Raises Refused where the model alone already rules the method out."""
         if method.question is not Question.DRAFTING and all(x.window for x in model.layers):
             raise Refused(
@@ -92,7 +92,7 @@ class Piece:
         return compact or self.method.raw_keys
 
 
-def own_frequencies(method: Method, hooks: frozenset[str], model: Adapted) -> None:
+def own_frequencies(method: Method, hooks: frozenset[str], model: AdaptedModel) -> None:
     """Raises Refused where a model that changes its own frequencies with the length undoes what a
     method holds."""
     rope = model.rope
@@ -246,7 +246,7 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def compose(pieces: Sequence[Piece], model: Adapted) -> Placement:
+def compose(pieces: Sequence[Piece], model: AdaptedModel) -> Placement:
     """The placement of all pieces together; raises Refused by the first rule that is broken."""
     for rule in RULES:
         for a, b in permutations(pieces, 2):

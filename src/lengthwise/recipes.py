@@ -24,8 +24,8 @@ from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, nearest
 
 if TYPE_CHECKING:
-    from lengthwise.engine.roles import Codec
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.engine.kv_cache.codec import Codec
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 FULL_NAME = "full"
@@ -75,7 +75,7 @@ def is_one(given: object) -> bool:
     return not several or all(isinstance(each, Method) for each in given)  # type: ignore[attr-defined]
 
 
-def resolve(recipe: RecipeLike, model: Adapted) -> Plan:
+def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
     """The plan of a recipe on a model; raises Refused where it cannot run there."""
     methods = recipe_of(recipe).methods
     pieces = [Piece.of(method, model) for method in methods]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from lengthwise.errors import LengthwiseError, UnsupportedModel
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
 
 QUESTIONS = ("positions", "selection", "retention", "codecs", "drafting")
 
@@ -70,7 +70,7 @@ class Support:
         return "\n".join([*lines, *map(str, self.answers)])
 
 
-def check(model: Adapted | PreTrainedModel) -> Support:
+def check(model: AdaptedModel | PreTrainedModel) -> Support:
     """Asks every registered method; never raises for a model that cannot be adapted."""
     from lengthwise.models.adapt import adapt
 
@@ -87,7 +87,7 @@ def check(model: Adapted | PreTrainedModel) -> Support:
     return Support(model.family, answers, _facts(model))
 
 
-def _answer(question: str, model: Adapted, note: str) -> Answer:
+def _answer(question: str, model: AdaptedModel, note: str) -> Answer:
     # Methods stand above models; they are looked up only here, when somebody asks.
     from lengthwise.methods.registry import methods
     from lengthwise.recipes import resolve
@@ -104,14 +104,14 @@ def _answer(question: str, model: Adapted, note: str) -> Answer:
     return Answer(question, tuple(runs), tuple(refused), note if question != "drafting" else "")
 
 
-def _facts(model: Adapted) -> tuple[str, ...]:
+def _facts(model: AdaptedModel) -> tuple[str, ...]:
     layers = model.layers
     first = layers[0]
     found = [
         f"{len(layers)} layers, {first.num_heads} heads, {first.num_kv_heads} key heads, trained "
         f"at {model.trained_length:,} tokens, {model.bytes_per_token:,} KV bytes a token"
     ]
-    rotated = [layer for layer in layers if layer.pairing is not None]
+    rotated = [layer for layer in layers if layer.layout is not None]
     if model.rope is None:
         found.append("no rotary positions")
     elif len(rotated) < len(layers):

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Moment
 from lengthwise.methods.base import Budget, Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Lately(Method):
     def identity(cls, length: int) -> Lately:
         return cls(budget=Budget(length))
 
-    def start_retention(self, model: Adapted) -> _Newest:
+    def start_retention(self, model: AdaptedModel) -> _Newest:
         return _Newest(self.budget)
 
 
 class _Newest:
     window = 0
-    wants_stat = False
-    wants_surprise = False
+    wants_attention_mass = False
+    wants_token_nll = False
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        if moment.kind != "prefill":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        if update.phase is not Phase.PREFILL:
             return
-        model = moment.sequence.model
-        keep = self.budget.tokens(len(moment.sequence), model.bytes_per_token)
-        held = len(group.body)
+        model = update.sequence.model
+        keep = self.budget.tokens(len(update.sequence), model.bytes_per_token)
+        held = len(group.compressible)
         if keep < held:
             group.keep(torch.arange(held - keep, held))
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: Sequence) -> int | None:
         return None

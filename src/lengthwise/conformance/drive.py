@@ -13,10 +13,10 @@ from lengthwise.engine.loop import begin, extend, prefill, start, step
 from lengthwise.engine.losses import token_losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 WHOLE = 1 << 30
 JUNK = 6
@@ -26,8 +26,8 @@ def feed(rows: Seq[tuple[Sequence, Seq[int]]]) -> list[Tensor]:
     """One forward for several sequences, committed; logits `[tokens, vocab]` of each."""
     found, blocks = extend([(sequence, part, None) for sequence, part in rows], "all")
     for (sequence, part), logits, block in zip(rows, found, blocks, strict=True):
-        if sequence.retention_surprise:
-            sequence.surprise += token_losses(sequence.last_logits, logits, part)
+        if sequence.wants_token_nll:
+            sequence.token_nll += token_losses(sequence.last_logits, logits, part)
         sequence.commit(block, part)
         sequence.last_logits = logits[-1].clone()
     return found
@@ -41,7 +41,7 @@ def read(sequence: Sequence, text: Seq[int], chunk: int = WHOLE) -> Tensor:
 
 
 def together(
-    model: Adapted,
+    model: AdaptedModel,
     plan: Plan,
     texts: Seq[Seq[int]],
     steps: int,
@@ -91,7 +91,7 @@ class Forced(Drafter):
 
 
 def generate(
-    model: Adapted,
+    model: AdaptedModel,
     plan: Plan,
     prompt: Seq[int],
     count: int,

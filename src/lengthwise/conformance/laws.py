@@ -24,7 +24,7 @@ from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, methods
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import Recipe, parse, resolve
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")
@@ -40,11 +40,11 @@ class ConformanceError(AssertionError):
     """A method breaks a law."""
 
 
-Law = Callable[[type[Method], Adapted], None]
+Law = Callable[[type[Method], AdaptedModel], None]
 
 
 @lru_cache(maxsize=16)
-def law_model(family: str) -> Adapted:
+def law_model(family: str) -> AdaptedModel:
     """A tiny model with sharp attention, trained for fewer tokens than the laws feed it."""
     model = tiny_model(family, initializer_range=0.15, max_position_embeddings=TRAINED)
     return adapt(model)
@@ -55,7 +55,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.std().clamp_min(1.0))
 
 
-def check_identity(cls: type[Method], model: Adapted) -> None:
+def check_identity(cls: type[Method], model: AdaptedModel) -> None:
     """Law 1: at its identity setting a method equals full attention."""
     method = cls.identity(COUNT)
     if method is None:
@@ -67,7 +67,7 @@ def check_identity(cls: type[Method], model: Adapted) -> None:
         _same(cls, model, f"{method} is not full attention", ours, full)
 
 
-def check_bytes(cls: type[Method], model: Adapted) -> None:
+def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
     """Law 2: what is held is what was asked for, and compressing means fewer bytes."""
     example = cls.example()
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
@@ -90,12 +90,12 @@ def check_bytes(cls: type[Method], model: Adapted) -> None:
         _near(cls, model, f"bytes of {method}", _held(method, model, LONG), asked)
 
 
-def check_drafting_equals_plain(cls: type[Method], model: Adapted) -> None:
+def check_drafting_equals_plain(cls: type[Method], model: AdaptedModel) -> None:
     """Law 3: any guesses at all leave greedy text as it is."""
     check_drafting((cls.example(),), model)
 
 
-def check_drafting(methods_: Seq[Method], model: Adapted, seeds: int = 3) -> None:
+def check_drafting(methods_: Seq[Method], model: AdaptedModel, seeds: int = 3) -> None:
     """Law 3 for methods that run together."""
     plan = resolve(methods_, model)
     prompt = tokens(COUNT - STEPS)
@@ -111,7 +111,7 @@ def check_drafting(methods_: Seq[Method], model: Adapted, seeds: int = 3) -> Non
         _same(plan.text, model, "what is kept after drafts", ours, theirs)
 
 
-def check_positions(cls: type[Method], model: Adapted) -> None:
+def check_positions(cls: type[Method], model: AdaptedModel) -> None:
     """Law 4: only distances count; chunks and single tokens give what one pass gives."""
     method = cls.example()
     plan, text = resolve((method,), model), tokens(COUNT)
@@ -134,7 +134,7 @@ def check_positions(cls: type[Method], model: Adapted) -> None:
             _fail(cls, model, f"{method} decoding differs from prefill by {error:.2g}")
 
 
-def decoding_difference(model: Adapted, plan: Plan, text: Seq[int]) -> float:
+def decoding_difference(model: AdaptedModel, plan: Plan, text: Seq[int]) -> float:
     """Difference of single tokens to one pass, before anything is dropped or encoded."""
     one = Sequence(model, plan)
     whole = read(one, text)
@@ -146,7 +146,7 @@ def decoding_difference(model: Adapted, plan: Plan, text: Seq[int]) -> float:
     return difference(torch.cat([first, read(stepped, text[half:], 1)]), whole)
 
 
-def check_batch(cls: type[Method], model: Adapted) -> None:
+def check_batch(cls: type[Method], model: AdaptedModel) -> None:
     """Law 5: rows of a batch are what they are alone."""
     method = cls.example()
     plan = resolve((method,), model)
@@ -157,7 +157,7 @@ def check_batch(cls: type[Method], model: Adapted) -> None:
         _same(cls, model, f"a row of {method} in a batch", row, alone)
 
 
-def check_fork(cls: type[Method], model: Adapted) -> None:
+def check_fork(cls: type[Method], model: AdaptedModel) -> None:
     """A fork goes on as the original would, and neither touches the other."""
     method = cls.example()
     text = tokens(COUNT)
@@ -171,7 +171,7 @@ def check_fork(cls: type[Method], model: Adapted) -> None:
     _same(cls, model, f"a fork of {method}", read(sequence, rest, 1), found)
 
 
-def check_refusals(cls: type[Method], model: Adapted) -> None:
+def check_refusals(cls: type[Method], model: AdaptedModel) -> None:
     """Law 6: bad options and impossible recipes are refused; recipes print what they are."""
     for each in options(cls):
         for bad in _outside(each):
@@ -199,7 +199,7 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
             _fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
 
 
-def check_prompts(cls: type[Method], model: Adapted) -> None:
+def check_prompts(cls: type[Method], model: AdaptedModel) -> None:
     """Law 6: a budget of nearly nothing is refused before anything is read, or not at all."""
     budgets = [each.name for each in options(cls) if each.type is Budget]
     if "start_retention" not in Piece.of(cls.example(), model).hooks:
@@ -243,7 +243,7 @@ def check_method(method: str | type[Method], families: Seq[str] = FAMILIES) -> l
     return refused
 
 
-def _held(method: Method | None, model: Adapted, length: int) -> int:
+def _held(method: Method | None, model: AdaptedModel, length: int) -> int:
     sequence = Sequence(model, resolve((method,), model) if method else FULL)
     read(sequence, tokens(length), 256)
     sequence.end_prefill()
@@ -265,7 +265,7 @@ def _outside(each: Option) -> list[object]:
 
 
 def _same(
-    who: type[Method] | str, model: Adapted, what: str, ours: Tensor, theirs: Tensor,
+    who: type[Method] | str, model: AdaptedModel, what: str, ours: Tensor, theirs: Tensor,
     tolerance: float = TOLERANCE,
 ) -> None:  # fmt: skip
     error = difference(ours, theirs)
@@ -273,13 +273,13 @@ def _same(
         _fail(who, model, f"{what}: logits differ by {error:.2g}, allowed is {tolerance:g}")
 
 
-def _near(cls: type[Method], model: Adapted, what: str, found: float, asked: float) -> None:
+def _near(cls: type[Method], model: AdaptedModel, what: str, found: float, asked: float) -> None:
     if abs(found - asked) > BYTES_TOLERANCE * asked:
         _fail(
             cls, model, f"{what}: {found:,.0f} held, {asked:,.0f} asked ({found / asked - 1:+.1%})"
         )
 
 
-def _fail(who: type[Method] | str, model: Adapted, reason: str) -> NoReturn:
+def _fail(who: type[Method] | str, model: AdaptedModel, reason: str) -> NoReturn:
     name = who if isinstance(who, str) else who.name
     raise ConformanceError(f"{name} on {model.family}: {reason}")

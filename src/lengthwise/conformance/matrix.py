@@ -24,7 +24,7 @@ from lengthwise.conformance.tiny import FAMILIES, tiny, tokens
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.registry import methods
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 
 EXACT, APPROXIMATE, PARTLY, REFUSED = "exact", "approx.", "partly", "no"
@@ -63,7 +63,7 @@ class Verdict:
     reason: str = ""
 
 
-def judge(pair: Seq[Method], model: Adapted, seeds: int = 1) -> Verdict:
+def judge(pair: Seq[Method], model: AdaptedModel, seeds: int = 1) -> Verdict:
     """Runs methods together; raises ConformanceError where they break what they declare."""
     try:
         plan = resolve(pair, model)
@@ -86,7 +86,7 @@ def judge(pair: Seq[Method], model: Adapted, seeds: int = 1) -> Verdict:
     return Verdict(EXACT if exact else APPROXIMATE)
 
 
-def judge_family(cls: type[Method], model: Adapted) -> Verdict:
+def judge_family(cls: type[Method], model: AdaptedModel) -> Verdict:
     """Runs the identity law of a method on a family."""
     try:
         resolve((cls.example(),), model)

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, logging
 
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 BASE: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -136,7 +136,7 @@ def tiny_model(family: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
 
 
 @lru_cache(maxsize=8)
-def tiny(family: str) -> Adapted:
+def tiny(family: str) -> AdaptedModel:
     """`tiny_model` adapted; shared between callers, who must not change it."""
     return adapt(tiny_model(family))
 

@@ -43,17 +43,21 @@ def forced(sequence: Sequence, tokens: Seq[int], most: int = MOST) -> Iterator[T
 
 
 def _most(sequence: Sequence, most: int) -> int:
-    limits = [limit for limit in (sequence.room(), sequence.max_block()) if limit is not None]
+    limits = [
+        limit
+        for limit in (sequence.tokens_until_change(), sequence.max_block())
+        if limit is not None
+    ]
     return max(1, min([most, *limits]))
 
 
 def _feed(sequence: Sequence, part: list[int]) -> Tensor:
     tree = Tree(part[0])
     tree.add_chain(part[1:])
-    (logits,), (block,) = extend([(sequence, part, tree)], "all")
-    if sequence.retention_surprise:
-        sequence.surprise += token_losses(sequence.last_logits, logits, part, start=len(sequence))
-    sequence.commit(block, part, range(len(part)))
+    (logits,), (metadata,) = extend([(sequence, part, tree)], "all")
+    if sequence.wants_token_nll:
+        sequence.token_nll += token_losses(sequence.last_logits, logits, part, start=len(sequence))
+    sequence.commit(metadata, part, range(len(part)))
     sequence.last_logits = logits[-1].clone()
     return logits
 

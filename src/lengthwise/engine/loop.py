@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lengthwise.engine.cost import Load
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.kv_cache.step_metadata import Block
+from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.policy import LengthPolicy, policy_for
@@ -39,33 +39,34 @@ def extend(
     keep: str | Tensor = "last",
     states: list[Tensor] | None = None,
     embeddings: Tensor | None = None,
-) -> tuple[list[Tensor], list[Block]]:
+) -> tuple[list[Tensor], list[StepMetadata]]:
     """One forward of new tokens for several sequences (all of one model).
 
     keep: whose logits are wanted: "all", each sequence's "last", "none", or int64 indices (of one
     sequence). states: a list that is given the hidden states `[kept of all, hidden]` those logits
     were read from. embeddings: `[all new tokens, hidden]`, fed instead of the tokens' own (see
-    `Adapted.embed`). Returns per sequence its logits `[kept, vocab]` and the block to commit.
+    `AdaptedModel.embed`). Returns per sequence its logits `[kept, vocab]` and the
+    metadata to commit.
     """
     model = items[0][0].model
     for sequence, tokens, tree in items:
         ahead = len(tokens) if tree is None else tree.height
         require_positions(model, len(sequence) + ahead)
         _follow_model(sequence, ahead)
-    blocks = [sequence.block(len(tokens), tree) for sequence, tokens, tree in items]
-    counts = [block.count for block in blocks]
+    steps = [sequence.next_step(len(tokens), tree) for sequence, tokens, tree in items]
+    counts = [metadata.count for metadata in steps]
     device = model.device
     ids = torch.tensor([t for _, tokens, _ in items for t in tokens], device=device)
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if len(items) == 1:
-            return items[0][0].attend(layer, query, key, value, blocks[0])
+            return items[0][0].attend(layer, query, key, value, steps[0])
         rows = zip(
             query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True
         )
         outs = [
-            item[0].attend(layer, q, k, v, block)
-            for item, block, (q, k, v) in zip(items, blocks, rows, strict=True)
+            item[0].attend(layer, q, k, v, metadata)
+            for item, metadata, (q, k, v) in zip(items, steps, rows, strict=True)
         ]
         return torch.cat(outs, 1)
 
@@ -75,13 +76,13 @@ def extend(
     elif keep != "all":
         ends = torch.tensor(counts, device=device).cumsum(0) - 1
         wanted = ends if keep == "last" else ends[:1]
-    positions = torch.cat([block.index for block in blocks])
+    positions = torch.cat([metadata.index for metadata in steps])
     logits = model.forward(ids, positions, attention, wanted, states, embeddings)
     if isinstance(keep, Tensor):
-        return [logits], blocks
+        return [logits], steps
     if keep == "none":
-        return [logits[:0]] * len(items), blocks
-    return list(logits.split(counts if keep == "all" else [1] * len(counts))), blocks
+        return [logits[:0]] * len(items), steps
+    return list(logits.split(counts if keep == "all" else [1] * len(counts))), steps
 
 
 def _follow_model(sequence: Sequence, ahead: int) -> None:
@@ -124,25 +125,25 @@ def prefill(
     sequence.reading = max(sequence.reading, len(sequence) + len(tokens))
     # The last token that is expected is said, and not read.
     require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
-    every = 1 if sequence.retention_surprise else losses.every if losses is not None else 0
+    every = 1 if sequence.wants_token_nll else losses.every if losses is not None else 0
     limit, chunk = sequence.max_block(), chunk or _chunk(sequence.model.device, every > 0)
     step = max(1, min(chunk, limit or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
         rows = predicting_rows(len(part), every, len(sequence)).to(sequence.model.device)
         if sequence.noted is None:
-            (logits,), (block,) = extend([(sequence, part, None)], rows)
+            (logits,), (metadata,) = extend([(sequence, part, None)], rows)
         else:
             # The head reads all tokens, for its input is what is wanted of each of them.
-            (logits,), (block,) = extend([(sequence, part, None)], "all", sequence.noted)
+            (logits,), (metadata,) = extend([(sequence, part, None)], "all", sequence.noted)
             logits = logits[rows]
         if every:
             found = token_losses(sequence.last_logits, logits, part, every, len(sequence))
-            if sequence.retention_surprise:
-                sequence.surprise += found
+            if sequence.wants_token_nll:
+                sequence.token_nll += found
             if losses is not None:
                 losses.add(len(sequence), found, every)
-        sequence.commit(block, part)
+        sequence.commit(metadata, part)
         sequence.last_logits = logits[-1].clone()
         if progress is not None:
             progress(len(part))
@@ -170,7 +171,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
         sampler.require(float(logits.max()), len(sequence), logits)
         request.sequence.end_prefill()
         request.mode.start(request.sequence.tokens, logits)
-        return request.settle(request.mode)
+        return request.take_best(request.mode)
     if sampler.steering is None:
         sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
     request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
@@ -193,7 +194,7 @@ def step(
     """
     groups: dict[object, list[Request]] = {}
     for request in requests:
-        own = "mode" if request.mode is not None else id(policy or request.sequence.plan.policy)
+        own = "mode" if request.mode is not None else id(policy or request.plan.policy)
         groups.setdefault(own, []).append(request)
     found: dict[int, list[int]] = {}
     for key, group in groups.items():
@@ -211,20 +212,20 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     columns = [mode.column() for mode in modes]
     items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
     embeddings = torch.stack([column.embedding for column in columns])
-    found, blocks = extend(items, embeddings=embeddings)
-    rows = zip(requests, items, modes, found, blocks, strict=True)
-    for request, (sequence, tokens, _), mode, logits, block in rows:
+    found, steps = extend(items, embeddings=embeddings)
+    rows = zip(requests, items, modes, found, steps, strict=True)
+    for request, (sequence, tokens, _), mode, logits, metadata in rows:
         try:
             request.sampler.require(float(logits.max()), len(sequence) + 1, logits)
         except NotFinite as error:
             request.fail(error)
             continue
-        if sequence.retention_surprise:
-            sequence.surprise += token_losses(
+        if sequence.wants_token_nll:
+            sequence.token_nll += token_losses(
                 sequence.last_logits, logits, tokens, start=len(sequence)
             )
             sequence.last_logits = logits[-1].clone()
-        sequence.commit(block, tokens)
+        sequence.commit(metadata, tokens)
         mode.advance(logits[-1])
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
@@ -233,7 +234,7 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
         request.ledger.decoded += 1
         request.ledger.steps += 1
     return [
-        [] if request.failed is not None else request.settle(mode)
+        [] if request.failed is not None else request.take_best(mode)
         for request, mode in zip(requests, modes, strict=True)
     ]
 
@@ -243,7 +244,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     begin = time.perf_counter()
     model = requests[0].sequence.model
     if policy is None:
-        policy = requests[0].sequence.plan.policy or policy_for(model)
+        policy = requests[0].plan.policy or policy_for(model)
     load = _load(requests)
     # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
     drawing = any(request.drawing for request in requests)
@@ -253,10 +254,10 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
-    logits, blocks = extend(items, "all", found)
+    logits, steps = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
     verdicts: list[Verdict | None] = []
-    for row in zip(requests, proposed, trees, logits, blocks, states, strict=True):
+    for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
         try:
             verdicts.append(_settle(*row))
         except NotFinite as error:
@@ -307,7 +308,7 @@ def _load(requests: Seq[Request]) -> Load | None:
 
 
 def _settle(
-    request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block,
+    request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
     states: Tensor | None,
 ) -> Verdict:  # fmt: skip
     """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
@@ -321,7 +322,7 @@ def _settle(
         sequence.discard()
         tree = Tree(request.pending)
         found: list[Tensor] | None = None if states is None else []
-        (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all", found)
+        (logits,), (metadata,) = extend([(sequence, tree.tokens, tree)], "all", found)
         states = found[0] if found else None
         accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
@@ -331,11 +332,11 @@ def _settle(
     accepted, new = accepted[:said], new[:said]
     request.pending = new[-1]
     kept = [tree.tokens[node] for node in accepted]
-    if sequence.retention_surprise:
+    if sequence.wants_token_nll:
         rows = logits[torch.tensor(accepted, device=logits.device)]
-        sequence.surprise += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
+        sequence.token_nll += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
         sequence.last_logits = rows[-1].clone()
-    sequence.commit(block, kept, accepted)
+    sequence.commit(metadata, kept, accepted)
     request.ledger.drafted += len(tree) - 1
     request.right = [tree.sources[node] for node in accepted[1:]]
     for source in request.right:
@@ -361,8 +362,8 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
     for start in range(0, len(tokens), block):
         part = list(tokens[start : start + block])
         (logits,), (new,) = extend([(sequence, part, None)], "all")
-        if sequence.retention_surprise:
-            sequence.surprise += token_losses(
+        if sequence.wants_token_nll:
+            sequence.token_nll += token_losses(
                 sequence.last_logits, logits, part, start=len(sequence)
             )
         sequence.commit(new, part)

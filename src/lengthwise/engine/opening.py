@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import whole
 from lengthwise.engine.policy import policy_for
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request
@@ -57,7 +58,7 @@ def begin(
 
     steering: processors and criteria in place of the sampling's own. row: which prompt of how many.
     """
-    plan = sequence.plan
+    plan = whole(sequence.plan)
     drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
@@ -76,5 +77,5 @@ def begin(
     return Request(
         sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
-        verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
+        plan=plan, verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
     )  # fmt: skip

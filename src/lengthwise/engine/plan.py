@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
-
-if TYPE_CHECKING:
-    from lengthwise.engine.decoding_mode import Mode
-    from lengthwise.engine.policy import LengthPolicy
-    from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
-    from lengthwise.engine.verify import Verifier
-    from lengthwise.models.layer_facts import LayerFacts
-    from lengthwise.models.rope import FrequencyRule
+from lengthwise.engine.decoding_mode import Mode
+from lengthwise.engine.kv_cache.cache_plan import CachePlan
+from lengthwise.engine.policy import LengthPolicy
+from lengthwise.engine.speculative.drafter import Drafter
+from lengthwise.engine.verify import Verifier
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """One answer per question; every default is full attention.
+class Plan(CachePlan):
+    """What is kept (`CachePlan`), and who guesses ahead; every default is full attention.
 
-    text: the recipe as it prints. The starters make fresh state for a sequence. verifier, policy:
-    None are the lossless one and goodput. mode: writes in place of choosing one token a step.
-    checks: raise Refused for lengths of prompts that a method cannot serve.
+    verifier, policy: None are the lossless one and goodput. mode: writes in place of choosing one
+    token a step. checks: raise Refused for lengths of prompts that a method cannot serve.
     """
 
-    text: str = "full"
-    rule: FrequencyRule | None = None
-    placement: Placement = ORDINARY
-    selector: Callable[[LayerFacts], Selector | None] | None = None
-    retention: Callable[[], Retention | None] | None = None
-    codec: Callable[[LayerFacts], Codec | None] | None = None
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
@@ -44,12 +32,10 @@ class Plan:
         for check in self.checks:
             check(length)
 
-    @property
-    def drops(self) -> bool:
-        """Whether a text that is long enough loses tokens."""
-        where = self.placement
-        bounded = where.window is not None and (not where.keeps_far or where.keep_far is not None)
-        return self.retention is not None or bounded
-
 
 FULL = Plan()
+
+
+def whole(plan: CachePlan) -> Plan:
+    """The plan that a sequence was made with; under one for the cache alone nobody guesses."""
+    return plan if isinstance(plan, Plan) else Plan(**vars(plan))

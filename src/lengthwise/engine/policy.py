@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence as Seq, Set
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -33,12 +33,10 @@ from torch import Tensor
 
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load, StepCost
+from lengthwise.engine.speculative.drafter import Drafter, Pace
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.worth import Worth
-
-if TYPE_CHECKING:
-    from lengthwise.engine.roles import Drafter
-    from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -51,25 +49,6 @@ FREE = 0.005
 # The most guesses a step is considered with, and the most levels that a model is asked for.
 MOST_GUESSES = 256
 MOST_LEVELS = 64
-
-
-class Pace:
-    """How deep a drafter that asks a model goes, decided level by level as it goes. The plain one
-    stops nowhere.
-
-    wants_state: hidden states are looked at. levels: how many were guessed.
-    """
-
-    wants_state = False
-
-    def __init__(self) -> None:
-        self.levels = 0
-
-    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        """Called after each level with the grade and prior of its best guess, and the hidden state
-        `[hidden]` it was read from; returns whether to guess another. What was drawn stays."""
-        self.levels += 1
-        return True
 
 
 class LengthPolicy:
@@ -316,7 +295,7 @@ class _Judged(UpTo):
         return further and self.chance * self.worth.alpha > self.price
 
 
-def policy_for(model: Adapted, margin: float = MARGIN) -> Goodput:
+def policy_for(model: AdaptedModel, margin: float = MARGIN) -> Goodput:
     """The goodput policy of a model at a margin, shared by its requests so that costs are learned
     once."""
     with _MAKING:
@@ -326,14 +305,14 @@ def policy_for(model: Adapted, margin: float = MARGIN) -> Goodput:
         return policies[margin]
 
 
-def first_slope(model: Adapted) -> float:
+def first_slope(model: AdaptedModel) -> float:
     """What a guess is taken to add to a step of a model, as a share of it, until measured."""
     # Float32 products of a CPU grow with their rows almost at once; the others idle on weights.
     slow = model.device.type == "cpu" and model.dtype in (torch.float32, torch.float64)
     return 0.14 if slow else 0.05
 
 
-_POLICIES: WeakKeyDictionary[Adapted, dict[float, Goodput]] = WeakKeyDictionary()
+_POLICIES: WeakKeyDictionary[AdaptedModel, dict[float, Goodput]] = WeakKeyDictionary()
 _MAKING = threading.Lock()
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
+from lengthwise.engine.kv_cache.cache_plan import CachePlan
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.plan import Plan
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # A rule may fall short of its factor by rounding.
 _SLACK = 1.001
@@ -40,7 +40,7 @@ def distance(sequence: Sequence) -> int:
     return max(found, int((queries - keys).max()))
 
 
-def stretch(plan: Plan, model: Adapted, length: int) -> float:
+def stretch(plan: CachePlan, model: AdaptedModel, length: int) -> float:
     """How many times farther than trained the model sees under the plan's frequencies."""
     if plan.rule is None or model.rope is None:
         return 1.0

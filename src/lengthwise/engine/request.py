@@ -12,9 +12,10 @@ from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.decoding_mode import Mode
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.policy import LengthPolicy, capped
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
 from lengthwise.errors import LengthwiseError, NotFinite
@@ -95,10 +96,10 @@ class Request:
 
     pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
     how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
-    guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
-    ended it, which is no part of the output. cramped: steps in which what is kept changes with the
-    next token already, so that no guess may follow it. failed: why there is no next token; what was
-    said before it stays.
+    guessed. plan: of the recipe. mode: what writes in place of choosing tokens one by one. stopped:
+    the stop id that ended it, which is no part of the output. cramped: steps in which what is kept
+    changes with the next token already, so that no guess may follow it. failed: why there is no
+    next token; what was said before it stays.
     """
 
     sequence: Sequence
@@ -114,6 +115,7 @@ class Request:
     asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
+    plan: Plan = FULL
     stopped: int | None = None
     cramped: int = 0
     failed: NotFinite | None = None
@@ -163,7 +165,7 @@ class Request:
             for source in self.right[kept:]:
                 self.ledger.accepted[source] -= 1
 
-    def settle(self, mode: Mode) -> list[int]:
+    def take_best(self, mode: Mode) -> list[int]:
         """Takes the best text of a mode that is done, as new tokens; nothing before that."""
         if not mode.done:
             return []
@@ -191,7 +193,7 @@ class Request:
         """
         tree = Tree(self.pending, drawing or self.drawing)
         self.asked.clear()
-        rooms = [self.sequence.room(), self.sequence.max_block()]
+        rooms = [self.sequence.tokens_until_change(), self.sequence.max_block()]
         room = min((room for room in rooms if room is not None), default=self.max_new_tokens)
         self.cramped += room <= 1
         limit = min(self.max_new_tokens - len(self.output), room) - 1

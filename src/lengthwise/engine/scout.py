@@ -11,11 +11,11 @@ from collections.abc import Sequence as Seq
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.kv_cache.step_metadata import Block
+from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.loop import CHUNK, extend, prefill
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Tokens that are read together with a tree, rather than before it.
 ALONG = 32
@@ -30,10 +30,10 @@ class Scout:
     def __init__(self, sequence: Sequence) -> None:
         self.sequence = sequence
         self.states: Tensor | None = None
-        self._tried: tuple[Tree, Block] | None = None
+        self._tried: tuple[Tree, StepMetadata] | None = None
 
     @classmethod
-    def reading(cls, model: Adapted, tokens: Seq[int], plan: Plan = FULL) -> Scout:
+    def reading(cls, model: AdaptedModel, tokens: Seq[int], plan: Plan = FULL) -> Scout:
         """A scout that has read tokens as its prompt."""
         sequence = Sequence(model, plan, expected=len(tokens))
         if tokens:
@@ -64,7 +64,7 @@ class Scout:
                     break
                 accepted.append(child)
             # Nothing is committed beyond where the cache changes: that is read step by step.
-            room = self.sequence.room()
+            room = self.sequence.tokens_until_change()
             if known < len(tokens) - 1 and (room is None or len(accepted) <= room):
                 self.sequence.commit(block, [tree.tokens[node] for node in accepted], accepted)
             else:
@@ -77,9 +77,9 @@ class Scout:
             self.sequence.commit(block, part)
 
     def _along(self) -> int:
-        room = self.sequence.room()
+        room = self.sequence.tokens_until_change()
         return ALONG if room is None else 0
 
     def _most(self) -> int:
-        limits = [CHUNK, self.sequence.room(), self.sequence.max_block()]
+        limits = [CHUNK, self.sequence.tokens_until_change(), self.sequence.max_block()]
         return max(1, min(limit for limit in limits if limit is not None))

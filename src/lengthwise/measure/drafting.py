@@ -43,7 +43,7 @@ from lengthwise.measure.origin import Origin
 from lengthwise.measure.plain import without_drafters
 from lengthwise.measure.reading import REMEMBER, Watcher, reads_as_full
 from lengthwise.measure.stock import stock_run
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.tasks import work
 from lengthwise.tasks.prompt_files import Asked
 from lengthwise.tasks.work import Work
@@ -193,7 +193,7 @@ def _check_lengths(entries: Seq[_Entry], lengths: Seq[int]) -> None:
             entry.refused = str(refusal)
 
 
-def _own(model: Model) -> Adapted:
+def _own(model: Model) -> AdaptedModel:
     """The same adapted model under another identity: tables belong to an identity."""
     return copy.copy(model.adapted)
 

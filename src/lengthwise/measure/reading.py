@@ -82,7 +82,7 @@ def reads_as_full(plan: Plan) -> bool:
     if plan.rule is not None or plan.placement != ORDINARY or plan.selector is not None:
         return False
     retention = plan.retention() if plan.retention is not None else None
-    return retention is None or not (retention.wants_stat or retention.wants_surprise)
+    return retention is None or not (retention.wants_attention_mass or retention.wants_token_nll)
 
 
 class Reader:

@@ -18,12 +18,15 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.decoding_mode import Mode
+    from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+    from lengthwise.engine.kv_cache.placement import Placement
+    from lengthwise.engine.kv_cache.retention import Retention
+    from lengthwise.engine.kv_cache.selection import Selector
     from lengthwise.engine.policy import LengthPolicy
-    from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector
+    from lengthwise.engine.speculative.drafter import Drafter
     from lengthwise.engine.verify import Verifier
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 
@@ -113,20 +116,20 @@ class Method:
                 values[each.name] = Budget(16)
         return cls(**values)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         """Raises Refused where this model cannot run the method."""
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be served.
 
         Asked before anything is read, with the placement that the whole recipe came to.
         """
 
-    def frequencies(self, model: Adapted) -> FrequencyRule | None:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule | None:
         """New rotary frequencies, for positions/ methods."""
         return None
 
-    def placement(self, model: Adapted) -> Placement | None:
+    def placement(self, model: AdaptedModel) -> Placement | None:
         """Where tokens stand. A selection method gives its local window here."""
         return None
 
@@ -134,7 +137,7 @@ class Method:
         """State of a selection for one layer of one sequence; None leaves that layer dense."""
         return None
 
-    def start_retention(self, model: Adapted) -> Retention | None:
+    def start_retention(self, model: AdaptedModel) -> Retention | None:
         """State of a retention for one sequence (all its layers)."""
         return None
 
@@ -159,24 +162,24 @@ class Method:
 
         return coded(self.start_channels(layer), self.start_format(layer))
 
-    def start_drafter(self, model: Adapted) -> Drafter | None:
+    def start_drafter(self, model: AdaptedModel) -> Drafter | None:
         """State of a drafter for one sequence."""
         return None
 
-    def start_verifier(self, model: Adapted) -> Verifier | None:
+    def start_verifier(self, model: AdaptedModel) -> Verifier | None:
         """What accepts guesses in place of the lossless verifier, for one sequence."""
         return None
 
-    def start_policy(self, model: Adapted) -> LengthPolicy | None:
+    def start_policy(self, model: AdaptedModel) -> LengthPolicy | None:
         """What says how much is guessed in place of goodput."""
         return None
 
-    def start_mode(self, model: Adapted) -> Mode | None:
+    def start_mode(self, model: AdaptedModel) -> Mode | None:
         """A way to write that takes the place of the loop's one token a step, for one sequence."""
         return None
 
 
-def needs_rope(method: Method, model: Adapted) -> None:
+def needs_rope(method: Method, model: AdaptedModel) -> None:
     """Refuses a method that moves positions on a model without rotary positions."""
     if model.rope is None:
         raise Refused(

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import attention_hook, obstacles
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.fused import fused_forward
 from lengthwise.models.layer_facts import LayerFacts
@@ -18,7 +18,7 @@ from lengthwise.models.rope import Rope, RopeFacts
 from lengthwise.models.verify import verify as compare
 
 
-def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) -> Rope | None:
+def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_layer_type: bool) -> Rope | None:
     modules = attention_hook.rotary_modules(model)
     if not modules:
         return None
@@ -27,11 +27,11 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
     length = trained_length(model.config)
     facts: dict[str | None, RopeFacts] = {}
     for layer in layers:
-        kind = layer.kind if takes_kind else None
-        if layer.pairing is not None and kind not in facts:
-            own = parameters.get(kind, parameters) if takes_kind else parameters
+        layer_type = layer.layer_type if takes_layer_type else None
+        if layer.layout is not None and layer_type not in facts:
+            own = parameters.get(layer_type, parameters) if takes_layer_type else parameters
             theta = float(own.get("rope_theta", 10000.0))
-            facts[kind] = RopeFacts(theta, int(layer.pairing.rotated.sum()), length)
+            facts[layer_type] = RopeFacts(theta, int(layer.layout.rotated.sum()), length)
     return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
 
 
@@ -39,7 +39,7 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_kind: bool) ->
 def adapt(
     model: PreTrainedModel, fuse: bool = True, verify: bool = True,
     tokenizer: PreTrainedTokenizerBase | None = None,
-) -> Adapted:  # fmt: skip
+) -> AdaptedModel:  # fmt: skip
     """Probes a causal language model and returns it adapted.
 
     fuse: use the leaner forward where the family has one and it gives the same. verify: compare
@@ -53,14 +53,18 @@ def adapt(
 
 def _adapted(
     model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
-) -> Adapted:
+) -> AdaptedModel:
     layers = layer_facts(model)
     modules = attention_hook.rotary_modules(model)
-    takes_kind = (
+    takes_layer_type = (
         bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
     )
-    adapted = Adapted(
-        model, layers, _rope(model, layers, takes_kind), trained_length(model.config), takes_kind
+    adapted = AdaptedModel(
+        model,
+        layers,
+        _rope(model, layers, takes_layer_type),
+        trained_length(model.config),
+        takes_layer_type,
     )
     adapted.tokenizer = tokenizer
     try:

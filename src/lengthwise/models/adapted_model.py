@@ -1,7 +1,7 @@
 """A stock model as the engine sees it: tokens in, un-rotated queries, keys and values out.
 
 `adapt(model)` probes it once, compares its logits with the stock model's, and refuses by name what
-differs. Everything above this folder works with `Adapted` alone.
+differs. Everything above this folder works with `AdaptedModel` alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LayerAttention(Protocol):
 
 
 class FastForward(Protocol):
-    """A leaner forward of one family, with the same contract as `Adapted.forward`."""
+    """A leaner forward of one family, with the same contract as `AdaptedModel.forward`."""
 
     def __call__(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
@@ -45,7 +45,7 @@ class FastForward(Protocol):
 
 
 @dataclass(eq=False)
-class Adapted:
+class AdaptedModel:
     """A model whose attention is ours while `forward` runs, and stock otherwise.
 
     layers: facts of every attention layer, by index. rope: None where there are no rotary
@@ -58,7 +58,7 @@ class Adapted:
     layers: list[LayerFacts]
     rope: Rope | None
     trained_length: int
-    takes_kind: bool
+    takes_layer_type: bool
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     notes: list[str] = field(default_factory=list)
@@ -93,9 +93,9 @@ class Adapted:
         """The longest text read with the model's first rotary frequencies; None: all are."""
         return None if self.rope is None else self.rope.switch
 
-    def kind(self, layer: LayerFacts) -> str | None:
+    def layer_type(self, layer: LayerFacts) -> str | None:
         """The layer type the rotary module is called with for this layer."""
-        return layer.kind if self.takes_kind else None
+        return layer.layer_type if self.takes_layer_type else None
 
     @torch.no_grad()
     @obstacles.no_autocast()
@@ -203,6 +203,6 @@ def _attention_modules(model: PreTrainedModel, count: int) -> list[nn.Module]:
 
     ids = torch.zeros(1, 1, dtype=torch.long, device=obstacles.device_of(model))
     with attention_hook.engaged(model, handler), torch.no_grad():
-        model(input_ids=ids, position_ids=ids, past_key_values=attention_hook.PassThroughCache(count),
-              use_cache=True)  # fmt: skip
+        cache = attention_hook.PassThroughCache(count)
+        model(input_ids=ids, position_ids=ids, past_key_values=cache, use_cache=True)
     return found

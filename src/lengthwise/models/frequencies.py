@@ -47,13 +47,13 @@ class OwnFrequencies:
         # The forward without the decorator that lets lengths change the module.
         self._forward: Callable[..., tuple[Tensor, Tensor]] = inspect.unwrap(type(module).forward)
 
-    def switch(self, kind: str | None) -> int | None:
+    def switch(self, layer_type: str | None) -> int | None:
         """The longest text read with the first set of frequencies; None where there is only one
         set."""
-        rope_type = _rope_type(self._first, kind)
+        rope_type = _rope_type(self._first, layer_type)
         if rope_type == "longrope":
             parameters = self._first.config.rope_parameters  # type: ignore[union-attr]
-            own: Any = parameters if kind is None else parameters[kind]  # type: ignore[index]
+            own: Any = parameters if layer_type is None else parameters[layer_type]  # type: ignore[index]
             if list(own["short_factor"]) == list(own["long_factor"]):
                 return None
             return int(own["original_max_position_embeddings"])
@@ -61,57 +61,59 @@ class OwnFrequencies:
             return int(self._first.original_max_seq_len)  # type: ignore[arg-type]
         return None
 
-    def rope_type(self, kind: str | None) -> str:
+    def rope_type(self, layer_type: str | None) -> str:
         """What transformers calls the rule."""
-        return _rope_type(self._first, kind)
+        return _rope_type(self._first, layer_type)
 
-    def grows(self, kind: str | None) -> bool:
+    def grows(self, layer_type: str | None) -> bool:
         """Whether every token beyond the switch changes the frequencies again."""
-        return self.switch(kind) is not None and "dynamic" in _rope_type(self._first, kind)
+        return self.switch(layer_type) is not None and "dynamic" in _rope_type(
+            self._first, layer_type
+        )
 
-    def phase(self, kind: str | None, length: int) -> int:
+    def phase(self, layer_type: str | None, length: int) -> int:
         """A number that is the same for lengths with the same frequencies, 0 up to the switch."""
-        switch = self.switch(kind)
+        switch = self.switch(layer_type)
         if switch is None or length <= switch:
             return 0
-        return length if self.grows(kind) else 1
+        return length if self.grows(layer_type) else 1
 
-    def at(self, kind: str | None, length: int) -> Frequencies:
+    def at(self, layer_type: str | None, length: int) -> Frequencies:
         """What stock computes for one pass over a text of `length` tokens."""
-        phase = self.phase(kind, length)
-        key = kind, phase
+        phase = self.phase(layer_type, length)
+        key = layer_type, phase
         with self._lock:
             if key not in self._found:
-                self._found[key] = self._ask(kind, length if phase else 1)
+                self._found[key] = self._ask(layer_type, length if phase else 1)
                 if len(self._found) > KEPT:
                     self._found.popitem(last=False)
             return self._found[key]
 
     def cos_sin(
-        self, kind: str | None, used: Frequencies, positions: Tensor, dtype: torch.dtype
+        self, layer_type: str | None, used: Frequencies, positions: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """The family's cos and sin `[n, columns]` of positions `[n]` (any real numbers)."""
         # A stand-in for the module: nothing is written anywhere.
         stand_in = _StandIn(self._first, {
-            f"{_prefix(kind)}inv_freq": used.inv_freq,
-            f"{_prefix(kind)}attention_scaling": used.scaling,
+            f"{_prefix(layer_type)}inv_freq": used.inv_freq,
+            f"{_prefix(layer_type)}attention_scaling": used.scaling,
         })  # fmt: skip
         # Only the dtype and device of what stands for the hidden states matter.
         x = torch.empty(0, dtype=dtype, device=positions.device)
-        extra = () if kind is None else (kind,)
+        extra = () if layer_type is None else (layer_type,)
         cos, sin = self._forward(stand_in, x, positions.reshape(1, -1), *extra)
         return cos.reshape(positions.numel(), -1), sin.reshape(positions.numel(), -1)
 
-    def _ask(self, kind: str | None, length: int) -> Frequencies:
+    def _ask(self, layer_type: str | None, length: int) -> Frequencies:
         asked = self._first
-        if self.switch(kind) is not None:
+        if self.switch(layer_type) is not None:
             asked = _copied(self._first)
             device = next(asked.buffers()).device
             last = torch.tensor([[length - 1]], device=device)
-            extra = () if kind is None else (kind,)
+            extra = () if layer_type is None else (layer_type,)
             type(asked).forward(asked, torch.empty(0, device=device), last, *extra)
-        inv_freq = getattr(asked, f"{_prefix(kind)}inv_freq").detach().float()
-        scaling = getattr(asked, f"{_prefix(kind)}attention_scaling", 1.0)
+        inv_freq = getattr(asked, f"{_prefix(layer_type)}inv_freq").detach().float()
+        scaling = getattr(asked, f"{_prefix(layer_type)}attention_scaling", 1.0)
         return Frequencies(inv_freq.clone(), float(scaling))
 
 
@@ -125,13 +127,13 @@ class _StandIn:
         return getattr(self.__dict__["_module"], name)
 
 
-def _prefix(kind: str | None) -> str:
-    return "" if kind is None else f"{kind}_"
+def _prefix(layer_type: str | None) -> str:
+    return "" if layer_type is None else f"{layer_type}_"
 
 
-def _rope_type(module: Any, kind: str | None) -> str:
+def _rope_type(module: Any, layer_type: str | None) -> str:
     own = getattr(module, "rope_type", "default")
-    return str(own.get(kind, "default") if isinstance(own, dict) else own)
+    return str(own.get(layer_type, "default") if isinstance(own, dict) else own)
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -151,8 +153,8 @@ def first_state(module: nn.Module) -> nn.Module:
     bare.__dict__["_forward_pre_hooks"] = OrderedDict()
     first: Any = copy.deepcopy(bare)
     rope_type = getattr(first, "rope_type", "default")
-    for kind in rope_type if isinstance(rope_type, dict) else [None]:
-        prefix, own = _prefix(kind), _rope_type(first, kind)
+    for layer_type in rope_type if isinstance(rope_type, dict) else [None]:
+        prefix, own = _prefix(layer_type), _rope_type(first, layer_type)
         if own != "longrope" and "dynamic" not in own:
             continue
         setattr(first, f"{prefix}inv_freq", getattr(first, f"{prefix}original_inv_freq").clone())

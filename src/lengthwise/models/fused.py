@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from lengthwise.models.adapted_model import Adapted, LayerAttention
+from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
 from lengthwise.models.dropout import dropping
 from lengthwise.models.products import MAKING, Product, product
 from lengthwise.models.watch import Watch, undisturbed
@@ -66,12 +66,12 @@ class _Parts:
 
 
 class FusedForward:
-    """`Adapted.forward` for FAMILIES, or None where the plain path has to serve.
+    """`AdaptedModel.forward` for FAMILIES, or None where the plain path has to serve.
 
     `release` gives the model separate weights again.
     """
 
-    def __init__(self, adapted: Adapted) -> None:
+    def __init__(self, adapted: AdaptedModel) -> None:
         self._model: Any = adapted.model
         self._family = adapted.family
         self._facts = adapted.layers
@@ -160,7 +160,7 @@ def _norm(x: Tensor, norm: Any) -> Tensor:
     return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
-def fused_forward(adapted: Adapted) -> FusedForward | None:
+def fused_forward(adapted: AdaptedModel) -> FusedForward | None:
     """The fused forward of a model of FAMILIES, else None: the plain path serves every family."""
     return FusedForward(adapted) if adapted.family in FAMILIES else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lengthwise.models.rope import Pairing
+from lengthwise.models.rope import RotaryLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class LayerFacts:
     softcap: float | None
     sinks: Tensor | None
     window: int | None
-    kind: str | None
-    pairing: Pairing | None
+    layer_type: str | None
+    layout: RotaryLayout | None
 
     @property
     def entry_numbers(self) -> int:

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lengthwise.errors import Refused
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.plain_attention import plain_attention
 from lengthwise.models.verify import FLOOR
 
-_LIMITS: WeakKeyDictionary[Adapted, int | None] = WeakKeyDictionary()
-_EMBEDDINGS: WeakKeyDictionary[Adapted, bool] = WeakKeyDictionary()
+_LIMITS: WeakKeyDictionary[AdaptedModel, int | None] = WeakKeyDictionary()
+_EMBEDDINGS: WeakKeyDictionary[AdaptedModel, bool] = WeakKeyDictionary()
 
 
 class _Lookups(TorchFunctionMode):
@@ -51,7 +51,7 @@ class _Lookups(TorchFunctionMode):
             self.limits.append(int(table.shape[0]) - rows[0])
 
 
-def position_limit(model: Adapted) -> int | None:
+def position_limit(model: AdaptedModel) -> int | None:
     """Tokens a model has positions for; None where any number will do."""
     if model not in _LIMITS:
         # Rotary angles are computed for any position.
@@ -59,7 +59,7 @@ def position_limit(model: Adapted) -> int | None:
     return _LIMITS[model]
 
 
-def _ask(model: Adapted) -> int | None:
+def _ask(model: AdaptedModel) -> int | None:
     count = 4
     positions = torch.arange(count, device=model.device)
     with _Lookups(count) as seen:
@@ -67,7 +67,7 @@ def _ask(model: Adapted) -> int | None:
     return min(seen.limits, default=None)
 
 
-def require_positions(model: Adapted, tokens: int) -> None:
+def require_positions(model: AdaptedModel, tokens: int) -> None:
     """Raises Refused where the model has no positions for so many tokens."""
     limit = position_limit(model)
     if limit is not None and tokens > limit:
@@ -78,7 +78,7 @@ def require_positions(model: Adapted, tokens: int) -> None:
         )
 
 
-def require_room(model: Adapted, prompt: int, new: int) -> None:
+def require_room(model: AdaptedModel, prompt: int, new: int) -> None:
     """Raises Refused where a prompt, or the text after it, goes beyond the positions.
 
     The last new token is said and not read, so it needs no position.
@@ -99,7 +99,7 @@ def require_room(model: Adapted, prompt: int, new: int) -> None:
     )
 
 
-def takes_embeddings(model: Adapted) -> bool:
+def takes_embeddings(model: AdaptedModel) -> bool:
     """Whether feeding `embed(ids)` gives the logits that feeding ids gives: not so in families
     that read the ids in later layers too."""
     if model not in _EMBEDDINGS:
@@ -107,7 +107,7 @@ def takes_embeddings(model: Adapted) -> bool:
     return _EMBEDDINGS[model]
 
 
-def _embeddings_suffice(model: Adapted) -> bool:
+def _embeddings_suffice(model: AdaptedModel) -> bool:
     ids = torch.arange(8, device=model.device) % model.vocab_size
     positions = torch.arange(len(ids), device=model.device)
     attention = plain_attention(model, positions)

@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise.models import attention_hook
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.cut import cut_model
 from lengthwise.models.rope import Rope
 from lengthwise.models.sample import count_of, sample_ids
 
 
-def kinds(adapted: Adapted) -> list[int]:
+def kinds(adapted: AdaptedModel) -> list[int]:
     """The first layer of each kind that attends differently."""
     found: dict[tuple[object, ...], int] = {}
     for layer in adapted.layers:
         signature = (
             layer.num_heads, layer.num_kv_heads, layer.head_dim, layer.value_dim, layer.scaling,
-            layer.softcap, layer.sinks is None, layer.window, layer.kind, layer.pairing,
+            layer.softcap, layer.sinks is None, layer.window, layer.layer_type, layer.layout,
         )  # fmt: skip
         found.setdefault(signature, layer.index)
     return list(found.values())
 
 
-def in_float32(adapted: Adapted, index: int) -> Adapted | None:
+def in_float32(adapted: AdaptedModel, index: int) -> AdaptedModel | None:
     """One layer of a model, in float32, over the embeddings of the tokens that are compared; None
     where the family cannot be taken apart."""
     layer = adapted.layers[index]
@@ -41,9 +41,9 @@ def in_float32(adapted: Adapted, index: int) -> Adapted | None:
         rope = adapted.rope
         if rope is not None:
             rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
-        alone = Adapted(
+        alone = AdaptedModel(
             model, [replace(layer, index=0, sinks=sinks)], rope, adapted.trained_length,
-            adapted.takes_kind,
+            adapted.takes_layer_type,
         )  # fmt: skip
         if len(alone._modules) != 1:
             return None

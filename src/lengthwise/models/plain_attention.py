@@ -7,19 +7,19 @@ import math
 import torch
 from torch import Tensor
 
-from lengthwise.models.adapted_model import Adapted, LayerAttention
+from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
 from lengthwise.models.layer_facts import LayerFacts
 
 
-def plain_attention(adapted: Adapted, positions: Tensor) -> LayerAttention:
+def plain_attention(adapted: AdaptedModel, positions: Tensor) -> LayerAttention:
     """Full causal attention, windows honoured, over tokens at positions `[n]` (one row, no
     past)."""
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         facts = adapted.layers[layer]
-        if facts.pairing is not None and adapted.rope is not None:
-            angles = adapted.rope.angles(facts.pairing, adapted.kind(facts), positions)
-            query, key = (facts.pairing.rotate(x, angles) for x in (query, key))
+        if facts.layout is not None and adapted.rope is not None:
+            angles = adapted.rope.angles(facts.layout, adapted.layer_type(facts), positions)
+            query, key = (facts.layout.rotate(x, angles) for x in (query, key))
         order = torch.arange(len(positions), device=positions.device)
         distance = order[:, None] - order[None]
         mask = distance >= 0

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import attention_hook, obstacles
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import Pairing
+from lengthwise.models.rope import RotaryLayout
 
 TOKENS = 8
 # Far enough that no trained window reaches back to the first key.
@@ -91,13 +91,13 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
         )
     facts: list[LayerFacts] = []
     for index, seen in enumerate(one):
-        pairing = None
+        layout = None
         if modules:
-            pairing = _pairing(
+            layout = _pairing(
                 family, seen.query, swap[index].query, *(r[index].query for r in ramp)
             )
-            pairing = _shared(pairing, facts)
-        facts.append(_facts(family, index, seen, pairing))
+            layout = _shared(layout, facts)
+        facts.append(_facts(family, index, seen, layout))
     return facts
 
 
@@ -152,7 +152,7 @@ def _run(
 
 def _pairing(
     family: str, one: Tensor, swap: Tensor, cos_ramp: Tensor, sin_ramp: Tensor
-) -> Pairing | None:
+) -> RotaryLayout | None:
     """Solves for the rotation from queries `[heads, n, head_dim]` under chosen cos and sin.
 
     With y1 at cos=1, sin=0: y(cos, sin)[d] = cos[c(d)] y1[d] + s(d) sin[m(d)] y1[partner(d)].
@@ -185,7 +185,7 @@ def _pairing(
     partner = torch.where(fixed, here, partner)
     half = size // 2
     halves = size % 2 == 0 and torch.equal(partner, (here + half) % size)
-    return Pairing(partner, sign, cos_of, sin_of, halves)
+    return RotaryLayout(partner, sign, cos_of, sin_of, halves)
 
 
 def _column(scaled: Tensor, base: Tensor, columns: Tensor) -> Tensor:
@@ -194,16 +194,16 @@ def _column(scaled: Tensor, base: Tensor, columns: Tensor) -> Tensor:
     return (ratio[:, None] - columns[None]).abs().argmin(1)
 
 
-def _shared(pairing: Pairing | None, facts: list[LayerFacts]) -> Pairing | None:
+def _shared(layout: RotaryLayout | None, facts: list[LayerFacts]) -> RotaryLayout | None:
     """The equal pairing of an earlier layer where there is one, so that tables are shared."""
     for fact in facts:
-        other = fact.pairing
-        if pairing is not None and other is not None and _equal(pairing, other):
+        other = fact.layout
+        if layout is not None and other is not None and _equal(layout, other):
             return other
-    return pairing
+    return layout
 
 
-def _equal(a: Pairing, b: Pairing) -> bool:
+def _equal(a: RotaryLayout, b: RotaryLayout) -> bool:
     return a.partner.shape == b.partner.shape and all(
         torch.equal(x, y)
         for x, y in (
@@ -215,7 +215,7 @@ def _equal(a: Pairing, b: Pairing) -> bool:
     )
 
 
-def _facts(family: str, index: int, seen: _Seen, pairing: Pairing | None) -> LayerFacts:
+def _facts(family: str, index: int, seen: _Seen, layout: RotaryLayout | None) -> LayerFacts:
     config = getattr(seen.module, "config", None)
     types = getattr(config, "layer_types", None)
     declared = seen.info.get("sliding_window")
@@ -241,6 +241,6 @@ def _facts(family: str, index: int, seen: _Seen, pairing: Pairing | None) -> Lay
         softcap=seen.info.get("softcap"),
         sinks=None if sinks is None else sinks.detach(),
         window=window,
-        kind=types[index] if types is not None else None,
-        pairing=pairing,
+        layer_type=types[index] if types is not None else None,
+        layout=layout,
     )

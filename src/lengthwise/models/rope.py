@@ -1,7 +1,7 @@
 """Rotary positions of any family, as one rule learned from the family itself.
 
-`probe.py` asks a model what its rotation does to each channel; the answer is a `Pairing`. With it a
-rotation is `x * cos + x[partner] * (sign * sin)` for every layout in use (halves, interleaved,
+`probe.py` asks a model what its rotation does to each channel; the answer is a `RotaryLayout`. With
+it a rotation is `x * cos + x[partner] * (sign * sin)` for every layout in use (halves, interleaved,
 first or last channels only). Frequencies can be replaced by a rule (PI, NTK, YaRN, ...), and angles
 are always computed in float32: bf16 angles give logit errors of 0.3 and more from position 500.
 """
@@ -22,7 +22,7 @@ Angles = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Pairing:
+class RotaryLayout:
     """What one rotation does to the channels of a head of `head_dim`.
 
     partner: int64 `[head_dim]`, the channel that each channel is mixed with.
@@ -76,7 +76,7 @@ class FrequencyRule:
     interval: int = 1
     still: int = 0
 
-    def room(self, length: int) -> int | None:
+    def tokens_until_change(self, length: int) -> int | None:
         """Tokens that may follow `length` ones before frequencies change; None is any number."""
         if not self.dynamic:
             return None
@@ -115,29 +115,31 @@ class Rope:
         self.facts = facts
         self.dtype = dtype
         self.device = device
-        switches = [own.switch(kind) for kind in facts]
+        switches = [own.switch(layer_type) for layer_type in facts]
         self.switch = min((switch for switch in switches if switch is not None), default=None)
-        self._grown = {kind: _growing(own, kind) for kind in facts if own.grows(kind)}
+        self._grown = {
+            layer_type: _growing(own, layer_type) for layer_type in facts if own.grows(layer_type)
+        }
         self.grows = bool(self._grown)
         self._plain: _Tables = {}
         self._ruled: WeakKeyDictionary[FrequencyRule, _Tables] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def own_rule(self, kind: str | None) -> FrequencyRule | None:
+    def own_rule(self, layer_type: str | None) -> FrequencyRule | None:
         """The model's own rule as one of ours, where every further token changes frequencies."""
-        return self._grown.get(kind)
+        return self._grown.get(layer_type)
 
     def phase(self, length: int) -> int:
         """Texts of lengths with different phases are read with different frequencies by layers
         that keep theirs while a text stays on one side of the switch."""
-        still = [kind for kind in self.facts if kind not in self._grown]
-        return max((self.own.phase(kind, length) for kind in still), default=0)
+        still = [layer_type for layer_type in self.facts if layer_type not in self._grown]
+        return max((self.own.phase(layer_type, length) for layer_type in still), default=0)
 
     @torch.no_grad()
     def angles(
         self,
-        pairing: Pairing,
-        kind: str | None,
+        layout: RotaryLayout,
+        layer_type: str | None,
         positions: Tensor,
         rule: FrequencyRule | None = None,
         length: int | None = None,
@@ -150,21 +152,21 @@ class Rope:
         rotation (to move a key that already carries its amplitude).
         """
         if length is None:
-            choosing = rule is not None or self.own.switch(kind) is not None
+            choosing = rule is not None or self.own.switch(layer_type) is not None
             length = int(positions.max()) + 1 if choosing and positions.numel() else 1
-        used = self.own.at(kind, length)
+        used = self.own.at(layer_type, length)
         if rule is not None:
-            inv_freq, scale = rule.scale(used.inv_freq, self.facts[kind], length)
+            inv_freq, scale = rule.scale(used.inv_freq, self.facts[layer_type], length)
             used = Frequencies(inv_freq.to(used.inv_freq.device), used.scaling * scale)
         if not amplitude:
             used = Frequencies(used.inv_freq, 1.0)
         where = positions.to(self.device)
-        return pairing.spread(*self.own.cos_sin(kind, used, where, self.dtype))
+        return layout.spread(*self.own.cos_sin(layer_type, used, where, self.dtype))
 
     def table(
         self,
-        pairing: Pairing,
-        kind: str | None,
+        layout: RotaryLayout,
+        layer_type: str | None,
         stop: int,
         rule: FrequencyRule | None = None,
         length: int = 0,
@@ -173,24 +175,24 @@ class Rope:
 
         length: of the text, by which a model may choose between its frequencies.
         """
-        phase = self.own.phase(kind, length)
+        phase = self.own.phase(layer_type, length)
         with self._lock:
             tables = self._plain if rule is None else self._ruled.setdefault(rule, {})
-        key = pairing, kind, phase
+        key = layout, layer_type, phase
         table = tables.get(key)
         if table is None or table[0].shape[0] < stop:
             size = max(1024, 1 << (stop - 1).bit_length())
             positions = torch.arange(size, device=self.device)
-            table = self.angles(pairing, kind, positions, rule, length)
+            table = self.angles(layout, layer_type, positions, rule, length)
             tables[key] = table
         return table
 
 
-_Tables = dict[tuple[Pairing, str | None, int], Angles]
+_Tables = dict[tuple[RotaryLayout, str | None, int], Angles]
 
 
-def _growing(own: OwnFrequencies, kind: str | None) -> FrequencyRule:
+def _growing(own: OwnFrequencies, layer_type: str | None) -> FrequencyRule:
     def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
         return inv_freq, 1.0
 
-    return FrequencyRule(scale, dynamic=True, still=own.switch(kind) or 0)
+    return FrequencyRule(scale, dynamic=True, still=own.switch(layer_type) or 0)

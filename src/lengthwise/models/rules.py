@@ -13,10 +13,10 @@ from typing import Any
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as stock
 
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
-def own_rules(model: Adapted, prompt: int, new: int) -> LogitsProcessorList:
+def own_rules(model: AdaptedModel, prompt: int, new: int) -> LogitsProcessorList:
     """Processors for a prompt of `prompt` tokens and at most `new` ones after it, in stock's order;
     empty for most models."""
     config: Any = model.model.generation_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 TOKENS = 32
 # Tokens behind the edge of a window, or of a switch.
@@ -19,7 +19,7 @@ come. "Nobody reads these books," said his daughter. "Then nobody will know what
 answered, and wrote: two ships, fog, wind from the north."""
 
 
-def count_of(adapted: Adapted) -> int:
+def count_of(adapted: AdaptedModel) -> int:
     """Tokens to compare: past every window of the model's own that is affordable."""
     size = sum(parameter.numel() for parameter in adapted.model.parameters())
     most = AFFORDABLE / max(size, 1)
@@ -28,7 +28,7 @@ def count_of(adapted: Adapted) -> int:
     return min(found, adapted.trained_length)
 
 
-def sample_ids(adapted: Adapted, count: int) -> Tensor:
+def sample_ids(adapted: AdaptedModel, count: int) -> Tensor:
     """Tokens int64 `[count]` as texts have them: of TEXT where there is a tokenizer, else common
     ids of which some follow others again and again."""
     if adapted.tokenizer is not None:

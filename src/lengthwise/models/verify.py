@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models import attention_hook, plain_attention
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.frequencies import first_state
 from lengthwise.models.one_layer import in_float32, kinds
 from lengthwise.models.sample import count_of, sample_ids
@@ -100,7 +100,7 @@ def precisely() -> Iterator[None]:
 class Verifier:
     """Compares one model with itself; stock passes are run once and used for every comparison."""
 
-    def __init__(self, adapted: Adapted) -> None:
+    def __init__(self, adapted: AdaptedModel) -> None:
         self.adapted = adapted
         self.stock = Stock(adapted.model)
         self.floor = FLOOR.get(adapted.dtype, 1e-3)
@@ -157,7 +157,7 @@ class Verifier:
                 return found
         return ""
 
-    def _attention(self, adapted: Adapted, stock: Stock, names: list[int]) -> str:
+    def _attention(self, adapted: AdaptedModel, stock: Stock, names: list[int]) -> str:
         for reading in self.readings:
             ids = reading.ids
             if adapted is not self.adapted:
@@ -183,7 +183,7 @@ def apart(reference: Tensor, other: Tensor) -> float:
     return float(((other.float() - reference.float()).abs().mean((0, 2)) / spread).max())
 
 
-def verify(adapted: Adapted) -> Verifier:
+def verify(adapted: AdaptedModel) -> Verifier:
     """Raises UnsupportedModel where a model at the seam is not the stock model."""
     with torch.no_grad(), precisely():
         verifier = Verifier(adapted)
@@ -264,7 +264,7 @@ class Stock:
                 found.append(self._run(ids, positions))
         return found
 
-    def attention(self, adapted: Adapted, ids: Tensor, positions: Tensor) -> list[Seen]:
+    def attention(self, adapted: AdaptedModel, ids: Tensor, positions: Tensor) -> list[Seen]:
         """What each attention gives, its queries scaled; it goes on with that."""
         order = {id(module): index for index, module in enumerate(adapted._modules)}
         found: dict[int, Seen] = {}
@@ -297,7 +297,7 @@ class Stock:
 
 
 def our_attention(
-    adapted: Adapted, ids: Tensor, positions: Tensor, stock: list[Seen]
+    adapted: AdaptedModel, ids: Tensor, positions: Tensor, stock: list[Seen]
 ) -> list[Tensor]:
     """What our attention gives `[heads, n, value_dim]` of the same queries, keys and values; the
     model goes on with what stock gave, so that every layer is met alone."""

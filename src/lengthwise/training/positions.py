@@ -34,7 +34,6 @@ from lengthwise.models.rope import RopeFacts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from lengthwise.models.adapted_model import Adapted
 
 # Stands for the factor of a frequency of zero: no angle that it leaves differs from 0 in float32.
 ENDLESS = 1e30
@@ -82,7 +81,7 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
             "leave [positions] out, or take a family with rotary positions, such as llama",
         )
     trained = int(own.max_position_embeddings)
-    rule = method.frequencies(cast("Adapted", _Trained(trained)))
+    rule = method.frequencies(cast(Any, _Trained(trained)))
     assert rule is not None
     if rule.dynamic:
         raise Refused(

@@ -18,7 +18,7 @@ from lengthwise.errors import LengthwiseError
 
 
 @dataclass(frozen=True)
-class Entries:
+class KVEntries:
     """Plain tensors of n entries.
 
     key `[heads, n, head_dim]`, value `[heads, n, value_dim]`, index int32 `[1 or heads, n]` (birth
@@ -30,36 +30,38 @@ class Entries:
     value: Tensor
     index: Tensor
     log_weight: Tensor | None = None
-    stat: Tensor | None = None
+    attention_mass: Tensor | None = None
 
     def __len__(self) -> int:
         return self.key.shape[1]
 
     def tensors(self) -> list[Tensor]:
-        found = [self.key, self.value, self.index, self.log_weight, self.stat]
+        found = [self.key, self.value, self.index, self.log_weight, self.attention_mass]
         return [t for t in found if t is not None]
 
-    def slice(self, start: int, stop: int) -> Entries:
+    def slice(self, start: int, stop: int) -> KVEntries:
         # Called for every layer of every step, hence spelled out.
-        weight, stat = self.log_weight, self.stat
-        return Entries(
+        weight, attention_mass = self.log_weight, self.attention_mass
+        return KVEntries(
             self.key[:, start:stop],
             self.value[:, start:stop],
             self.index[:, start:stop],
             None if weight is None else weight[:, start:stop],
-            None if stat is None else stat[:, start:stop],
+            None if attention_mass is None else attention_mass[:, start:stop],
         )
 
-    def take(self, ids: Tensor) -> Entries:
+    def take(self, ids: Tensor) -> KVEntries:
         """Entries ids: int64 `[n]` shared by all heads, or `[heads, n]`."""
         return self._map(lambda t: pick(t, ids))
 
-    def heads(self, ids: Tensor) -> Entries:
+    def heads(self, ids: Tensor) -> KVEntries:
         return self._map(lambda t: t if t.shape[0] == 1 and len(self.key) > 1 else t[ids])
 
-    def _map(self, function: _TensorFunction) -> Entries:
-        optional = (None if t is None else function(t) for t in (self.log_weight, self.stat))
-        return Entries(function(self.key), function(self.value), function(self.index), *optional)
+    def _map(self, function: _TensorFunction) -> KVEntries:
+        optional = (
+            None if t is None else function(t) for t in (self.log_weight, self.attention_mass)
+        )
+        return KVEntries(function(self.key), function(self.value), function(self.index), *optional)
 
 
 class _TensorFunction(Protocol):
@@ -75,7 +77,7 @@ def pick(t: Tensor, ids: Tensor) -> Tensor:
     return t.gather(1, where)
 
 
-def concatenate(blocks: list[Entries]) -> Entries:
+def concatenate(blocks: list[KVEntries]) -> KVEntries:
     """Joins blocks of the same heads along their entries."""
     if len(blocks) == 1:
         return blocks[0]
@@ -92,9 +94,9 @@ def concatenate(blocks: list[Entries]) -> Entries:
             [b.key.new_zeros(heads, len(b), dtype=torch.float32) if t is None else t
              for b, t in zip(blocks, found, strict=True)], 1)  # fmt: skip
 
-    return Entries(
+    return KVEntries(
         torch.cat([b.key for b in blocks], 1), torch.cat([b.value for b in blocks], 1),
-        torch.cat(index, 1), join("log_weight"), join("stat"),
+        torch.cat(index, 1), join("log_weight"), join("attention_mass"),
     )  # fmt: skip
 
 
@@ -112,7 +114,7 @@ class Encoded(Protocol):
         """Everything allocated, for counting bytes."""
         ...
 
-    def decode(self) -> Entries: ...
+    def decode(self) -> KVEntries: ...
 
 
 class Growing(Encoded, Protocol):
@@ -132,7 +134,7 @@ class Deletable(Encoded, Protocol):
         ...
 
 
-class Segment:
+class KVStore:
     """Encoded blocks, oldest first, then a plain tail that grows in place.
 
     capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%;
@@ -142,15 +144,15 @@ class Segment:
 
     def __init__(self) -> None:
         self.closed: list[Encoded] = []
-        self._closed_stat: Tensor | None = None
-        self._tail: Entries | None = None
+        self._closed_mass: Tensor | None = None
+        self._tail: KVEntries | None = None
         self._length = 0
 
     def __len__(self) -> int:
         return sum(len(block) for block in self.closed) + self._length
 
     @property
-    def tail(self) -> Entries | None:
+    def tail(self) -> KVEntries | None:
         """The plain entries, as views."""
         return None if self._tail is None else self._tail.slice(0, self._length)
 
@@ -187,11 +189,11 @@ class Segment:
         tensors = [t for block in self.closed for t in block.tensors()]
         if self._tail is not None:
             tensors += self._tail.tensors()
-        if self._closed_stat is not None:
-            tensors.append(self._closed_stat)
+        if self._closed_mass is not None:
+            tensors.append(self._closed_mass)
         return sum(t.numel() * t.element_size() for t in tensors)
 
-    def reserve(self, like: Entries, room: int) -> None:
+    def reserve(self, like: KVEntries, room: int) -> None:
         """Makes room for `room` more entries shaped as `like`."""
         if self._length + room <= self.capacity:
             return
@@ -209,9 +211,9 @@ class Segment:
         parts = [(getattr(like, n), getattr(old, n, None)) for n in _FIELDS]
         if old is not None and old.index.shape[0] > like.index.shape[0]:
             parts[2] = (like.index.expand(old.index.shape[0], -1), old.index)
-        self._tail = Entries(*(None if t is None else grow(t, before) for t, before in parts))  # type: ignore[arg-type]
+        self._tail = KVEntries(*(None if t is None else grow(t, before) for t, before in parts))  # type: ignore[arg-type]
 
-    def append(self, entries: Entries) -> None:
+    def append(self, entries: KVEntries) -> None:
         count = len(entries)
         if not count:
             return
@@ -230,7 +232,7 @@ class Segment:
         tail = self._tail
         if tail is None or self._length == tail.key.shape[1]:
             index = torch.tensor([[birth]], dtype=torch.int32, device=key.device)
-            self.append(Entries(key, value, index))
+            self.append(KVEntries(key, value, index))
             tail = self._tail
             assert tail is not None
         else:
@@ -240,17 +242,20 @@ class Segment:
             self._length += 1
         return tail.key[:, : self._length], tail.value[:, : self._length]
 
-    def blocks(self) -> list[Entries]:
+    def blocks(self) -> list[KVEntries]:
         """All entries as plain blocks, oldest first (encoded ones decoded now)."""
         found = [block.decode() for block in self.closed]
-        if self._closed_stat is not None:
-            stats = self._closed_stat.split([len(block) for block in self.closed], 1)
-            found = [replace(b, stat=stat) for b, stat in zip(found, stats, strict=True)]
+        if self._closed_mass is not None:
+            stats = self._closed_mass.split([len(block) for block in self.closed], 1)
+            found = [
+                replace(b, attention_mass=attention_mass)
+                for b, attention_mass in zip(found, stats, strict=True)
+            ]
         if self._tail is not None and self._length:
             found.append(self._tail.slice(0, self._length))
         return found
 
-    def read(self) -> Entries | None:
+    def read(self) -> KVEntries | None:
         """All entries in one block; copies where there are several."""
         blocks = self.blocks()
         return concatenate(blocks) if blocks else None
@@ -263,25 +268,25 @@ class Segment:
         heads = max((i.shape[0] for i in found), default=1)
         return torch.cat([i.expand(heads, -1) for i in found], 1) if found else torch.empty(1, 0)
 
-    def stat(self) -> Tensor | None:
+    def attention_mass(self) -> Tensor | None:
         """What was accumulated for each entry, float32 `[heads, n]`, without decoding any."""
         tail = self.tail
-        found = [self._closed_stat, None if tail is None else tail.stat]
+        found = [self._closed_mass, None if tail is None else tail.attention_mass]
         known = [t for t in found if t is not None]
         return torch.cat(known, 1) if known else None
 
-    def add_stat(self, total: Tensor) -> None:
+    def add_attention_mass(self, total: Tensor) -> None:
         """Adds float32 `[heads, n]`, one number an entry."""
         before = 0
-        if self._closed_stat is not None:
-            before = self._closed_stat.shape[1]
-            self._closed_stat += total[:, :before]
+        if self._closed_mass is not None:
+            before = self._closed_mass.shape[1]
+            self._closed_mass += total[:, :before]
         tail = self.tail
         if tail is not None and len(tail):
-            assert tail.stat is not None
-            tail.stat.add_(total[:, before:])
+            assert tail.attention_mass is not None
+            tail.attention_mass.add_(total[:, before:])
 
-    def take(self, ids: Tensor) -> Entries:
+    def take(self, ids: Tensor) -> KVEntries:
         """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole segment."""
         if not self.closed:
             assert self._tail is not None
@@ -290,9 +295,9 @@ class Segment:
         assert everything is not None
         return everything.take(ids)
 
-    def replace(self, entries: Entries | None, room: int = 0) -> None:
+    def replace(self, entries: KVEntries | None, room: int = 0) -> None:
         """Holds exactly these entries, in memory of their own, with room for `room` more."""
-        self.closed, self._closed_stat, self._tail, self._length = [], None, None, 0
+        self.closed, self._closed_mass, self._tail, self._length = [], None, None, 0
         if entries is not None and len(entries):
             self.reserve(entries, len(entries) + room)
             self.append(entries)
@@ -312,14 +317,14 @@ class Segment:
                 f"{type(block).__name__} cannot lose entries while they are encoded: a codec that "
                 "declares `deletable` keeps one block with a method `take`"
             )
-        stat = self._closed_stat
+        attention_mass = self._closed_mass
         fewest = int((ids < len(block)).sum(-1).min())
         rest = self.take(ids[..., fewest:]) if fewest < ids.shape[-1] else None
         stay = ids[..., :fewest]
         self.replace(rest, room)
         if fewest:
             self.closed = [block.take(stay)]
-            self._closed_stat = None if stat is None else pick(stat, stay)
+            self._closed_mass = None if attention_mass is None else pick(attention_mass, stay)
 
     def drop_front(self, count: int) -> None:
         """Deletes the oldest `count` plain entries by moving the rest down in place."""
@@ -333,12 +338,12 @@ class Segment:
         """The oldest `count` plain entries become an encoded block; what is left is made tight."""
         assert self._tail is not None
         leaving, rest = self._tail.slice(0, count), self._tail.slice(count, self._length)
-        stats = [t for t in (self._closed_stat, leaving.stat) if t is not None]
+        stats = [t for t in (self._closed_mass, leaving.attention_mass) if t is not None]
         closed = [*self.closed, block]
         self.replace(rest if len(rest) else None, room)
         self.closed = closed
         if stats:
-            self._closed_stat = torch.cat(stats, 1)
+            self._closed_mass = torch.cat(stats, 1)
 
     def retract(self, count: int, ids: Tensor | int = 0) -> None:
         """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or the first
@@ -353,4 +358,4 @@ class Segment:
         self._length = base + len(ids)
 
 
-_FIELDS = ("key", "value", "index", "log_weight", "stat")
+_FIELDS = ("key", "value", "index", "log_weight", "attention_mass")

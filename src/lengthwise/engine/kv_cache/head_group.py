@@ -8,19 +8,17 @@ really stored ragged.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.offload import OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.kv_cache.offload import OffloadedSegment
-from lengthwise.engine.roles import Choice, Queries, Selector
-
-if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.step_metadata import Block, Frame
+from lengthwise.engine.kv_cache.selection import Queries, Selector
+from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
 MAX_SLACK = 64
@@ -32,10 +30,10 @@ def slack_of(window: int, selecting: bool) -> int:
     return max(1, min(MAX_SLACK, window // (4 if selecting else 64)))
 
 
-class Fold(Protocol):
+class OnEvict(Protocol):
     """What becomes of near entries that leave the window, where that is not a move to far."""
 
-    def __call__(self, group: Group, leaving: Entries) -> None: ...
+    def __call__(self, group: HeadGroup, leaving: KVEntries) -> None: ...
 
     def nbytes(self) -> int:
         """Bytes of what it holds itself."""
@@ -43,7 +41,7 @@ class Fold(Protocol):
 
 
 @dataclass
-class Group:
+class HeadGroup:
     """heads: key heads int64 `[h]` of the layer, or None for all of them.
 
     near holds entries inside the window (all entries where the window is None), contiguous birth
@@ -54,9 +52,9 @@ class Group:
     placement: Placement
     heads: Tensor | None = None
     selector: Selector | None = None
-    fold: Fold | None = None
-    near: Segment = field(default_factory=Segment)
-    far: Segment = field(default_factory=Segment)
+    on_evict: OnEvict | None = None
+    near: KVStore = field(default_factory=KVStore)
+    far: KVStore = field(default_factory=KVStore)
     near_start: int = 0
 
     @property
@@ -65,12 +63,12 @@ class Group:
         return 1 if window is None else slack_of(window, self.selector is not None)
 
     @property
-    def body(self) -> Segment:
+    def compressible(self) -> KVStore:
         """The segment that retention prunes and codecs encode: far beyond a window, else near."""
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        folded = 0 if self.fold is None else self.fold.nbytes()
+        folded = 0 if self.on_evict is None else self.on_evict.nbytes()
         return self.near.nbytes() + self.far.nbytes() + folded
 
     def kept(self) -> int:
@@ -79,95 +77,95 @@ class Group:
 
     def near_at(self, length: int) -> int:
         """Near entries there are once `length` tokens are committed and nothing was deleted."""
-        return length if self.placement.window is None else length - self._settled(length)
+        return length if self.placement.window is None else length - self._window_start(length)
 
     def keep(self, ids: Tensor, room: int = 0) -> None:
-        """Keeps only the entries ids of `body`: int64 `[n]` or `[heads, n]`, ascending."""
-        self.body.keep(ids, room)
+        """Keeps only the entries ids of `compressible`: int64 `[n]` or `[heads, n]`, ascending."""
+        self.compressible.keep(ids, room)
 
     # Reading: the parts a block of queries sees.
 
     def parts(
-        self, frame: Frame, rows: slice, own: Part | None, own_past: Part | None
+        self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
     ) -> list[Part]:
         """Parts for the queries `rows` of the frame; own and own_past are the new tokens' parts."""
-        query = frame.near_query[:, rows]
-        found = self._far_parts(frame, rows)
-        found += self._near_parts(frame, rows, query)
+        query = inputs.near_query[:, rows]
+        found = self._far_parts(inputs, rows)
+        found += self._near_parts(inputs, rows, query)
         found += [part for part in (own_past, own) if part is not None]
         return found
 
-    def _near_parts(self, frame: Frame, rows: slice, query: Tensor) -> list[Part]:
+    def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part]:
         placement = self.placement
-        if placement.compact or frame.raw_near:
+        if placement.compact or inputs.raw_near:
             entries = self.near.read()
             if entries is None:
                 return []
-            key = frame.rotate_read(entries, compact=placement.compact)
-            blocks = [Entries(key, entries.value, entries.index, entries.log_weight)]
+            key = inputs.rotate_read(entries, compact=placement.compact)
+            blocks = [KVEntries(key, entries.value, entries.index, entries.log_weight)]
         else:
             blocks = self.near.blocks()
-            frame.note_transient(blocks[: len(self.near.closed)])
+            inputs.note_transient(blocks[: len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
-            causal = frame.staged and frame.block.count > 1
+            causal = inputs.staged and inputs.metadata.count > 1
             return [Part(query, b.key, b.value, None, causal, b.log_weight) for b in blocks]
         (block,) = blocks
-        first, last = frame.span(rows)
+        first, last = inputs.span(rows)
         start = min(max(0, last - placement.window + 1 - self.near_start), len(block))
         parts = [_part(query, block.slice(start, len(block)))]
         band = min(max(0, first - placement.window + 1 - self.near_start), len(block))
         if band < start:
             ids = torch.arange(band, start, device=query.device) + self.near_start
-            mask = ids[None] > (frame.index[rows] - placement.window)[:, None]
+            mask = ids[None] > (inputs.index[rows] - placement.window)[:, None]
             parts.append(_part(query, block.slice(band, start), mask))
         return parts
 
-    def _far_parts(self, frame: Frame, rows: slice) -> list[Part]:
+    def _far_parts(self, inputs: LayerInputs, rows: slice) -> list[Part]:
         found: list[Part] = []
         if len(self.far):
-            found = self._chosen(frame, rows)
+            found = self._chosen(inputs, rows)
         placement = self.placement
         if placement.window is not None and placement.keeps_far and not placement.anchored:
-            found += self._leaving(frame, rows)
+            found += self._leaving(inputs, rows)
         return found
 
-    def _chosen(self, frame: Frame, rows: slice) -> list[Part]:
+    def _chosen(self, inputs: LayerInputs, rows: slice) -> list[Part]:
         choice = None
-        if self.selector is not None and frame.selects(self.selector):
-            index, span = frame.index[rows], frame.span(rows)
+        if self.selector is not None and inputs.selects(self.selector):
+            index, span = inputs.index[rows], inputs.span(rows)
             queries = Queries(
-                frame.raw_query[:, rows], frame.far_query[:, rows], index, len(self.near),
-                frame.decoding, span, self.near_start, self.placement.far_query(index),
-                span[1] + 1 >= frame.block.length, frame.rotate_at,
+                inputs.raw_query[:, rows], inputs.far_query[:, rows], index, len(self.near),
+                inputs.decoding, span, self.near_start, self.placement.far_query(index),
+                span[1] + 1 >= inputs.metadata.length, inputs.rotate_at,
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
-        query = frame.far_query[:, rows]
+        query = inputs.far_query[:, rows]
         if choice is None:
             blocks = self.far.blocks()
             # What is encoded or elsewhere was copied for this.
-            frame.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
+            inputs.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
             return [
-                Part(query, frame.read_far(b, self.placement), b.value, log_weight=b.log_weight)
+                Part(query, inputs.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
             ]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
-        frame.note_transient([entries])
+        inputs.note_transient([entries])
         if choice.key_positions is not None:
             # Keys that were stored rotated and turned back carry their amplitude already.
-            key = frame.rotate_at(entries.key, choice.key_positions, amplitude=frame.raw_near)
-            query = frame.rotate_at(frame.raw_query[:, rows], choice.query_positions)
+            key = inputs.rotate_at(entries.key, choice.key_positions, amplitude=inputs.raw_near)
+            query = inputs.rotate_at(inputs.raw_query[:, rows], choice.query_positions)
         else:
-            key = frame.read_far(entries, self.placement)
+            key = inputs.read_far(entries, self.placement)
         return [Part(query, key, entries.value, choice.mask, log_weight=entries.log_weight)]
 
-    def _leaving(self, frame: Frame, rows: slice) -> list[Part]:
+    def _leaving(self, inputs: LayerInputs, rows: slice) -> list[Part]:
         """Near entries that some of these queries already reach as far ones."""
         assert self.placement.window is not None
-        first, last = frame.span(rows)
+        first, last = inputs.span(rows)
         stop = min(len(self.near), last - self.placement.window + 1 - self.near_start)
         if stop <= 0:
             return []
-        entries = frame.leaving(self, stop)
+        entries = self._leaving_entries(inputs, stop)
         if entries is None:
             return []
         if self.placement.reads_far is not None:
@@ -175,26 +173,48 @@ class Group:
             if not len(ids):
                 return []
             entries = entries.take(ids)
-        query = frame.far_query[:, rows]
+        query = inputs.far_query[:, rows]
         mask = None
         if last != first:
             ids = entries.index[0].long()
-            mask = ids[None] <= (frame.index[rows] - self.placement.window)[:, None]
+            mask = ids[None] <= (inputs.index[rows] - self.placement.window)[:, None]
         return [_part(query, entries, mask)]
 
-    def none_leave(self, block: Block, count: int) -> bool:
-        """Whether of the oldest `count` near entries, beyond the window, none is kept as far."""
+    def _leaving_entries(self, inputs: LayerInputs, stop: int) -> KVEntries | None:
+        """The oldest `stop` near entries that survive the window, as far keys; None if none do."""
+        tail = self.near.tail
+        assert tail is not None
+        if self.placement.keep_far is None:
+            entries = tail.slice(0, stop)
+        else:
+            ids = self._kept_far(inputs.metadata, stop)
+            if not len(ids):
+                return None
+            entries = tail.take(ids)
+        far = inputs.as_far(entries, self.placement)
+        if not inputs.raw_near:
+            return far
+        key = inputs.rotate_by_index(far, self.placement.far_key)
+        return KVEntries(key, far.value, far.index, far.log_weight)
+
+    def _kept_far(self, metadata: StepMetadata, count: int) -> Tensor:
+        """Which of the oldest `count` near entries are kept as far ones, found once a forward."""
         keep, tail = self.placement.keep_far, self.near.tail
-        if keep is None or tail is None:
-            return False
+        assert keep is not None and tail is not None
         key = (id(self.placement), self.near_start, count)
-        if key not in block.kept:
-            block.kept[key] = keep(tail.index[0, :count].long()).nonzero()[:, 0]
-        return not len(block.kept[key])
+        if key not in metadata.kept:
+            metadata.kept[key] = keep(tail.index[0, :count].long()).nonzero()[:, 0]
+        return metadata.kept[key]
+
+    def none_leave(self, metadata: StepMetadata, count: int) -> bool:
+        """Whether of the oldest `count` near entries, beyond the window, none is kept as far."""
+        if self.placement.keep_far is None or self.near.tail is None:
+            return False
+        return not len(self._kept_far(metadata, count))
 
     # Writing.
 
-    def _settled(self, upto: int) -> int:
+    def _window_start(self, upto: int) -> int:
         """Where the near entries start once `upto` tokens are committed.
 
         A multiple of the slack, whatever the chunks were, so that block-wise decisions do not
@@ -203,30 +223,34 @@ class Group:
         assert self.placement.window is not None
         return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
 
-    def room(self, length: int) -> int | None:
+    def tokens_until_change(self, length: int) -> int | None:
         """Tokens from `length` on before near entries move again, or before a selection makes a
         plan to be used again; None where neither happens."""
         if self.placement.window is None:
             return None
-        left = self._settled(length) + self.slack + self.placement.window - 1 - length
-        shared = None if self.selector is None else self.selector.room(length, self.near_start)
+        left = self._window_start(length) + self.slack + self.placement.window - 1 - length
+        shared = (
+            None
+            if self.selector is None
+            else self.selector.tokens_until_change(length, self.near_start)
+        )
         return left if shared is None else min(left, shared)
 
-    def settle(self, frame: Frame, upto: int) -> None:
+    def slide_window(self, inputs: LayerInputs, upto: int) -> None:
         """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""
         if self.placement.window is None:
             return
-        target = self._settled(upto)
+        target = self._window_start(upto)
         count = min(target - self.near_start, len(self.near))
         if count <= 0:
             return
         tail = self.near.tail
         assert tail is not None
         leaving = tail.slice(0, count)
-        if self.fold is not None:
-            self.fold(self, leaving)
+        if self.on_evict is not None:
+            self.on_evict(self, leaving)
         elif self.placement.keeps_far:
-            self._move(frame, leaving)
+            self._move(inputs, leaving)
         rest = len(self.near) - count
         # Room up to the next move, and no more: what is held is what the window promises.
         size = self.placement.window + self.slack
@@ -239,11 +263,11 @@ class Group:
     def offload(self) -> None:
         """Puts the far segment where the placement wants it, before it holds anything."""
         where = self.placement.offload
-        if where is None or self.selector is None or isinstance(self.far, OffloadedSegment):
+        if where is None or self.selector is None or isinstance(self.far, OffloadedKVStore):
             return
-        self.far = OffloadedSegment(where)
+        self.far = OffloadedKVStore(where)
 
-    def _move(self, frame: Frame, leaving: Entries) -> None:
+    def _move(self, inputs: LayerInputs, leaving: KVEntries) -> None:
         keep = self.placement.keep_far
         if keep is not None:
             ids = keep(leaving.index[0].long()).nonzero()[:, 0]
@@ -251,32 +275,38 @@ class Group:
                 return
             leaving = leaving.take(ids)
         self.offload()
-        stat = leaving.stat
-        leaving = frame.restamp(leaving, self.placement)
-        wants = self.selector is not None and self.selector.wants_stat
-        kept = Entries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
+        attention_mass = leaving.attention_mass
+        leaving = inputs.as_far(leaving, self.placement)
+        wants = self.selector is not None and self.selector.wants_attention_mass
+        kept = KVEntries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
         self.far.append(kept)
         if self.selector is not None:
             self.selector.extend(
-                Entries(kept.key, kept.value, kept.index, kept.log_weight, stat if wants else None),
+                KVEntries(
+                    kept.key,
+                    kept.value,
+                    kept.index,
+                    kept.log_weight,
+                    attention_mass if wants else None,
+                ),
                 self.far,
             )
 
 
-def _part(query: Tensor, entries: Entries, mask: Tensor | None = None) -> Part:
+def _part(query: Tensor, entries: KVEntries, mask: Tensor | None = None) -> Part:
     return Part(query, entries.key, entries.value, mask, log_weight=entries.log_weight)
 
 
-def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
+def take_by_query_head(store: KVStore, ids: Tensor, heads: int) -> KVEntries:
     """Entries ids `[m]`, `[kv_heads, m]` or `[heads, m]`; the last gives one key head a query
     head."""
     if ids.dim() == 1 or ids.shape[0] == 1:
-        return segment.take(ids.reshape(-1))
-    key_heads = segment.key_heads
+        return store.take(ids.reshape(-1))
+    key_heads = store.key_heads
     if ids.shape[0] == key_heads and key_heads != heads:
-        return segment.take(ids)
+        return store.take(ids)
     groups = heads // key_heads
-    found = segment.take(ids.reshape(key_heads, -1))
+    found = store.take(ids.reshape(key_heads, -1))
 
     def spread(t: Tensor) -> Tensor:
         return t.reshape(heads, ids.shape[1], *t.shape[2:])
@@ -284,7 +314,7 @@ def take_by_query_head(segment: Segment, ids: Tensor, heads: int) -> Entries:
     weight = None if found.log_weight is None else spread(found.log_weight)
     index = found.index.expand(key_heads, -1)
     assert groups * key_heads == heads
-    return Entries(spread(found.key), spread(found.value), spread(index), weight)
+    return KVEntries(spread(found.key), spread(found.value), spread(index), weight)
 
 
-__all__ = ["Choice", "Group", "take_by_query_head"]
+__all__ = ["HeadGroup", "take_by_query_head"]

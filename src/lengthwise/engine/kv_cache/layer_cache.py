@@ -18,10 +18,10 @@ from lengthwise.engine.attention.attend import (
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.attention.scores import column_sums, lse_at
-from lengthwise.engine.kv_cache.entries import Entries
-from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.codec import Codec
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import (
     near_part,
     new_part,
@@ -30,15 +30,15 @@ from lengthwise.engine.kv_cache.new_parts import (
     pieces,
     rows_together,
 )
-from lengthwise.engine.kv_cache.step_metadata import Block, Frame, block_angles
-from lengthwise.engine.roles import Codec
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.engine.kv_cache.placement import same
+from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata, step_angles
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
 
 
 @dataclass
-class Watch:
+class Observation:
     """What a sequence has its layers note down.
 
     reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
@@ -62,24 +62,24 @@ class LayerCache:
 
     def __init__(
         self,
-        model: Adapted,
+        model: AdaptedModel,
         facts: LayerFacts,
-        groups: list[Group],
+        groups: list[HeadGroup],
         rule: FrequencyRule | None,
-        watch: Watch,
+        watch: Observation,
     ) -> None:
         self.model = model
         self.facts = facts
         self.groups = groups
         # A layer with a window of its own keeps its own frequencies: its distances stay trained.
         # Some models change theirs with every token, which is a rule as much as ours are.
-        own = model.rope.own_rule(model.kind(facts)) if model.rope is not None else None
+        own = model.rope.own_rule(model.layer_type(facts)) if model.rope is not None else None
         self.rule = own if rule is None or facts.window is not None else rule
         self.watch = watch
         self.codec: Codec | None = None
-        self.pending: Entries | None = None
+        self.pending: KVEntries | None = None
         self._placed = 0
-        self._observed: list[tuple[Frame, Tensor]] = []
+        self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
 
     @property
@@ -97,70 +97,70 @@ class LayerCache:
 
     # Attending.
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata) -> Tensor:
         """Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` of the block
         -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
-        if self._steps_plainly(block):
-            return self._step(query, key, value, block)
-        if block.count == 1 and self._steps_in_window(block):
-            return self._step_in_window(query, key, value, block)
-        frame = self._frame(query, key, value, block)
+        if self._steps_plainly(metadata):
+            return self._step(query, key, value, metadata)
+        if metadata.count == 1 and self._steps_in_window(metadata):
+            return self._step_in_window(query, key, value, metadata)
+        inputs = self._inputs(query, key, value, metadata)
         if self.watch.remember and self.watch.reading:
-            self._remember(frame.near_query)
-        stored = key if self.groups[0].placement.compact or frame.raw_near else frame.near_key
-        self.pending = Entries(stored, value, block.index[None].int())
-        if len(self.groups) == 1 and self.groups[0].selector is not None and block.count > 1:
-            return self._attend_pieces(self.groups[0], frame, self.pending)
+            self._remember(inputs.near_query)
+        stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
+        self.pending = KVEntries(stored, value, metadata.index[None].int())
+        if len(self.groups) == 1 and self.groups[0].selector is not None and metadata.count > 1:
+            return self._attend_pieces(self.groups[0], inputs, self.pending)
         if len(self.groups) == 1:
-            frame.staged = self._stage(self.groups[0], frame)
-            return self._attend_group(self.groups[0], frame)
+            inputs.staged = self._stage(self.groups[0], inputs)
+            return self._attend_group(self.groups[0], inputs)
         out = torch.empty(*query.shape[:2], value.shape[-1], dtype=value.dtype, device=value.device)
         for group in self.groups:
             assert group.heads is not None
             rows = self.query_heads(group.heads)
             part = replace(
-                frame, placement=group.placement, raw_query=query[rows], heads=rows,
-                near_query=frame.near_query[rows], far_query=frame.far_query[rows],
-                near_key=frame.near_key[group.heads], value=value[group.heads],
+                inputs, placement=group.placement, raw_query=query[rows], heads=rows,
+                near_query=inputs.near_query[rows], far_query=inputs.far_query[rows],
+                near_key=inputs.near_key[group.heads], value=value[group.heads],
             )  # fmt: skip
             out[rows] = self._attend_group(group, part)
         return out
 
-    def _attend_pieces(self, group: Group, frame: Frame, entries: Entries) -> Tensor:
+    def _attend_pieces(self, group: HeadGroup, inputs: LayerInputs, entries: KVEntries) -> Tensor:
         """A text as its selection plans for it: each piece finds, and leaves, what it would if it
         were read by itself. Only the last one's entries stay pending.
 
         An anchored window is measured at the last query of a piece, as decoding measures it.
         """
-        block, outs = frame.block, []
+        metadata, outs = inputs.metadata, []
         assert group.selector is not None
-        ahead = group.placement.anchored and block.ancestors is None
+        ahead = group.placement.anchored and metadata.ancestors is None
         ahead = ahead and group.selector.query_block is not None
-        cut = pieces(group, block)
+        cut = pieces(group, metadata)
         if self.watch.expected and self.codec is None and not group.far.capacity:
             group.offload()
             # Many small moves into a far segment that grows a little at a time would copy it often.
             group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
         for rows in cut:
-            part = frame if len(cut) == 1 else piece(frame, rows)
+            part = inputs if len(cut) == 1 else piece(inputs, rows)
             if ahead:
-                self.settle(part.block.last, block.length, block.offset)
+                self.slide_window(part.metadata.last, metadata.length, metadata.offset)
             self.pending = entries.slice(rows.start, rows.stop)
             outs.append(self._attend_group(group, part))
-            block.transient = max(block.transient, part.block.transient)
-            if rows.stop < block.count:
+            metadata.transient = max(metadata.transient, part.metadata.transient)
+            if rows.stop < metadata.count:
                 self.commit(None)
-                self.settle(part.block.last + 1, block.length, block.offset)
+                self.slide_window(part.metadata.last + 1, metadata.length, metadata.offset)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def _steps_plainly(self, block: Block) -> bool:
+    def _steps_plainly(self, metadata: StepMetadata) -> bool:
         """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
         for its own, and nobody is watching."""
         group = self.groups[0]
         placement = group.placement
-        scores = block.count * self.facts.num_heads * len(group.near)
+        scores = metadata.count * self.facts.num_heads * len(group.near)
         return (
-            (block.count == 1 or (group.near.room >= block.count and scores <= SCORE_BLOCK))
+            (metadata.count == 1 or (group.near.room >= metadata.count and scores <= SCORE_BLOCK))
             and len(self.groups) == 1
             and not self.watch.reading
             and not self.watch.stride
@@ -172,26 +172,26 @@ class LayerCache:
             and self.facts.sinks is None
         )
 
-    def _step(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+    def _step(self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata) -> Tensor:
         """The general path with everything left out that a plain step does not need."""
         facts = self.facts
-        if facts.pairing is not None:
-            angles = block_angles(self.model, facts, block, self.rule, same)
-            query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
-        near, count = self.groups[0].near, block.count
+        if facts.layout is not None:
+            angles = step_angles(self.model, facts, metadata, self.rule, same)
+            query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
+        near, count = self.groups[0].near, metadata.count
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         self._placed = count
         if count == 1:
-            keys, values = near.push(key, value, block.start)
+            keys, values = near.push(key, value, metadata.start)
             out = single_softmax(folded, keys, values, facts.scaling)
         else:
-            near.append(Entries(key, value, block.index[None].int()))
+            near.append(KVEntries(key, value, metadata.index[None].int()))
             tail = near.tail
             assert tail is not None
-            out = tree_softmax(folded, tail.key, tail.value, facts.scaling, block.hidden)
+            out = tree_softmax(folded, tail.key, tail.value, facts.scaling, metadata.hidden)
         return out.reshape(facts.num_heads, count, -1)
 
-    def _steps_in_window(self, block: Block) -> bool:
+    def _steps_in_window(self, metadata: StepMetadata) -> bool:
         """Whether one new token sees a window and first tokens that are all stored plain already,
         and nobody is watching."""
         group = self.groups[0]
@@ -204,99 +204,113 @@ class LayerCache:
             or placement.compact
             or placement.anchored
             or group.selector is not None
-            or group.fold is not None
+            or group.on_evict is not None
             or not group.near.is_plain
             or not (group.far.is_plain or not len(group.far))
             or (self.rule is not None and self.rule.dynamic)
-            or self.facts.pairing is None
+            or self.facts.layout is None
             or self.facts.softcap is not None
             or self.facts.sinks is not None
         ):
             return False
-        gone = block.start - placement.window + 1 - group.near_start
-        return gone <= 0 or not placement.keeps_far or group.none_leave(block, gone)
+        gone = metadata.start - placement.window + 1 - group.near_start
+        return gone <= 0 or not placement.keeps_far or group.none_leave(metadata, gone)
 
-    def _step_in_window(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+    def _step_in_window(
+        self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
+    ) -> Tensor:
         """`_step` for a window: its keys and the few far ones in one softmax."""
         facts, group = self.facts, self.groups[0]
         placement = group.placement
-        assert facts.pairing is not None and placement.window is not None
-        angles = block_angles(self.model, facts, block, self.rule, same)
-        near, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        assert facts.layout is not None and placement.window is not None
+        angles = step_angles(self.model, facts, metadata, self.rule, same)
+        near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         self._placed = 1
-        keys, values = group.near.push(key, value, block.start)
-        first = max(0, block.start - placement.window + 1 - group.near_start)
+        keys, values = group.near.push(key, value, metadata.start)
+        first = max(0, metadata.start - placement.window + 1 - group.near_start)
         shape = (facts.num_kv_heads, -1, facts.head_dim)
         parts = [(near.reshape(shape), keys[:, first:], values[:, first:])]
         if len(group.far):
             far = near
             if placement.far_query is not same:
-                there = block_angles(self.model, facts, block, self.rule, placement.far_query)
-                far = facts.pairing.rotate(query, there)
+                there = step_angles(self.model, facts, metadata, self.rule, placement.far_query)
+                far = facts.layout.rotate(query, there)
             tail = group.far.tail
             assert tail is not None
             parts.append((far.reshape(shape), tail.key, tail.value))
         return joint_softmax(parts, facts.scaling).reshape(facts.num_heads, 1, -1)
 
-    def _frame(self, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Frame:
+    def _inputs(
+        self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
+    ) -> LayerInputs:
         model, facts, rule = self.model, self.facts, self.rule
         placement = self.groups[0].placement
-        if facts.pairing is None:
-            return Frame(block, model, facts, rule, placement, query, query, query, key, value)
-        if placement.compact:
-            frame = Frame(block, model, facts, rule, placement, query, query, query, key, value)
-            ranks = block.index - block.start + self.groups[0].kept()
-            near = frame.rotate_at(query, ranks)
-            return replace(
-                frame, near_query=near, far_query=near, near_key=frame.rotate_at(key, ranks)
+        if facts.layout is None:
+            return LayerInputs(
+                metadata, model, facts, rule, placement, query, query, query, key, value
             )
-        angles = block_angles(model, facts, block, rule, same)
-        near = far = facts.pairing.rotate(query, angles)
+        if placement.compact:
+            inputs = LayerInputs(
+                metadata, model, facts, rule, placement, query, query, query, key, value
+            )
+            ranks = metadata.index - metadata.start + self.groups[0].kept()
+            near = inputs.rotate_at(query, ranks)
+            return replace(
+                inputs, near_query=near, far_query=near, near_key=inputs.rotate_at(key, ranks)
+            )
+        angles = step_angles(model, facts, metadata, rule, same)
+        near = far = facts.layout.rotate(query, angles)
         if placement.far_query is not same:
-            there = block_angles(model, facts, block, rule, placement.far_query)
-            far = facts.pairing.rotate(query, there)
-        near_key = facts.pairing.rotate(key, angles)
-        return Frame(block, model, facts, rule, placement, query, near, far, near_key, value)
+            there = step_angles(model, facts, metadata, rule, placement.far_query)
+            far = facts.layout.rotate(query, there)
+        near_key = facts.layout.rotate(key, angles)
+        return LayerInputs(
+            metadata, model, facts, rule, placement, query, near, far, near_key, value
+        )
 
-    def _stage(self, group: Group, frame: Frame) -> bool:
+    def _stage(self, group: HeadGroup, inputs: LayerInputs) -> bool:
         """Puts new entries in place before attending where they need no part of their own: a single
         one, which its query sees, or a piece of a prompt that simply follows what is there."""
         placement = group.placement
-        if frame.raw_near or placement.compact:
+        if inputs.raw_near or placement.compact:
             return False
         follows = (
-            frame.block.prompt
+            inputs.metadata.prompt
             and placement.window is None
             and group.selector is None
             and not self.watch.stride
             and not group.near.closed
         )
-        if frame.block.count > 1 and not follows:
+        if inputs.metadata.count > 1 and not follows:
             return False
         assert self.pending is not None
         entry = self.pending
         if self.watch.stride:
-            entry = replace(entry, stat=torch.zeros(*entry.key.shape[:2], device=entry.key.device))
+            entry = replace(
+                entry, attention_mass=torch.zeros(*entry.key.shape[:2], device=entry.key.device)
+            )
         self._append(group, entry)
         self._placed = len(entry)
         self.pending = None
         return True
 
-    def _append(self, group: Group, entries: Entries) -> None:
+    def _append(self, group: HeadGroup, entries: KVEntries) -> None:
         if group.placement.window is None and not len(group.near) and self.watch.expected:
             group.near.reserve(entries, max(self.watch.expected, len(entries)))
         group.near.append(entries)
 
-    def _attend_group(self, group: Group, frame: Frame) -> Tensor:
+    def _attend_group(self, group: HeadGroup, inputs: LayerInputs) -> Tensor:
         facts = self.facts
         sinks = (
-            facts.sinks if frame.heads is None or facts.sinks is None else facts.sinks[frame.heads]
+            facts.sinks
+            if inputs.heads is None or facts.sinks is None
+            else facts.sinks[inputs.heads]
         )
-        stride = self._stride(frame)
+        stride = self._stride(inputs)
         outs, lses = [], []
-        for rows in rows_together(group, frame):
-            past, mine = (None, None) if frame.staged else own_parts(group, frame, rows)
-            parts = group.parts(frame, rows, mine, past)
+        for rows in rows_together(group, inputs):
+            past, mine = (None, None) if inputs.staged else own_parts(group, inputs, rows)
+            parts = group.parts(inputs, rows, mine, past)
             out, lse = attend(parts, facts.scaling, facts.softcap, sinks, need_lse=stride == 1)
             if stride > 1:
                 # The output needs no LSE, which is dear; the few observed queries are done again.
@@ -305,14 +319,14 @@ class LayerCache:
             outs.append(out)
             lses.append(lse)
         if stride:
-            self._observed.append((frame, torch.cat([x for x in lses if x is not None], 1)))
+            self._observed.append((inputs, torch.cat([x for x in lses if x is not None], 1)))
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def _stride(self, frame: Frame) -> int:
+    def _stride(self, inputs: LayerInputs) -> int:
         """Every how many-th query of a block is observed; 0 for none."""
         return (
             self.watch.stride
-            if self.watch.reading and frame.block.count > 1
+            if self.watch.reading and inputs.metadata.count > 1
             else min(1, self.watch.stride)
         )
 
@@ -356,39 +370,40 @@ class LayerCache:
         self.pending, self._placed = None, 0
         self._observed.clear()
 
-    def settle(self, length: int, prompt: int, offset: int) -> None:
+    def slide_window(self, length: int, prompt: int, offset: int) -> None:
         """Moves what has left a window, now that `length` tokens are committed."""
         for group in self.groups:
             if group.placement.window is not None:
-                block = Block(length, torch.empty(0), None, max(prompt, length), offset)
+                metadata = StepMetadata(length, torch.empty(0), None, max(prompt, length), offset)
                 none = torch.empty(0)
-                group.settle(Frame(block, self.model, self.facts, self.rule, group.placement, none,
-                                   none, none, none, none), length)  # fmt: skip
+                inputs = LayerInputs(metadata, self.model, self.facts, self.rule, group.placement,
+                                     none, none, none, none, none)  # fmt: skip
+                group.slide_window(inputs, length)
 
     def _observe(self, ids: Tensor | None) -> None:
         """Adds the probability that near and new entries received from committed queries."""
-        for (frame, lse), group in zip(self._observed, self.groups, strict=True):
-            count, stride = frame.block.count, self._stride(frame)
+        for (inputs, lse), group in zip(self._observed, self.groups, strict=True):
+            count, stride = inputs.metadata.count, self._stride(inputs)
             rows = slice(0, count, stride) if ids is None else ids
             if ids is not None:
                 lse = lse[:, ids]
-            parts = [near_part(group, frame, rows)]
+            parts = [near_part(group, inputs, rows)]
             if self.pending is not None:
-                parts.append(new_part(frame, rows, ids))
+                parts.append(new_part(inputs, rows, ids))
             sums = [
                 column_sums(part, lse, self.facts.scaling, self.facts.softcap)
                 for part in parts
                 if part is not None
             ]
-            each = frame.near_query.shape[0] // frame.near_key.shape[0]
+            each = inputs.near_query.shape[0] // inputs.near_key.shape[0]
             total = torch.cat(sums, 1).unflatten(0, (-1, each)).sum(1)
             if stride > 1:
-                total *= count / frame.near_query[:, rows].shape[1]
-            self._add_stat(group, total)
+                total *= count / inputs.near_query[:, rows].shape[1]
+            self._add_attention_mass(group, total)
 
-    def _add_stat(self, group: Group, total: Tensor) -> None:
+    def _add_attention_mass(self, group: HeadGroup, total: Tensor) -> None:
         """total float32 `[kv_heads, near entries + pending ones]`."""
         held = len(group.near)
-        group.near.add_stat(total[:, :held])
+        group.near.add_attention_mass(total[:, :held])
         if self.pending is not None:
-            self.pending = replace(self.pending, stat=total[:, held:])
+            self.pending = replace(self.pending, attention_mass=total[:, held:])

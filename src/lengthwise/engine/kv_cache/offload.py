@@ -20,7 +20,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Entries, Segment, concatenate
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore, concatenate
 from lengthwise.errors import LengthwiseError
 
 PLACES = ("none", "cpu", "disk")
@@ -36,7 +36,7 @@ class Offload:
     cached: int
 
 
-class OffloadedSegment(Segment):
+class OffloadedKVStore(KVStore):
     """A segment of entries 0, 1, 2, ..., none of them ever deleted or encoded.
 
     _head and _open are on the device: the first entries, and the newest that fill no unit. _hosted
@@ -47,20 +47,20 @@ class OffloadedSegment(Segment):
     def __init__(self, offload: Offload) -> None:
         super().__init__()
         self.offload = offload
-        self._head, self._open = Segment(), Segment()
+        self._head, self._open = KVStore(), KVStore()
         self._hosted = 0
         self._key: Tensor | None = None
         self._value: Tensor | None = None
         self._units: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
-        self._taken: tuple[Tensor, Entries] | None = None
+        self._taken: tuple[Tensor, KVEntries] | None = None
         self._device = torch.device("cpu")
         self._heads = 0
 
     def __len__(self) -> int:
         return len(self._head) + self._hosted + len(self._open)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> OffloadedSegment:
-        new = OffloadedSegment(self.offload)
+    def __deepcopy__(self, memo: dict[int, Any]) -> OffloadedKVStore:
+        new = OffloadedKVStore(self.offload)
         new._device, new._heads = self._device, self._heads
         for mine, theirs in ((new._head, self._head), (new._open, self._open)):
             mine.replace(theirs.read())
@@ -100,7 +100,7 @@ class OffloadedSegment(Segment):
 
     # Writing.
 
-    def reserve(self, like: Entries, room: int) -> None:
+    def reserve(self, like: KVEntries, room: int) -> None:
         wanted = self._hosted + room
         if wanted <= self.capacity:
             return
@@ -114,7 +114,7 @@ class OffloadedSegment(Segment):
             grown.append(fresh)
         self._key, self._value = grown
 
-    def append(self, entries: Entries) -> None:
+    def append(self, entries: KVEntries) -> None:
         self._device, self._heads = entries.key.device, entries.key.shape[0]
         first = self.offload.first - len(self._head)
         if first > 0:
@@ -143,21 +143,21 @@ class OffloadedSegment(Segment):
 
     # Reading.
 
-    def take(self, ids: Tensor) -> Entries:
+    def take(self, ids: Tensor) -> KVEntries:
         if ids.dim() == 1:
             return self._take_units(ids)
         taken = self._taken
         if taken is None or taken[0].shape != ids.shape or taken[0].data_ptr() != ids.data_ptr():
             # The ids are held too, so that no other ones can stand where they stood.
             key, value = self._gather(ids, "key"), self._gather(ids, "value")
-            taken = self._taken = ids, Entries(key, value, ids.int())
+            taken = self._taken = ids, KVEntries(key, value, ids.int())
         return taken[1]
 
     def take_keys(self, ids: Tensor) -> Tensor:
         """Keys of the entries ids `[key_heads, n]`: `[key_heads, n, head_dim]` on the device."""
         return self._gather(ids, "key")
 
-    def blocks(self) -> list[Entries]:
+    def blocks(self) -> list[KVEntries]:
         if not len(self):
             return []
         return [self._take_units(torch.arange(len(self), device=self._device))]
@@ -182,7 +182,7 @@ class OffloadedSegment(Segment):
         self._units.move_to_end(number)
         return self._units[number]
 
-    def _take_units(self, ids: Tensor) -> Entries:
+    def _take_units(self, ids: Tensor) -> KVEntries:
         """Entries ids `[n]`, ascending, by way of the units they lie in."""
         first, size, stop = len(self._head), self.offload.unit, self._stop
         hosted = ids[(ids >= first) & (ids < stop)]
@@ -193,7 +193,7 @@ class OffloadedSegment(Segment):
             key, value = self._unit(number)
             start = first + number * size
             index = torch.arange(start, start + size, dtype=torch.int32, device=key.device)
-            blocks.append(Entries(key, value, index[None]))
+            blocks.append(KVEntries(key, value, index[None]))
         if (newest := self._open.read()) is not None:
             blocks.append(newest)
         found = concatenate(blocks)

@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
+from lengthwise.engine.kv_cache.codec import Codec
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.head_group import Group
-from lengthwise.engine.kv_cache.layer_cache import LayerCache, Watch
-from lengthwise.engine.kv_cache.step_metadata import Block
-from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.roles import Codec, Moment, Retention
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase, Retention
+from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.rope import FrequencyRule
 
 
 class Sequence:
@@ -40,8 +42,8 @@ class Sequence:
 
     def __init__(
         self,
-        model: Adapted,
-        plan: Plan = FULL,
+        model: AdaptedModel,
+        plan: CachePlan = FULL_CACHE,
         expected: int = 0,
         offset: int = 0,
         remember: int = 0,
@@ -56,18 +58,18 @@ class Sequence:
         self.tokens: list[int] = []
         self.prompt_length: int | None = None
         self.reading = 0
-        self.surprise: list[float] = []
+        self.token_nll: list[float] = []
         self.noted: list[Tensor] | None = None
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
         self._transient = 0
         self.last_logits: Tensor | None = None
-        self._watch = Watch(expected=expected)
+        self._watch = Observation(expected=expected)
         self.layers = [self._layer(facts) for facts in model.layers]
         self._follow(plan)
 
-    def _follow(self, plan: Plan) -> None:
+    def _follow(self, plan: CachePlan) -> None:
         """Takes on a plan's retention and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
@@ -75,10 +77,12 @@ class Sequence:
             if not layer.own_window:
                 layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
-        strides = [g.selector.wants_stat for _, g in self.groups() if g.selector is not None]
+        strides = [
+            g.selector.wants_attention_mass for _, g in self.groups() if g.selector is not None
+        ]
         if self.retention is not None:
             windows.append(self.retention.window)
-            strides.append(int(self.retention.wants_stat))
+            strides.append(int(self.retention.wants_attention_mass))
         self._watch.remember = max([self._remember_at_least, *windows])
         self._watch.stride = min((stride for stride in strides if stride), default=0)
 
@@ -87,7 +91,20 @@ class Sequence:
         self._remember_at_least = max(self._remember_at_least, queries)
         self._watch.remember = max(self._watch.remember, queries)
 
-    def groups(self) -> Iterator[tuple[LayerCache, Group]]:
+    @property
+    def frequency_rule(self) -> FrequencyRule | None:
+        """What replaces the model's rotary frequencies, if anything."""
+        return self.plan.rule
+
+    def pruned_layers(self) -> list[int]:
+        """Layers that a retention prunes: all but those with a window of the model's own."""
+        return [index for index, layer in enumerate(self.layers) if not layer.own_window]
+
+    def head_groups(self, layer: int) -> list[HeadGroup]:
+        """What a layer keeps now."""
+        return self.layers[layer].groups
+
+    def groups(self) -> Iterator[tuple[LayerCache, HeadGroup]]:
         """Every group with its layer."""
         return ((layer, group) for layer in self.layers for group in layer.groups)
 
@@ -96,9 +113,9 @@ class Sequence:
 
     def _layer(self, facts: LayerFacts) -> LayerCache:
         if facts.window is not None:
-            group = Group(Placement(window=facts.window, keeps_far=False))
+            group = HeadGroup(Placement(window=facts.window, keeps_far=False))
         else:
-            group = Group(self.plan.placement)
+            group = HeadGroup(self.plan.placement)
             if self.plan.selector is not None:
                 group.selector = self.plan.selector(facts)
         return LayerCache(self.model, facts, [group], self.plan.rule, self._watch)
@@ -116,7 +133,7 @@ class Sequence:
             new.__dict__[name] = copy.deepcopy(value, memo)
         return new
 
-    def fork(self, plan: Plan | None = None) -> Sequence:
+    def fork(self, plan: CachePlan | None = None) -> Sequence:
         """An independent copy: what is done to one does not touch the other.
 
         plan: what the copy does from now on. It must read a prompt exactly as this one's does, that
@@ -138,14 +155,14 @@ class Sequence:
         """KV bytes allocated now, indices and scales included."""
         return sum(layer.nbytes() for layer in self.layers)
 
-    def note_peak(self, block: Block | None = None) -> None:
-        extra = 0 if block is None else block.transient
+    def note_peak(self, metadata: StepMetadata | None = None) -> None:
+        extra = 0 if metadata is None else metadata.transient
         self.peak_bytes = max(self.peak_bytes, self.nbytes() + extra)
 
     @property
-    def retention_surprise(self) -> bool:
+    def wants_token_nll(self) -> bool:
         """Whether the retention wants -log p of every token."""
-        return self.retention is not None and self.retention.wants_surprise
+        return self.retention is not None and self.retention.wants_token_nll
 
     def dropped(self) -> bool:
         """Whether some token is no longer held, windows of the model's own left aside."""
@@ -163,27 +180,27 @@ class Sequence:
         ]
         return min(windows) if windows else None
 
-    def room(self) -> int | None:
+    def tokens_until_change(self) -> int | None:
         """Tokens that may be committed before the next deletion or encoding, or before a selection
         gets entries that a query within a draft would not find yet; None is any number."""
-        found = [] if self.retention is None else [self.retention.room(self)]
+        found = [] if self.retention is None else [self.retention.tokens_until_change(self)]
         for layer, group in self.groups():
             if group.selector is not None:
-                found.append(group.room(len(self.tokens)))
+                found.append(group.tokens_until_change(len(self.tokens)))
             if layer.codec is not None:
-                found.append(self._codec_room(layer.codec, group))
+                found.append(self._entries_until_encoding(layer.codec, group))
         rules = {layer.rule for layer in self.layers if layer.rule is not None}
-        found += [rule.room(len(self.tokens)) for rule in rules]
-        found.append(self._room_before_switch())
+        found += [rule.tokens_until_change(len(self.tokens)) for rule in rules]
+        found.append(self._tokens_until_switch())
         return min((room for room in found if room is not None), default=None)
 
-    def _room_before_switch(self) -> int | None:
+    def _tokens_until_switch(self) -> int | None:
         switch = None if self.model.rope is None else self.model.rope.switch
         left = 0 if switch is None else switch - len(self.tokens)
         return left if left > 0 else None
 
-    def _codec_room(self, codec: Codec, group: Group) -> int | None:
-        entries = codec.room(group.body)
+    def _entries_until_encoding(self, codec: Codec, group: HeadGroup) -> int | None:
+        entries = codec.tokens_until_change(group.compressible)
         if entries is None or group.placement.window is None:
             return entries
         # Entries join the far segment a slack at a time, when they leave the window.
@@ -213,7 +230,7 @@ class Sequence:
 
     # One forward.
 
-    def block(self, count: int, tree: Tree | None = None) -> Block:
+    def next_step(self, count: int, tree: Tree | None = None) -> StepMetadata:
         """The next `count` tokens, or the nodes of a tree whose root is the next token."""
         start = len(self.tokens)
         device = self.model.device
@@ -225,39 +242,43 @@ class Sequence:
         if tree is None or (alike and tree.is_chain()):
             index = torch.arange(start, start + count, device=device)
             prompt = self.prompt_length is None
-            return Block(start, index, None, length, self.offset, prompt=prompt)
+            return StepMetadata(start, index, None, length, self.offset, prompt=prompt)
         index = torch.tensor(tree.depths, device=device) + start
-        return Block(start, index, tree.ancestors().to(device), length, self.offset)
+        return StepMetadata(start, index, tree.ancestors().to(device), length, self.offset)
 
     @property
     def expected_prompt(self) -> int:
         """Tokens of the prompt, those still to be read included where `prefill` knows them."""
         return self.prompt_length or self.reading
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, block: Block) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
+    ) -> Tensor:
         """Attention of one layer over what it keeps and the block: see `LayerCache.attend`."""
-        return self.layers[layer].attend(query, key, value, block)
+        return self.layers[layer].attend(query, key, value, metadata)
 
     # Committing.
 
-    def commit(self, block: Block, tokens: Seq[int], accepted: Seq[int] | None = None) -> None:
+    def commit(
+        self, metadata: StepMetadata, tokens: Seq[int], accepted: Seq[int] | None = None
+    ) -> None:
         """Makes the block's tokens, or the accepted nodes of its tree, part of the sequence."""
         ids = None
-        if accepted is not None and len(accepted) != block.count:
+        if accepted is not None and len(accepted) != metadata.count:
             ids = torch.tensor(accepted, device=self.model.device)
         first = ids is not None and list(accepted or ()) == list(range(len(ids)))
         for layer in self.layers:
             layer.commit(ids, first)
         self.tokens.extend(tokens)
-        if self.prompt_length is None or block.transient > self._transient:
-            self._transient = block.transient
-            self.note_peak(block)
+        if self.prompt_length is None or metadata.transient > self._transient:
+            self._transient = metadata.transient
+            self.note_peak(metadata)
         for layer in self.layers:
-            layer.settle(len(self.tokens), self.expected_prompt, self.offset)
-        kind = "chunk" if self.prompt_length is None else "step"
-        self._retain(kind)
-        if kind == "step":
-            self._encode(kind)
+            layer.slide_window(len(self.tokens), self.expected_prompt, self.offset)
+        phase = Phase.CHUNK if self.prompt_length is None else Phase.DECODE
+        self._retain(phase)
+        if phase is Phase.DECODE:
+            self._encode(phase)
 
     def discard(self) -> None:
         """Forgets the forward under way: none of its tokens becomes part of the sequence."""
@@ -271,40 +292,40 @@ class Sequence:
         self.note_peak()
         self.prompt_length = len(self.tokens)
         self._watch.reading = False
-        self._retain("prefill")
-        self._encode("prefill")
+        self._retain(Phase.PREFILL)
+        self._encode(Phase.PREFILL)
         for layer in self.layers:
             layer.forget_queries()
         self.note_peak()
 
-    def _moment(self, kind: str, layer: LayerCache) -> Moment:
-        queries = layer.last_queries() if kind == "prefill" else None
+    def _update(self, phase: Phase, layer: LayerCache) -> CacheUpdate:
+        queries = layer.last_queries() if phase is Phase.PREFILL else None
         if queries is None:
-            return Moment(kind, layer.facts, self)
+            return CacheUpdate(phase, layer.facts, self)
         stop = len(self.tokens)
         index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
-        return Moment(kind, layer.facts, self, queries, index)
+        return CacheUpdate(phase, layer.facts, self, queries, index)
 
-    def _retain(self, kind: str) -> None:
+    def _retain(self, phase: Phase) -> None:
         if self.retention is None:
             return
         for layer in self.layers:
             if layer.own_window:
                 continue
-            moment = self._moment(kind, layer)
-            groups: list[Group] = []
+            update = self._update(phase, layer)
+            groups: list[HeadGroup] = []
             for group in layer.groups:
-                replaced = self.retention.retain(group, moment)
+                replaced = self.retention.retain(group, update)
                 groups += [group] if replaced is None else list(replaced)
             layer.groups = groups
 
-    def _encode(self, kind: str) -> None:
+    def _encode(self, phase: Phase) -> None:
         for layer in self.layers:
             if layer.codec is None:
                 continue
-            moment = self._moment(kind, layer)
+            update = self._update(phase, layer)
             for group in layer.groups:
-                mine = moment
-                if group.heads is not None and moment.queries is not None:
-                    mine = replace(moment, queries=moment.queries[layer.query_heads(group.heads)])
-                layer.codec.encode(group.body, mine)
+                mine = update
+                if group.heads is not None and update.queries is not None:
+                    mine = replace(update, queries=update.queries[layer.query_heads(group.heads)])
+                layer.codec.encode(group.compressible, mine)

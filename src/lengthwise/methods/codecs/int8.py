@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Entries, pick
+from lengthwise.engine.kv_cache.entries import KVEntries, pick
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
 from lengthwise.models.layer_facts import LayerFacts
@@ -58,7 +58,7 @@ class Int8(Method):
 class Int8Codec(ResidualCodec):
     """State of one layer: none but the settings."""
 
-    def close(self, entries: Entries) -> Int8Block:
+    def close(self, entries: KVEntries) -> Int8Block:
         key, key_scale = quantise(entries.key)
         value, value_scale = quantise(entries.value)
         index = entries.index.clone()
@@ -108,7 +108,7 @@ class Int8Block:
     def take(self, ids: Tensor) -> Int8Block:
         return Int8Block(*(pick(t, ids) for t in self.tensors()), self.dtype)
 
-    def decode(self) -> Entries:
+    def decode(self) -> KVEntries:
         key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))
         value = self.value.to(self.dtype).mul_(self.value_scale.to(self.dtype))
-        return Entries(key, value, self.index)
+        return KVEntries(key, value, self.index)

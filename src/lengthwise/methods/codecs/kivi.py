@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Entries
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
@@ -99,7 +99,7 @@ class KiviCodec(ResidualCodec):
         self.key_bits = key_bits
         self.value_bits = value_bits
 
-    def close(self, entries: Entries) -> KiviBlock:
+    def close(self, entries: KVEntries) -> KiviBlock:
         channels = entries.key.shape[-1]
         group = self.step if self.key_axis == "channel" else group_size(channels, self.step)
         key = Quantised.make(entries.key, self.key_bits, self.key_axis, group)
@@ -131,5 +131,5 @@ class KiviBlock:
         index = join_index(self.index, newer.index)
         return KiviBlock(self.key.join(newer.key), self.value.join(newer.value), index)
 
-    def decode(self) -> Entries:
-        return Entries(self.key.decode(), self.value.decode(), self.index)
+    def decode(self) -> KVEntries:
+        return KVEntries(self.key.decode(), self.value.decode(), self.index)

@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Entries, Growing, Segment, pick
-from lengthwise.engine.roles import Channels, Codec, Format, Moment
+from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Growing, KVEntries, KVStore, pick
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
 from lengthwise.models.layer_facts import LayerFacts
@@ -41,18 +42,18 @@ class PruneCodec:
         self.channels = channels
         self.window = channels.window
 
-    def encode(self, segment: Segment, moment: Moment) -> None:
-        tail = segment.tail
-        if moment.kind != "prefill" or tail is None or tail.log_weight is not None:
+    def encode(self, store: KVStore, update: CacheUpdate) -> None:
+        tail = store.tail
+        if update.phase is not Phase.PREFILL or tail is None or tail.log_weight is not None:
             return
         count = len(tail) - self.channels.recent
-        if count <= 0 or moment.queries is None:
+        if count <= 0 or update.queries is None:
             return
-        kept = self.channels.choose(moment.queries[:, -self.window :], tail.key)
+        kept = self.channels.choose(update.queries[:, -self.window :], tail.key)
         block = PlainBlock.make(narrow(tail.slice(0, count), kept))
-        segment.close(PrunedBlock(block, kept, tail.key.shape[-1]), count)
+        store.close(PrunedBlock(block, kept, tail.key.shape[-1]), count)
 
-    def room(self, segment: Segment) -> int | None:
+    def tokens_until_change(self, store: KVStore) -> int | None:
         return None
 
 
@@ -65,21 +66,21 @@ class PrunedFormat(ResidualCodec):
         self.format = format
         self.window = max(channels.window, format.window)
 
-    def first(self, entries: Entries, tail: Entries, moment: Moment) -> Growing:
-        if moment.kind != "prefill" or moment.queries is None:
+    def first(self, entries: KVEntries, tail: KVEntries, update: CacheUpdate) -> Growing:
+        if update.phase is not Phase.PREFILL or update.queries is None:
             return self.format.close(entries)
-        kept = self.channels.choose(moment.queries[:, -self.channels.window :], tail.key)
+        kept = self.channels.choose(update.queries[:, -self.channels.window :], tail.key)
         return self._pruned(entries, kept)
 
-    def more(self, entries: Entries, older: Encoded) -> Growing:
+    def more(self, entries: KVEntries, older: Encoded) -> Growing:
         if not isinstance(older, PrunedBlock):
             return self.format.close(entries)
         return self._pruned(entries, older.kept)
 
-    def close(self, entries: Entries) -> Growing:
+    def close(self, entries: KVEntries) -> Growing:
         return self.format.close(entries)
 
-    def _pruned(self, entries: Entries, kept: Tensor) -> PrunedBlock:
+    def _pruned(self, entries: KVEntries, kept: Tensor) -> PrunedBlock:
         block = self.format.close(narrow(entries, kept))
         return PrunedBlock(block, kept, entries.key.shape[-1])
 
@@ -91,7 +92,7 @@ class PrunedFormat(ResidualCodec):
         return super().bytes_held(layer, dtype, n) + (names if self.encoded(n) else 0)
 
 
-def narrow(entries: Entries, kept: Tensor) -> Entries:
+def narrow(entries: KVEntries, kept: Tensor) -> KVEntries:
     """Entries whose keys have only the channels kept, int64 `[kv_heads, kept]`."""
     return replace(entries, key=entries.key.gather(2, kept[:, None].expand(-1, len(entries), -1)))
 
@@ -105,7 +106,7 @@ class PlainBlock:
     index: Tensor
 
     @classmethod
-    def make(cls, entries: Entries) -> PlainBlock:
+    def make(cls, entries: KVEntries) -> PlainBlock:
         return cls(entries.key.clone(), entries.value.clone(), entries.index.clone())
 
     def __len__(self) -> int:
@@ -122,8 +123,8 @@ class PlainBlock:
     def take(self, ids: Tensor) -> PlainBlock:
         return PlainBlock(*(pick(t, ids) for t in self.tensors()))
 
-    def decode(self) -> Entries:
-        return Entries(self.key, self.value, self.index)
+    def decode(self) -> KVEntries:
+        return KVEntries(self.key, self.value, self.index)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class PrunedBlock:
             raise LengthwiseError(f"{type(self.inner).__name__} cannot lose entries one by one")
         return replace(self, inner=self.inner.take(ids))
 
-    def decode(self) -> Entries:
+    def decode(self) -> KVEntries:
         # Spreading by a product with zeros and ones is exact and twice as fast as a scatter.
         found = self.inner.decode()
         one_hot = torch.nn.functional.one_hot(self.kept, self.head_dim).to(found.key.dtype)

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Encoded, Entries, Growing, Segment
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.kv_cache.entries import Encoded, Growing, KVEntries, KVStore
+from lengthwise.engine.kv_cache.retention import CacheUpdate
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -32,42 +32,42 @@ class ResidualCodec(ABC):
         self.step = step
 
     @abstractmethod
-    def close(self, entries: Entries) -> Growing:
+    def close(self, entries: KVEntries) -> Growing:
         """Entries, a multiple of `step` of them, in this codec's form and in memory of its own."""
 
     @abstractmethod
     def entry_bytes(self, heads: int, key: int, value: int) -> float:
         """Bytes of one encoded entry, birth id included, of so many channels a head."""
 
-    def first(self, entries: Entries, tail: Entries, moment: Moment) -> Growing:
+    def first(self, entries: KVEntries, tail: KVEntries, update: CacheUpdate) -> Growing:
         """The block of a segment that has none yet; tail is all that it holds."""
         return self.close(entries)
 
-    def more(self, entries: Entries, older: Encoded) -> Growing:
+    def more(self, entries: KVEntries, older: Encoded) -> Growing:
         """What is joined to the block that a segment has."""
         return self.close(entries)
 
-    def encode(self, segment: Segment, moment: Moment) -> None:
-        tail = segment.tail
+    def encode(self, store: KVStore, update: CacheUpdate) -> None:
+        tail = store.tail
         if tail is None or tail.log_weight is not None:
             return
         count = (len(tail) - self.residual) // self.step * self.step
         if count <= 0:
             return
         entries = tail.slice(0, count)
-        if segment.closed:
-            older = segment.closed.pop()
+        if store.closed:
+            older = store.closed.pop()
             block = older.join(self.more(entries, older))  # type: ignore[attr-defined]
         else:
-            block = self.first(entries, tail, moment)
+            block = self.first(entries, tail, update)
         # Room up to the next encoding at once: the plain part never moves in between.
-        segment.close(block, count, self.residual + self.step - (len(tail) - count))
+        store.close(block, count, self.residual + self.step - (len(tail) - count))
 
-    def room(self, segment: Segment) -> int | None:
-        tail = segment.tail
+    def tokens_until_change(self, store: KVStore) -> int | None:
+        tail = store.tail
         if tail is not None and tail.log_weight is not None:
             return None
-        return max(1, self.residual + self.step - segment.tail_length)
+        return max(1, self.residual + self.step - store.tail_length)
 
     def encoded(self, n: int) -> int:
         """How many of n entries are encoded."""

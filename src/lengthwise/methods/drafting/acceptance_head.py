@@ -32,7 +32,7 @@ from lengthwise.calibration import fingerprint
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 BLOCKS = 3
 # How much a rejection weighs in the loss.
@@ -73,7 +73,11 @@ class AcceptanceHead(nn.Module):
 
 @torch.no_grad()
 def examples(
-    draft: Adapted, target: Adapted, tokens: Seq[int], temperature: float = 1.0, seed: int = 0
+    draft: AdaptedModel,
+    target: AdaptedModel,
+    tokens: Seq[int],
+    temperature: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """States `[n, hidden]` of the draft after each token of a text of the target, and the labels
     `[n]` of the guesses made from them, float32 on the CPU. At temperature 0 a guess is the
@@ -95,8 +99,8 @@ def examples(
 
 
 def train(
-    draft: Adapted,
-    target: Adapted,
+    draft: AdaptedModel,
+    target: AdaptedModel,
     texts: Seq[Seq[int]],
     temperature: float = 1.0,
     epochs: int = 3,
@@ -179,7 +183,7 @@ def load(path: Path | str) -> AcceptanceHead:
     return head.requires_grad_(False)
 
 
-def _read(model: Adapted, tokens: Seq[int]) -> Iterator[tuple[Tensor, Tensor]]:
+def _read(model: AdaptedModel, tokens: Seq[int]) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits `[n, vocab]` after each of up to CHUNK tokens at a time, and the hidden states
     `[n, hidden]` they are read from; float32 on the CPU."""
     sequence = Sequence(model)

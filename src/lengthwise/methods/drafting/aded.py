@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Needs, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Successors kept of a pair.
 WIDTH = 12
@@ -242,7 +242,7 @@ class ADED(tables.TableMethod):
         """Weights of one rule mean nothing to the other."""
         return TextTrigrams if self.learn == "text" else Trigrams
 
-    def start_drafter(self, model: Adapted) -> ADEDDrafter:
+    def start_drafter(self, model: AdaptedModel) -> ADEDDrafter:
         return ADEDDrafter(self, self.begin_table(self.kept, model), model)
 
 
@@ -252,7 +252,9 @@ class ADEDDrafter(Drafter):
     name = "aded"
     lock = tables.Table.lock
 
-    def __init__(self, options: ADED, trigrams: Trigrams, model: Adapted | None = None) -> None:
+    def __init__(
+        self, options: ADED, trigrams: Trigrams, model: AdaptedModel | None = None
+    ) -> None:
         """model: whose table it is, needed where it is saved."""
         self.options, self.trigrams, self.model = options, trigrams, model
         trigrams.most = options.pairs

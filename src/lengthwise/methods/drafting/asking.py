@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling, streams
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.options import option

@@ -18,10 +18,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CopySpec(Method):
         """No run of tokens can be longer than the text."""
         return cls(gamma=length + 1)
 
-    def start_drafter(self, model: Adapted) -> CopySpecDrafter:
+    def start_drafter(self, model: AdaptedModel) -> CopySpecDrafter:
         return CopySpecDrafter(self)
 
 

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 VERSION = "1"
 # Stands between documents; smaller than any token, so that texts that end there come first.
@@ -247,7 +247,7 @@ def opened(name: str, path: str) -> Datastore:
         raise RecipeError(f"{name}: {error}") from error
 
 
-def check_tokenizer(store: Datastore, path: str, model: Adapted) -> None:
+def check_tokenizer(store: Datastore, path: str, model: AdaptedModel) -> None:
     """Raises Refused where a datastore was built with another tokenizer than the model's, as far as
     the model tells of its own."""
     if store.fingerprint and model.tokenizer is not None:

@@ -29,7 +29,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
@@ -41,7 +41,7 @@ from lengthwise.methods.drafting.corpus import (
     check_tokenizer,
     opened,
 )
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 Numbers = NDArray[np.int64]
 
@@ -79,7 +79,7 @@ class DatastoreDrafting(Method):
     def example(cls) -> DatastoreDrafting:
         return cls(path=_example_file(), nodes=8, shortest=1)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         """Opens the file and compares its tokenizer, as far as this model tells of its own."""
         check_tokenizer(self.open(), self.path, model)
 
@@ -89,7 +89,7 @@ class DatastoreDrafting(Method):
             raise RecipeError(f"datastore needs a file: datastore(path=FILE); {HOW_TO_BUILD}")
         return opened(self.name, self.path)
 
-    def start_drafter(self, model: Adapted) -> DatastoreDrafter:
+    def start_drafter(self, model: AdaptedModel) -> DatastoreDrafter:
         return DatastoreDrafter(self, self.open())
 
 

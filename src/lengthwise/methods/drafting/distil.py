@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.drafting.guessing_models import adapt_guesser
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Entries of a law that are kept.
 KEPT = 64
@@ -152,7 +152,7 @@ class Student:
     every parameter and, while an update runs, 4 more.
     """
 
-    def __init__(self, first: Adapted, learning_rate: float, loss: str) -> None:
+    def __init__(self, first: AdaptedModel, learning_rate: float, loss: str) -> None:
         self.serving = first
         self.dtype = first.dtype
         self.learning_rate, self.loss = learning_rate, loss

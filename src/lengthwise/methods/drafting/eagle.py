@@ -31,14 +31,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import fitted, grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -61,11 +61,11 @@ class Eagle(Method):
     def identity(cls, length: int) -> Eagle:
         return cls(depth=0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         if self.path or self.depth:
             self.layer(model)
 
-    def layer(self, model: Adapted) -> DraftLayer:
+    def layer(self, model: AdaptedModel) -> DraftLayer:
         """The trained layer, where the model lives; raises ModelError where it is another's."""
         if not self.path:
             raise Refused(
@@ -74,19 +74,19 @@ class Eagle(Method):
             )
         return _layer(self.path, model)
 
-    def start_drafter(self, model: Adapted) -> EagleDrafter | None:
+    def start_drafter(self, model: AdaptedModel) -> EagleDrafter | None:
         return EagleDrafter(self, self.layer(model), model) if self.depth else None
 
 
 @lru_cache(maxsize=2)
-def _layer(path: str, model: Adapted) -> DraftLayer:
+def _layer(path: str, model: AdaptedModel) -> DraftLayer:
     return DraftLayer(read_checkpoint(path, FILES), model)
 
 
 class DraftLayer(nn.Module):
     """Tokens and the states before them -> the states that follow, over a cache of the caller's."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Adapted) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: AdaptedModel) -> None:
         super().__init__()
         name, weights = checkpoint.name, dict(checkpoint.weights)
         if "d2t" in weights or any(key.startswith("midlayer.") for key in weights):
@@ -181,7 +181,7 @@ class EagleDrafter(Drafter):
     asks_model = True
     wants_states = True
 
-    def __init__(self, options: Eagle, layer: DraftLayer, model: Adapted) -> None:
+    def __init__(self, options: Eagle, layer: DraftLayer, model: AdaptedModel) -> None:
         self.options, self.layer, self.vocab_size = options, layer, model.vocab_size
         self.cache = DynamicCache(config=layer.net.config)
         self._features: list[Tensor] = []  # true states that the layer has not read yet

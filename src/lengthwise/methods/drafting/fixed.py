@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lengthwise.engine import policy
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Fixed(Method):
     def identity(cls, length: int) -> Fixed:
         return cls(nodes=0)
 
-    def start_policy(self, model: Adapted) -> policy.Fixed:
+    def start_policy(self, model: AdaptedModel) -> policy.Fixed:
         return policy.Fixed(self.nodes)
 
 

@@ -14,21 +14,21 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 class Glance:
     """Scores trees with some layers over a sequence that every layer has read, and leaves it as it
     was. See `asking.Scorer`."""
 
-    def __init__(self, sequence: Sequence, draft: Adapted, kept: Seq[int]) -> None:
+    def __init__(self, sequence: Sequence, draft: AdaptedModel, kept: Seq[int]) -> None:
         self.sequence, self.draft, self.kept = sequence, draft, kept
         self.states: Tensor | None = None
 
     def score(self, tokens: Seq[int], tree: Tree, want_states: bool = False) -> Tensor:
         """Logits `[nodes, vocab]`; the sequence must hold tokens but for the last."""
         sequence, kept = self.sequence, self.kept
-        block = sequence.block(len(tree), tree)
+        block = sequence.next_step(len(tree), tree)
         ids = torch.tensor(tree.tokens, device=sequence.model.device)
 
         def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

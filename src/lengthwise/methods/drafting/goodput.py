@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from lengthwise.engine import policy
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Goodput(Method):
         """No drafting can promise that."""
         return cls(margin=1e9)
 
-    def start_policy(self, model: Adapted) -> policy.Goodput:
+    def start_policy(self, model: AdaptedModel) -> policy.Goodput:
         return policy.policy_for(model, self.margin)
 
 

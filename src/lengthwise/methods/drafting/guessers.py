@@ -18,7 +18,7 @@ from lengthwise.methods.drafting.guessing_models import doubt, loaded
 from lengthwise.methods.drafting.thinning import kept_layers, thinned
 from lengthwise.methods.drafting.translation import same_vocabulary
 from lengthwise.methods.options import option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 LAYERS = "80%"
 
@@ -41,7 +41,7 @@ def one_choice(name: str, path: str, layers: str) -> None:
         )
 
 
-def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
+def opener(name: str, path: str, layers: str, model: AdaptedModel) -> Open:
     """What begins to ask the chosen guesser beside a sequence whose prompt has been read.
 
     The guesser is made here. Raises RecipeError or Refused where this model has no such guesser.
@@ -53,12 +53,12 @@ def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
     return lambda sequence: Glance(sequence, draft, kept)
 
 
-def notes(name: str, path: str, model: Adapted) -> list[str]:
+def notes(name: str, path: str, model: AdaptedModel) -> list[str]:
     """What the user has to know of the second model at a path; nothing where there is none."""
     return told(name, model, second_model(name, path, model)) if path else []
 
 
-def told(name: str, model: Adapted, draft: Adapted) -> list[str]:
+def told(name: str, model: AdaptedModel, draft: AdaptedModel) -> list[str]:
     """What the user has to know of a second model that is asked."""
     found = []
     if model.tokenizer is None or draft.tokenizer is None:
@@ -72,7 +72,7 @@ def told(name: str, model: Adapted, draft: Adapted) -> list[str]:
     return found
 
 
-def second_model(name: str, path: str, model: Adapted) -> Adapted:
+def second_model(name: str, path: str, model: AdaptedModel) -> AdaptedModel:
     """The model at a path, loaded once per process where the target lives, in its dtype.
 
     Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
@@ -88,7 +88,7 @@ def second_model(name: str, path: str, model: Adapted) -> Adapted:
     return draft
 
 
-def shared_vocabulary(given: str, model: Adapted, draft: Adapted) -> bool:
+def shared_vocabulary(given: str, model: AdaptedModel, draft: AdaptedModel) -> bool:
     """Whether a token means the same to both; by size alone where a tokenizer is missing.
 
     Raises Refused where one is missing and the sizes differ.
@@ -105,7 +105,7 @@ def shared_vocabulary(given: str, model: Adapted, draft: Adapted) -> bool:
     return True
 
 
-def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
+def guesser(name: str, path: str, layers: str, model: AdaptedModel) -> AdaptedModel:
     """The chosen guesser as a model of its own, which shares its weights with what it is of."""
     if path:
         return second_model(name, path, model)

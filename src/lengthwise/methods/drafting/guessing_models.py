@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from lengthwise.errors import LengthwiseError, ModelError, UnsupportedModel
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.plain_attention import plain_attention
 
@@ -31,7 +31,7 @@ TRIED = 8
 LOCK = threading.RLock()
 
 
-def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> Adapted:
+def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> AdaptedModel:
     """A model adapted for guessing; raises UnsupportedModel where it does not run at the seam or
     what it says is not finite."""
     adapted = adapt(model, fuse, verify=False)
@@ -47,7 +47,7 @@ def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> Adapted:
     return adapted
 
 
-def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
+def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> AdaptedModel:
     """The model at a path, None being the embedded one, with its tokenizer; the last two stay.
 
     A path may name a model that was given (see `drafting_model`), in a dtype and place of its own.
@@ -59,14 +59,14 @@ def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapte
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
+def _loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> AdaptedModel:
     model, tokenizer, _ = load_pretrained(path, dtype, device)
     adapted = _adapt_whole(model)
     adapted.tokenizer = tokenizer
     return adapted
 
 
-def _adapt_whole(model: PreTrainedModel, fuse: bool = True) -> Adapted:
+def _adapt_whole(model: PreTrainedModel, fuse: bool = True) -> AdaptedModel:
     """A whole model adapted; one that differs from stock guesses all the same, with a word."""
     try:
         return adapt(model, fuse)
@@ -76,15 +76,15 @@ def _adapt_whole(model: PreTrainedModel, fuse: bool = True) -> Adapted:
         return adapted
 
 
-_DOUBTS: WeakKeyDictionary[Adapted, str] = WeakKeyDictionary()
+_DOUBTS: WeakKeyDictionary[AdaptedModel, str] = WeakKeyDictionary()
 
 
-def doubt(model: Adapted) -> str | None:
+def doubt(model: AdaptedModel) -> str | None:
     """Why a drafting model may guess badly; None where nothing is known against it."""
     return _DOUBTS.get(model)
 
 
-_MODELS: OrderedDict[str, tuple[object, Adapted]] = OrderedDict()
+_MODELS: OrderedDict[str, tuple[object, AdaptedModel]] = OrderedDict()
 _COUNT = 0
 
 
@@ -122,11 +122,11 @@ def drafting_model(model: object, name: str | None = None) -> str:
         return path
 
 
-def _adapted(model: object) -> Adapted:
+def _adapted(model: object) -> AdaptedModel:
     if isinstance(model, PreTrainedModel):
         return _adapt_whole(model, fuse=False)
-    found = model if isinstance(model, Adapted) else getattr(model, "adapted", None)
-    if isinstance(found, Adapted):
+    found = model if isinstance(model, AdaptedModel) else getattr(model, "adapted", None)
+    if isinstance(found, AdaptedModel):
         return found
     raise LengthwiseError(
         f"a drafting model of type {type(model).__name__}: give a transformers model, or one of "
@@ -134,7 +134,7 @@ def _adapted(model: object) -> Adapted:
     )
 
 
-def _given(path: str) -> Adapted:
+def _given(path: str) -> AdaptedModel:
     found = _MODELS.get(path)
     if found is None:
         held = ", ".join(_MODELS) or "none"

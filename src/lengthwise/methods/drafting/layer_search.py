@@ -16,7 +16,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import thinned_model
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Every so many trials the best set is changed in one place; the others are drawn anew.
 NEAR = 2
@@ -71,15 +71,15 @@ class LayerSearch:
         return ",".join(str(layer) for layer in range(self.total) if layer not in self.kept)
 
 
-def some_layers(model: Adapted, kept: Seq[int]) -> Adapted:
+def some_layers(model: AdaptedModel, kept: Seq[int]) -> AdaptedModel:
     """A model of these layers that shares everything with the whole one and asks it nothing: many
     are tried and few are used, so none is probed or fused."""
     facts = [replace(model.layers[layer], index=index) for index, layer in enumerate(kept)]
-    return Adapted(thinned_model(model.model, kept), facts, model.rope, model.trained_length,
-                   model.takes_kind)  # fmt: skip
+    return AdaptedModel(thinned_model(model.model, kept), facts, model.rope, model.trained_length,
+                   model.takes_layer_type)  # fmt: skip
 
 
-def matchness(model: Adapted, before: Sequence, kept: Seq[int], said: Seq[int]) -> float:
+def matchness(model: AdaptedModel, before: Sequence, kept: Seq[int], said: Seq[int]) -> float:
     """Of the tokens said[1:], the share that these layers choose behind those before them.
 
     before: has read, with all layers, what stands before said.

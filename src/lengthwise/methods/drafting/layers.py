@@ -33,7 +33,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Layers(Method):
         """The whole model guesses what it will say."""
         return cls(keep="100%")
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def kept(self, model: Adapted) -> tuple[int, ...]:
+    def kept(self, model: AdaptedModel) -> tuple[int, ...]:
         """The layers that guess, ascending; raises RecipeError where there are none such."""
         if self.skip is not None:
             out = numbers(self.skip, len(model.layers))
@@ -77,14 +77,14 @@ class Layers(Method):
             )
         return found
 
-    def start_drafter(self, model: Adapted) -> LayersDrafter:
+    def start_drafter(self, model: AdaptedModel) -> LayersDrafter:
         return LayersDrafter(self, thinned(model, self.kept(model)), self.kept(model))
 
 
 class LayersDrafter(AskingDrafter):
     """Asks kept layers of the target, through the target's own cache."""
 
-    def __init__(self, options: Layers, draft: Adapted, kept: Seq[int]) -> None:
+    def __init__(self, options: Layers, draft: AdaptedModel, kept: Seq[int]) -> None:
         super().__init__("layers", options.depth, options.width, options.draws)
         self.draft, self.kept = draft, kept
 

@@ -42,12 +42,12 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.policy import LengthPolicy
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.windowed import WINDOW, windowed_policy
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Chances of an n-gram's first guess and of those below it, and of a window token, before any text
 # has shown its own.
@@ -72,10 +72,10 @@ class Lookahead(Method):
     def identity(cls, length: int) -> Lookahead:
         return cls(window=0, guesses=0)
 
-    def start_drafter(self, model: Adapted) -> LookaheadDrafter:
+    def start_drafter(self, model: AdaptedModel) -> LookaheadDrafter:
         return LookaheadDrafter(self)
 
-    def start_policy(self, model: Adapted) -> LengthPolicy:
+    def start_policy(self, model: AdaptedModel) -> LengthPolicy:
         return windowed_policy(model)
 
 

@@ -25,12 +25,12 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.suffixes import GRADED, Index
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Guesses of a chain beside the likeliest: it is seldom right, and then seldom for long.
 BESIDE = 8
@@ -65,7 +65,7 @@ class Lookup(Method):
         """No match can be longer than the text."""
         return cls(min_match=length + 1, max_match=length + 1)
 
-    def start_drafter(self, model: Adapted) -> LookupDrafter:
+    def start_drafter(self, model: AdaptedModel) -> LookupDrafter:
         return LookupDrafter(self)
 
 

@@ -28,14 +28,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.asking import grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 # Ranks along each path of the released tree `mc_sim_7b_63`, likeliest first.
@@ -62,11 +62,11 @@ class Medusa(Method):
     def identity(cls, length: int) -> Medusa:
         return cls(nodes=0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         if self.path or self.nodes:
             self.heads(model)
 
-    def heads(self, model: Adapted) -> Heads:
+    def heads(self, model: AdaptedModel) -> Heads:
         """The trained heads, where the model lives; raises ModelError where they are another's."""
         if not self.path:
             raise Refused(
@@ -75,7 +75,7 @@ class Medusa(Method):
             )
         return Heads(_read(self.path), model)
 
-    def start_drafter(self, model: Adapted) -> MedusaDrafter | None:
+    def start_drafter(self, model: AdaptedModel) -> MedusaDrafter | None:
         return MedusaDrafter(self.heads(model), PATHS[: self.nodes]) if self.nodes else None
 
 
@@ -87,7 +87,7 @@ def _read(path: str) -> Checkpoint:
 class Heads:
     """hidden state `[hidden]` -> logits `[heads, vocab]` of the tokens 2, 3, ... places on."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Adapted) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: AdaptedModel) -> None:
         config = checkpoint.config
         try:
             count, depth = int(config["medusa_num_heads"]), int(config["medusa_num_layers"])

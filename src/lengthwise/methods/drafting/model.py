@@ -40,7 +40,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
 
@@ -71,10 +71,10 @@ class SecondModel(Method):
         """Whoever guesses, the text is the target's own."""
         return cls()
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         limit = position_limit(self.load(model))
         if limit is not None and length > limit:
             raise Refused(
@@ -83,7 +83,7 @@ class SecondModel(Method):
                 "give a shorter prompt, or another drafter",
             )
 
-    def load(self, model: Adapted) -> Adapted:
+    def load(self, model: AdaptedModel) -> AdaptedModel:
         """The second model, loaded and adapted once per process, where the first one lives; or the
         one that was given, as it is."""
         dtype = DTYPES[self.dtype] if self.dtype else model.dtype
@@ -97,7 +97,7 @@ class SecondModel(Method):
             )
         return draft
 
-    def plan(self, draft: Adapted) -> Plan:
+    def plan(self, draft: AdaptedModel) -> Plan:
         """How the second model reads; raises Refused for what would be left out of it."""
         from lengthwise import recipes  # A recipe inside a recipe, read at run time.
 
@@ -110,7 +110,7 @@ class SecondModel(Method):
                 "give it a recipe of positions, selection, retention and codecs",
             )
         retention = plan.retention() if plan.retention else None
-        if retention is not None and retention.wants_surprise:
+        if retention is not None and retention.wants_token_nll:
             raise Refused(
                 f"{given} needs notes of every token said, which are not taken of what a second "
                 "model reads",
@@ -118,7 +118,7 @@ class SecondModel(Method):
             )
         return plan
 
-    def start_drafter(self, model: Adapted) -> ModelDrafter:
+    def start_drafter(self, model: AdaptedModel) -> ModelDrafter:
         draft = self.load(model)
         plan = self.plan(draft)
         target, own = model.tokenizer, draft.tokenizer
@@ -133,7 +133,7 @@ class SecondModel(Method):
 class ModelDrafter(AskingDrafter):
     """Asks a model that has the target's vocabulary. plan: how it reads."""
 
-    def __init__(self, options: SecondModel, draft: Adapted, plan: Plan) -> None:
+    def __init__(self, options: SecondModel, draft: AdaptedModel, plan: Plan) -> None:
         super().__init__("model", options.depth, options.width, options.draws)
         self.draft, self.plan = draft, plan
 
@@ -152,7 +152,7 @@ class TranslatingDrafter(ModelDrafter):
     def __init__(
         self,
         options: SecondModel,
-        draft: Adapted,
+        draft: AdaptedModel,
         plan: Plan,
         target_tokenizer: PreTrainedTokenizerBase,
         draft_tokenizer: PreTrainedTokenizerBase,

@@ -57,7 +57,7 @@ from lengthwise.methods.drafting.guessers import (
 )
 from lengthwise.methods.drafting.guessing_models import LOCK
 from lengthwise.methods.drafting.writing import check_writable
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 LEARNS = Needs("every=1 or more", lambda method: method.every)
 
@@ -95,12 +95,12 @@ class OSD(Method):
         """The whole model guesses what it will say, and has nothing to learn."""
         return cls(layers="100%", every=0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
         if self.save:
             check_writable(self.name, self.save)
 
-    def start_drafter(self, model: Adapted) -> OSDDrafter:
+    def start_drafter(self, model: AdaptedModel) -> OSDDrafter:
         drafter = OSDDrafter(self, school_of(self, model))
         drafter.notes += notes(self.name, self.path, model)
         return drafter
@@ -113,7 +113,7 @@ class School:
     the last update; earlier: their share before it.
     """
 
-    def __init__(self, options: OSD, first: Adapted) -> None:
+    def __init__(self, options: OSD, first: AdaptedModel) -> None:
         self.options, self.first = options, first
         self.student = Student(first, options.lr, options.loss)
         self.buffer = Buffer(options.buffer)
@@ -220,7 +220,7 @@ class OSDDrafter(AskingDrafter):
             self.school.save()
 
 
-def school_of(options: OSD, model: Adapted) -> School:
+def school_of(options: OSD, model: AdaptedModel) -> School:
     """The school of a model for these options; it lives as long as the model.
 
     Raises LengthwiseError where `save` names a file that is not its student's.
@@ -233,6 +233,6 @@ def school_of(options: OSD, model: Adapted) -> School:
         return schools[options]
 
 
-_SCHOOLS: WeakKeyDictionary[Adapted, dict[OSD, School]] = WeakKeyDictionary()
+_SCHOOLS: WeakKeyDictionary[AdaptedModel, dict[OSD, School]] = WeakKeyDictionary()
 
 __all__ = ["OSD", "OSDDrafter", "School", "school_of"]

@@ -50,7 +50,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import notes, path_option, second_model
 from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 MODES = ("plain", "augmented")
 # Whose chance says which tokens are pulled, and the share of the largest that is needed.
@@ -98,13 +98,13 @@ class Rapid(Method):
         """A pull of 0 leaves the law, and so the text, as it is."""
         return cls(mode="augmented", eta=0.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def guesser(self, model: Adapted) -> Adapted:
+    def guesser(self, model: AdaptedModel) -> AdaptedModel:
         return second_model(self.name, self.path, model) if self.path else model
 
-    def scoring(self, model: Adapted) -> Scoring:
+    def scoring(self, model: AdaptedModel) -> Scoring:
         """How chunks are compared with the question."""
         if not self.encoder:
             return lexical
@@ -131,19 +131,19 @@ class Rapid(Method):
         found = retrieve(body, asked, chunk, budget, self.threshold, score)
         return [*whole[: self.head], *found, *asked]
 
-    def start_drafter(self, model: Adapted) -> RapidDrafter:
+    def start_drafter(self, model: AdaptedModel) -> RapidDrafter:
         drafter = RapidDrafter(self, self.guesser(model), self.scoring(model))
         drafter.notes = notes(self.name, self.path, model)
         return drafter
 
-    def start_verifier(self, model: Adapted) -> AugmentedVerifier | None:
+    def start_verifier(self, model: AdaptedModel) -> AugmentedVerifier | None:
         return AugmentedVerifier(self.eta, self.mask) if self.mode == "augmented" else None
 
 
 class RapidDrafter(AskingDrafter):
     """Asks a model that has read a shortened prompt, which has a cache of its own."""
 
-    def __init__(self, options: Rapid, draft: Adapted, score: Scoring) -> None:
+    def __init__(self, options: Rapid, draft: AdaptedModel, score: Scoring) -> None:
         self.augmented = options.mode == "augmented"
         # The verifier compares with the law that guesses were drawn from, so they must be drawn.
         draws = "rejection" if self.augmented else options.draws

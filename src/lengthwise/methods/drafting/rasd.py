@@ -50,7 +50,7 @@ from lengthwise.methods.drafting.guessers import (
     path_option,
 )
 from lengthwise.methods.drafting.suffixes import Index
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Places of a match that are looked at: in the context, no two that go on alike; in a datastore.
 IN_CONTEXT, IN_STORE = 8, 64
@@ -86,10 +86,10 @@ class Rasd(Method):
         """The whole model guesses what it will say."""
         return cls(layers="100%")
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def store(self, model: Adapted) -> Datastore | None:
+    def store(self, model: AdaptedModel) -> Datastore | None:
         """The datastore, where one is named; raises RecipeError or Refused where it cannot serve
         this model."""
         if not self.datastore:
@@ -98,7 +98,7 @@ class Rasd(Method):
         check_tokenizer(found, self.datastore, model)
         return found
 
-    def start_drafter(self, model: Adapted) -> RasdDrafter:
+    def start_drafter(self, model: AdaptedModel) -> RasdDrafter:
         begin = opener(self.name, self.path, self.layers, model)
         drafter = RasdDrafter(self, begin, self.store(model))
         drafter.draft = guesser(self.name, self.path, self.layers, model)
@@ -131,7 +131,7 @@ class RasdDrafter(AskingDrafter):
     def __init__(self, options: Rasd, begin: Open, store: Datastore | None = None) -> None:
         super().__init__("rasd", options.depth, options.width, options.draws)
         self.options = options
-        self.draft: Adapted | None = None
+        self.draft: AdaptedModel | None = None
         self._begin = begin
         self.source: Source = ContextSource() if store is None else StoreSource(store)
         self._first: Tensor | None = None

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Question, option
 from lengthwise.methods.drafting import tables
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Successors kept of a token.
 WIDTH = 8
@@ -126,7 +126,7 @@ class Recycling(tables.TableMethod):
     def identity(cls, length: int) -> Recycling:
         return cls(depth=0)
 
-    def start_drafter(self, model: Adapted) -> RecyclingDrafter:
+    def start_drafter(self, model: AdaptedModel) -> RecyclingDrafter:
         return RecyclingDrafter(self, self.begin_table(Matrix, model), model)
 
 
@@ -136,7 +136,9 @@ class RecyclingDrafter(Drafter):
     name = "recycling"
     lock = tables.Table.lock
 
-    def __init__(self, options: Recycling, matrix: Matrix, model: Adapted | None = None) -> None:
+    def __init__(
+        self, options: Recycling, matrix: Matrix, model: AdaptedModel | None = None
+    ) -> None:
         """model: whose table it is, needed where it is saved."""
         self.options, self.matrix, self.model = options, matrix, model
 

@@ -38,7 +38,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Streams of noise are numbered by round and node.
 NODES_A_ROUND = 1024
@@ -91,10 +91,10 @@ class RSD(Method):
         """The whole model guesses what it will say."""
         return cls(draft="layers(keep=100%)")
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def asked(self, model: Adapted) -> AskingDrafter:
+    def asked(self, model: AdaptedModel) -> AskingDrafter:
         """The drafter whose model is asked; raises RecipeError where it has none to share."""
         from lengthwise import recipes  # A recipe inside a recipe, read at run time.
 
@@ -110,7 +110,7 @@ class RSD(Method):
             'such as "layers" or "model(path=FOLDER)"'
         )
 
-    def start_drafter(self, model: Adapted) -> RSDDrafter:
+    def start_drafter(self, model: AdaptedModel) -> RSDDrafter:
         return RSDDrafter(self, self.asked(model))
 
 

@@ -29,13 +29,13 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.suffixes import GRADED
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class SAM(Method):
         """No match can be longer than the text."""
         return cls(threshold=length + 1)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.store(model)
 
-    def store(self, model: Adapted) -> Datastore | None:
+    def store(self, model: AdaptedModel) -> Datastore | None:
         """The corpus, where one is named; raises RecipeError or Refused where it cannot serve this
         model."""
         if not self.datastore:
@@ -76,7 +76,7 @@ class SAM(Method):
         check_tokenizer(found, self.datastore, model)
         return found
 
-    def start_drafter(self, model: Adapted) -> SAMDrafter:
+    def start_drafter(self, model: AdaptedModel) -> SAMDrafter:
         return SAMDrafter(self, self.store(model))
 
 

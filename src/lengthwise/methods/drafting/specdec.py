@@ -31,13 +31,13 @@ from lengthwise.calibration import fingerprint
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.policy import LengthPolicy, UpTo
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting import acceptance_head
 from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class SpecDec(Method):
     def identity(cls, length: int) -> SpecDec:
         return cls(least=0, most=0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.trained(model)
 
-    def trained(self, model: Adapted) -> AcceptanceHead | None:
+    def trained(self, model: AdaptedModel) -> AcceptanceHead | None:
         """The head, if one is named; raises Refused where it was trained for another target."""
         if self.head is None:
             return None
@@ -76,7 +76,7 @@ class SpecDec(Method):
         head.to(model.device)
         return head
 
-    def start_policy(self, model: Adapted) -> SpecDecPolicy:
+    def start_policy(self, model: AdaptedModel) -> SpecDecPolicy:
         return SpecDecPolicy(self, self.trained(model))
 
 
@@ -134,7 +134,7 @@ class SpecDecPace(UpTo):
 
     def _read(self, head: AcceptanceHead, state: Tensor | None) -> float:
         draft = getattr(self.drafter, "draft", None)
-        other = isinstance(draft, Adapted) and fingerprint(draft) != head.draft
+        other = isinstance(draft, AdaptedModel) and fingerprint(draft) != head.draft
         if state is None or len(state) != head.hidden or other:
             raise LengthwiseError(
                 f"the acceptance head of specdec was trained for another drafting model than that "

@@ -39,7 +39,7 @@ from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import takes_embeddings
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ class Superposed(Method):
         """Greedy decoding."""
         return cls(drafts=1, alpha=0.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         """Opens the datastore and tries whether the model can be fed a mixture."""
         if not takes_embeddings(model):
             raise Refused(
@@ -82,7 +82,7 @@ class Superposed(Method):
         """The datastore, mapped once a process; None where none is asked for."""
         return opened(self.name, self.datastore) if self.datastore else None
 
-    def start_mode(self, model: Adapted) -> Superposition:
+    def start_mode(self, model: AdaptedModel) -> Superposition:
         return Superposition(self, model, self.open())
 
 
@@ -98,7 +98,7 @@ class Superposition(Mode):
     """Drafts that share one sequence. alive: those that go on, best first; ended: by stop tokens,
     best first."""
 
-    def __init__(self, options: Superposed, model: Adapted, store: Datastore | None) -> None:
+    def __init__(self, options: Superposed, model: AdaptedModel, store: Datastore | None) -> None:
         self.options, self.model, self.store = options, model, store
         self.alive = [_Draft([], 0.0)]
         self.ended: list[Alternative] = []

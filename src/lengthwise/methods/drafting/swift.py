@@ -36,7 +36,7 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.thinning import thinned
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
 
@@ -73,17 +73,17 @@ class Swift(Method):
     def example(cls) -> Swift:
         return cls(window=4, depth=4)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def start_drafter(self, model: Adapted) -> SwiftDrafter:
+    def start_drafter(self, model: AdaptedModel) -> SwiftDrafter:
         return SwiftDrafter(self, model)
 
 
 class SwiftDrafter(AskingDrafter):
     """Asks the best layers found so far, through the target's own cache."""
 
-    def __init__(self, options: Swift, model: Adapted) -> None:
+    def __init__(self, options: Swift, model: AdaptedModel) -> None:
         super().__init__("swift", options.depth, options.width, options.draws)
         self.options, self.model = options, model
         total = len(model.layers)

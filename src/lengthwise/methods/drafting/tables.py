@@ -32,7 +32,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.drafting.writing import check_writable
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -102,26 +102,26 @@ class TableMethod(Method):
                 "a file nor kept in one; leave out fresh or table"
             )
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         if self.table:
             table_of(model, self.kept, self.table)
             check_writable(self.name, self.table)
 
-    def begin_table(self, kind: type[AnyTable], model: Adapted) -> AnyTable:
+    def begin_table(self, kind: type[AnyTable], model: AdaptedModel) -> AnyTable:
         """The table that a request starts with."""
         return kind.empty(model.vocab_size) if self.fresh else table_of(model, kind, self.table)
 
-    def end_table(self, table: Table, model: Adapted | None) -> None:
+    def end_table(self, table: Table, model: AdaptedModel | None) -> None:
         """Saves the model's table where a file keeps it."""
         if self.table and model is not None:
             with table.lock:
                 save(model, table, self.table)
 
 
-_TABLES: WeakKeyDictionary[Adapted, dict[tuple[str, str], Table]] = WeakKeyDictionary()
+_TABLES: WeakKeyDictionary[AdaptedModel, dict[tuple[str, str], Table]] = WeakKeyDictionary()
 
 
-def table_of(model: Adapted, kind: type[AnyTable], path: str = "") -> AnyTable:
+def table_of(model: AdaptedModel, kind: type[AnyTable], path: str = "") -> AnyTable:
     """The model's table of a kind, read from the file at `path` the first time, if it is there.
 
     Tables at different paths are different ones; "" is the one of memory alone. Raises
@@ -139,7 +139,7 @@ def table_of(model: Adapted, kind: type[AnyTable], path: str = "") -> AnyTable:
     return found
 
 
-def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
+def load(model: AdaptedModel, kind: type[AnyTable], path: str) -> AnyTable:
     """The table in a file; raises LengthwiseError naming the file, what is wrong and a way out."""
     place = _place(path)
     remedy = "give another path, or delete the file to begin anew"
@@ -169,7 +169,7 @@ def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
         ) from error
 
 
-def save(model: Adapted, table: Table, path: str) -> None:
+def save(model: AdaptedModel, table: Table, path: str) -> None:
     """Writes a table aside and renames it; raises LengthwiseError where the disk says no."""
     # A link stays one: the file that it names is written.
     place = Path(os.path.realpath(_place(path)))
@@ -196,7 +196,7 @@ def _place(path: str) -> Path:
     return Path(os.path.expanduser(path)).absolute()
 
 
-def _header(model: Adapted, kind: str) -> dict[str, str]:
+def _header(model: AdaptedModel, kind: str) -> dict[str, str]:
     """What a file says of itself. Weights do not count: any guess is allowed, and a table learned
     in bfloat16 or on a sibling of the model is a good one."""
     config = model.model.config.get_text_config().to_dict()

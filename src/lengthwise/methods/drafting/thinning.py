@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 
 from lengthwise.errors import RecipeError, Refused, UnsupportedModel
 from lengthwise.methods.drafting.guessing_models import LOCK, adapt_guesser
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.cut import cut_model as thinned_model
 
 
-def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
+def thinned(model: AdaptedModel, kept: tuple[int, ...]) -> AdaptedModel:
     """The model with only the kept layers, whose parameters are the same tensors; made once.
 
     It is not held against a stock model of these layers, for it only guesses. Raises Refused where
@@ -36,10 +36,10 @@ def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
         return known[kept]
 
 
-_THINNED: WeakKeyDictionary[Adapted, dict[tuple[int, ...], Adapted]] = WeakKeyDictionary()
+_THINNED: WeakKeyDictionary[AdaptedModel, dict[tuple[int, ...], AdaptedModel]] = WeakKeyDictionary()
 
 
-def kept_layers(keep: str, model: Adapted) -> tuple[int, ...]:
+def kept_layers(keep: str, model: AdaptedModel) -> tuple[int, ...]:
     """The layers an option names, ascending: numbers and ranges from 0, or how many of the first
     and the last as a number or a share. Raises RecipeError where there are none such."""
     total = len(model.layers)

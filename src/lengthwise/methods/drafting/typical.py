@@ -25,7 +25,7 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Typical(Method):
         """No chance is above 1: only what the model itself would say is said."""
         return cls(epsilon=1.0, delta=1e9)
 
-    def start_verifier(self, model: Adapted) -> TypicalVerifier:
+    def start_verifier(self, model: AdaptedModel) -> TypicalVerifier:
         return TypicalVerifier(self)
 
 

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import ORDINARY
-from lengthwise.engine.kv_cache.head_group import Group
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.roles import Moment
 from lengthwise.engine.scout import Scout
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Needs, Question, option
@@ -46,7 +46,7 @@ from lengthwise.methods.drafting.asking import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
 
 # The window may overhang by this share of itself before it is cut again.
 OVERHANG = 8
@@ -86,10 +86,10 @@ class Window(Method):
         if 0 < self.retrieved < self.chunk:
             raise RecipeError(f"{self}: retrieved must be at least one chunk of {self.chunk}")
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def view(self, model: Adapted) -> Plan:
+    def view(self, model: AdaptedModel) -> Plan:
         """What the fork adopts: a retention and a codec; raises Refused where it is more."""
         if self.retrieved:
             return Plan(retention=lambda: Retrieved(self.retrieved, self.chunk))
@@ -108,7 +108,7 @@ class Window(Method):
                 "use one retention or codec such as snapkv or kivi, or window(sinks=4, window=512)",
             )
         retention = plan.retention() if plan.retention else None
-        if retention is not None and (retention.wants_stat or retention.wants_surprise):
+        if retention is not None and (retention.wants_attention_mass or retention.wants_token_nll):
             raise Refused(
                 f"{given} needs notes of every token of the prompt, which the model itself does "
                 "not take while it reads",
@@ -116,14 +116,14 @@ class Window(Method):
             )
         return plan
 
-    def start_drafter(self, model: Adapted) -> WindowDrafter:
+    def start_drafter(self, model: AdaptedModel) -> WindowDrafter:
         return WindowDrafter(self, self.view(model), model)
 
 
 class WindowDrafter(AskingDrafter):
     """Asks the model over a fork that keeps less. view: what the fork adopts."""
 
-    def __init__(self, options: Window, view: Plan, model: Adapted) -> None:
+    def __init__(self, options: Window, view: Plan, model: AdaptedModel) -> None:
         super().__init__("window", options.depth, options.width, options.draws)
         self.view = view
         codecs = [view.codec(facts) for facts in model.layers] if view.codec else []
@@ -150,26 +150,26 @@ class Recent:
     """
 
     window = 0
-    wants_stat = False
-    wants_surprise = False
+    wants_attention_mass = False
+    wants_token_nll = False
 
     def __init__(self, sinks: int, size: int) -> None:
         self.sinks, self.size = sinks, size
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        if moment.kind == "chunk":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        if update.phase is Phase.CHUNK:
             return
-        body = group.body
+        body = group.compressible
         near = len(group.near) if body is group.far else 0
         last = max(0, self.size - near)
-        slack = 1 + last // OVERHANG if moment.kind == "step" else 0
+        slack = 1 + last // OVERHANG if update.phase is Phase.DECODE else 0
         if len(body) <= self.sinks + last + slack:
             return
-        ids = torch.arange(len(body), device=moment.sequence.model.device)
+        ids = torch.arange(len(body), device=update.sequence.model.device)
         kept = torch.cat([ids[: self.sinks], ids[len(body) - last :]])
         group.keep(kept, 1 + last // OVERHANG)
 
-    def room(self, sequence: Sequence) -> None:
+    def tokens_until_change(self, sequence: Sequence) -> None:
         """Guesses may be made from a little more or less, so nothing has to wait for a cut."""
         return None
 
@@ -178,21 +178,21 @@ class Retrieved:
     """A retention of the chunks of a prompt whose mean key its last query agrees with best."""
 
     window = 1
-    wants_stat = False
-    wants_surprise = False
+    wants_attention_mass = False
+    wants_token_nll = False
 
     def __init__(self, budget: int, chunk: int) -> None:
         self.chunks, self.chunk = budget // chunk, chunk
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        body = group.body
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        body = group.compressible
         count = len(body) // self.chunk
-        if moment.kind != "prefill" or count <= self.chunks or moment.queries is None:
+        if update.phase is not Phase.PREFILL or count <= self.chunks or update.queries is None:
             return
         entries = body.read()
         assert entries is not None
         heads = len(entries.key)
-        query = moment.queries[:, -1].unflatten(0, (heads, -1)).sum(1).float()
+        query = update.queries[:, -1].unflatten(0, (heads, -1)).sum(1).float()
         means = entries.key[:, : count * self.chunk].unflatten(1, (count, self.chunk)).float()
         scores = torch.einsum("hd,hcd->hc", query, means.mean(2))
         scores[:, 0] = torch.inf
@@ -203,7 +203,7 @@ class Retrieved:
         rest = torch.arange(count * self.chunk, len(body), device=ids.device).expand(heads, -1)
         group.keep(torch.cat([ids, rest], 1))
 
-    def room(self, sequence: Sequence) -> None:
+    def tokens_until_change(self, sequence: Sequence) -> None:
         """Nothing is dropped after the prompt."""
         return None
 

@@ -21,9 +21,9 @@ from weakref import WeakKeyDictionary
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.policy import Goodput, first_slope
-from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # Whose window it is, and the grade from which its tokens have theirs.
 SOURCE, WINDOW = "lookahead", 64
@@ -127,14 +127,14 @@ def _with_window(kept: Tree, tree: Tree) -> Tree:
     return found
 
 
-def windowed_policy(model: Adapted) -> WindowedGoodput:
+def windowed_policy(model: AdaptedModel) -> WindowedGoodput:
     """The policy of a model, shared by its requests so that costs are learned once."""
     if model not in _POLICIES:
         _POLICIES[model] = WindowedGoodput(first_slope(model))
     return _POLICIES[model]
 
 
-_POLICIES: WeakKeyDictionary[Adapted, WindowedGoodput] = WeakKeyDictionary()
+_POLICIES: WeakKeyDictionary[AdaptedModel, WindowedGoodput] = WeakKeyDictionary()
 
 
 __all__ = ["SOURCE", "TRIAL", "WINDOW", "Judged", "WindowedGoodput", "windowed_policy"]

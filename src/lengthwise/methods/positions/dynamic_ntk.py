@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 STEP = 64
@@ -49,7 +49,7 @@ class DynamicNTK(Method):
     def identity(cls, length: int) -> DynamicNTK:
         return cls(length=1)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)
 
     def growth(self, length: int, trained: int) -> float:
@@ -58,7 +58,7 @@ class DynamicNTK(Method):
             return 1.0
         return self.factor * length / trained - (self.factor - 1)
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
         step = math.gcd(STEP, model.trained_length)
 
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, needs_rope
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
-def needs_still_frequencies(method: Method, model: Adapted) -> None:
+def needs_still_frequencies(method: Method, model: AdaptedModel) -> None:
     """Refuses a model without rotary positions, or whose own frequencies change with the length."""
     needs_rope(method, model)
     if model.rope is not None and model.switch is not None:

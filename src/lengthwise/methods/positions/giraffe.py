@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 DEFAULT_SCALE = 4.0
@@ -52,7 +52,7 @@ class Giraffe(Method):
     def identity(cls, length: int) -> Giraffe:
         return cls(scale=1.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)
 
     @property
@@ -73,7 +73,7 @@ class Giraffe(Method):
             changed = torch.where(changed >= high, changed, slow)
         return changed
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
             return self.basis(inv_freq), 1.0
 

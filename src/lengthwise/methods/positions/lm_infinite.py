@@ -32,11 +32,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 TOP_K = Needs("top_k=1 or more", lambda method: method.top_k)
@@ -69,10 +69,10 @@ class LMInfinite(Method):
     def identity(cls, length: int) -> LMInfinite:
         return cls(window=max(1, length))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         sinks, cap = self.sinks, self.cap or model.trained_length
 
         def first(index: Tensor) -> Tensor:
@@ -99,30 +99,30 @@ class _Readmission:
     """Which far keys a query sees. admits: False in the first layers, which see only the sinks."""
 
     last_alone = True
-    wants_stat = 0
+    wants_attention_mass = 0
 
     def __init__(self, method: LMInfinite, admits: bool) -> None:
         self.method, self.admits = method, admits
         self.query_block: int | None = method.window
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         return None
 
-    def room(self, length: int, boundary: int) -> int | None:
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None
 
     def tensors(self) -> list[Tensor | None]:
         return []
 
-    def plan(self, queries: Queries, far: Segment) -> Choice:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys:
         method, count = self.method, len(far)
         sinks = torch.arange(min(method.sinks, count), device=queries.index.device)
         alone = len(queries.index) == 1 and (queries.decoding or queries.ends)
         if not (self.admits and alone and count >= method.sinks + method.top_k):
-            return Choice(sinks)
+            return SelectedKeys(sinks)
         return self._readmit(queries, far, sinks)
 
-    def _readmit(self, queries: Queries, far: Segment, sinks: Tensor) -> Choice:
+    def _readmit(self, queries: Queries, far: KVStore, sinks: Tensor) -> SelectedKeys:
         """The sinks where they stand, and the best middle keys of each head at one distance."""
         method = self.method
         assert queries.rotate is not None and queries.far_at is not None
@@ -137,7 +137,7 @@ class _Readmission:
         # Only differences count: everything is moved up where D is more than the query's own place.
         shift = (distance - queries.far_at).clamp_min(0)
         middle = (queries.far_at - distance + shift).expand(method.top_k)
-        return Choice(ids, None, torch.cat([shift.expand(len(sinks)), middle]),
+        return SelectedKeys(ids, None, torch.cat([shift.expand(len(sinks)), middle]),
                       queries.far_at + shift)  # fmt: skip
 
 

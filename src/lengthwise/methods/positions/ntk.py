@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
@@ -36,10 +36,10 @@ class NTK(Method):
     def identity(cls, length: int) -> NTK:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
             ratio = ntk_ratio(self.factor, facts.rotary_dim, len(inv_freq))
             return inv_freq * ratio.to(inv_freq.device), 1.0

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
@@ -38,10 +38,10 @@ class PI(Method):
     def identity(cls, length: int) -> PI:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
             return inv_freq / self.factor, 1.0
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.methods.base import Method, Question, needs_rope, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class SelfExtend(Method):
     def identity(cls, length: int) -> SelfExtend:
         return cls(window=max(1, length))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         group, shift = self.group, self.window - self.window // self.group
 
         def far_key(index: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
@@ -56,7 +56,7 @@ class YaRN(Method):
     def identity(cls, length: int) -> YaRN:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)
 
     def ramp(self, facts: RopeFacts, pairs: int) -> Tensor:
@@ -72,7 +72,7 @@ class YaRN(Method):
         width = high - low or 1e-3
         return ((torch.arange(pairs, dtype=torch.float32) - low) / width).clamp(0, 1)
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
         def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
             ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
             mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp

@@ -16,7 +16,7 @@ from lengthwise.methods.budget import UNITS, Budget
 from lengthwise.methods.options import option
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 # An index is int32 and a statistic float32.
@@ -30,12 +30,12 @@ def floor_option() -> Any:
     return option(FLOOR, "tokens that a share is worth at least, beside those always kept", low=0)
 
 
-def full_layers(model: Adapted) -> list[LayerFacts]:
+def full_layers(model: AdaptedModel) -> list[LayerFacts]:
     """The layers whose cache grows with the text; a window of a layer's own is left alone."""
     return [layer for layer in model.layers if layer.window is None]
 
 
-def needs_full_layers(name: str, model: Adapted) -> None:
+def needs_full_layers(name: str, model: AdaptedModel) -> None:
     """Raises Refused where every layer has a window of its own: nothing could be dropped."""
     if not full_layers(model):
         raise Refused(
@@ -46,7 +46,7 @@ def needs_full_layers(name: str, model: Adapted) -> None:
 
 
 def layer_tokens(
-    budget: Budget, model: Adapted, length: int, floor: int = 1, beside: int = 0
+    budget: Budget, model: AdaptedModel, length: int, floor: int = 1, beside: int = 0
 ) -> int:
     """Plain tokens that each full layer may hold of a prompt of `length` tokens.
 
@@ -78,7 +78,7 @@ def plain_bytes(layer: LayerFacts, dtype: torch.dtype) -> int:
 
 
 def affordable(
-    layer: LayerFacts, dtype: torch.dtype, tokens: int, stat: bool = False, spent: int = 0
+    layer: LayerFacts, dtype: torch.dtype, tokens: int, attention_mass: bool = False, spent: int = 0
 ) -> int:
     """Entries a key head that fit in the bytes of `tokens` plain tokens of one layer.
 
@@ -86,7 +86,7 @@ def affordable(
     taken already. At most `tokens`; can be 0 or less.
     """
     plain = plain_bytes(layer, dtype)
-    beside = SIDE_BYTES * layer.num_kv_heads * (2 if stat else 1)
+    beside = SIDE_BYTES * layer.num_kv_heads * (2 if attention_mass else 1)
     return (tokens * plain - spent) // (plain + beside)
 
 

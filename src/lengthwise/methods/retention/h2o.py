@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Segment
-from lengthwise.engine.kv_cache.head_group import Group
-from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.kv_cache.entries import KVStore
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.retention.counting import (
@@ -41,7 +40,7 @@ from lengthwise.methods.retention.counting import (
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.placement import Placement
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 # Entries are dropped in runs of this share of the budget.
@@ -72,22 +71,25 @@ class H2O(Method):
     def identity(cls, length: int) -> H2O:
         return cls(budget=Budget(length))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         tokens = self.tokens(model, length)
         for layer in full_layers(model):
             self.capacity(model, layer, tokens)
 
-    def tokens(self, model: Adapted, length: int) -> int:
+    def tokens(self, model: AdaptedModel, length: int) -> int:
         """Plain tokens whose bytes a layer may hold once a prompt of `length` tokens was read."""
         return layer_tokens(self.budget, model, length, self.floor)
 
-    def capacity(self, model: Adapted, layer: LayerFacts, tokens: int) -> tuple[int, int]:
+    def capacity(self, model: AdaptedModel, layer: LayerFacts, tokens: int) -> tuple[int, int]:
         """Entries that the bytes of `tokens` plain tokens pay for, and how many are dropped at
         once; raises Refused where none would stay."""
-        capacity, run = affordable(layer, model.dtype, tokens, stat=True), max(1, tokens // RUNS)
+        capacity, run = (
+            affordable(layer, model.dtype, tokens, attention_mass=True),
+            max(1, tokens // RUNS),
+        )
         if capacity <= run:
             raise Refused(
                 f"h2o: {tokens} tokens do not pay for one entry and what h2o notes beside it",
@@ -95,7 +97,7 @@ class H2O(Method):
             )
         return capacity, run
 
-    def start_retention(self, model: Adapted) -> _HeavyHitters:
+    def start_retention(self, model: AdaptedModel) -> _HeavyHitters:
         return _HeavyHitters(self)
 
 
@@ -103,32 +105,32 @@ class _HeavyHitters:
     """limits: by layer, how many entries set off the next deletion."""
 
     window = 0
-    wants_stat = True
-    wants_surprise = False
+    wants_attention_mass = True
+    wants_token_nll = False
 
     def __init__(self, method: H2O) -> None:
         self.method = method
         self.tokens = 0
         self.limits: dict[int, int] = {}
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        if moment.kind == "chunk":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        if update.phase is Phase.CHUNK:
             return
-        layer, model = moment.layer, moment.sequence.model
-        if moment.kind == "prefill":
-            self.tokens = self.method.tokens(model, len(moment.sequence))
+        layer, model = update.layer, update.sequence.model
+        if update.phase is Phase.PREFILL:
+            self.tokens = self.method.tokens(model, len(update.sequence))
             self.limits[layer.index] = self.tokens + 1
-        if len(group.body) < self.limits[layer.index]:
+        if len(group.compressible) < self.limits[layer.index]:
             return
         capacity, run = self.method.capacity(model, layer, self.tokens)
-        self._drop(group, capacity - run, run, len(moment.sequence))
+        self._drop(group, capacity - run, run, len(update.sequence))
         self.limits[layer.index] = capacity
 
-    def _drop(self, group: Group, count: int, room: int, seen: int) -> None:
-        held = len(group.body)
+    def _drop(self, group: HeadGroup, count: int, room: int, seen: int) -> None:
+        held = len(group.compressible)
         older = held - round(count * self.method.recent)
         heavy = (
-            self._score(group.body, seen)[:, :older]
+            self._score(group.compressible, seen)[:, :older]
             .topk(count - (held - older), dim=1)
             .indices.sort(1)
             .values
@@ -136,16 +138,20 @@ class _HeavyHitters:
         last = torch.arange(older, held, device=heavy.device).expand(len(heavy), -1)
         group.keep(torch.cat([heavy, last], 1), room)
 
-    def _score(self, body: Segment, seen: int) -> Tensor:
+    def _score(self, compressible: KVStore, seen: int) -> Tensor:
         """What decides who stays, `[kv_heads, entries]`, after `seen` tokens."""
-        stat = body.stat()
-        assert stat is not None
-        return stat / (seen - body.index()) if self.method.normalise else stat
+        attention_mass = compressible.attention_mass()
+        assert attention_mass is not None
+        return (
+            attention_mass / (seen - compressible.index())
+            if self.method.normalise
+            else attention_mass
+        )
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         if not self.limits:
             return None
-        left = (n - len(sequence.layers[i].groups[0].body) for i, n in self.limits.items())
+        left = (n - len(sequence.head_groups(i)[0].compressible) for i, n in self.limits.items())
         return min(left)
 
 

@@ -29,7 +29,7 @@ from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.placement import Placement
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -57,13 +57,13 @@ class PyramidKV(Method):
     def identity(cls, length: int) -> PyramidKV:
         return cls(budget=Budget(length), window=min(8, length))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         check_votes(self.name, self.budget, self.window, self.kernel, model)
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         self.start_retention(model).check(model, length, placement)
 
-    def start_retention(self, model: Adapted) -> PromptVotes:
+    def start_retention(self, model: AdaptedModel) -> PromptVotes:
         return _State(self)
 
 
@@ -72,7 +72,7 @@ class _State(PromptVotes):
         super().__init__(method.window, method.kernel, method.pooling)
         self.method = method
 
-    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+    def tokens(self, model: AdaptedModel, layer: LayerFacts, length: int, taken: int) -> int:
         order = [each.index for each in full_layers(model)]
         # Beyond a recipe's near window the pyramid stands on what every layer holds of it.
         base = taken or self.window

@@ -29,16 +29,15 @@ import torch
 from torch import Tensor
 
 from lengthwise.calibration import retrieval_heads
+from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, concatenate
-from lengthwise.engine.kv_cache.head_group import Group
-from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
 
 # Of 15 retrieval heads one is chosen by its echo score.
 ECHO = 1 / 15
@@ -65,11 +64,11 @@ class Razor(Method):
     def identity(cls, length: int) -> Razor:
         return cls(buffer=length)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)
         retrieval_heads(model)
 
-    def start_retention(self, model: Adapted) -> _Razor:
+    def start_retention(self, model: AdaptedModel) -> _Razor:
         return _Razor(self, model)
 
 
@@ -89,10 +88,10 @@ class _Razor:
     """table: by layer, which key heads keep everything."""
 
     window = 0
-    wants_stat = False
-    wants_surprise = False
+    wants_attention_mass = False
+    wants_token_nll = False
 
-    def __init__(self, method: Razor, model: Adapted) -> None:
+    def __init__(self, method: Razor, model: AdaptedModel) -> None:
         self.method = method
         layers = [layer.index for layer in full_layers(model)]
         scores = retrieval_heads(model)
@@ -104,11 +103,11 @@ class _Razor:
         rows = chosen.split([model.layers[i].num_kv_heads for i in layers])
         self.table = dict(zip(layers, rows, strict=True))
 
-    def retain(self, group: Group, moment: Moment) -> list[Group] | None:
-        if moment.kind != "prefill":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> list[HeadGroup] | None:
+        if update.phase is not Phase.PREFILL:
             return None
-        length = len(moment.sequence)
-        keeps = self.table[moment.layer.index].to(moment.sequence.model.device)
+        length = len(update.sequence)
+        keeps = self.table[update.layer.index].to(update.sequence.model.device)
         if bool(keeps.all()):
             return None
         buffer = max(self.method.buffer, math.ceil(length * self.method.share))
@@ -117,30 +116,30 @@ class _Razor:
         if not bool(keeps.any()):
             return [self._slide(entries, None, buffer)]
         full, others = keeps.nonzero()[:, 0], (~keeps).nonzero()[:, 0]
-        kept = Group(group.placement, full)
+        kept = HeadGroup(group.placement, full)
         kept.near.replace(entries.heads(full))
         return [kept, self._slide(entries.heads(others), others, buffer)]
 
-    def _slide(self, entries: Entries, heads: Tensor | None, buffer: int) -> Group:
-        fold = Fold(self.method.sinks, self.method.compensate)
-        group = Group(Placement(window=buffer, anchored=True), heads, fold=fold)
+    def _slide(self, entries: KVEntries, heads: Tensor | None, buffer: int) -> HeadGroup:
+        on_evict = OnEvict(self.method.sinks, self.method.compensate)
+        group = HeadGroup(Placement(window=buffer, anchored=True), heads, on_evict=on_evict)
         gone = max(0, (len(entries) - buffer + 1) // group.slack * group.slack)
         if gone:
-            fold(group, entries.slice(0, gone))
+            on_evict(group, entries.slice(0, gone))
         group.near.replace(entries.slice(gone, len(entries)), room=group.slack)
         group.near_start = gone
         return group
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         if sequence.prompt_length is None:
             return None
-        groups = [group for index in self.table for group in sequence.layers[index].groups]
-        found = [group.room(len(sequence)) for group in groups]
+        groups = [group for index in self.table for group in sequence.head_groups(index)]
+        found = [group.tokens_until_change(len(sequence)) for group in groups]
         return min((room for room in found if room is not None), default=None)
 
 
 @dataclass
-class Fold:
+class OnEvict:
     """What happens to entries that leave the buffer: sinks stay, the rest go into one mean.
 
     key_sum, value_sum: float32 `[heads, 1, dim]`, sums over the `dropped` entries.
@@ -152,7 +151,7 @@ class Fold:
     key_sum: Tensor | None = None
     value_sum: Tensor | None = None
 
-    def __call__(self, group: Group, leaving: Entries) -> None:
+    def __call__(self, group: HeadGroup, leaving: KVEntries) -> None:
         """Puts entries `[heads, n, ...]`, the oldest of the buffer, where they belong in `far`."""
         stay = int((leaving.index[0] < self.sinks).sum())
         held = group.far.read()
@@ -168,18 +167,18 @@ class Fold:
     def nbytes(self) -> int:
         return sum(t.nbytes for t in (self.key_sum, self.value_sum) if t is not None)
 
-    def _add(self, gone: Entries) -> None:
+    def _add(self, gone: KVEntries) -> None:
         key, value = (x.float().sum(1, keepdim=True) for x in (gone.key, gone.value))
         self.key_sum = key if self.key_sum is None else self.key_sum + key
         self.value_sum = value if self.value_sum is None else self.value_sum + value
         self.dropped += len(gone)
 
-    def _mean(self, like: Entries) -> Entries:
+    def _mean(self, like: KVEntries) -> KVEntries:
         assert self.key_sum is not None and self.value_sum is not None
         key = (self.key_sum / self.dropped).to(like.key.dtype)
         value = (self.value_sum / self.dropped).to(like.value.dtype)
         weight = torch.full(key.shape[:2], math.log(self.dropped), device=key.device)
-        return Entries(key, value, like.index[:, -1:], weight)
+        return KVEntries(key, value, like.index[:, -1:], weight)
 
 
-__all__ = ["Fold", "Razor", "choose_heads"]
+__all__ = ["OnEvict", "Razor", "choose_heads"]

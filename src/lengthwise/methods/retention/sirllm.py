@@ -31,10 +31,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.head_group import Group
-from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.retention.counting import (
@@ -43,7 +42,7 @@ from lengthwise.methods.retention.counting import (
     layer_tokens,
     needs_full_layers,
 )
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 # A score above any surprise, for the first token, which nothing predicted.
 UNPREDICTED = 1e6
@@ -76,15 +75,15 @@ class SirLLM(Method):
     def identity(cls, length: int) -> SirLLM:
         return cls(budget=Budget(max(length, 2 * cls.start)))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)
         if self.budget.unit == "tokens":
             self.tokens(model, 1)
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         self.tokens(model, length)
 
-    def tokens(self, model: Adapted, length: int) -> int:
+    def tokens(self, model: AdaptedModel, length: int) -> int:
         """Tokens that are held of a prompt of `length` tokens, and from then on."""
         # Birth ids are stored beside keys and values in every layer.
         floor = self.start + self.floor
@@ -97,10 +96,10 @@ class SirLLM(Method):
             )
         return tokens
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         return Placement(compact=True)
 
-    def start_retention(self, model: Adapted) -> Memory:
+    def start_retention(self, model: AdaptedModel) -> Memory:
         return Memory(self)
 
 
@@ -112,13 +111,13 @@ class Memory:
 
     method: SirLLM
     window: int = 0
-    wants_stat: bool = False
-    wants_surprise: bool = True
+    wants_attention_mass: bool = False
+    wants_token_nll: bool = True
     limits: dict[int, int] = field(default_factory=dict)
     chosen_of: tuple[int, int, int] = (-1, -1, -1)
     chosen: Tensor | None = None
 
-    def limit(self, sequence: Sequence) -> int | None:
+    def limit(self, sequence: CacheView) -> int | None:
         """Most tokens held; None where that depends on a prompt whose length is not known yet."""
         length = sequence.expected_prompt
         if not length and self.method.budget.unit != "tokens":
@@ -127,26 +126,26 @@ class Memory:
             self.limits[length] = self.method.tokens(sequence.model, length)
         return self.limits[length]
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        limit, held = self.limit(moment.sequence), group.kept()
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        limit, held = self.limit(update.sequence), group.kept()
         if limit is None or held <= limit:
             return
         room = max(1, limit // 64)
-        of = (len(moment.sequence), held, limit)
+        of = (len(update.sequence), held, limit)
         if self.chosen_of != of:
-            index = group.body.index()[0].long()
-            self.chosen = self.choose(moment.sequence, index, max(1, limit - room))
+            index = group.compressible.index()[0].long()
+            self.chosen = self.choose(update.sequence, index, max(1, limit - room))
             self.chosen_of = of
         assert self.chosen is not None
         group.keep(self.chosen, room)
 
-    def choose(self, sequence: Sequence, index: Tensor, count: int) -> Tensor:
+    def choose(self, sequence: CacheView, index: Tensor, count: int) -> Tensor:
         """Which `count` of the entries with birth ids `[n]` stay: their places, ascending."""
         method, total = self.method, len(index)
         start = min(int((index < method.start).sum()), count)
         rest = count - start
         recent = max(round(method.recent * rest), min(method.turn, rest // 2))
-        surprise = torch.tensor([sequence.surprise[i] for i in index.tolist()])
+        surprise = torch.tensor([sequence.token_nll[i] for i in index.tolist()])
         turns = (len(sequence) - 1) // method.turn - index.cpu() // method.turn
         score = surprise.clamp_max(UNPREDICTED) * method.decay**turns
         middle = score[start : total - recent]
@@ -159,17 +158,10 @@ class Memory:
         ]
         return torch.cat(places).to(index.device)
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         limit = self.limit(sequence)
         if limit is None:
             return None
-        held = max(
-            (
-                group.kept()
-                for index, layer in enumerate(sequence.layers)
-                if not sequence.layers[index].own_window
-                for group in layer.groups
-            ),
-            default=0,
-        )
+        groups = [g for layer in sequence.pruned_layers() for g in sequence.head_groups(layer)]
+        held = max((group.kept() for group in groups), default=0)
         return max(1, limit + 1 - held)

@@ -30,7 +30,7 @@ from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.placement import Placement
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -57,13 +57,13 @@ class SnapKV(Method):
     def identity(cls, length: int) -> SnapKV:
         return cls(budget=Budget(length), window=min(32, length))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         check_votes(self.name, self.budget, self.window, self.kernel, model)
 
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         self.start_retention(model).check(model, length, placement)
 
-    def start_retention(self, model: Adapted) -> PromptVotes:
+    def start_retention(self, model: AdaptedModel) -> PromptVotes:
         return _State(self)
 
 
@@ -72,7 +72,7 @@ class _State(PromptVotes):
         super().__init__(method.window, method.kernel, method.pooling)
         self.method = method
 
-    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+    def tokens(self, model: AdaptedModel, layer: LayerFacts, length: int, taken: int) -> int:
         floor = (taken or self.window) + self.method.floor
         return layer_tokens(self.method.budget, model, length, floor)
 

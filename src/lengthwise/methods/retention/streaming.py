@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Streaming(Method):
     def identity(cls, length: int) -> Streaming:
         return cls(window=max(1, length))
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         sinks, last = self.sinks, self.sinks + self.window - 1
 
         def first(index: Tensor) -> Tensor:

@@ -14,13 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.engine.attention.attend import Part, attend
-from lengthwise.engine.kv_cache.placement import Placement, same
-from lengthwise.engine.attention.scores import column_sums
-from lengthwise.engine.kv_cache.head_group import Group
-from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.kv_cache.step_metadata import Block, Frame
-from lengthwise.engine.roles import Moment
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.received import received_attention
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
 from lengthwise.methods.retention.counting import (
     SIDE_BYTES,
@@ -32,7 +29,7 @@ from lengthwise.methods.retention.counting import (
 
 if TYPE_CHECKING:
     from lengthwise.methods.budget import Budget
-    from lengthwise.models.adapted_model import Adapted
+    from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -44,8 +41,8 @@ class PromptVotes(ABC):
     what a layer may hold is left whole.
     """
 
-    wants_stat = False
-    wants_surprise = False
+    wants_attention_mass = False
+    wants_token_nll = False
 
     def __init__(self, window: int, kernel: int, pooling: str) -> None:
         self.window = window
@@ -53,27 +50,27 @@ class PromptVotes(ABC):
         self.pooling = pooling
 
     @abstractmethod
-    def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
+    def tokens(self, model: AdaptedModel, layer: LayerFacts, length: int, taken: int) -> int:
         """Plain tokens whose bytes the layer may hold of a prompt of `length` tokens; `taken` of
         them belong to a near window."""
 
-    def room(self, sequence: Sequence) -> int | None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         return None
 
-    def retain(self, group: Group, moment: Moment) -> None:
-        if moment.kind != "prefill":
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+        if update.phase is not Phase.PREFILL:
             return
         windowed = group.placement.window is not None
         if windowed:
             # Spare room depends on the chunks that were read; what is kept must not.
             group.near.replace(group.near.tail)
-        model, length = moment.sequence.model, len(moment.sequence)
-        count = self.count(model, moment.layer, length, len(group.near) if windowed else 0)
-        if count is not None and count < len(group.body):
+        model, length = update.sequence.model, len(update.sequence)
+        count = self.count(model, update.layer, length, len(group.near) if windowed else 0)
+        if count is not None and count < len(group.compressible):
             latest = 0 if windowed else min(self.window, count)
-            group.keep(self._choose(group, moment, count, latest))
+            group.keep(self._choose(group, update, count, latest))
 
-    def count(self, model: Adapted, layer: LayerFacts, length: int, near: int) -> int | None:
+    def count(self, model: AdaptedModel, layer: LayerFacts, length: int, near: int) -> int | None:
         """Entries that stay of those a prompt of `length` tokens has beyond a window, which keeps
         `near` (0: there is none). None where all stay; raises Refused where none could."""
         plain = plain_bytes(layer, model.dtype)
@@ -92,24 +89,24 @@ class PromptVotes(ABC):
             )
         return count
 
-    def check(self, model: Adapted, length: int, placement: Placement) -> None:
+    def check(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be kept within the budget."""
-        near = 0 if placement.window is None else Group(placement).near_at(length)
+        near = 0 if placement.window is None else HeadGroup(placement).near_at(length)
         for layer in full_layers(model):
             self.count(model, layer, length, near)
 
-    def _choose(self, group: Group, moment: Moment, count: int, latest: int) -> Tensor:
+    def _choose(self, group: HeadGroup, update: CacheUpdate, count: int, latest: int) -> Tensor:
         """Ids int64 `[kv_heads, count]`: the `latest` entries and the best voted of the others."""
-        older = len(group.body) - latest
-        votes = received(group, moment, self.window)[:, :older]
+        older = len(group.compressible) - latest
+        votes = received_attention(group, update, self.window)[:, :older]
         best = pool(votes, self.kernel, self.pooling)
-        best = best.unflatten(0, (moment.layer.num_kv_heads, -1)).mean(1)
+        best = best.unflatten(0, (update.layer.num_kv_heads, -1)).mean(1)
         ids = best.topk(count - latest, dim=1).indices.sort(1).values
         last = torch.arange(older, older + latest, device=ids.device).expand(len(ids), -1)
         return torch.cat([ids, last], 1)
 
 
-def check_votes(name: str, budget: Budget, window: int, kernel: int, model: Adapted) -> None:
+def check_votes(name: str, budget: Budget, window: int, kernel: int, model: AdaptedModel) -> None:
     """Raises Refused where options of a method that votes cannot be met on this model."""
     needs_full_layers(name, model)
     if kernel % 2 == 0:
@@ -134,63 +131,4 @@ def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:
     return F.avg_pool1d(votes, kernel, 1, kernel // 2)
 
 
-def received(group: Group, moment: Moment, window: int) -> Tensor:
-    """Probability that each entry of `group.body` gets from the prompt's last `window` queries.
-
-    float32 `[heads, entries]`, summed over the queries; needs a moment that carries them.
-    """
-    layer = moment.layer
-    parts = _parts(group, moment, window)
-    _, lse = attend(parts, layer.scaling, layer.softcap, layer.sinks, need_lse=True)
-    assert lse is not None
-    return column_sums(parts[0], lse, layer.scaling, layer.softcap)
-
-
-def _parts(group: Group, moment: Moment, window: int) -> list[Part]:
-    """The body as the last queries see it, then near entries where the body is not them."""
-    sequence = moment.sequence
-    assert moment.queries is not None and moment.query_index is not None
-    # A moment carries as many queries as the most demanding method of the recipe asked for.
-    query, index = moment.queries[:, -window:], moment.query_index[-window:]
-    length = max(sequence.expected_prompt, len(sequence))
-    block = Block(int(index[0]), index, None, length, sequence.offset)
-    frame = Frame(block, sequence.model, moment.layer, sequence.plan.rule, group.placement,
-                  query, query, query, query, query)  # fmt: skip
-    parts = [_near(group, frame)]
-    if group.placement.window is not None:
-        parts.insert(0, _far(group, frame))
-    return parts
-
-
-def _near(group: Group, frame: Frame) -> Part:
-    placement = group.placement
-    entries = group.near.read()
-    assert entries is not None
-    key = entries.key
-    if frame.raw_near or placement.compact:
-        key = frame.rotate_read(entries, placement.compact)
-    born = entries.index[0].long()
-    mask = born[None] <= frame.index[:, None]
-    if placement.window is not None and not placement.anchored:
-        mask &= born[None] > frame.index[:, None] - placement.window
-    return Part(frame.near_query, key, entries.value, mask, log_weight=entries.log_weight)
-
-
-def _far(group: Group, frame: Frame) -> Part:
-    placement, index = group.placement, frame.index
-    entries = group.far.read()
-    assert entries is not None
-    key, query = frame.read_far(entries, placement), frame.near_query
-    if placement.far_raw:
-        key = frame.rotate_at(key, placement.far_key(entries.index[0].long()))
-    pairing, rope = frame.layer.pairing, frame.model.rope
-    if placement.far_query is not same and pairing is not None and rope is not None:
-        # The queries stand where near keys meet them: a pure rotation moves them on.
-        delta = placement.far_query(index) - index - frame.block.offset
-        kind = frame.model.kind(frame.layer)
-        angles = rope.angles(pairing, kind, delta, frame.rule, frame.block.length, amplitude=False)
-        query = pairing.rotate(query, angles)
-    return Part(query, key, entries.value, log_weight=entries.log_weight)
-
-
-__all__ = ["PromptVotes", "check_votes", "pool", "received"]
+__all__ = ["PromptVotes", "check_votes", "pool"]

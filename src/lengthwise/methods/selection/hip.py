@@ -33,10 +33,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.kv_cache.offload import Offload, OffloadedSegment
-from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.selection.reading import (
     check_budget,
@@ -46,7 +46,7 @@ from lengthwise.methods.selection.reading import (
     offload_option,
     overhang,
 )
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 SAMPLES = ("middle", "first")
@@ -99,10 +99,10 @@ class HiP(Method):
     def identity(cls, length: int) -> HiP:
         return cls(budget=Budget(length + 1024))
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         check_offload(self, self.offload, model)
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         away = Offload(self.offload, self.init, UNIT, UNITS)
         return Placement(
             window=self.window, anchored=True, offload=None if self.offload == "none" else away
@@ -123,7 +123,7 @@ class _Search:
     """held: far keys. mask: of the interval that decoding is in, from its first query on."""
 
     last_alone = False
-    wants_stat = 0
+    wants_attention_mass = 0
 
     def __init__(self, method: HiP) -> None:
         self.method = method
@@ -132,7 +132,7 @@ class _Search:
         self.mask: _Mask | None = None
         self.until = 0
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         self.held += len(entries)
         self.mask = None
 
@@ -143,7 +143,7 @@ class _Search:
         )
         return index + left
 
-    def room(self, length: int, boundary: int) -> int | None:
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
         method = self.method
         fits = self.held + method.window + overhang(method.window)
         if method.interval == 1 or (
@@ -152,7 +152,7 @@ class _Search:
             return None
         return self._end(length, boundary) - length
 
-    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         method, last = self.method, queries.span[1]
         if not queries.decoding or method.interval == 1:
             ids = self._search(queries, far, last)
@@ -161,9 +161,9 @@ class _Search:
                 self.until = self._end(last, queries.boundary)
                 self.mask = _Mask(self._search(queries, far, self.until - 1))
             ids = self.mask.ids
-        return None if ids is None else Choice(ids)
+        return None if ids is None else SelectedKeys(ids)
 
-    def _search(self, queries: Queries, far: Segment, last: int) -> Tensor | None:
+    def _search(self, queries: Queries, far: KVStore, last: int) -> Tensor | None:
         """Far ids `[heads, m]`, ascending, for queries up to the birth id last; None for all."""
         method, count = self.method, len(far)
         blocks = max(0, count - method.init) // method.block
@@ -173,7 +173,7 @@ class _Search:
         if blocks <= groups:
             return None
         keys: Tensor | _Away
-        if isinstance(far, OffloadedSegment):
+        if isinstance(far, OffloadedKVStore):
             keys = _Away(far, method.init, (far.key_heads, blocks, method.block))
         else:
             keys = far_keys(far)[:, method.init : stop].unflatten(1, (-1, method.block))
@@ -193,7 +193,7 @@ class _Search:
 class _Away:
     """Blocks of keys off the device. shape: key heads, blocks, keys of a block."""
 
-    far: OffloadedSegment
+    far: OffloadedKVStore
     init: int
     shape: tuple[int, int, int]
 

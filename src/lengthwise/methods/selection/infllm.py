@@ -28,10 +28,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.offload import Offload
-from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Needs, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
@@ -40,7 +40,7 @@ from lengthwise.methods.selection.reading import (
     chosen_tokens,
     offload_option,
 )
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -88,11 +88,11 @@ class InfLLM(Method):
     def identity(cls, length: int) -> InfLLM:
         return cls(budget=Budget(length + 512), window=length)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
         check_offload(self, self.offload, model)
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         distance = self.window - 1
 
         def constant(index: Tensor) -> Tensor:
@@ -122,38 +122,41 @@ class _Memory:
     def __init__(self, method: InfLLM) -> None:
         self.method = method
         self.query_block: int | None = method.query_block
-        self.wants_stat = method.observe
+        self.wants_attention_mass = method.observe
         self.seen = 0
         self.index: Tensor | None = None
         self.open_key: Tensor | None = None
         self.open_stat: Tensor | None = None
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         start = min(max(0, self.method.init - self.seen), len(entries))
         self.seen += len(entries)
-        assert entries.stat is not None
-        key, stat = entries.key[:, start:], entries.stat[:, start:]
+        assert entries.attention_mass is not None
+        key, attention_mass = entries.key[:, start:], entries.attention_mass[:, start:]
         if self.open_key is not None and self.open_stat is not None:
-            key, stat = torch.cat([self.open_key, key], 1), torch.cat([self.open_stat, stat], 1)
+            key, attention_mass = (
+                torch.cat([self.open_key, key], 1),
+                torch.cat([self.open_stat, attention_mass], 1),
+            )
         size = self.method.block
         whole = key.shape[1] // size * size
         if whole:
-            found = self._represent(key[:, :whole], stat[:, :whole])
+            found = self._represent(key[:, :whole], attention_mass[:, :whole])
             self.index = found if self.index is None else torch.cat([self.index, found], 1)
-        self.open_key, self.open_stat = key[:, whole:].clone(), stat[:, whole:].clone()
+        self.open_key, self.open_stat = key[:, whole:].clone(), attention_mass[:, whole:].clone()
 
-    def _represent(self, key: Tensor, stat: Tensor) -> Tensor:
+    def _represent(self, key: Tensor, attention_mass: Tensor) -> Tensor:
         """Mean of the keys that received most: `[kv_heads, blocks, head_dim]`."""
         size = self.method.block
         count = min(self.method.representatives, size)
-        best = stat.unflatten(1, (-1, size)).topk(count, -1).indices
+        best = attention_mass.unflatten(1, (-1, size)).topk(count, -1).indices
         rows = best[..., None].expand(-1, -1, -1, key.shape[-1])
         return key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
 
     def tensors(self) -> list[Tensor | None]:
         return [self.index, self.open_key, self.open_stat]
 
-    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         method = self.method
         if self.index is None:
             return None
@@ -174,7 +177,9 @@ class _Memory:
         chosen = (blocks[:, None] * method.block + inside).flatten() + method.init
         sinks = torch.arange(method.init, device=device)
         start = method.init + self.index.shape[1] * method.block
-        return Choice(torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)]))
+        return SelectedKeys(
+            torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)])
+        )
 
-    def room(self, length: int, boundary: int) -> int | None:
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None

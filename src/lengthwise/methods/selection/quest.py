@@ -21,12 +21,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 LEAST_PAGES = 3
@@ -63,7 +63,7 @@ class Quest(Method):
     def identity(cls, length: int) -> Quest:
         return cls(budget=Budget(length + 128))
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         return Placement(window=self.window, anchored=True)
 
     def start_selector(self, layer: LayerFacts) -> Selector | None:
@@ -78,7 +78,7 @@ class Pages:
 
     query_block: int | None = None
     last_alone = False
-    wants_stat = 0
+    wants_attention_mass = 0
 
     def __init__(self, method: Quest) -> None:
         self.method = method
@@ -86,7 +86,7 @@ class Pages:
         self.low: Tensor | None = None
         self.high: Tensor | None = None
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         key, size = entries.key, self.method.page
         filling = self.held % size
         self.held += len(entries)
@@ -116,7 +116,7 @@ class Pages:
     def tensors(self) -> list[Tensor | None]:
         return [self.low, self.high]
 
-    def plan(self, queries: Queries, far: Segment) -> Choice | None:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         size, last = self.method.page, queries.span[1]
         pages = self.held // size
         always = last + 1 - queries.boundary + self.held - pages * size
@@ -128,7 +128,7 @@ class Pages:
         inside = torch.arange(size, device=best.device)
         chosen = (best[..., None] * size + inside).flatten(1)
         rest = torch.arange(pages * size, self.held, device=best.device)
-        return Choice(torch.cat([chosen, rest.expand(len(chosen), -1)], 1))
+        return SelectedKeys(torch.cat([chosen, rest.expand(len(chosen), -1)], 1))
 
-    def room(self, length: int, boundary: int) -> int | None:
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None

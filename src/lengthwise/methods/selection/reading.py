@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from torch import Tensor, cat
 
-from lengthwise.engine.kv_cache.entries import Segment
+from lengthwise.engine.kv_cache.entries import KVStore
 from lengthwise.engine.kv_cache.head_group import slack_of
 from lengthwise.engine.kv_cache.offload import PLACES
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 
 
 def overhang(window: int) -> int:
@@ -48,7 +48,7 @@ def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
     return max(least, budget.tokens(last + 1, 1.0) - always)
 
 
-def far_keys(far: Segment) -> Tensor:
+def far_keys(far: KVStore) -> Tensor:
     """Keys `[kv_heads, n, head_dim]` of the far segment as they are stored (decoded if encoded)."""
     blocks = far.blocks()
     return blocks[0].key if len(blocks) == 1 else cat([block.key for block in blocks], 1)
@@ -68,7 +68,7 @@ def offload_option() -> str:
     return found
 
 
-def check_offload(method: Method, where: str, model: Adapted) -> None:
+def check_offload(method: Method, where: str, model: AdaptedModel) -> None:
     """Raises Refused where the device is the place that is asked for."""
     if where == "cpu" and model.device.type == "cpu":
         raise Refused(

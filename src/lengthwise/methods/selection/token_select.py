@@ -30,9 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.entries import Entries, Segment
-from lengthwise.engine.roles import Choice, Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
@@ -42,7 +42,7 @@ from lengthwise.methods.selection.reading import (
     far_keys,
     overhang,
 )
-from lengthwise.models.adapted_model import Adapted
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -96,10 +96,10 @@ class TokenSelect(Method):
         window = max(1, min(512, length // 2))
         return cls(budget=Budget(length + window), window=window, init=0)
 
-    def check(self, model: Adapted) -> None:
+    def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
 
-    def placement(self, model: Adapted) -> Placement:
+    def placement(self, model: AdaptedModel) -> Placement:
         window = self.window
 
         def constant(index: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class _Votes:
     """anchor: a selection that may be used again."""
 
     last_alone = False
-    wants_stat = 0
+    wants_attention_mass = 0
 
     def __init__(self, method: TokenSelect, scaling: float) -> None:
         self.method = method
@@ -139,21 +139,21 @@ class _Votes:
         self.query_block: int | None = method.query_block
         self.anchor: _Anchor | None = None
 
-    def extend(self, entries: Entries, far: Segment) -> None:
+    def extend(self, entries: KVEntries, far: KVStore) -> None:
         self.anchor = None
 
-    def room(self, length: int, boundary: int) -> int | None:
+    def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None
 
     def tensors(self) -> list[Tensor | None]:
         return [] if self.anchor is None else [self.anchor.query, self.anchor.ids]
 
-    def plan(self, queries: Queries, far: Segment) -> Choice:
+    def plan(self, queries: Queries, far: KVStore) -> SelectedKeys:
         ids = self._select(queries, far)
         positions = torch.arange(len(ids), device=ids.device)
-        return Choice(ids, None, positions, queries.index - queries.boundary + len(ids))
+        return SelectedKeys(ids, None, positions, queries.index - queries.boundary + len(ids))
 
-    def _select(self, queries: Queries, far: Segment) -> Tensor:
+    def _select(self, queries: Queries, far: KVStore) -> Tensor:
         """Far ids int64 `[m]`, ascending."""
         method, count = self.method, len(far)
         init = min(method.init, count)

@@ -1,0 +1,74 @@
+"""What the cache asks of a codec: entries in another form, or fewer channels of their keys."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from lengthwise.engine.kv_cache.entries import Growing, KVEntries, KVStore
+from lengthwise.engine.kv_cache.retention import CacheUpdate
+
+
+class Codec(Protocol):
+    """Encodes entries in place; one object per layer and sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+    """
+
+    window: int
+
+    def encode(self, store: KVStore, update: CacheUpdate) -> None:
+        """May close the oldest plain entries of the segment into an encoded block.
+
+        Called at PREFILL and at every DECODE, for each group of heads of the layer.
+        """
+        ...
+
+    def tokens_until_change(self, store: KVStore) -> int | None:
+        """Entries that may join the segment before the next encoding; None is any number.
+
+        Drafts never cross it, so that drafting reads what plain decoding would read.
+        """
+        ...
+
+
+class Channels(Protocol):
+    """Chooses which channels of its keys an encoded entry keeps; one object per layer and sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill. recent: newest
+    entries of the prompt whose keys stay whole.
+    """
+
+    window: int
+    recent: int
+
+    def kept(self, head_dim: int) -> int:
+        """How many of head_dim channels stay."""
+        ...
+
+    def choose(self, queries: Tensor, key: Tensor) -> Tensor:
+        """The channels that stay, int64 `[kv_heads, kept]`, ascending.
+
+        queries `[heads, window, head_dim]` and key `[kv_heads, n, head_dim]`, both as attention
+        sees them.
+        """
+        ...
+
+
+class Format(Codec, Protocol):
+    """A codec that rewrites the numbers of entries, however many channels their keys have.
+
+    residual: newest entries that stay plain at least. step: entries encoded at a time.
+    """
+
+    residual: int
+    step: int
+
+    def close(self, entries: KVEntries) -> Growing:
+        """Entries, a multiple of `step` of them, encoded, in memory of their own."""
+        ...
+
+    def entry_bytes(self, heads: int, key: int, value: int) -> float:
+        """Bytes of one encoded entry, birth id included, of so many channels a head."""
+        ...

@@ -1,0 +1,106 @@
+"""What the cache asks of a retention, what it shows it, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from torch import Tensor
+
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.rope import FrequencyRule
+
+
+class Phase(Enum):
+    """When a retention or a codec is called."""
+
+    CHUNK = "chunk"
+    """A part of the prompt was read."""
+    PREFILL = "prefill"
+    """The whole prompt was read."""
+    DECODE = "decode"
+    """Tokens were committed while decoding."""
+
+
+class CacheView(Protocol):
+    """What a retention sees of the sequence whose cache it prunes. `len` is the tokens committed.
+
+    prompt_length: of those, the prompt's; None until the prompt is read. expected_prompt: tokens of
+    the prompt, those still to be read included where that is known. token_nll: -log p of each token
+    given those before it, where the retention asked for it. offset: added to every position.
+    """
+
+    @property
+    def model(self) -> AdaptedModel: ...
+
+    @property
+    def prompt_length(self) -> int | None: ...
+
+    @property
+    def expected_prompt(self) -> int: ...
+
+    @property
+    def token_nll(self) -> Seq[float]: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def frequency_rule(self) -> FrequencyRule | None:
+        """What replaces the model's rotary frequencies, if anything."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def pruned_layers(self) -> list[int]:
+        """Layers that a retention prunes: all but those with a window of the model's own."""
+        ...
+
+    def head_groups(self, layer: int) -> list[HeadGroup]:
+        """What a layer keeps now."""
+        ...
+
+
+@dataclass(frozen=True)
+class CacheUpdate:
+    """When a retention or codec is called, and with what.
+
+    layer: facts of the layer. queries: the last queries of the prompt as near keys see them,
+    `[heads, at least window, head_dim]` (fewer where the prompt is shorter), at PREFILL where a
+    retention or codec asked for a window; their birth ids in query_index int64. A codec gets only
+    the heads that read the store it is given.
+    """
+
+    phase: Phase
+    layer: LayerFacts
+    sequence: CacheView
+    queries: Tensor | None = None
+    query_index: Tensor | None = None
+
+
+class Retention(Protocol):
+    """Deletes or merges entries, irrevocably; one object per sequence.
+
+    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+    wants_attention_mass: entries accumulate the probability they receive from every query.
+    wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
+    """
+
+    window: int
+    wants_attention_mass: bool
+    wants_token_nll: bool
+
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
+        """Changes the group in place, or returns the groups that replace it."""
+        ...
+
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
+        """Tokens that may be committed before the next deletion; None is any number.
+
+        Drafts never cross it, so that drafting sees the cache that plain decoding would see.
+        """
+        ...
