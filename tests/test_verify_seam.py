@@ -51,7 +51,7 @@ def attention_with(
                 order = [1, 0, *range(2, len(query))]
                 query = query[order]
             if facts.layout is not None and adapted.rope is not None:
-                kind = adapted.layer_type(facts)
+                kind = facts.rotary_type
                 length = int(positions[-1]) + 1
                 at = adapted.rope.angles(facts.layout, kind, positions, length=length)
                 moved = adapted.rope.angles(facts.layout, kind, positions + shift, length=length)

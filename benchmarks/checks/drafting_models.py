@@ -98,9 +98,9 @@ class Stored:
     def __call__(self, number: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         layer = self.kept[number]
         facts, rope = self.model.layers[layer], self.model.rope
-        assert facts.pairing is not None and rope is not None
-        angles = rope.angles(facts.pairing, self.model.layer_type(facts), self.index)
-        query, key = facts.pairing.rotate(query, angles), facts.pairing.rotate(key, angles)
+        assert facts.layout is not None and rope is not None
+        angles = rope.angles(facts.layout, facts.rotary_type, self.index)
+        query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         if not self.whole:
             self.noted.setdefault(layer, (key, value))
             return attend([Part(query, key, value, causal=True)], facts.scaling, None, None)[0]

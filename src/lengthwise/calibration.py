@@ -186,7 +186,7 @@ class _Watch:
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         facts, rope, index = self.model.layers[layer], self.model.rope, self.index
         if facts.layout is not None and rope is not None:
-            angles = rope.angles(facts.layout, self.model.layer_type(facts), index)
+            angles = rope.angles(facts.layout, facts.rotary_type, index)
             query, key = (facts.layout.rotate(x, angles) for x in (query, key))
         keys, values = self._store(layer, key, value)
         distance = index[:, None] - torch.arange(keys.shape[1], device=index.device)

@@ -51,10 +51,11 @@ def extend(
     model = items[0][0].model
     for sequence, tokens, tree in items:
         ahead = len(tokens) if tree is None else tree.height
-        require_positions(model, len(sequence) + ahead)
+        if sequence.position_limit is not None:
+            require_positions(model, len(sequence) + ahead)
         _follow_model(sequence, ahead)
     steps = [sequence.next_step(len(tokens), tree) for sequence, tokens, tree in items]
-    counts = [metadata.count for metadata in steps]
+    counts = [len(metadata.index) for metadata in steps]
     device = model.device
     ids = torch.tensor([t for _, tokens, _ in items for t in tokens], device=device)
 
@@ -239,17 +240,51 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     ]
 
 
+def _plain(requests: Seq[Request]) -> list[list[int]]:
+    """`step` where nobody drafts: one token for each request."""
+    begin = time.perf_counter()
+    found, steps = extend([(request.sequence, [request.pending], None) for request in requests])
+    taken: list[list[int]] = []
+    for request, logits, metadata in zip(requests, found, steps, strict=True):
+        sequence, pending = request.sequence, request.pending
+        try:
+            token = request.sampler.choose(logits[0], request.context())
+        except NotFinite as error:
+            request.fail(error)
+            taken.append([])
+            continue
+        request.right = []
+        taken.append(request.emit([token]))
+        request.pending = token
+        if sequence.wants_token_nll:
+            sequence.token_nll += token_losses(
+                sequence.last_logits, logits, [pending], start=len(sequence)
+            )
+            sequence.last_logits = logits[-1].clone()
+        sequence.commit(metadata, [pending])
+    synchronize(requests[0].sequence.model.device)
+    seconds = time.perf_counter() - begin
+    for request, tokens in zip(requests, taken, strict=True):
+        request.ledger.decode_s += seconds
+        request.ledger.verify_s += seconds
+        request.ledger.decoded += len(tokens) + (request.stopped is not None)
+        request.ledger.steps += 1
+    return taken
+
+
 def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int]]:
-    """`step` for requests without a mode."""
+    """`step` for requests without a mode, of which some draft."""
+    load = _load(requests)
+    if load is None:
+        return _plain(requests)
     begin = time.perf_counter()
     model = requests[0].sequence.model
     if policy is None:
         policy = requests[0].plan.policy or policy_for(model)
-    load = _load(requests)
     # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
     drawing = any(request.drawing for request in requests)
     proposed = [request.tree(policy, load, drawing) for request in requests]
-    trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
+    trees = policy.choose(load, proposed, [r.acceptance for r in requests])
     _check_draws(policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
@@ -266,11 +301,10 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
-    if load:
-        policy.observe(load, sum(map(len, trees)) - len(trees), took)
-        for request, verdict in zip(requests, verdicts, strict=True):
-            if verdict is not None:
-                request.learn(verdict, policy, load)
+    policy.observe(load, sum(map(len, trees)) - len(trees), took)
+    for request, verdict in zip(requests, verdicts, strict=True):
+        if verdict is not None:
+            request.learn(verdict, policy, load)
     end = time.perf_counter()
     taken = [[] if verdict is None else verdict.taken for verdict in verdicts]
     for request, tokens in zip(requests, taken, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
@@ -18,7 +16,7 @@ from lengthwise.models.rope import Rope, RopeFacts
 from lengthwise.models.verify import verify as compare
 
 
-def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_layer_type: bool) -> Rope | None:
+def _rope(model: PreTrainedModel, layers: list[LayerFacts]) -> Rope | None:
     modules = attention_hook.rotary_modules(model)
     if not modules:
         return None
@@ -27,9 +25,9 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts], takes_layer_type: bo
     length = trained_length(model.config)
     facts: dict[str | None, RopeFacts] = {}
     for layer in layers:
-        layer_type = layer.layer_type if takes_layer_type else None
+        layer_type = layer.rotary_type
         if layer.layout is not None and layer_type not in facts:
-            own = parameters.get(layer_type, parameters) if takes_layer_type else parameters
+            own = parameters if layer_type is None else parameters.get(layer_type, parameters)
             theta = float(own.get("rope_theta", 10000.0))
             facts[layer_type] = RopeFacts(theta, int(layer.layout.rotated.sum()), length)
     return Rope(OwnFrequencies(modules[0]), facts, model.dtype, obstacles.device_of(model))
@@ -55,17 +53,7 @@ def _adapted(
     model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
 ) -> AdaptedModel:
     layers = layer_facts(model)
-    modules = attention_hook.rotary_modules(model)
-    takes_layer_type = (
-        bool(modules) and "layer_type" in inspect.signature(type(modules[0]).forward).parameters
-    )
-    adapted = AdaptedModel(
-        model,
-        layers,
-        _rope(model, layers, takes_layer_type),
-        trained_length(model.config),
-        takes_layer_type,
-    )
+    adapted = AdaptedModel(model, layers, _rope(model, layers), trained_length(model.config))
     adapted.tokenizer = tokenizer
     try:
         verifier = compare(adapted) if verify else None
@@ -73,7 +61,7 @@ def _adapted(
         obstacles.refuse_two_ways(model)
         raise
     if fuse:
-        adapted.fast = fused_forward(adapted)
+        adapted.use(fused_forward(adapted))
         found = verifier.logits() if adapted.fast is not None and verifier is not None else ""
         if found:
             adapted.release()

@@ -29,15 +29,23 @@ class LayerAttention(Protocol):
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
 
 
-class FastForward(Protocol):
-    """A leaner forward of one family, with the same contract as `AdaptedModel.forward`."""
+class Forward(Protocol):
+    """Logits `[len(keep), vocab]` of flat tokens ids `[n]` at positions `[n]`.
+
+    keep: indices of the tokens whose logits are wanted; None is all of them. states: a list to
+    which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
+    `[n, hidden]` are read instead of what `embed` gives for the ids.
+    """
 
     def __call__(
-        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
-        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
-    ) -> Tensor | None:  # fmt: skip
-        """None where the model has become something that this forward does not compute."""
-        ...
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention,
+        keep: Tensor | None = None, states: list[Tensor] | None = None,
+        embeddings: Tensor | None = None,
+    ) -> Tensor: ...  # fmt: skip
+
+
+class FastForward(Forward, Protocol):
+    """A leaner forward of one family, which goes through the modules where it has to."""
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -58,13 +66,17 @@ class AdaptedModel:
     layers: list[LayerFacts]
     rope: Rope | None
     trained_length: int
-    takes_layer_type: bool
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     notes: list[str] = field(default_factory=list)
 
+    device: torch.device = field(init=False)
+    forward: Forward = field(init=False)
+
     def __post_init__(self) -> None:
         self._as = obstacles.state_of(self.model)
+        self.device = self._as["device"]
+        self.forward = self.through_modules
 
     @property
     def family(self) -> str:
@@ -73,10 +85,6 @@ class AdaptedModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return obstacles.device_of(self.model)
 
     @property
     def vocab_size(self) -> int:
@@ -93,36 +101,33 @@ class AdaptedModel:
         """The longest text read with the model's first rotary frequencies; None: all are."""
         return None if self.rope is None else self.rope.switch
 
-    def layer_type(self, layer: LayerFacts) -> str | None:
-        """The layer type the rotary module is called with for this layer."""
-        return layer.layer_type if self.takes_layer_type else None
-
     @torch.no_grad()
     @obstacles.no_autocast()
-    def forward(
+    def through_modules(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Logits `[len(keep), vocab]` of flat tokens ids `[n]` at positions `[n]`.
-
-        keep: indices of the tokens whose logits are wanted; None is all of them. states: a list to
-        which the hidden states `[len(keep), hidden]` that the head reads are added. embeddings
-        `[n, hidden]` are read instead of what `embed` gives for the ids.
-        """
-        obstacles.refuse_moved(self.model, self._as)
-        if self.fast is not None:
-            found = self.fast(ids, positions, attention, keep, states, embeddings)
-            if found is not None:
-                return found
+        """`forward` by the model's own modules: the plain path, which serves every family."""
+        self.refuse_moved()
         obstacles.refuse_dropout(self.model)
         with obstacles.as_written(self.model):
             return self._through_modules(ids, positions, attention, keep, states, embeddings)
+
+    def refuse_moved(self) -> None:
+        """Raises UnsuitableModel where the model is no longer what was adapted."""
+        obstacles.refuse_moved(self.model, self._as)
+
+    def use(self, fast: FastForward | None) -> None:
+        """Reads by a leaner forward from now on; None is the model's own modules again."""
+        if self.fast is not None:
+            self.fast.release()
+        self.fast = fast
+        self.forward = self.through_modules if fast is None else fast
 
     def _through_modules(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
         states: list[Tensor] | None, embeddings: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """`forward` by the model's own modules: the plain path, which serves every family."""
         order = {id(module): index for index, module in enumerate(self._modules)}
 
         def handler(
@@ -174,9 +179,7 @@ class AdaptedModel:
 
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""
-        if self.fast is not None:
-            self.fast.release()
-            self.fast = None
+        self.use(None)
 
     @property
     def _modules(self) -> list[nn.Module]:

@@ -7,13 +7,15 @@ only stays if its logits equal the stock model's.
 
 It computes what the modules would, without calling them. So it runs only while they are those of
 transformers, with plain weights, and nobody listens at them; that is looked at before each forward
-(`watch.py`). Weights that changed are read again. Where anything else stands in the way the forward
+(`Snapshot`). Weights that changed are read again. Where anything else stands in the way the forward
 steps aside for the plain path, and comes back when that has gone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,8 +25,9 @@ from transformers.activations import ACT2FN
 
 from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
 from lengthwise.models.dropout import dropping
-from lengthwise.models.products import MAKING, Product, product
-from lengthwise.models.watch import Watch, undisturbed
+from lengthwise.models.obstacles import DEVICES, no_autocast
+from lengthwise.models.products import MAKING, Product, Stamp, product
+from lengthwise.models.watch import hook_tables, own_tables, undisturbed
 
 # Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up), and
 # how transformers begins the names of their modules.
@@ -46,6 +49,56 @@ class _Layer:
         return self.qkv, self.out, self.gate_up, self.down
 
 
+class Snapshot:
+    """What a model was when the parts were made of it.
+
+    It holds every module: its children and parameters, the hooks on it, a forward of its own, and
+    by stamps where the weights lie that were copied or joined. Asking costs about a hundredth of a
+    decoding step, so it is asked at each forward; it does not say what changed.
+    """
+
+    def __init__(self, model: nn.Module, stamps: list[Stamp]) -> None:
+        modules = list(model.modules())
+        self._hooks = hook_tables(modules)
+        self._hook_count = sum(map(len, self._hooks))
+        self._own = own_tables(model)
+        self._tables = [t for m in modules for t in (m._modules, m._parameters) if t]
+        self._entries = list(_values(self._tables))
+        self._ids = list(map(id, self._entries))
+        self._modules = modules
+        self._kinds = list(map(type, modules))
+        self._classes: list[Any] = list(set(self._kinds))
+        self._forwards = [kind.forward for kind in self._classes]
+        self._scaled = [m for m in modules if "scaling" in vars(m)]
+        self._scalings = [m.scaling for m in self._scaled]
+        self._dropping = [m for m in modules if dropping(m)]
+        self._stamps = stamps
+
+    def same(self) -> bool:
+        """Whether modules, parameters, hooks and weights are those of then."""
+        return (
+            sum(map(len, self._hooks)) == self._hook_count
+            and list(map(id, _values(self._tables))) == self._ids
+            and not any("forward" in table for table in self._own)
+            and list(map(type, self._modules)) == self._kinds
+            and [kind.forward for kind in self._classes] == self._forwards
+            and [module.scaling for module in self._scaled] == self._scalings
+            and not any(module.training for module in self._dropping)
+            and self._unmoved()
+        )
+
+    def _unmoved(self) -> bool:
+        """Whether weights lie where they did and were written to as often."""
+        for tensor, place, writes in self._stamps:
+            if tensor.data_ptr() != place or (writes is not None and tensor._version != writes):
+                return False
+        return True
+
+
+def _values(tables: Iterable[dict[str, Any]]) -> Iterable[Any]:
+    return chain.from_iterable(map(dict.values, tables))
+
+
 @dataclass(eq=False)
 class _Parts:
     """What a forward is made of; never changed, so that threads may run one while another is made.
@@ -57,7 +110,7 @@ class _Parts:
     layers: list[_Layer]
     final: Any
     head: Product
-    watch: Watch
+    snapshot: Snapshot
     copies: list[Product]
 
     @property
@@ -66,14 +119,16 @@ class _Parts:
 
 
 class FusedForward:
-    """`AdaptedModel.forward` for FAMILIES, or None where the plain path has to serve.
+    """`AdaptedModel.forward` for FAMILIES, by the modules where the plain path has to serve.
 
     `release` gives the model separate weights again.
     """
 
     def __init__(self, adapted: AdaptedModel) -> None:
+        self._adapted = adapted
         self._model: Any = adapted.model
         self._family = adapted.family
+        self._as = self._state(adapted.dtype, adapted.device)
         self._facts = adapted.layers
         self._parts: _Parts | None = None
 
@@ -84,15 +139,26 @@ class FusedForward:
         held against what the model holds, which reads it once.
         """
         parts = self._parts
-        if parts is not None and parts.watch.same():
+        if parts is not None:
+            weight = parts.embed.weight
+            if self._state(weight.dtype, weight.device) != self._as:
+                self._adapted.refuse_moved()
+        if parts is not None and parts.snapshot.same():
             begins = bool(parts.copies) and bool((positions == 0).any())
             if not begins or not any(copy.written() for copy in parts.copies):
                 return parts
+        self._adapted.refuse_moved()
         with MAKING:
             made = self._made()
             # While something only listens, what was made is kept for when it has gone.
             self._parts = made or self._parts
         return made
+
+    def _state(self, dtype: torch.dtype, device: torch.device) -> tuple[object, ...]:
+        """What a model was adapted as, as far as a forward could not tell by itself."""
+        config = self._model.config
+        window = getattr(config, "sliding_window", None)
+        return dtype, device, window, config.num_hidden_layers
 
     def _made(self) -> _Parts | None:
         """The parts as the model is now, or None where the plain path has to serve."""
@@ -109,9 +175,9 @@ class FusedForward:
         layers = [_fuse(layer) for layer in decoder.layers]
         head = product(self._model.lm_head)
         products = [head, *(p for layer in layers for p in layer.products)]
-        watch = Watch(self._model, [stamp for p in products for stamp in p.stamps])
+        snapshot = Snapshot(self._model, [stamp for p in products for stamp in p.stamps])
         copies = [p for p in products if p.packed]
-        return _Parts(decoder.embed_tokens, layers, decoder.norm, head, watch, copies)
+        return _Parts(decoder.embed_tokens, layers, decoder.norm, head, snapshot, copies)
 
     def release(self) -> None:
         if self._parts is not None:
@@ -121,27 +187,31 @@ class FusedForward:
 
     @torch.no_grad()
     def __call__(
-        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None,
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
-    ) -> Tensor | None:  # fmt: skip
+    ) -> Tensor:  # fmt: skip
+        if any(map(torch.is_autocast_enabled, DEVICES)):
+            with no_autocast():
+                return self(ids, positions, attention, keep, states, embeddings)
         parts = self._ready(positions)
         if parts is None:
-            return None
+            plain = self._adapted.through_modules
+            return plain(ids, positions, attention, keep, states, embeddings)
         x = F.embedding(ids, parts.embed.weight) if embeddings is None else embeddings
         count = len(ids)
         for index, (layer, facts) in enumerate(zip(parts.layers, self._facts, strict=True)):
             heads, key_heads = facts.num_heads, facts.num_kv_heads
-            qkv = layer.qkv(_norm(x, layer.norm))
+            qkv = layer.qkv.multiply(_norm(x, layer.norm))
             qkv = qkv.view(count, heads + 2 * key_heads, facts.head_dim).transpose(0, 1)
             query, key, value = qkv.split((heads, key_heads, key_heads))
             out = attention(index, query, key, value)
-            x = x + layer.out(out.transpose(0, 1).reshape(count, -1))
-            gate, up = layer.gate_up(_norm(x, layer.mlp_norm)).chunk(2, -1)
-            x = x + layer.down(F.silu(gate).mul_(up))
+            x = x + layer.out.multiply(out.transpose(0, 1).reshape(count, -1))
+            gate, up = layer.gate_up.multiply(_norm(x, layer.mlp_norm)).chunk(2, -1)
+            x = x + layer.down.multiply(F.silu(gate).mul_(up))
         x = _norm(x if keep is None else x[keep], parts.final)
         if states is not None:
             states.append(x)
-        return parts.head(x)
+        return parts.head.multiply(x)
 
 
 def _fuse(layer: Any) -> _Layer:

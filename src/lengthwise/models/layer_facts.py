@@ -11,7 +11,11 @@ from lengthwise.models.rope import RotaryLayout
 
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
-    """One attention layer. window: a query sees this many keys, itself included; None is all."""
+    """One attention layer. window: a query sees this many keys, itself included; None is all.
+
+    layer_type: as the configuration names it. rotary_type: that type where the rotary module is
+    called with it, else None.
+    """
 
     index: int
     num_heads: int
@@ -24,6 +28,7 @@ class LayerFacts:
     window: int | None
     layer_type: str | None
     layout: RotaryLayout | None
+    rotary_type: str | None = None
 
     @property
     def entry_numbers(self) -> int:

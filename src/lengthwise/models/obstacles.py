@@ -26,7 +26,7 @@ _SHARDED = ("FullyShardedDataParallel", "DeepSpeedEngine")
 # Devices of a map that say where weights wait, not where layers run.
 _STORES = ("cpu", "disk", "meta")
 # Where autocast may be on.
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 # Of logits that later tokens moved, as a share of their spread: more than rounding does.
 _MOVED = 0.05
 
@@ -218,7 +218,7 @@ def refuse_changed(model: PreTrainedModel, facts: LayerFacts | None, info: dict[
     Called from within the model's forward. facts: of the layer; None where it was none of those.
     info: what it hands to its attention.
     """
-    if any(map(torch.is_autocast_enabled, _DEVICES)):
+    if any(map(torch.is_autocast_enabled, DEVICES)):
         raise UnsuitableModel(
             _family(model),
             "its own forward turns autocast on (accelerate's mixed precision, say)",
@@ -272,7 +272,7 @@ def no_autocast() -> Iterator[None]:
     gives outside of it.
     """
     with ExitStack() as stack:
-        for kind in _DEVICES:
+        for kind in DEVICES:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield

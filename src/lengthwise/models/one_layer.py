@@ -43,7 +43,6 @@ def in_float32(adapted: AdaptedModel, index: int) -> AdaptedModel | None:
             rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
         alone = AdaptedModel(
             model, [replace(layer, index=0, sinks=sinks)], rope, adapted.trained_length,
-            adapted.takes_layer_type,
         )  # fmt: skip
         if len(alone._modules) != 1:
             return None

@@ -18,7 +18,7 @@ def plain_attention(adapted: AdaptedModel, positions: Tensor) -> LayerAttention:
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         facts = adapted.layers[layer]
         if facts.layout is not None and adapted.rope is not None:
-            angles = adapted.rope.angles(facts.layout, adapted.layer_type(facts), positions)
+            angles = adapted.rope.angles(facts.layout, facts.rotary_type, positions)
             query, key = (facts.layout.rotate(x, angles) for x in (query, key))
         order = torch.arange(len(positions), device=positions.device)
         distance = order[:, None] - order[None]

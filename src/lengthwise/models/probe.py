@@ -8,6 +8,7 @@ the reason.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,7 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
             family, f"{len(one)} of its {wanted} layers use the attention interface"
         )
     facts: list[LayerFacts] = []
+    typed = bool(modules) and _takes_layer_type(modules[0])
     for index, seen in enumerate(one):
         layout = None
         if modules:
@@ -97,8 +99,13 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
                 family, seen.query, swap[index].query, *(r[index].query for r in ramp)
             )
             layout = _shared(layout, facts)
-        facts.append(_facts(family, index, seen, layout))
+        facts.append(_facts(family, index, seen, layout, typed))
     return facts
+
+
+def _takes_layer_type(module: nn.Module) -> bool:
+    """Whether a rotary module is told which type of layer asks."""
+    return "layer_type" in inspect.signature(type(module).forward).parameters
 
 
 def _ramp(like: Tensor) -> Tensor:
@@ -215,7 +222,9 @@ def _equal(a: RotaryLayout, b: RotaryLayout) -> bool:
     )
 
 
-def _facts(family: str, index: int, seen: _Seen, layout: RotaryLayout | None) -> LayerFacts:
+def _facts(
+    family: str, index: int, seen: _Seen, layout: RotaryLayout | None, typed: bool
+) -> LayerFacts:
     config = getattr(seen.module, "config", None)
     types = getattr(config, "layer_types", None)
     declared = seen.info.get("sliding_window")
@@ -243,4 +252,5 @@ def _facts(family: str, index: int, seen: _Seen, layout: RotaryLayout | None) ->
         window=window,
         layer_type=types[index] if types is not None else None,
         layout=layout,
+        rotary_type=types[index] if typed and types is not None else None,
     )

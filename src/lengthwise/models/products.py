@@ -16,7 +16,8 @@ inference mode are not counted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 import torch
@@ -29,7 +30,10 @@ Stamp = tuple[Tensor, int, int | None]
 
 
 class Product:
-    """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one."""
+    """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one.
+
+    multiply: does it, in one call wherever the layers could be made one.
+    """
 
     def __init__(self, *linears: nn.Linear) -> None:
         weights = [linear.weight for linear in linears]
@@ -57,16 +61,21 @@ class Product:
             self._weight = _join(weights)
             self._bias = _join(biases) if biases else None
             self.stamps = [(t, t.data_ptr(), None) for t in self._held]
+        self.multiply = self._multiplication()
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self.multiply(x)
+
+    def _multiplication(self) -> Callable[[Tensor], Tensor]:
         if self.packed:
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._weight, self._bias, "none", [], ""
-            )
-            return out
-        if self._apart:
-            return torch.cat([F.linear(x, *each) for each in self._apart], -1)
-        return F.linear(x, self._weight, self._bias)
+            return partial(
+                torch.ops.mkldnn._linear_pointwise, W=self._weight, B=self._bias, attr="none",
+                scalars=[], algorithm="",
+            )  # fmt: skip
+        apart, weight, bias = self._apart, self._weight, self._bias
+        if apart:
+            return lambda x: torch.cat([F.linear(x, *each) for each in apart], -1)
+        return partial(F.linear, weight=weight, bias=bias)
 
     def current(self) -> bool:
         """Whether the weights lie where they lay, unwritten as far as torch counts."""

@@ -175,7 +175,7 @@ class Rope:
 
         length: of the text, by which a model may choose between its frequencies.
         """
-        phase = self.own.phase(layer_type, length)
+        phase = 0 if self.switch is None else self.own.phase(layer_type, length)
         with self._lock:
             tables = self._plain if rule is None else self._ruled.setdefault(rule, {})
         key = layout, layer_type, phase
@@ -185,6 +185,63 @@ class Rope:
             positions = torch.arange(size, device=self.device)
             table = self.angles(layout, layer_type, positions, rule, length)
             tables[key] = table
+        return table
+
+
+class StepAngles:
+    """Angles at which the tokens of one forward stand: made once, shared by all layers.
+
+    index int64 `[n]`: birth ids; start: the first, where they are consecutive; offset: added to
+    every position; length: of the text, by which frequencies may be chosen.
+    """
+
+    def __init__(
+        self, rope: Rope, index: Tensor, start: int | None, offset: int, length: int
+    ) -> None:
+        self._rope = rope
+        self._index = index
+        self._start = start
+        self._offset = offset
+        self._length = length
+        self._found: dict[tuple[object, ...], Angles] = {}
+
+    def at(
+        self,
+        layout: RotaryLayout,
+        layer_type: str | None,
+        rule: FrequencyRule | None,
+        where: Callable[[Tensor], Tensor] | None = None,
+    ) -> Angles:
+        """Angles `[n, head_dim]` of the tokens, or of the positions `where(index)` instead."""
+        # Layers with a window of their own share layout and type with others, but not the rule.
+        key = layout, layer_type, rule, where
+        found = self._found.get(key)
+        if found is None:
+            if where is None and self._start is not None:
+                start = self._start + self._offset
+                stop = start + len(self._index)
+                cos, sin = self.table(layout, layer_type, rule, stop)
+                found = cos[start:stop], sin[start:stop]
+            else:
+                here = self._index + self._offset if where is None else where(self._index)
+                cos, sin = self.table(layout, layer_type, rule, int(here.max()) + 1)
+                found = cos[here], sin[here]
+            self._found[key] = found
+        return found
+
+    def table(
+        self, layout: RotaryLayout, layer_type: str | None, rule: FrequencyRule | None, stop: int
+    ) -> Angles:
+        """Angles `[at least stop, head_dim]` of the positions 0, 1, ..."""
+        if rule is None or not rule.dynamic:
+            return self._rope.table(layout, layer_type, stop, rule, self._length)
+        key = "dynamic", layout, layer_type, rule
+        table = self._found.get(key)
+        if table is None or len(table[0]) < stop:
+            last = int(self._index.max()) + 1 + self._offset if len(self._index) else 0
+            positions = torch.arange(max(stop, last), device=self._rope.device)
+            table = self._rope.angles(layout, layer_type, positions, rule, self._length)
+            self._found[key] = table
         return table
 
 

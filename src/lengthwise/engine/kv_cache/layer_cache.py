@@ -30,11 +30,11 @@ from lengthwise.engine.kv_cache.new_parts import (
     pieces,
     rows_together,
 )
-from lengthwise.engine.kv_cache.placement import same
-from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata, step_angles
+from lengthwise.engine.kv_cache.placement import IndexMap, same
+from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import FrequencyRule
+from lengthwise.models.rope import Angles, FrequencyRule
 
 
 @dataclass
@@ -73,7 +73,7 @@ class LayerCache:
         self.groups = groups
         # A layer with a window of its own keeps its own frequencies: its distances stay trained.
         # Some models change theirs with every token, which is a rule as much as ours are.
-        own = model.rope.own_rule(model.layer_type(facts)) if model.rope is not None else None
+        own = model.rope.own_rule(facts.rotary_type) if model.rope is not None else None
         self.rule = own if rule is None or facts.window is not None else rule
         self.watch = watch
         self.codec: Codec | None = None
@@ -100,9 +100,10 @@ class LayerCache:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata) -> Tensor:
         """Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` of the block
         -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
-        if self._steps_plainly(metadata):
+        count = query.shape[1]
+        if self._steps_plainly(count):
             return self._step(query, key, value, metadata)
-        if metadata.count == 1 and self._steps_in_window(metadata):
+        if count == 1 and self._steps_in_window(metadata):
             return self._step_in_window(query, key, value, metadata)
         inputs = self._inputs(query, key, value, metadata)
         if self.watch.remember and self.watch.reading:
@@ -153,14 +154,20 @@ class LayerCache:
                 self.slide_window(part.metadata.last + 1, metadata.length, metadata.offset)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def _steps_plainly(self, metadata: StepMetadata) -> bool:
+    def _angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
+        """Angles of the new tokens where they were born, or of the positions `where` says."""
+        layout, angles = self.facts.layout, metadata.angles
+        assert layout is not None and angles is not None
+        return angles.at(layout, self.facts.rotary_type, self.rule, where)
+
+    def _steps_plainly(self, count: int) -> bool:
         """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
         for its own, and nobody is watching."""
         group = self.groups[0]
         placement = group.placement
-        scores = metadata.count * self.facts.num_heads * len(group.near)
+        scores = count * self.facts.num_heads * len(group.near)
         return (
-            (metadata.count == 1 or (group.near.room >= metadata.count and scores <= SCORE_BLOCK))
+            (count == 1 or (group.near.room >= count and scores <= SCORE_BLOCK))
             and len(self.groups) == 1
             and not self.watch.reading
             and not self.watch.stride
@@ -176,9 +183,9 @@ class LayerCache:
         """The general path with everything left out that a plain step does not need."""
         facts = self.facts
         if facts.layout is not None:
-            angles = step_angles(self.model, facts, metadata, self.rule, same)
+            angles = self._angles(metadata)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
-        near, count = self.groups[0].near, metadata.count
+        near, count = self.groups[0].near, query.shape[1]
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         self._placed = count
         if count == 1:
@@ -223,7 +230,7 @@ class LayerCache:
         facts, group = self.facts, self.groups[0]
         placement = group.placement
         assert facts.layout is not None and placement.window is not None
-        angles = step_angles(self.model, facts, metadata, self.rule, same)
+        angles = self._angles(metadata)
         near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         self._placed = 1
         keys, values = group.near.push(key, value, metadata.start)
@@ -233,7 +240,7 @@ class LayerCache:
         if len(group.far):
             far = near
             if placement.far_query is not same:
-                there = step_angles(self.model, facts, metadata, self.rule, placement.far_query)
+                there = self._angles(metadata, placement.far_query)
                 far = facts.layout.rotate(query, there)
             tail = group.far.tail
             assert tail is not None
@@ -258,10 +265,10 @@ class LayerCache:
             return replace(
                 inputs, near_query=near, far_query=near, near_key=inputs.rotate_at(key, ranks)
             )
-        angles = step_angles(model, facts, metadata, rule, same)
+        angles = self._angles(metadata)
         near = far = facts.layout.rotate(query, angles)
         if placement.far_query is not same:
-            there = step_angles(model, facts, metadata, rule, placement.far_query)
+            there = self._angles(metadata, placement.far_query)
             far = facts.layout.rotate(query, there)
         near_key = facts.layout.rotate(key, angles)
         return LayerInputs(

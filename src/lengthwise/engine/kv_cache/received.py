@@ -15,7 +15,7 @@ from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 def received_attention(group: HeadGroup, update: CacheUpdate, window: int) -> Tensor:
     """Probability that each compressible entry of a group gets from the last queries of a prompt.
 
-    float32 `[heads, entries]`, summed over the last `window` queries; needs an update that carries them.
+    """Compressible entries as the last queries see them, then near ones where those are others."""
     """
     layer = update.layer
     parts = _parts(group, update, window)
@@ -25,7 +25,7 @@ def received_attention(group: HeadGroup, update: CacheUpdate, window: int) -> Te
 
 
 def _parts(group: HeadGroup, update: CacheUpdate, window: int) -> list[Part]:
-    """The compressible entries as the last queries see it, then near entries where those are others."""
+    """Compressible entries as the last queries see them, then near ones where those are others."""
     sequence = update.sequence
     assert update.queries is not None and update.query_index is not None
     # An update carries as many queries as the most demanding method of the recipe asked for.
@@ -65,7 +65,7 @@ def _far(group: HeadGroup, inputs: LayerInputs) -> Part:
     if placement.far_query is not same and layout is not None and rope is not None:
         # The queries stand where near keys meet them: a pure rotation moves them on.
         delta = placement.far_query(index) - index - inputs.metadata.offset
-        kind = inputs.model.layer_type(inputs.layer)
+        kind = inputs.layer.rotary_type
         angles = rope.angles(
             layout, kind, delta, inputs.rule, inputs.metadata.length, amplitude=False
         )

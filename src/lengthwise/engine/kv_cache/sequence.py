@@ -24,7 +24,8 @@ from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import FrequencyRule
+from lengthwise.models.limits import position_limit
+from lengthwise.models.rope import FrequencyRule, StepAngles
 
 
 class Sequence:
@@ -36,6 +37,7 @@ class Sequence:
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).
+    position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again.
     """
@@ -52,6 +54,7 @@ class Sequence:
         room for at once; what is kept never depends on it. remember: last queries of the prompt to
         keep at least, for a plan that a fork may adopt."""
         self.model = model
+        self.position_limit = position_limit(model)
         self.plan = plan
         self._remember_at_least = remember
         self.offset = offset
@@ -242,9 +245,16 @@ class Sequence:
         if tree is None or (alike and tree.is_chain()):
             index = torch.arange(start, start + count, device=device)
             prompt = self.prompt_length is None
-            return StepMetadata(start, index, None, length, self.offset, prompt=prompt)
+            angles = self._angles(index, start, length)
+            return StepMetadata(start, index, None, length, self.offset, angles, prompt=prompt)
         index = torch.tensor(tree.depths, device=device) + start
-        return StepMetadata(start, index, tree.ancestors().to(device), length, self.offset)
+        angles = self._angles(index, None, length)
+        mask = tree.ancestors().to(device)
+        return StepMetadata(start, index, mask, length, self.offset, angles)
+
+    def _angles(self, index: Tensor, start: int | None, length: int) -> StepAngles | None:
+        rope = self.model.rope
+        return None if rope is None else StepAngles(rope, index, start, self.offset, length)
 
     @property
     def expected_prompt(self) -> int:
@@ -264,7 +274,7 @@ class Sequence:
     ) -> None:
         """Makes the block's tokens, or the accepted nodes of its tree, part of the sequence."""
         ids = None
-        if accepted is not None and len(accepted) != metadata.count:
+        if accepted is not None and len(accepted) != len(metadata.index):
             ids = torch.tensor(accepted, device=self.model.device)
         first = ids is not None and list(accepted or ()) == list(range(len(ids)))
         for layer in self.layers:

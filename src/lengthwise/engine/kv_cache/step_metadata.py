@@ -18,7 +18,7 @@ from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import Angles, FrequencyRule
+from lengthwise.models.rope import FrequencyRule, StepAngles
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class StepMetadata:
     start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the
     nodes of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence
     length that dynamic frequencies are made for. prompt: the tokens are a part of the prompt.
-    angles and kept are what the layers share: angles by kind of layer, and which near entries
+    angles and kept are what the layers share: where the tokens stand, and which near entries
     survive a window.
     """
 
@@ -37,7 +37,7 @@ class StepMetadata:
     ancestors: Tensor | None = None
     length: int = 0
     offset: int = 0
-    angles: dict[tuple[object, ...], Angles] = field(default_factory=dict)
+    angles: StepAngles | None = None
     kept: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
     transient: int = 0
     prompt: bool = False
@@ -125,14 +125,20 @@ class LayerInputs:
         amplitude False gives a pure rotation (of keys that carry their amplitude already).
         """
         assert positions is not None
-        if self.layer.layout is None or self.model.rope is None:
+        layer, rope, metadata = self.layer, self.model.rope, self.metadata
+        if layer.layout is None or rope is None:
             return x
+        angles = metadata.angles
+        if angles is None:
+            start = metadata.start if metadata.ancestors is None else None
+            angles = StepAngles(rope, metadata.index, start, metadata.offset, metadata.length)
+            metadata.angles = angles
         stop = int(positions.max()) + 1 if positions.numel() else 1
-        cos, sin = angle_table(self.model, self.layer, self.metadata, self.rule, stop)
+        cos, sin = angles.table(layer.layout, layer.rotary_type, self.rule, stop)
         if not amplitude:
             # At position 0 there is no rotation, so cos is the amplitude alone.
             x = x / cos[0]
-        return self.layer.layout.rotate(x, (cos[positions], sin[positions]))
+        return layer.layout.rotate(x, (cos[positions], sin[positions]))
 
     def rotate_read(self, entries: KVEntries, compact: bool) -> Tensor:
         """Keys stored un-rotated, rotated at their birth ids or at their ranks."""
@@ -162,7 +168,7 @@ class LayerInputs:
         delta = target - index - self.metadata.offset
         angles = self.model.rope.angles(
             layout,
-            self.model.layer_type(self.layer),
+            self.layer.rotary_type,
             delta,
             self.rule,
             self.metadata.length,
@@ -170,51 +176,3 @@ class LayerInputs:
         )
         return KVEntries(layout.rotate(entries.key, angles), entries.value, entries.index,
                        entries.log_weight, entries.attention_mass)  # fmt: skip
-
-
-def angle_table(
-    model: AdaptedModel,
-    layer: LayerFacts,
-    metadata: StepMetadata,
-    rule: FrequencyRule | None,
-    stop: int,
-) -> Angles:
-    """Angles `[at least stop, head_dim]` of the positions 0, 1, ... for one layer_type of layer."""
-    assert layer.layout is not None and model.rope is not None
-    layer_type = model.layer_type(layer)
-    if rule is None or not rule.dynamic:
-        return model.rope.table(layer.layout, layer_type, stop, rule, metadata.length)
-    key = ("dynamic", layer_type, id(layer.layout), id(rule))
-    table = metadata.angles.get(key)
-    if table is None or len(table[0]) < stop:
-        positions = torch.arange(
-            max(stop, metadata.last + 1 + metadata.offset), device=model.device
-        )
-        table = model.rope.angles(layer.layout, layer_type, positions, rule, metadata.length)
-        metadata.angles[key] = table
-    return table
-
-
-def step_angles(
-    model: AdaptedModel,
-    layer: LayerFacts,
-    metadata: StepMetadata,
-    rule: FrequencyRule | None,
-    where: IndexMap,
-) -> Angles:
-    """Angles `[n, head_dim]` at which the block's tokens stand, made once per kind of layer."""
-    # Layers with a window of their own share layout and type with others, but not the rule.
-    key = (model.layer_type(layer), id(layer.layout), id(rule), where)
-    found = metadata.angles.get(key)
-    if found is None:
-        if where is same and metadata.ancestors is None:
-            start = metadata.start + metadata.offset
-            stop = start + metadata.count
-            cos, sin = angle_table(model, layer, metadata, rule, stop)
-            found = cos[start:stop], sin[start:stop]
-        else:
-            positions = where(metadata.index) + (metadata.offset if where is same else 0)
-            cos, sin = angle_table(model, layer, metadata, rule, int(positions.max()) + 1)
-            found = cos[positions], sin[positions]
-        metadata.angles[key] = found
-    return found

@@ -76,7 +76,7 @@ def some_layers(model: AdaptedModel, kept: Seq[int]) -> AdaptedModel:
     are tried and few are used, so none is probed or fused."""
     facts = [replace(model.layers[layer], index=index) for index, layer in enumerate(kept)]
     return AdaptedModel(thinned_model(model.model, kept), facts, model.rope, model.trained_length,
-                   model.takes_layer_type)  # fmt: skip
+                   )  # fmt: skip
 
 
 def matchness(model: AdaptedModel, before: Sequence, kept: Seq[int], said: Seq[int]) -> float:
