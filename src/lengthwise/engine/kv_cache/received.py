@@ -15,7 +15,8 @@ from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 def received_attention(group: HeadGroup, update: CacheUpdate, window: int) -> Tensor:
     """Probability that each compressible entry of a group gets from the last queries of a prompt.
 
-    """Compressible entries as the last queries see them, then near ones where those are others."""
+    float32 `[heads, entries]`, summed over the last `window` queries; needs an update that carries
+    them.
     """
     layer = update.layer
     parts = _parts(group, update, window)
