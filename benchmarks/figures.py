@@ -16,9 +16,9 @@ from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.tasks.probes import probe_context
 from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.probes import probe_context
 
 
 @dataclass

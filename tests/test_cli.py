@@ -199,7 +199,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_an_interrupted_compare_keeps_its_finished_rows(call, monkeypatch) -> None:
-    from lengthwise.measure import compare as module
+    from lengthwise.evaluation.compare import comparison as module
 
     measured = module._measure
     calls = []

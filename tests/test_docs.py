@@ -14,7 +14,7 @@ import pytest
 import lengthwise
 from lengthwise.cli.main import VERBS, group
 from lengthwise.conformance.tiny import FAMILIES
-from lengthwise.measure.rows import Row
+from lengthwise.evaluation.metrics.rows import Row
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import parse
 

@@ -14,7 +14,7 @@ from lengthwise.cli.run import _encode
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
-from lengthwise.measure.prompts import build_prompt
+from lengthwise.evaluation.tasks.questions import build_prompt
 from test_text import byte_fallback
 
 IDS = tokens(12)

@@ -16,10 +16,10 @@ from torch import nn
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
-from lengthwise.measure import compare as measuring
-from lengthwise.measure.rows import Row, Rows
+from lengthwise.evaluation.compare import comparison as measuring
+from lengthwise.evaluation.documents.folders import document_from
+from lengthwise.evaluation.metrics.rows import Row, Rows
 from lengthwise.recipes import parse
-from lengthwise.tasks.folders import document_from
 
 
 @pytest.fixture(scope="module")

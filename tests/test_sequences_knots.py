@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lengthwise.sequences.builders.knots import Lots
@@ -25,6 +24,7 @@ from lengthwise.sequences.pairing import match, project_of, subject_of
 from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import ranges
+from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 
 END = 256
 

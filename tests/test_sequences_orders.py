@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import CLI, jsonl, rows_of, run, some_texts, tree
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import neighbours as search
@@ -29,6 +28,7 @@ from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise
 from lengthwise.sequences.watch import Watcher
+from tests.test_sequences_build import CLI, jsonl, rows_of, run, some_texts, tree
 
 SUBJECTS = 12
 

@@ -6,8 +6,8 @@ prints one JSON line; NAME is int8, kivi, think, think_pairs or think_h2o. From 
 of 2,048 tokens; of each the first 1,536 are read and encoded, and the other 512 fed in blocks of 32
 through what is stored. `loss` is their mean loss in nats per token, `kl` the mean divergence from
 full attention's predictions, `top1` the share of equal best guesses. `copy` is the loss of a list
-of words that stood in the text before (see `lengthwise.tasks.probes`). `bytes` is what is held
-after the 1,536 tokens, as a share of full. All in bfloat16.
+of words that stood in the text before (see `lengthwise.evaluation.tasks.probes`). `bytes` is what
+is held after the 1,536 tokens, as a share of full. All in bfloat16.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.tasks.probes import copy_probe
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
 from lengthwise.methods.codecs.pruned import PruneCodec
@@ -36,7 +37,6 @@ from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import resolve
-from lengthwise.tasks.probes import copy_probe
 
 SLICES = 4
 LENGTH = 2048

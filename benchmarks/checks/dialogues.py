@@ -21,7 +21,7 @@ from typing import Any
 import lengthwise
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.sequence import Sequence
-from lengthwise.tasks.dialogues import MOVES, Dialogue, Score, Turn, game, grocery, talks
+from lengthwise.evaluation.tasks.dialogues import MOVES, Dialogue, Score, Turn, game, grocery, talks
 
 
 def dialogues(name: str, count: int, rounds: int) -> Iterator[Dialogue]:

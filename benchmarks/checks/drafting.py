@@ -31,10 +31,10 @@ from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
 
 CONTEXT = 2000
 NEW = 96

@@ -44,13 +44,13 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
 from lengthwise.methods.drafting.rapid import Rapid, pulled
 from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, graft
 from lengthwise.methods.drafting.retrieved import lexical
 from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.tasks.documents import read_document
 
 CONTEXT, NEW = 2000, 64
 # Nodes verified a round, the same for the fused tree and for each of its parts.

@@ -33,6 +33,7 @@ from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
@@ -40,7 +41,6 @@ from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
 
 # Tokens of text that agreement is measured on, behind as many that are only read.
 AGREED = 96

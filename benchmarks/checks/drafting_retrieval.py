@@ -38,12 +38,12 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
-from lengthwise.tasks.documents import read_document
 
 NEW = 64
 CODE = """\

@@ -22,8 +22,8 @@ import lengthwise
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
-from lengthwise.tasks.documents import read_document
 
 DRAFTERS = ("lookup", "copyspec", "recycling", "aded", "datastore(path=STORE)",
             "lookup + recycling", "lookup + recycling + aded")  # fmt: skip

@@ -33,12 +33,12 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.tree import Tree
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
 
 NEW = 64
 VOCAB = 49_152

@@ -20,8 +20,13 @@ from benchmarks.checks.book import moby_dick
 
 import lengthwise
 from lengthwise.errors import LengthwiseError
-from lengthwise.tasks.document_qa import DocumentQuestion, altered, number_questions, placed
-from lengthwise.tasks.lines import LineCase, fitted_case
+from lengthwise.evaluation.tasks.document_qa import (
+    DocumentQuestion,
+    altered,
+    number_questions,
+    placed,
+)
+from lengthwise.evaluation.tasks.lines import LineCase, fitted_case
 
 RECIPES = ("full", "pi(factor=2)", "ntk(factor=2)", "yarn(factor=2)", "giraffe(power=0.1, scale=1)")
 REPLY = 24

@@ -27,9 +27,9 @@ from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.measure.drafting import first_difference, top_gap
+from lengthwise.evaluation.compare.drafting import first_difference, top_gap
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
-from lengthwise.tasks.documents import read_document
 
 CACHES = (
     "full", "streaming(sinks=4, window=64)", "snapkv(budget=64, window=16)", "think(ratio=0.5)",

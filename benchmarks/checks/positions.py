@@ -25,6 +25,8 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.tasks.probes import Probe, ProbeSet, probe_context
 from lengthwise.methods.base import Method
 from lengthwise.methods.positions.dynamic_ntk import DynamicNTK
 from lengthwise.methods.positions.giraffe import Giraffe
@@ -38,8 +40,6 @@ from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.probes import Probe, ProbeSet, probe_context
 
 DTYPE = "bf16"
 LONG, SHORT = 12_288, 2_048

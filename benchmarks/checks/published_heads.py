@@ -32,12 +32,12 @@ from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle
 from lengthwise.methods.drafting.medusa import Heads, Medusa
 from lengthwise.methods.drafting.published import Checkpoint
 from lengthwise.models.adapt import Adapted
-from lengthwise.tasks.documents import read_document
 
 ROW, ROWS, HELD = 256, 208, 8
 STEPS, HEADS, NEW = 400, 3, 64

@@ -27,6 +27,8 @@ from lengthwise.engine.entries import Entries
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.tasks.probes import copy_probe
 from lengthwise.methods.base import Budget, Method, option
 from lengthwise.methods.retention.h2o import H2O, _HeavyHitters
 from lengthwise.methods.retention.pyramidkv import PyramidKV
@@ -36,8 +38,6 @@ from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.recipes import resolve
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.probes import copy_probe
 
 DTYPE = "bf16"
 LENGTH = 4_096

@@ -4,9 +4,9 @@
 
 Prints one JSON line of figures a NAME, which is infllm, token_select, quest or hip; LENGTH is that
 of the context in tokens (4096). The pages in docs/reproduction quote them. COPY is the mean loss of
-64 repeated words in Python's own language reference (see `lengthwise.tasks.probes`), MASS the share
-of the probability over far keys that falls on the selected ones. The dtype is what the machine is
-fast at, and the line says which.
+64 repeated words in Python's own language reference (see `lengthwise.evaluation.tasks.probes`),
+MASS the share of the probability over far keys that falls on the selected ones. The dtype is what
+the machine is fast at, and the line says which.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.engine.sequence import Sequence
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.tasks.probes import ProbeSet, copy_probe
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
@@ -38,8 +40,6 @@ from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 from lengthwise.models.probe import LayerFacts
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.probes import ProbeSet, copy_probe
 
 LENGTH = 4096
 # Where TEXT begins, and of how many tokens one counts.

@@ -34,10 +34,10 @@ import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.sequence import Sequence as Context
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.methods.drafting.superposed import Superposed
-from lengthwise.tasks.documents import read_document
 
 NEW = 15
 PROMPT = 15

@@ -26,31 +26,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lengthwise.api import Model, check, load, wrap
     from lengthwise.errors import LengthwiseError
+    from lengthwise.evaluation.compare.comparison import compare
+    from lengthwise.evaluation.documents.files import Document
+    from lengthwise.evaluation.documents.folders import read
+    from lengthwise.evaluation.metrics.rows import Rows
     from lengthwise.generation import Generation
     from lengthwise.hf_generate import custom_generate
-    from lengthwise.measure.compare import compare
-    from lengthwise.measure.rows import Rows
     from lengthwise.methods.drafting.guessing_models import drafting_model
     from lengthwise.recipes import Recipe
     from lengthwise.streams import AsyncStream, Stream
-    from lengthwise.tasks.documents import Document
-    from lengthwise.tasks.folders import read
 
 _WHERE = {
     "AsyncStream": "lengthwise.streams",
-    "Document": "lengthwise.tasks.documents",
+    "Document": "lengthwise.evaluation.documents.files",
     "Generation": "lengthwise.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api",
     "Recipe": "lengthwise.recipes",
-    "Rows": "lengthwise.measure.rows",
+    "Rows": "lengthwise.evaluation.metrics.rows",
     "Stream": "lengthwise.streams",
     "check": "lengthwise.api",
-    "compare": "lengthwise.measure.compare",
+    "compare": "lengthwise.evaluation.compare.comparison",
     "custom_generate": "lengthwise.hf_generate",
     "drafting_model": "lengthwise.methods.drafting.guessing_models",
     "load": "lengthwise.api",
-    "read": "lengthwise.tasks.folders",
+    "read": "lengthwise.evaluation.documents.folders",
     "wrap": "lengthwise.api",
 }
 

@@ -21,6 +21,7 @@ from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.documents.files import Document
 from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import Adapted, adapt
@@ -31,7 +32,6 @@ from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, gi
 from lengthwise.recipes import RecipeLike
 from lengthwise.shown import as_html, as_text, require_model
 from lengthwise.streams import AsyncStream, Stream
-from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.models.check import Support

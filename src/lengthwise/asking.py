@@ -10,11 +10,11 @@ from lengthwise.batch import Asked, Batch, Row
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.documents.files import Document
 from lengthwise.generation import NEW_TOKENS, Generation, Options, generation_of
 from lengthwise.prompts import Prompt
 from lengthwise.recipes import RecipeLike
 from lengthwise.streams import Stream
-from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.api import Model

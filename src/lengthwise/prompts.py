@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.tasks.documents import Document
+from lengthwise.evaluation.documents.files import Document
 
 Prompt = (
     str

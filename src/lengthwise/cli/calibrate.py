@@ -76,8 +76,8 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
     from lengthwise.engine.loop import prefill
     from lengthwise.engine.sequence import Sequence
+    from lengthwise.evaluation.documents.files import read_document
     from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
-    from lengthwise.tasks.documents import read_document
 
     model = loaded.adapted
     total = len(model.layers)
@@ -125,9 +125,9 @@ def _razor(loaded: Model, bar: Progress) -> None:
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Progress) -> None:
     import torch
 
+    from lengthwise.evaluation.documents.files import read_document
     from lengthwise.methods.drafting.acceptance_head import examples, save, train
     from lengthwise.recipes import parse
-    from lengthwise.tasks.documents import read_document
 
     target = loaded.adapted
     drafters = [each.start_drafter(target) for each in parse(draft).methods]

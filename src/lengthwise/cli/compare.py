@@ -13,11 +13,11 @@ from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.documents import given_document, refuse_questions
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK, GPU_CHUNK
-from lengthwise.measure.choice import GOALS
-from lengthwise.measure.compare import Watcher, compare as run_compare
-from lengthwise.measure.expected import check_expected
-from lengthwise.measure.rows import Row
-from lengthwise.measure.table import show
+from lengthwise.evaluation.compare.comparison import Watcher, compare as run_compare
+from lengthwise.evaluation.metrics.choice import GOALS
+from lengthwise.evaluation.metrics.expected import check_expected
+from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.reports.table import show
 from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.

@@ -15,9 +15,9 @@ from rich.progress import Progress
 from lengthwise.cli.arguments import Place, force_option
 from lengthwise.cli.documents import say_skipped
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.documents.folders import files_in, refuse_outside
 from lengthwise.outputs import DATASTORE, Output, check_outputs
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.folders import files_in, refuse_outside
 
 # Texts tokenised at once.
 BATCH = 64

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from lengthwise.errors import DocumentError
-from lengthwise.tasks.documents import Document, document_of
-from lengthwise.tasks.folders import read
+from lengthwise.evaluation.documents.files import Document, document_of
+from lengthwise.evaluation.documents.folders import read
 
 # Seconds without an end of standard input before we say what is waited for.
 PATIENCE = 2.0
