@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lengthwise.api import Model, check, load, wrap
+    from lengthwise.document import Document
     from lengthwise.errors import LengthwiseError
     from lengthwise.evaluation.compare.comparison import compare
-    from lengthwise.evaluation.documents.files import Document
     from lengthwise.evaluation.documents.folders import read
     from lengthwise.evaluation.metrics.rows import Rows
     from lengthwise.generation import Generation
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AsyncStream": "lengthwise.streams",
-    "Document": "lengthwise.evaluation.documents.files",
+    "Document": "lengthwise.document",
     "Generation": "lengthwise.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api",

@@ -16,12 +16,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.asking import close_batch, open_batch, open_stream, require_one
+from lengthwise.document import Document
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.documents.files import Document
 from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
 from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import Adapted, adapt

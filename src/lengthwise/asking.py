@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from lengthwise import recipes
 from lengthwise.batch import Asked, Batch, Row
+from lengthwise.document import Document
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.documents.files import Document
 from lengthwise.generation import NEW_TOKENS, Generation, Options, generation_of
 from lengthwise.prompts import Prompt
 from lengthwise.recipes import RecipeLike

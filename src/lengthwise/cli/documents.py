@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 
+from lengthwise.document import Document
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.files import Document, document_of
+from lengthwise.evaluation.documents.files import document_of
 from lengthwise.evaluation.documents.folders import read
 
 # Seconds without an end of standard input before we say what is waited for.

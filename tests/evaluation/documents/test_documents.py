@@ -12,8 +12,10 @@ import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
+from lengthwise.document import Document
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.files import Document, decode, read_document
+from lengthwise.evaluation.documents.encodings import decode
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.evaluation.documents.folders import read
 from lengthwise.evaluation.documents.prompt_files import read_prompts
 

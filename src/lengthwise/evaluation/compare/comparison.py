@@ -17,9 +17,9 @@ from typing import Any
 
 from lengthwise import recipes as recipe_module
 from lengthwise.api import Model
+from lengthwise.document import Document
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
-from lengthwise.evaluation.documents.files import Document
 from lengthwise.evaluation.documents.folders import document_from
 from lengthwise.evaluation.metrics.choice import check_goal
 from lengthwise.evaluation.metrics.expected import check_expected

@@ -10,50 +10,13 @@ import difflib
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from lengthwise.document import Document, DocumentKind
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.encodings import decode
-from lengthwise.evaluation.documents.formats import KIND_BY_SUFFIX, Kind, sniff, text_of
+from lengthwise.evaluation.documents.formats import KIND_BY_SUFFIX, sniff, text_of
 
 _LONGEST_PATH = 4096
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Document:
-    """A text and where it came from; `str` of it is the text.
-
-    name: what to call it in a report (a file name, never a whole path).
-    text: all of it.
-    kind: the format it was read from; "reference" is Python's own language reference, "several"
-        stands for several files in one text.
-    skipped: what was wrong with the files of a folder that hold no text, one line each.
-
-    Raises DocumentError when the text is empty or only white space.
-    """
-
-    name: str
-    text: str
-    kind: Kind = "text"
-    skipped: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.text.strip():
-            raise DocumentError(f"{self.name} is empty: give a document with text in it")
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        files = "file" if len(self.skipped) == 1 else "files"
-        passed = f", {len(self.skipped)} {files} passed over" if self.skipped else ""
-        return f"<Document {self.name!r}, {self.kind}, {len(self.text):,} characters{passed}>"
-
-    @classmethod
-    def from_text(cls, text: str, name: str = "text") -> Document:
-        """A document from text already at hand. Raises DocumentError when it is empty."""
-        return cls(name=name, text=text)
 
 
 def read_document(
@@ -82,7 +45,7 @@ def read_document(
 
 
 def document_of(
-    data: bytes, name: str, kind: Kind | None = None, encoding: str | None = None
+    data: bytes, name: str, kind: DocumentKind | None = None, encoding: str | None = None
 ) -> Document:
     """The document in the bytes of a file; what kind it is they say themselves, if need be."""
     kind = kind or sniff(data)
@@ -141,4 +104,4 @@ def _nearest_to(path: Path) -> str:
     )
 
 
-__all__ = ["Document", "decode", "document_of", "read_document"]
+__all__ = ["Document", "document_of", "read_document"]

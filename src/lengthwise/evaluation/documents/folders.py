@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lengthwise.document import Document
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.files import Document, read_document
+from lengthwise.evaluation.documents.files import read_document
 from lengthwise.evaluation.documents.formats import KIND_BY_SUFFIX
 
 Source = str | os.PathLike[str]

@@ -11,14 +11,13 @@ import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
+from lengthwise.document import DocumentKind
 from lengthwise.errors import DocumentError
 from lengthwise.evaluation.documents.encodings import WANTED, declared, decode
 
-Kind = Literal["text", "markdown", "html", "pdf", "docx", "reference", "several"]
-
-KIND_BY_SUFFIX: dict[str, Kind] = {
+KIND_BY_SUFFIX: dict[str, DocumentKind] = {
     ".txt": "text",
     ".text": "text",
     ".md": "markdown",
@@ -39,7 +38,7 @@ _OTHERS = {
 }
 
 
-def sniff(data: bytes) -> Kind:
+def sniff(data: bytes) -> DocumentKind:
     """What a file is by its first bytes."""
     start = data[:1024].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if start.startswith(b"%pdf-"):
@@ -49,7 +48,7 @@ def sniff(data: bytes) -> Kind:
     return "docx" if _holds(data, "word/document.xml") else "text"
 
 
-def text_of(data: bytes, name: str, kind: Kind, encoding: str | None = None) -> str:
+def text_of(data: bytes, name: str, kind: DocumentKind, encoding: str | None = None) -> str:
     """All text of a file of this kind. encoding: of plain text and HTML, see `decode`."""
     if kind == "pdf":
         return _pdf(data, name)
