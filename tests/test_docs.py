@@ -14,7 +14,7 @@ import pytest
 import lengthwise
 from lengthwise.cli.main import VERBS, group
 from lengthwise.conformance.tiny import FAMILIES
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import parse
 
@@ -82,7 +82,7 @@ def test_python_examples_use_names_that_exist(page: str) -> None:
 
 
 def test_every_json_field_is_documented() -> None:
-    for field in Row.__dataclass_fields__:
+    for field in CompareRow.__dataclass_fields__:
         assert f"`{field}`" in RECIPES
 
 

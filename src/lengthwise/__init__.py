@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lengthwise.document import Document
     from lengthwise.errors import LengthwiseError
     from lengthwise.evaluation.compare.comparison import compare
+    from lengthwise.evaluation.compare.results import Comparison
     from lengthwise.evaluation.documents.folders import read
-    from lengthwise.evaluation.metrics.rows import Rows
     from lengthwise.generation import Generation
     from lengthwise.hf_generate import custom_generate
     from lengthwise.methods.drafting.guessing_models import drafting_model
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AsyncStream": "lengthwise.streams",
+    "Comparison": "lengthwise.evaluation.compare.results",
     "Document": "lengthwise.document",
     "Generation": "lengthwise.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api",
     "Recipe": "lengthwise.recipes",
-    "Rows": "lengthwise.evaluation.metrics.rows",
     "Stream": "lengthwise.streams",
     "check": "lengthwise.api",
     "compare": "lengthwise.evaluation.compare.comparison",
@@ -56,12 +56,12 @@ _WHERE = {
 
 __all__ = [
     "AsyncStream",
+    "Comparison",
     "Document",
     "Generation",
     "LengthwiseError",
     "Model",
     "Recipe",
-    "Rows",
     "Stream",
     "check",
     "compare",

@@ -16,7 +16,7 @@ from lengthwise.engine.loop import CHUNK, GPU_CHUNK
 from lengthwise.evaluation.compare.comparison import Watcher, compare as run_compare
 from lengthwise.evaluation.metrics.choice import GOALS
 from lengthwise.evaluation.metrics.expected import check_expected
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports.table import show
 from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
 
@@ -63,7 +63,7 @@ class Bars(Watcher):
     def advance(self, tokens: int) -> None:
         self._progress.advance(self._task, tokens)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: CompareRow) -> None:
         if self._json:
             click.echo(row.to_json())
             sys.stdout.flush()

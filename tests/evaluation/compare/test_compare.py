@@ -17,9 +17,9 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.compare import answering, comparison as module
 from lengthwise.evaluation.compare.comparison import compare
+from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.expected import contains, normalised
 from lengthwise.evaluation.metrics.intervals import curve, standard_error, wilson
-from lengthwise.evaluation.metrics.rows import Rows
 from lengthwise.evaluation.tasks.probes import probe_context
 from test_text import byte_level
 
@@ -41,11 +41,11 @@ def model() -> Iterator[lengthwise.Model]:
 
 
 @pytest.fixture(scope="module")
-def rows(model: lengthwise.Model) -> Rows:
+def rows(model: lengthwise.Model) -> Comparison:
     return compare(model, TEXT, ["Who?", "Why?"], RECIPES, [LENGTH], max_new_tokens=4)
 
 
-def by_recipe(rows: Rows) -> dict[str, Any]:
+def by_recipe(rows: Comparison) -> dict[str, Any]:
     return {row.recipe: row for row in reversed(rows)}
 
 
@@ -53,7 +53,9 @@ def by_recipe(rows: Rows) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("chunk", [252, 100])
-def test_chunks_do_not_decide_the_curve(model: lengthwise.Model, rows: Rows, chunk: int) -> None:
+def test_chunks_do_not_decide_the_curve(
+    model: lengthwise.Model, rows: Comparison, chunk: int
+) -> None:
     whole = rows[0]
     (parts,) = compare(model, TEXT, ["Who?"], [], [LENGTH], max_new_tokens=1, chunk=chunk)
     assert whole.loss_by_position is not None and parts.loss_by_position is not None
@@ -66,7 +68,7 @@ def test_chunks_do_not_decide_the_curve(model: lengthwise.Model, rows: Rows, chu
 
 
 def test_every_recipe_has_the_losses_of_every_token_of_the_document(
-    model: lengthwise.Model, rows: Rows
+    model: lengthwise.Model, rows: Comparison
 ) -> None:
     ids = model.encode(TEXT, special="text")[:LENGTH]
     probes = probe_context(ids, byte_level(), LENGTH)
@@ -97,7 +99,7 @@ def test_what_is_planted_is_no_part_of_the_curve(model: lengthwise.Model) -> Non
     assert max(each["mean"] for each in bins) > 2
 
 
-def test_what_a_recipe_loses_over_full_is_told_token_by_token(rows: Rows) -> None:
+def test_what_a_recipe_loses_over_full_is_told_token_by_token(rows: Comparison) -> None:
     found = by_recipe(rows)
     full, streaming = found["full"].loss_bins, found["streaming(window=64)"].loss_bins
     assert all(each["over_full"] == 0 for each in full)
@@ -117,7 +119,7 @@ def test_an_infinite_loss_has_no_band() -> None:
 # Agreement and KL.
 
 
-def test_agreement_and_kl_rest_on_hundreds_of_tokens(rows: Rows) -> None:
+def test_agreement_and_kl_rest_on_hundreds_of_tokens(rows: Comparison) -> None:
     for row in rows:
         assert (row.fidelity_tokens, row.fidelity_length) == (512, LENGTH)
         if row.recipe == "full":
@@ -170,7 +172,7 @@ def test_probes_that_are_asked_for_are_not_left_out(model: lengthwise.Model) -> 
 # What was asked, and what is known.
 
 
-def test_rows_say_what_was_read_asked_and_said(rows: Rows, model: lengthwise.Model) -> None:
+def test_rows_say_what_was_read_asked_and_said(rows: Comparison, model: lengthwise.Model) -> None:
     for row in rows:
         assert row.prompt_tokens == LENGTH + len(
             byte_level().encode(f"\n\n{row.question}\nAnswer:", add_special_tokens=False)

@@ -7,8 +7,9 @@ from typing import Any
 
 from bs4 import BeautifulSoup
 
+from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.origin import Origin
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)> ${title} {{ 7*7 }} {% raw %}"
 LONG = "a_method_of_a_long_name(budget=25%, window=32, kernel=31, x=1)"
@@ -19,7 +20,7 @@ CONTROL = "a\x00b\x1b[31mc\udce4\u202ed"
 ORIGIN = Origin({"cpu": "A <cpu>"}, {"lengthwise": "0.1"}, "abc1234", "lengthwise compare x.pdf")
 
 
-def row(recipe: str, number: int = 0, **values: Any) -> Row:
+def row(recipe: str, number: int = 0, **values: Any) -> CompareRow:
     """A row whose figures hang on `number` as those of a run do: none equal, all near."""
     measured: dict[str, Any] = {
         "length": 8192,
@@ -41,19 +42,21 @@ def row(recipe: str, number: int = 0, **values: Any) -> Row:
         "accepted_per_step": 1.0 + 0.1 * (number % 3),
         "lossless": number == 0,
     }
-    return Row(recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values))
+    return CompareRow(
+        recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values)
+    )
 
 
-def refused(recipe: str, reason: str, **values: Any) -> Row:
+def refused(recipe: str, reason: str, **values: Any) -> CompareRow:
     """A row of a recipe that did not run."""
-    return Row(
+    return CompareRow(
         recipe=recipe, model="m", dtype="bfloat16", device="cpu", refused=reason,
         **({"length": 8192, "question": "What is <it>?"} | values),
     )  # fmt: skip
 
 
-def _run(*rows: Row, document: str = "My <document>") -> Rows:
-    return Rows(rows, document, 8192, ORIGIN)
+def _run(*rows: CompareRow, document: str = "My <document>") -> Comparison:
+    return Comparison(rows, document, 8192, ORIGIN)
 
 
 _BARE = {
@@ -64,8 +67,8 @@ _BARE = {
 }  # fmt: skip
 QUESTIONS = ("What is it about?", "Who signed it, where, when and before which witnesses?", ARABIC)
 
-CASES: dict[str, Rows] = {
-    "none": Rows(),
+CASES: dict[str, Comparison] = {
+    "none": Comparison(),
     "one": _run(row("full")),
     "twenty": _run(
         row("full"),
@@ -101,7 +104,7 @@ CASES: dict[str, Rows] = {
         document=HOSTILE,
     ),
     "same": _run(*(row(name, 0) for name in ("full", "lookup", "sam", "recycling", "copyspec"))),
-    "beyond": Rows(
+    "beyond": Comparison(
         [row(name, i, length=n, agreement=None)
          for n in (4096, 16384) for i, name in enumerate(("full", "yarn(factor=2)", "infllm"))],
         "A book", 8192, ORIGIN,
@@ -109,6 +112,6 @@ CASES: dict[str, Rows] = {
 }  # fmt: skip
 
 
-def soup_of(rows: Rows) -> BeautifulSoup:
+def soup_of(rows: Comparison) -> BeautifulSoup:
     """The page of these rows, parsed."""
     return BeautifulSoup(rows.to_html(), "html.parser")

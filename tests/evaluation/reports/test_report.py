@@ -15,8 +15,9 @@ from bs4 import BeautifulSoup
 from rich.console import Console
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.origin import Origin
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports.columns import DASH
 from lengthwise.evaluation.reports.table import show
 
@@ -35,7 +36,7 @@ SCRIPT = "<script>alert('x')</script>"
 ORIGIN = Origin({"cpu": "A <cpu>"}, {"lengthwise": "0.1"}, "abc1234", "lengthwise compare")
 
 
-def row(recipe: str, **values: Any) -> Row:
+def row(recipe: str, **values: Any) -> CompareRow:
     measured: dict[str, Any] = {
         "length": 8192,
         "question": "What is <it>?",
@@ -56,11 +57,13 @@ def row(recipe: str, **values: Any) -> Row:
         "answer_tokens": 128,
         "fidelity_tokens": 512,
     }
-    return Row(recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values))
+    return CompareRow(
+        recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values)
+    )
 
 
-def refused(recipe: str, reason: str, **values: Any) -> Row:
-    return Row(
+def refused(recipe: str, reason: str, **values: Any) -> CompareRow:
+    return CompareRow(
         recipe=recipe, model="m", dtype="bfloat16", device="cpu", refused=reason,
         **({"length": 8192, "question": "What is <it>?"} | values),
     )  # fmt: skip
@@ -71,7 +74,7 @@ SMALL = row("snapkv(budget=25%)", agreement=0.95, kl=0.04, kv_bytes=25_000_000, 
 LOST = row("streaming(window=64)", agreement=0.99, needle_loss=9.0, kv_bytes=1_000_000)
 COPYING = row("lookup", answer=SCRIPT + " & more " + "x" * 400, notes=("a <note>",))
 REFUSED = refused("yarn + pi", f"two owners of a position {SCRIPT}")
-ROWS = Rows([FULL, SMALL, LOST, COPYING, REFUSED], "My <document>", 8192, ORIGIN)
+ROWS = Comparison([FULL, SMALL, LOST, COPYING, REFUSED], "My <document>", 8192, ORIGIN)
 
 
 def test_json_is_one_line_a_row_with_the_documented_fields() -> None:
@@ -97,8 +100,8 @@ def test_a_band_that_is_no_number_is_written_as_null() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    for field in fields(Row):
-        assert f"\n    {field.name}: " in (Row.__doc__ or ""), field.name
+    for field in fields(CompareRow):
+        assert f"\n    {field.name}: " in (CompareRow.__doc__ or ""), field.name
 
 
 def test_dataframe_has_a_column_per_field() -> None:
@@ -106,14 +109,14 @@ def test_dataframe_has_a_column_per_field() -> None:
     frame = ROWS.to_dataframe()
     assert list(frame["recipe"]) == [r.recipe for r in ROWS]
     assert list(frame.columns) == [*FIELDS, *LATER]
-    assert list(Rows().to_dataframe().columns) == list(frame.columns)
+    assert list(Comparison().to_dataframe().columns) == list(frame.columns)
 
 
 def test_rows_are_a_sequence_that_keeps_its_context() -> None:
     assert ROWS[1] is SMALL
     assert ROWS[:2].document == ROWS.document
     assert ROWS[:2].rows == [FULL, SMALL]
-    assert not Rows()
+    assert not Comparison()
 
 
 def test_the_page_shows_every_row_and_escapes_every_text() -> None:
@@ -154,16 +157,16 @@ def test_the_page_loads_nothing() -> None:
 
 def test_the_page_has_a_table_a_length_and_a_list_of_answers_a_question() -> None:
     rows = [row("full", length=n, question=q) for n in (4096, 8192) for q in ("One?", "Two?")]
-    soup = BeautifulSoup(Rows(rows).to_html(), "html.parser")
+    soup = BeautifulSoup(Comparison(rows).to_html(), "html.parser")
     assert [h.text.split(" tokens")[0] for h in soup.select("section h2")] == ["4,096", "8,192"]
     assert len(soup.select("table.measures")) == 2
     assert len(soup.select("dl.answers")) == 4
 
 
 @pytest.mark.parametrize("rows", [[], [REFUSED], [row("full", loss_by_position=None)]])
-def test_the_page_and_the_table_stand_whatever_is_missing(rows: list[Row]) -> None:
-    assert "</html>" in Rows(rows).to_html()
-    show(Rows(rows), file=io.StringIO())
+def test_the_page_and_the_table_stand_whatever_is_missing(rows: list[CompareRow]) -> None:
+    assert "</html>" in Comparison(rows).to_html()
+    show(Comparison(rows), file=io.StringIO())
 
 
 def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_the_table_fits_a_pipe_of_100_columns(whole: bool) -> None:
 
 def test_what_was_not_measured_is_a_dash() -> None:
     console = Console(file=io.StringIO(), width=100)
-    console.print(Rows([FULL, row("yarn(factor=2)", agreement=None, kl=None)]).table())
+    console.print(Comparison([FULL, row("yarn(factor=2)", agreement=None, kl=None)]).table())
     assert DASH in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -218,57 +221,57 @@ def test_without_a_goal_the_answer_is_the_trade_off() -> None:
 def test_a_recipe_as_large_as_full_is_never_picked_for_memory() -> None:
     faster = row("lookup", tokens_per_s=90.0)
     nearly = row("yarn(factor=2)", kv_bytes=97_000_000)
-    choice = Rows([FULL, faster, nearly], trained_length=8192).best(goal="memory")
+    choice = Comparison([FULL, faster, nearly], trained_length=8192).best(goal="memory")
     assert choice.recipe is None and "holds less than full" in choice.why
     # Beyond the trained length too, where full itself need not clear the bar.
     far = {"length": 32768, "agreement": None, "kl": None}
     rows = [row("full", copy_loss=7.0, **far), row("yarn(factor=4)", **far)]
-    assert Rows(rows, trained_length=8192).best(goal="memory").recipe is None
-    assert Rows(rows, trained_length=8192).best(goal="quality").recipe == "yarn(factor=4)"
+    assert Comparison(rows, trained_length=8192).best(goal="memory").recipe is None
+    assert Comparison(rows, trained_length=8192).best(goal="quality").recipe == "yarn(factor=4)"
 
 
 def test_the_peak_that_is_as_large_as_full_is_said() -> None:
     assert "as much as full (110 MB)" in ROWS.best(goal="memory").why
     bounded = row("razor", kv_bytes=25_000_000, kv_peak_bytes=30_000_000)
-    why = Rows([FULL, bounded], trained_length=8192).best(goal="memory").why
+    why = Comparison([FULL, bounded], trained_length=8192).best(goal="memory").why
     assert "as much as full" not in why
 
 
 def test_speed_is_judged_on_the_answer_that_was_asked_for() -> None:
     short = {"max_new_tokens": 10}
     soon = row("infllm", ttft_s=5.0, tokens_per_s=10.0)
-    rows = Rows([FULL, soon], trained_length=8192)
+    rows = Comparison([FULL, soon], trained_length=8192)
     # 128 tokens: 10 + 127/20 = 16.35 s against 5 + 127/10 = 17.7 s; 10 tokens: 10.45 against 5.9.
     assert rows.best(goal="speed").recipe == "full"
     assert "none is faster than full" in rows.best(goal="speed").why
     brief = [row("full", **short), row("infllm", ttft_s=5.0, tokens_per_s=10.0, **short)]
-    choice = Rows(brief, trained_length=8192).best(goal="speed")
+    choice = Comparison(brief, trained_length=8192).best(goal="speed")
     assert choice.recipe == "infllm" and "10 tokens in 5.9 s" in choice.why
 
 
 def test_a_pace_of_few_tokens_and_a_bar_that_is_close_are_named() -> None:
     brief = row("snapkv", tokens_per_s=90.0, answer_tokens=3, agreement=0.91,
                 agreement_interval=(0.88, 0.93))  # fmt: skip
-    why = Rows([FULL, brief], trained_length=8192).best(goal="speed").why
+    why = Comparison([FULL, brief], trained_length=8192).best(goal="speed").why
     assert "rests on 3 tokens" in why and "between 88.0% and 93.0%" in why
 
 
 def test_a_recipe_that_wrote_no_second_token_is_not_taken_for_the_soonest() -> None:
     mute = row("streaming", ttft_s=9.0, tokens_per_s=None, answer_tokens=0)
-    rows = Rows([FULL, mute], trained_length=8192)
+    rows = Comparison([FULL, mute], trained_length=8192)
     assert rows.best(goal="speed").recipe == "full"
     assert rows.best(goal="quality").recipe == "full"
     silent = [row(recipe, tokens_per_s=None, answer_tokens=0) for recipe in ("full", "h2o")]
     for goal in (None, "quality", "speed"):
-        why = Rows(silent, trained_length=8192).best(goal=goal).why
+        why = Comparison(silent, trained_length=8192).best(goal=goal).why
         assert "it wrote no second one" in why and "inf" not in why
-    assert "soonest" not in Rows(silent, trained_length=8192).best().why
-    assert "it wrote no second one" in Rows(silent, trained_length=8192).to_html()
+    assert "soonest" not in Comparison(silent, trained_length=8192).best().why
+    assert "it wrote no second one" in Comparison(silent, trained_length=8192).to_html()
 
 
 def test_too_few_tokens_give_no_verdict() -> None:
     bare = {"copy_loss": None, "needle_loss": None, "fidelity_tokens": 24}
-    rows = Rows([row("full", **bare), row("snapkv", **bare)], trained_length=8192)
+    rows = Comparison([row("full", **bare), row("snapkv", **bare)], trained_length=8192)
     for goal in (None, "quality", "speed", "memory"):
         assert rows.best(goal=goal).recipe is None
         assert "Only 24 tokens" in rows.best(goal=goal).why
@@ -276,7 +279,7 @@ def test_too_few_tokens_give_no_verdict() -> None:
 
 def test_expected_answers_come_before_everything_else() -> None:
     right = row("infllm", expected_found=True, tokens_per_s=5.0)
-    rows = Rows([row("full", expected_found=False), right], trained_length=8192)
+    rows = Comparison([row("full", expected_found=False), right], trained_length=8192)
     assert rows.best(goal="quality").recipe == "infllm"
     assert rows.best(goal="speed").recipe == "infllm"
     assert "finds 100% of the expected answers" in rows.best(goal="quality").why
@@ -291,7 +294,7 @@ def test_full_is_picked_when_nothing_beats_it() -> None:
     slower = row("kivi(bits=2)", tokens_per_s=10.0, kv_bytes=12_000_000)
     wrong = row("pi(factor=4)", agreement=0.5, kl=1.0, kv_bytes=12_000_000, tokens_per_s=99.0)
     same = row("lookup", tokens_per_s=20.2)
-    rows = Rows([FULL, slower, wrong, same, LOST], trained_length=8192)
+    rows = Comparison([FULL, slower, wrong, same, LOST], trained_length=8192)
     assert rows.best(goal="speed").recipe == "full"
     assert rows.best(goal="quality").recipe == "full"
     assert rows.best(goal="memory").recipe == slower.recipe
@@ -303,7 +306,7 @@ def test_beyond_the_trained_length_the_probes_decide_and_may_cost_speed() -> Non
     full = row("full", copy_loss=6.0, needle_loss=7.0, **far)
     keeps = row("self_extend(group=8)", tokens_per_s=12.0, **far)
     near = row("yarn(factor=4)", needle_loss=1.4, tokens_per_s=19.0, **far)
-    rows = Rows([full, keeps, near, FULL, SMALL], trained_length=8192)
+    rows = Comparison([full, keeps, near, FULL, SMALL], trained_length=8192)
     assert rows.best(goal="speed").recipe == "yarn(factor=4)"
     assert "not trained for" in rows.best(goal="speed").why
     assert rows.best(goal="quality").recipe == keeps.recipe
@@ -311,14 +314,14 @@ def test_beyond_the_trained_length_the_probes_decide_and_may_cost_speed() -> Non
 
 
 def test_no_pick_without_a_measurement() -> None:
-    assert Rows().best().recipe is None
-    assert Rows([REFUSED]).best().recipe is None
+    assert Comparison().best().recipe is None
+    assert Comparison([REFUSED]).best().recipe is None
     bare = row("yarn", agreement=None, copy_loss=None, needle_loss=None)
-    assert Rows([bare]).best().recipe is None
+    assert Comparison([bare]).best().recipe is None
 
 
 def test_questions_of_one_recipe_are_averaged_for_the_pick() -> None:
-    rows = Rows([row("full", question=q, ttft_s=t) for q, t in (("a", 1.0), ("b", 3.0))])
+    rows = Comparison([row("full", question=q, ttft_s=t) for q, t in (("a", 1.0), ("b", 3.0))])
     (merged,) = rows.at_length(8192)
     assert merged.ttft_s == 2.0
     assert merged.question is None and merged.answer is None

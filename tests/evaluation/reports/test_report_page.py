@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup, Tag
 
-from lengthwise.evaluation.metrics.rows import Rows
+from lengthwise.evaluation.compare.results import Comparison
 from tests.evaluation.reports.report_cases import (
     ARABIC,
     CASES,
@@ -35,7 +35,7 @@ def recipes_in(element: Tag) -> list[str]:
 
 
 @pytest.fixture(params=CASES, scope="module")
-def case(request: pytest.FixtureRequest) -> tuple[Rows, BeautifulSoup]:
+def case(request: pytest.FixtureRequest) -> tuple[Comparison, BeautifulSoup]:
     rows = CASES[request.param]
     return rows, soup_of(rows)
 
@@ -43,7 +43,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Rows, BeautifulSoup]:
 # Structure.
 
 
-def test_one_table_a_length_has_every_recipe_once(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_one_table_a_length_has_every_recipe_once(case: tuple[Comparison, BeautifulSoup]) -> None:
     rows, soup = case
     tables = soup.select("table.measures")
     assert len(tables) == len(rows.lengths())
@@ -55,7 +55,7 @@ def test_one_table_a_length_has_every_recipe_once(case: tuple[Rows, BeautifulSou
             assert shown == wanted
 
 
-def test_a_card_has_every_column_of_the_table(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_a_card_has_every_column_of_the_table(case: tuple[Comparison, BeautifulSoup]) -> None:
     _, soup = case
     for table in soup.select("table.measures"):
         heads = [th.a.text.replace("\xad", "") for th in table.select("thead th")[1:]]  # type: ignore[union-attr]
@@ -72,7 +72,9 @@ def test_a_card_has_every_column_of_the_table(case: tuple[Rows, BeautifulSoup]) 
                 assert cell.text.strip()
 
 
-def test_every_column_shown_is_explained_and_no_other(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_every_column_shown_is_explained_and_no_other(
+    case: tuple[Comparison, BeautifulSoup],
+) -> None:
     _, soup = case
     links = {str(a["href"]).removeprefix("#") for a in soup.select(".measures thead a")}
     assert {str(div["id"]) for div in soup.select(".meanings > div")} == links
@@ -80,7 +82,7 @@ def test_every_column_shown_is_explained_and_no_other(case: tuple[Rows, Beautifu
         assert said.text.endswith(("; more is better", "; less is better"))
 
 
-def test_tables_keep_their_meaning_as_cards(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_tables_keep_their_meaning_as_cards(case: tuple[Comparison, BeautifulSoup]) -> None:
     """display: grid takes a table's roles away unless they are written down."""
     _, soup = case
     for table in soup.select("table.measures"):
@@ -92,7 +94,9 @@ def test_tables_keep_their_meaning_as_cards(case: tuple[Rows, BeautifulSoup]) ->
         assert all(th["scope"] in ("row", "col") for th in table.select("th"))
 
 
-def test_ids_are_unique_and_everything_named_is_there(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_ids_are_unique_and_everything_named_is_there(
+    case: tuple[Comparison, BeautifulSoup],
+) -> None:
     _, soup = case
     ids = [tag["id"] for tag in soup.select("[id]")]
     assert len(ids) == len(set(ids))
@@ -102,7 +106,7 @@ def test_ids_are_unique_and_everything_named_is_there(case: tuple[Rows, Beautifu
     assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
-def test_a_chart_says_what_it_shows_and_its_numbers(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_a_chart_says_what_it_shows_and_its_numbers(case: tuple[Comparison, BeautifulSoup]) -> None:
     rows, soup = case
     for svg in soup.select("svg"):
         assert svg["role"] == "img"
@@ -117,7 +121,7 @@ def test_a_chart_says_what_it_shows_and_its_numbers(case: tuple[Rows, BeautifulS
             assert group.title is not None and group.title.text
 
 
-def test_nothing_is_run_or_loaded(case: tuple[Rows, BeautifulSoup]) -> None:
+def test_nothing_is_run_or_loaded(case: tuple[Comparison, BeautifulSoup]) -> None:
     rows, soup = case
     bad = ["link", "script", "img", "iframe", "object", "embed", "base", "form", "input"]
     assert not soup.find_all(bad)
@@ -141,7 +145,7 @@ def test_hostile_text_stays_text() -> None:
 
 def test_a_page_can_be_written_whatever_the_text(tmp_path: Path) -> None:
     """A file name that is no UTF-8 comes in as a lone surrogate, which no file can hold."""
-    rows = Rows([row("full")], "caf\udce9.txt", 8192, ORIGIN)
+    rows = Comparison([row("full")], "caf\udce9.txt", 8192, ORIGIN)
     rows.to_html(tmp_path / "x.html")
     assert "caf\N{REPLACEMENT CHARACTER}.txt" in (tmp_path / "x.html").read_text(encoding="utf-8")
 
@@ -172,7 +176,7 @@ def test_one_question_is_named_in_the_captions() -> None:
 
 
 def test_what_is_refused_for_one_question_only_says_so_there() -> None:
-    rows = Rows([
+    rows = Comparison([
         row("full", question="a"), row("full", question="b"),
         row("kivi", 1, question="a"), refused("kivi", "not a number", question="b"),
     ])  # fmt: skip
@@ -223,14 +227,16 @@ def test_lines_at_one_place_share_an_end_that_names_them_all() -> None:
 def test_numbers_at_an_end_are_never_cut_away_for_six_recipes() -> None:
     curve = [(100, 3.0), (200, 2.0)]
     names = ("full", "a", "b", "c", "d", "e")
-    rows = Rows([row(name, i, loss_by_position=curve if i % 2 == 0 else [(100, 3.0), (200, i)])
-                 for i, name in enumerate(names)], trained_length=8192)  # fmt: skip
+    other = [[(100, 3.0), (200, i)] for i in range(len(names))]
+    curves = [curve if i % 2 == 0 else other[i] for i in range(len(names))]
+    made = [row(name, i, loss_by_position=curves[i]) for i, name in enumerate(names)]
+    rows = Comparison(made, trained_length=8192)
     for svg in soup_of(rows).select("figure svg")[4:6]:
         assert "1 3 5" in [text.text for text in svg.select("text.own")]
 
 
 def test_loss_over_full_is_the_difference_at_the_same_places() -> None:
-    rows = Rows([
+    rows = Comparison([
         row("full", loss_by_position=[(10, 2.0), (20, 3.0)]),
         row("kivi", 1, loss_by_position=[(10, 2.5), (20, 2.75), (30, 9.0)]),
     ], trained_length=8192)  # fmt: skip
@@ -241,7 +247,7 @@ def test_loss_over_full_is_the_difference_at_the_same_places() -> None:
 
 def test_losses_are_up_where_full_is_no_truth() -> None:
     """Beyond the trained length the probes are the quality, and less of them is up."""
-    rows = Rows(
+    rows = Comparison(
         [row("full", agreement=None, copy_loss=7.0, needle_loss=5.0, kv_bytes=200_000_000),
          row("yarn", 1, agreement=None, copy_loss=1.0, needle_loss=1.0, kv_bytes=100_000_000)],
         trained_length=4096,
@@ -254,7 +260,7 @@ def test_losses_are_up_where_full_is_no_truth() -> None:
 
 def test_a_recipe_that_loses_what_was_planted_is_hollow() -> None:
     """It agrees on the next token as often as others do, and no line leads through it."""
-    rows = Rows([
+    rows = Comparison([
         row("full", copy_loss=1.0, kv_bytes=300_000_000),
         row("kivi", 1, copy_loss=1.5, agreement=0.98, kv_bytes=200_000_000),
         row("streaming", 2, copy_loss=8.0, agreement=0.99, kv_bytes=100_000_000),
@@ -287,7 +293,7 @@ OVER = [each | {"mean": 3.5, "over_full": 0.25, "over_full_error": 0.05} for eac
 
 def test_intervals_bands_and_counts_are_shown() -> None:
     shared = {"fidelity_tokens": 512, "max_new_tokens": 64}
-    rows = Rows([
+    rows = Comparison([
         row("full", loss_bins=BINS, **shared),
         row("kivi", 1, loss_bins=OVER, agreement_interval=(0.95, 0.99), **shared),
     ], trained_length=8192)  # fmt: skip
@@ -305,7 +311,7 @@ def test_intervals_bands_and_counts_are_shown() -> None:
 
 def test_another_text_and_the_expected_one_are_marked_at_the_answer() -> None:
     said = {"answer": "Ann signed.", "expected": "Ann", "expected_found": True}
-    rows = Rows([
+    rows = Comparison([
         row("full", expected_loss=0.5, **said),
         row("lookup", 1, same_text=False, expected_loss=0.75, **said),
         row("sam", 2, same_text=True, **said),

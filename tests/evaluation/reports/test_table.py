@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.drafting_rows import Divergence, DraftingRow, DraftingRows
 from lengthwise.evaluation.metrics.origin import Origin
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports import drafting_table
 from lengthwise.evaluation.reports.answers import from_difference
 from lengthwise.evaluation.reports.columns import COLUMNS, COSTS, QUALITY, SOMETIMES
@@ -23,7 +24,7 @@ LONG = "yarn(factor=2) + infllm(block=64) + kivi(bits=4) + lookup"
 SAYS = "This is the language reference of Python, which describes its syntax and its core semantics"
 
 
-def row(recipe: str, question: str = "What is it?", **values: Any) -> Row:
+def row(recipe: str, question: str = "What is it?", **values: Any) -> CompareRow:
     number = sum(map(ord, recipe)) % 89 / 100
     measured: dict[str, Any] = {
         "question": question, "answer": f"{SAYS}.", "agreement": 0.9 + number / 10,
@@ -33,21 +34,21 @@ def row(recipe: str, question: str = "What is it?", **values: Any) -> Row:
         "accepted_per_step": 1.0 + number, "lossless": False, "fidelity_tokens": 512,
         "fidelity_length": 4096, "max_new_tokens": 64, "answer_tokens": 20,
     }  # fmt: skip
-    return Row(recipe=recipe, model="m", dtype="bfloat16", device="cpu", length=9216,
+    return CompareRow(recipe=recipe, model="m", dtype="bfloat16", device="cpu", length=9216,
                **(measured | values))  # fmt: skip
 
 
 FULL = row("full", lossless=True, agreement=1.0, agreement_interval=None, kl_error=None)
 LEFT = row("lookup", lossless=True, same_text=False, answer=f"{SAYS} — in short.")
 COMBINED = row(LONG, answer="Something else.\nOn two lines.", notes=("a note of one",))
-REFUSED = Row(recipe="yarn + pi", model="m", dtype="bfloat16", device="cpu", length=9216,
+REFUSED = CompareRow(recipe="yarn + pi", model="m", dtype="bfloat16", device="cpu", length=9216,
               question="What is it?",
               refused="both decide where tokens stand; choose one")  # fmt: skip
-ROWS = Rows([FULL, row("snapkv(budget=25%, window=8, kernel=31)"), LEFT, COMBINED, REFUSED],
+ROWS = Comparison([FULL, row("snapkv(budget=25%, window=8, kernel=31)"), LEFT, COMBINED, REFUSED],
             origin=Origin({"cpu": "A CPU", "cores": "2 cores", "threads": "1 thread"}))  # fmt: skip
 
 
-def printed(rows: Rows, width: int, full: bool = False) -> str:
+def printed(rows: Comparison, width: int, full: bool = False) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(rows.table(full))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
@@ -96,7 +97,7 @@ def test_a_column_says_which_way_is_better() -> None:
 
 def test_quality_stands_once_and_costs_once_a_question() -> None:
     twice = [replace(each, question=q) for q in ("What is it?", "Who wrote it?") for each in ROWS]
-    text = printed(Rows(twice), 160)
+    text = printed(Comparison(twice), 160)
     table = text[: text.index("What the columns say")]
     assert (
         table.count("agreement  ") == 1 or table.count("agreement") == 2
@@ -110,7 +111,7 @@ def test_quality_stands_once_and_costs_once_a_question() -> None:
 
 
 def test_a_note_of_one_question_stands_under_it() -> None:
-    rows = Rows([row("full", "One?", notes=("only the first", "of both")),
+    rows = Comparison([row("full", "One?", notes=("only the first", "of both")),
                  row("full", "Two?", notes=("of both",))])  # fmt: skip
     text = printed(rows, 100)
     assert text.index("One?") < text.index("only the first") < text.index("Two?")
@@ -123,7 +124,7 @@ def test_figures_of_another_text_are_marked_where_they_stand() -> None:
     full = next(line for line in text.splitlines() if line.startswith("full") and "216.7" in line)
     assert line.count("*") == 4  # the speed, its ratio, tokens a step, and lossless
     assert "yes*" in line and "*" not in full
-    same = printed(Rows([FULL, replace(LEFT, same_text=True)]), 160)
+    same = printed(Comparison([FULL, replace(LEFT, same_text=True)]), 160)
     assert "*" not in same[: same.index("What the columns say")]
 
 

@@ -20,7 +20,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.evaluation.compare.plain import without_drafters
 from lengthwise.evaluation.metrics.expected import contains
 from lengthwise.evaluation.metrics.quality import forced_loss
-from lengthwise.evaluation.metrics.reading import Reader, Shared
+from lengthwise.evaluation.metrics.reading import Reader, TimedReading
 from lengthwise.methods.base import Question
 from lengthwise.text import TextStream, whole_characters
 
@@ -75,12 +75,12 @@ class Answers:
             "notes": tuple(self._notes(ledger, request, same)),
         }
 
-    def _read(self, number: int) -> tuple[Shared, tuple[int, ...]]:
+    def _read(self, number: int) -> tuple[TimedReading, tuple[int, ...]]:
         prompt = self.reader.case.prompt
         suffix = prompt.suffixes[number]
         return self.reader.read("prompt", prompt.prefix, self.new + len(suffix)), suffix
 
-    def _write(self, read: Shared, number: int) -> tuple[Request, TextStream]:
+    def _write(self, read: TimedReading, number: int) -> tuple[Request, TextStream]:
         model, suffix = self.reader.model, self.reader.case.prompt.suffixes[number]
         sequence = self.reader.fork(read.sequence)
         request = loop.begin(sequence, Sampling(), self.new, model.stop_ids())
@@ -97,7 +97,7 @@ class Answers:
             self.reader.watcher.advance(len(tokens))
         return request, text
 
-    def _same_text(self, read: Shared, number: int) -> bool | None:
+    def _same_text(self, read: TimedReading, number: int) -> bool | None:
         """Whether the answer is that of plain decoding; None where nothing was guessed, or where
         the recipe does not claim it."""
         outputs = self.reader.case.outputs
@@ -109,7 +109,7 @@ class Answers:
             outputs[self.plain, number] = self._write_plainly(read, number)
         return outputs[self.plain, number] == outputs[self.recipe, number]
 
-    def _write_plainly(self, read: Shared, number: int) -> tuple[int, ...]:
+    def _write_plainly(self, read: TimedReading, number: int) -> tuple[int, ...]:
         """The answer without guessing, not timed, of a recipe that is not measured by itself."""
         model, suffix = self.reader.model, self.reader.case.prompt.suffixes[number]
         sequence = self.reader.fork(read.sequence)
@@ -122,7 +122,7 @@ class Answers:
             self.reader.watcher.advance(len(tokens))
         return tuple(request.output)
 
-    def _expected(self, read: Shared, number: int, said: str) -> dict[str, Any]:
+    def _expected(self, read: TimedReading, number: int, said: str) -> dict[str, Any]:
         """How the answer, and the recipe, stand to the answer that the user knows."""
         case, model = self.reader.case, self.reader.model
         if not case.expected:

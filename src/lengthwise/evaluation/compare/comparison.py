@@ -20,13 +20,14 @@ from lengthwise.api import Model
 from lengthwise.document import Document
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
+from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.documents.folders import document_from
 from lengthwise.evaluation.metrics.choice import check_goal
 from lengthwise.evaluation.metrics.expected import check_expected
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.quality import FIDELITY_LENGTH, FIDELITY_TOKENS, quality
 from lengthwise.evaluation.metrics.reading import REMEMBER, Case, Reader, Watcher, reads_as_full
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet, continuation, probe_context
 from lengthwise.evaluation.tasks.questions import build_prompt
 from lengthwise.given import require_count, texts
@@ -51,7 +52,7 @@ def compare(
     watcher: Watcher | None = None,
     expect: str | Seq[str] = (),
     goal: str | None = None,
-) -> Rows:
+) -> Comparison:
     """Rows for every length, recipe and question; `full` always runs first.
 
     document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several, or
@@ -61,7 +62,7 @@ def compare(
     long enough for what is planted, and else leaves that out and says so in the notes. share: one
     reading for all recipes that read alike. chunk: tokens of a prefill forward; None leaves it to
     the device. expect: an answer that is known, one for each question, which every answer is scored
-    with. goal: what `Rows.best` picks for, "quality", "speed" or
+    with. goal: what `Comparison.best` picks for, "quality", "speed" or
     "memory"; None tells the trade-off. Raises RecipeError for a recipe that does not parse; one
     that is refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the
     finished rows.
@@ -80,7 +81,7 @@ def compare(
     )  # fmt: skip
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
-    rows: list[Row] = []
+    rows: list[CompareRow] = []
     interrupted = False
     try:
         for row in _rows(model, ids, _lengths(ids, wanted_lengths), asked):
@@ -90,7 +91,7 @@ def compare(
         if not rows:
             raise
         interrupted = True
-    return Rows(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
+    return Comparison(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class _Asked:
         check_expected(self.expect, len(self.questions))
 
 
-def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iterator[Row]:
+def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iterator[CompareRow]:
     """The rows of every length, in their order."""
     checked = False
     for length in lengths:
@@ -179,8 +180,8 @@ def _planted(model: Model, ids: Seq[int], must: bool) -> tuple[ProbeSet | None, 
         return None, (f"probes are left out: {error}",)
 
 
-def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[Row]:
-    base = Row(
+def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[CompareRow]:
+    base = CompareRow(
         recipe=recipe, model=model.name, dtype=str(model.adapted.dtype).removeprefix("torch."),
         device=str(model.adapted.device), length=case.length,
     )  # fmt: skip

@@ -31,7 +31,7 @@ from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.evaluation.compare.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.evaluation.compare.plain import without_drafters
 from lengthwise.evaluation.compare.stock import stock_run
-from lengthwise.evaluation.documents.prompt_files import Asked
+from lengthwise.evaluation.documents.prompt_files import Conversation
 from lengthwise.evaluation.metrics.drafting_rows import (
     Divergence,
     DraftingRow,
@@ -45,7 +45,7 @@ from lengthwise.evaluation.metrics.drafting_rows import (
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.reading import REMEMBER, Watcher, reads_as_full
 from lengthwise.evaluation.tasks import work
-from lengthwise.evaluation.tasks.work import Work
+from lengthwise.evaluation.tasks.work import WorkPrompt
 from lengthwise.models.adapt import Adapted
 
 DEFAULT_RECIPES = ("lookup", "recycling", "lookup + recycling")
@@ -56,7 +56,7 @@ BASELINES: dict[str, dict[str, Any]] = {GREEDY: {}, PROMPT_LOOKUP: {"prompt_look
 WAKE = 16
 
 Finished = Callable[[DraftingRow], None]
-Pairs = Seq[tuple[Work, list[int]]]
+Pairs = Seq[tuple[WorkPrompt, list[int]]]
 
 
 def bench(
@@ -65,7 +65,7 @@ def bench(
     kinds: Seq[str] = (),
     contexts: Seq[str] = tuple(work.CONTEXTS),
     *,
-    asked: Seq[Asked] = (),
+    asked: Seq[Conversation] = (),
     prompts: int | None = None,
     new_tokens: int = 128,
     rounds: int = 3,

@@ -11,11 +11,11 @@ from collections.abc import Sequence as Seq
 from lengthwise.api import Model
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.documents.prompt_files import OWN, Asked
+from lengthwise.evaluation.documents.prompt_files import OWN, Conversation
 from lengthwise.evaluation.tasks import work
-from lengthwise.evaluation.tasks.work import Message, Messages, Work
+from lengthwise.evaluation.tasks.work import Message, Messages, WorkPrompt
 
-Suite = dict[tuple[str, str], list[tuple[Work, list[int]]]]
+Suite = dict[tuple[str, str], list[tuple[WorkPrompt, list[int]]]]
 
 
 def encode(model: Model, messages: Messages) -> list[int]:
@@ -46,7 +46,7 @@ def kinds_suite(
 
 
 def own_suite(
-    model: Model, asked: Seq[Asked], kinds: Seq[str], count: int | None, new_tokens: int,
+    model: Model, asked: Seq[Conversation], kinds: Seq[str], count: int | None, new_tokens: int,
     sampling: Sampling,
 ) -> Suite:  # fmt: skip
     """The first `count` conversations of each kind (None: all), every turn a prompt of its own."""
@@ -65,15 +65,15 @@ def own_suite(
 
 
 def _turns(
-    model: Model, asked: Asked, new_tokens: int, sampling: Sampling
-) -> list[tuple[Work, list[int]]]:
+    model: Model, asked: Conversation, new_tokens: int, sampling: Sampling
+) -> list[tuple[WorkPrompt, list[int]]]:
     """Every turn of a conversation with all that was said before it."""
     said: list[Message] = list(asked.before)
     found = []
     for number, turn in enumerate(asked.turns, 1):
         said.append({"role": "user", "content": turn})
         name = asked.name if len(asked.turns) == 1 else f"{asked.name}, turn {number}"
-        each = Work(asked.kind, name, tuple(said))
+        each = WorkPrompt(asked.kind, name, tuple(said))
         ids = encode(model, each.messages)
         if len(ids) + new_tokens > model.trained_length:
             raise LengthwiseError(

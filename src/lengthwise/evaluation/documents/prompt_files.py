@@ -24,7 +24,7 @@ _ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Conversation:
     """One conversation. turns: what the user says, first to last; before: messages that stand
     before the first of them."""
 
@@ -34,7 +34,7 @@ class Asked:
     before: tuple[dict[str, str], ...] = ()
 
 
-def read_prompts(path: str | Path) -> list[Asked]:
+def read_prompts(path: str | Path) -> list[Conversation]:
     """All conversations of a file, in its order. Raises DocumentError, with the line, for what is
     none."""
     place = Path(os.path.expanduser(path))
@@ -67,7 +67,7 @@ def _items(path: str, text: str) -> Iterator[tuple[str, int, Any]]:
                 ) from error
 
 
-def _asked(where: str, number: int, item: Any) -> Asked:
+def _asked(where: str, number: int, item: Any) -> Conversation:
     given = [
         key for key in ("turns", "messages", "prompt") if isinstance(item, dict) and key in item
     ]
@@ -77,11 +77,11 @@ def _asked(where: str, number: int, item: Any) -> Asked:
     name = str(item.get("question_id", item.get("id", number)))
     if given == ["messages"]:
         before, last = _chat(where, item["messages"])
-        return Asked(kind, name, (last,), before)
+        return Conversation(kind, name, (last,), before)
     turns = [item["prompt"]] if given == ["prompt"] else item["turns"]
     if not isinstance(turns, list) or not turns or not all(map(_is_text, turns)):
         raise DocumentError(f'{where}: "{given[0]}" must hold text, none of it empty')
-    return Asked(kind, name, tuple(turns))
+    return Conversation(kind, name, tuple(turns))
 
 
 def _is_text(value: object) -> bool:

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lengthwise.errors import LengthwiseError
-
-if TYPE_CHECKING:
-    from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 
 GOALS = ("quality", "speed", "memory")
 LEAST_AGREEMENT = 0.9
@@ -38,7 +36,7 @@ WAYS = "With --for quality, speed or memory one is picked."
 _PROBES = ("copy_loss", "needle_loss")
 
 
-class Choice(NamedTuple):
+class RecipeChoice(NamedTuple):
     """recipe: the one to pick for the goal, None where there is none or no goal was named. why: the
     reason, in a sentence or a few. front: the recipes that no other beats, where no goal was
     named, the one that keeps most first; reasons: what speaks for each of them, and what it loses
@@ -57,12 +55,12 @@ def check_goal(goal: str | None) -> None:
         raise LengthwiseError(f"goal {goal!r}: allowed are {', '.join(GOALS)}")
 
 
-def asked_tokens(row: Row) -> int:
+def asked_tokens(row: CompareRow) -> int:
     """Tokens of the answer that a recipe is judged on: as many as were asked for."""
     return row.max_new_tokens or row.answer_tokens or 1
 
 
-def answer_seconds(row: Row) -> float | None:
+def answer_seconds(row: CompareRow) -> float | None:
     """Seconds until an answer of the length asked for is there: first token, then the rest at the
     pace measured. None where no time was measured, or no pace: what ended with its first token
     says nothing of the others."""
@@ -72,11 +70,13 @@ def answer_seconds(row: Row) -> float | None:
     return (row.ttft_s or 0.0) + (rest / row.tokens_per_s if row.tokens_per_s else 0.0)
 
 
-def _timed(row: Row) -> bool:
+def _timed(row: CompareRow) -> bool:
     return row.ttft_s is not None or bool(row.tokens_per_s)
 
 
-def choose(rows: Sequence[Row], *, full_is_valid: bool, goal: str | None = None) -> Choice:
+def choose(
+    rows: Sequence[CompareRow], *, full_is_valid: bool, goal: str | None = None
+) -> RecipeChoice:
     """The recipe to pick among `rows`, one per recipe, all at one length; or the trade-off.
 
     quality: the least is lost; of recipes alike in that, the soonest. speed: of those above the bar
@@ -88,10 +88,10 @@ def choose(rows: Sequence[Row], *, full_is_valid: bool, goal: str | None = None)
     check_goal(goal)
     ran = [row for row in rows if row.refused is None and _timed(row) and row.kv_bytes]
     if not ran:
-        return Choice(None, "No recipe ran to the end, so there is none to pick.", goal)
+        return RecipeChoice(None, "No recipe ran to the end, so there is none to pick.", goal)
     field = _Field(ran, full_is_valid)
     if reason := field.unjudged():
-        return Choice(None, reason, goal)
+        return RecipeChoice(None, reason, goal)
     if goal is None:
         return _trade_off(field)
     return {"quality": _for_quality, "speed": _for_speed, "memory": _for_memory}[goal](field)
@@ -100,7 +100,7 @@ def choose(rows: Sequence[Row], *, full_is_valid: bool, goal: str | None = None)
 class _Field:
     """The rows of a choice, and what each is held against."""
 
-    def __init__(self, ran: Sequence[Row], valid: bool) -> None:
+    def __init__(self, ran: Sequence[CompareRow], valid: bool) -> None:
         self.ran, self.valid = ran, valid
         self.full = next((row for row in ran if row.recipe == "full"), None)
         self.truth = self.full if valid else None
@@ -129,7 +129,7 @@ class _Field:
             )
         return None
 
-    def lost(self, row: Row) -> float:
+    def lost(self, row: CompareRow) -> float:
         """Nats a token that a recipe loses, infinite where something was not measured."""
         parts = [row.kl] if self.faithful else []
         for name, reference in self.references.items():
@@ -139,11 +139,11 @@ class _Field:
         known = [max(0.0, part) for part in parts if part is not None and not math.isnan(part)]
         return max(known) if len(known) == len(parts) and known else math.inf
 
-    def missed(self, row: Row) -> float:
+    def missed(self, row: CompareRow) -> float:
         """The share of expected answers, found by the best, that a recipe does not find."""
         return max(0.0, self.found - float(row.expected_found or 0))
 
-    def clears(self, row: Row) -> bool:
+    def clears(self, row: CompareRow) -> bool:
         if self.missed(row) > 0:
             return False
         if row is self.truth:
@@ -173,51 +173,51 @@ class _Field:
             parts.append(f"{probes} its own")
         return f"{' and '.join(parts)}{found}"
 
-    def above(self) -> list[Row]:
+    def above(self) -> list[CompareRow]:
         return [row for row in self.ran if self.clears(row)]
 
 
-def _seconds(row: Row) -> float:
+def _seconds(row: CompareRow) -> float:
     return answer_seconds(row) or math.inf
 
 
-def _bytes(row: Row) -> float:
+def _bytes(row: CompareRow) -> float:
     return row.kv_bytes or math.inf
 
 
-def _for_quality(field: _Field) -> Choice:
+def _for_quality(field: _Field) -> RecipeChoice:
     fewest = min(field.missed(row) for row in field.ran)
     good = [row for row in field.ran if field.missed(row) <= fewest]
     least = min(field.lost(row) for row in good)
     if not math.isfinite(least):
-        return Choice(None, "No recipe had every quality measured, so there is none to pick.",
+        return RecipeChoice(None, "No recipe had every quality measured, so there is none to pick.",
                       "quality")  # fmt: skip
     good = [row for row in good if field.lost(row) < least + _NOTHING]
     pick = _soonest(good, field)
-    return Choice(pick.recipe, f"For quality: {_said(field, pick)}.", "quality")
+    return RecipeChoice(pick.recipe, f"For quality: {_said(field, pick)}.", "quality")
 
 
-def _for_speed(field: _Field) -> Choice:
+def _for_speed(field: _Field) -> RecipeChoice:
     good = field.above()
     if not good:
-        return Choice(None, f"No recipe clears the bar ({field.bar()}).", "speed")
+        return RecipeChoice(None, f"No recipe clears the bar ({field.bar()}).", "speed")
     pick = _soonest(good, field)
     if pick is field.full:
         why = (
             f"For speed: of the recipes that clear the bar ({field.bar()}) none is faster than full"
         )
-        return Choice(pick.recipe, f"{why}: {_cost(pick)}.", "speed")
+        return RecipeChoice(pick.recipe, f"{why}: {_cost(pick)}.", "speed")
     why = f"For speed: the soonest of those that clear the bar ({field.bar()})"
-    return Choice(pick.recipe, f"{why}: {_said(field, pick)}.{_close(field, pick)}", "speed")
+    return RecipeChoice(pick.recipe, f"{why}: {_said(field, pick)}.{_close(field, pick)}", "speed")
 
 
-def _for_memory(field: _Field) -> Choice:
+def _for_memory(field: _Field) -> RecipeChoice:
     full, bar = field.full, field.bar()
     good = [row for row in field.above() if row is not full]
     if full is not None:
         good = [row for row in good if _bytes(row) * _CLOCK <= _bytes(full)]
     if not good:
-        return Choice(
+        return RecipeChoice(
             None, f"For memory: no recipe that clears the bar ({bar}) holds less than full does.",
             "memory",
         )  # fmt: skip
@@ -226,10 +226,10 @@ def _for_memory(field: _Field) -> Choice:
     if full is not None and pick.kv_peak_bytes and pick.kv_peak_bytes * _CLOCK > _bytes(full):
         peak = f" While it read it held as much as full ({pick.kv_peak_bytes / 1e6:.3g} MB)."
     why = f"For memory: the smallest of those that clear the bar ({bar}): {_said(field, pick)}."
-    return Choice(pick.recipe, f"{why}{peak}{_close(field, pick)}", "memory")
+    return RecipeChoice(pick.recipe, f"{why}{peak}{_close(field, pick)}", "memory")
 
 
-def _soonest(rows: Sequence[Row], field: _Field) -> Row:
+def _soonest(rows: Sequence[CompareRow], field: _Field) -> CompareRow:
     """The soonest; full where the gain over it is within the clock's noise."""
     pick = min(rows, key=_seconds)
     full = field.full
@@ -237,10 +237,12 @@ def _soonest(rows: Sequence[Row], field: _Field) -> Row:
     return full if plain and full is not None else pick
 
 
-def _trade_off(field: _Field) -> Choice:
+def _trade_off(field: _Field) -> RecipeChoice:
     front = _front(field)
     if not front:
-        return Choice(None, "No recipe had every quality measured, so there is nothing to weigh.")
+        return RecipeChoice(
+            None, "No recipe had every quality measured, so there is nothing to weigh."
+        )
     best = {
         "keeps most": min(front, key=field.lost), "soonest": _timed_first(front),
         "smallest": min(front, key=_bytes),
@@ -257,20 +259,20 @@ def _trade_off(field: _Field) -> Choice:
     else:
         told = "; ".join(f"{n} ({reason})" for n, reason in zip(names, reasons, strict=True))
         why = f"{INTRODUCTION}: {told}. {WAYS}"
-    return Choice(None, why, None, names, tuple(reasons))
+    return RecipeChoice(None, why, None, names, tuple(reasons))
 
 
-def _timed_first(rows: Sequence[Row]) -> Row | None:
+def _timed_first(rows: Sequence[CompareRow]) -> CompareRow | None:
     """The soonest of the rows whose time is known."""
     timed = [row for row in rows if answer_seconds(row) is not None]
     return min(timed, key=_seconds, default=None)
 
 
-def _front(field: _Field) -> list[Row]:
+def _front(field: _Field) -> list[CompareRow]:
     """Recipes that no other beats, the one that loses least first; of equals the plainest."""
     known = [row for row in field.ran if math.isfinite(field.lost(row))]
     order = sorted(known, key=lambda row: (row is not field.full, len(row.recipe)))
-    front: list[Row] = []
+    front: list[CompareRow] = []
     for row in order:
         beaten = any(_beats(field, other, row) for other in known if other is not row)
         if not beaten and not any(_alike(field, other, row) for other in front):
@@ -278,7 +280,7 @@ def _front(field: _Field) -> list[Row]:
     return sorted(front, key=lambda row: (field.missed(row), field.lost(row)))
 
 
-def _worse(field: _Field, one: Row, other: Row) -> list[bool]:
+def _worse(field: _Field, one: CompareRow, other: CompareRow) -> list[bool]:
     """In which of the things that count `one` is worse than `other` by more than noise."""
     return [
         field.missed(one) > field.missed(other),
@@ -288,15 +290,15 @@ def _worse(field: _Field, one: Row, other: Row) -> list[bool]:
     ]
 
 
-def _beats(field: _Field, one: Row, other: Row) -> bool:
+def _beats(field: _Field, one: CompareRow, other: CompareRow) -> bool:
     return not any(_worse(field, one, other)) and any(_worse(field, other, one))
 
 
-def _alike(field: _Field, one: Row, other: Row) -> bool:
+def _alike(field: _Field, one: CompareRow, other: CompareRow) -> bool:
     return not any(_worse(field, one, other)) and not any(_worse(field, other, one))
 
 
-def _said(field: _Field, row: Row, beside: bool = True) -> str:
+def _said(field: _Field, row: CompareRow, beside: bool = True) -> str:
     """What a recipe loses and costs, in words. beside: also what full costs."""
     against = "full" if field.valid else "the best"
     lost = field.lost(row)
@@ -310,7 +312,7 @@ def _said(field: _Field, row: Row, beside: bool = True) -> str:
     return ", ".join(parts)
 
 
-def _cost(row: Row) -> str:
+def _cost(row: CompareRow) -> str:
     n, rests = asked_tokens(row), ""
     timed = row.answer_tokens
     if timed is not None and timed < min(FEW_TIMED, n):
@@ -323,7 +325,7 @@ def _cost(row: Row) -> str:
     return f"{tokens} in {when}, {_bytes(row) / 1e6:.3g} MB held"
 
 
-def _close(field: _Field, row: Row) -> str:
+def _close(field: _Field, row: CompareRow) -> str:
     """Says so where the bar lies within what the agreement is known to."""
     if not field.valid or row.agreement_interval is None:
         return ""

@@ -19,9 +19,9 @@ from lengthwise.engine.losses import Losses
 from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sequence import Sequence
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet
-from lengthwise.evaluation.tasks.questions import Prompt
+from lengthwise.evaluation.tasks.questions import DocumentPrompt
 
 # Last queries that a shared reading remembers for whichever recipe wants them.
 REMEMBER = 64
@@ -36,7 +36,7 @@ class Watcher:
     def advance(self, tokens: int) -> None:
         """So many tokens of the stage are done."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: CompareRow) -> None:
         """A row is finished."""
 
     def note(self, text: str) -> None:
@@ -44,7 +44,7 @@ class Watcher:
 
 
 @dataclass
-class Shared:
+class TimedReading:
     """A reading of full attention: the sequence, the seconds it took, the losses met on the way."""
 
     sequence: Sequence
@@ -65,7 +65,7 @@ class Case:
 
     length: int
     document: tuple[int, ...]
-    prompt: Prompt
+    prompt: DocumentPrompt
     quality: bool
     probes: ProbeSet | None = None
     fidelity: tuple[tuple[int, ...], tuple[int, ...]] | None = None
@@ -74,7 +74,7 @@ class Case:
     truth: Tensor | None = None
     full_losses: Mapping[int, float] | None = None
     outputs: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
-    shared: dict[str, Shared] = field(default_factory=dict)
+    shared: dict[str, TimedReading] = field(default_factory=dict)
 
 
 def reads_as_full(plan: Plan) -> bool:
@@ -99,14 +99,16 @@ class Reader:
     ) -> None:
         self.model, self.case, self.plan = model, case, plan
         self.shares, self.chunk, self.watcher = shares, chunk, watcher
-        self._prefix: Shared | None = None
+        self._prefix: TimedReading | None = None
 
     @property
     def rounded(self) -> bool:
         """Whether the model computes in 16 bits."""
         return self.model.adapted.dtype != torch.float32
 
-    def read(self, name: str, tokens: Seq[int], room: int, losses: Losses | None = None) -> Shared:
+    def read(
+        self, name: str, tokens: Seq[int], room: int, losses: Losses | None = None
+    ) -> TimedReading:
         """A sequence that has read tokens, and the seconds it took (measured once if shared)."""
         if self.shares and name in self.case.shared:
             return self.case.shared[name]
@@ -123,7 +125,7 @@ class Reader:
         begin = time.perf_counter()
         loop.prefill(sequence, tokens, chunk, self.watcher.advance, losses)
         loop.synchronize(self.model.adapted.device)
-        found = Shared(sequence, time.perf_counter() - begin, losses)
+        found = TimedReading(sequence, time.perf_counter() - begin, losses)
         if self.shares:
             self.case.shared[name] = found
         elif name == "prompt":

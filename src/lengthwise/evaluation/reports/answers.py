@@ -9,14 +9,14 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 
 # A beginning that two answers share is left out of the second where it is longer than this, but for
 # so many of its words.
 _SHARED, _WORDS = 60, 4
 
 
-def answers(rows: Sequence[Row], whole: bool) -> list[RenderableType]:
+def answers(rows: Sequence[CompareRow], whole: bool) -> list[RenderableType]:
     """The answers to one question: the first (full's) whole, then every other one from where it
     leaves that one; recipes that say the same are named together.
 

@@ -16,9 +16,9 @@ from typing import Any
 from markupsafe import Markup
 
 from lengthwise.evaluation.metrics.choice import PROBE_TOLERANCE, answer_seconds
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports.columns import full_of, number
-from lengthwise.evaluation.reports.svg import Frame
+from lengthwise.evaluation.reports.svg import ChartFrame
 from lengthwise.evaluation.reports.svg_lines import Line, curves
 from lengthwise.evaluation.reports.svg_points import Point, scatter
 
@@ -67,17 +67,17 @@ class _Quality:
 
     name: str
     said: str
-    value: Callable[[Row], float | None]
-    interval: Callable[[Row], tuple[float, float] | None]
+    value: Callable[[CompareRow], float | None]
+    interval: Callable[[CompareRow], tuple[float, float] | None]
     reverse: bool
     ceiling: float = math.inf
 
 
-def trade_off(rows: Sequence[Row], setting: Setting) -> list[Figure]:
+def trade_off(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
     """Quality against bytes held, and against seconds to the answer; none without a quality."""
     ran = [row for row in rows if row.refused is None]
     quality = _quality(ran, setting.full_is_valid)
-    costs: list[tuple[str, str, str, Callable[[Row], float | None]]] = [
+    costs: list[tuple[str, str, str, Callable[[CompareRow], float | None]]] = [
         ("memory", "KV bytes held at the end", "KV, MB", _megabytes),
         ("time", "seconds from the question to the whole answer, reading included",
          f"seconds to {_answer_length(ran)}", answer_seconds),
@@ -92,7 +92,7 @@ def trade_off(rows: Sequence[Row], setting: Setting) -> list[Figure]:
         listed = "; ".join(p.title for p in points)
         wide, narrow = (
             scatter(
-                Frame(f"{setting.key}-{name}-{size}", width, height, f"{words}, {setting.of}",
+                ChartFrame(f"{setting.key}-{name}-{size}", width, height, f"{words}, {setting.of}",
                       listed, f"{axis} →", y_axis, quality.ceiling),
                 points, quality.reverse,
             )
@@ -104,7 +104,7 @@ def trade_off(rows: Sequence[Row], setting: Setting) -> list[Figure]:
     return figures
 
 
-def losses(rows: Sequence[Row], setting: Setting) -> list[Figure]:
+def losses(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
     """Loss by position, and how much of it is the recipe's: the loss over that of full."""
     ran = [row for row in rows if row.refused is None]
     plain = [(row, curve) for row in ran if (curve := _curve(row))]
@@ -126,7 +126,7 @@ def losses(rows: Sequence[Row], setting: Setting) -> list[Figure]:
 
 
 def _loss_figure(
-    curves_: Sequence[tuple[Row, Sequence[_Spot]]], setting: Setting, name: str, title: str,
+    curves_: Sequence[tuple[CompareRow, Sequence[_Spot]]], setting: Setting, name: str, title: str,
     said: str, axis: str, zero: bool = False,
 ) -> Figure:  # fmt: skip
     shorts = short_names([row.recipe for row, _ in curves_])
@@ -140,9 +140,13 @@ def _loss_figure(
     if setting.trained is not None:
         mark = (float(setting.trained), f"trained for {setting.trained:,}")
     wide, narrow = (
-        curves(Frame(f"{setting.key}-{name}-{size}", width, height, f"{title}, {setting.length}",
-                     "; ".join(line.title for line in lines), "position, tokens", axis),
-               lines, mark, zero)
+        curves(
+            ChartFrame(
+                f"{setting.key}-{name}-{size}", width, height, f"{title}, {setting.length}",
+                "; ".join(line.title for line in lines), "position, tokens", axis,
+            ),
+            lines, mark, zero,
+        )
         for size, (width, height) in _SIZES.items()
     )  # fmt: skip
     said += " Numbers at the ends name the lines; lines in one place share an end."
@@ -159,7 +163,7 @@ def _loss_figure(
 
 
 def _loss_table(
-    curves_: Sequence[tuple[Row, Sequence[_Spot]]],
+    curves_: Sequence[tuple[CompareRow, Sequence[_Spot]]],
 ) -> tuple[Sequence[str], Sequence[tuple[str, Sequence[str]]]]:
     places = sorted({spot.x for _, curve in curves_ for spot in curve})
     rows = []
@@ -179,13 +183,13 @@ class _Spot:
     n: int | None = None
 
 
-def _curve(row: Row) -> list[_Spot]:
+def _curve(row: CompareRow) -> list[_Spot]:
     if bins := row.loss_bins:
         return [spot for each in bins if (spot := _binned(each, "mean", "error"))]
     return [_Spot(x, y) for x, y in row.loss_by_position or () if _known(y)]
 
 
-def _over_full(row: Row, full: Row | None) -> list[_Spot]:
+def _over_full(row: CompareRow, full: CompareRow | None) -> list[_Spot]:
     if bins := row.loss_bins:
         found = [spot for each in bins if (spot := _binned(each, "over_full", "over_full_error"))]
         if found or full is None or row is not full:
@@ -207,7 +211,7 @@ def _binned(each: Mapping[str, Any], value: str, error: str) -> _Spot | None:
     return _Spot((each["start"] + each["stop"]) // 2, y, half, each.get("n"))
 
 
-def _curve_title(row: Row, curve: Sequence[_Spot]) -> str:
+def _curve_title(row: CompareRow, curve: Sequence[_Spot]) -> str:
     last = curve[-1]
     return (
         f"{row.recipe}: mean {number(fmean(s.y for s in curve), 3)} nats, "
@@ -216,9 +220,12 @@ def _curve_title(row: Row, curve: Sequence[_Spot]) -> str:
 
 
 def _points(
-    rows: Sequence[Row], quality: _Quality, cost: Callable[[Row], float | None], axis: str,
+    rows: Sequence[CompareRow],
+    quality: _Quality,
+    cost: Callable[[CompareRow], float | None],
+    axis: str,
     setting: Setting,
-) -> list[Point]:  # fmt: skip
+) -> list[Point]:
     shorts = short_names([row.recipe for row in rows])
     points = []
     for row in rows:
@@ -236,7 +243,7 @@ def _points(
     return sorted(points, key=lambda p: not p.strong)
 
 
-def _quality(rows: Sequence[Row], full_is_valid: bool) -> _Quality:
+def _quality(rows: Sequence[CompareRow], full_is_valid: bool) -> _Quality:
     if full_is_valid and any(_known(row.agreement) for row in rows):
         counts = {n for row in rows if (n := row.fidelity_tokens)}
         over = f" (n = {counts.pop():,}; whiskers: 95%)" if len(counts) == 1 else ""
@@ -248,21 +255,21 @@ def _quality(rows: Sequence[Row], full_is_valid: bool) -> _Quality:
     return _Quality("probe loss, nats", _capital(said), _probe_loss, lambda row: None, True)
 
 
-def _agreement(row: Row) -> float | None:
+def _agreement(row: CompareRow) -> float | None:
     return 100 * row.agreement if row.agreement is not None and _known(row.agreement) else None
 
 
-def _agreement_interval(row: Row) -> tuple[float, float] | None:
+def _agreement_interval(row: CompareRow) -> tuple[float, float] | None:
     ends = row.agreement_interval
     return (100 * ends[0], 100 * ends[1]) if ends else None
 
 
-def _probe_loss(row: Row) -> float | None:
+def _probe_loss(row: CompareRow) -> float | None:
     known = [loss for loss in (row.copy_loss, row.needle_loss) if loss is not None]
     return fmean(known) if known else None
 
 
-def _loses_probes(row: Row, full: Row | None) -> bool:
+def _loses_probes(row: CompareRow, full: CompareRow | None) -> bool:
     """Whether planted words or keys that full attention reads are lost to a recipe."""
     pairs = [(row.copy_loss, full.copy_loss), (row.needle_loss, full.needle_loss)] if full else []
     return any(
@@ -271,11 +278,11 @@ def _loses_probes(row: Row, full: Row | None) -> bool:
     )
 
 
-def _megabytes(row: Row) -> float | None:
+def _megabytes(row: CompareRow) -> float | None:
     return None if row.kv_bytes is None else row.kv_bytes / 1e6
 
 
-def _answer_length(rows: Sequence[Row]) -> str:
+def _answer_length(rows: Sequence[CompareRow]) -> str:
     asked = {n for row in rows if (n := row.max_new_tokens)}
     return f"{asked.pop():,} tokens" if len(asked) == 1 else "the answer"
 

@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lengthwise.evaluation.metrics.rows import Row
+from lengthwise.evaluation.metrics.row import CompareRow
 
 DASH = "–"
 # What stands behind a figure that is one of another text.
 MARK = "*"
 
-Value = Callable[[Row, Row | None], float | None]
+Value = Callable[[CompareRow, CompareRow | None], float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ReportColumn:
     """One measured column.
 
     head: the name of the field. unit: its unit, as short. title: what it means, for a tooltip or
@@ -38,21 +38,21 @@ class Column:
     value: Value
     decimals: int = 2
     better: Literal["high", "low"] = "low"
-    around: Callable[[Row], str] = lambda row: ""
+    around: Callable[[CompareRow], str] = lambda row: ""
     of_text: bool = False
-    word: Callable[[Row], str | None] = lambda row: None
+    word: Callable[[CompareRow], str | None] = lambda row: None
 
-    def text(self, row: Row, full: Row | None) -> str:
+    def text(self, row: CompareRow, full: CompareRow | None) -> str:
         """The value as people read it, marked where it is that of another text; a dash when it was
         not measured."""
         shown = self.word(row) or number(self.value(row, full), self.decimals)
         return shown + self.mark(row)
 
-    def mark(self, row: Row) -> str:
+    def mark(self, row: CompareRow) -> str:
         """ "*" where the figure is that of another text than plain decoding's."""
         return MARK if self.of_text and row.same_text is False else ""
 
-    def spread(self, row: Row) -> str:
+    def spread(self, row: CompareRow) -> str:
         """How sure the value is, as text: where it lies 95 times in 100, or its standard error."""
         return self.around(row)
 
@@ -70,7 +70,9 @@ def number(value: float | None, decimals: int = 2) -> str:
     return f"{value:,.{decimals}f}"
 
 
-def best_of(column: Column, rows: Sequence[Row], full: Row | None) -> Row | None:
+def best_of(
+    column: ReportColumn, rows: Sequence[CompareRow], full: CompareRow | None
+) -> CompareRow | None:
     """The row that stands out in a column; None when the best two read the same."""
     known = [
         (value, row)
@@ -85,19 +87,19 @@ def best_of(column: Column, rows: Sequence[Row], full: Row | None) -> Row | None
     return row if same == 1 else None
 
 
-def full_of(rows: Sequence[Row]) -> Row | None:
+def full_of(rows: Sequence[CompareRow]) -> CompareRow | None:
     """The row of the empty recipe, when it ran."""
     return next((row for row in rows if row.recipe == "full" and row.refused is None), None)
 
 
-def speed_ratio(row: Row, full: Row | None) -> float | None:
+def speed_ratio(row: CompareRow, full: CompareRow | None) -> float | None:
     """Tokens per second, as a multiple of full's."""
     if full is None or not full.tokens_per_s or row.tokens_per_s is None:
         return None
     return row.tokens_per_s / full.tokens_per_s
 
 
-def bytes_share(row: Row, full: Row | None) -> float | None:
+def bytes_share(row: CompareRow, full: CompareRow | None) -> float | None:
     """KV bytes kept, in percent of full's."""
     if full is None or not full.kv_bytes or row.kv_bytes is None:
         return None
@@ -105,88 +107,88 @@ def bytes_share(row: Row, full: Row | None) -> float | None:
 
 
 def _scaled(name: str, factor: float = 1.0) -> Value:
-    def value(row: Row, full: Row | None) -> float | None:
+    def value(row: CompareRow, full: CompareRow | None) -> float | None:
         measured = getattr(row, name)
         return None if measured is None else measured * factor
 
     return value
 
 
-def _agreement_around(row: Row) -> str:
+def _agreement_around(row: CompareRow) -> str:
     if row.agreement_interval is None:
         return ""
     low, high = (100 * end for end in row.agreement_interval)
     return f"{low:.1f}{DASH}{high:.1f}"
 
 
-def _kl_around(row: Row) -> str:
+def _kl_around(row: CompareRow) -> str:
     return "" if row.kl_error is None else f"±{row.kl_error:.3f}"
 
 
 _YES: dict[bool, str] = {True: "yes", False: "no"}
 
-AGREEMENT = Column(
+AGREEMENT = ReportColumn(
     "agreement", "%",
     "how often the likeliest next token is the one that full finds likeliest, and between which "
     "figures that lies 95 times in 100",
     _scaled("agreement", 100), decimals=1, better="high", around=_agreement_around,
 )  # fmt: skip
-KL = Column(
+KL = ReportColumn(
     "kl", "nats",
     "how far the chances of the next token are from those of full (KL divergence a token), with "
     "its standard error",
     _scaled("kl"), decimals=3, around=_kl_around,
 )  # fmt: skip
-COPY = Column(
+COPY = ReportColumn(
     "copy_loss", "nats",
     "64 words planted near the start come again at the end: loss a token, near 0 where the recipe "
     "can still read them",
     _scaled("copy_loss"),
 )  # fmt: skip
-NEEDLE = Column(
+NEEDLE = ReportColumn(
     "needle_loss", "nats",
     "keys planted at several depths and asked for at the end: loss a token, mean over depths",
     _scaled("needle_loss"),
 )  # fmt: skip
-TTFT = Column("ttft_s", "s", "seconds until the first new token is there", _scaled("ttft_s"))
-SPEED = Column(
+TTFT = ReportColumn("ttft_s", "s", "seconds until the first new token is there", _scaled("ttft_s"))
+SPEED = ReportColumn(
     "tokens_per_s", "tok/s", "new tokens a second after the first", _scaled("tokens_per_s"),
     decimals=1, better="high", of_text=True,
 )  # fmt: skip
-SPEED_RATIO = Column(
+SPEED_RATIO = ReportColumn(
     "tokens_per_s", "×full", "the same, as a multiple of full", speed_ratio, better="high",
     of_text=True,
 )  # fmt: skip
-ACCEPTED = Column(
+ACCEPTED = ReportColumn(
     "accepted_per_step", "tok/step", "tokens a forward pass brings; 1 without guessing ahead",
     _scaled("accepted_per_step"), better="high", of_text=True,
 )  # fmt: skip
-KEPT = Column(
+KEPT = ReportColumn(
     "kv_bytes", "MB", "keys, values and what is kept beside them when the answer was done",
     _scaled("kv_bytes", 1e-6), decimals=1,
 )  # fmt: skip
-PEAK = Column(
+PEAK = ReportColumn(
     "kv_peak_bytes", "MB", "the most of it at any moment", _scaled("kv_peak_bytes", 1e-6),
     decimals=1,
 )  # fmt: skip
-SHARE = Column("kv_bytes", "% full", "the same, in percent of full", bytes_share, decimals=0)
-FOUND = Column(
+SHARE = ReportColumn("kv_bytes", "% full", "the same, in percent of full", bytes_share, decimals=0)
+FOUND = ReportColumn(
     "expected_found", "%",
     "whether the answer contains the expected one; over several questions, how often",
     _scaled("expected_found", 100), decimals=0, better="high",
     word=lambda row: _YES.get(row.expected_found) if isinstance(row.expected_found, bool) else None,
 )  # fmt: skip
-EXPECTED = Column(
+EXPECTED = ReportColumn(
     "expected_loss", "nats", "loss a token of the expected answer, where the answer begins",
     _scaled("expected_loss"),
 )  # fmt: skip
 
 # What does not hang on the question, and what does.
-QUALITY: tuple[Column, ...] = (AGREEMENT, KL, COPY, NEEDLE)
-COSTS: tuple[Column, ...] = (TTFT, SPEED, SPEED_RATIO, KEPT, SHARE, PEAK)
-COLUMNS: tuple[Column, ...] = QUALITY + COSTS
+QUALITY: tuple[ReportColumn, ...] = (AGREEMENT, KL, COPY, NEEDLE)
+COSTS: tuple[ReportColumn, ...] = (TTFT, SPEED, SPEED_RATIO, KEPT, SHARE, PEAK)
+COLUMNS: tuple[ReportColumn, ...] = QUALITY + COSTS
 # Shown only where there is something to show.
-SOMETIMES: tuple[Column, ...] = (FOUND, EXPECTED, ACCEPTED)
+SOMETIMES: tuple[ReportColumn, ...] = (FOUND, EXPECTED, ACCEPTED)
 
 
 LOSSLESS = (
@@ -195,7 +197,7 @@ LOSSLESS = (
 )
 
 
-def lossless_text(row: Row) -> str:
+def lossless_text(row: CompareRow) -> str:
     """Whether the row is lossless: yes (marked where the text is another one all the same), no, or
     a dash when unknown."""
     if row.lossless is None:
@@ -203,7 +205,9 @@ def lossless_text(row: Row) -> str:
     return f"yes{MARK if row.same_text is False else ''}" if row.lossless else "no"
 
 
-def worth_showing(column: Column, rows: Sequence[Row], full: Row | None) -> bool:
+def worth_showing(
+    column: ReportColumn, rows: Sequence[CompareRow], full: CompareRow | None
+) -> bool:
     """Whether a column has anything to show; `accepted_per_step` of 1 everywhere is nothing."""
     known = {column.value(row, full) for row in rows} - {None}
     return bool(known - {1.0}) if column is ACCEPTED else bool(known)

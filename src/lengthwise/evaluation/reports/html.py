@@ -15,22 +15,23 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lengthwise.evaluation.metrics.choice import INTRODUCTION, WAYS, Choice
+from lengthwise.evaluation.metrics.choice import INTRODUCTION, WAYS, RecipeChoice
 from lengthwise.evaluation.metrics.origin import Origin
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.metrics.rows import CompareRows
 from lengthwise.evaluation.reports import charts
 from lengthwise.evaluation.reports.columns import (
     COLUMNS,
     NEEDLE,
     SOMETIMES,
-    Column,
+    ReportColumn,
     best_of,
     full_of,
     lossless_text,
     number,
     worth_showing,
 )  # fmt: skip
-from lengthwise.evaluation.reports.html_answers import Question, questions
+from lengthwise.evaluation.reports.html_answers import AnsweredQuestion, questions
 from lengthwise.evaluation.reports.svg import series_class
 from lengthwise.outputs import MARK
 
@@ -40,7 +41,7 @@ _CAPTION = 60  # characters of a question in a caption
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def page(rows: Rows, title: str, origin: Origin | None = None) -> str:
+def page(rows: CompareRows, title: str, origin: Origin | None = None) -> str:
     """The whole page for `rows`, as text."""
     numbers = _numbers(rows)
     sections = [_section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())]
@@ -88,7 +89,7 @@ def _environment(numbers: Mapping[str, int]) -> Environment:
     return found
 
 
-def _numbers(rows: Rows) -> dict[str, int]:
+def _numbers(rows: CompareRows) -> dict[str, int]:
     """A number for each recipe, 0 for `full`, the same in every table and chart of the page."""
     names = dict.fromkeys(row.recipe for row in rows)
     ordered = [name for name in names if name == "full"] + [n for n in names if n != "full"]
@@ -102,7 +103,7 @@ def _broken(name: str) -> Markup:
     return Markup(re.sub(r"([(_,])", r"\1<wbr>", text))
 
 
-def _facts(rows: Rows, origin: Origin | None) -> list[tuple[str, str]]:
+def _facts(rows: CompareRows, origin: Origin | None) -> list[tuple[str, str]]:
     """What ran, on what: the first lines of the page."""
     models = dict.fromkeys(f"{row.model}, {row.dtype}, {row.device}" for row in rows)
     trained = f"{rows.trained_length:,} tokens" if rows.trained_length is not None else ""
@@ -139,7 +140,9 @@ class _Line:
     front: bool
 
 
-def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _section(
+    rows: CompareRows, length: int, index: int, numbers: Mapping[str, int]
+) -> dict[str, Any]:
     """Everything the page says of one length."""
     merged = rows.at_length(length)
     choice = rows.best(length)
@@ -168,7 +171,7 @@ def _section(rows: Rows, length: int, index: int, numbers: Mapping[str, int]) ->
     }
 
 
-def _of(length: int, asked: Sequence[Question]) -> str:
+def _of(length: int, asked: Sequence[AnsweredQuestion]) -> str:
     """Length and questions in words, for captions."""
     said = [question.text for question in asked if question.text]
     if len(said) == 1:
@@ -177,7 +180,7 @@ def _of(length: int, asked: Sequence[Question]) -> str:
     return f"at {length:,} tokens" + (f", over {len(said)} questions" if said else "")
 
 
-def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
+def _said(rows: Sequence[CompareRow], asked: Sequence[AnsweredQuestion]) -> str:
     """What the figures of the table were measured on."""
     parts = []
     counts = {n for row in rows if (n := row.fidelity_tokens)}
@@ -194,7 +197,7 @@ def _said(rows: Sequence[Row], asked: Sequence[Question]) -> str:
     return " ".join(parts)
 
 
-def _against_trained(rows: Rows, length: int) -> str:
+def _against_trained(rows: CompareRows, length: int) -> str:
     trained = rows.trained_length
     if trained is None:
         return ""
@@ -203,15 +206,17 @@ def _against_trained(rows: Rows, length: int) -> str:
     return f"{length / trained:.2g} times what the model was trained for"
 
 
-def _key(column: Column) -> str:
+def _key(column: ReportColumn) -> str:
     return re.sub(r"\W+", "-", f"{column.head}-{column.unit}".lower()).strip("-")
 
 
-def _better(column: Column) -> str:
+def _better(column: ReportColumn) -> str:
     return "more" if column.better == "high" else "less"
 
 
-def _table(rows: Sequence[Row], choice: Choice) -> tuple[list[Column], list[_Line]]:
+def _table(
+    rows: Sequence[CompareRow], choice: RecipeChoice
+) -> tuple[list[ReportColumn], list[_Line]]:
     full = full_of(rows)
     columns = [c for c in (*COLUMNS, *SOMETIMES) if worth_showing(c, rows, full)]
     winners = [best_of(column, rows, full) for column in columns]
@@ -226,7 +231,7 @@ def _table(rows: Sequence[Row], choice: Choice) -> tuple[list[Column], list[_Lin
     return columns, lines
 
 
-def _cell(column: Column, row: Row, full: Row | None, best: bool) -> _Cell:
+def _cell(column: ReportColumn, row: CompareRow, full: CompareRow | None, best: bool) -> _Cell:
     depths = ""
     if column is NEEDLE and row.needle_by_depth:
         depths = ", ".join(f"{number(y)} at depth {x:g}" for x, y in row.needle_by_depth)
@@ -244,7 +249,7 @@ class _Bar:
     text: str
 
 
-def _bars(rows: Sequence[Row]) -> list[_Bar]:
+def _bars(rows: Sequence[CompareRow]) -> list[_Bar]:
     ran = [row for row in rows if row.kv_bytes is not None]
     widest = max((max(row.kv_bytes or 0, row.kv_peak_bytes or 0) for row in ran), default=0)
     if not widest:
@@ -252,7 +257,7 @@ def _bars(rows: Sequence[Row]) -> list[_Bar]:
     return [_bar(row, widest) for row in ran]
 
 
-def _bar(row: Row, widest: int) -> _Bar:
+def _bar(row: CompareRow, widest: int) -> _Bar:
     kept, peak = row.kv_bytes or 0, row.kv_peak_bytes
     text = number(kept / 1e6, 1) + (f" / {number(peak / 1e6, 1)}" if peak is not None else "")
     return _Bar(row.recipe, 100 * kept / widest, 100 * (peak or 0) / widest, text)

@@ -22,7 +22,7 @@ TOP, BOTTOM, LEFT, RIGHT = 34.0, 44.0, 44.0, 14.0  # margins around what is draw
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ChartFrame:
     """What the axes of a chart say, and its size in pixels at which its text is as meant.
 
     key: unique on the page, for the ids of title and description. name: what it shows, in a
@@ -61,7 +61,7 @@ def series_class(index: int) -> str:
     return f"s{colour + 1}" + ("", " dashed", " dotted")[cycle % 3]
 
 
-def chart(frame: Frame, parts: Sequence[Markup]) -> Markup:
+def chart(frame: ChartFrame, parts: Sequence[Markup]) -> Markup:
     return Markup(
         '<svg viewBox="0 0 {w:.0f} {h:.0f}" role="img" aria-labelledby="{key}-t {key}-d" '
         'style="max-width:{most:.0f}px"><title id="{key}-t">{name}</title>'
@@ -72,7 +72,7 @@ def chart(frame: Frame, parts: Sequence[Markup]) -> Markup:
     )  # fmt: skip
 
 
-def axes(frame: Frame, area: Box, x: Scale, y: Scale) -> Markup:
+def axes(frame: ChartFrame, area: Box, x: Scale, y: Scale) -> Markup:
     parts = []
     for value in _ticks(y.low, min(y.high, frame.ceiling)):
         at = y(value)

@@ -14,7 +14,7 @@ from lengthwise.evaluation.reports.svg import (
     BOTTOM,
     LEFT,
     TOP,
-    Frame,
+    ChartFrame,
     Scale,
     axes,
     chart,
@@ -47,7 +47,7 @@ class Line:
 
 
 def curves(
-    frame: Frame,
+    frame: ChartFrame,
     lines: Sequence[Line],
     mark: tuple[float, str] | None = None,
     zero: bool = False,
@@ -83,7 +83,7 @@ def _limit(at: float, said: str, area: Box) -> Markup:
     return rule("limit", at, area.top - 4, at, area.bottom) + note
 
 
-def _height_scale(frame: Frame, lines: Sequence[Line], zero: bool) -> Scale:
+def _height_scale(frame: ChartFrame, lines: Sequence[Line], zero: bool) -> Scale:
     ys = [py for line in lines for _, py in line.points]
     ys += [y for line in lines for _, *ends in line.band for y in ends]
     return Scale(*padded([*ys, 0.0] if zero else ys), frame.height - BOTTOM, TOP)

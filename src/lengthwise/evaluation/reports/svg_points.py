@@ -15,7 +15,7 @@ from lengthwise.evaluation.reports.svg import (
     RADIUS,
     RIGHT,
     TOP,
-    Frame,
+    ChartFrame,
     Scale,
     axes,
     chart,
@@ -46,7 +46,7 @@ class Point:
     hollow: bool = False
 
 
-def scatter(frame: Frame, points: Sequence[Point], reverse_y: bool = False) -> Markup:
+def scatter(frame: ChartFrame, points: Sequence[Point], reverse_y: bool = False) -> Markup:
     """Points that are each labelled, with a step line through those that no other beats.
 
     Left is better, and up. reverse_y: small y is up, for losses. Points at one place stand side by

@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lengthwise.evaluation.metrics.choice import INTRODUCTION, WAYS
-from lengthwise.evaluation.metrics.rows import Row, Rows
+from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.metrics.rows import CompareRows
 from lengthwise.evaluation.reports.answers import answers
 from lengthwise.evaluation.reports.columns import (
     COSTS,
@@ -27,7 +28,7 @@ from lengthwise.evaluation.reports.columns import (
     MARK,
     QUALITY,
     SOMETIMES,
-    Column,
+    ReportColumn,
     best_of,
     full_of,
     heading,
@@ -42,7 +43,7 @@ _NAMES, _LEAST = 0.34, 16
 _SIDE_BY_SIDE = 80
 
 
-def show(rows: Rows, full: bool = False, file: IO[str] | None = None) -> None:
+def show(rows: CompareRows, full: bool = False, file: IO[str] | None = None) -> None:
     """Print the report: to the terminal at its own width, to a file or pipe at 100 columns.
 
     full: also print the beginnings that answers have in common.
@@ -53,7 +54,7 @@ def show(rows: Rows, full: bool = False, file: IO[str] | None = None) -> None:
     console.print(report(rows, full=full))
 
 
-def report(rows: Rows, full: bool = False) -> RenderableType:
+def report(rows: CompareRows, full: bool = False) -> RenderableType:
     """Everything a terminal shows of a run, as one thing to print."""
     if not rows:
         return Text("No recipe has finished.", style="dim")
@@ -69,7 +70,7 @@ def report(rows: Rows, full: bool = False) -> RenderableType:
     return Group(*parts)
 
 
-def _length(rows: Rows, length: int, whole: bool) -> list[RenderableType]:
+def _length(rows: CompareRows, length: int, whole: bool) -> list[RenderableType]:
     """Quality and refusals once, then what each question gave and cost, then the notes."""
     merged = rows.at_length(length)
     parts: list[RenderableType] = [Text(heading(length, None), style="bold")]
@@ -92,7 +93,7 @@ def _length(rows: Rows, length: int, whole: bool) -> list[RenderableType]:
     return parts
 
 
-def _once(rows: Sequence[Row]) -> set[str]:
+def _once(rows: Sequence[CompareRow]) -> set[str]:
     """Notes that speak of a single question, where there are several."""
     questions: dict[str, set[str | None]] = {}
     for row in rows:
@@ -102,7 +103,7 @@ def _once(rows: Sequence[Row]) -> set[str]:
     return {note for note, asked in questions.items() if several and len(asked) == 1}
 
 
-def _about(rows: Sequence[Row]) -> str:
+def _about(rows: Sequence[CompareRow]) -> str:
     """What the quality columns were measured on."""
     row = next((row for row in rows if row.fidelity_tokens), None)
     parts = []
@@ -131,7 +132,9 @@ class _Cells:
 class _Block:
     """A table that continues below itself where a line is too short for all of its columns."""
 
-    def __init__(self, columns: Sequence[Column], rows: Sequence[Row], lossless: bool) -> None:
+    def __init__(
+        self, columns: Sequence[ReportColumn], rows: Sequence[CompareRow], lossless: bool
+    ) -> None:
         full = full_of(rows)
         self.rows = [row for row in rows if row.refused is None]
         shown = [column for column in columns if worth_showing(column, self.rows, full)]
@@ -193,7 +196,7 @@ def _packed(columns: Sequence[_Cells], room: int, gap: int) -> list[list[_Cells]
     return blocks
 
 
-def _cells(column: Column, rows: Sequence[Row], full: Row | None) -> _Cells:
+def _cells(column: ReportColumn, rows: Sequence[CompareRow], full: CompareRow | None) -> _Cells:
     winner = best_of(column, rows, full)
     values = [column.text(row, full) for row in rows]
     if any(value.endswith(MARK) for value in values):
@@ -222,19 +225,19 @@ def _ends(parts: Sequence[str], middle: int) -> tuple[int, int]:
     return len("_".join(parts[:middle])) + 1, len("_".join(parts[middle:]))
 
 
-def _used(rows: Rows) -> list[Column]:
+def _used(rows: CompareRows) -> list[ReportColumn]:
     """The columns that some table of the run shows."""
     full = full_of(rows)
     ran = [row for row in rows if row.refused is None]
     return [c for c in (*QUALITY, *COSTS, *SOMETIMES) if worth_showing(c, ran, full)]
 
 
-def _legend(columns: Sequence[Column]) -> RenderableType:
+def _legend(columns: Sequence[ReportColumn]) -> RenderableType:
     pairs = [(f"{column.head} ({column.unit})", column.legend()) for column in columns]
     return _Pairs([*pairs, ("lossless", LOSSLESS)], "dim")
 
 
-def _notes(rows: Sequence[Row], wanted: set[str]) -> list[tuple[str, str]]:
+def _notes(rows: Sequence[CompareRow], wanted: set[str]) -> list[tuple[str, str]]:
     """Every wanted note once, with the recipes that it is of."""
     every = list(dict.fromkeys(row.recipe for row in rows))
     pairs = []
@@ -245,7 +248,7 @@ def _notes(rows: Sequence[Row], wanted: set[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _choice(rows: Rows, length: int) -> list[RenderableType]:
+def _choice(rows: CompareRows, length: int) -> list[RenderableType]:
     choice = rows.best(length)
     text = Text(f"At {length:,} tokens: ", style="bold")
     if choice.goal is None and len(choice.front) > 1:

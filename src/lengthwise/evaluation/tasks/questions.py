@@ -16,7 +16,7 @@ _MARK = "\u241e"
 
 
 @dataclass(frozen=True)
-class Prompt:
+class DocumentPrompt:
     """prefix: token ids before the question (the document among them); suffixes: one a question."""
 
     prefix: tuple[int, ...]
@@ -24,7 +24,7 @@ class Prompt:
     suffixes: tuple[tuple[int, ...], ...]
 
 
-def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]) -> Prompt:
+def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]) -> DocumentPrompt:
     """The document's token ids between the head and tail of the model's chat template.
 
     Where the tokenizer has no template, document, question and "Answer:" follow one another. Raises
@@ -57,4 +57,4 @@ def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]
     if before and body[:1] == [tokenizer.bos_token_id]:
         # The template has begun the text already, where it begins texts at all.
         del body[0]
-    return Prompt((*before, *body), tuple(questions), tuple(suffixes))
+    return DocumentPrompt((*before, *body), tuple(questions), tuple(suffixes))

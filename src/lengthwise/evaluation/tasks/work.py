@@ -44,7 +44,7 @@ CALLS = "Calls"
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkPrompt:
     """One request. kind: of `KINDS`; name: tells it from others of its kind; messages: for a chat
     template, the user's last, or the first words of the answer, which the model is to continue."""
 
@@ -99,7 +99,7 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 
 def prompts(
     kind: str, length: int, count: int, tokens: Callable[[Messages], int]
-) -> Iterator[Work]:
+) -> Iterator[WorkPrompt]:
     """The first `count` prompts of a kind, each within 10% of `length` tokens.
 
     tokens: how many tokens some messages are. Raises LengthwiseError for an unknown kind, a count
@@ -109,7 +109,7 @@ def prompts(
     if not 1 <= count <= PROMPTS:
         raise LengthwiseError(f"{count} prompts of a kind: there are 1 to {PROMPTS}")
     for task in _TASKS[kind][:count]:
-        yield Work(kind, task.name, _fitted(kind, task, length, tokens))
+        yield WorkPrompt(kind, task.name, _fitted(kind, task, length, tokens))
 
 
 def _fitted(kind: str, task: _Task, length: int, tokens: Callable[[Messages], int]) -> Messages:
