@@ -115,9 +115,11 @@ def compare(
     probes: bool | None, share: bool, chunk: int | None, model: str | None, dtype: str | None,
     device: str | None,
 ) -> int:  # fmt: skip
-    """Run recipes on DOCUMENT (text, code, markdown, PDF, HTML, .docx, a folder of such, or several
-    of them in one text; - is standard input; default: what is piped in, or else the Python language
-    reference) and print one table: what each recipe gave and what it cost.
+    """Run recipes on DOCUMENT and print one table: what each recipe gave and what it cost.
+
+    DOCUMENT is text, code, markdown, PDF, HTML, .docx, a folder of such, or several of them in one
+    text; - is standard input. By default it is what is piped in, or else the Python language
+    reference.
 
     Full attention always runs first: it is what the others are measured against.
     """

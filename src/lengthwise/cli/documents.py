@@ -25,9 +25,12 @@ PATIENCE = 2.0
 def given_document(sources: Sequence[str], pipe: bool = True, dash: str = "-") -> Document | None:
     """The document of these paths, or of a pipe where there are none; None where there is neither.
 
-    Where paths are given a pipe is read only as one of them, "-": it may belong to the loop of a
-    script. pipe False: it is no document in any case. dash: how the verb is told to read it. Files
-    of folders that hold no text are counted on standard error.
+    Where paths are given, a pipe is read only as one of them, "-": it may belong to the loop of a
+    script. Files of folders that hold no text are counted on standard error.
+
+    sources: the paths.
+    pipe: False where a pipe is no document in any case.
+    dash: how the verb is told to read the pipe.
     """
     if not sources:
         return _of_pipe() if pipe else None

@@ -1,10 +1,13 @@
 """The main job: many recipes on one text and the same questions, each with what it gave and cost.
 
-For every length each recipe (1) reads a copy of the document with probes planted in it, from which
-every probe forks; (2) reads a length at which full attention is valid and is compared with it
-there; (3) reads the prompt, timed, and answers every question from a fork of what it read. Recipes
-that read exactly as full attention does (they only act when the prompt has ended) share one reading
-unless told otherwise; such rows say so.
+For every length each recipe does three things:
+
+1. It reads a copy of the document with probes planted in it. Every probe forks from that reading.
+2. It reads a length at which full attention is valid, and is compared with it there.
+3. It reads the prompt, timed, and answers every question from a fork of what it read.
+
+Some recipes read exactly as full attention does, since they only act when the prompt has ended.
+They share one reading unless told otherwise, and their rows say so.
 """
 
 from __future__ import annotations
@@ -53,19 +56,35 @@ def compare(
     expect: str | Seq[str] = (),
     goal: str | None = None,
 ) -> Comparison:
-    """Rows for every length, recipe and question; `full` always runs first.
+    """Measures recipes on one text: a row for every length, recipe and question.
 
-    document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several, or
-    None for the Python reference. questions, recipes, lengths: one, or a list of them.
-    lengths: tokens of document that are used, cut from its start; none means the whole document.
-    probes: also measure copy, needles, loss by position and fidelity; None does where the text is
-    long enough for what is planted, and else leaves that out and says so in the notes. share: one
-    reading for all recipes that read alike. chunk: tokens of a prefill forward; None leaves it to
-    the device. expect: an answer that is known, one for each question, which every answer is scored
-    with. goal: what `Comparison.best` picks for, "quality", "speed" or
-    "memory"; None tells the trade-off. Raises RecipeError for a recipe that does not parse; one
-    that is refused becomes a row with the reason. KeyboardInterrupt ends the run and returns the
-    finished rows.
+    `full` always runs first. KeyboardInterrupt ends the run and returns the finished rows.
+
+    Args:
+        model: of `lengthwise.load` or `lengthwise.wrap`.
+        document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several,
+            or a list of paths and documents. None: the Python language reference.
+        questions: one, or a list of them; none asks what the text is about.
+        recipes: one, or a list of them, as text or as `Recipe`.
+        lengths: one, or a list of them, in tokens of the document, cut from its start. None given:
+            the whole document.
+        max_new_tokens: most tokens of an answer.
+        probes: also measure copy, needles, loss by position and fidelity. None does where the text
+            is long enough for what is planted; where it is not, the notes say so.
+        share: one reading for all recipes that read alike.
+        chunk: tokens of a prefill forward; None leaves it to the device.
+        watcher: told what is going on.
+        expect: an answer that is known, one for each question. Every answer is scored with it.
+        goal: what `Comparison.best` picks for: "quality", "speed" or "memory". None tells the
+            trade-off.
+
+    Returns:
+        A `Comparison`. A recipe that is refused is a row with the reason.
+
+    Raises:
+        RecipeError: for a recipe that does not parse.
+        DocumentError: for a document that cannot be read, or is shorter than a length asked for.
+        LengthwiseError: for anything else that cannot be asked for.
     """
     if not isinstance(model, Model):
         raise LengthwiseError(
@@ -96,8 +115,10 @@ def compare(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked of every length, under the names that `compare` gives it. recipes: their texts,
-    none twice."""
+    """What is asked of every length, under the names that `compare` gives it.
+
+    recipes: their texts, none twice.
+    """
 
     questions: Seq[str]
     expect: Seq[str]

@@ -1,10 +1,11 @@
 """The drafting suite: what guessing ahead gains on each kind of work, beside two baselines.
 
 A prompt is read once; every run decodes from a fork of that reading. Recipes take turns on each
-prompt (A, B, C, A, B, C, ...), so that a machine that gets busy slows all of them. Only decoding is
-timed: ours from the first token to the last, transformers' from the end of its first round (which
-reads the prompt, and with prompt lookup may bring several tokens) to the end of its last; tokens of
-that first round are not counted.
+prompt (A, B, C, A, B, C, ...), so that a machine that gets busy slows all of them.
+
+Only decoding is timed. Ours is timed from the first token to the last. That of transformers is
+timed from the end of its first round to the end of its last, and tokens of the first round are not
+counted: that round reads the prompt, and with prompt lookup it may bring several tokens.
 
 Drafters that learn go through the prompts in order, each recipe and each round with tables of its
 own: otherwise one recipe would be taught the very text that the next is about to write. What was
@@ -77,16 +78,36 @@ def bench(
     watcher: Watcher | None = None,
     finished: Finished | None = None,
 ) -> DraftingRows:
-    """Rows for every context, kind of work and recipe, then for the six kinds and the grounded.
+    """Measures drafting: a row for every context, kind and recipe, then for groups of kinds.
 
-    `full`, transformers' greedy decoding and its prompt lookup run beside the recipes, as does
-    every recipe without its drafters. asked: prompts of one's own (see `documents.prompt_files`) in
-    place of the seven kinds; `kinds` then names theirs. prompts: of each kind, None for 1, or for
-    all of one's own. batch: prompts decoded at once. temperature: samples instead of the likeliest,
-    with `seed`. warm: tables of learning drafters begin with what the whole suite, run once before,
-    taught them. finished: called with each row. Raises LengthwiseError for what cannot be asked
-    for, RecipeError for a recipe that does not parse; a refused one becomes a row with the reason.
-    KeyboardInterrupt ends the suite and returns the finished rows.
+    The groups are the six kinds together and the grounded ones. `full`, transformers' greedy
+    decoding and its prompt lookup run beside the recipes, as does every recipe without its
+    drafters. KeyboardInterrupt ends the suite and returns the finished rows.
+
+    Args:
+        model: of `lengthwise.load` or `lengthwise.wrap`.
+        recipes: as text.
+        kinds: of `tasks.work.KINDS`, or of `asked`; none means all.
+        contexts: lengths of the prompts, of `tasks.work.CONTEXTS`.
+        asked: prompts of one's own in place of the seven kinds, of `documents.prompt_files`.
+        prompts: how many of each kind. None: 1, or all of one's own.
+        new_tokens: most tokens of an answer.
+        rounds: how often each prompt is run.
+        batch: prompts decoded at once.
+        temperature: above 0 samples, in place of the likeliest token.
+        seed: of the samples.
+        warm: tables of learning drafters begin with what the whole suite, run once before, taught
+            them.
+        baselines: also run those of transformers.
+        watcher: told what is going on.
+        finished: called with each row.
+
+    Returns:
+        The rows. A recipe that is refused is a row with the reason.
+
+    Raises:
+        RecipeError: for a recipe that does not parse.
+        LengthwiseError: for anything else that cannot be asked for.
     """
     _check(contexts, new_tokens=new_tokens, rounds=rounds, batch=batch,
            prompts=1 if prompts is None else prompts)  # fmt: skip
@@ -377,11 +398,12 @@ def first_difference(one: Seq[int], other: Seq[int]) -> int | None:
 
 
 def top_gap(sequence: Sequence, tokens: Seq[int], sampling: Sampling | None = None) -> float:
-    """By how much what is chosen after `tokens` leads the next best: in logits, or under sampling
-    in log probability with its noise.
+    """By how much what is chosen after `tokens` leads the next best.
 
-    sequence: has read the prompt; tokens are fed to it one by one, as plain decoding feeds them, so
-    the logits are those that plain decoding saw.
+    sequence: has read the prompt. tokens are fed to it one by one, as plain decoding feeds them, so
+        the logits are those that plain decoding saw.
+    sampling: at temperature 0 (or None) the lead is in logits. Else it is in log probability with
+        the noise of the sampler.
     """
     sequence.end_prefill()
     context = [*sequence.tokens, *tokens]

@@ -36,8 +36,10 @@ class _Marks(StoppingCriteria):
 def stock_run(
     model: Model, prompts: Seq[Seq[int]], new_tokens: int, sampling: Sampling, **options: Any
 ) -> Run:
-    """`generate` of the stock model on prompts padded on the left; options go to its
-    GenerationConfig. Its samples are drawn with other noise than ours."""
+    """`generate` of the stock model on prompts padded on the left, with its own noise for samples.
+
+    options: go to its GenerationConfig.
+    """
     adapted = model.adapted
     stop = model.stop_ids()
     pad = (stop or [0])[0]

@@ -1,7 +1,8 @@
 """Bytes to text, without a guess: UTF-8, or what a byte order mark or the reader names.
 
-Anything else is refused, and the refusal names the encoding the bytes most likely are in, with the
-words they would begin with, so that a reader who knows the language can tell whether it is right.
+Anything else is refused. The refusal names the encoding that the bytes most likely are in, and the
+words that they would begin with. A reader who knows the language can tell whether it is right.
+
 charset-normalizer finds encodings of other scripts. Those of the Latin one hold almost the same
 bytes, and it takes a Turkish text for a central European one; they are told apart by the letters
 that each language writes.

@@ -22,15 +22,20 @@ _LONGEST_PATH = 4096
 def read_document(
     source: str | os.PathLike[str] | None = None, encoding: str | None = None
 ) -> Document:
-    """The document at `source`, whole.
+    """The document in one file, whole.
 
-    source: None for the Python language reference that ships inside Python, "-" for standard
-        input, otherwise the path of a text, Markdown, HTML, PDF or Word (.docx) file. A file with
-        another suffix is recognised by its first bytes. Text itself goes through
-        `Document.from_text`, several files and folders through `read`.
-    encoding: of plain text and HTML, see `decode`.
+    Args:
+        source: the path of a text, Markdown, HTML, PDF or Word (.docx) file. A file with another
+            suffix is recognised by its first bytes. "-": standard input. None: the Python language
+            reference that ships inside Python. Text itself goes through `Document.from_text`,
+            several files and folders through `read`.
+        encoding: of plain text and HTML, see `decode`.
 
-    Raises DocumentError for a missing, unreadable, binary, undecodable, encrypted or empty file.
+    Returns:
+        The document, under the name of its file.
+
+    Raises:
+        DocumentError: for a missing, unreadable, binary, undecodable, encrypted or empty file.
     """
     if source is None:
         return _python_reference()
@@ -47,7 +52,20 @@ def read_document(
 def document_of(
     data: bytes, name: str, kind: DocumentKind | None = None, encoding: str | None = None
 ) -> Document:
-    """The document in the bytes of a file; what kind it is they say themselves, if need be."""
+    """The document in the bytes of a file.
+
+    Args:
+        data: the bytes.
+        name: what to call it.
+        kind: None finds out by the first bytes.
+        encoding: of plain text and HTML, see `decode`.
+
+    Returns:
+        The document.
+
+    Raises:
+        DocumentError: for bytes without text in them.
+    """
     kind = kind or sniff(data)
     return Document(name, text_of(data, name, kind, encoding), kind)
 

@@ -58,10 +58,17 @@ def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Docum
 def document_from(
     given: str | os.PathLike[str] | Document | Sequence[os.PathLike[str] | Document] | None,
 ) -> Document:
-    """The document in whichever way it was given: text, a path, a Document or a list of these two;
-    None for the Python language reference.
+    """The document in whichever way it was given.
 
-    Raises DocumentError for the name of a file given as text, and for anything else.
+    Args:
+        given: text, a path, a Document, or a list of the latter two. None: the Python language
+            reference.
+
+    Returns:
+        One Document.
+
+    Raises:
+        DocumentError: for the name of a file given as text, and for anything else.
     """
     if given is None:
         return read_document()

@@ -25,8 +25,10 @@ _ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Conversation:
-    """One conversation. turns: what the user says, first to last; before: messages that stand
-    before the first of them."""
+    """One conversation. turns: what the user says, first to last.
+
+    before: messages that stand before the first of them.
+    """
 
     kind: str
     name: str
@@ -35,8 +37,18 @@ class Conversation:
 
 
 def read_prompts(path: str | Path) -> list[Conversation]:
-    """All conversations of a file, in its order. Raises DocumentError, with the line, for what is
-    none."""
+    """All conversations of a file, in its order.
+
+    Args:
+        path: of JSON lines, or of one JSON array.
+
+    Returns:
+        The conversations, at least one.
+
+    Raises:
+        DocumentError: for a file that cannot be read, and for an item that is no conversation, with
+            its line.
+    """
     place = Path(os.path.expanduser(path))
     try:
         text = decode(place.read_bytes(), str(path))

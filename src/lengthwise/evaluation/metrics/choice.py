@@ -5,10 +5,10 @@ bytes it holds. Nobody's goal is a product of them. So a pick needs a goal (qual
 memory), and for speed and memory quality is a bar, not a trade. Without a goal the answer is the
 front: every recipe that no other beats.
 
-What a recipe loses is one number, in nats a token: where full attention is valid, the most that KL
-and the probes' losses lie above full's own; beyond the trained length, where full is no truth, the
-most that the probes' losses lie above the best measured. Differences within the noise of the clock
-(5%) and of the losses (0.02 nats) are none.
+What a recipe loses is one number, in nats a token. Where full attention is valid, it is the most
+that KL and the probes' losses lie above full's own. Beyond the trained length full is no truth;
+there it is the most that the probes' losses lie above the best measured. Differences within the
+noise of the clock (5%) and of the losses (0.02 nats) are none.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ _PROBES = ("copy_loss", "needle_loss")
 
 
 class RecipeChoice(NamedTuple):
-    """recipe: the one to pick for the goal, None where there is none or no goal was named. why: the
-    reason, in a sentence or a few. front: the recipes that no other beats, where no goal was
-    named, the one that keeps most first; reasons: what speaks for each of them, and what it loses
-    and costs."""
+    """What was picked, or the trade-off where no goal was named.
+
+    recipe: the one to pick for the goal; None where there is none or no goal was named.
+    why: the reason, in a sentence or a few.
+    goal: the goal that was named.
+    front: where no goal was named, the recipes that no other beats, the one that keeps most first.
+    reasons: of each of the front what speaks for it, and what it loses and costs.
+    """
 
     recipe: str | None
     why: str
@@ -61,9 +65,11 @@ def asked_tokens(row: CompareRow) -> int:
 
 
 def answer_seconds(row: CompareRow) -> float | None:
-    """Seconds until an answer of the length asked for is there: first token, then the rest at the
-    pace measured. None where no time was measured, or no pace: what ended with its first token
-    says nothing of the others."""
+    """Seconds until an answer of the length asked for is there: the first token, then the rest.
+
+    The rest comes at the pace measured. None where no time was measured, or no pace: what ended
+    with its first token says nothing of the others.
+    """
     rest = asked_tokens(row) - 1
     if not _timed(row) or (rest and not row.tokens_per_s):
         return None
@@ -77,13 +83,26 @@ def _timed(row: CompareRow) -> bool:
 def choose(
     rows: Sequence[CompareRow], *, full_is_valid: bool, goal: str | None = None
 ) -> RecipeChoice:
-    """The recipe to pick among `rows`, one per recipe, all at one length; or the trade-off.
+    """The recipe to pick among `rows` for a goal; or the trade-off.
 
-    quality: the least is lost; of recipes alike in that, the soonest. speed: of those above the bar
-    the soonest, where it is sooner than full. memory: of those above the bar the one that holds the
-    fewest bytes, where they are fewer than full's. The bar: where full attention is valid, at least
-    90% of its next tokens and each probe's loss within 0.5 nats of full's; where it is not, each
-    probe's loss within 0.5 nats of the best measured; and as many expected answers as the best.
+    Speed and memory have a bar. It asks for as many expected answers as the best has. Where full
+    attention is valid, it also asks for at least 90% of its next tokens, and for each probe's loss
+    within 0.5 nats of full's. Where it is not, each probe's loss has to be within 0.5 nats of the
+    best measured.
+
+    Args:
+        rows: one a recipe, all at one length.
+        full_is_valid: whether full attention is the truth at that length.
+        goal: "quality" takes the one that loses least, of recipes alike in that the soonest.
+            "speed" takes the soonest above the bar, where it is sooner than full. "memory" takes
+            the one above the bar that holds the fewest bytes, where they are fewer than full's.
+            None tells the trade-off.
+
+    Returns:
+        The pick and the reason, or the recipes that no other beats.
+
+    Raises:
+        LengthwiseError: for a goal that there is not.
     """
     check_goal(goal)
     ran = [row for row in rows if row.refused is None and _timed(row) and row.kv_bytes]

@@ -72,9 +72,10 @@ class DraftingRow:
     """One recipe on one kind of work at one context. A field that was not measured is None.
 
     kind: of `evaluation.tasks.work.KINDS`, or "six kinds" or "grounded" for all of those together
-        (all tokens over all seconds); of own prompts their kinds, and "all kinds". context:
-        "short", "long", or "both" together; "own" for own prompts.
-    context_tokens: tokens of a prompt, mean. recipe: as it prints itself, or a baseline's name.
+        (all tokens over all seconds). Own prompts have their own kinds, and "all kinds".
+    context: "short", "long", or "both" together; "own" for own prompts.
+    context_tokens: tokens of a prompt, mean.
+    recipe: as it prints itself, or a baseline's name.
     plain: the recipe without its drafters, which it is compared with; "full" for a baseline.
     prompts, rounds, new_tokens: prompts of the row, times each was run, most tokens of an answer.
     batch: prompts decoded at once. temperature: 0 is greedy.

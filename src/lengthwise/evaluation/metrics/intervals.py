@@ -14,8 +14,11 @@ Z = 1.96
 
 
 def wilson(hits: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Wilson's interval of a share of `hits` in `n`: centre (p + z^2/2n) / (1 + z^2/n), half its
-    width z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2/n)."""
+    """Wilson's interval of a share of `hits` in `n`.
+
+    Its centre is (p + z^2/2n) / (1 + z^2/n).
+    Half its width is z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2/n).
+    """
     share, square = hits / n, z * z / n
     half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
     centre = (share + square / 2) / (1 + square)
@@ -45,9 +48,12 @@ def curve(
 ) -> tuple[dict[str, Any], ...]:
     """Losses by position, a bin at a time, each with its number of tokens and its band.
 
-    losses: nats by position. full: those of full attention, of the same tokens; where they are
-    given, what a recipe loses over them is averaged token by token, so that how hard the text is
-    falls out of it. The fields of a bin are those of `Row.loss_bins`.
+    losses: nats by position.
+    full: those of full attention, of the same tokens. Where they are given, what a recipe loses
+        over them is averaged token by token, so that how hard the text is falls out of it.
+    length: of the text, in tokens.
+
+    The fields of a bin are those of `CompareRow.loss_bins`.
     """
     bins = []
     for start, stop in position_bins(length):

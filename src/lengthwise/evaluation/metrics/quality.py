@@ -1,7 +1,7 @@
 """What a recipe keeps of what full attention gives: probes, losses by position, fidelity.
 
-Nothing here is timed. Losses by position are those of every token of the document while it is read;
-where probes stand in it, planted tokens are left out, so all recipes are asked for the same tokens
+Nothing here is timed. Losses by position are those of every token of the document while it is read.
+Where probes stand in it, planted tokens are left out. So all recipes are asked for the same tokens
 of the same text. Fidelity is taken from a continuation of hundreds of tokens, fed as decoding would
 feed them, where full attention is valid.
 """

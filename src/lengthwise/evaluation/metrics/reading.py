@@ -56,11 +56,17 @@ class TimedReading:
 class Case:
     """One length: its texts, and what full attention made of them (filled by the first recipe).
 
-    document: ids of the document. probes: None where they are not wanted or do not fit, of which
-    notes then speaks. quality: whether anything but costs is measured. fidelity: a text and its
-    continuation. expected: known answers, one a question or none. truth: full attention's logits
-    `[n, vocab]` on the continuation. full_losses: its losses by position. outputs: token ids of the
-    answers, by recipe and number of the question.
+    document: ids of the document.
+    prompt: of all its questions.
+    quality: whether anything but costs is measured.
+    probes: None where they are not wanted or do not fit; notes then says why.
+    fidelity: a text and its continuation.
+    notes: what holds for every row of this length.
+    expected: known answers, one a question or none.
+    truth: full attention's logits `[n, vocab]` on the continuation.
+    full_losses: its losses by position.
+    outputs: token ids of the answers, by recipe and number of the question.
+    shared: full attention's readings, by name.
     """
 
     length: int

@@ -57,14 +57,14 @@ class CompareRow:
     agreement_interval: Wilson's interval for agreement, which holds it 95 times in 100; None for
         `full`, the truth itself.
     kl_error: standard error of kl, nats a token; None for `full`.
-    loss_bins: what loss_by_position is made of, a bin each: "start" and "stop" (positions, half
-        open), "n" tokens of the document in it (planted ones are left out), their "mean" loss and
-        its standard "error"; "over_full", the mean over the same tokens of what the recipe loses
-        more than full does, and its "over_full_error". Nats a token.
+    loss_bins: what loss_by_position is made of, a bin each, in nats a token. "start" and "stop" are
+        positions, half open; "n" is how many tokens of the document it has, planted ones left out;
+        "mean" is their loss and "error" its standard error. "over_full" is the mean over the same
+        tokens of what the recipe loses more than full does, "over_full_error" its standard error.
     reads_as_full: whether the recipe only acts when the prompt has ended, so that its losses by
         position are those of full.
     same_text: whether the answer of a recipe that guesses ahead is that of the same recipe without
-        guesses, token by token; None where nothing was guessed, where the guesses are meant to
+        guesses, token by token. None where nothing was guessed, where the guesses are meant to
         change the text, and where it was not compared.
     expected: the answer that the user knows.
     expected_found: whether the answer contains it, in whatever case and punctuation; over several

@@ -74,7 +74,15 @@ class _Quality:
 
 
 def trade_off(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
-    """Quality against bytes held, and against seconds to the answer; none without a quality."""
+    """Quality against bytes held, and against seconds to the answer.
+
+    Args:
+        rows: one a recipe, of one length.
+        setting: what the charts of that length share.
+
+    Returns:
+        Two figures; none where no quality was measured.
+    """
     ran = [row for row in rows if row.refused is None]
     quality = _quality(ran, setting.full_is_valid)
     costs: list[tuple[str, str, str, Callable[[CompareRow], float | None]]] = [
@@ -105,7 +113,15 @@ def trade_off(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
 
 
 def losses(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
-    """Loss by position, and how much of it is the recipe's: the loss over that of full."""
+    """Loss by position, and how much of it is the recipe's: the loss over that of full.
+
+    Args:
+        rows: one a recipe, of one length.
+        setting: what the charts of that length share.
+
+    Returns:
+        The figures that there is something to draw in.
+    """
     ran = [row for row in rows if row.refused is None]
     plain = [(row, curve) for row in ran if (curve := _curve(row))]
     full = full_of(ran)

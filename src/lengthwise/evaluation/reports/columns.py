@@ -24,12 +24,15 @@ Value = Callable[[CompareRow, CompareRow | None], float | None]
 class ReportColumn:
     """One measured column.
 
-    head: the name of the field. unit: its unit, as short. title: what it means, for a tooltip or
-    legend. value: from (row, the row of `full` or None) to a number in that unit, None when not
-    measured. decimals: the same down the column, so that points line up. better: which direction is
-    better. around: how sure the value is, as text, "" where that is not known. of_text: whether the
-    figure is one of the text that was written, so that another text gives another figure. word: a
-    word in place of the number, where the row has one.
+    head: the name of the field.
+    unit: its unit, as short.
+    title: what it means, for a tooltip or legend.
+    value: from (row, the row of `full` or None) to a number in that unit; None when not measured.
+    decimals: the same down the column, so that points line up.
+    better: which direction is better.
+    around: how sure the value is, as text; "" where that is not known.
+    of_text: whether the figure is one of the text that was written: another text, another figure.
+    word: a word in place of the number, where the row has one.
     """
 
     head: str

@@ -24,8 +24,13 @@ _TEXT = ("right guesses\nby drafter",)
 
 
 def show(rows: DraftingRows, file: IO[str] | None = None, lengths: bool = False) -> None:
-    """Print the suite: to the terminal at its own width, to a file or pipe at 100 columns. lengths:
-    also how many tokens its rounds brought."""
+    """Prints the suite: to the terminal at its own width, to a file or pipe at 100 columns.
+
+    Args:
+        rows: of one suite.
+        file: None is standard output.
+        lengths: also print how many tokens its rounds brought.
+    """
     console = Console(file=file)
     if not console.is_terminal:
         console = Console(file=file, width=PIPE_WIDTH, color_system=None)
@@ -35,7 +40,14 @@ def show(rows: DraftingRows, file: IO[str] | None = None, lengths: bool = False)
 
 
 def report(rows: DraftingRows) -> RenderableType:
-    """Everything a terminal shows of a suite, as one thing to print."""
+    """Everything a terminal shows of a suite.
+
+    Args:
+        rows: of one suite.
+
+    Returns:
+        One thing for a rich Console to print.
+    """
     if not rows.rows:
         return Text("No kind of work has finished.", style="dim")
     parts: list[RenderableType] = []

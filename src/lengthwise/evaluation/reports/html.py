@@ -42,7 +42,16 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 
 
 def page(rows: CompareRows, title: str, origin: Origin | None = None) -> str:
-    """The whole page for `rows`, as text."""
+    """The whole page for `rows`.
+
+    Args:
+        rows: of one run, maybe none.
+        title: of the page.
+        origin: machine, versions and command; None leaves them out.
+
+    Returns:
+        HTML that loads nothing from anywhere.
+    """
     numbers = _numbers(rows)
     sections = [_section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())]
     shown = {key for section in sections for key, *_ in section["columns"]}

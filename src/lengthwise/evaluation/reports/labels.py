@@ -93,9 +93,16 @@ def place(
 ) -> list[Label | None]:
     """A label for each mark that touches no mark and no other label.
 
-    marks: centres. texts: what may be written at each mark, the best first; a shorter one is taken
-    where the longer fits nowhere. area: where labels may stand. radii: of the marks. taken: where
-    something stands already. None where not even the last text fits.
+    Args:
+        marks: centres.
+        texts: what may be written at each mark, the best first. A shorter one is taken where the
+            longer fits nowhere.
+        area: where labels may stand.
+        radii: of the marks.
+        taken: where something stands already.
+
+    Returns:
+        A label a mark; None where not even the last text fits.
     """
     taken = [*taken]
     taken += [Box(x - r, y - r, x + r, y + r) for (x, y), r in zip(marks, radii, strict=True)]

@@ -44,9 +44,12 @@ _SIDE_BY_SIDE = 80
 
 
 def show(rows: CompareRows, full: bool = False, file: IO[str] | None = None) -> None:
-    """Print the report: to the terminal at its own width, to a file or pipe at 100 columns.
+    """Prints the report: to the terminal at its own width, to a file or pipe at 100 columns.
 
-    full: also print the beginnings that answers have in common.
+    Args:
+        rows: of one run.
+        full: also print the beginnings that answers have in common.
+        file: None is standard output.
     """
     console = Console(file=file)
     if not console.is_terminal:
@@ -55,7 +58,15 @@ def show(rows: CompareRows, full: bool = False, file: IO[str] | None = None) -> 
 
 
 def report(rows: CompareRows, full: bool = False) -> RenderableType:
-    """Everything a terminal shows of a run, as one thing to print."""
+    """Everything a terminal shows of a run.
+
+    Args:
+        rows: of one run.
+        full: also the beginnings that answers have in common.
+
+    Returns:
+        One thing for a rich Console to print.
+    """
     if not rows:
         return Text("No recipe has finished.", style="dim")
     parts: list[RenderableType] = []

@@ -115,12 +115,20 @@ def probe_context(
     and target together never exceed `length`. What is planted stands after the end of a line or a
     sentence where one is near, else exactly at its depth.
 
-    document_ids: token ids of the document, special tokens as the model wants them; only the start
-        that fits is used.
-    depths: where needles stand, each from 0 to 1.
+    Args:
+        document_ids: token ids of the document, special tokens as the model wants them. Only the
+            start that fits is used.
+        tokenizer: of the model.
+        length: in tokens.
+        depths: where needles stand, each from 0 to 1.
+        seed: of the words, colours and keys.
 
-    Raises DocumentError when the document is too short for `length`, LengthwiseError when `length`
-    is too short for the probes or the depths are not usable.
+    Returns:
+        The context with its probes.
+
+    Raises:
+        DocumentError: when the document is too short for `length`.
+        LengthwiseError: when `length` is too short for the probes, or the depths are not usable.
     """
     rng = random.Random(seed)
     plants = [_copy_plant(tokenizer, rng), *_needle_plants(tokenizer, depths, rng)]

@@ -27,8 +27,18 @@ class DocumentPrompt:
 def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]) -> DocumentPrompt:
     """The document's token ids between the head and tail of the model's chat template.
 
-    Where the tokenizer has no template, document, question and "Answer:" follow one another. Raises
-    LengthwiseError for an empty question, or one longer than the model's trained length.
+    Where the tokenizer has no template, document, question and "Answer:" follow one another.
+
+    Args:
+        model: whose tokenizer and template are used.
+        document: token ids.
+        questions: at least one.
+
+    Returns:
+        One prefix and a suffix a question.
+
+    Raises:
+        LengthwiseError: for an empty question, or one longer than the model's trained length.
     """
     tokenizer = model._tokenizer()
     head, tail = "", "\n\n{question}\nAnswer:"

@@ -45,8 +45,11 @@ CALLS = "Calls"
 
 @dataclass(frozen=True)
 class WorkPrompt:
-    """One request. kind: of `KINDS`; name: tells it from others of its kind; messages: for a chat
-    template, the user's last, or the first words of the answer, which the model is to continue."""
+    """One request. kind: of `KINDS`. name: tells it from others of its kind.
+
+    messages: for a chat template. The last is the user's, or the first words of the answer, which
+        the model is to continue.
+    """
 
     kind: str
     name: str
@@ -102,8 +105,17 @@ def prompts(
 ) -> Iterator[WorkPrompt]:
     """The first `count` prompts of a kind, each within 10% of `length` tokens.
 
-    tokens: how many tokens some messages are. Raises LengthwiseError for an unknown kind, a count
-    other than 1 to 5, or a length that the kind cannot have.
+    Args:
+        kind: of `KINDS`.
+        length: in tokens.
+        count: from 1 to 5.
+        tokens: how many tokens some messages are.
+
+    Yields:
+        The prompts, the same on every call.
+
+    Raises:
+        LengthwiseError: for an unknown kind, another count, or a length that the kind cannot have.
     """
     check_kinds([kind])
     if not 1 <= count <= PROMPTS:
