@@ -1,32 +1,24 @@
-"""The drafting suite: its prompts, what becomes a row, and what the command prints."""
+"""The drafting suite: what becomes a row, what it is compared with, and what is refused."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import io
-import json
-import statistics
-from collections.abc import Callable, Iterator, Sequence as Seq
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence as Seq
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from click.testing import CliRunner, Result as Called
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lengthwise
 from lengthwise import recipes
-from lengthwise.cli.bench import bench as command
 from lengthwise.engine import loop
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
+from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.compare import drafting, drafting_suite
 from lengthwise.evaluation.compare.comparison import Watcher
 from lengthwise.evaluation.compare.drafting import (
@@ -36,7 +28,6 @@ from lengthwise.evaluation.compare.drafting import (
     first_difference,
     top_gap,
 )
-from lengthwise.evaluation.documents.files import read_document
 from lengthwise.evaluation.documents.prompt_files import read_prompts
 from lengthwise.evaluation.metrics.drafting_rows import (
     DraftingRow,
@@ -49,46 +40,12 @@ from lengthwise.evaluation.reports.drafting_table import show
 from lengthwise.evaluation.tasks import work
 from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapt import Adapted
-
-VOCAB = 2048
-STOP = 3
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-FIELDS = (
-    "kind", "context", "context_tokens", "recipe", "plain", "model", "dtype", "device", "prompts",
-    "rounds", "new_tokens", "tables", "batch", "temperature", "tokens", "tokens_per_s", "ratio",
-    "ratio_low", "ratio_high", "tokens_per_round", "accept_lengths", "shares", "draft_s",
-    "verify_s", "rest_s", "lossless", "equal", "divergences", "refused", "notes",
-)  # fmt: skip
+from tests.evaluation.drafting_cases import CHAT, STOP, TURNS, saved_model, written
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model with a tokenizer of its own, saved as any model is."""
-    torch.manual_seed(0)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        [read_document().text[:100_000], inspect.getsource(difflib)],
-        trainers.BpeTrainer(
-            vocab_size=VOCAB, special_tokens=["<pad>", "<s>", "</s>", "<stop>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-        ),
-    )  # fmt: skip
-    place = tmp_path_factory.mktemp("models") / "tiny"
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
-    wrapped.chat_template = TEMPLATE
-    wrapped.save_pretrained(place)
-    config = LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, vocab_size=VOCAB, max_position_embeddings=8192,
-        initializer_range=0.15, pad_token_id=0, bos_token_id=1, eos_token_id=STOP,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(place)
-    return place
+    return saved_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -101,64 +58,6 @@ def rows(model: lengthwise.Model) -> Seq[DraftingRow]:
     """The whole suite at short context, one round."""
     wanted = ["lookup", "streaming(window=64) + lookup", "snapkv(budget=50%) + streaming"]
     return bench(model, wanted, (), ["short"], new_tokens=12, rounds=1).rows
-
-
-@pytest.fixture
-def count(model: lengthwise.Model) -> Callable[[work.Messages], int]:
-    return lambda messages: len(drafting_suite.encode(model, messages))
-
-
-@pytest.mark.parametrize(("context", "number"), [("short", work.PROMPTS), ("long", 1)])
-@pytest.mark.parametrize("kind", work.KINDS)
-def test_prompts_are_within_a_tenth_of_the_length_asked_for(kind, context, number, count) -> None:
-    length = work.CONTEXTS[context]
-    found = list(work.prompts(kind, length, number, count))
-    assert (
-        len({each.name for each in found}) == len({str(each.messages) for each in found}) == number
-    )
-    for each in found:
-        assert abs(count(each.messages) - length) <= work.TOLERANCE * length
-        assert "{text}" not in str(each.messages) and "{line}" not in str(each.messages)
-
-
-def test_prompts_are_the_same_on_every_call(count) -> None:
-    for kind in ("chat", "arithmetic", "code"):
-        assert list(work.prompts(kind, 768, 2, count)) == list(work.prompts(kind, 768, 2, count))
-
-
-def test_a_chat_has_three_turns_of_its_user(count) -> None:
-    for each in work.prompts("chat", 768, work.PROMPTS, count):
-        assert [m["role"] for m in each.messages] == ["user", "assistant"] * 2 + ["user"]
-
-
-def test_a_code_prompt_holds_the_whole_function(count) -> None:
-    each = next(work.prompts("code", 768, 1, count))
-    assert inspect.getsource(statistics.quantiles) in each.messages[0]["content"]
-
-
-def test_solved_problems_are_solved_rightly(count) -> None:
-    checked = 0
-    for each in work.prompts("arithmetic", 768, work.PROMPTS, count):
-        for line in each.messages[0]["content"].splitlines():
-            sides = line.split(" = ")
-            if len(sides) == 2:
-                assert eval(sides[0]) == int(sides[1])
-                checked += 1
-    assert checked > 20
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("summery", 768, 1), "did you mean 'summary'"),
-        (("code", 64, 1), "at least"),
-        (("code", 500_000, 1), "at most"),
-        (("chat", 768, 6), "1 to 5"),
-    ],
-)
-def test_prompts_that_cannot_be_had_are_refused(arguments, words, count) -> None:
-    with pytest.raises(LengthwiseError, match=words):
-        list(work.prompts(*arguments, count))
 
 
 def test_every_kind_has_a_row_a_recipe_its_plain_loop_and_both_baselines(rows) -> None:
@@ -360,50 +259,6 @@ def test_an_interrupted_suite_keeps_its_finished_rows(model) -> None:
     assert made.interrupted and [row.kind for row in made.rows] == ["chat", "rewriting"]
 
 
-def written(path: Path, *items: Any) -> Path:
-    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
-    return path
-
-
-TURNS = {"question_id": 81, "category": "writing", "turns": ["Write a line.", "And another one."]}
-CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]}
-
-
-def test_own_prompts_are_read_in_three_forms(tmp_path) -> None:
-    path = written(tmp_path / "own.jsonl", TURNS, CHAT, {"prompt": "Say it.", "kind": "writing"})
-    found = read_prompts(path)
-    assert [(each.kind, each.name, each.turns) for each in found] == [
-        ("writing", "81", ("Write a line.", "And another one.")), ("own", "2", ("Hi",)),
-        ("writing", "3", ("Say it.",)),
-    ]  # fmt: skip
-    assert found[1].before == ({"role": "system", "content": "Be brief."},)
-    array = tmp_path / "own.json"
-    array.write_text(json.dumps([TURNS, {"prompt": "Say it."}]))
-    assert [each.turns for each in read_prompts(array)] == [found[0].turns, ("Say it.",)]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "holds no prompt"),
-        ("not json", "line 1: no JSON object"),
-        ('{"prompt": "a"}\n{"text": "b"}', "line 2: give one of"),
-        ('{"turns": []}', "must hold text"),
-        ('{"turns": ["a", 3]}', "must hold text"),
-        ('{"prompt": " "}', "must hold text"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "the user's last"),
-        ('{"messages": [{"role": "robot", "content": "x"}]}', "the user's last"),
-        ("[3]", "item 1: give one of"),
-        ("[", "damaged"),
-    ],
-)
-def test_a_file_of_prompts_says_what_is_wrong_and_where(tmp_path, text, words) -> None:
-    path = tmp_path / "own.jsonl"
-    path.write_text(text)
-    with pytest.raises(DocumentError, match=words):
-        read_prompts(path)
-
-
 def test_turns_follow_on_plain_answers_and_have_rows_of_their_own(model, tmp_path) -> None:
     asked = read_prompts(written(tmp_path / "own.jsonl", TURNS, CHAT))
     rows = bench(model, ["lookup"], asked=asked, new_tokens=8, rounds=1, baselines=False).rows
@@ -451,72 +306,6 @@ def test_samples_drawn_apart_are_not_compared(model) -> None:
     (*_, row) = bench(model, wanted, ["code"], ["short"], new_tokens=10, rounds=1,
                       baselines=False, temperature=1.0).rows  # fmt: skip
     assert row.recipe == wanted[0] and row.equal is None and row.tokens == 9
-
-
-def test_the_command_takes_own_prompts_and_prints_accept_lengths(folder: Path, tmp_path) -> None:
-    path = written(tmp_path / "own.jsonl", TURNS, {"prompt": "one two three " * 20})
-    found = call(folder, "--prompt-file", str(path), "-r", "lookup", "--new-tokens", "24",
-                 "--rounds", "1", "--no-baselines", "--accept-lengths")  # fmt: skip
-    assert found.exit_code == 0, found.output
-    assert "Tokens that a round brought" in found.stdout and "own own, lookup: 1:" in found.stdout
-    assert max(map(len, found.stdout.splitlines())) <= 100
-    mixed = call(folder, "--prompt-file", str(path), "--context", "short")
-    assert mixed.exit_code == 2 and "--prompt-file has its own" in mixed.output
-
-
-def call(folder: Path, *arguments: str) -> Called:
-    return CliRunner().invoke(
-        command, ["drafting", "--model", str(folder), "--dtype", "fp32", *arguments]
-    )
-
-
-def test_the_command_prints_a_json_line_a_row(folder: Path) -> None:
-    found = call(folder, "--json", "-k", "summary", "-k", "code", "--context", "short", "-r",
-                 "lookup", "--new-tokens", "4", "--rounds", "1", "--no-baselines")  # fmt: skip
-    assert found.exit_code == 0, found.output
-    printed = [json.loads(line) for line in found.stdout.splitlines()]
-    assert [(row["kind"], row["recipe"]) for row in printed] == [
-        ("summary", "full"), ("summary", "lookup"), ("code", "full"), ("code", "lookup")
-    ]  # fmt: skip
-    assert all(tuple(row) == FIELDS for row in printed)
-    assert tuple(field.name for field in fields(DraftingRow)) == FIELDS
-
-
-def test_the_command_prints_a_table_of_100_columns(folder: Path) -> None:
-    found = call(folder, "-k", "copying", "--context", "short", "-r", "lookup", "-r",
-                 "streaming + snapkv", "--new-tokens", "4", "--rounds", "1")  # fmt: skip
-    assert found.exit_code == 0, found.output
-    assert max(map(len, found.stdout.splitlines())) <= 100
-    for shown in ("copying", GREEDY, PROMPT_LOOKUP, "refused:", "Machine:", "tables cold"):
-        assert shown in found.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        (("-k", "summery"), LengthwiseError, "did you mean 'summary'"),
-        (("-r", "lockup"), RecipeError, "lookup"),
-        (("-r", "lookup", "--new-tokens", "9000"), LengthwiseError, "trained to read 8,192"),
-    ],
-)
-def test_bad_input_is_one_line(folder: Path, arguments, error, words: str) -> None:
-    found = call(folder, *arguments)
-    assert isinstance(found.exception, error) and words in str(found.exception)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--prompts", "6"),
-        ("--rounds", "0"),
-        ("--context", "x"),
-        ("--batch", "0"),
-        ("--temperature", "-1"),
-        ("--prompt-file", "no such file"),
-    ],
-)
-def test_options_out_of_range_are_usage_errors(folder: Path, arguments) -> None:
-    assert call(folder, *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize(
