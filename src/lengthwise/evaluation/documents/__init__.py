@@ -6,6 +6,7 @@
         formats.text_of     PDF, Word, HTML (html_text.text_of_html), plain text
           encodings.decode  bytes to text, without a guess
     prompt_files.read_prompts   a user's own prompts, one JSON object a line
+    json_lines.json_lines       published cases, which `tasks/` reads
 
 What flows is bytes, then text, then a `lengthwise.document.Document`. Nothing is cut here.
 """

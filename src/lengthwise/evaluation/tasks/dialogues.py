@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.evaluation.documents.json_lines import json_lines
 from lengthwise.evaluation.tasks.dialogue_tables import GROCERIES, PLAIN, TALKS
-from lengthwise.evaluation.tasks.lines import json_lines
 
 MOVES = ("rock", "paper", "scissors")
 # What beats each of them.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.tasks.lines import json_lines
+from lengthwise.evaluation.documents.json_lines import json_lines
 
 PLACES = {"start": (0.0, 0.1), "bulk": (0.1, 0.9), "end": (0.9, 1.0)}
 YEARS = range(1000, 2101)

@@ -11,16 +11,14 @@ files are read as well.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.documents.encodings import decode
+from lengthwise.evaluation.documents.json_lines import json_lines
 from lengthwise.evaluation.tasks.words import COMMON_WORDS
 
 LARGEST = 50_000
@@ -102,31 +100,3 @@ def read_line_cases(path: str | Path) -> list[LineCase]:
             ) from error
         found.append(LineCase(prompt, expected, prompt.count("REGISTER_CONTENT is")))
     return found
-
-
-def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Objects of a file of JSON lines, or of one JSON list, each with its number from 1 on."""
-    try:
-        text = decode(path.read_bytes(), path.name)
-    except OSError as error:
-        raise DocumentError(f"cannot read {path.name}: {error}") from error
-    try:
-        whole = json.loads(text)
-    except ValueError:
-        whole = None
-    if isinstance(whole, list):
-        records = list(enumerate(whole, 1))
-    else:
-        records = []
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                try:
-                    records.append((number, json.loads(line)))
-                except ValueError as error:
-                    raise DocumentError(
-                        f"{path.name}, line {number} is no JSON: {error}"
-                    ) from error
-    for number, record in records:
-        if not isinstance(record, dict):
-            raise DocumentError(f"{path.name}, line {number} is no JSON object")
-    return records
