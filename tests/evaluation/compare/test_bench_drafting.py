@@ -21,14 +21,9 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.compare import drafting, drafting_suite
 from lengthwise.evaluation.compare.comparison import Watcher
-from lengthwise.evaluation.compare.drafting import (
-    GREEDY,
-    PROMPT_LOOKUP,
-    bench,
-    first_difference,
-    top_gap,
-)
+from lengthwise.evaluation.compare.drafting import GREEDY, PROMPT_LOOKUP, bench
 from lengthwise.evaluation.documents.prompt_files import read_prompts
+from lengthwise.evaluation.metrics.divergence import first_difference, top_gap
 from lengthwise.evaluation.metrics.drafting_rows import (
     DraftingRow,
     Result,

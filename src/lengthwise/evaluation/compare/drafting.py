@@ -26,13 +26,14 @@ from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.request import Request
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.evaluation.compare.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.evaluation.compare.plain import without_drafters
 from lengthwise.evaluation.compare.stock import stock_run
 from lengthwise.evaluation.documents.prompt_files import Conversation
+from lengthwise.evaluation.metrics.divergence import first_difference, top_gap
 from lengthwise.evaluation.metrics.drafting_rows import (
     Divergence,
     DraftingRow,
@@ -387,30 +388,3 @@ class _Case:
                 gap = top_gap(sequence, output[: min(places)], self.sampling)
                 found.append(Divergence(f"{each.kind}/{each.name}", min(places), gap))
         return tuple(found)
-
-
-def first_difference(one: Seq[int], other: Seq[int]) -> int | None:
-    """The first index at which two texts differ, one of them being over included; None if equal."""
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return place
-    return None if len(one) == len(other) else min(len(one), len(other))
-
-
-def top_gap(sequence: Sequence, tokens: Seq[int], sampling: Sampling | None = None) -> float:
-    """By how much what is chosen after `tokens` leads the next best.
-
-    sequence: has read the prompt. tokens are fed to it one by one, as plain decoding feeds them, so
-        the logits are those that plain decoding saw.
-    sampling: at temperature 0 (or None) the lead is in logits. Else it is in log probability with
-        the noise of the sampler.
-    """
-    sequence.end_prefill()
-    context = [*sequence.tokens, *tokens]
-    # The last token only asks for the logits before it; any will do.
-    logits = loop.teacher_force(sequence, [*tokens, 0])[-1].float()
-    if sampling is not None and sampling.temperature > 0:
-        sampler = Sampler(sampling)
-        logits = sampler.perturbed(sampler.law(logits, context), len(context))
-    first, second = logits.topk(2).values.tolist()
-    return float(first - second)

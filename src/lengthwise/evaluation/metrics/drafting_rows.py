@@ -87,7 +87,7 @@ class DraftingRow:
     accept_lengths: how many rounds brought so many tokens, by that number.
     shares: of all tokens, those that each drafter guessed.
     draft_s, verify_s, rest_s: seconds of decoding spent on guessing and learning from what became
-        of it, on forwards with their verdicts, and on all else.
+        of it, on forwards with verification, and on all else.
     lossless: whether the recipe must give the text of `plain`, up to rounding. equal: whether every
         round did (None where samples were drawn apart); divergences: where not.
     """

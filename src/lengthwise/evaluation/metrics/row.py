@@ -48,7 +48,7 @@ class CompareRow:
     notes: what a reader of the row has to know, one sentence each.
     accepted: right guesses by drafter; None without drafting.
     draft_s: seconds of decoding spent on guessing, choosing what to verify and learning from it.
-    verify_s: seconds of decoding spent on forwards and verdicts; the rest is neither.
+    verify_s: seconds of decoding spent on forwards and on verification; the rest is neither.
     prompt_tokens: of the whole prompt, template and question included.
     max_new_tokens: tokens of an answer that were asked for.
     answer_tokens: tokens that the answer has.

@@ -138,7 +138,7 @@ AGREEMENT = ReportColumn(
 )  # fmt: skip
 KL = ReportColumn(
     "kl", "nats",
-    "how far the chances of the next token are from those of full (KL divergence a token), with "
+    "how far the probabilities of the next token are from full's (KL divergence a token), with "
     "its standard error",
     _scaled("kl"), decimals=3, around=_kl_around,
 )  # fmt: skip
