@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bad_inputs import make_world
-from called import called
 from lengthwise import batch
 from lengthwise.cli import run as module
 from lengthwise.cli.main import main
 from lengthwise.engine import loop
+from tests.bad_inputs import make_world
+from tests.called import called
 
 ASKED = ("run", "hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2", "--raw")
 

@@ -18,7 +18,7 @@ from lengthwise.evaluation.compare.comparison import compare
 from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.intervals import curve, wilson
 from lengthwise.evaluation.tasks.probes import probe_context
-from test_text import byte_level
+from tests.test_text import byte_level
 
 TRAINED = 2048
 LENGTH = 1400
