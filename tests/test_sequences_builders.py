@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise._utils.counter_rng import Bijection
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.builders.best_fit import BestFit, best_fit_decreasing, cut
 from lengthwise.sequences.builders.concat import Concat, ConcatMasked
 from lengthwise.sequences.builders.decompose import Decompose
-from lengthwise.sequences.chance import Bijection
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import ByteEncoder
 from lengthwise.sequences.orders import by_repository
@@ -23,7 +24,6 @@ from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.shards import write_part
 from lengthwise.sequences.token_store import TokenStore, ranges
 from lengthwise.sequences.tokenise import tokenise
-from lengthwise.sequences.watch import Watcher
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=40)
 

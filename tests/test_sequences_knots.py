@@ -15,10 +15,10 @@ from hypothesis import given, settings, strategies as st
 from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from lengthwise._utils.counter_rng import words
 from lengthwise.sequences.builders.knots import Lots
 from lengthwise.sequences.builders.pair import TOKEN
 from lengthwise.sequences.builders.utk import Utk
-from lengthwise.sequences.chance import words
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.pairing import match, project_of, subject_of

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from tests.test_sequences_build import CLI, jsonl, rows_of, run, some_texts, tree
 
+from lengthwise._utils.progress import Watcher
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import neighbours as search
 from lengthwise.sequences.build import Settings, open_order
@@ -28,7 +29,6 @@ from lengthwise.sequences.orders import Stored, count_of
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise
-from lengthwise.sequences.watch import Watcher
 
 SUBJECTS = 12
 

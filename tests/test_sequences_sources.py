@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from lengthwise._utils.progress import Watcher
 from lengthwise.cli.sequences import sequences
 from lengthwise.models.embedded import cache_dir
 from lengthwise.sequences import cache, encoder as encoders, hub_rows, records, tables, tokenise
@@ -29,7 +30,6 @@ from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 
 class Notes(Watcher):

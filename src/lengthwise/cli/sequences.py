@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise._utils.progress import Watcher
 from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
 from lengthwise.cli.curriculum import curriculum
 from lengthwise.outputs import check_folder
@@ -25,7 +26,6 @@ from lengthwise.sequences.files import parse_bytes
 from lengthwise.sequences.manifest import ends_lost
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import TOKENS
-from lengthwise.sequences.watch import Watcher
 
 
 class _Speed(ProgressColumn):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lengthwise._utils.progress import Watcher
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.documents import Survey
@@ -34,7 +35,6 @@ from lengthwise.sequences.store import ABOUT, FORMAT, MANIFEST, TOKENIZER, manif
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import STATE, UNFINISHED, tokenise
-from lengthwise.sequences.watch import Watcher
 
 CLAIM = "build.json"
 """In the folder of a build that has begun: whose it is."""

@@ -25,7 +25,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Bijection, key, uniforms
+from lengthwise._utils.counter_rng import Bijection, key, uniforms
 from lengthwise.sequences.errors import SequenceError, hint
 
 # Odds of the i-th of n buckets, short to long.

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints, key, words
+from lengthwise._utils.counter_rng import Ints, key, words
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 Vectors = NDArray[np.float32]
 

@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.embeddings import embed
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.files import read_json, write_json, written_aside
 from lengthwise.sequences.neighbours import NOBODY, Near, neighbours
 from lengthwise.sequences.orders import Stored
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 CLOSE = 0.8
 ALIKE = 0.85

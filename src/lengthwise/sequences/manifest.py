@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from lengthwise import __version__
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.builders.base import Builder, settings_of
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import FORMAT
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 
 def make_manifest(

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints, key, permutation
+from lengthwise._utils.counter_rng import Ints, key, permutation
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.embeddings import Vectors
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
-from lengthwise.sequences.watch import Watcher
 
 NEAREST = 9
 """Neighbours of a document that are kept, itself not among them."""

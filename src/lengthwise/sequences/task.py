@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import key
 from lengthwise.sequences.builders.base import Builder
-from lengthwise.sequences.chance import key
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError, hint

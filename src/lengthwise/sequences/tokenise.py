@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.progress import Watcher
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, Ids
 from lengthwise.sequences.errors import SequenceError
@@ -35,7 +36,6 @@ from lengthwise.sequences.files import (
     write_json,
 )
 from lengthwise.sequences.records import EMPTY, Record
-from lengthwise.sequences.watch import Watcher
 
 PIECE = 1 << 16
 """Characters a tokenizer is given of one text at most."""

@@ -31,6 +31,7 @@ from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
+from lengthwise.training.signals import Silent, Watcher, first_signal
 from lengthwise.training.step import (
     accumulate_gradients,
     check_documents_are_apart,
@@ -41,7 +42,6 @@ from lengthwise.training.tokenizer_files import (
     files_of_data,
     kept_files,
 )
-from lengthwise.training.watch import Silent, Watcher, first_signal
 
 
 @dataclass(frozen=True)

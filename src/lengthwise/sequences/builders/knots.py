@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lengthwise.sequences.chance import uniforms
+from lengthwise._utils.counter_rng import uniforms
 from lengthwise.sequences.rows import Rows
 
 Thing = TypeVar("Thing")

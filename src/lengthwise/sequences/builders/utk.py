@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+from lengthwise._utils.counter_rng import key
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.knots import Lots, Scribe
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import key
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.rows import Built, Documents
