@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from lengthwise._utils.counter_rng import Bijection
-from lengthwise._utils.progress import Watcher
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.builders.best_fit import BestFit, best_fit_decreasing, cut
 from lengthwise.sequences.builders.concat import Concat, ConcatMasked
 from lengthwise.sequences.builders.decompose import Decompose
@@ -198,7 +198,7 @@ def some_store(place: Path, documents: int) -> TokenStore:
             for n in range(documents)]  # fmt: skip
     (place / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = Sources((str(place / "a.jsonl"),), Fields(repository="repo"))
-    tokenise(sources, ByteEncoder(), place / "tokens", "key", Watcher(), 1 << 10)
+    tokenise(sources, ByteEncoder(), place / "tokens", "key", Progress(), 1 << 10)
     return TokenStore(place / "tokens")
 
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings, strategies as st
 from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from lengthwise._utils.counter_rng import words
-from lengthwise.sequences.builders.knots import Lots
+from lengthwise._utils.counter_rng import CounterRng, words
 from lengthwise.sequences.builders.pair import TOKEN
 from lengthwise.sequences.builders.utk import Utk
 from lengthwise.sequences.encoder import Encoder
@@ -244,12 +243,16 @@ def test_a_tokenizer_without_letters_cannot_name_chunks() -> None:
 
 
 def test_lots_are_fair_and_the_same_for_the_same_key() -> None:
-    drawn = Counter(tuple(Lots(int(k)).shuffled([1, 2, 3])) for k in words(0, np.arange(3000)))
+    drawn = Counter(
+        tuple(CounterRng(int(k)).shuffled([1, 2, 3])) for k in words(0, np.arange(3000))
+    )
     assert len(drawn) == 6
     assert max(drawn.values()) < 1.2 * min(drawn.values())
-    places = Counter(p for k in words(1, np.arange(3000)) for p in Lots(int(k)).distinct(3, 6))
+    places = Counter(
+        p for k in words(1, np.arange(3000)) for p in CounterRng(int(k)).distinct(3, 6)
+    )
     assert max(places.values()) < 1.2 * min(places.values())
-    assert Lots(7).shuffled(list(range(50))) == Lots(7).shuffled(list(range(50)))
+    assert CounterRng(7).shuffled(list(range(50))) == CounterRng(7).shuffled(list(range(50)))
 
 
 def project(place: Path, count: int = 12, longest: int = 60) -> Path:

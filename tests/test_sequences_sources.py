@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from lengthwise._utils.progress import Watcher
+from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
 from lengthwise.models.embedded import cache_dir
 from lengthwise.sequences import cache, encoder as encoders, hub_rows, records, tables, tokenise
@@ -32,7 +32,7 @@ from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 
 
-class Notes(Watcher):
+class Notes(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
@@ -43,7 +43,7 @@ class Notes(Watcher):
 def store_of(place: Path, *sources: str | Path, **fields: Any) -> TokenStore:
     found = Sources(tuple(map(str, sources)), Fields(**fields))
     found.survey()
-    tokenise.tokenise(found, ByteEncoder(), place / "tokens", "key", Watcher(), 1 << 16)
+    tokenise.tokenise(found, ByteEncoder(), place / "tokens", "key", Progress(), 1 << 16)
     return TokenStore(place / "tokens")
 
 

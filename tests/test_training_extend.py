@@ -56,9 +56,9 @@ def test_a_run_over_whole_epochs_made_longer_is_the_longer_run(
     long = train(config(place, out=str(tmp_path / "long"), epochs=3, **EPOCH, **schedule)).folder
     short = train(config(place, out=str(tmp_path / "short"), epochs=2, **EPOCH, **schedule))
     assert (short.folder / "model").is_dir()
-    watcher = Watching()
+    progress = Watching()
     again = train(
-        config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), watcher, extend=True
+        config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), progress, extend=True
     )
     assert again.step == again.steps == 3 * short.steps // 2
     assert same_weights(short.folder, long)

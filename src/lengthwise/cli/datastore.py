@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from lengthwise.cli.arguments import Place, force_option
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import say_skipped
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.outputs import DATASTORE, Output, check_outputs
@@ -49,13 +48,13 @@ def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, f
     texts = Texts(sources, field)
     loaded, tokenizer, provenance = load_pretrained(model, device="cpu")
     vocabulary = int(loaded.config.get_text_config().vocab_size)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"tokenising for {provenance.name}", total=None)
+    with Bar() as bar:
+        bar.stage(f"tokenising for {provenance.name}", 0, "documents")
 
         def tokens() -> Iterator[list[int]]:
             for batch in _batches(iter(texts)):
                 yield from tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
-                bar.update(task, advance=len(batch))
+                bar.advance(len(batch))
 
         found = Datastore.build(tokens(), vocabulary, fingerprint(tokenizer))
     found.save(out)

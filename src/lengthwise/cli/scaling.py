@@ -75,9 +75,7 @@ def fit(
     save: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from lengthwise.cli.bars import Bar
     from lengthwise.outputs import FIT, PICTURE, Output, check_outputs, write_text
     from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
@@ -92,12 +90,10 @@ def fit(
     rows = read_table(data, law, _pairs("--column", columns), last)
     for note in rows.notes:
         click.echo(note, err=True)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"resampling {len(rows)} rows", total=bootstrap)
+    with Bar() as bar:
+        bar.stage(f"resampling {len(rows)} rows", bootstrap, "draws")
         found = fit_law(
-            law, rows.columns, objective, bootstrap, level, seed,
-            lambda done, total: bar.update(task, completed=done),
+            law, rows.columns, objective, bootstrap, level, seed, bar.reached
         )  # fmt: skip
     if save is not None:
         write_text(save, found.to_json() + "\n")

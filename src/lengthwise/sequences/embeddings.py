@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise._utils.counter_rng import Ints, key, words
-from lengthwise._utils.progress import Watcher
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
@@ -39,7 +39,7 @@ _MODEL_BATCH = 16
 
 
 def embed(
-    store: TokenStore, path: Path, encoder: Encoder | None, model: str | None, watcher: Watcher
+    store: TokenStore, path: Path, encoder: Encoder | None, model: str | None, progress: Progress
 ) -> Vectors:
     """float32 [documents, dimensions] at `path`, worked out unless it is there.
 
@@ -51,11 +51,11 @@ def embed(
     done = path.with_suffix(".npy")
     if not done.exists():
         if model is None:
-            dimensions, found = DIMENSIONS, _hashed(store, watcher)
+            dimensions, found = DIMENSIONS, _hashed(store, progress)
         else:
             if encoder is None:
                 raise TypeError("a model reads texts, which takes the encoder of the corpus")
-            dimensions, found = _modelled(store, encoder, model, watcher)
+            dimensions, found = _modelled(store, encoder, model, progress)
         with written_aside(done) as aside:
             shape = (store.documents, dimensions)
             out = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
@@ -98,14 +98,14 @@ def _counts(store: TokenStore, starts: Ints, lengths: Ints) -> tuple[Ints, Ints,
     return joint // _WORDS, joint % _WORDS, counts
 
 
-def _hashed(store: TokenStore, watcher: Watcher) -> Iterator[Vectors]:
-    watcher.stage("counting words", store.documents, "documents")
+def _hashed(store: TokenStore, progress: Progress) -> Iterator[Vectors]:
+    progress.stage("counting words", store.documents, "documents")
     having = np.zeros(_WORDS, np.int64)
     for starts, lengths in batches(store, READ_TOKENS):
         having += np.bincount(_counts(store, starts, lengths)[1], minlength=_WORDS)
-        watcher.advance(len(starts), int(lengths.sum()))
+        progress.advance(len(starts), int(lengths.sum()))
     rarity = np.log((1 + store.documents) / (1 + having)) + 1e-3
-    watcher.stage("embedding", store.documents, "documents")
+    progress.stage("embedding", store.documents, "documents")
     for starts, lengths in batches(store, READ_TOKENS):
         owner, word, count = _counts(store, starts, lengths)
         weight = (1 + np.log(count)) * rarity[word]
@@ -116,14 +116,14 @@ def _hashed(store: TokenStore, watcher: Watcher) -> Iterator[Vectors]:
             place = owner * DIMENSIONS + (drawn % np.uint64(DIMENSIONS)).astype(np.int64)
             flat += np.bincount(place, sign * weight, len(flat))
         yield flat.reshape(-1, DIMENSIONS).astype(np.float32)
-        watcher.advance(len(starts), int(lengths.sum()))
+        progress.advance(len(starts), int(lengths.sum()))
 
 
 def _modelled(
-    store: TokenStore, encoder: Encoder, model: str, watcher: Watcher
+    store: TokenStore, encoder: Encoder, model: str, progress: Progress
 ) -> tuple[int, Iterator[Vectors]]:
     tokenizer, loaded = _load(model)
-    return loaded.config.hidden_size, _pooled(store, encoder, tokenizer, loaded, watcher)
+    return loaded.config.hidden_size, _pooled(store, encoder, tokenizer, loaded, progress)
 
 
 def _load(model: str) -> tuple[Any, Any]:
@@ -149,11 +149,11 @@ def _load(model: str) -> tuple[Any, Any]:
 
 
 def _pooled(
-    store: TokenStore, encoder: Encoder, tokenizer: Any, model: Any, watcher: Watcher
+    store: TokenStore, encoder: Encoder, tokenizer: Any, model: Any, progress: Progress
 ) -> Iterator[Vectors]:
     import torch
 
-    watcher.stage("embedding", store.documents, "documents")
+    progress.stage("embedding", store.documents, "documents")
     longest = min(MODEL_TOKENS + 2, getattr(model.config, "max_position_embeddings", 1 << 30))
     # A token of the corpus may be a single byte, of which an encoder's token holds several.
     for starts, lengths in batches(store, 8 * MODEL_TOKENS, _MODEL_BATCH):
@@ -166,4 +166,4 @@ def _pooled(
         mask = inputs["attention_mask"].unsqueeze(-1)
         means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
         yield means.numpy()
-        watcher.advance(len(starts), int(lengths.sum()))
+        progress.advance(len(starts), int(lengths.sum()))
