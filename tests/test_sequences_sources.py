@@ -18,9 +18,10 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
-from lengthwise.models.embedded import cache_dir
+from lengthwise.models.embedded import download_folder
 from lengthwise.sequences import cache, encoder as encoders, hub_rows, records, tables, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
@@ -331,9 +332,9 @@ def test_bytes_as_tokens_are_what_the_saved_tokenizer_says() -> None:
 
 
 def test_the_tokenizers_folder_is_the_models_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache.cache_dir() == cache_dir()
+    assert cache.tokenizer_file().parents[1] == download_folder().parent == cache_dir()
     monkeypatch.setenv("LENGTHWISE_CACHE", "elsewhere")
-    assert cache.cache_dir() == cache_dir() == Path("elsewhere")
+    assert cache.tokenizer_file().parents[1] == download_folder().parent == Path("elsewhere")
 
 
 def test_sizes_are_read_as_they_are_written() -> None:

@@ -94,12 +94,12 @@ from lengthwise.training import checkpoint
 from lengthwise.training.trainer import train
 from test_training_resume import HARD
 from training_runs import config
-flush = checkpoint._flush
+flush = checkpoint.flush
 def dying(folder):
     if "step-00000008" in str(folder):
         os.kill(os.getpid(), signal.SIGKILL)
     flush(folder)
-checkpoint._flush = dying
+checkpoint.flush = dying
 train(config(Path({str(place)!r}), out="killed", **HARD))
 """
     assert python(["-c", code]).returncode == -signal.SIGKILL

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.options import Option, options
-from lengthwise.methods.registry import find, nearest
+from lengthwise.methods.registry import find
 
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Codec
@@ -197,7 +198,7 @@ class _Parser:
                 first = next(iter(known))
                 self.fail(f"options are given by name: {cls.name}({first}={word})", start)
             if each is None:
-                near = nearest(word, list(known)) if known else ""
+                near = did_you_mean(word, known, ".")
                 self.fail(f"{cls.name} has no option {word!r}{near} Allowed: {_list(known)}", start)
             if word in found:
                 self.fail(f"option {word!r} is given twice", start)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from lengthwise._utils.files import write_text
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
@@ -18,7 +19,7 @@ from lengthwise.measure.compare import EvaluationProgress, compare as run_compar
 from lengthwise.measure.expected import check_expected
 from lengthwise.measure.rows import Row
 from lengthwise.measure.table import show
-from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
+from lengthwise.outputs import REPORT, Output, check_outputs, files_of
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
 REFERENCE_LENGTH = 9216

@@ -75,8 +75,9 @@ def fit(
     save: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
+    from lengthwise._utils.files import write_text
     from lengthwise.cli.bars import Bar
-    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs, write_text
+    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs
     from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 

@@ -7,12 +7,12 @@ and harms no other.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from lengthwise._utils.suggestions import meant_or_known
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
@@ -86,15 +86,7 @@ def find(name: str) -> type[Method]:
             "nothing to describe"
         )
     known = ["full", *methods()]
-    raise RecipeError(f"unknown method {name!r}{nearest(name, known)}")
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what is known."""
-    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(known)}" if known else ""
+    raise RecipeError(f"unknown method {name!r}{meant_or_known(name, known)}")
 
 
 def _load(package: str, point: EntryPoint) -> Registered:
@@ -123,4 +115,4 @@ def _check(name: str, cls: object) -> None:
     cls()
 
 
-__all__ = ["GROUP", "Registered", "find", "methods", "nearest", "refresh", "registered"]
+__all__ = ["GROUP", "Registered", "find", "methods", "refresh", "registered"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lengthwise._utils.files import ASIDE
 from lengthwise._utils.progress import Progress
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.builders.base import settings_of
@@ -19,7 +20,6 @@ from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.engines import Engine, Local
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
-    ASIDE,
     alone_in,
     digest,
     read_json,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise._utils.counter_rng import Ints, key, words
+from lengthwise._utils.messages import first_line
 from lengthwise._utils.progress import Progress
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
@@ -138,7 +139,7 @@ def _load(model: str) -> tuple[Any, Any]:
         tokenizer: Any = AutoTokenizer.from_pretrained(model)
         loaded: Any = AutoModel.from_pretrained(model).eval()
     except Exception as error:  # transformers raises whatever went wrong in it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise NotAsAskedError(
             f"--encoder {model} cannot be loaded ({reason}): it takes a folder with a transformers "
             "model and its tokenizer; left out, hashed words are compared"

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
-from lengthwise.methods.registry import find, nearest
+from lengthwise.methods.registry import find
 from lengthwise.models.rope import RopeFacts
 from lengthwise.models.seam import rotary_modules
 
@@ -64,7 +65,7 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
     for key in settings:
         if key not in known:
             raise RecipeError(
-                f"{name} has no option {key!r}{nearest(key, list(known))} "
+                f"{name} has no option {key!r}{did_you_mean(key, known, '.')} "
                 f"It has {', '.join(map(str, known.values()))}."
             )
     return cls(**settings)
