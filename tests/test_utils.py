@@ -10,11 +10,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import ASIDE, aside_of, write_aside, write_text
 from lengthwise._utils.messages import first_line, last_line
 from lengthwise._utils.suggestions import did_you_mean, hint, meant_or_known, nearest
+from lengthwise._utils.text_encoder import TextEncoder
+from lengthwise.sequences.encoder import byte_tokenizer
 
 
 def test_they_import_nothing_of_lengthwise_but_its_errors() -> None:
@@ -120,6 +124,30 @@ def test_the_cache_is_where_the_user_says_or_the_platform(monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert cache_dir() == Path("/local/lengthwise")
+
+
+def test_texts_are_embedded_by_the_mean_or_by_the_first_state(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=257, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=8,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(
+        tokenizer_object=byte_tokenizer(), eos_token="<|endoftext|>"
+    ).save_pretrained(tmp_path)
+    texts, model = ["abcdefghijkl", "a"], BertModel.from_pretrained(tmp_path).eval()
+    with torch.inference_mode():
+        states = [model(torch.tensor([list(t.encode()[:8])])).last_hidden_state[0] for t in texts]
+        cut = model(torch.tensor([list(b"abc")])).last_hidden_state[0].mean(0)
+    encoder = TextEncoder(str(tmp_path))
+    assert encoder.width == 16
+    torch.testing.assert_close(encoder.embed(texts), torch.stack([s.mean(0) for s in states]))
+    torch.testing.assert_close(encoder.embed(texts, longest=3)[0], cut)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    found = TextEncoder(str(tmp_path)).embed(texts)
+    torch.testing.assert_close(found, torch.stack([s[0] for s in states]))
 
 
 def test_they_load_no_torch() -> None:

@@ -4,7 +4,7 @@ Without a model: words are hashed tokens and pairs of neighbouring tokens, weigh
 document has them (1 + log count) and how few documents have them at all (inverse document
 frequency), and sent to DIMENSIONS numbers by a sparse random projection, in which each word adds
 its weight, with a sign of its own, to SPREAD of them. Angles between documents survive it. With a
-model: the mean of its last hidden states over the first MODEL_TOKENS tokens of the text.
+model: what `TextEncoder` makes of the first MODEL_TOKENS tokens of the text.
 
 Vectors have length 1, so that the product of two is the cosine of their angle.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from lengthwise._utils.counter_rng import Ints, key, words
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.progress import Progress
+from lengthwise._utils.text_encoder import TextEncoder
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
@@ -56,7 +56,9 @@ def embed(
         else:
             if encoder is None:
                 raise TypeError("a model reads texts, which takes the encoder of the corpus")
-            dimensions, found = _modelled(store, encoder, model, progress)
+            loaded = _load(model)
+            dimensions = loaded.width
+            found = _modelled(store, encoder, loaded, progress)
         with written_aside(done) as aside:
             shape = (store.documents, dimensions)
             out = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
@@ -120,51 +122,28 @@ def _hashed(store: TokenStore, progress: Progress) -> Iterator[Vectors]:
         progress.advance(len(starts), int(lengths.sum()))
 
 
-def _modelled(
-    store: TokenStore, encoder: Encoder, model: str, progress: Progress
-) -> tuple[int, Iterator[Vectors]]:
-    tokenizer, loaded = _load(model)
-    return loaded.config.hidden_size, _pooled(store, encoder, tokenizer, loaded, progress)
-
-
-def _load(model: str) -> tuple[Any, Any]:
+def _load(model: str) -> TextEncoder:
     if not Path(model).is_dir():
         raise NotAsAskedError(
             f"--encoder {model} is no folder: save a transformers encoder and its tokenizer there, "
             "or leave the option out for hashed words"
         )
     try:
-        from transformers import AutoModel, AutoTokenizer
-
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        loaded: Any = AutoModel.from_pretrained(model).eval()
+        return TextEncoder(model)
     except Exception as error:  # transformers raises whatever went wrong in it
-        reason = first_line(error)
         raise NotAsAskedError(
-            f"--encoder {model} cannot be loaded ({reason}): it takes a folder with a transformers "
-            "model and its tokenizer; left out, hashed words are compared"
+            f"--encoder {model} cannot be loaded ({first_line(error)}): it takes a folder with a "
+            "transformers model and its tokenizer; left out, hashed words are compared"
         ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return tokenizer, loaded
 
 
-def _pooled(
-    store: TokenStore, encoder: Encoder, tokenizer: Any, model: Any, progress: Progress
+def _modelled(
+    store: TokenStore, encoder: Encoder, model: TextEncoder, progress: Progress
 ) -> Iterator[Vectors]:
-    import torch
-
     progress.stage("embedding", store.documents, "documents")
-    longest = min(MODEL_TOKENS + 2, getattr(model.config, "max_position_embeddings", 1 << 30))
     # A token of the corpus may be a single byte, of which an encoder's token holds several.
     for starts, lengths in batches(store, 8 * MODEL_TOKENS, _MODEL_BATCH):
         ids = np.split(store.gather(starts, lengths), np.cumsum(lengths)[:-1])
         texts = [encoder.tokenizer.decode(each.tolist()) for each in ids]
-        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest,
-                           return_tensors="pt")  # fmt: skip
-        with torch.inference_mode():
-            hidden = model(**inputs).last_hidden_state.float()
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        yield means.numpy()
+        yield model.embed(texts, MODEL_TOKENS + 2).numpy()
         progress.advance(len(starts), int(lengths.sum()))
