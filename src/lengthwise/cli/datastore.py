@@ -13,10 +13,10 @@ import click
 from lengthwise.cli.arguments import Place, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import say_skipped
-from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import DATASTORE, Output, check_outputs
 from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.folders import files_in, refuse_outside
+from lengthwise.tasks.folders import texts_in
 
 # Texts tokenised at once.
 BATCH = 64
@@ -79,14 +79,10 @@ class Texts:
             if not path.is_dir():
                 yield from self._read(source)
                 continue
-            for file in files_in(path):
-                try:
-                    refuse_outside(path, file)
-                    yield from self._read(str(file))
-                except DocumentError as error:
-                    self.skipped.append(str(error))
+            for _, text in texts_in(path, self._read, self.skipped):
+                yield text
 
-    def _read(self, source: str) -> Iterator[str]:
+    def _read(self, source: str | Path) -> Iterator[str]:
         text = read_document(source).text
         if Path(source).suffix.lower() not in {".jsonl", ".ndjson"}:
             yield text
