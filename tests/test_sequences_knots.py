@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lengthwise._utils.counter_rng import CounterRng, words
@@ -24,6 +22,7 @@ from lengthwise.sequences.pairing import match, project_of, subject_of
 from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import ranges
+from sequence_runs import goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 END = 256
 
@@ -378,25 +377,9 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     small_parts(monkeypatch, 2048)
     monkeypatch.setattr("lengthwise.sequences.tokenise.COMMIT_S", 0.0)
     source = [project(tmp_path / "project", 20)]
-    run(source, tmp_path / "whole", method, 256, options={})
-    real, left = os.replace, [0]
-
-    def replace(*names: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(*names)
-
-    monkeypatch.setattr(os, "replace", replace)
-    stops = 0
-    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
-        left[0] = 1 + stops % 4
-        try:
-            run(source, tmp_path / "out", method, 256, options={})
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 5
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(
+        tmp_path, lambda out: run(source, out, method, 256, options={}), (1, 4), 5, monkeypatch
+    )
 
 
 def test_parts_of_pairs_cover_the_order_without_gaps(

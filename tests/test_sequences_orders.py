@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import CLI, jsonl, rows_of, run, some_texts, tree
 
 from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
@@ -29,6 +27,7 @@ from lengthwise.sequences.orders import Stored, count_of
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise
+from sequence_runs import CLI, goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 SUBJECTS = 12
 
@@ -254,25 +253,9 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     monkeypatch.setattr("lengthwise.sequences.plan.PART_ROWS", 1)
     texts = texts_by_subject(4)
     source = [jsonl(tmp_path / "a.jsonl", [*texts, texts[3]])]
-    run(source, tmp_path / "whole", "concat", order="icp")
-    real, left = os.replace, [0]
-
-    def replace(*names: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(*names)
-
-    monkeypatch.setattr(os, "replace", replace)
-    stops = 0
-    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
-        left[0] = 2 + stops % 3
-        try:
-            run(source, tmp_path / "out", "concat", order="icp")
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 5
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(
+        tmp_path, lambda out: run(source, out, "concat", order="icp"), (2, 3), 5, monkeypatch
+    )
 
 
 def test_killed_at_any_time_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:

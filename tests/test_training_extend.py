@@ -16,25 +16,15 @@ from lengthwise.training.stretches import Stretches
 from lengthwise.training.trainer import Trainer, train
 from training_runs import (
     Watching,
-    build_set,
-    build_sets,
     config,
     log_of,
     same_weights,
     stop,
-    texts,
 )
 
 POWER = {"schedule": {"name": "power", "warmup_steps": 2}}
 # As many rows as a step has: an epoch of six steps.
 EPOCH = {"data": {"train": "small", "validation": "validation"}}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = build_sets(tmp_path_factory.mktemp("folders"))
-    build_set(place, "small", texts(40, 60), "decompose")
-    return place
 
 
 def test_more_steps_are_refused_until_they_are_asked_for(place: Path, tmp_path: Path) -> None:

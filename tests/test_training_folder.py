@@ -21,27 +21,11 @@ from lengthwise.training.trainer import Trainer, train
 from training_runs import (
     LLAMA,
     Watching,
-    build_set,
-    build_sets,
     config,
     log_of,
     same_weights,
     stop,
-    texts,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = build_sets(tmp_path_factory.mktemp("folders"))
-    build_set(place, "small", texts(40, 60), "decompose")
-    return place
-
-
-@pytest.fixture(scope="module")
-def whole(place: Path) -> Path:
-    return train(config(place, out="undisturbed")).folder
-
 
 # What a folder is bound by
 
