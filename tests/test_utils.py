@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import ASIDE, aside_of, write_aside, write_text
 from lengthwise._utils.messages import first_line, last_line
-from lengthwise._utils.suggestions import did_you_mean, hint, meant_or_known, nearest
+from lengthwise._utils.suggestions import closest, did_you_mean, hint, nearest
 from lengthwise._utils.text_encoder import TextEncoder
 from lengthwise.sequences.encoder import byte_tokenizer
 
@@ -82,16 +82,16 @@ def test_two_threads_write_one_file_under_names_of_their_own(tmp_path: Path) -> 
     [("yarm", "yarn"), ("YARN", "yarn"), ("d", "D"), ("pj", "pi"), ("zzz", None), ("", None)],
 )
 def test_the_nearest_name_is_found_whatever_its_capitals(word: str, meant: str | None) -> None:
-    assert nearest(word, ["yarn", "pi", "D"]) == meant
+    assert closest(word, ["yarn", "pi", "D"]) == meant
 
 
 def test_refusals_end_with_what_was_meant_or_what_there_is() -> None:
     names = ["yarn", "pi"]
     assert did_you_mean("yarm", names, ".") == "; did you mean 'yarn'?"
     assert did_you_mean("zzz", names, ".") == "." and did_you_mean("zzz", names) == ""
-    assert meant_or_known("yarm", names) == "; did you mean 'yarn'?"
-    assert meant_or_known("zzz", names) == "; known are yarn, pi"
-    assert meant_or_known("zzz", []) == ""
+    assert nearest("yarm", names) == "; did you mean 'yarn'?"
+    assert nearest("zzz", names) == "; known are yarn, pi"
+    assert nearest("zzz", []) == ""
     assert hint("yarm", names) == "; did you mean 'yarn'? allowed: yarn, pi"
     assert hint("zzz", iter(names)) == "; allowed: yarn, pi"
 

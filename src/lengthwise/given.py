@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError
 
 P = ParamSpec("P")
@@ -75,7 +75,7 @@ def known_options(function: Callable[P, R]) -> Callable[P, R]:
         for name in options:
             if name in named:
                 continue
-            near = nearest(name, spelt)
+            near = closest(name, spelt)
             else_ = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
             way = INSTEAD.get(name, else_)
             raise LengthwiseError(f"{name!r} is no option of {function.__name__}; {way}")

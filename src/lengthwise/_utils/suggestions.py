@@ -9,7 +9,7 @@ from collections.abc import Iterable
 NEAR = 0.5
 
 
-def nearest(word: str, known: Iterable[str], near: float = NEAR) -> str | None:
+def closest(word: str, known: Iterable[str], near: float = NEAR) -> str | None:
     """The known word that is most like `word`, capitals aside; None where none is near."""
     spelt = {each.lower(): each for each in known}
     found = difflib.get_close_matches(word.lower(), spelt, 1, near)
@@ -18,11 +18,11 @@ def nearest(word: str, known: Iterable[str], near: float = NEAR) -> str | None:
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """`; did you mean 'x'?`, to go on a refusal with. otherwise: said where nothing is near."""
-    found = nearest(word, known)
+    found = closest(word, known)
     return otherwise if found is None else f"; did you mean {found!r}?"
 
 
-def meant_or_known(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the list of what is known."""
     names = list(known)
     return did_you_mean(word, names, f"; known are {', '.join(names)}" if names else "")
@@ -34,4 +34,4 @@ def hint(word: str, allowed: Iterable[str]) -> str:
     return f"{did_you_mean(word, names, ';')} allowed: {', '.join(names)}"
 
 
-__all__ = ["did_you_mean", "hint", "meant_or_known", "nearest"]
+__all__ = ["did_you_mean", "hint", "nearest", "closest"]

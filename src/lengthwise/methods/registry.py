@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from lengthwise._utils.suggestions import meant_or_known
+from lengthwise._utils.suggestions import nearest
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
@@ -86,7 +86,7 @@ def find(name: str) -> type[Method]:
             "nothing to describe"
         )
     known = ["full", *methods()]
-    raise RecipeError(f"unknown method {name!r}{meant_or_known(name, known)}")
+    raise RecipeError(f"unknown method {name!r}{nearest(name, known)}")
 
 
 def _load(package: str, point: EntryPoint) -> Registered:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import closest
 from lengthwise.sequences import records
 from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.files import glimpse
@@ -191,7 +191,7 @@ class Sources:
                 "to a file and name that"
             )
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
-        near = nearest(path.name, siblings)
+        near = closest(path.name, siblings)
         meant = (
             f"; did you mean {str(path.with_name(near))!r}?" if near
             else f"; for a data set by name write {HUB}{path}"

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import DocumentError
 from lengthwise.tasks.encodings import decode
 from lengthwise.tasks.formats import KIND_BY_SUFFIX, Kind, sniff, text_of
@@ -134,7 +134,7 @@ def _nearest_to(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}"
-    near = nearest(path.name, (each.name for each in folder.iterdir()))
+    near = closest(path.name, (each.name for each in folder.iterdir()))
     return f"; did you mean {folder / near}?" if near else f" in {folder.resolve().name}"
 
 

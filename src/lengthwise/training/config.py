@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import option, options
@@ -339,13 +339,13 @@ def _unknown(key: str, known: list[str], section: str) -> str:
     """One line on a key that does not exist: the nearest one here, else the one elsewhere."""
     where = f"[{section}]" if section else "the top of the file"
     here = known + (list(SECTIONS) if not section else [])
-    near = nearest(key, here, _NEAR)
+    near = closest(key, here, _NEAR)
     if near is not None:
         meant = f"[{near}]" if near in SECTIONS and not section else near
         return f"{where} has no key {key!r}; did you mean {meant}?"
     others = {"": RunConfig, **SECTIONS}
     places = {each.name: name for name, kind in others.items() for each in _options(kind)}
-    elsewhere = nearest(key, places, _NEAR)
+    elsewhere = closest(key, places, _NEAR)
     if elsewhere is not None:
         place = places[elsewhere]
         home = f"[{place}]" if place else "the top of the file"

@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from lengthwise._utils.messages import first_line
-from lengthwise._utils.suggestions import did_you_mean, nearest
+from lengthwise._utils.suggestions import closest, did_you_mean
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
@@ -239,7 +239,7 @@ def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:
     known = {*plain.to_dict(), *aliases} - {"model_type", "architectures", "transformers_version"}
     for key in options.settings:
         if key not in known:
-            near = nearest(key, known)
+            near = closest(key, known)
             meant = f"; did you mean {near}?" if near else f"; it has {', '.join(sorted(known))}"
             raise TrainingError(f"[model] family {family!r} has no setting {key!r}{meant}")
     settings: dict[str, Any] = {
