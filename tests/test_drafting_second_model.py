@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from cache_recipes import RECIPES
 from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
@@ -27,18 +28,6 @@ from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import Adapted, adapt
 
-RECIPES = [
-    "full",
-    "streaming(sinks=2, window=24)",
-    "snapkv(budget=50%, window=8, floor=8)",
-    "h2o(budget=24)",
-    "think(ratio=0.5, recent=8, window=8)",
-    "kivi(bits=4, group=8, residual=16)",
-    "infllm(budget=32, window=16, block=4, init=2)",
-    "token_select(budget=32, window=16, init=2)",
-    "yarn(factor=2)",
-    "lm_infinite(window=24)",
-]
 PROSE = (
     "The keeper wrote every evening in a thick green book. He noted the wind, the height of the "
     "waves and the names of the ships that passed. Nobody answered. At midnight the fog lifted, "
