@@ -8,22 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lengthwise.measure import labels
+from lengthwise.measure import labels, svg
 from lengthwise.measure.labels import Box
-from lengthwise.measure.svg import (
-    BOTTOM,
-    LEFT,
-    TOP,
-    Frame,
-    Scale,
-    axes,
-    chart,
-    marker,
-    padded,
-    rule,
-    series_class,
-    text,
-)
+from lengthwise.measure.svg import BOTTOM, LEFT, TOP, Frame, Scale, padded
 
 _BOLD = 1.12 * labels.SIZE  # bold text is as wide as plain text of this size
 _MOST_ROOM = 0.24  # of a chart's width, for what stands at the ends of lines
@@ -65,22 +52,22 @@ def curves(
     room = min(max(labels.text_width(end, _BOLD) for end in ends), _MOST_ROOM * frame.width)
     area = Box(LEFT, TOP, frame.width - room - 18, frame.height - BOTTOM)
     x = Scale(0, max(px for line in lines for px, _ in line.points) or 1.0, area.left, area.right)
-    parts = [axes(frame, area, x, y)]
+    parts = [svg.axes(frame, area, x, y)]
     if zero:
-        parts.append(rule("zero", area.left, y(0), area.right, y(0)))
+        parts.append(svg.rule("zero", area.left, y(0), area.right, y(0)))
     if mark is not None and x.low <= mark[0] <= x.high:
         parts.append(_limit(x(mark[0]), mark[1], area))
     drawn = sorted(groups, key=lambda group: any(line.strong for line in group))
     parts += [_line(group, x, y) for group in drawn]
     parts.append(_end_labels(groups, ends, x, y, area, room))
-    return chart(frame, parts)
+    return svg.chart(frame, parts)
 
 
 def _limit(at: float, said: str, area: Box) -> Markup:
     right = at > (area.left + area.right) / 2
-    note = text(f"note {'end' if right else 'start'}", at + (-5 if right else 5), area.top - 6,
-                 said)  # fmt: skip
-    return rule("limit", at, area.top - 4, at, area.bottom) + note
+    note = svg.text(f"note {'end' if right else 'start'}", at + (-5 if right else 5), area.top - 6,
+                     said)  # fmt: skip
+    return svg.rule("limit", at, area.top - 4, at, area.bottom) + note
 
 
 def _height_scale(frame: Frame, lines: Sequence[Line], zero: bool) -> Scale:
@@ -119,11 +106,11 @@ def _band(line: Line, x: Scale, y: Scale) -> Markup:
 def _line(group: Sequence[Line], x: Scale, y: Scale) -> Markup:
     first = next((line for line in group if line.strong), group[0])
     path = " ".join(f"{x(px):.1f},{y(py):.1f}" for px, py in first.points)
-    marks = [marker(first.index, x(px), y(py), 3) for px, py in _every(first, x)]
+    marks = [svg.marker(first.index, x(px), y(py), 3) for px, py in _every(first, x)]
     return Markup(
         '<g class="series {}{}"><title>{}</title>{}<polyline class="line{}" points="{}"/>{}</g>'
     ).format(
-        series_class(first.index), " main" if first.strong else "",
+        svg.series_class(first.index), " main" if first.strong else "",
         "; ".join(line.title for line in group), _band(first, x, y),
         " strong" if first.strong else "", path, Markup("").join(marks),
     )  # fmt: skip
@@ -166,8 +153,8 @@ def _end_labels(
         if height is None:
             continue  # the table under the chart has them all
         edge = x(group[0].points[-1][0])
-        style = series_class(group[0].index)
-        parts.append(rule(f"lead {style}", edge + 2, end, area.right + 11, height))
+        style = svg.series_class(group[0].index)
+        parts.append(svg.rule(f"lead {style}", edge + 2, end, area.right + 11, height))
         shown = labels.shortened(said, room, _BOLD)
-        parts.append(text(f"label start own {style}", area.right + 13, height + 4, shown))
+        parts.append(svg.text(f"label start own {style}", area.right + 13, height + 4, shown))
     return Markup("").join(parts)
