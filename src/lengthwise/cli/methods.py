@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from lengthwise._utils.papers import cite, papers_of
 from lengthwise.methods.base import Question
 from lengthwise.methods.options import options
 from lengthwise.methods.registry import find, registered
@@ -28,7 +30,8 @@ def methods(name: str | None, as_json: bool) -> None:
             click.echo(json.dumps({
                 "name": item.name, "package": item.package, "error": item.error,
                 "question": cls.question.value if cls else None,
-                "paper": cls.paper if cls else None,
+                "paper": cite(cls.paper) if cls and cls.paper else None,
+                "papers": [asdict(each) for each in papers_of(cls.paper)] if cls else [],
                 "options": {o.name: str(o.default) for o in options(cls)} if cls else {},
                 "best_known": cls.best_known if cls else "",
             }))  # fmt: skip
@@ -42,7 +45,7 @@ def methods(name: str | None, as_json: bool) -> None:
             cls = item.cls
             assert cls is not None
             console.print(
-                Text(f"  {item.name}", style="cyan").append(f"  {cls.paper}", style="dim"),
+                Text(f"  {item.name}", style="cyan").append(f"  {cite(cls.paper)}", style="dim"),
                 soft_wrap=True,
             )
             for each in options(cls):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from lengthwise._utils.papers import Paper, Papers
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
@@ -54,13 +55,14 @@ class Method:
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
 
+    paper: what the method rests on: a Paper, a tuple of them, or None without one.
     best_known: the setting that our measurements found best, as a recipe, where it is not the
     default; defaults are the paper's or its released code's.
     """
 
     name: ClassVar[str]
     question: ClassVar[Question]
-    paper: ClassVar[str]
+    paper: ClassVar[Papers]
     best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
@@ -185,4 +187,4 @@ def needs_rope(method: Method, model: Adapted) -> None:
         )
 
 
-__all__ = ["Budget", "Method", "Needs", "Question", "needs_rope", "option"]
+__all__ = ["Budget", "Method", "Needs", "Paper", "Question", "needs_rope", "option"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
+from lengthwise._utils.papers import papers_of
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
@@ -111,9 +112,10 @@ def _load(package: str, point: EntryPoint) -> Registered:
 def _check(name: str, cls: object) -> None:
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
         raise TypeError("it is not a dataclass that inherits lengthwise.methods.base.Method")
-    for attribute, kind in (("name", str), ("question", Question), ("paper", str)):
+    for attribute, kind in (("name", str), ("question", Question)):
         if not isinstance(getattr(cls, attribute, None), kind):
             raise TypeError(f"its class attribute {attribute!r} is missing or no {kind.__name__}")
+    papers_of(getattr(cls, "paper", "missing"))
     if cls.name != name or not _NAME.fullmatch(name) or name == "full":
         raise ValueError(
             f"its class is named {cls.name!r} and its entry point {name!r}; both must be one word "

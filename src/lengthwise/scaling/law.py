@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 
 Array: TypeAlias = NDArray[np.float64]
@@ -72,7 +73,7 @@ class Law:
     """A published law. `logarithmic` says that the formula returns the prediction's logarithm."""
 
     name: str
-    paper: str
+    paper: Paper
     inputs: Mapping[str, str]
     output: tuple[str, str]
     parameters: tuple[Parameter, ...]
@@ -146,7 +147,7 @@ LAWS: dict[str, Law] = {}
 def law(
     name: str,
     *,
-    paper: str,
+    paper: Paper,
     inputs: Mapping[str, str],
     output: tuple[str, str],
     parameters: tuple[Parameter, ...],

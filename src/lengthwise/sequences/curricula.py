@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from lengthwise.sequences.chance import Bijection, key, uniforms
 from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.shared_papers import DATASET_DECOMPOSITION
 
+PAPER = DATASET_DECOMPOSITION
 # Odds of the i-th of n buckets, short to long.
 ODDS: dict[str, Callable[[int, int], float]] = {
     "uniform": lambda i, n: 1.0,

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.embeddings import embed
 from lengthwise.sequences.encoder import Encoder
@@ -36,6 +37,14 @@ from lengthwise.sequences.orders import Stored
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.watch import Watcher
 
+PAPER = Paper(
+    "In-Context Pretraining: Language Modeling Beyond Document Boundaries",
+    "Shi et al.",
+    2024,
+    arxiv="2310.10638",
+    venue="ICLR",
+    code="https://github.com/swj0419/in-context-pretraining",
+)
 CLOSE = 0.8
 ALIKE = 0.85
 COMPARED = 1024

@@ -17,8 +17,16 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise.sequences.curricula import Curriculum, Draw, shuffled
 from lengthwise.sequences.errors import SequenceError
+
+PAPER = Paper(
+    "Does your data spark joy? Performance gains from domain upsampling at the end of training",
+    "Blakeney et al.",
+    2024,
+    arxiv="2406.03476",
+)
 
 
 @dataclass(frozen=True)

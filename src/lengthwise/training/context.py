@@ -28,8 +28,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from lengthwise._utils.papers import Paper
 from lengthwise.training.config import TrainingError
 
+PAPER = Paper(
+    "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long Sequence "
+    "Transformer Models",
+    "Jacobs et al.",
+    2023,
+    arxiv="2309.14509",
+    code="https://github.com/deepspeedai/DeepSpeed",
+)
 NAME = "lengthwise_ulysses"
 SILENT = "lengthwise_silent"
 """Attention that returns zeros."""

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp_costs import Costs
 from lengthwise.training.flexsp_groups import (
@@ -46,6 +47,14 @@ from lengthwise.training.flexsp_groups import (
     spread,
 )
 
+PAPER = Paper(
+    "FlexSP: Accelerating Large Language Model Training via Flexible Sequence Parallelism",
+    "Wang et al.",
+    2025,
+    arxiv="2412.01523",
+    venue="ASPLOS",
+    code="https://github.com/PKU-DAIR/Hetu-Galvatron",
+)
 # HiGHS may stop this close to the optimum: under the error of any cost table.
 GAP = 0.005
 # What scipy's milp returns as its status when time ran out.

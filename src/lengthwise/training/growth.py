@@ -24,10 +24,19 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.schedules import learning_rate
 
+PAPER = Paper(
+    "Stacking Your Transformers: A Closer Look at Model Growth for Efficient LLM Pre-Training",
+    "Du et al.",
+    2024,
+    arxiv="2405.15319",
+    venue="NeurIPS",
+    code="https://github.com/tongxuluo/prts",
+)
 Value = TypeVar("Value")
 
 

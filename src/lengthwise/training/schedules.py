@@ -20,8 +20,15 @@ import difflib
 import math
 from collections.abc import Callable
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 
+POWER_PAPER = Paper(
+    "Power Scheduler: A Batch Size and Token Number Agnostic Learning Rate Scheduler",
+    "Shen et al.",
+    2024,
+    arxiv="2408.13359",
+)
 POWER_A = 4.0
 POWER_B = -0.51
 POWER_PEAK = 0.02

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.entries import Entries, pick
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
 from lengthwise.models.probe import LayerFacts
 
@@ -33,9 +33,13 @@ class Int8(Method):
 
     name: ClassVar[str] = "int8"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = (
+    paper: ClassVar[Paper] = Paper(
         "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
-        "Inference (arXiv 1712.05877), its symmetric scheme applied to the KV cache"
+        "Inference",
+        "Jacob et al.",
+        2018,
+        arxiv="1712.05877",
+        venue="CVPR",
     )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lengthwise.engine.entries import Entries
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
 from lengthwise.models.probe import LayerFacts
@@ -45,8 +45,13 @@ class Kivi(Method):
 
     name: ClassVar[str] = "kivi"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = (
-        "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache (arXiv 2402.02750)"
+    paper: ClassVar[Paper] = Paper(
+        "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache",
+        "Liu et al.",
+        2024,
+        arxiv="2402.02750",
+        venue="ICML",
+        code="https://github.com/jy-yuan/KIVI",
     )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False

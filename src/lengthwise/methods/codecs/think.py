@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.probe import LayerFacts
 
 
@@ -38,7 +38,14 @@ class Think(Method):
 
     name: ClassVar[str] = "think"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = "ThinK: Thinner Key Cache by Query-Driven Pruning (arXiv 2407.21018)"
+    paper: ClassVar[Paper] = Paper(
+        "ThinK: Thinner Key Cache by Query-Driven Pruning",
+        "Xu et al.",
+        2025,
+        arxiv="2407.21018",
+        venue="ICLR",
+        code="https://github.com/SalesforceAIResearch/ThinK",
+    )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

@@ -42,7 +42,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Needs, Question, option
+from lengthwise.methods.base import Needs, Paper, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
 from lengthwise.models.adapt import Adapted
@@ -210,7 +210,14 @@ class ADED(tables.TableMethod):
 
     name: ClassVar[str] = "aded"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "arXiv 2407.12021"
+    paper: ClassVar[Paper] = Paper(
+        "Adaptive Draft-Verification for Efficient Large Language Model Decoding",
+        "Liu et al.",
+        2025,
+        arxiv="2407.12021",
+        venue="AAAI",
+        code="https://github.com/liuxukun2000/Adaptix",
+    )
     best_known: ClassVar[str] = "aded(learn=logits, search=products)"
     lossless: ClassVar[bool] = True
     learn: str = option("text", "what the table learns from", choices=("text", "logits"))

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -30,7 +30,14 @@ class CopySpec(Method):
 
     name: ClassVar[str] = "copyspec"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "CopySpec (2025), arXiv 2502.08923"
+    paper: ClassVar[Paper] = Paper(
+        "CopySpec: Accelerating LLMs with Speculative Copy-and-Paste Without Compromising Quality",
+        "Dumitru et al.",
+        2025,
+        arxiv="2502.08923",
+        venue="EMNLP",
+        code="https://github.com/RazvanDu/CopySpec",
+    )
     lossless: ClassVar[bool] = True
     gamma: int = option(3, "tokens that must agree before a block is copied", low=1)
     copy: int = option(10, "most tokens copied a step", low=1)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.corpus import (
     HOW_TO_BUILD,
     SEPARATOR,
@@ -53,7 +53,14 @@ class DatastoreDrafting(Method):
 
     name: ClassVar[str] = "datastore"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "REST (2024), arXiv 2311.08252"
+    paper: ClassVar[Paper] = Paper(
+        "REST: Retrieval-Based Speculative Decoding",
+        "He et al.",
+        2024,
+        arxiv="2311.08252",
+        venue="NAACL",
+        code="https://github.com/FasterDecoding/REST",
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "file made by `lengthwise datastore build`")
     nodes: int = option(64, "most tokens guessed a step", low=1)

@@ -35,7 +35,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import fitted, grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
 from lengthwise.models.adapt import Adapted
@@ -50,7 +50,24 @@ class Eagle(Method):
 
     name: ClassVar[str] = "eagle"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "EAGLE-2 (2024), arXiv 2406.16858"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty",
+            "Li et al.",
+            2024,
+            arxiv="2401.15077",
+            venue="ICML",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+        Paper(
+            "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees",
+            "Li et al.",
+            2024,
+            arxiv="2406.16858",
+            venue="EMNLP",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "a trained layer: a folder or hub name, as its authors publish it")
     depth: int = option(6, "levels of the tree", low=0)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine import policy
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.shared_papers import SPECULATIVE_DECODING
 from lengthwise.models.adapt import Adapted
 
 
@@ -23,7 +24,7 @@ class Fixed(Method):
 
     name: ClassVar[str] = "fixed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    paper: ClassVar[Paper] = SPECULATIVE_DECODING
     lossless: ClassVar[bool] = True
     nodes: int = option(16, "guesses verified at every step, 0 for none", low=0, high=256)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine import policy
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -21,7 +21,12 @@ class Goodput(Method):
 
     name: ClassVar[str] = "goodput"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SmartSpec (2024), arXiv 2406.14066"
+    paper: ClassVar[Paper] = Paper(
+        "Optimizing Speculative Decoding for Serving Large Language Models Using Goodput",
+        "Liu et al.",
+        2024,
+        arxiv="2406.14066",
+    )
     lossless: ClassVar[bool] = True
     margin: float = option(
         policy.MARGIN, "speed that drafting must promise, in plain steps' speed", low=1

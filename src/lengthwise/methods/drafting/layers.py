@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -33,6 +33,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
+from lengthwise.methods.shared_papers import SWIFT
 from lengthwise.models.adapt import Adapted
 
 
@@ -43,7 +44,26 @@ class Layers(Method):
 
     name: ClassVar[str] = "layers"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Draft & Verify (2023), arXiv 2309.08168"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Draft & Verify: Lossless Large Language Model Acceleration via Self-Speculative "
+            "Decoding",
+            "Zhang et al.",
+            2024,
+            arxiv="2309.08168",
+            venue="ACL",
+            code="https://github.com/dilab-zju/self-speculative-decoding",
+        ),
+        Paper(
+            "LayerSkip: Enabling Early Exit Inference and Self-Speculative Decoding",
+            "Elhoushi et al.",
+            2024,
+            arxiv="2404.16710",
+            venue="ACL",
+            code="https://github.com/facebookresearch/LayerSkip",
+        ),
+        SWIFT,
+    )
     lossless: ClassVar[bool] = True
     keep: str = option("80%", 'layers that guess: 24, 80% or "0-11,18-29"')
     skip: str | None = option(None, 'layers left out, in place of keep: "12-17"')

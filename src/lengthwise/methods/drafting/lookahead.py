@@ -45,7 +45,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.windowed import WINDOW, windowed_policy
 from lengthwise.models.adapt import Adapted
 
@@ -60,7 +60,14 @@ class Lookahead(Method):
 
     name: ClassVar[str] = "lookahead"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Lookahead Decoding (2024), arXiv 2402.02057"
+    paper: ClassVar[Paper] = Paper(
+        "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding",
+        "Fu et al.",
+        2024,
+        arxiv="2402.02057",
+        venue="ICML",
+        code="https://github.com/hao-ai-lab/LookaheadDecoding",
+    )
     best_known: ClassVar[str] = "lookahead(prompt=true)"
     lossless: ClassVar[bool] = True
     ngram: int = option(5, "tokens of an n-gram, the one it is found by included", low=3)

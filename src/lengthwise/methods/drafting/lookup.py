@@ -28,7 +28,7 @@ from typing import ClassVar
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.suffixes import GRADED, Index
 from lengthwise.models.adapt import Adapted
 
@@ -45,7 +45,12 @@ class Lookup(Method):
 
     name: ClassVar[str] = "lookup"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Prompt Lookup Decoding (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Prompt Lookup Decoding",
+        "Saxena",
+        2023,
+        code="https://github.com/apoorvumang/prompt-lookup-decoding",
+    )
     lossless: ClassVar[bool] = True
     max_draft: int = option(32, "most tokens guessed in a row", low=1)
     min_match: int = option(2, "shortest match that is believed, in tokens", low=1)

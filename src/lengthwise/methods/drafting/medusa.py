@@ -32,9 +32,10 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.methods.shared_papers import MEDUSA
 from lengthwise.models.adapt import Adapted
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
@@ -53,7 +54,7 @@ class Medusa(Method):
 
     name: ClassVar[str] = "medusa"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Medusa (2024), arXiv 2401.10774"
+    paper: ClassVar[Paper] = MEDUSA
     lossless: ClassVar[bool] = True
     path: str = option("", "trained heads: a folder or hub name, as their authors publish them")
     nodes: int = option(len(PATHS), "guesses of the fixed tree", low=0, high=len(PATHS))

@@ -30,7 +30,7 @@ from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -40,6 +40,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator
+from lengthwise.methods.shared_papers import SPECULATIVE_DECODING
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
@@ -55,7 +56,15 @@ class SecondModel(Method):
 
     name: ClassVar[str] = "model"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        SPECULATIVE_DECODING,
+        Paper(
+            "Accelerating Large Language Model Decoding with Speculative Sampling",
+            "Chen et al.",
+            2023,
+            arxiv="2302.01318",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str | None = option(
         None, "folder, GGUF file, hub name or a given model; none: the embedded model"

@@ -39,7 +39,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -69,7 +69,14 @@ class OSD(Method):
 
     name: ClassVar[str] = "osd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Online Speculative Decoding (2024), arXiv 2310.07177"
+    paper: ClassVar[Paper] = Paper(
+        "Online Speculative Decoding",
+        "Liu et al.",
+        2024,
+        arxiv="2310.07177",
+        venue="ICML",
+        code="https://github.com/LiuXiaoxuanPKU/OSD",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     layers: str = layers_option()

@@ -40,7 +40,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Draws, Tree
 from lengthwise.engine.verify import match, reject
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -69,7 +69,14 @@ class Rapid(Method):
 
     name: ClassVar[str] = "rapid"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RAPID (2025), arXiv 2502.20330"
+    paper: ClassVar[Paper] = Paper(
+        "Long-Context Inference with Retrieval-Augmented Speculative Decoding",
+        "Chen et al.",
+        2025,
+        arxiv="2502.20330",
+        venue="ICML",
+        code="https://github.com/NUS-TRAIL/RAPID",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     chunk: int = option(512, "tokens of a chunk, at most a 16th of the prompt", low=8)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Scorer,
@@ -64,7 +64,13 @@ class Rasd(Method):
 
     name: ClassVar[str] = "rasd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RASD (2025), arXiv 2503.03434"
+    paper: ClassVar[Paper] = Paper(
+        "RASD: Retrieval-Augmented Speculative Decoding",
+        "Quan et al.",
+        2025,
+        arxiv="2503.03434",
+        venue="Findings of ACL",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     layers: str = layers_option()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Question, option
+from lengthwise.methods.base import Paper, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.models.adapt import Adapted
 
@@ -113,7 +113,15 @@ class Recycling(tables.TableMethod):
 
     name: ClassVar[str] = "recycling"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "arXiv 2408.08696"
+    paper: ClassVar[Paper] = Paper(
+        "Turning Trash into Treasure: Accelerating Inference of Large Language Models with "
+        "Token Recycling",
+        "Luo et al.",
+        2025,
+        arxiv="2408.08696",
+        venue="ACL",
+        code="https://github.com/Luowaterbi/TokenRecycling",
+    )
     lossless: ClassVar[bool] = True
     kept: ClassVar[type[tables.Table]] = Matrix
     nodes: int | None = option(None, "most guesses a step (none: 64, or the paper's 80)", low=1)

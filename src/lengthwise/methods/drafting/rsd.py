@@ -36,7 +36,7 @@ from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
 from lengthwise.models.adapt import Adapted
 
@@ -53,7 +53,13 @@ class RSD(Method):
 
     name: ClassVar[str] = "rsd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RSD (2024), arXiv 2402.14160"
+    paper: ClassVar[Paper] = Paper(
+        "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without "
+        "Replacement",
+        "Jeon et al.",
+        2024,
+        arxiv="2402.14160",
+    )
     lossless: ClassVar[bool] = True
     draft: str = option("layers", 'whose model is asked, such as "layers(keep=50%)"')
     kind: str = option("beam", "RSD-S or RSD-C", choices=("beam", "constant"))

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.suffixes import GRADED
@@ -45,7 +45,14 @@ class SAM(Method):
 
     name: ClassVar[str] = "sam"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SAM-Decoding (2025), arXiv 2411.10666"
+    paper: ClassVar[Paper] = Paper(
+        "SAM Decoding: Speculative Decoding via Suffix Automaton",
+        "Hu et al.",
+        2025,
+        arxiv="2411.10666",
+        venue="ACL",
+        code="https://github.com/hyx1999/SAM-Decoding",
+    )
     best_known: ClassVar[str] = "sam(alpha=none)"
     lossless: ClassVar[bool] = True
     max_draft: int = option(40, "most tokens copied a step", low=1)

@@ -34,7 +34,7 @@ from lengthwise.engine.policy import LengthPolicy, UpTo
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting import acceptance_head
 from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
 from lengthwise.models.adapt import Adapted
@@ -44,7 +44,14 @@ from lengthwise.models.adapt import Adapted
 class SpecDec(Method):
     name: ClassVar[str] = "specdec"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SpecDec++ (2024), arXiv 2405.19715"
+    paper: ClassVar[Paper] = Paper(
+        "SpecDec++: Boosting Speculative Decoding via Adaptive Candidate Lengths",
+        "Huang et al.",
+        2025,
+        arxiv="2405.19715",
+        venue="COLM",
+        code="https://github.com/Kaffaljidhmah2/SpecDec_pp",
+    )
     lossless: ClassVar[bool] = True
     threshold: float = option(0.3, "chance of a rejection at which guessing ends", low=0, high=1)
     least: int = option(2, "guesses in a row at least", low=0)

@@ -36,7 +36,7 @@ from torch import Tensor
 from lengthwise.engine.mode import Alternative, Column, Mode
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.models.adapt import Adapted
@@ -52,7 +52,14 @@ class Superposed(Method):
 
     name: ClassVar[str] = "superposed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Superposed Decoding (2024), arXiv 2405.18400"
+    paper: ClassVar[Paper] = Paper(
+        "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass",
+        "Shen et al.",
+        2024,
+        arxiv="2405.18400",
+        venue="NeurIPS",
+        code="https://github.com/RAIVNLab/SuperposedDecoding",
+    )
     drafts: int = option(3, "texts written at once", low=1, high=64)
     top: int = option(9, "likeliest tokens that are looked at", low=1)
     temperature: float = option(0.06, "of the model's law", low=1e-3)

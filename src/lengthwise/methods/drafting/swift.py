@@ -26,7 +26,7 @@ from typing import ClassVar
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -36,6 +36,7 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.thinning import thinned
+from lengthwise.methods.shared_papers import SWIFT
 from lengthwise.models.adapt import Adapted
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
@@ -49,7 +50,7 @@ class Swift(Method):
 
     name: ClassVar[str] = "swift"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SWIFT (2024), arXiv 2410.06916"
+    paper: ClassVar[Paper] = SWIFT
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
     window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)

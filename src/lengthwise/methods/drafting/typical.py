@@ -24,7 +24,8 @@ from torch import Tensor
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.shared_papers import MEDUSA
 from lengthwise.models.adapt import Adapted
 
 
@@ -32,7 +33,7 @@ from lengthwise.models.adapt import Adapted
 class Typical(Method):
     name: ClassVar[str] = "typical"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Medusa (2024), arXiv 2401.10774"
+    paper: ClassVar[Paper] = MEDUSA
     lossless: ClassVar[bool] = False
     epsilon: float = option(0.09, "chance above which a guess is always accepted", low=0, high=1)
     delta: float = option(0.3, "share of exp(-entropy) that is enough where it is less", low=0)

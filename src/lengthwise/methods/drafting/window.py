@@ -37,7 +37,7 @@ from lengthwise.engine.roles import Moment
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -63,7 +63,26 @@ class Window(Method):
 
     name: ClassVar[str] = "window"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "TriForce (2024), arXiv 2404.11912"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "TriForce: Lossless Acceleration of Long Sequence Generation with Hierarchical "
+            "Speculative Decoding",
+            "Sun et al.",
+            2024,
+            arxiv="2404.11912",
+            venue="COLM",
+            code="https://github.com/Infini-AI-Lab/TriForce",
+        ),
+        Paper(
+            "MagicDec: Breaking the Latency-Throughput Tradeoff for Long Context Generation "
+            "with Speculative Decoding",
+            "Chen et al.",
+            2025,
+            arxiv="2408.11049",
+            venue="ICLR",
+            code="https://github.com/Infini-AI-Lab/MagicDec",
+        ),
+    )
     lossless: ClassVar[bool] = True
     sinks: int = option(4, "first tokens the guesses see", low=0, needs=ENDS)
     window: int = option(512, "most recent tokens the guesses see", low=1, needs=ENDS)

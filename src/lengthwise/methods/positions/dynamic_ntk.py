@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -39,7 +39,13 @@ class DynamicNTK(Method):
 
     name: ClassVar[str] = "dynamic_ntk"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "Dynamically Scaled RoPE (emozilla, 2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Dynamically Scaled RoPE further increases performance of long context LLaMA with "
+        "zero fine-tuning",
+        "emozilla",
+        2023,
+        url="https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr/dynamically_scaled_rope_further_increases/",
+    )
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
     factor: float = option(2.0, "how fast the base grows past the trained length", low=1.0)

@@ -26,7 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -41,7 +41,13 @@ class Giraffe(Method):
 
     name: ClassVar[str] = "giraffe"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "Giraffe: Adventures in Expanding Context Lengths in LLMs (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Giraffe: Adventures in Expanding Context Lengths in LLMs",
+        "Pal et al.",
+        2023,
+        arxiv="2308.10882",
+        code="https://github.com/abacusai/Long-Context",
+    )
     truncate: int | None = option(None, "longest wavelength kept, in tokens (none: all)", low=1)
     power: float = option(0.0, "power p of the slow channels' decay (0: none)", low=0.0)
     scale: float | None = option(

@@ -35,7 +35,7 @@ from torch import Tensor
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, needs_rope, option
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 
@@ -49,8 +49,13 @@ class LMInfinite(Method):
 
     name: ClassVar[str] = "lm_infinite"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models",
+        "Han et al.",
+        2024,
+        arxiv="2308.16137",
+        venue="NAACL",
+        code="https://github.com/Glaciohound/LM-Infinite",
     )
     sinks: int = option(10, "first tokens that are always seen", low=0)
     window: int = option(2048, "most recent tokens that are seen", low=1)

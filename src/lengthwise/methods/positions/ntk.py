@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -29,7 +29,13 @@ class NTK(Method):
 
     name: ClassVar[str] = "ntk"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "NTK-Aware Scaled RoPE (bloc97, 2023)"
+    paper: ClassVar[Paper] = Paper(
+        "NTK-Aware Scaled RoPE allows LLaMA models to have extended (8k+) context size "
+        "without any fine-tuning and minimal perplexity degradation",
+        "bloc97",
+        2023,
+        url="https://www.reddit.com/r/LocalLLaMA/comments/14lz7j5/ntkaware_scaled_rope_allows_llama_models_to_have/",
+    )
     factor: float = option(4.0, "the slowest rotary channel is slowed by it", low=1.0)
 
     @classmethod

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -29,8 +29,11 @@ class PI(Method):
 
     name: ClassVar[str] = "pi"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "Extending Context Window of Large Language Models via Positional Interpolation (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Extending Context Window of Large Language Models via Positional Interpolation",
+        "Chen et al.",
+        2023,
+        arxiv="2306.15595",
     )
     factor: float = option(4.0, "positions are divided by it", low=1.0)
 

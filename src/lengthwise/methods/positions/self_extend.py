@@ -22,7 +22,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lengthwise.engine.placement import Placement
-from lengthwise.methods.base import Method, Question, needs_rope, option
+from lengthwise.methods.base import Method, Paper, Question, needs_rope, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -32,7 +32,14 @@ class SelfExtend(Method):
 
     name: ClassVar[str] = "self_extend"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "LLM Maybe LongLM: Self-Extend LLM Context Window Without Tuning (2024)"
+    paper: ClassVar[Paper] = Paper(
+        "LLM Maybe LongLM: Self-Extend LLM Context Window Without Tuning",
+        "Jin et al.",
+        2024,
+        arxiv="2401.01325",
+        venue="ICML",
+        code="https://github.com/datamllab/LongLM",
+    )
     group: int = option(4, "far tokens that share a position", low=1)
     window: int = option(1024, "tokens that keep their own positions", low=1)
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -42,8 +42,13 @@ class YaRN(Method):
 
     name: ClassVar[str] = "yarn"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "YaRN: Efficient Context Window Extension of Large Language Models (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "YaRN: Efficient Context Window Extension of Large Language Models",
+        "Peng et al.",
+        2024,
+        arxiv="2309.00071",
+        venue="ICLR",
+        code="https://github.com/jquesnelle/yarn",
     )
     factor: float = option(4.0, "how many times longer than trained the text may be", low=1.0)
     beta_fast: float = option(32.0, "channels turning more often are kept", low=1.0)

@@ -30,7 +30,7 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import (
     affordable,
     floor_option,
@@ -54,7 +54,14 @@ class H2O(Method):
 
     name: ClassVar[str] = "h2o"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "H2O, Zhang et al. 2023, arXiv:2306.14048"
+    paper: ClassVar[Paper] = Paper(
+        "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models",
+        "Zhang et al.",
+        2023,
+        arxiv="2306.14048",
+        venue="NeurIPS",
+        code="https://github.com/FMInference/H2O",
+    )
     ordinary_only: ClassVar[bool] = True
     deletes_each_step: ClassVar[bool] = True
     best_known: ClassVar[str] = "h2o(normalise=true)"

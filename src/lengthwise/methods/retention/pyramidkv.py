@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import floor_option, full_layers, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
@@ -39,7 +39,13 @@ class PyramidKV(Method):
 
     name: ClassVar[str] = "pyramidkv"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "PyramidKV, Cai et al. 2024, arXiv:2406.02069"
+    paper: ClassVar[Paper] = Paper(
+        "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling",
+        "Cai et al.",
+        2024,
+        arxiv="2406.02069",
+        code="https://github.com/Zefan-Cai/KVCache-Factory",
+    )
     best_known: ClassVar[str] = "pyramidkv(kernel=31)"
 
     budget: Budget = option(Budget(512), "what layers keep of the prompt, on average")

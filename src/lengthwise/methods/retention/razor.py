@@ -34,7 +34,7 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
 
 if TYPE_CHECKING:
@@ -50,7 +50,13 @@ class Razor(Method):
 
     name: ClassVar[str] = "razor"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "RazorAttention, Tang et al. 2024, arXiv:2407.15891"
+    paper: ClassVar[Paper] = Paper(
+        "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads",
+        "Tang et al.",
+        2025,
+        arxiv="2407.15891",
+        venue="ICLR",
+    )
     frozen_positions: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
     best_known: ClassVar[str] = "razor(buffer=256, compensate=false)"

@@ -36,7 +36,7 @@ from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import (
     SIDE_BYTES,
     floor_option,
@@ -57,7 +57,14 @@ class SirLLM(Method):
 
     name: ClassVar[str] = "sirllm"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "SirLLM: Streaming Infinite Retentive LLM (2024)"
+    paper: ClassVar[Paper] = Paper(
+        "SirLLM: Streaming Infinite Retentive LLM",
+        "Yao et al.",
+        2024,
+        arxiv="2405.12528",
+        venue="ACL",
+        code="https://github.com/Zoeyyao27/SirLLM",
+    )
     chunking_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
     deletes_each_step: ClassVar[bool] = True

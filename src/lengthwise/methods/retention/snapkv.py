@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import floor_option, layer_tokens
 from lengthwise.methods.retention.votes import PromptVotes, check_votes
 
@@ -40,7 +40,14 @@ class SnapKV(Method):
 
     name: ClassVar[str] = "snapkv"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "SnapKV, Li et al. 2024, arXiv:2404.14469"
+    paper: ClassVar[Paper] = Paper(
+        "SnapKV: LLM Knows What You are Looking for Before Generation",
+        "Li et al.",
+        2024,
+        arxiv="2404.14469",
+        venue="NeurIPS",
+        code="https://github.com/FasterDecoding/SnapKV",
+    )
     best_known: ClassVar[str] = "snapkv(window=8, kernel=31)"
 
     budget: Budget = option(Budget(2048), "what each layer keeps of the prompt")

@@ -24,7 +24,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lengthwise.engine.placement import Placement
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -34,7 +34,14 @@ class Streaming(Method):
 
     name: ClassVar[str] = "streaming"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "Efficient Streaming Language Models with Attention Sinks (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Efficient Streaming Language Models with Attention Sinks",
+        "Xiao et al.",
+        2024,
+        arxiv="2309.17453",
+        venue="ICLR",
+        code="https://github.com/mit-han-lab/streaming-llm",
+    )
     sinks: int = option(4, "first tokens that are kept", low=0)
     window: int = option(1020, "most recent tokens that are kept", low=1)
 

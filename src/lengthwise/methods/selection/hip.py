@@ -37,7 +37,7 @@ from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.offload import Offload, OffloadedSegment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import (
     check_budget,
     check_offload,
@@ -61,7 +61,13 @@ class HiP(Method):
 
     name: ClassVar[str] = "hip"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "HiP Attention (Lee et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "HiP Attention: Sparse Sub-Quadratic Attention with Hierarchical Attention Pruning",
+        "Lee et al.",
+        2024,
+        arxiv="2406.09827",
+        code="https://github.com/DeepAuto-AI/hip-attention",
+    )
     best_known: ClassVar[str] = "hip(interval=1)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False

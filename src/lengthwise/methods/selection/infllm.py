@@ -32,7 +32,7 @@ from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.offload import Offload
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.methods.base import Budget, Method, Needs, Question, needs_rope, option
+from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -50,7 +50,14 @@ class InfLLM(Method):
 
     name: ClassVar[str] = "infllm"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "InfLLM (Xiao et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "InfLLM: Unveiling the Intrinsic Capacity of LLMs for Understanding Extremely Long "
+        "Sequences with Training-Free Memory",
+        "Xiao et al.",
+        2024,
+        arxiv="2402.04617",
+        code="https://github.com/thunlp/InfLLM",
+    )
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True

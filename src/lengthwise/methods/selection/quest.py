@@ -24,7 +24,7 @@ from torch import Tensor
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
@@ -38,7 +38,14 @@ class Quest(Method):
 
     name: ClassVar[str] = "quest"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "Quest (Tang et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
+        "Tang et al.",
+        2024,
+        arxiv="2406.10774",
+        venue="ICML",
+        code="https://github.com/mit-han-lab/Quest",
+    )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

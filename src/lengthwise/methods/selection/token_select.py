@@ -34,7 +34,7 @@ from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.roles import Choice, Queries, Selector
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -52,7 +52,15 @@ class TokenSelect(Method):
 
     name: ClassVar[str] = "token_select"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "TokenSelect (Wu et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "TokenSelect: Efficient Long-Context Inference and Length Extrapolation for LLMs via "
+        "Dynamic Token-Level KV Cache Selection",
+        "Wu et al.",
+        2025,
+        arxiv="2411.02886",
+        venue="EMNLP",
+        code="https://github.com/pzs19/TokenSelect",
+    )
     best_known: ClassVar[str] = "token_select(query_block=128)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False

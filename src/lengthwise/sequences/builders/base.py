@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from lengthwise._utils.papers import Papers
 from lengthwise.methods.options import options
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError, hint
@@ -28,6 +29,7 @@ BUILDERS = {
 class Builder(Protocol):
     """One way to make rows. Its dataclass fields are its options.
 
+    paper: what it rests on: a Paper, a tuple of them, or None without one.
     whole_documents: whether a part of the corpus ends where a document ends; if not, it ends at a
         multiple of max_length tokens.
     document_mask: whether attention may stay within the pieces of a row.
@@ -37,6 +39,7 @@ class Builder(Protocol):
     """
 
     name: ClassVar[str]
+    paper: ClassVar[Papers]
     whole_documents: ClassVar[bool]
     document_mask: ClassVar[bool]
     target_token: ClassVar[bool]

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints
@@ -25,6 +26,13 @@ class BestFit(Plain):
     """Rows of at most max_length tokens, no padding stored."""
 
     name: ClassVar[str] = "best-fit"
+    paper: ClassVar[Paper] = Paper(
+        "Fewer Truncations Improve Language Modeling",
+        "Ding et al.",
+        2024,
+        arxiv="2404.10830",
+        venue="ICML",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 

@@ -22,11 +22,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints, key, uniforms, words
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
+from lengthwise.sequences.shared_papers import DATASET_DECOMPOSITION
 
 TAIL = "ends of documents, too short for the shortest bucket"
 HEAD = "beginnings of documents, too short for the shortest bucket"
@@ -38,6 +40,7 @@ class Decompose(Plain):
     """Bucket k has rows of 2^k + 1 tokens."""
 
     name: ClassVar[str] = "decompose"
+    paper: ClassVar[Paper] = DATASET_DECOMPOSITION
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = True

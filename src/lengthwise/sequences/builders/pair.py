@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.best_fit import best_fit_decreasing, cut
 from lengthwise.sequences.builders.plain import LONGEST, Plain
@@ -42,6 +43,14 @@ class Pair(Plain):
     """Rows of at most max_length tokens, no padding stored."""
 
     name: ClassVar[str] = "pair"
+    paper: ClassVar[Paper] = Paper(
+        "CAT-LM: Training Language Models on Aligned Code And Tests",
+        "Rao et al.",
+        2023,
+        arxiv="2310.01602",
+        venue="ASE",
+        code="https://github.com/RaoNikitha/CAT-LM",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 

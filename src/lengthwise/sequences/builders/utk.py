@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.knots import Lots, Scribe
 from lengthwise.sequences.builders.plain import LONGEST, Plain
@@ -63,6 +64,15 @@ class Utk(Plain):
     """Rows of exactly max_length tokens but for the last one of a part."""
 
     name: ClassVar[str] = "utk"
+    paper: ClassVar[Paper] = Paper(
+        "Untie the Knots: An Efficient Data Augmentation Strategy for Long-Context "
+        "Pre-Training in Language Models",
+        "Tian et al.",
+        2025,
+        arxiv="2409.04774",
+        venue="ACL",
+        code="https://github.com/rgtjf/Untie-the-Knots",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = False
 
