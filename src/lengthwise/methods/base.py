@@ -1,8 +1,8 @@
 """The contract of a method: one frozen dataclass of options that answers one of six questions.
 
 A method is registered under the entry-point group `lengthwise.methods`, ours and a third party's
-alike. Its class says what it is (name, question, paper) and overrides the hooks it needs; objects
-with state (a selector's index, a retention's scores) are made afresh for every sequence by
+alike. Its class says what it is (name, question, paper) and overrides the hooks it needs. Objects
+with state (a selector's index, a retention's scores) are made anew for every sequence by
 `start_*`. Options are dataclass fields made with `option`, so that the parser knows their types and
 ranges.
 """
@@ -154,8 +154,8 @@ class Method:
     def start_codec(self, layer: LayerFacts) -> Codec | None:
         """State of a codec for one layer of one sequence.
 
-        Overridden by a codec that is neither a choice of channels nor a format of numbers, and
-        therefore goes with no other; else it is what those two make.
+        By default it is what a choice of channels and a format of numbers make. A codec that is
+        neither overrides it, and goes with no other.
         """
         from lengthwise.methods.codecs.pruned import coded
 

@@ -1,9 +1,12 @@
 """Asymmetric quantisation to 2, 4 or 8 bits, really packed, along channels or along tokens.
 
-For a group of numbers: `minimum = min(x)`, `scale = (max(x) - minimum) / (2^bits - 1)` and
-`code = round((x - minimum) / scale)`; decoding gives `minimum + scale * code`, off by at most half
-a scale (and what 16 bits cost). Codes of neighbouring channels share a byte, so a token's codes are
-contiguous and joining blocks of tokens is a concatenation.
+For a group of numbers x:
+
+    minimum = min(x),  scale = (max(x) - minimum) / (2^bits - 1)
+    code = round((x - minimum) / scale),  decoded = minimum + scale * code
+
+The error is at most half a scale, and what storing in 16 bits costs. Codes of neighbouring channels
+share a byte. So a token's codes are contiguous, and joining blocks of tokens is a concatenation.
 """
 
 from __future__ import annotations

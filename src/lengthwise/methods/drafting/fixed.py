@@ -1,10 +1,12 @@
 """Fixed: the same number of guesses at every step, whatever it costs.
 
-The rule of Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023,
-arXiv 2211.17192, whose K is a constant, for trees: the K nodes whose paths are likeliest to come
-true. It knows nothing of the machine, and so is slower than plain decoding where K more tokens cost
-a step more than they bring; and what it gives is the same on every machine, which makes it the
-yardstick of the other policies.
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+arXiv:2211.17192.
+
+The paper's K is a constant. Here the rule is used for trees: the K nodes whose paths are likeliest
+to come true. It knows nothing of the machine. So it is slower than plain decoding where K more
+tokens cost a step more than they bring. What it gives is the same on every machine, so the other
+policies are compared with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Goodput: as many guesses as give most tokens a second on this machine, none included.
 
 Liu et al., "Optimizing Speculative Decoding for Serving Large Language Models Using Goodput", 2024,
-arXiv 2406.14066. It is what runs where a recipe names no policy; naming it sets how careful it is.
-The rule, and where ours differs, stands in `engine.policy`.
+arXiv:2406.14066.
+
+This policy runs where a recipe names no other. Naming it sets how careful it is. The rule, and
+where ours differs, stands in the engine's module of draft lengths.
 """
 
 from __future__ import annotations

@@ -1,20 +1,24 @@
 """SWIFT: the model guesses with some of its layers, and finds out which while it writes.
 
-Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", 2024,
-arXiv 2410.06916. Which layers a guess can do without differs from model to model and from text to
-text, so sets of a fixed size are tried on what was just said, and the best one guesses:
+Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", ICLR 2025,
+arXiv:2410.06916.
+
+Which layers a guess can do without differs from model to model and from text to text. So sets of a
+fixed size are tried on what was just said, and the best one guesses:
 
     matchness(S) = share of the first `window` new tokens that S chooses behind the prompt
     trial: another set S;  if matchness(S) > matchness(best):  best = S
 
-One trial every `interval` rounds, until a set reaches `enough`, `patience` trials in a row brought
-nothing, or `trials` are done. The first and the last layer always stay.
+There is one trial every `interval` rounds. Trials end when a set reaches `enough`, when `patience`
+of them in a row brought nothing, or when `trials` are done. The first and the last layer always
+stay.
 
-Ours: whole layers are left out, where the original leaves out attention and MLP apart; every other
-trial changes the best set in one place, where every 25th of the original is a Bayesian step; how
-far a chain goes is the policy's to say, where the original stops below a confidence of 0.8. What
-was found is in the request's notes: `layers(skip="...")` guesses with it from then on, which is
-Draft & Verify (arXiv 2309.08168), and `lengthwise calibrate layers` searches before.
+Ours: whole layers are left out, where the original leaves out attention and MLP apart. Every other
+trial changes the best set in one place, where every 25th of the original is a Bayesian step. The
+policy decides how far a chain goes, where the original stops below a confidence of 0.8.
+
+What was found is in the request's notes. `layers(skip="...")` guesses with it from then on, which
+is Draft & Verify (arXiv:2309.08168). `lengthwise calibrate layers` searches before.
 """
 
 from __future__ import annotations

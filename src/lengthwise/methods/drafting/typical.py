@@ -1,16 +1,18 @@
 """Typical: guesses are accepted that the model finds not too unlikely. Lossy.
 
-Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-2024, arXiv 2401.10774. A sample need not follow the model's law to be a good text: it is enough
-that no token is one the model would hardly ever say, and where the model is unsure, more will do.
+Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads", ICML
+2024, arXiv:2401.10774.
+
+A sample need not follow the model's distribution to be a good text. It is enough that no token is
+one the model would hardly ever say. Where the model is unsure, more tokens are accepted.
 
     x is accepted below its parent  iff  p(x) > min(epsilon, delta * exp(-H(p)))
-    H(p) = -sum p log p, in nats, of the model's law p at the parent
+    H(p) = -sum p log p, in nats, of the model's distribution p at the parent
 
-Of the paths all of whose tokens are accepted the longest is taken, the likeliest of several, and
-the model's own choice follows. p is the law after temperature, top-k, top-p and penalties. At
-temperature 0 it is one-hot, H is 0, and the rule accepts what the model would say and nothing else:
-there nothing is lost. Elsewhere what is said depends on who guesses.
+Of the paths all of whose tokens are accepted the longest is taken, the likeliest of several. The
+model's own choice follows. p is the distribution after temperature, top-k, top-p and penalties. At
+temperature 0 it is one-hot and H is 0. The rule then accepts what the model would say and nothing
+else, so nothing is lost. Elsewhere what is said depends on who guesses.
 """
 
 from __future__ import annotations

@@ -1,18 +1,20 @@
 """Giraffe: other rotary bases, by power, by truncation and by linear scale.
 
-Pal, Karkhanis, Roberts, Dooley, Sundararajan and Naidu, "Giraffe: Adventures in Expanding Context
-Lengths in LLMs", 2023, arXiv 2308.10882. A study of which change of the frequencies carries
-furthest when a model is tuned with it; linear scaling wins, and a truncated basis is introduced,
-in which channels too slow to be learned within the window no longer depend on the position.
+Pal et al., "Giraffe: Adventures in Expanding Context Lengths in LLMs", 2023, arXiv:2308.10882.
+
+The paper studies which change of the frequencies reaches the longest texts when a model is tuned
+with it. Linear scaling wins. The paper also introduces a truncated basis: channels too slow to be
+learned within the window no longer depend on the position.
 
     linear     f_i <- f_i / s
     power      f_i <- f_i (1 - i / (d/2))^p
     truncated  hi = 2 pi / Tr,  lo = 2 pi / (16 Tr)
                f_i >= hi: kept;   hi / 8 <= f_i < hi: lo;   f_i < hi / 8: 0
 
-The paper tries them one at a time; here those asked for apply in this order, which is that of the
-authors' code. The default is the paper's winner, the linear scale alone, by the 4 of its first
-released model; asking for another change asks for no scale, as in the code, unless it is given.
+The paper tries them one at a time. Here those asked for apply in this order, which is that of the
+authors' code. The default is the paper's winner: the linear scale alone, by the 4 of its first
+released model. Asking for another change asks for no scale, as in the code, unless one is given.
+
 A frequency of zero is meant: that channel compares content only. The constants 8 and 16 are the
 authors'. Keys are cached rotated.
 """

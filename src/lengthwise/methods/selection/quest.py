@@ -1,15 +1,17 @@
-"""Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference (Tang et al., 2024,
-arXiv 2406.10774).
+"""Quest: a decoding step reads the pages of keys that could hold a large logit.
 
-Everything is kept; each decoding step reads only the pages of keys that could hold a large logit,
-by a bound made of the smallest and largest value of every channel in the page. Prefill is full, and
-so are the first `dense` layers.
+Tang et al., "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference", ICML 2024,
+arXiv:2406.10774.
+
+Everything is kept. Each decoding step reads only some pages of keys, chosen by a bound on their
+logits. The bound is made of the smallest and largest value of every channel in the page. Prefill is
+full, and so are the first `dense` layers.
 
     score(page) = sum_c max(q_c min_c, q_c max_c)  >=  max over keys k of the page of q . k
     read: the max(3, budget / page) pages with the largest scores, per query head
 
-Differences: the newest tokens are a window that is always read, instead of a forced last page;
-tokens between the last whole page and the window are read too. Pages are of keys as they are
+Differences: the newest tokens are a window that is always read, instead of a forced last page.
+Tokens between the last whole page and the window are read too. Pages are of keys as they are
 stored, so nothing may move them later.
 """
 
