@@ -25,11 +25,18 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise.sequences.chance import Bijection, key, uniforms
 from lengthwise.sequences.errors import SequenceError, hint
-from lengthwise.sequences.shared_papers import DATASET_DECOMPOSITION
 
-PAPER = DATASET_DECOMPOSITION
+PAPER = Paper(
+    "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
+    "Pouransari et al.",
+    2024,
+    arxiv="2405.13226",
+    venue="NeurIPS",
+    code="https://github.com/apple/ml-dataset-decomposition",
+)
 # Odds of the i-th of n buckets, short to long.
 ODDS: dict[str, Callable[[int, int], float]] = {
     "uniform": lambda i, n: 1.0,

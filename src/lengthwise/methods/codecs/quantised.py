@@ -38,9 +38,9 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 def unpack(packed: Tensor, bits: int, channels: int) -> Tensor:
     """Undoes `pack`: uint8 `[..., channels]`.
 
-    A byte is widened to the integer that has a byte for each of its codes, and the codes are moved
-    apart by shifts within it: vector instructions throughout, where a table or a shift by place
-    would go element by element.
+    A byte is widened to the integer that has a byte for each of its codes. Shifts within that
+    integer move the codes apart. Both are vector instructions. A table, or a shift by place, would
+    go element by element.
     """
     if bits == 8:
         return packed[..., :channels]
@@ -64,8 +64,8 @@ class Quantised:
     """x `[heads, n, channels]` as bytes.
 
     axis "channel": `group` consecutive tokens of one channel share a scale, `[heads, n / group, 1,
-    channels]`; "token": `group` consecutive channels of one token do, `[heads, n, channels / group,
-    1]`.
+    channels]`. axis "token": `group` consecutive channels of one token share one, `[heads, n,
+    channels / group, 1]`.
     """
 
     packed: Tensor

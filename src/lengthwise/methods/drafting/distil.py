@@ -110,9 +110,12 @@ class Buffer:
 def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
     """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's laws.
 
-    forward: KL(p || q); reverse: KL(q || p); jsd: BETA KL(p || m) + (1 - BETA) KL(q || m) with
-    m = BETA p + (1 - BETA) q; both: BETA KL(p || q) + (1 - BETA) KL(q || p), for the target's p and
-    the draft's q.
+    With the target's p and the draft's q:
+
+        forward  KL(p || q)
+        reverse  KL(q || p)
+        jsd      BETA KL(p || m) + (1 - BETA) KL(q || m),  m = BETA p + (1 - BETA) q
+        both     BETA KL(p || q) + (1 - BETA) KL(q || p)
     """
     ids = torch.stack([law.ids for law in laws]).to(logits.device)
     p = _with_rest(torch.stack([law.logs for law in laws]).to(logits.device).exp())

@@ -16,7 +16,6 @@ from typing import ClassVar
 
 from lengthwise.engine import policy
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.shared_papers import SPECULATIVE_DECODING
 from lengthwise.models.adapt import Adapted
 
 
@@ -26,7 +25,13 @@ class Fixed(Method):
 
     name: ClassVar[str] = "fixed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = SPECULATIVE_DECODING
+    paper: ClassVar[Paper] = Paper(
+        "Fast Inference from Transformers via Speculative Decoding",
+        "Leviathan et al.",
+        2023,
+        arxiv="2211.17192",
+        venue="ICML",
+    )
     lossless: ClassVar[bool] = True
     nodes: int = option(16, "guesses verified at every step, 0 for none", low=0, high=256)
 

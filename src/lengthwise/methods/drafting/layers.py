@@ -36,7 +36,6 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
-from lengthwise.methods.shared_papers import SWIFT
 from lengthwise.models.adapt import Adapted
 
 
@@ -65,7 +64,14 @@ class Layers(Method):
             venue="ACL",
             code="https://github.com/facebookresearch/LayerSkip",
         ),
-        SWIFT,
+        Paper(
+            "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
+            "Xia et al.",
+            2025,
+            arxiv="2410.06916",
+            venue="ICLR",
+            code="https://github.com/hemingkx/SWIFT",
+        ),
     )
     lossless: ClassVar[bool] = True
     keep: str = option("80%", 'layers that guess: 24, 80% or "0-11,18-29"')

@@ -37,7 +37,6 @@ from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
-from lengthwise.methods.shared_papers import MEDUSA
 from lengthwise.models.adapt import Adapted
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
@@ -56,7 +55,14 @@ class Medusa(Method):
 
     name: ClassVar[str] = "medusa"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = MEDUSA
+    paper: ClassVar[Paper] = Paper(
+        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
+        "Cai et al.",
+        2024,
+        arxiv="2401.10774",
+        venue="ICML",
+        code="https://github.com/FasterDecoding/Medusa",
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "trained heads: a folder or hub name, as their authors publish them")
     nodes: int = option(len(PATHS), "guesses of the fixed tree", low=0, high=len(PATHS))

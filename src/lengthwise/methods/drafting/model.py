@@ -42,7 +42,6 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator
-from lengthwise.methods.shared_papers import SPECULATIVE_DECODING
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
@@ -59,7 +58,13 @@ class SecondModel(Method):
     name: ClassVar[str] = "model"
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[tuple[Paper, ...]] = (
-        SPECULATIVE_DECODING,
+        Paper(
+            "Fast Inference from Transformers via Speculative Decoding",
+            "Leviathan et al.",
+            2023,
+            arxiv="2211.17192",
+            venue="ICML",
+        ),
         Paper(
             "Accelerating Large Language Model Decoding with Speculative Sampling",
             "Chen et al.",

@@ -40,7 +40,6 @@ from lengthwise.methods.drafting.asking import (
 from lengthwise.methods.drafting.glance import Glance
 from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.thinning import thinned
-from lengthwise.methods.shared_papers import SWIFT
 from lengthwise.models.adapt import Adapted
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
@@ -54,7 +53,14 @@ class Swift(Method):
 
     name: ClassVar[str] = "swift"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = SWIFT
+    paper: ClassVar[Paper] = Paper(
+        "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
+        "Xia et al.",
+        2025,
+        arxiv="2410.06916",
+        venue="ICLR",
+        code="https://github.com/hemingkx/SWIFT",
+    )
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
     window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)

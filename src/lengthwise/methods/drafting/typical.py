@@ -27,7 +27,6 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.shared_papers import MEDUSA
 from lengthwise.models.adapt import Adapted
 
 
@@ -35,7 +34,14 @@ from lengthwise.models.adapt import Adapted
 class Typical(Method):
     name: ClassVar[str] = "typical"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = MEDUSA
+    paper: ClassVar[Paper] = Paper(
+        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
+        "Cai et al.",
+        2024,
+        arxiv="2401.10774",
+        venue="ICML",
+        code="https://github.com/FasterDecoding/Medusa",
+    )
     lossless: ClassVar[bool] = False
     epsilon: float = option(0.09, "chance above which a guess is always accepted", low=0, high=1)
     delta: float = option(0.3, "share of exp(-entropy) that is enough where it is less", low=0)

@@ -28,7 +28,6 @@ from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.chance import Ints, key, uniforms, words
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
-from lengthwise.sequences.shared_papers import DATASET_DECOMPOSITION
 
 TAIL = "ends of documents, too short for the shortest bucket"
 HEAD = "beginnings of documents, too short for the shortest bucket"
@@ -40,7 +39,14 @@ class Decompose(Plain):
     """Bucket k has rows of 2^k + 1 tokens."""
 
     name: ClassVar[str] = "decompose"
-    paper: ClassVar[Paper] = DATASET_DECOMPOSITION
+    paper: ClassVar[Paper] = Paper(
+        "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
+        "Pouransari et al.",
+        2024,
+        arxiv="2405.13226",
+        venue="NeurIPS",
+        code="https://github.com/apple/ml-dataset-decomposition",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = True
