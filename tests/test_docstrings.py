@@ -1,4 +1,4 @@
-"""What methods say of themselves is read by people for whom English is a second language."""
+"""What methods and training say of themselves is read by people for whom English is a second language."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import lengthwise.methods
+import lengthwise
 
-ROOT = Path(lengthwise.methods.__file__).parent
-FILES = sorted(path for path in ROOT.rglob("*.py"))
+ROOT = Path(lengthwise.__file__).parent
+FILES = sorted(path for room in ("methods", "sequences/builders", "training")
+               for path in (ROOT / room).rglob("*.py"))  # fmt: skip
 MOST_WORDS = 40
 # A sentence ends at . ? or ! before a capital, a quote, or the `name:` of the next option.
 _END = re.compile(r"(?<=[.?!])[)\"']?\s+(?=[A-Z`(\"<]|\w+(?:(?:, | and )\w+)*: )")

@@ -1,6 +1,8 @@
-"""Best-fit-decreasing packing (Ding et al., 2024): whole documents in rows that are nearly full.
+"""Best-fit-decreasing packing: whole documents in rows that are nearly full.
 
-A document longer than a row is cut into full rows and a rest; nothing is dropped. Pieces are taken
+Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv:2404.10830.
+
+A document longer than a row is cut into full rows and a rest. Nothing is dropped. Pieces are taken
 from the longest down, each into the row whose free room is the least that will do. Attention stays
 within pieces.
 """
