@@ -1,4 +1,4 @@
-"""What methods and training say of themselves is read by people for whom English is a second language."""
+"""Docstrings are read by people for whom English is a second language."""
 
 from __future__ import annotations
 
