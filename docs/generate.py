@@ -70,12 +70,14 @@ def _method(cls: type[Method]) -> list[str]:
 
 
 def _papers(cls: type[Method]) -> str:
-    """What a method rests on, each paper linked to where it is read, and to its authors' code."""
+    """Where the papers of a method and their authors' code are; its docstring cites them."""
     found = []
     for paper in papers_of(cls.paper):
-        said = f"[{paper}]({paper.link})" if paper.link else str(paper)
-        found.append(said + (f" ([code]({paper.code}))" if paper.code else ""))
-    return f"*{'; '.join(found) or 'No paper.'}*"
+        name = f"arXiv:{paper.arxiv}" if paper.arxiv else paper.title
+        found.append(f"[{name}]({paper.link})" if paper.link else name)
+        if paper.code and paper.code != paper.link:
+            found.append(f"[code]({paper.code})")
+    return f"*{', '.join(found) or 'No paper.'}*"
 
 
 def counted(text: str) -> str:
