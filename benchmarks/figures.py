@@ -259,7 +259,7 @@ def lookup(rounds: int) -> Table:
 def draft_search(rounds: int) -> Table:
     """Time of one draft search over 256k tokens of context."""
     from lengthwise.engine.tree import Tree
-    from lengthwise.methods.registry import find
+    from lengthwise.recipes.registry import find
 
     table = Table(
         "search", "lookup: draft search a step at 262,144 tokens of context",

@@ -303,8 +303,8 @@ class Silent(Drafter):
 
 @pytest.fixture
 def noting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Adapted]]:
-    find = recipes.find
-    monkeypatch.setattr(recipes, "find", lambda name: Noting if name == "noting" else find(name))
+    parser, find = recipes.parser, recipes.parser.find
+    monkeypatch.setattr(parser, "find", lambda name: Noting if name == "noting" else find(name))
     Noting.started.clear()
     yield Noting.started
 

@@ -16,11 +16,11 @@ from lengthwise.engine.attend import Part, attend, single_softmax
 from lengthwise.engine.scores import attend_plain
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
-from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.recipes.registry import methods
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 KEPT: list[Method] = [

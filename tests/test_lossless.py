@@ -15,10 +15,10 @@ from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods import registry
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.recipes import registry
 
 VOCAB, NEW = 64, 24
 PROMPTS = int(os.environ.get("LENGTHWISE_PROMPTS", "3"))

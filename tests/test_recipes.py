@@ -17,9 +17,9 @@ from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Option, options, show
-from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.recipes import Recipe, parse, resolve
+from lengthwise.recipes.registry import methods
 
 LIMIT = 1 << 20
 

@@ -15,7 +15,6 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget
-from lengthwise.methods.registry import methods
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.pyramidkv import PyramidKV, pyramid
 from lengthwise.methods.retention.razor import Razor
@@ -24,6 +23,7 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.retention.votes import pool
 from lengthwise.recipes import parse
+from lengthwise.recipes.registry import methods
 
 IDS = torch.randint(3, 120, (400,), generator=torch.Generator().manual_seed(5)).tolist()
 # 50 KB are about 100 tokens of the tiny llama.

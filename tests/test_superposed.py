@@ -331,7 +331,7 @@ def test_a_datastore_is_opened_before_the_run(tmp_path: Path) -> None:
 def test_run_prints_every_text_with_its_score(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lengthwise.recipes.find", {"superposed": Superposed}.__getitem__)
+    monkeypatch.setattr("lengthwise.recipes.parser.find", {"superposed": Superposed}.__getitem__)
 
     def run(*flags: str) -> str:
         arguments = ["run", "Plants need light because", "--raw", "-r", "superposed",

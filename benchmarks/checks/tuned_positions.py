@@ -22,8 +22,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import lengthwise
-from lengthwise.methods.registry import find
 from lengthwise.recipes import Recipe
+from lengthwise.recipes.registry import find
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources

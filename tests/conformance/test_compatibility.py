@@ -9,8 +9,8 @@ from lengthwise.conformance.laws import law_model
 from lengthwise.conformance.matrix import APPROXIMATE, EXACT, REFUSED
 from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.errors import Refused
-from lengthwise.methods.registry import methods
 from lengthwise.recipes import resolve
+from lengthwise.recipes.registry import methods
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 

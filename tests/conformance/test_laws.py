@@ -9,8 +9,8 @@ import pytest
 from lengthwise.conformance import FAMILIES, LAWS, law_model
 from lengthwise.conformance.laws import Law
 from lengthwise.errors import Refused
-from lengthwise.methods.registry import methods, registered
 from lengthwise.recipes import resolve
+from lengthwise.recipes.registry import methods, registered
 
 
 @pytest.fixture(autouse=True)

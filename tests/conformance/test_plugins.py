@@ -11,8 +11,7 @@ import pytest
 
 from lengthwise.conformance import ConformanceError, check_method
 from lengthwise.errors import RecipeError
-from lengthwise.methods import registry
-from lengthwise.recipes import parse
+from lengthwise.recipes import parse, registry
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "lately.py"
 MODULES = ("lately", "lately_liar", "lately_broken")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lengthwise.methods.base import Question
 from lengthwise.methods.options import options
-from lengthwise.methods.registry import find, registered
+from lengthwise.recipes.registry import find, registered
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 
 from lengthwise.conformance.laws import FAMILIES, ConformanceError, check_method
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.registry import methods
+from lengthwise.recipes.registry import methods
 
 
 @click.command()

@@ -14,7 +14,6 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from lengthwise.composition import ENCODES, Piece
 from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
 from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.plan import FULL, Plan
@@ -22,9 +21,10 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import Option, options
-from lengthwise.methods.registry import find, methods
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import Recipe, parse, resolve
+from lengthwise.recipes.composition import ENCODES, Piece
+from lengthwise.recipes.registry import find, methods
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")
 COUNT, STEPS, CHUNK = 88, 8, 7

@@ -23,9 +23,9 @@ from lengthwise.conformance.laws import (
 from lengthwise.conformance.tiny import FAMILIES, tiny, tokens
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
-from lengthwise.methods.registry import methods
 from lengthwise.models.adapt import Adapted
 from lengthwise.recipes import resolve
+from lengthwise.recipes.registry import methods
 
 EXACT, APPROXIMATE, PARTLY, REFUSED = "exact", "approx.", "partly", "no"
 

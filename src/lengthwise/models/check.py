@@ -89,8 +89,8 @@ def check(model: Adapted | PreTrainedModel) -> Support:
 
 def _answer(question: str, model: Adapted, note: str) -> Answer:
     # Methods stand above models; they are looked up only here, when somebody asks.
-    from lengthwise.methods.registry import methods
     from lengthwise.recipes import resolve
+    from lengthwise.recipes.registry import methods
 
     runs, refused = [], []
     for name, cls in methods().items():

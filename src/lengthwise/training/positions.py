@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
-from lengthwise.methods.registry import find, nearest
 from lengthwise.models.rope import RopeFacts
 from lengthwise.models.seam import rotary_modules
+from lengthwise.recipes.registry import find, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lengthwise.composition import Piece, compose
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.options import Option, options
-from lengthwise.methods.registry import find, nearest
+from lengthwise.recipes.composition import Piece, compose
+from lengthwise.recipes.registry import find, nearest
 
 if TYPE_CHECKING:
     from lengthwise.engine.roles import Codec
