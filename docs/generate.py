@@ -12,21 +12,14 @@ import sys
 from pathlib import Path
 
 from lengthwise.conformance.tiny import FAMILIES
-from lengthwise.methods.base import Method, Question
+from lengthwise.methods.base import Method
 from lengthwise.methods.options import options, show
+from lengthwise.methods.slots import questions
 from lengthwise.recipes.registry import OURS, registered
 
 PAGE = Path(__file__).with_name("methods.md")
 # Pages that say how many families of models pass: as many as the table of compatibility has rows.
 COUNTING = (Path(__file__).parents[1] / "README.md", Path(__file__).with_name("check.md"))
-QUESTIONS = {
-    Question.POSITIONS: "Where is each token?",
-    Question.SELECTION: "Which keys does a query read?",
-    Question.RETENTION: "What is kept, what is dropped?",
-    Question.CODECS: "How is it stored?",
-    Question.DRAFTING: "What is guessed ahead?",
-    Question.PROMPTING: "What enters the context?",
-}
 
 
 def page() -> str:
@@ -37,11 +30,11 @@ def page() -> str:
         "Made by `make docs` from the registry and the docstrings. A recipe joins methods with "
         "`+`: see [recipes](recipes.md); which go together: see [compatibility](compatibility.md).",
     ]
-    for question, words in QUESTIONS.items():
-        classes = [i.cls for i in registered() if i.package == OURS and i.cls is not None]
-        inside = sorted((c for c in classes if c.question is question), key=lambda c: c.name)
+    for question, words in questions().items():
+        found = [i for i in registered() if i.package == OURS and i.question == question]
+        inside = sorted((i.cls for i in found if i.cls is not None), key=lambda c: c.name)
         if inside:
-            lines += ["", f"## {words} (`{question.value}`)"]
+            lines += ["", f"## {words} (`{question}`)"]
         for cls in inside:
             lines += _method(cls)
     return "\n".join(lines) + "\n"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from lengthwise.engine.placement import ORDINARY, Placement
 
@@ -23,7 +23,8 @@ class Plan:
 
     text: the recipe as it prints. The starters make fresh state for a sequence. verifier, policy:
     None are the lossless one and goodput. mode: writes in place of choosing one token a step.
-    checks: raise Refused for lengths of prompts that a method cannot serve.
+    checks: raise Refused for lengths of prompts that a method cannot serve. answers: those of slots
+    that have no field here, by the name of their hook.
     """
 
     text: str = "full"
@@ -38,6 +39,7 @@ class Plan:
     mode: Callable[[], Mode | None] | None = None
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     def check_prompt(self, length: int) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be served; reads nothing."""

@@ -43,7 +43,7 @@ class Answers:
         parsed = recipe_module.parse(recipe)
         self.plain = str(without_drafters(parsed))
         # Whether its guesses are meant to leave the text of the plain recipe as it is.
-        self.claims = all(m.lossless for m in parsed.methods if m.question is Question.DRAFTING)
+        self.claims = all(m.lossless for m in parsed.methods if m.question == Question.DRAFTING)
 
     def answer(self, number: int) -> dict[str, Any]:
         """The fields of the row of question `number`; costs are those of this question alone."""

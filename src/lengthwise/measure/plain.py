@@ -8,4 +8,4 @@ from lengthwise.recipes import Recipe
 
 def without_drafters(recipe: Recipe) -> Recipe:
     """What a recipe is without guessing: its plain loop."""
-    return Recipe(tuple(m for m in recipe.methods if m.question is not Question.DRAFTING))
+    return Recipe(tuple(m for m in recipe.methods if m.question != Question.DRAFTING))

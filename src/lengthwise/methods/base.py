@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Question(StrEnum):
-    """What a method answers; also the folder it lives in."""
+    """What our methods answer, by name. A question is a word that a slot names (`methods.slots`):
+    one that does not stand here is written as that word."""
 
     POSITIONS = "positions"
     SELECTION = "selection"
     RETENTION = "retention"
     CODECS = "codecs"
     DRAFTING = "drafting"
-    PROMPTING = "prompting"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Method:
     """
 
     name: ClassVar[str]
-    question: ClassVar[Question]
+    question: ClassVar[str]
     paper: ClassVar[str]
     best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False

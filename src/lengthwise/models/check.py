@@ -16,8 +16,6 @@ from lengthwise.errors import LengthwiseError, UnsupportedModel
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
 
-QUESTIONS = ("positions", "selection", "retention", "codecs", "drafting")
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -72,6 +70,7 @@ class Support:
 
 def check(model: Adapted | PreTrainedModel) -> Support:
     """Asks every registered method; never raises for a model that cannot be adapted."""
+    from lengthwise.methods.slots import questions
     from lengthwise.models.adapt import adapt
 
     if isinstance(model, PreTrainedModel):
@@ -83,7 +82,7 @@ def check(model: Adapted | PreTrainedModel) -> Support:
     note = ""
     if own:
         note = f"{len(own)} of {len(model.layers)} layers keep a window of their own, left as it is"
-    answers = tuple(_answer(question, model, note) for question in QUESTIONS)
+    answers = tuple(_answer(question, model, note) for question in questions())
     return Support(model.family, answers, _facts(model))
 
 

@@ -14,26 +14,15 @@ from typing import TYPE_CHECKING
 
 from lengthwise.engine.placement import ORDINARY, Placement
 from lengthwise.errors import Refused
+from lengthwise.methods import slots
 from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.rope import FrequencyRule
 
-OWNED = {
-    "frequencies": "the rotary frequencies",
-    "start_selector": "which keys a query reads",
-    "start_retention": "what is kept",
-    "start_codec": "how keys and values are stored",
-    "start_format": "how keys and values are stored",
-    "start_channels": "which channels of keys are stored",
-    "start_verifier": "which guesses are accepted",
-    "start_policy": "how much is guessed",
-    "start_mode": "how the text is written",
-}
 # A codec in one piece, or its two halves, of which a recipe may have one each.
-ENCODES = frozenset(("start_codec", "start_format", "start_channels"))
-HOOKS = (*OWNED, "placement", "start_drafter")
+ENCODES = frozenset(slot.hook for slot in slots.SLOTS if slot.fills == "codec")
 
 
 @dataclass(frozen=True)
@@ -48,17 +37,17 @@ class Piece:
     @classmethod
     def of(cls, method: Method, model: Adapted) -> Piece:
         """Raises Refused where the model alone already rules the method out."""
-        if method.question is not Question.DRAFTING and all(x.window for x in model.layers):
+        if method.question != Question.DRAFTING and all(x.window for x in model.layers):
             raise Refused(
                 f"{method.name} has nothing to work on: every layer of this {model.family!r} model "
                 "keeps only a window of its own",
                 "use full, with a drafting method where speed matters",
             )
         method.check(model)
-        hooks = frozenset(h for h in HOOKS if getattr(type(method), h) is not getattr(Method, h))
+        hooks = frozenset(s.hook for s in slots.SLOTS if _answers(method, s.hook))
         if "start_verifier" in hooks and method.start_verifier(model) is None:
             hooks -= {"start_verifier"}
-        if method.question is Question.POSITIONS:
+        if method.question == Question.POSITIONS:
             needs_rope(method, model)
             if not any(method.start_selector(layer) for layer in model.layers):
                 hooks -= {"start_selector"}
@@ -92,6 +81,12 @@ class Piece:
         return compact or self.method.raw_keys
 
 
+def _answers(method: Method, hook: str) -> bool:
+    """Whether a method's class has this hook as its own."""
+    found = getattr(type(method), hook, None)
+    return found is not None and found is not getattr(Method, hook, None)
+
+
 def own_frequencies(method: Method, hooks: frozenset[str], model: Adapted) -> None:
     """Raises Refused where a model that changes its own frequencies with the length undoes what a
     method holds."""
@@ -123,10 +118,10 @@ def same_twice(a: Piece, b: Piece) -> Refused | None:
 
 def one_owner(a: Piece, b: Piece) -> Refused | None:
     """One method decides each thing; only drafters add up."""
-    for hook, what in OWNED.items():
-        if hook in a.hooks and hook in b.hooks:
+    for slot in slots.SLOTS:
+        if slot.owns and slot.hook in a.hooks and slot.hook in b.hooks:
             return Refused(
-                f"{a.name} and {b.name} both decide {what}", f"choose {a.name} or {b.name}"
+                f"{a.name} and {b.name} both decide {slot.owns}", f"choose {a.name} or {b.name}"
             )
     return None
 
@@ -157,7 +152,7 @@ def frozen(a: Piece, b: Piece) -> Refused | None:
         return None
     does = "keeps them un-rotated" if a.rule is None else "turns them as the text grows"
     remedy = f"choose {a.name} or {b.name}"
-    if a.method.question is Question.POSITIONS:
+    if a.method.question == Question.POSITIONS:
         remedy = f"replace {a.name} by a method whose positions stay, such as ntk or yarn"
     return Refused(
         f"{b.name} works on keys at the positions they were stored with, and {a.name} {does}",

@@ -1,34 +1,23 @@
-"""Recipes: one answer per question, written as a person would say it.
+"""From text to a recipe, and from whatever else a recipe may be given as.
 
-    yarn(factor=4) + infllm(budget=2048) + kivi(bits=4)
+    recipe: item ('+' item)*        item: name ['(' [option '=' value (',' ...)*] ')']
 
-`parse` reads the text, `resolve` makes the plan that the engine runs on a model, or refuses with
-the reason and a way out (the rules are in `composition`). `full` is the empty recipe. A recipe
-prints as the shortest text that gives it back.
+A method is imported when its name is read, it alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from lengthwise.engine.plan import Plan
+from lengthwise._utils.suggestions import nearest
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
-from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.options import Option, options
-from lengthwise.recipes.composition import Piece, compose
-from lengthwise.recipes.registry import find, nearest
+from lengthwise.recipes.recipe import FULL_NAME, Recipe, RecipeLike, is_one
+from lengthwise.recipes.registry import find
 
-if TYPE_CHECKING:
-    from lengthwise.engine.roles import Codec
-    from lengthwise.models.adapt import Adapted
-    from lengthwise.models.probe import LayerFacts
-
-FULL_NAME = "full"
 _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[+(),=])|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()=+"]+))"""
 )
@@ -36,23 +25,9 @@ _TOKEN = re.compile(
 _VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()="]+))""")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Methods that run together; none of them is full attention."""
-
-    methods: tuple[Method, ...] = ()
-
-    def __str__(self) -> str:
-        return " + ".join(map(str, self.methods)) or FULL_NAME
-
-
 def parse(text: str) -> Recipe:
     """Reads a recipe; RecipeError shows the place, what is allowed there and the nearest name."""
     return _Parser(text).recipe()
-
-
-# A recipe as it may be given: its text, what `parse` made of it, or its methods.
-RecipeLike = str | Recipe | Sequence[Method]
 
 
 def recipe_of(given: RecipeLike) -> Recipe:
@@ -69,42 +44,6 @@ def recipes_of(given: RecipeLike | Sequence[RecipeLike]) -> list[Recipe]:
     return [recipe_of(each) for each in given]  # type: ignore[union-attr, arg-type]
 
 
-def is_one(given: object) -> bool:
-    """Whether this is one recipe, and not a list of them: methods in a list are one."""
-    several = isinstance(given, list | tuple) and bool(given)
-    return not several or all(isinstance(each, Method) for each in given)  # type: ignore[attr-defined]
-
-
-def resolve(recipe: RecipeLike, model: Adapted) -> Plan:
-    """The plan of a recipe on a model; raises Refused where it cannot run there."""
-    methods = recipe_of(recipe).methods
-    pieces = [Piece.of(method, model) for method in methods]
-    placement = compose(pieces, model)
-    selection = _owner(pieces, "start_selector")
-    retention = _owner(pieces, "start_retention")
-    verifier, policy = _owner(pieces, "start_verifier"), _owner(pieces, "start_policy")
-    mode = _owner(pieces, "start_mode")
-    drafters = [piece.method for piece in pieces if "start_drafter" in piece.hooks]
-    return Plan(
-        text=str(Recipe(methods)),
-        rule=next((piece.rule for piece in pieces if piece.rule is not None), None),
-        placement=placement,
-        selector=selection.start_selector if selection else None,
-        retention=partial(retention.start_retention, model) if retention else None,
-        codec=_codec(pieces),
-        drafters=tuple(partial(method.start_drafter, model) for method in drafters),
-        verifier=partial(verifier.start_verifier, model) if verifier else None,
-        policy=policy.start_policy(model) if policy else None,
-        mode=partial(mode.start_mode, model) if mode else None,
-        lossless=all(method.lossless for method in methods),
-        checks=tuple(
-            partial(method.check_prompt, model, placement=placement)
-            for method in methods
-            if type(method).check_prompt is not Method.check_prompt
-        ),
-    )
-
-
 def _methods(given: object) -> tuple[Method, ...]:
     """Methods given as objects; raises RecipeError for anything else."""
     found = tuple(given) if isinstance(given, list | tuple) else (given,)
@@ -115,32 +54,6 @@ def _methods(given: object) -> tuple[Method, ...]:
             '"snapkv + lookup", or a list of methods'
         )
     return found
-
-
-def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | None:
-    """What makes the codec of a layer: one method's, or a choice of channels and a format."""
-    whole, channels, format = (
-        _owner(pieces, hook) for hook in ("start_codec", "start_channels", "start_format")
-    )
-    if channels is None or format is None:
-        one = whole or channels or format
-        return one.start_codec if one else None
-
-    def start(layer: LayerFacts) -> Codec | None:
-        return coded(channels.start_channels(layer), format.start_format(layer))
-
-    return start
-
-
-def assisted(recipe: RecipeLike, assistant: object) -> Recipe:
-    """A recipe with a second model that guesses: one that is held already, not a path."""
-    from lengthwise.methods.drafting.guessing_models import drafting_model
-
-    return Recipe((*recipe_of(recipe).methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
-
-
-def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:
-    return next((piece.method for piece in pieces if hook in piece.hooks), None)
 
 
 class _Parser:
@@ -262,4 +175,4 @@ def _list(known: dict[str, Option]) -> str:
     return ", ".join(map(str, known.values())) or "it has none"
 
 
-__all__ = ["Recipe", "RecipeLike", "is_one", "parse", "recipe_of", "recipes_of", "resolve"]
+__all__ = ["parse", "recipe_of", "recipes_of"]

@@ -1,119 +1,67 @@
 """Which methods there are: every entry point of the group `lengthwise.methods`, ours and others'.
 
-An entry point that cannot be loaded, or whose class breaks the contract, is listed with its error
-and harms no other.
+Names, questions and papers are known without importing a method; one that is used is imported, and
+no other. An entry point that cannot be loaded, or whose class breaks the contract, is listed with
+its error and harms no other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from functools import cached_property
+from typing import Any, cast
 
+from lengthwise._utils.registry import OURS, Entry, Registry
+from lengthwise._utils.suggestions import nearest
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question
+from lengthwise.methods import base
+from lengthwise.methods.base import Method
 from lengthwise.methods.options import options
+from lengthwise.methods.slots import questions
 
 GROUP = "lengthwise.methods"
-OURS = "lengthwise"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-@dataclass(frozen=True)
-class Registered:
-    """A name and what stands behind it: cls, or error where it cannot be used.
+class Registered(Entry[type[Method]]):
+    """A method by its name. cls, or error where it cannot be used: asking for them imports it."""
 
-    target is the `module:class` of the entry point, package the distribution that declares it.
-    """
+    @property
+    def cls(self) -> type[Method] | None:
+        return self.value
 
-    name: str
-    target: str
-    package: str
-    cls: type[Method] | None = None
-    error: str | None = None
+    @property
+    def question(self) -> str | None:
+        """Which question it answers; None where it cannot be used and does not say."""
+        found = self._said("question")
+        return str(found) if found is not None else None
 
+    @property
+    def paper(self) -> Any:
+        """The paper, as its class declares it; None where it cannot be used and does not say."""
+        return self._said("paper")
 
-@cache
-def registered() -> tuple[Registered, ...]:
-    """Everything registered, ours first, then by package and name. `refresh` looks again."""
-    points = [
-        (point.dist.name if point.dist else "?", point) for point in entry_points(group=GROUP)
-    ]
-    points.sort(key=lambda item: (item[0] != OURS, item[0], item[1].name))
-    found: list[Registered] = []
-    seen: dict[str, Registered] = {}
-    for package, point in points:
-        first = seen.get(point.name)
-        if first is not None and first.target == point.value and first.package == package:
-            continue  # One distribution found twice on the path.
-        if first is not None:
-            error = f"the name is already taken by package {first.package!r}"
-            found.append(Registered(point.name, point.value, package, error=error))
-            continue
-        seen[point.name] = _load(package, point)
-        found.append(seen[point.name])
-    return tuple(found)
+    def _said(self, attribute: str) -> Any:
+        # What the text does not say in the class itself, as where it is inherited, an import does.
+        if attribute in self._text:
+            return self._text[attribute]
+        return getattr(self.cls, attribute, None)
+
+    @cached_property
+    def _text(self) -> dict[str, Any]:
+        return self.declared(vars(base))
 
 
-def refresh() -> None:
-    """Forgets what was found, after packages were installed or removed."""
-    registered.cache_clear()
-
-
-def methods() -> dict[str, type[Method]]:
-    """The usable methods by name, ours first."""
-    return {item.name: item.cls for item in registered() if item.cls is not None}
-
-
-def find(name: str) -> type[Method]:
-    """The class of a method; RecipeError where it is unknown (with the nearest name) or broken."""
-    broken = None
-    for item in registered():
-        if item.name == name:
-            if item.cls is not None:
-                return item.cls
-            broken = broken or item
-    if broken is not None:
-        raise RecipeError(
-            f"method {name!r} of package {broken.package!r} cannot be used: {broken.error}"
-        )
-    if name == "full":
-        raise RecipeError(
-            "'full' is full attention, the recipe without any method: it has no options and "
-            "nothing to describe"
-        )
-    known = ["full", *methods()]
-    raise RecipeError(f"unknown method {name!r}{nearest(name, known)}")
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what is known."""
-    close = difflib.get_close_matches(name.lower(), known, 1, 0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(known)}" if known else ""
-
-
-def _load(package: str, point: EntryPoint) -> Registered:
-    # Whatever a stranger's module raises while it is imported must stay with its own entry.
-    try:
-        cls = point.load()
-        _check(point.name, cls)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Registered(point.name, point.value, package, error=text)
-    return Registered(point.name, point.value, package, cls)
-
-
-def _check(name: str, cls: object) -> None:
+def _check(name: str, cls: object) -> type[Method]:
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
         raise TypeError("it is not a dataclass that inherits lengthwise.methods.base.Method")
-    for attribute, kind in (("name", str), ("question", Question), ("paper", str)):
-        if not isinstance(getattr(cls, attribute, None), kind):
-            raise TypeError(f"its class attribute {attribute!r} is missing or no {kind.__name__}")
+    for attribute in ("name", "question", "paper"):
+        if not isinstance(getattr(cls, attribute, None), str):
+            raise TypeError(f"its class attribute {attribute!r} is missing or no str")
+    if cls.question not in questions():
+        known = ", ".join(questions())
+        raise ValueError(f"there is no question {str(cls.question)!r}; known are {known}")
     if cls.name != name or not _NAME.fullmatch(name) or name == "full":
         raise ValueError(
             f"its class is named {cls.name!r} and its entry point {name!r}; both must be one word "
@@ -121,6 +69,44 @@ def _check(name: str, cls: object) -> None:
         )
     options(cls)
     cls()
+    return cls
 
 
-__all__ = ["GROUP", "Registered", "find", "methods", "nearest", "refresh", "registered"]
+METHODS: Registry[type[Method]] = Registry(GROUP, _check, Registered)
+
+
+def registered() -> tuple[Registered, ...]:
+    """Everything registered, ours first, then by package and name. `refresh` looks again."""
+    return cast(tuple[Registered, ...], METHODS.entries())
+
+
+def refresh() -> None:
+    """Forgets what was found, after packages were installed or removed."""
+    METHODS.refresh()
+
+
+def methods() -> dict[str, type[Method]]:
+    """The usable methods by name, ours first. Imports all of them."""
+    return METHODS.usable()
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method; RecipeError where it is unknown (with the nearest name) or broken."""
+    entry = METHODS.entry(name)
+    if entry is not None:
+        if entry.value is not None:
+            return entry.value
+        raise RecipeError(
+            f"method {name!r} of package {entry.package!r} cannot be used: {entry.error}"
+        )
+    if name == "full":
+        raise RecipeError(
+            "'full' is full attention, the recipe without any method: it has no options and "
+            "nothing to describe"
+        )
+    raise RecipeError(f"unknown method {name!r}{nearest(name, ['full', *METHODS])}")
+
+
+__all__ = [
+    "GROUP", "METHODS", "OURS", "Registered", "find", "methods", "refresh", "registered",
+]  # fmt: skip

@@ -40,6 +40,7 @@ from lengthwise.methods.drafting.asking import (
 )
 from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
 from lengthwise.methods.drafting.translation import Translator
+from lengthwise.methods.nested import plan_of
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
@@ -99,9 +100,7 @@ class SecondModel(Method):
 
     def plan(self, draft: Adapted) -> Plan:
         """How the second model reads; raises Refused for what would be left out of it."""
-        from lengthwise import recipes  # A recipe inside a recipe, read at run time.
-
-        plan = recipes.resolve(self.recipe, draft)
+        plan = plan_of(self.recipe, draft)
         given = f"model(recipe={plan.text})"
         if plan.drafters or plan.mode:
             raise Refused(

@@ -38,6 +38,7 @@ from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
+from lengthwise.methods.nested import methods_of
 from lengthwise.models.adapt import Adapted
 
 # Streams of noise are numbered by round and node.
@@ -96,9 +97,7 @@ class RSD(Method):
 
     def asked(self, model: Adapted) -> AskingDrafter:
         """The drafter whose model is asked; raises RecipeError where it has none to share."""
-        from lengthwise import recipes  # A recipe inside a recipe, read at run time.
-
-        methods = recipes.parse(self.draft).methods
+        methods = methods_of(self.draft)
         if len(methods) == 1:
             methods[0].check(model)
             found = methods[0].start_drafter(model)

@@ -46,7 +46,8 @@ from lengthwise.methods.drafting.asking import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapt import Adapted
+    from lengthwise.methods.nested import plan_of
+from lengthwise.models.adapt import Adapted
 
 # The window may overhang by this share of itself before it is cut again.
 OVERHANG = 8
@@ -95,10 +96,7 @@ class Window(Method):
             return Plan(retention=lambda: Retrieved(self.retrieved, self.chunk))
         if self.recipe is None:
             return Plan(retention=lambda: Recent(self.sinks, self.window))
-        # A recipe inside a recipe: the only way down here from above is at run time.
-        from lengthwise import recipes
-
-        plan = recipes.resolve(self.recipe, model)
+        plan = plan_of(self.recipe, model)
         given = f"window(recipe={plan.text})"
         others = plan.rule, plan.selector, plan.drafters, plan.mode
         if any(others) or plan.placement != ORDINARY:
