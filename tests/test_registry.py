@@ -119,3 +119,13 @@ def test_packages_installed_later_are_found_by_looking_again(
     assert "two" not in toys
     toys.refresh()
     assert list(toys) == ["two"] and toys.get("two") == 1
+
+
+def test_the_package_costs_nothing_until_a_name_of_it_is_used() -> None:
+    code = """import sys
+before = set(sys.modules)
+import lengthwise
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+lengthwise.Recipe
+assert not {"torch", "transformers"} & set(sys.modules)"""
+    assert set(run(code).split()) <= {"__future__", "lengthwise"}

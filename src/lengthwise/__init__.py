@@ -20,10 +20,11 @@ measured side by side.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# typing and importlib would be most of what `import lengthwise` costs; checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lengthwise.api import Model, check, load, wrap
     from lengthwise.errors import LengthwiseError
     from lengthwise.generation import Generation
@@ -77,6 +78,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import: nothing that can do without it should wait for it.
     if name in _WHERE:
+        from importlib import import_module
+
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

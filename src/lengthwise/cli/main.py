@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lengthwise import __version__
 from lengthwise.cli.arguments import refuse_empty
@@ -61,6 +62,11 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command)
         refuse_empty(command)
         return once(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click asks every verb for its help, and so would import all of them at each key.
+        verbs = [CompletionItem(n, help=VERBS[n]) for n in VERBS if n.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

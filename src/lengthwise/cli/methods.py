@@ -16,11 +16,15 @@ from rich.text import Text
 
 from lengthwise.methods.options import options
 from lengthwise.methods.slots import questions
-from lengthwise.recipes.registry import Registered, find, registered
+from lengthwise.recipes.registry import METHODS, Registered, find, registered
+
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in METHODS if name.startswith(incomplete)]
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_names)
 @click.option("--options", "with_options", is_flag=True, help="list the options of every method")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a method")
 def methods(name: str | None, with_options: bool, as_json: bool) -> None:
