@@ -28,7 +28,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.measure import drafting, drafting_suite
-from lengthwise.measure.compare import Watcher
+from lengthwise.measure.compare import EvaluationProgress
 from lengthwise.measure.drafting import GREEDY, PROMPT_LOOKUP, bench, first_difference, top_gap
 from lengthwise.measure.drafting_rows import DraftingRow, Result, Run, median_run, summary
 from lengthwise.measure.drafting_table import show
@@ -269,13 +269,13 @@ def test_a_text_that_leaves_the_plain_one_says_where_and_how_closely(model, monk
 
 
 def test_recipes_take_turns(model) -> None:
-    class Noted(Watcher):
+    class Noted(EvaluationProgress):
         names: ClassVar[list[str]] = []
 
-        def stage(self, recipe: str, stage: str, tokens: int) -> None:
-            self.names.append(recipe)
+        def stage(self, name: str, total: int, unit: str) -> None:
+            self.names.append(name.rpartition(": ")[0])
 
-    bench(model, ["lookup"], ["code"], ["short"], new_tokens=3, rounds=3, watcher=Noted())
+    bench(model, ["lookup"], ["code"], ["short"], new_tokens=3, rounds=3, progress=Noted())
     assert Noted.names == ["full", GREEDY, PROMPT_LOOKUP, "lookup"] * 3
 
 

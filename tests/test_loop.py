@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence as Seq
 from functools import lru_cache, partial
+from typing import Any
 
 import pytest
 import torch
@@ -56,19 +57,10 @@ Starter = Callable[[], Drafter]
 
 
 def generate(
-    prompt: Seq[int],
-    *drafters: Starter,
-    placement: Placement | None = None,
-    family: str = "llama",
-    new: int = 60,
-    sampling: Sampling | None = None,
-    stop_ids: Seq[int] = (),
-    policy: loop.LengthPolicy | None = None,
+    prompt: Seq[int], *drafters: Starter, policy: loop.LengthPolicy | None = None, **options: Any
 ) -> Request:
-    request = begin(
-        prompt, *drafters, placement=placement, family=family, new=new, sampling=sampling,
-        stop_ids=stop_ids,
-    )  # fmt: skip
+    """A finished request; options as `begin` takes them."""
+    request = begin(prompt, *drafters, **options)
     for _ in loop.run(request, policy or Fixed()):
         pass
     loop.finish(request)

@@ -13,7 +13,6 @@ from lengthwise.tasks.probes import (
     continuation,
     copy_probe,
     mean_by_bin,
-    needle_probes,
     position_bins,
     probe_context,
 )
@@ -120,7 +119,7 @@ def test_the_copy_probe_is_scored_from_its_ninth_token(
 def test_needles_differ_and_the_space_before_a_key_is_never_scored(
     tokenizer: TinyTokenizer, ids: list[int]
 ) -> None:
-    probes = needle_probes(ids, tokenizer, 2048, depths=(0.0, 0.25, 0.5, 0.75, 1.0)).probes
+    probes = probe_context(ids, tokenizer, 2048, (0.0, 0.25, 0.5, 0.75, 1.0), copy=False).probes
     assert len({probe.answer for probe in probes}) == len({probe.suffix for probe in probes}) == 5
     for probe in probes:
         assert len(probe.answer) == 7
@@ -142,7 +141,7 @@ def test_what_does_not_fit_is_refused_with_numbers(
         probe_context(ids, tokenizer, 100)
     for depths in ((), (1.5,), (0.5, 0.5), tuple(i / 20 for i in range(20))):
         with pytest.raises(LengthwiseError, match="depth"):
-            needle_probes(ids, tokenizer, 2048, depths=depths)
+            probe_context(ids, tokenizer, 2048, depths, copy=False)
 
 
 def test_continuation_splits_the_first_tokens() -> None:

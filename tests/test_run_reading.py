@@ -93,9 +93,9 @@ def test_no_bar_where_there_is_no_terminal(world: Path) -> None:
 def test_the_bar_goes_with_the_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as screen, module.Reading(10) as bar:
         bar.advance(4)
-        assert bar._progress.live.is_started
+        assert bar.shown
         bar.advance(6)
-        assert not bar._progress.live.is_started
+        assert not bar.shown
         assert "10/10" in seen(screen)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import embeddings, neighbours, pairing, store as stores, tokenise
@@ -22,6 +21,7 @@ from lengthwise.sequences.errors import LengthwiseError, SequenceError
 from lengthwise.sequences.files import alone_in, reserve
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
+from sequence_runs import jsonl, rows_of, run, some_texts, tree
 
 
 def sharing(tokens: Path, out: Path, *sources: Path, **fields: Any) -> Build:

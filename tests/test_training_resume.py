@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from lengthwise.cli.train import Bar, train as train_verb
+from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import Trainer, train
 from training_runs import GPT2, build_sets, config, log_of
@@ -76,9 +76,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(place: Path, whole: Path) -> Non
     trainer._step()
     trainer._checkpoint(now=True)
     trainer.close()
-    watcher = Interrupting(-1)
-    assert train(run, watcher).signal is None
-    assert "going on after step 5 of 9" in watcher.notes
+    progress = Interrupting(-1)
+    assert train(run, progress).signal is None
+    assert "going on after step 5 of 9" in progress.notes
     assert_equal_runs(whole, place / "interrupted")
 
 
@@ -89,17 +89,17 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_bit_for_bit(
 import os, signal, torch
 from pathlib import Path
 torch.set_num_threads({torch.get_num_threads()})
-from lengthwise.cli.train import Bar, train as train_verb
+from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import train
 from test_training_resume import HARD
 from training_runs import config
-flush = checkpoint._flush
+flush = checkpoint.flush
 def dying(folder):
     if "step-00000008" in str(folder):
         os.kill(os.getpid(), signal.SIGKILL)
     flush(folder)
-checkpoint._flush = dying
+checkpoint.flush = dying
 train(config(Path({str(place)!r}), out="killed", **HARD))
 """
     assert python(["-c", code]).returncode == -signal.SIGKILL
@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_a_checkpoint_one_line_and_status_130(
         'out = "ctrl-c"\ntokens_per_step = 256\nsteps = 6\n[data]\ntrain = "concat"\n'
         '[model]\nfamily = "gpt2"\nn_embd = 32\nn_layer = 1\nn_head = 2\n[log]\nevery = 1\n'
     )
-    monkeypatch.setattr(Bar, "step", Interrupting(2).step)
+    monkeypatch.setattr(TrainingBar, "step", Interrupting(2).step)
     done = CliRunner().invoke(train_verb, [str(place / "run.toml")], standalone_mode=False)
     assert done.return_value == 130
     assert done.stderr.splitlines()[-1] == (

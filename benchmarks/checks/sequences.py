@@ -33,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences import row_files
 from lengthwise.sequences.build import Build, Settings, build_part, open_order
 from lengthwise.sequences.builders.base import make_builder
@@ -46,7 +47,6 @@ from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import ABOUT, MANIFEST, SequenceSet
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise as run_tokenise
-from lengthwise.sequences.watch import Watcher
 
 TOKENS = 32 << 20
 MEAN = 500
@@ -179,7 +179,7 @@ def _library(encoder: Encoder, texts: list[str]) -> None:
 
 def _stage(encoder: Encoder, folder: Path, place: Path) -> None:
     sources = Sources((str(folder),), Fields())
-    run_tokenise(sources, encoder, place, "key", Watcher(), 1 << 22)
+    run_tokenise(sources, encoder, place, "key", Progress(), 1 << 22)
 
 
 def _seconds(action: Callable[[], None]) -> float:

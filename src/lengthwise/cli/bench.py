@@ -85,7 +85,7 @@ def drafting(
         rows = run_drafting(
             loaded, wanted, chosen, contexts, asked=asked, prompts=prompts, new_tokens=new_tokens,
             rounds=rounds, batch=batch, temperature=temperature, seed=seed, warm=not cold,
-            baselines=baselines, watcher=bars,
+            baselines=baselines, progress=bars,
             finished=_print_json if as_json else _print_progress,
         )  # fmt: skip
     if not as_json:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import Progress
 
 from lengthwise.cli.arguments import COUNT, Place, Real, force_option
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import HEAD, Output, check_outputs, files_of
@@ -54,7 +53,7 @@ def calibrate(
     read = [model, *(files_of([draft]) if kind == "specdec" else [])]
     check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = open_model(model, dtype, device)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Bar() as bar:
         if kind == "layers":
             _layers(loaded, skip, trials, bar)
         elif kind == "razor":
@@ -72,7 +71,7 @@ def _refuse_unused(kind: str) -> None:
             raise LengthwiseError(f"--{name} is for calibrate {meant}; {kind} has no use for it")
 
 
-def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
+def _layers(loaded: Model, skip: float, trials: int, bar: Bar) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
     from lengthwise.engine.loop import prefill
     from lengthwise.engine.sequence import Sequence
@@ -93,7 +92,7 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
         prefill(before, prompt)
         before.end_prefill()
         texts.append((before, said))
-    for _ in bar.track(range(trials), description="trying sets of layers"):
+    for _ in bar.track(range(trials), "trying sets of layers", "sets"):
         kept = search.propose()
         scores = [matchness(model, before, kept, said) for before, said in texts]
         search.tell(sum(scores) / len(scores))
@@ -104,13 +103,11 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
     )
 
 
-def _razor(loaded: Model, bar: Progress) -> None:
+def _razor(loaded: Model, bar: Bar) -> None:
     from lengthwise.calibration import calibrate_retrieval_heads, save
 
-    task = bar.add_task("reading repeated random tokens", total=None)
-    found = calibrate_retrieval_heads(
-        loaded.adapted, lambda done, total: bar.update(task, completed=done, total=total)
-    )
+    bar.stage("reading repeated random tokens", 0, "tokens")
+    found = calibrate_retrieval_heads(loaded.adapted, bar.reached)
     save("razor", loaded.adapted, found)
     heads = [
         (score, layer, head)
@@ -122,7 +119,7 @@ def _razor(loaded: Model, bar: Progress) -> None:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
 
 
-def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Progress) -> None:
+def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
     from lengthwise.methods.drafting.acceptance_head import examples, save, train
@@ -138,7 +135,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     ids = loaded.encode(read_document().text)
     starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)
     texts = []
-    for start in bar.track(list(starts)[:TEXTS], description="the target writes"):
+    for start in bar.track(starts[:TEXTS], "the target writes", "texts"):
         prompt = ids[start : start + READ]
         said = loaded.generate(prompt, max_new_tokens=WRITTEN, temperature=temperature, seed=start)
         texts.append(prompt[-1:] + said.token_ids)

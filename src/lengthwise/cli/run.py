@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import DocumentError, LengthwiseError
@@ -126,29 +126,20 @@ def _given(
     return text, None if document is None else document.text
 
 
-class Reading:
-    """A bar on standard error while a prompt is read, where that is a terminal."""
+class Reading(Bar):
+    """A bar while a prompt of so many tokens is read."""
 
     def __init__(self, tokens: int) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task("", total=tokens)
+        super().__init__(
+            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        )
+        self.stage("reading", tokens, "tokens")
         self._left = tokens
 
-    def __enter__(self) -> Reading:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def advance(self, tokens: int) -> None:
+    def advance(self, done: int, tokens: int = 0) -> None:
         """So many tokens more are read; with the last of them the bar goes."""
-        self._progress.advance(self._task, tokens)
-        self._left -= tokens
+        super().advance(done)
+        self._left -= done
         if self._left <= 0:
             self.stop()
 
@@ -160,9 +151,6 @@ class Reading:
             sink(piece)
 
         return shown
-
-    def stop(self) -> None:
-        self._progress.stop()
 
 
 def _tell_length(model: Model, tokens: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
+from lengthwise._utils.files import write_text
 from lengthwise.conformance.laws import FAMILIES, ConformanceError, check_method
 from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.registry import methods
@@ -35,13 +35,7 @@ def _write(path: Path) -> None:
     from lengthwise.conformance.matrix import page
 
     text = page(lambda what: click.echo(what, err=True))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_text(path, text)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from lengthwise._utils.messages import first_line
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.mode import Mode
@@ -259,7 +260,9 @@ class Request:
                 with drafter.lock:
                     drafter.finish()
             except Exception as error:
-                self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
+                self.ledger.notes.append(
+                    f"{drafter.name} could not keep something: {first_line(error)}"
+                )
         self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
         if self.drafters and self.ledger.steps and self.cramped >= self.ledger.steps:
             names = " and ".join(drafter.name for drafter in self.drafters)
@@ -271,12 +274,9 @@ class Request:
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""
         self.drafters.remove(drafter)
-        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+        self.ledger.notes.append(
+            f"drafter {drafter.name} failed and was left out: {first_line(error)}"
+        )
 
 
 def _turn(drafter: Drafter) -> tuple[bool, bool]:

@@ -84,7 +84,7 @@ class Answers:
         model, suffix = self.reader.model, self.reader.case.prompt.suffixes[number]
         sequence = self.reader.fork(read.sequence)
         request = loop.begin(sequence, Sampling(), self.new, model.stop_ids())
-        self.reader.watcher.stage(self.reader.plan.text, "answering", self.new)
+        self.reader.progress.stage(f"{self.reader.plan.text}: answering", self.new, "tokens")
         begin = time.perf_counter()
         logits = loop.prefill(sequence, suffix, self.reader.chunk)
         first = loop.start(request, logits)
@@ -94,7 +94,7 @@ class Answers:
         text.add(first, request.ledger)
         for tokens in loop.run(request):
             text.add(tokens, request.ledger)
-            self.reader.watcher.advance(len(tokens))
+            self.reader.progress.advance(len(tokens))
         return request, text
 
     def _same_text(self, read: Shared, number: int) -> bool | None:
@@ -116,10 +116,10 @@ class Answers:
         # What read the prompt decodes on, with the state it has by now: only drafters are new.
         sequence.plan = model.plan(self.plain)
         request = loop.begin(sequence, Sampling(), self.new, model.stop_ids())
-        self.reader.watcher.stage(self.plain, "answering, to compare", self.new)
+        self.reader.progress.stage(f"{self.plain}: answering, to compare", self.new, "tokens")
         loop.start(request, loop.prefill(sequence, suffix, self.reader.chunk))
         for tokens in loop.run(request):
-            self.reader.watcher.advance(len(tokens))
+            self.reader.progress.advance(len(tokens))
         return tuple(request.output)
 
     def _expected(self, read: Shared, number: int, said: str) -> dict[str, Any]:

@@ -25,14 +25,14 @@ from lengthwise.measure.expected import check_expected
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.prompts import build_prompt
 from lengthwise.measure.quality import FIDELITY_LENGTH, FIDELITY_TOKENS, quality
-from lengthwise.measure.reading import REMEMBER, Case, Reader, Watcher, reads_as_full
+from lengthwise.measure.reading import REMEMBER, Case, EvaluationProgress, Reader, reads_as_full
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.recipes import RecipeLike
 from lengthwise.tasks.documents import Document
 from lengthwise.tasks.folders import document_from
 from lengthwise.tasks.probes import ProbeSet, continuation, probe_context
 
-__all__ = ["DEFAULT_QUESTION", "REMEMBER", "Watcher", "compare", "reads_as_full"]
+__all__ = ["DEFAULT_QUESTION", "REMEMBER", "EvaluationProgress", "compare", "reads_as_full"]
 
 DEFAULT_QUESTION = "What is this text about? Answer in one sentence."
 
@@ -48,7 +48,7 @@ def compare(
     probes: bool | None = None,
     share: bool = True,
     chunk: int | None = None,
-    watcher: Watcher | None = None,
+    progress: EvaluationProgress | None = None,
     expect: str | Seq[str] = (),
     goal: str | None = None,
 ) -> Rows:
@@ -76,7 +76,7 @@ def compare(
     asked = _Asked(
         texts("questions", questions) or [DEFAULT_QUESTION], texts("expect", expect),
         list(dict.fromkeys(map(str, parsed))), max_new_tokens, probes, share, chunk,
-        watcher or Watcher(),
+        progress or EvaluationProgress(),
     )  # fmt: skip
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
@@ -85,7 +85,7 @@ def compare(
     try:
         for row in _rows(model, ids, _lengths(ids, wanted_lengths), asked):
             rows.append(row)
-            asked.watcher.row(row)
+            asked.progress.row(row)
     except KeyboardInterrupt:
         if not rows:
             raise
@@ -105,7 +105,7 @@ class _Asked:
     probes: bool | None
     share: bool
     chunk: int | None
-    watcher: Watcher
+    progress: EvaluationProgress
 
     def __post_init__(self) -> None:
         require_count("max_new_tokens", self.max_new_tokens)
@@ -120,7 +120,7 @@ def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iter
     for length in lengths:
         case = _case(model, ids[:length], asked)
         for note in case.notes:
-            asked.watcher.note(note)
+            asked.progress.note(note)
         if not checked:
             _check_recipes(model, asked.recipes)
             checked = True
@@ -189,7 +189,7 @@ def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[R
         plan = model.plan(recipe)
         plan.check_prompt(len(case.prompt.prefix) + max(map(len, case.prompt.suffixes)))
         alike = reads_as_full(plan)
-        reader = Reader(model, case, plan, asked.share and alike, asked.chunk, asked.watcher)
+        reader = Reader(model, case, plan, asked.share and alike, asked.chunk, asked.progress)
         base = replace(base, reads_as_full=alike, **quality(reader))
         answers = Answers(reader, recipe, asked.max_new_tokens)
         for number, question in enumerate(questions):

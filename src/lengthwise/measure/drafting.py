@@ -41,7 +41,7 @@ from lengthwise.measure.drafting_rows import (
 from lengthwise.measure.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.measure.origin import Origin
 from lengthwise.measure.plain import without_drafters
-from lengthwise.measure.reading import REMEMBER, Watcher, reads_as_full
+from lengthwise.measure.reading import REMEMBER, EvaluationProgress, reads_as_full
 from lengthwise.measure.stock import stock_run
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks import work
@@ -74,7 +74,7 @@ def bench(
     seed: int = 0,
     warm: bool = False,
     baselines: bool = True,
-    watcher: Watcher | None = None,
+    progress: EvaluationProgress | None = None,
     finished: Finished | None = None,
 ) -> DraftingRows:
     """Rows for every context, kind of work and recipe, then for the six kinds and the grounded.
@@ -97,7 +97,7 @@ def bench(
         else kinds_suite(model, work.check_kinds(kinds), contexts, prompts or 1, new_tokens)
     )  # fmt: skip
     _check_lengths(entries, [len(ids) for pairs in suite.values() for _, ids in pairs])
-    watcher = watcher or Watcher()
+    progress = progress or EvaluationProgress()
     base = DraftingRow(
         kind="", context="", context_tokens=0, recipe="", plain="", model=model.name,
         dtype=str(model.adapted.dtype).removeprefix("torch."), device=str(model.adapted.device),
@@ -108,8 +108,8 @@ def bench(
     def measure() -> Iterator[DraftingRow]:
         _wake(model, suite, entries, sampling)
         if warm:
-            _warm(model, suite, entries, base, sampling, watcher)
-        yield from _measure(model, suite, entries, base, sampling, watcher)
+            _warm(model, suite, entries, base, sampling, progress)
+        yield from _measure(model, suite, entries, base, sampling, progress)
 
     return _collected(measure(), finished)
 
@@ -217,7 +217,7 @@ def _wake(model: Model, suite: Suite, entries: Seq[_Entry], sampling: Sampling) 
 
 def _warm(
     model: Model, suite: Suite, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling,
-    watcher: Watcher,
+    progress: EvaluationProgress,
 ) -> None:  # fmt: skip
     """Takes every recipe that drafts through the suite once; its tables then serve all rounds."""
     learning = [entry for entry in entries if entry.plans and entry.plans[0].drafters]
@@ -226,21 +226,21 @@ def _warm(
     for (context, kind), pairs in suite.items():
         for case in _cases(model, pairs, base, sampling):
             for entry in learning:
-                watcher.stage(entry.name, f"warming up, {context} {kind}", 1)
+                progress.stage(f"{entry.name}: warming up, {context} {kind}", 1, "runs")
                 case.run(entry, entry.plans[0])
-                watcher.advance(1)
+                progress.advance(1)
 
 
 def _measure(
     model: Model, suite: Suite, entries: Seq[_Entry], base: DraftingRow, sampling: Sampling,
-    watcher: Watcher,
+    progress: EvaluationProgress,
 ) -> Iterator[DraftingRow]:  # fmt: skip
     by_entry: dict[str, list[Result]] = {entry.name: [] for entry in entries if entry.runs}
     contexts = list(dict.fromkeys(context for context, _ in suite))
     for (context, kind), pairs in suite.items():
         here: dict[str, list[Result]] = {name: [] for name in by_entry}
         for case in _cases(model, pairs, base, sampling):
-            runs = case.rounds(entries, base.rounds, watcher, f"{context} {kind}")
+            runs = case.rounds(entries, base.rounds, progress, f"{context} {kind}")
             for name, result in case.results(runs, entries, context).items():
                 here[name].append(result)
         for entry in entries:
@@ -267,17 +267,17 @@ class _Case:
         self._readings: dict[tuple[str, int], Sequence] = {}
 
     def rounds(
-        self, entries: Seq[_Entry], rounds: int, watcher: Watcher, stage: str
+        self, entries: Seq[_Entry], rounds: int, progress: EvaluationProgress, stage: str
     ) -> dict[str, list[Run]]:
         """All runs of all entries, which take turns."""
         found: dict[str, list[Run]] = {entry.name: [] for entry in entries if entry.runs}
         for number in range(rounds):
             for entry in entries:
                 if entry.runs:
-                    watcher.stage(entry.name, f"{stage}, round {number + 1}", 1)
+                    progress.stage(f"{entry.name}: {stage}, round {number + 1}", 1, "runs")
                     plan = entry.plans[number] if entry.plans else None
                     found[entry.name].append(self.run(entry, plan))
-                    watcher.advance(1)
+                    progress.advance(1)
         return found
 
     def results(

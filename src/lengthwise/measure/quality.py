@@ -60,7 +60,7 @@ def _probe(reader: Reader, probes: ProbeSet) -> dict[str, Any]:
     read = reader.read("probes", probes.context, room, Losses())
     by_name: dict[str, float] = {}
     depths: list[tuple[float, float]] = []
-    reader.watcher.stage(reader.plan.text, "probing", len(probes.probes))
+    reader.progress.stage(f"{reader.plan.text}: probing", len(probes.probes), "probes")
     for probe in probes.probes:
         sequence = reader.fork(read.sequence)
         loop.prefill(sequence, probe.suffix, reader.chunk)
@@ -71,7 +71,7 @@ def _probe(reader: Reader, probes: ProbeSet) -> dict[str, Any]:
         by_name[probe.name] = float(loss[probe.skip :].mean())
         if probe.name.startswith("needle"):
             depths.append((probe.depth, by_name[probe.name]))
-        reader.watcher.advance(1)
+        reader.progress.advance(1)
     return {
         "copy_loss": by_name["copy"],
         "needle_loss": fmean(loss for _, loss in depths),
@@ -107,7 +107,7 @@ def _fidelity(reader: Reader, context: Seq[int], rest: Seq[int]) -> dict[str, An
     read = reader.read("fidelity", context, len(rest))
     sequence = reader.fork(read.sequence)
     sequence.end_prefill()
-    reader.watcher.stage(reader.plan.text, "comparing with full", len(rest))
+    reader.progress.stage(f"{reader.plan.text}: comparing with full", len(rest), "tokens")
     truth = None if reader.plan.text == FULL.text else reader.case.truth
     kept: list[Tensor] = []
     agreed = 0
@@ -120,7 +120,7 @@ def _fidelity(reader: Reader, context: Seq[int], rest: Seq[int]) -> dict[str, An
         divergence += (theirs.exp() * (theirs - ours)).sum(-1).tolist()
         if truth is None:
             kept.append(logits.clone())
-        reader.watcher.advance(len(logits))
+        reader.progress.advance(len(logits))
     if truth is None:
         reader.case.truth = torch.cat(kept)
     n = len(rest)

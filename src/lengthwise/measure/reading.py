@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lengthwise._utils.progress import Progress
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.losses import Losses
@@ -27,20 +28,11 @@ from lengthwise.tasks.probes import ProbeSet
 REMEMBER = 64
 
 
-class Watcher:
-    """Told what is going on; the CLI draws progress bars with it. Does nothing by itself."""
-
-    def stage(self, recipe: str, stage: str, tokens: int) -> None:
-        """A stage begins that will read or write this many tokens."""
-
-    def advance(self, tokens: int) -> None:
-        """So many tokens of the stage are done."""
+class EvaluationProgress(Progress):
+    """Told what is measured; does nothing. A stage's name begins with its recipe."""
 
     def row(self, row: Row) -> None:
         """A row is finished."""
-
-    def note(self, text: str) -> None:
-        """Something that holds for all rows of a length."""
 
 
 @dataclass
@@ -95,10 +87,10 @@ class Reader:
         plan: Plan,
         shares: bool,
         chunk: int | None,
-        watcher: Watcher,
+        progress: EvaluationProgress,
     ) -> None:
         self.model, self.case, self.plan = model, case, plan
-        self.shares, self.chunk, self.watcher = shares, chunk, watcher
+        self.shares, self.chunk, self.progress = shares, chunk, progress
         self._prefix: Shared | None = None
 
     @property
@@ -112,7 +104,7 @@ class Reader:
             return self.case.shared[name]
         if name == "prompt" and self._prefix is not None:
             return self._prefix
-        self.watcher.stage(self.plan.text, f"reading ({name})", len(tokens))
+        self.progress.stage(f"{self.plan.text}: reading ({name})", len(tokens), "tokens")
         plan = FULL if self.shares else self.plan
         sequence = Sequence(self.model.adapted, plan, expected=len(tokens) + room,
                             remember=REMEMBER if self.shares else 0)  # fmt: skip
@@ -121,7 +113,7 @@ class Reader:
             # Where every token's loss is taken a chunk's logits are held, so the chunk stays small.
             chunk = min(chunk, loop.CHUNK)
         begin = time.perf_counter()
-        loop.prefill(sequence, tokens, chunk, self.watcher.advance, losses)
+        loop.prefill(sequence, tokens, chunk, self.progress.advance, losses)
         loop.synchronize(self.model.adapted.device)
         found = Shared(sequence, time.perf_counter() - begin, losses)
         if self.shares:

@@ -262,8 +262,9 @@ class Rows(Sequence[Row]):
         A file there that is no report of ours is overwritten with force=True alone. Raises
         LengthwiseError for it, and where nothing can be written.
         """
+        from lengthwise._utils.files import write_text
         from lengthwise.measure.html import page
-        from lengthwise.outputs import REPORT, Output, check_outputs, write_text
+        from lengthwise.outputs import REPORT, Output, check_outputs
 
         text = page(self, title=title, origin=origin or self.origin)
         if path is not None:

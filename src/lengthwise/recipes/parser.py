@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import Option, options
@@ -110,7 +110,7 @@ class _Parser:
                 first = next(iter(known))
                 self.fail(f"options are given by name: {cls.name}({first}={word})", start)
             if each is None:
-                near = nearest(word, list(known)) if known else ""
+                near = did_you_mean(word, known, ".")
                 self.fail(f"{cls.name} has no option {word!r}{near} Allowed: {_list(known)}", start)
             if word in found:
                 self.fail(f"option {word!r} is given twice", start)

@@ -8,10 +8,9 @@ sum keeps its precision while a search wanders through absurd parameters.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -19,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
 
 Array: TypeAlias = NDArray[np.float64]
@@ -109,8 +109,7 @@ class Law:
             return next(iter(self.constants.values()))
         if which not in self.constants:
             raise ScalingError(
-                f"law {self.name} has no constants {which!r}{nearest(which, self.constants)}; "
-                f"it has {', '.join(self.constants)}"
+                f"law {self.name} has no constants {which!r}{hint(which, self.constants)}"
             )
         return self.constants[which]
 
@@ -119,8 +118,7 @@ class Law:
         unknown = sorted(set(values) - set(self.names))
         if unknown:
             raise ScalingError(
-                f"law {self.name} has no parameter {unknown[0]!r}"
-                f"{nearest(unknown[0], self.names)}; it has {', '.join(self.names)}"
+                f"law {self.name} has no parameter {unknown[0]!r}{hint(unknown[0], self.names)}"
             )
         positive = {parameter.name for parameter in self.parameters if parameter.positive}
         for name, value in values.items():
@@ -167,17 +165,8 @@ def law(
 def find_law(name: str) -> Law:
     """The law of that name; refuses others with the nearest."""
     if name not in LAWS:
-        raise ScalingError(
-            f"there is no law {name!r}{nearest(name, LAWS)}; there are {', '.join(LAWS)}"
-        )
+        raise ScalingError(f"there is no law {name!r}{hint(name, LAWS)}")
     return LAWS[name]
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` (did you mean 'X'?)` or nothing, for use within a refusal."""
-    by_lower = {each.lower(): each for each in allowed}
-    near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0.5)
-    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
 
 
 def need_scipy() -> None:

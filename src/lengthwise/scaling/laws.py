@@ -13,15 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.scaling.law import (
-    Array,
-    Constants,
-    Parameter,
-    ScalingError,
-    Solver,
-    law,
-    log_sum,
-)
+from lengthwise.scaling.law import Array, Constants, Parameter, ScalingError, Solver, law, log_sum
 
 N = "parameters of the model"
 D = "tokens trained on"

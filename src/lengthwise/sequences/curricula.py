@@ -25,8 +25,9 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Bijection, key, uniforms
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise._utils.counter_rng import Bijection, key, uniforms
+from lengthwise._utils.suggestions import hint
+from lengthwise.sequences.errors import SequenceError
 
 # Odds of the i-th of n buckets, short to long.
 ODDS: dict[str, Callable[[int, int], float]] = {

@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.embeddings import embed
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.files import read_json, write_json, written_aside
 from lengthwise.sequences.neighbours import NOBODY, Near, neighbours
 from lengthwise.sequences.orders import Stored
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 CLOSE = 0.8
 ALIKE = 0.85
@@ -44,7 +44,7 @@ _STRETCH = 1 << 14
 
 
 def in_context(
-    store: TokenStore, folder: Path, encoder: Encoder | None, model: str | None, watcher: Watcher
+    store: TokenStore, folder: Path, encoder: Encoder | None, model: str | None, progress: Progress
 ) -> Stored:
     """The order, and in its `left_out` the tokens of near-duplicates; kept in `folder`.
 
@@ -52,18 +52,18 @@ def in_context(
     """
     path, facts = folder / "order.bin", folder / "icp.json"
     if not path.exists():
-        vectors = embed(store, folder / "vectors", encoder, model, watcher)
-        near = neighbours(vectors, folder / "neighbours.bin", watcher)
+        vectors = embed(store, folder / "vectors", encoder, model, progress)
+        near = neighbours(vectors, folder / "neighbours.bin", progress)
         left_out = duplicates(near, _alike(store))
         write_json(facts, _facts(store, np.flatnonzero(left_out)))
-        watcher.stage("walking the path", store.documents - int(left_out.sum()), "documents")
+        progress.stage("walking the path", store.documents - int(left_out.sum()), "documents")
         with written_aside(path) as aside, aside.open("wb") as file:
             for documents in walk(near, left_out):
                 file.write(documents.tobytes())
-                watcher.advance(len(documents), 0)
+                progress.advance(len(documents), 0)
     found = read_json(facts)
     if found["documents"]:
-        watcher.note(f"left out {found['documents']:,} near-duplicates")
+        progress.note(f"left out {found['documents']:,} near-duplicates")
     return Stored(path, {DUPLICATES: found["tokens"]} if found["tokens"] else {})
 
 

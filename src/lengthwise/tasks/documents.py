@@ -6,13 +6,13 @@ doubt here is a `DocumentError` of one line. Nothing is ever cut; the caller dec
 
 from __future__ import annotations
 
-import difflib
 import os
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import DocumentError
 from lengthwise.tasks.encodings import decode
 from lengthwise.tasks.formats import KIND_BY_SUFFIX, Kind, sniff, text_of
@@ -134,11 +134,8 @@ def _nearest_to(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}"
-    names = {p.name.lower(): p.name for p in folder.iterdir()}
-    close = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.5)
-    return (
-        f"; did you mean {folder / names[close[0]]}?" if close else f" in {folder.resolve().name}"
-    )
+    near = closest(path.name, (each.name for each in folder.iterdir()))
+    return f"; did you mean {folder / near}?" if near else f" in {folder.resolve().name}"
 
 
 __all__ = ["Document", "decode", "document_of", "read_document"]

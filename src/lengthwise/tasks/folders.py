@@ -7,7 +7,7 @@ else, and lets a question name a file. One file alone has none, and its text is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lengthwise.errors import DocumentError
@@ -122,7 +122,7 @@ def files_in(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def refuse_outside(folder: Path, path: Path) -> None:
+def _refuse_outside(folder: Path, path: Path) -> None:
     """Raises DocumentError for a link of a folder to what lies elsewhere: naming a folder does not
     name that."""
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
@@ -135,18 +135,26 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
-def _read_folder(folder: Path, encoding: str | None) -> tuple[list[tuple[str, str]], list[str]]:
-    """(name, text) of every file that holds text, and what was wrong with the others."""
-    found: list[tuple[str, str]] = []
-    skipped: list[str] = []
+def texts_in(
+    folder: Path, read: Callable[[Path], Iterable[str]], skipped: list[str]
+) -> Iterator[tuple[str, str]]:
+    """(name, text) of what is read from the files of a folder that hold text. skipped: gets what
+    was wrong with each of the others."""
     name = folder.resolve().name
     for path in files_in(folder):
         shown = (Path(name) / path.relative_to(folder)).as_posix()
         try:
-            refuse_outside(folder, path)
-            found.append((shown, read_document(path, encoding).text))
+            _refuse_outside(folder, path)
+            for text in read(path):
+                yield shown, text
         except DocumentError as error:
             skipped.append(f"{shown}: {error}")
+
+
+def _read_folder(folder: Path, encoding: str | None) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, text) of every file that holds text, and what was wrong with the others."""
+    skipped: list[str] = []
+    found = list(texts_in(folder, lambda path: [read_document(path, encoding).text], skipped))
     if not found:
         passed = f" ({len(skipped)} passed over; {skipped[0]})" if skipped else ""
         raise DocumentError(f"the folder {folder} holds no file with text in it{passed}")
@@ -193,4 +201,4 @@ def _name(given: Sequence[Source], count: int) -> str:
     return f"{first} ({count} file{'s' * (count != 1)})"
 
 
-__all__ = ["document_from", "files_in", "read"]
+__all__ = ["document_from", "files_in", "read", "texts_in"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import DocumentError
 from lengthwise.tasks.encodings import WANTED, declared, decode
 
@@ -81,7 +82,7 @@ def _pdf(data: bytes, name: str) -> str:
         ) from error
     # A damaged PDF surfaces as almost any exception type from inside the parser.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DocumentError(f"{name} is not a readable PDF: {reason}") from error
     if locked:
         raise DocumentError(f"{name} is encrypted and needs a password: save a copy without one")
@@ -111,7 +112,7 @@ def _docx(data: bytes, name: str) -> str:
         ]
     # As with a PDF: damage comes up as whatever the parser met.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DocumentError(f"{name} is not a readable .docx: {reason}") from error
     text = "\n".join(blocks).strip("\n")
     if not text.strip():

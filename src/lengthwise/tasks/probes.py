@@ -108,6 +108,7 @@ def probe_context(
     length: int,
     depths: Sequence[float] = (0.1, 0.5, 0.9),
     seed: int = 0,
+    copy: bool = True,
 ) -> ProbeSet:
     """The copy probe and one needle per depth in a single context of the user's document.
 
@@ -117,13 +118,14 @@ def probe_context(
 
     document_ids: token ids of the document, special tokens as the model wants them; only the start
         that fits is used.
-    depths: where needles stand, each from 0 to 1.
+    depths: where needles stand, each from 0 to 1. copy: whether the copy probe is among them.
 
     Raises DocumentError when the document is too short for `length`, LengthwiseError when `length`
     is too short for the probes or the depths are not usable.
     """
     rng = random.Random(seed)
-    plants = [_copy_plant(tokenizer, rng), *_needle_plants(tokenizer, depths, rng)]
+    plants = [_copy_plant(tokenizer, rng)] if copy else []
+    plants += _needle_plants(tokenizer, depths, rng)
     return _plant_all(document_ids, tokenizer, length, plants)
 
 
@@ -132,18 +134,6 @@ def copy_probe(
 ) -> ProbeSet:
     """Only the copy probe; context length, arguments and errors as in `probe_context`."""
     plants = [_copy_plant(tokenizer, random.Random(seed))]
-    return _plant_all(document_ids, tokenizer, length, plants)
-
-
-def needle_probes(
-    document_ids: Sequence[int],
-    tokenizer: Tokenizer,
-    length: int,
-    depths: Sequence[float] = (0.1, 0.5, 0.9),
-    seed: int = 0,
-) -> ProbeSet:
-    """Only the needles; context length, arguments and errors as in `probe_context`."""
-    plants = _needle_plants(tokenizer, depths, random.Random(seed))
     return _plant_all(document_ids, tokenizer, length, plants)
 
 

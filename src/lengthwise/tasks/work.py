@@ -8,7 +8,6 @@ kind has five prompts, each over another text, the same on every call.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import random
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tasks import conversations
 from lengthwise.tasks.documents import read_document
@@ -91,8 +91,7 @@ def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     unknown one, with the nearest."""
     for kind in kinds:
         if kind not in KINDS:
-            near = difflib.get_close_matches(kind, KINDS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(kind, KINDS, ".")
             raise LengthwiseError(f"unknown kind of work {kind!r}{hint} Kinds: {', '.join(KINDS)}.")
     return tuple(kind for kind in KINDS if not kinds or kind in kinds)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from lengthwise._utils.suggestions import nearest
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
@@ -65,7 +65,7 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
     for key in settings:
         if key not in known:
             raise RecipeError(
-                f"{name} has no option {key!r}{nearest(key, known)} "
+                f"{name} has no option {key!r}{did_you_mean(key, known, '.')} "
                 f"It has {', '.join(map(str, known.values()))}."
             )
     return cls(**settings)

@@ -16,10 +16,10 @@ goes to the law's value at its end and not to the cap; tokens are those of whole
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 
+from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
 
 POWER_A = 4.0
@@ -142,6 +142,4 @@ def _check(total: float, taken: float, peak: float, floor: float) -> None:
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> LengthwiseError:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return LengthwiseError(f"there is no {what} {name!r}{hint} Known: {', '.join(known)}")
+    return LengthwiseError(f"there is no {what} {name!r}{hint(name, known)}")

@@ -17,9 +17,7 @@ those of the text; ours reads the text as it stands, for a guess below a wrong o
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence as Seq
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -28,6 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lengthwise._utils.files import write_aside
+from lengthwise._utils.messages import first_line
 from lengthwise.calibration import fingerprint
 from lengthwise.engine.loop import extend
 from lengthwise.engine.sequence import Sequence
@@ -143,19 +143,13 @@ def loss(scores: Tensor, labels: Tensor) -> Tensor:
 
 def save(head: AcceptanceHead, path: Path | str) -> None:
     """Writes a head, aside and then renamed."""
-    # A link stays one: the file that it names is written.
-    path, aside = Path(os.path.realpath(path)), None
+    path = Path(os.path.realpath(path))
+    about = {"kind": KIND, "draft": head.draft, "target": head.target}
+    weights = {name: weight.contiguous() for name, weight in head.state_dict().items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-        os.close(handle)
-        about = {"kind": KIND, "draft": head.draft, "target": head.target}
-        save_file({k: v.contiguous() for k, v in head.state_dict().items()}, aside, about)
-        os.replace(aside, path)
-    except OSError as error:
-        if aside is not None:
-            with suppress(OSError):
-                os.unlink(aside)
+        with write_aside(path) as aside:
+            save_file(weights, aside, about)
+    except (OSError, SafetensorError) as error:
         raise LengthwiseError(f"{path}: the head cannot be written ({error})") from error
 
 
@@ -172,9 +166,8 @@ def load(path: Path | str) -> AcceptanceHead:
     except OSError as error:
         raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise LengthwiseError(
-            f"{path}: the acceptance head cannot be read ({reason}); train it anew"
+            f"{path}: the acceptance head cannot be read ({first_line(error)}); train it anew"
         ) from error
     return head.requires_grad_(False)
 

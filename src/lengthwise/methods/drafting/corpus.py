@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Sequence as Seq
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise._utils.files import write_aside
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.models.adapt import Adapted
 
@@ -144,19 +144,12 @@ class Datastore:
             "tokens": torch.from_numpy(np.array(self.tokens)),
             "suffixes": torch.from_numpy(np.array(self.suffixes)),
         }
-        # A link stays one: the file that it names is written.
-        path, aside = Path(os.path.realpath(path)), None
+        path = Path(os.path.realpath(path))
         try:
-            handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-            os.close(handle)
-            save_file(arrays, aside, header)
-            os.replace(aside, path)
+            with write_aside(path) as aside:
+                save_file(arrays, aside, header)
         except (OSError, SafetensorError) as error:
             raise LengthwiseError(f"{path}: cannot be written ({error})") from error
-        finally:
-            if aside is not None:
-                with suppress(OSError):
-                    os.unlink(aside)
 
     @classmethod
     def open(cls, path: Path) -> Datastore:
@@ -190,9 +183,9 @@ class Datastore:
         except OSError as error:
             raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
         except (SafetensorError, KeyError, ValueError) as error:
-            cause = str(error).splitlines()[0]
             raise LengthwiseError(
-                f"{path}: this datastore is truncated or damaged ({cause}); build it anew"
+                f"{path}: this datastore is truncated or damaged ({first_line(error)}); build it "
+                "anew"
             ) from error
         return found
 

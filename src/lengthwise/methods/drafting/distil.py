@@ -16,10 +16,8 @@ import copy
 import hashlib
 import json
 import os
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Sequence as Seq
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,8 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lengthwise._utils.files import write_aside
+from lengthwise._utils.messages import first_line
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.drafting.guessing_models import adapt_guesser
@@ -213,23 +213,16 @@ class Student:
 
         Raises LengthwiseError where it cannot. The optimizer's state is not kept.
         """
-        # A link stays one: the file that it names is written.
-        place, aside = Path(os.path.realpath(os.path.expanduser(path))), None
+        place = Path(os.path.realpath(os.path.expanduser(path)))
+        header = {**self._header(of), "updates": str(self.updates)}
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-            os.close(handle)
-            save_model(self.trained, aside, {**self._header(of), "updates": str(self.updates)})
-            os.replace(aside, place)
+            with write_aside(place) as aside:
+                save_model(self.trained, str(aside), header)
         except (OSError, SafetensorError) as error:
             raise LengthwiseError(
                 f"{place}: the taught drafter cannot be saved ({error}); give a path that can be "
                 "written"
             ) from error
-        finally:
-            if aside is not None:
-                with suppress(OSError):
-                    os.unlink(aside)
 
     def load(self, path: str, of: str) -> None:
         """Goes on from saved weights; raises LengthwiseError where they are no such student's."""
@@ -251,7 +244,7 @@ class Student:
         except OSError as error:
             raise LengthwiseError(f"{place}: cannot be read ({error.strerror or error})") from error
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
+            reason = first_line(error)
             raise LengthwiseError(
                 f"{place}: not the whole of a taught drafter ({reason}); {remedy}"
             ) from error

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
+from lengthwise._utils.messages import first_line
 from lengthwise.engine.reference import plain_attention
 from lengthwise.errors import LengthwiseError, ModelError, UnsupportedModel
 from lengthwise.models.adapt import Adapted, adapt
@@ -39,7 +40,7 @@ def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> Adapted:
     try:
         logits = adapted.forward(ids, positions, plain_attention(adapted, positions))
     except Exception as error:  # Whatever a family raises whose layers cannot run alone.
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        reason = first_line(error)
         raise UnsupportedModel(adapted.family, f"it does not run ({reason})") from error
     if not bool(torch.isfinite(logits).all()):
         raise UnsupportedModel(adapted.family, "its logits are not finite")

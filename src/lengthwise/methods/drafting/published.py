@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 
 
@@ -55,7 +56,7 @@ def read_checkpoint(name: str, files: Seq[str]) -> Checkpoint:
         )  # fmt: skip
         values = json.loads(config.read_text(encoding="utf-8"))
     except Exception as error:  # of safetensors, of pickle, of JSON, of the file system
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(f"{name}: its files are damaged or of another kind ({reason})") from error
     if not isinstance(values, dict) or not isinstance(weights, dict):
         raise ModelError(f"{name}: config.json or {path.name} holds no names with values")
@@ -76,7 +77,7 @@ def _find(name: str, folder: Path, files: Seq[str]) -> Path:
         try:
             return Path(hf_hub_download(name, file))
         except Exception as error:  # of the client, of its HTTP client, of a name that is none
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
     raise ModelError(
         f"{name!r}: no such folder here, and {' or '.join(files)} is not to be had from the hub "
         f"({reason})"

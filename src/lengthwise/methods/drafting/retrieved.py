@@ -15,16 +15,16 @@ that it ends at 1 as the cosine of two embeddings does, which an encoder's folde
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence as Seq
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.text_encoder import TextEncoder
 from lengthwise.errors import RecipeError
 
 # BM25's saturation of a token's count, and how much the length of a chunk counts against it.
@@ -91,39 +91,20 @@ def _terms(tokens: Seq[int]) -> list[Any]:
 
 
 class Encoder:
-    """Cosines of embeddings by a transformers encoder: the mean of its last states, or the first of
-    them where the folder says that it was trained so. Make it with `encoder`."""
+    """Cosines of embeddings by a transformers encoder. Make it with `encoder`."""
 
     def __init__(self, folder: str) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
         try:
-            self.model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.encoder = TextEncoder(folder)
         except Exception as error:  # Whatever transformers raises for what is no encoder.
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RecipeError(
-                f"encoder={folder}: this is no folder of an encoder ({reason}); give one, or leave "
-                "it out to compare words"
+                f"encoder={folder}: this is no folder of an encoder ({first_line(error)}); give "
+                "one, or leave it out to compare words"
             ) from error
-        pooling = Path(folder) / "1_Pooling" / "config.json"
-        self.first = pooling.is_file() and bool(
-            json.loads(pooling.read_text("utf-8")).get("pooling_mode_cls_token")
-        )
 
-    @torch.no_grad()
     def embed(self, texts: Seq[str], batch: int = 16) -> torch.Tensor:
         """Unit vectors `[texts, hidden]`."""
-        found = []
-        for at in range(0, len(texts), batch):
-            given = self.tokenizer(
-                list(texts[at : at + batch]), padding=True, truncation=True, return_tensors="pt"
-            )
-            given.pop("token_type_ids", None)
-            states = self.model(**given).last_hidden_state.float()
-            mask = given["attention_mask"][..., None].float()
-            mean = (states * mask).sum(1) / mask.sum(1).clamp_min(1)
-            found.append(states[:, 0] if self.first else mean)
+        found = [self.encoder.embed(texts[at : at + batch]) for at in range(0, len(texts), batch)]
         return torch.nn.functional.normalize(torch.cat(found), dim=-1)
 
     def scoring(self, decode: Callable[[Seq[int]], str]) -> Scoring:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Container
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -27,6 +26,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lengthwise._utils.files import write_aside
 from lengthwise.calibration import INCIDENTAL
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
@@ -171,21 +171,13 @@ def load(model: Adapted, kind: type[AnyTable], path: str) -> AnyTable:
 
 def save(model: Adapted, table: Table, path: str) -> None:
     """Writes a table aside and renames it; raises LengthwiseError where the disk says no."""
-    # A link stays one: the file that it names is written.
     place = Path(os.path.realpath(_place(path)))
     arrays = table.arrays()
     header = {**_header(model, table.kind), "digest": _digest(arrays)}
-    aside = None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
-        os.close(handle)
-        save_file(arrays, aside, header)
-        os.replace(aside, place)
+        with write_aside(place) as aside:
+            save_file(arrays, aside, header)
     except (OSError, SafetensorError) as error:
-        if aside is not None:
-            with suppress(OSError):
-                os.unlink(aside)
         raise LengthwiseError(
             f"{place}: the table of {table.kind} cannot be saved ({error}); give a path that can "
             "be written"

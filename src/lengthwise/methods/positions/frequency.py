@@ -7,12 +7,15 @@ no special case: i counts the pairs that rotate.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, needs_rope
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
 def needs_still_frequencies(method: Method, model: Adapted) -> None:
@@ -26,6 +29,21 @@ def needs_still_frequencies(method: Method, model: Adapted) -> None:
             "tokens",
             "use self_extend or lm_infinite, or a selection or retention method, instead",
         )
+
+
+class FrequencyMethod(Method, ABC):
+    """A method that replaces the rotary frequencies, whatever the length, by `changed`."""
+
+    @abstractmethod
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        """The frequencies that take the place of inv_freq, float32 `[pairs]`, and what cos and sin
+        are multiplied by."""
+
+    def check(self, model: Adapted) -> None:
+        needs_still_frequencies(self, model)
+
+    def frequencies(self, model: Adapted) -> FrequencyRule:
+        return FrequencyRule(self.changed)
 
 
 def ntk_ratio(growth: float, rotary_dim: int, pairs: int) -> Tensor:

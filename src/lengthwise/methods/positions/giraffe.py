@@ -26,16 +26,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapt import Adapted
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 DEFAULT_SCALE = 4.0
 
 
 @dataclass(frozen=True)
-class Giraffe(Method):
+class Giraffe(FrequencyMethod):
     """truncate: Tr in tokens, the longest wavelength that is kept; None keeps all. power: p.
     scale: s; None is DEFAULT_SCALE where nothing else is asked for, and else 1."""
 
@@ -51,9 +50,6 @@ class Giraffe(Method):
     @classmethod
     def identity(cls, length: int) -> Giraffe:
         return cls(scale=1.0)
-
-    def check(self, model: Adapted) -> None:
-        needs_still_frequencies(self, model)
 
     @property
     def divisor(self) -> float:
@@ -73,8 +69,5 @@ class Giraffe(Method):
             changed = torch.where(changed >= high, changed, slow)
         return changed
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            return self.basis(inv_freq), 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        return self.basis(inv_freq), 1.0

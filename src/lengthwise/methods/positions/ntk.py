@@ -17,14 +17,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
-from lengthwise.models.adapt import Adapted
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod, ntk_ratio
+from lengthwise.models.rope import RopeFacts
 
 
 @dataclass(frozen=True)
-class NTK(Method):
+class NTK(FrequencyMethod):
     """factor: s, by which the slowest channel is slowed."""
 
     name: ClassVar[str] = "ntk"
@@ -36,12 +35,6 @@ class NTK(Method):
     def identity(cls, length: int) -> NTK:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
-        needs_still_frequencies(self, model)
-
-    def frequencies(self, model: Adapted) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            ratio = ntk_ratio(self.factor, facts.rotary_dim, len(inv_freq))
-            return inv_freq * ratio.to(inv_freq.device), 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        ratio = ntk_ratio(self.factor, facts.rotary_dim, len(inv_freq))
+        return inv_freq * ratio.to(inv_freq.device), 1.0

@@ -17,14 +17,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapt import Adapted
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 
 @dataclass(frozen=True)
-class PI(Method):
+class PI(FrequencyMethod):
     """factor: s, how many times longer than trained the text may be."""
 
     name: ClassVar[str] = "pi"
@@ -38,11 +37,5 @@ class PI(Method):
     def identity(cls, length: int) -> PI:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
-        needs_still_frequencies(self, model)
-
-    def frequencies(self, model: Adapted) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            return inv_freq / self.factor, 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        return inv_freq / self.factor, 1.0

@@ -28,14 +28,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapt import Adapted
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 
 @dataclass(frozen=True)
-class YaRN(Method):
+class YaRN(FrequencyMethod):
     """factor: s. beta_fast, beta_slow: turns within the trained length above which a channel is
     kept and below which it is interpolated. attention: what cos and sin are multiplied by; None is
     the paper's 0.1 ln s + 1."""
@@ -56,9 +55,6 @@ class YaRN(Method):
     def identity(cls, length: int) -> YaRN:
         return cls(factor=1.0)
 
-    def check(self, model: Adapted) -> None:
-        needs_still_frequencies(self, model)
-
     def ramp(self, facts: RopeFacts, pairs: int) -> Tensor:
         """How far each pair is interpolated, from 0 to 1: float32 `[pairs]`."""
 
@@ -72,10 +68,7 @@ class YaRN(Method):
         width = high - low or 1e-3
         return ((torch.arange(pairs, dtype=torch.float32) - low) / width).clamp(0, 1)
 
-    def frequencies(self, model: Adapted) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
-            mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp
-            return mixed, self.attention or 0.1 * math.log(self.factor) + 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
+        mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp
+        return mixed, self.attention or 0.1 * math.log(self.factor) + 1.0

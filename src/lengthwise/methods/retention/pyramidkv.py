@@ -23,18 +23,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Question, option
 from lengthwise.methods.retention.counting import floor_option, full_layers, layer_tokens
-from lengthwise.methods.retention.votes import PromptVotes, check_votes
+from lengthwise.methods.retention.votes import VotingMethod
 
 if TYPE_CHECKING:
-    from lengthwise.engine.placement import Placement
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.probe import LayerFacts
 
 
 @dataclass(frozen=True)
-class PyramidKV(Method):
+class PyramidKV(VotingMethod):
     """SnapKV with more entries in lower layers and fewer in higher ones."""
 
     name: ClassVar[str] = "pyramidkv"
@@ -57,27 +56,12 @@ class PyramidKV(Method):
     def identity(cls, length: int) -> PyramidKV:
         return cls(budget=Budget(length), window=min(8, length))
 
-    def check(self, model: Adapted) -> None:
-        check_votes(self.name, self.budget, self.window, self.kernel, model)
-
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
-        self.start_retention(model).check(model, length, placement)
-
-    def start_retention(self, model: Adapted) -> PromptVotes:
-        return _State(self)
-
-
-class _State(PromptVotes):
-    def __init__(self, method: PyramidKV) -> None:
-        super().__init__(method.window, method.kernel, method.pooling)
-        self.method = method
-
     def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
         order = [each.index for each in full_layers(model)]
         # Beyond a recipe's near window the pyramid stands on what every layer holds of it.
         base = taken or self.window
-        cap = layer_tokens(self.method.budget, model, length, base + self.method.floor)
-        budgets = pyramid(cap, length, base, len(order), self.method.beta)
+        cap = layer_tokens(self.budget, model, length, base + self.floor)
+        budgets = pyramid(cap, length, base, len(order), self.beta)
         return budgets[order.index(layer.index)]
 
 

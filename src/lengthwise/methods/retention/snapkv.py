@@ -24,18 +24,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Question, option
 from lengthwise.methods.retention.counting import floor_option, layer_tokens
-from lengthwise.methods.retention.votes import PromptVotes, check_votes
+from lengthwise.methods.retention.votes import VotingMethod
 
 if TYPE_CHECKING:
-    from lengthwise.engine.placement import Placement
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.probe import LayerFacts
 
 
 @dataclass(frozen=True)
-class SnapKV(Method):
+class SnapKV(VotingMethod):
     """Keeps what the prompt's last queries attend to."""
 
     name: ClassVar[str] = "snapkv"
@@ -57,24 +56,8 @@ class SnapKV(Method):
     def identity(cls, length: int) -> SnapKV:
         return cls(budget=Budget(length), window=min(32, length))
 
-    def check(self, model: Adapted) -> None:
-        check_votes(self.name, self.budget, self.window, self.kernel, model)
-
-    def check_prompt(self, model: Adapted, length: int, placement: Placement) -> None:
-        self.start_retention(model).check(model, length, placement)
-
-    def start_retention(self, model: Adapted) -> PromptVotes:
-        return _State(self)
-
-
-class _State(PromptVotes):
-    def __init__(self, method: SnapKV) -> None:
-        super().__init__(method.window, method.kernel, method.pooling)
-        self.method = method
-
     def tokens(self, model: Adapted, layer: LayerFacts, length: int, taken: int) -> int:
-        floor = (taken or self.window) + self.method.floor
-        return layer_tokens(self.method.budget, model, length, floor)
+        return layer_tokens(self.budget, model, length, (taken or self.window) + self.floor)
 
 
 __all__ = ["SnapKV"]

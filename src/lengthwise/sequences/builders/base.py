@@ -7,9 +7,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from lengthwise._utils.suggestions import hint
 from lengthwise.methods.options import options
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.rows import Built, Documents
 from lengthwise.sequences.token_store import TokenStore

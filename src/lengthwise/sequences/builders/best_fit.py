@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.token_store import ranges
 

@@ -22,9 +22,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints, key, uniforms, words
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints, key, uniforms, words
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
 

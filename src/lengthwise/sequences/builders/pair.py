@@ -21,10 +21,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.best_fit import best_fit_decreasing, cut
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import written_aside

@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+from lengthwise._utils.counter_rng import CounterRng, key
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.knots import Lots, Scribe
+from lengthwise.sequences.builders.knots import RowWriter
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import key
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.rows import Built, Documents
@@ -106,34 +106,34 @@ class Utk(Plain):
                 )
 
     def build(self, documents: Documents, part: int) -> Built:
-        scribe = Scribe()
+        writer = RowWriter()
         figures = {"rows_untouched": 0, "documents_knotted": 0, "knots": 0, "documents_cut": 0}
         waiting = list(zip(documents.starts.tolist(), documents.lengths.tolist(), strict=True))
         waiting.reverse()
         while waiting:
-            lots = Lots(key(self._seed, "utk", part, len(scribe.row_ends) - 1))
-            untouched = lots.uniform() < self.untouched
-            taken, rest = self._fill(waiting, [1.0] if untouched else self._odds, lots)
+            rng = CounterRng(key(self._seed, "utk", part, len(writer.row_ends) - 1))
+            untouched = rng.uniform() < self.untouched
+            taken, rest = self._fill(waiting, [1.0] if untouched else self._odds, rng)
             if rest:
                 waiting.append(rest)
                 figures["documents_cut"] += 1
-            self._write(scribe, self._knotted(taken, lots))
+            self._write(writer, self._knotted(taken, rng))
             knots = [count - 1 for _, _, count in taken if count > 1]
             figures["rows_untouched"] += untouched
             figures["documents_knotted"] += len(knots)
             figures["knots"] += sum(knots)
-        figures["tokens_added"] = scribe.added
-        return Built({0: scribe.rows()}, figures=figures)
+        figures["tokens_added"] = writer.added
+        return Built({0: writer.rows()}, figures=figures)
 
     def _fill(
-        self, waiting: list[tuple[int, int]], odds: list[float], lots: Lots
+        self, waiting: list[tuple[int, int]], odds: list[float], rng: CounterRng
     ) -> tuple[list[tuple[int, int, int]], tuple[int, int] | None]:
         """(start, length, chunks) of the documents of one row, and the rest of the last one."""
         taken: list[tuple[int, int, int]] = []
         room = self.max_length
         while waiting and room:
             start, length = waiting.pop()
-            count = min(_drawn(odds, lots), length)
+            count = min(_drawn(odds, rng), length)
             # Where the end of the row cuts it, as many chunks as leave a token for each.
             while count > 1 and self._overhead(count) + min(length, count) > room:
                 count -= 1
@@ -151,78 +151,78 @@ class Utk(Plain):
         names = count * (NAME + 2) + count * (NAME + 1) + 1 if self.backtrace else 0
         return 2 * (count - 1) + names
 
-    def _knotted(self, taken: list[tuple[int, int, int]], lots: Lots) -> list[Chunk]:
+    def _knotted(self, taken: list[tuple[int, int, int]], rng: CounterRng) -> list[Chunk]:
         """The chunks of all documents in the order of the row."""
         used: set[tuple[int, ...]] = set()
-        documents = [self._cut(n, *document, lots, used) for n, document in enumerate(taken)]
+        documents = [self._cut(n, *document, rng, used) for n, document in enumerate(taken)]
         if all(len(chunks) == 1 for chunks in documents):
             return [chunk for chunks in documents for chunk in chunks]
         last = documents[-1].pop()
-        mixed = lots.shuffled([chunk for chunks in documents for chunk in chunks])
+        mixed = rng.shuffled([chunk for chunks in documents for chunk in chunks])
         if self.keep_order:
             mixed = [documents[chunk.document].pop(0) for chunk in mixed]
         return [*mixed, last]
 
     def _cut(
-        self, number: int, start: int, length: int, count: int, lots: Lots,
+        self, number: int, start: int, length: int, count: int, rng: CounterRng,
         used: set[tuple[int, ...]],
     ) -> list[Chunk]:  # fmt: skip
         if self.cuts == "equal":
             places = [length * j // count for j in range(1, count)]
         else:
-            places = [1 + place for place in lots.distinct(count - 1, length - 1)]
+            places = [1 + place for place in rng.distinct(count - 1, length - 1)]
         found = []
         for index, (a, b) in enumerate(pairwise([0, *places, length])):
-            name = self._name(lots, used) if self.backtrace and count > 1 else ()
+            name = self._name(rng, used) if self.backtrace and count > 1 else ()
             found.append(Chunk(number, index, count, start + a, b - a, name))
         return found
 
-    def _name(self, lots: Lots, used: set[tuple[int, ...]]) -> tuple[int, ...]:
+    def _name(self, rng: CounterRng, used: set[tuple[int, ...]]) -> tuple[int, ...]:
         """A name that no chunk of this row has."""
         while True:
-            name = tuple(self._letters[lots.below(len(self._letters))] for _ in range(NAME))
+            name = tuple(self._letters[rng.below(len(self._letters))] for _ in range(NAME))
             if name not in used:
                 used.add(name)
                 return name
 
-    def _write(self, scribe: Scribe, chunks: list[Chunk]) -> None:
+    def _write(self, writer: RowWriter, chunks: list[Chunk]) -> None:
         names: dict[int, dict[int, tuple[int, ...]]] = {}
         for chunk in chunks:
             if chunk.name:
-                self._hidden(scribe, self._ids["<|chunk|>"], *chunk.name, self._ids["<|/chunk|>"])
+                self._hidden(writer, self._ids["<|chunk|>"], *chunk.name, self._ids["<|/chunk|>"])
             if chunk.index:
-                self._hidden(scribe, self._ids[f"<|knot_{chunk.index}_in|>"])
+                self._hidden(writer, self._ids[f"<|knot_{chunk.index}_in|>"])
             # The rest of a document that the row's end cuts stands in the next row: there its last
             # chunk here is no end, but nothing follows it either.
-            scribe.text(chunk.start, chunk.length, ends=chunk.index + 1 == chunk.count)
+            writer.text(chunk.start, chunk.length, ends=chunk.index + 1 == chunk.count)
             if chunk.index + 1 < chunk.count:
-                self._hidden(scribe, self._ids[f"<|knot_{chunk.index + 1}_out|>"])
+                self._hidden(writer, self._ids[f"<|knot_{chunk.index + 1}_out|>"])
             if chunk.name:
                 seen = names.setdefault(chunk.document, {})
                 seen[chunk.index] = chunk.name
                 if len(seen) == chunk.count:
-                    self._trace(scribe, [seen[index] for index in range(chunk.count)])
-        scribe.end_row()
+                    self._trace(writer, [seen[index] for index in range(chunk.count)])
+        writer.end_row()
 
-    def _hidden(self, scribe: Scribe, *tokens: int) -> None:
+    def _hidden(self, writer: RowWriter, *tokens: int) -> None:
         for token in tokens:
-            scribe.token(token, hidden=True, blind=True)
+            writer.token(token, hidden=True, blind=True)
 
-    def _trace(self, scribe: Scribe, names: list[tuple[int, ...]]) -> None:
-        scribe.token(self._ids["<|trace|>"], hidden=True, blind=False)
+    def _trace(self, writer: RowWriter, names: list[tuple[int, ...]]) -> None:
+        writer.token(self._ids["<|trace|>"], hidden=True, blind=False)
         for number, name in enumerate(names):
             if number:
-                scribe.token(self._ids["<|then|>"], hidden=False, blind=False)
+                writer.token(self._ids["<|then|>"], hidden=False, blind=False)
             for letter in name:
-                scribe.token(letter, hidden=False, blind=False)
-        scribe.token(self._ids["<|/trace|>"], hidden=False, blind=True)
+                writer.token(letter, hidden=False, blind=False)
+        writer.token(self._ids["<|/trace|>"], hidden=False, blind=True)
 
 
-def _drawn(odds: list[float], lots: Lots) -> int:
+def _drawn(odds: list[float], rng: CounterRng) -> int:
     """A number of chunks, from 1, by its weight."""
     if len(odds) == 1:
         return 1
-    left = lots.uniform() * sum(odds)
+    left = rng.uniform() * sum(odds)
     for count, weight in enumerate(odds, 1):
         left -= weight
         if left < 0:

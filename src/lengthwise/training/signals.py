@@ -1,4 +1,4 @@
-"""Who is told how a run goes, and what stops it."""
+"""What stops a run: the first signal ends it after its step, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -6,29 +6,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
-
-
-class Watcher(Protocol):
-    """Told how a run goes, on the first rank."""
-
-    def note(self, text: str) -> None:
-        """Something that happens once."""
-        ...
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        """A record of the log was written after `step` of `steps`."""
-        ...
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def note(self, text: str) -> None:
-        pass
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        pass
 
 
 @contextmanager

@@ -7,13 +7,17 @@ The mixing function is the finaliser of SplitMix64.
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
+Thing = TypeVar("Thing")
 
+# Numbers that `CounterRng` makes at once.
+_AHEAD = 256
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -75,3 +79,42 @@ class Bijection:
             else:
                 high = high ^ (words(key, low) & high_mask)
         return high << np.uint64(self._low) | low
+
+
+class CounterRng:
+    """Random numbers drawn one after another from a key."""
+
+    def __init__(self, key: int) -> None:
+        self._key, self._drawn = key, 0
+        self._ahead: list[float] = []
+
+    def uniform(self) -> float:
+        """In [0, 1)."""
+        if not self._ahead:
+            counters = np.arange(self._drawn, self._drawn + _AHEAD)
+            self._ahead = uniforms(self._key, counters)[::-1].tolist()
+            self._drawn += _AHEAD
+        return self._ahead.pop()
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 to count - 1."""
+        return int(self.uniform() * count)
+
+    def distinct(self, wanted: int, count: int) -> list[int]:
+        """`wanted` different numbers below `count`, rising (Floyd's sampling)."""
+        found: set[int] = set()
+        for top in range(count - wanted, count):
+            drawn = self.below(top + 1)
+            found.add(top if drawn in found else drawn)
+        return sorted(found)
+
+    def shuffled(self, things: list[Thing]) -> list[Thing]:
+        """The things in random order (Fisher and Yates)."""
+        out = list(things)
+        for last in range(len(out) - 1, 0, -1):
+            other = self.below(last + 1)
+            out[last], out[other] = out[other], out[last]
+        return out
+
+
+__all__ = ["Bijection", "CounterRng", "Ints", "Words", "key", "permutation", "uniforms", "words"]
