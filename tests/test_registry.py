@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lengthwise._utils.declared import declared
 from lengthwise._utils.registry import OURS, Registry
+from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.registry import METHODS, registered
+from lengthwise.scaling import LAWS, find_law
+from lengthwise.sequences.builders.base import BUILDERS, make_builder
+from lengthwise.sequences.curricula import Curriculum
+from lengthwise.sequences.odds import ODDS
 
 GROUP = "lengthwise.toys"
 
@@ -41,6 +47,7 @@ print(*sorted(before))"""
 
 def test_names_questions_and_papers_are_known_without_torch() -> None:
     code = """import sys
+from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.registry import registered
 from lengthwise.recipes import parse
 try:
@@ -83,7 +90,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[i
         "gone = toy_gone:x\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield Registry(GROUP, positive)
+    yield Registry(GROUP, "toy", positive)
     for name in ("toy_good", "toy_zero", "toy_exits"):
         sys.modules.pop(name, None)
 
@@ -101,7 +108,9 @@ def test_a_name_is_known_before_it_is_imported_and_a_broken_one_harms_nobody(
     assert not [name for name in sys.modules if name.startswith("toy_")]
     assert toys.get("one") == 1
     assert [name for name in sys.modules if name.startswith("toy_")] == ["toy_good"]
-    assert toys.usable() == {"one": 1} and toys.get("zero") is None and toys.get("two") is None
+    assert toys.usable() == {"one": 1} and toys.get("two") is None
+    with pytest.raises(LengthwiseError, match="toy 'gone' of package 'toys' cannot be used: Mod"):
+        toys.get("gone")
     assert {each.name: each.error for each in toys.entries()} == {
         "one": None,
         "zero": "ValueError: zero is not above zero",
@@ -129,3 +138,87 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 lengthwise.Recipe
 assert not {"torch", "transformers"} & set(sys.modules)"""
     assert set(run(code).split()) <= {"__future__", "lengthwise"}
+
+
+OTHERS = (LAWS, BUILDERS, ODDS)
+TOYS = '''
+from dataclasses import dataclass
+import numpy as np
+from lengthwise.scaling.law import Parameter, law
+from lengthwise.sequences.builders.concat import Concat
+
+@law("toy_law", paper="a toy", inputs={"N": "size"}, output=("L", "loss"),
+     parameters=(Parameter("a", (1.0,)),), constants={}, logarithmic=False)
+def toy_law(x, p):
+    """L(N) = a / N"""
+    return p.a / x.N
+
+@dataclass
+class ToyBuilder(Concat):
+    name = "toy-builder"
+
+def long_only(i, n):
+    return 1e9 ** i
+'''
+
+
+@pytest.mark.parametrize("each", OTHERS, ids=lambda each: each.what)
+def test_every_registry_holds_ours_whole(each: Registry[Any]) -> None:
+    assert len(each) > 3 and [entry.error for entry in each.entries()] == [None] * len(each)
+    assert list(each.usable()) == list(each)
+
+
+@pytest.mark.parametrize("each", OTHERS, ids=lambda each: each.what)
+def test_a_third_party_adds_to_every_registry_and_breaks_none(
+    each: Registry[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(each.usable())
+    ours = each.entries()[0]
+    info = tmp_path / "toys-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[{each.group}]\nno-such = toy_gone:x\nwrong = sys:path\n{ours.name} = toy_gone:y\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    each.refresh()
+    try:
+        assert each.usable() == before
+        errors = {entry.name: entry.error for entry in each.entries() if entry.error}
+        assert errors.pop(ours.name) == "the name is already taken by package 'lengthwise'"
+        assert errors.pop("no-such") == "ModuleNotFoundError: No module named 'toy_gone'"
+        assert list(errors) == ["wrong"] and "it is no" in str(errors["wrong"])
+        with pytest.raises(LengthwiseError, match="'no-such' of package 'toys' cannot be used"):
+            each.get("no-such")
+    finally:
+        monkeypatch.undo()
+        each.refresh()
+    assert each.usable() == before
+
+
+def test_a_law_a_builder_and_a_curriculum_of_others_are_used_like_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy_rooms.py").write_text(TOYS)
+    info = tmp_path / "toys-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[lengthwise.laws]\ntoy_law = toy_rooms:toy_law\n"
+        "[lengthwise.builders]\ntoy-builder = toy_rooms:ToyBuilder\n"
+        "[lengthwise.curricula]\nlong-only = toy_rooms:long_only\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for each in OTHERS:
+        each.refresh()
+    try:
+        found = find_law("toy_law").evaluate({"N": np.array([4.0])}, {"a": 2.0}, log=False)
+        assert found == pytest.approx([0.5])
+        assert make_builder("toy-builder", {"max_length": "64"}).max_length == 64
+        drawn = Curriculum({64: 64, 128: 32}, 128, "long-only").lengths(0)
+        assert list(drawn[:4]) == [128] * 4
+    finally:
+        monkeypatch.undo()
+        sys.modules.pop("toy_rooms", None)
+        for each in OTHERS:
+            each.refresh()

@@ -14,6 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from lengthwise._utils.declared import declared
+from lengthwise._utils.messages import first_line
+from lengthwise.errors import LengthwiseError
 
 OURS = "lengthwise"
 T = TypeVar("T")
@@ -56,8 +58,7 @@ class Entry(Generic[T]):
         try:
             return self._load(), None
         except (Exception, SystemExit) as error:
-            lines = f"{type(error).__name__}: {error}".splitlines()
-            return None, lines[0]
+            return None, first_line(f"{type(error).__name__}: {error}")
 
 
 class Registry(Generic[T]):
@@ -65,19 +66,23 @@ class Registry(Generic[T]):
 
     Args:
         group: the group, as `lengthwise.methods`.
+        what: what one of them is called, in the line that refuses one.
         check: given a name and what was imported for it, gives it back as what it has to be, or
             raises TypeError or ValueError that says what it lacks.
+        error: what is raised for one that cannot be used.
         entry: the class of its entries.
     """
 
     def __init__(
         self,
         group: str,
+        what: str,
         check: Callable[[str, object], T],
+        error: type[LengthwiseError] = LengthwiseError,
         entry: type[Entry[T]] = Entry,
     ) -> None:
-        self.group = group
-        self._check = check
+        self.group, self.what = group, what
+        self._check, self._error = check, error
         self._entry = entry
         self._found: tuple[Entry[T], ...] | None = None
 
@@ -96,9 +101,17 @@ class Registry(Generic[T]):
         return next((each for each in self.entries() if each.name == name), None)
 
     def get(self, name: str) -> T | None:
-        """The object of that name, imported now; None where there is none that can be used."""
+        """The object of that name, imported now; None where there is no such name.
+
+        Raises:
+            LengthwiseError: there is one and it cannot be used; of the registry's own kind.
+        """
         found = self.entry(name)
-        return found.value if found is not None else None
+        if found is None or found.value is not None:
+            return found and found.value
+        raise self._error(
+            f"{self.what} {name!r} of package {found.package!r} cannot be used: {found.error}"
+        )
 
     def usable(self) -> dict[str, T]:
         """All that can be used, by name. Imports everything."""

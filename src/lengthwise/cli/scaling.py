@@ -28,8 +28,11 @@ def laws(name: str | None) -> None:
     from lengthwise.scaling import LAWS, find_law
 
     if name is None:
-        for law in LAWS.values():
-            click.echo(f"{law.name}\n    {law.equation}\n    {law.paper}")
+        for each in LAWS.entries():
+            if each.value is None:
+                click.echo(f"{each.name} of {each.package} cannot be used: {each.error}")
+            else:
+                click.echo(f"{each.name}\n    {each.value.equation}\n    {each.value.paper}")
         return
     law = find_law(name)
     click.echo(f"{law.doc}\n\n{law.paper}\n\ncolumns")

@@ -72,7 +72,7 @@ def _check(name: str, cls: object) -> type[Method]:
     return cls
 
 
-METHODS: Registry[type[Method]] = Registry(GROUP, _check, Registered)
+METHODS: Registry[type[Method]] = Registry(GROUP, "method", _check, RecipeError, Registered)
 
 
 def registered() -> tuple[Registered, ...]:
@@ -92,13 +92,9 @@ def methods() -> dict[str, type[Method]]:
 
 def find(name: str) -> type[Method]:
     """The class of a method; RecipeError where it is unknown (with the nearest name) or broken."""
-    entry = METHODS.entry(name)
-    if entry is not None:
-        if entry.value is not None:
-            return entry.value
-        raise RecipeError(
-            f"method {name!r} of package {entry.package!r} cannot be used: {entry.error}"
-        )
+    found = METHODS.get(name)
+    if found is not None:
+        return found
     if name == "full":
         raise RecipeError(
             "'full' is full attention, the recipe without any method: it has no options and "

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
 
@@ -138,7 +139,15 @@ class Law:
         return {name: float(values[name]) for name in self.names}
 
 
-LAWS: dict[str, Law] = {}
+def _check(name: str, found: object) -> Law:
+    if not isinstance(found, Law):
+        raise TypeError("it is no formula decorated with lengthwise.scaling.law.law")
+    if found.name != name:
+        raise ValueError(f"its law is named {found.name!r}")
+    return found
+
+
+LAWS: Registry[Law] = Registry("lengthwise.laws", "law", _check, ScalingError)
 
 
 def law(
@@ -152,21 +161,23 @@ def law(
     logarithmic: bool = True,
     solver: Solver | None = None,
 ) -> Callable[[Formula], Law]:
-    """Registers a formula, whose docstring's first line is its equation, as the law `name`."""
+    """Makes a law of a formula, whose docstring's first line is its equation.
 
-    def register(formula: Formula) -> Law:
-        made = Law(name, paper, inputs, output, parameters, constants, formula, logarithmic, solver)
-        LAWS[name] = made
-        return made
+    It is found by its name once it is an entry point of the group `lengthwise.laws`.
+    """
 
-    return register
+    def make(formula: Formula) -> Law:
+        return Law(name, paper, inputs, output, parameters, constants, formula, logarithmic, solver)
+
+    return make
 
 
 def find_law(name: str) -> Law:
     """The law of that name; refuses others with the nearest."""
-    if name not in LAWS:
+    found = LAWS.get(name)
+    if found is None:
         raise ScalingError(f"there is no law {name!r}{hint(name, LAWS)}")
-    return LAWS[name]
+    return found
 
 
 def need_scipy() -> None:

@@ -17,7 +17,7 @@ batches that a bucket has in a cycle: they are then rates of depletion, whatever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import lcm
@@ -28,15 +28,8 @@ from numpy.typing import NDArray
 from lengthwise._utils.counter_rng import Bijection, key, uniforms
 from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.odds import ODDS, Odds
 
-# Odds of the i-th of n buckets, short to long.
-ODDS: dict[str, Callable[[int, int], float]] = {
-    "uniform": lambda i, n: 1.0,
-    "grow-linear": lambda i, n: float(n - i),
-    "grow-p2": lambda i, n: 2.0 ** (n - 1 - i),
-    "grow-p100": lambda i, n: 100.0 ** (n - 1 - i),
-    "shrink-p100": lambda i, n: 100.0**i,
-}
 NAMES = tuple(ODDS)
 # The authors read a bucket once and up to four times more.
 MOST_PASSES = 5
@@ -80,8 +73,7 @@ class Curriculum:
     mixture: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ODDS:
-            raise SequenceError(f"there is no curriculum {self.name!r}{hint(self.name, NAMES)}")
+        _odds(self.name)
         _check_buckets(self.buckets, self.tokens_per_step, self.mixture, self.cycles)
         if not self.batches:
             raise SequenceError(
@@ -137,11 +129,8 @@ class Curriculum:
     @property
     def odds(self) -> dict[int, float]:
         """Odds of each length at the start of a cycle."""
-        count = len(self.batches)
-        return {
-            n: ODDS[self.name](i, count) * steps
-            for i, (n, steps) in enumerate(self.batches.items())
-        }
+        count, rule = len(self.batches), _odds(self.name)
+        return {n: rule(i, count) * steps for i, (n, steps) in enumerate(self.batches.items())}
 
     @property
     def mean_length(self) -> float:
@@ -205,6 +194,14 @@ class Curriculum:
             tuple(self.batches.values()), tuple(self.odds.values()), self.cycles,
             key(self.seed, "lengths", epoch),
         )  # fmt: skip
+
+
+def _odds(name: str) -> Odds:
+    """The odds of a name; raises SequenceError where there are none, or they cannot be used."""
+    found = ODDS.get(name)
+    if found is None:
+        raise SequenceError(f"there is no curriculum {name!r}{hint(name, ODDS)}")
+    return found
 
 
 def shuffled(
