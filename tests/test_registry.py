@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from lengthwise._utils.declared import declared
 from lengthwise._utils.registry import OURS, Registry
+from lengthwise.cli import calibrate
+from lengthwise.cli.calibrators import CALIBRATORS
 from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.registry import METHODS, registered
 from lengthwise.scaling import LAWS, find_law
@@ -47,7 +50,6 @@ print(*sorted(before))"""
 
 def test_names_questions_and_papers_are_known_without_torch() -> None:
     code = """import sys
-from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.registry import registered
 from lengthwise.recipes import parse
 try:
@@ -140,10 +142,11 @@ assert not {"torch", "transformers"} & set(sys.modules)"""
     assert set(run(code).split()) <= {"__future__", "lengthwise"}
 
 
-OTHERS = (LAWS, BUILDERS, ODDS)
+OTHERS = (LAWS, BUILDERS, ODDS, CALIBRATORS)
 TOYS = '''
 from dataclasses import dataclass
 import numpy as np
+from lengthwise.cli.calibrators import Calibrator
 from lengthwise.scaling.law import Parameter, law
 from lengthwise.sequences.builders.concat import Concat
 
@@ -159,12 +162,15 @@ class ToyBuilder(Concat):
 
 def long_only(i, n):
     return 1e9 ** i
+
+MEASURE = Calibrator("toy-measure", lambda model, asked, bar: print(model, asked.trials),
+                     options=("trials",))
 '''
 
 
 @pytest.mark.parametrize("each", OTHERS, ids=lambda each: each.what)
 def test_every_registry_holds_ours_whole(each: Registry[Any]) -> None:
-    assert len(each) > 3 and [entry.error for entry in each.entries()] == [None] * len(each)
+    assert len(each) > 2 and [entry.error for entry in each.entries()] == [None] * len(each)
     assert list(each.usable()) == list(each)
 
 
@@ -196,7 +202,7 @@ def test_a_third_party_adds_to_every_registry_and_breaks_none(
     assert each.usable() == before
 
 
-def test_a_law_a_builder_and_a_curriculum_of_others_are_used_like_ours(
+def test_what_others_register_in_other_rooms_is_used_like_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "toy_rooms.py").write_text(TOYS)
@@ -207,6 +213,7 @@ def test_a_law_a_builder_and_a_curriculum_of_others_are_used_like_ours(
         "[lengthwise.laws]\ntoy_law = toy_rooms:toy_law\n"
         "[lengthwise.builders]\ntoy-builder = toy_rooms:ToyBuilder\n"
         "[lengthwise.curricula]\nlong-only = toy_rooms:long_only\n"
+        "[lengthwise.calibrators]\ntoy-measure = toy_rooms:MEASURE\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for each in OTHERS:
@@ -217,6 +224,11 @@ def test_a_law_a_builder_and_a_curriculum_of_others_are_used_like_ours(
         assert make_builder("toy-builder", {"max_length": "64"}).max_length == 64
         drawn = Curriculum({64: 64, 128: 32}, 128, "long-only").lengths(0)
         assert list(drawn[:4]) == [128] * 4
+        monkeypatch.setattr(calibrate, "open_model", lambda *_: "a model")
+        said = CliRunner().invoke(calibrate.calibrate, ["toy-measure", "--trials", "3"])
+        assert said.output == "a model 3\n" and said.exit_code == 0
+        said = CliRunner().invoke(calibrate.calibrate, ["toy-measure", "--skip", "0.5"])
+        assert "--skip is for calibrate layers; toy-measure has no use" in str(said.exception)
     finally:
         monkeypatch.undo()
         sys.modules.pop("toy_rooms", None)

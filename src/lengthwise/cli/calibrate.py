@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from click.core import ParameterSource
 
 from lengthwise.cli.arguments import COUNT, Place, Real, force_option
 from lengthwise.cli.bars import Bar
+from lengthwise.cli.calibrators import CALIBRATORS, Asked, Calibrator
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import HEAD, Output, check_outputs, files_of
@@ -17,9 +19,6 @@ from lengthwise.outputs import HEAD, Output, check_outputs, files_of
 if TYPE_CHECKING:
     from lengthwise.api import Model
 
-KINDS = ("layers", "razor", "specdec")
-USED_BY = {"draft": "specdec", "temperature": "specdec", "out": "specdec", "force": "specdec",
-           "skip": "layers", "trials": "layers"}  # fmt: skip
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
 # Texts that sets of layers are tried on, and new tokens of each.
@@ -45,30 +44,30 @@ def calibrate(
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
     for a drafter that asks a model, written to a file for specdec(head=FILE)."""
-    if kind not in KINDS:
-        raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
-    if kind == "specdec" and out is None:
-        raise LengthwiseError("give the acceptance head a file: --out FILE")
-    _refuse_unused(kind)
-    read = [model, *(files_of([draft]) if kind == "specdec" else [])]
+    found = CALIBRATORS.get(kind)
+    if found is None:
+        known = ", ".join(CALIBRATORS)
+        raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {known}")
+    if found.writes and out is None:
+        raise LengthwiseError(f"give the {found.writes} a file: --out FILE")
+    _refuse_unused(found)
+    read = [model, *(files_of([draft]) if "draft" in found.options else [])]
     check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = open_model(model, dtype, device)
     with Bar() as bar:
-        if kind == "layers":
-            _layers(loaded, skip, trials, bar)
-        elif kind == "razor":
-            _razor(loaded, bar)
-        elif out is not None:
-            _specdec(loaded, draft, temperature, out, bar)
+        found.run(loaded, Asked(draft, temperature, out, force, skip, trials), bar)
 
 
-def _refuse_unused(kind: str) -> None:
+def _refuse_unused(kind: Calibrator) -> None:
     """Raises LengthwiseError for an option that was given and does nothing for this kind."""
     context = click.get_current_context()
-    for name, meant in USED_BY.items():
+    for name in (each.name for each in fields(Asked)):
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and kind != meant:
-            raise LengthwiseError(f"--{name} is for calibrate {meant}; {kind} has no use for it")
+        if given and name not in kind.options:
+            users = (each.name for each in CALIBRATORS.usable().values() if name in each.options)
+            raise LengthwiseError(
+                f"--{name} is for calibrate {', '.join(users)}; {kind.name} has no use for it"
+            )
 
 
 def _layers(loaded: Model, skip: float, trials: int, bar: Bar) -> None:
@@ -149,3 +148,22 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar)
         f"the head expects {float(chance.mean()):.0%}, and "
         f"{float(chance[labels > 0.5].mean()):.0%} of those that are"
     )
+
+
+LAYERS = Calibrator(
+    "layers",
+    lambda model, asked, bar: _layers(model, asked.skip, asked.trials, bar),
+    options=("skip", "trials"),
+)
+RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
+SPECDEC = Calibrator(
+    "specdec",
+    lambda model, asked, bar: _specdec(model, asked.draft, asked.temperature, _file(asked), bar),
+    options=("draft", "temperature", "out", "force"),
+    writes="acceptance head",
+)
+
+
+def _file(asked: Asked) -> Path:
+    assert asked.out is not None  # The verb has asked for one.
+    return asked.out
