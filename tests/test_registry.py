@@ -22,6 +22,8 @@ from lengthwise.scaling import LAWS, find_law
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.curricula import Curriculum
 from lengthwise.sequences.odds import ODDS
+from lengthwise.tasks import work
+from lengthwise.tasks.work import WORK, prompts
 
 GROUP = "lengthwise.toys"
 
@@ -142,13 +144,14 @@ assert not {"torch", "transformers"} & set(sys.modules)"""
     assert set(run(code).split()) <= {"__future__", "lengthwise"}
 
 
-OTHERS = (LAWS, BUILDERS, ODDS, CALIBRATORS)
+OTHERS = (LAWS, BUILDERS, ODDS, CALIBRATORS, WORK)
 TOYS = '''
 from dataclasses import dataclass
 import numpy as np
 from lengthwise.cli.calibrators import Calibrator
 from lengthwise.scaling.law import Parameter, law
 from lengthwise.sequences.builders.concat import Concat
+from lengthwise.tasks.work import Kind, Material, Task
 
 @law("toy_law", paper="a toy", inputs={"N": "size"}, output=("L", "loss"),
      parameters=(Parameter("a", (1.0,)),), constants={}, logarithmic=False)
@@ -162,6 +165,10 @@ class ToyBuilder(Concat):
 
 def long_only(i, n):
     return 1e9 ** i
+
+WORK = Kind("toy-work", tuple(
+    Task(f"part {n}", lambda: Material([f"line {i}" for i in range(500)]),
+         ({"role": "user", "content": f"{{text}} Part {n}?"},)) for n in range(5)))
 
 MEASURE = Calibrator("toy-measure", lambda model, asked, bar: print(model, asked.trials),
                      options=("trials",))
@@ -213,6 +220,7 @@ def test_what_others_register_in_other_rooms_is_used_like_ours(
         "[lengthwise.laws]\ntoy_law = toy_rooms:toy_law\n"
         "[lengthwise.builders]\ntoy-builder = toy_rooms:ToyBuilder\n"
         "[lengthwise.curricula]\nlong-only = toy_rooms:long_only\n"
+        "[lengthwise.tasks]\ntoy-work = toy_rooms:WORK\n"
         "[lengthwise.calibrators]\ntoy-measure = toy_rooms:MEASURE\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -224,6 +232,11 @@ def test_what_others_register_in_other_rooms_is_used_like_ours(
         assert make_builder("toy-builder", {"max_length": "64"}).max_length == 64
         drawn = Curriculum({64: 64, 128: 32}, 128, "long-only").lengths(0)
         assert list(drawn[:4]) == [128] * 4
+        monkeypatch.setattr(work, "KINDS", (*work.KINDS, "toy-work"))
+        asked = prompts("toy-work", 100, 5, lambda m: len(m[0]["content"].split()))
+        assert [each.messages[0]["content"][-7:] for each in asked] == [
+            f"Part {n}?" for n in range(5)
+        ]
         monkeypatch.setattr(calibrate, "open_model", lambda *_: "a model")
         said = CliRunner().invoke(calibrate.calibrate, ["toy-measure", "--trials", "3"])
         assert said.output == "a model 3\n" and said.exit_code == 0

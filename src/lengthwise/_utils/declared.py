@@ -78,10 +78,10 @@ def _value(node: ast.expr, names: Mapping[str, Any], constants: Mapping[str, ast
             return _value(constants[node.id], names, rest)
         case ast.Attribute():
             return getattr(_value(node.value, names, constants), node.attr)
-        case ast.Call(func=ast.Name()):
+        case ast.Call(func=ast.Name(id=function)):
             positional = [_value(each, names, constants) for each in node.args]
             named = {str(k.arg): _value(k.value, names, constants) for k in node.keywords}
-            return names[node.func.id](*positional, **named)
+            return names[function](*positional, **named)
     raise ValueError(f"{type(node).__name__} is not read")
 
 

@@ -107,8 +107,10 @@ class Registry(Generic[T]):
             LengthwiseError: there is one and it cannot be used; of the registry's own kind.
         """
         found = self.entry(name)
-        if found is None or found.value is not None:
-            return found and found.value
+        if found is None:
+            return None
+        if found.value is not None:
+            return found.value
         raise self._error(
             f"{self.what} {name!r} of package {found.package!r} cannot be used: {found.error}"
         )

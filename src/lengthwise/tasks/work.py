@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
+from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tasks import conversations
@@ -23,9 +24,9 @@ from lengthwise.tasks.documents import read_document
 Message = dict[str, str]
 Messages = tuple[Message, ...]
 
-KINDS = ("chat", "rewriting", "summary", "questions", "arithmetic", "code", "copying")
+SUITE = ("chat", "rewriting", "summary", "questions", "arithmetic", "code", "copying")
 # Copying is no work anybody asks for; it shows the most that drafting can give.
-SIX = KINDS[:-1]
+SIX = SUITE[:-1]
 # Kinds whose answer stands in the text, or nearly so.
 GROUNDED = ("summary", "questions", "code", "copying")
 CONTEXTS = {"short": 768, "long": 4224}
@@ -69,7 +70,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A request with gaps: {text} in its messages is where the material goes, {line} a line of it
     from which some _TAIL characters are left."""
 
@@ -84,6 +85,29 @@ class _Task:
             {**m, "content": m["content"].replace("{line}", line).replace("{text}", text)}
             for m in self.messages
         )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work, as it is registered: `PROMPTS` requests, each over another text."""
+
+    name: str
+    tasks: tuple[Task, ...]
+
+
+def _check(name: str, found: object) -> Kind:
+    if not isinstance(found, Kind):
+        raise TypeError("it is no Kind of work")
+    if found.name != name:
+        raise ValueError(f"its kind of work is named {found.name!r}")
+    if len(found.tasks) != PROMPTS:
+        raise ValueError(f"it has {len(found.tasks)} tasks; a kind has {PROMPTS}")
+    return found
+
+
+WORK: Registry[Kind] = Registry("lengthwise.tasks", "kind of work", _check)
+# The suite in the order of its tables, then what others have registered.
+KINDS = (*(name for name in SUITE if name in WORK), *(name for name in WORK if name not in SUITE))
 
 
 def check_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -107,11 +131,13 @@ def prompts(
     check_kinds([kind])
     if not 1 <= count <= PROMPTS:
         raise LengthwiseError(f"{count} prompts of a kind: there are 1 to {PROMPTS}")
-    for task in _TASKS[kind][:count]:
+    found = WORK.get(kind)
+    assert found is not None  # It is one of KINDS.
+    for task in found.tasks[:count]:
         yield Work(kind, task.name, _fitted(kind, task, length, tokens))
 
 
-def _fitted(kind: str, task: _Task, length: int, tokens: Callable[[Messages], int]) -> Messages:
+def _fitted(kind: str, task: Task, length: int, tokens: Callable[[Messages], int]) -> Messages:
     """The task with as much material as brings it nearest to `length` tokens."""
     material = task.material()
 
@@ -217,40 +243,40 @@ def _user(content: str, begun: str = "") -> Messages:
     return (asked, {"role": "assistant", "content": begun}) if begun else (asked,)
 
 
-def _reading(name: str, heading: str, request: str, begun: str = "") -> _Task:
-    return _Task(name, partial(_topic, heading), _user(f"{{text}}\n\n{request}", begun))
+def _reading(name: str, heading: str, request: str, begun: str = "") -> Task:
+    return Task(name, partial(_topic, heading), _user(f"{{text}}\n\n{request}", begun))
 
 
-def _quoting(name: str, heading: str, request: str) -> _Task:
+def _quoting(name: str, heading: str, request: str) -> Task:
     asked = f"According to the text above, {request} Quote the sentences that say so."
     return _reading(name, heading, asked, 'The text says: "')
 
 
-def _repeating(name: str, heading: str) -> _Task:
+def _repeating(name: str, heading: str) -> Task:
     asked = 'Repeat the text above word for word from the line "{line}" on.'
     return _reading(name, heading, asked, "{line}\n")
 
 
-def _talk(name: str, heading: str, turns: Sequence[str]) -> _Task:
+def _talk(name: str, heading: str, turns: Sequence[str]) -> Task:
     roles = ("user", "assistant") * len(turns)
     messages = [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
-    return _Task(name, partial(_topic, heading), tuple(messages))
+    return Task(name, partial(_topic, heading), tuple(messages))
 
 
-def _editing(module: str, function: str, request: str) -> _Task:
+def _editing(module: str, function: str, request: str) -> Task:
     content = f"This is from Python's module {module}:\n\n```python\n{{text}}\n```\n\n{request}"
     begun = f"Here is the whole function:\n\n```python\ndef {function}("
-    return _Task(f"{module}.{function}", partial(_source, module, function), _user(content, begun))
+    return Task(f"{module}.{function}", partial(_source, module, function), _user(content, begun))
 
 
-def _solving(name: str, problem: Callable[[random.Random], tuple[str, str]]) -> _Task:
+def _solving(name: str, problem: Callable[[random.Random], tuple[str, str]]) -> Task:
     draw = random.Random(2)
     asked = "\n".join(problem(draw)[0] for _ in range(_UNSOLVED))
     content = f"{{text}}\n\nSolve these in the same way and show every step.\n{asked}"
-    return _Task(name, partial(_solved, problem), _user(content))
+    return Task(name, partial(_solved, problem), _user(content))
 
 
-_TASKS: dict[str, tuple[_Task, ...]] = {
+_TASKS: dict[str, tuple[Task, ...]] = {
     "chat": (
         _talk("exceptions", EXCEPTIONS, conversations.CHECKLIST),
         _talk("objects", OBJECTS, conversations.EMAIL),
@@ -330,3 +356,7 @@ _TASKS: dict[str, tuple[_Task, ...]] = {
         _repeating("calls", CALLS),
     ),
 }  # fmt: skip
+
+CHAT, REWRITING, SUMMARY, QUESTIONS, ARITHMETIC, CODE, COPYING = (
+    Kind(name, _TASKS[name]) for name in SUITE
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import hint
@@ -66,7 +66,7 @@ def _check(name: str, found: object) -> type[Builder]:
     if found.name != name:  # type: ignore[attr-defined]
         raise ValueError(f"its class is named {found.name!r}")  # type: ignore[attr-defined]
     options(found)
-    return found
+    return cast("type[Builder]", found)
 
 
 _ASKED = tuple(each for each in (*Builder.__annotations__, *vars(Builder)) if each[0] != "_")
