@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+from lengthwise._utils.papers import papers_of
 from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import options, show
@@ -43,7 +44,7 @@ def page() -> str:
 def _method(cls: type[Method]) -> list[str]:
     module = inspect.getmodule(cls)
     doc = inspect.getdoc(module) or ""
-    lines = ["", f"### `{cls.name}`", "", f"*{cls.paper}*", "", *doc.splitlines()]
+    lines = ["", f"### `{cls.name}`", "", _papers(cls), "", *doc.splitlines()]
     rows = options(cls)
     if rows:
         lines += ["", "| option | default | allowed | meaning |", "|---|---|---|---|"]
@@ -59,6 +60,15 @@ def _method(cls: type[Method]) -> list[str]:
     reproduction = Path(__file__).parent / "reproduction" / f"{cls.name}.md"
     link = f" [Reproduction](reproduction/{cls.name}.md)." if reproduction.exists() else ""
     return [*lines, "", f"Laws: {said}.{link}"]
+
+
+def _papers(cls: type[Method]) -> str:
+    """What a method rests on, each paper linked to where it is read, and to its authors' code."""
+    found = []
+    for paper in papers_of(cls.paper):
+        said = f"[{paper}]({paper.link})" if paper.link else str(paper)
+        found.append(said + (f" ([code]({paper.code}))" if paper.code else ""))
+    return f"*{'; '.join(found) or 'No paper.'}*"
 
 
 def counted(text: str) -> str:

@@ -285,7 +285,7 @@ class Noting(Method):
 
     name: ClassVar[str] = "noting"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "none"
+    paper: ClassVar[None] = None
     lossless: ClassVar[bool] = True
     started: ClassVar[list[Adapted]] = []
 

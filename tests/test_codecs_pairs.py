@@ -165,7 +165,7 @@ def test_a_codec_in_one_piece_goes_with_no_other() -> None:
     class Whole(Method):
         name: ClassVar[str] = "whole"
         question: ClassVar[Question] = Question.CODECS
-        paper: ClassVar[str] = "none"
+        paper: ClassVar[None] = None
 
         def start_codec(self, layer: LayerFacts) -> PruneCodec:
             return PruneCodec(ThinkChannels(0.5, 8, 8))

@@ -254,7 +254,7 @@ class Other(Superposed):
 class Judge(Method):
     """A verifier and a policy, as far as composition looks."""
 
-    name, question, paper = "judge", Superposed.question, ""
+    name, question, paper = "judge", Superposed.question, None
 
     def start_verifier(self, model: Adapted) -> Lossless | None:
         return Lossless()

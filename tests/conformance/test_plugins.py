@@ -14,7 +14,7 @@ from lengthwise.errors import RecipeError
 from lengthwise.recipes import parse, registry
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "lately.py"
-MODULES = ("lately", "lately_liar", "lately_broken")
+MODULES = ("lately", "lately_liar", "lately_broken", "lately_before")
 
 
 @pytest.fixture
@@ -50,6 +50,16 @@ def test_a_plugin_that_only_pretends_to_delete_is_found_out(site: Path) -> None:
     install(site, "lately-liar", {"lately": "lately_liar:Liar"})
     with pytest.raises(ConformanceError, match="lately on llama: .* bytes where full holds"):
         check_method("lately", ("llama",))
+
+
+def test_a_plugin_whose_paper_is_text_is_told_what_to_write(site: Path) -> None:
+    old = "paper: ClassVar[None] = None"
+    text = PLUGIN.read_text()
+    assert text.count(old) == 1
+    (site / "lately_before.py").write_text(text.replace(old, 'paper: ClassVar[str] = "A Title"'))
+    install(site, "before", {"lately": "lately_before:Lately"})
+    with pytest.raises(RecipeError, match=r"'paper' is no Paper: write paper = Paper\('the title'"):
+        parse("lately")
 
 
 def test_a_broken_plugin_harms_no_other_and_is_listed_with_its_error(site: Path) -> None:

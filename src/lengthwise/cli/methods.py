@@ -9,11 +9,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence as Seq
+from dataclasses import asdict
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from lengthwise._utils.papers import cite, papers_of
 from lengthwise.methods.options import options
 from lengthwise.methods.slots import questions
 from lengthwise.recipes.registry import METHODS, Registered, find, registered
@@ -45,7 +47,7 @@ def methods(name: str | None, with_options: bool, as_json: bool) -> None:
             console.print(Text(f"\n{question}", style="bold"))
         for item in inside:
             console.print(
-                Text(f"  {item.name}", style="cyan").append(f"  {item.paper}", style="dim"),
+                Text(f"  {item.name}", style="cyan").append(f"  {cite(item.paper)}", style="dim"),
                 soft_wrap=True,
             )
             if with_options or name is not None:
@@ -63,7 +65,8 @@ def _record(item: Registered) -> dict[str, object]:
     return {
         "name": item.name, "package": item.package, "error": item.error,
         "question": str(cls.question) if cls else None,
-        "paper": cls.paper if cls else None,
+        "paper": cite(cls.paper) if cls and cls.paper else None,
+        "papers": [asdict(each) for each in papers_of(cls.paper)] if cls else [],
         "options": {o.name: str(o.default) for o in options(cls)} if cls else {},
         "best_known": cls.best_known if cls else "",
     }  # fmt: skip

@@ -1,8 +1,8 @@
 """The contract of a method: one frozen dataclass of options that answers one of six questions.
 
 A method is registered under the entry-point group `lengthwise.methods`, ours and a third party's
-alike. Its class says what it is (name, question, paper) and overrides the hooks it needs; objects
-with state (a selector's index, a retention's scores) are made afresh for every sequence by
+alike. Its class says what it is (name, question, paper) and overrides the hooks it needs. Objects
+with state (a selector's index, a retention's scores) are made anew for every sequence by
 `start_*`. Options are dataclass fields made with `option`, so that the parser knows their types and
 ranges.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from lengthwise._utils.papers import Paper, Papers
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
@@ -54,13 +55,14 @@ class Method:
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
 
+    paper: what the method rests on: a Paper, a tuple of them, or None without one.
     best_known: the setting that our measurements found best, as a recipe, where it is not the
     default; defaults are the paper's or its released code's.
     """
 
     name: ClassVar[str]
     question: ClassVar[str]
-    paper: ClassVar[str]
+    paper: ClassVar[Papers]
     best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
@@ -152,8 +154,8 @@ class Method:
     def start_codec(self, layer: LayerFacts) -> Codec | None:
         """State of a codec for one layer of one sequence.
 
-        Overridden by a codec that is neither a choice of channels nor a format of numbers, and
-        therefore goes with no other; else it is what those two make.
+        By default it is what a choice of channels and a format of numbers make. A codec that is
+        neither overrides it, and goes with no other.
         """
         from lengthwise.methods.codecs.pruned import coded
 
@@ -185,4 +187,4 @@ def needs_rope(method: Method, model: Adapted) -> None:
         )
 
 
-__all__ = ["Budget", "Method", "Needs", "Question", "needs_rope", "option"]
+__all__ = ["Budget", "Method", "Needs", "Paper", "Question", "needs_rope", "option"]

@@ -12,6 +12,7 @@ import re
 from functools import cached_property
 from typing import Any, cast
 
+from lengthwise._utils.papers import Papers, papers_of
 from lengthwise._utils.registry import OURS, Entry, Registry
 from lengthwise._utils.suggestions import nearest
 from lengthwise.errors import RecipeError
@@ -38,9 +39,10 @@ class Registered(Entry[type[Method]]):
         return str(found) if found is not None else None
 
     @property
-    def paper(self) -> Any:
-        """The paper, as its class declares it; None where it cannot be used and does not say."""
-        return self._said("paper")
+    def paper(self) -> Papers:
+        """What it rests on; None without a paper, and where it cannot be used and does not say."""
+        found: Papers = self._said("paper")
+        return found
 
     def _said(self, attribute: str) -> Any:
         # What the text does not say in the class itself, as where it is inherited, an import does.
@@ -56,9 +58,10 @@ class Registered(Entry[type[Method]]):
 def _check(name: str, cls: object) -> type[Method]:
     if not (isinstance(cls, type) and issubclass(cls, Method) and dataclasses.is_dataclass(cls)):
         raise TypeError("it is not a dataclass that inherits lengthwise.methods.base.Method")
-    for attribute in ("name", "question", "paper"):
+    for attribute in ("name", "question"):
         if not isinstance(getattr(cls, attribute, None), str):
             raise TypeError(f"its class attribute {attribute!r} is missing or no str")
+    papers_of(getattr(cls, "paper", "missing"))
     if cls.question not in questions():
         known = ", ".join(questions())
         raise ValueError(f"there is no question {str(cls.question)!r}; known are {known}")

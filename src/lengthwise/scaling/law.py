@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
@@ -73,7 +74,7 @@ class Law:
     """A published law. `logarithmic` says that the formula returns the prediction's logarithm."""
 
     name: str
-    paper: str
+    paper: Paper
     inputs: Mapping[str, str]
     output: tuple[str, str]
     parameters: tuple[Parameter, ...]
@@ -153,7 +154,7 @@ LAWS: Registry[Law] = Registry("lengthwise.laws", "law", _check, ScalingError)
 def law(
     name: str,
     *,
-    paper: str,
+    paper: Paper,
     inputs: Mapping[str, str],
     output: tuple[str, str],
     parameters: tuple[Parameter, ...],

@@ -1,18 +1,20 @@
 """Which rows every training step reads: curricula over lengths with a constant number of tokens.
 
-Dataset Decomposition (Pouransari and others, 2024) keeps sequences in buckets by length and draws
-one bucket a step. A curriculum is not a list of lengths but of odds: buckets are drawn at their
-odds without replacement, the short ones run dry first, and a cycle ends long. A cycle holds an
-equal part of every bucket.
+Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence Length
+Curriculum", NeurIPS 2024, arXiv:2405.13226.
 
-Drawing i with probability odds_i / sum(odds of what is not yet empty) is the order in which the
-events of independent Poisson processes with rates odds_i arrive, each stopped after its last row.
-So a cycle is one sort of cumulated exponential gaps and no loop, and every rank computes the same
-order from the seed alone. Rows come from a shuffle that can be entered anywhere, hence (epoch,
-step, seed) is all that a resumed run needs to know.
+Sequences are kept in buckets by length, and each step draws one bucket. A curriculum is not a list
+of lengths but of odds. Buckets are drawn at their odds without replacement, so the short ones run
+dry first, and a cycle ends long. A cycle holds an equal part of every bucket.
 
-As in the authors' helper, and unlike the paper's text, the odds of a name are multiplied by the
-batches that a bucket has in a cycle: they are then rates of depletion, whatever the buckets' sizes.
+Drawing i with probability odds_i / sum(odds of what is not yet empty) equals the order of events of
+independent Poisson processes. Their rates are odds_i, and each stops after its last row. So a cycle
+is one sort of cumulated exponential gaps and no loop, and every rank computes the same order from
+the seed alone. Rows come from a shuffle that can be entered anywhere. Hence (epoch, step, seed) is
+all that a resumed run needs to know.
+
+The odds of a name are multiplied by the batches that a bucket has in a cycle. So does the authors'
+helper, unlike the paper's text. They are then rates of depletion, whatever the buckets' sizes.
 """
 
 from __future__ import annotations
@@ -26,10 +28,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise._utils.counter_rng import Bijection, key, uniforms
+from lengthwise._utils.papers import Paper
 from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.odds import ODDS, Odds
 
+PAPER = Paper(
+    "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
+    "Pouransari et al.",
+    2024,
+    arxiv="2405.13226",
+    venue="NeurIPS",
+    code="https://github.com/apple/ml-dataset-decomposition",
+)
 NAMES = tuple(ODDS)
 # The authors read a bucket once and up to four times more.
 MOST_PASSES = 5

@@ -1,20 +1,24 @@
-"""In-Context Pretraining (Shi et al., 2024): documents in an order in which neighbours are related.
+"""In-Context Pretraining: documents in an order in which neighbours are related.
 
-A path through the graph of nearest neighbours, each document once: it starts at a document that few
-have for a neighbour, walks on to the nearest one not visited yet, and where none is left jumps to
-the next such start. Rows are then shuffled (`--shuffle-rows`), not documents: a row holds one
-subject, a batch many. The order is for methods whose rows are attended across documents.
+Shi et al., "In-Context Pretraining: Language Modeling Beyond Document Boundaries", ICLR 2024,
+arXiv:2310.10638.
 
-Near-duplicates are left out, and counted: a document whose neighbour with a lower number stays, has
-a cosine of at least CLOSE and shares more than ALIKE of all runs of three tokens (Jaccard) among
-the first COMPARED. The authors' code compares the first hundred characters of neighbours on the
-path, which in source code is often the licence.
+The order is a path through the graph of nearest neighbours, each document once. It starts at a
+document that few have for a neighbour, and goes on to the nearest one not visited yet. Where none
+is left it jumps to the next such start. Rows are then shuffled (`--shuffle-rows`), not documents: a
+row holds one subject, a batch many. The order is for methods whose rows are attended across
+documents.
 
-Where ours differs: documents are embedded by hashed words unless a model is named, where the paper
-takes Contriever's first 510 tokens; the nearest are the nearest of all up to 100,000 documents. The
-path starts as in the paper, where fewest are near; the authors' code starts anywhere. Their code
-ends a stretch after 21 documents and inserts those of shorter ones beside a neighbour elsewhere;
-here a stretch goes on while a neighbour is left, and stays as it is.
+Near-duplicates are left out, and counted. A document is one where a neighbour with a lower number
+stays, has a cosine of at least CLOSE, and shares more than ALIKE of all runs of three tokens
+(Jaccard) among the first COMPARED. The authors' code compares the first hundred characters of
+neighbours on the path, which in source code is often the licence.
+
+Where ours differs: documents are embedded by hashed words unless a model is named. The paper takes
+Contriever's first 510 tokens. The nearest are the nearest of all up to 100,000 documents. The path
+starts as in the paper, where fewest are near; the authors' code starts anywhere. Their code ends a
+stretch after 21 documents, and inserts those of shorter ones beside a neighbour elsewhere. Here a
+stretch goes on while a neighbour is left, and stays as it is.
 
 Memory: some 30 bytes a document; vectors and neighbours are memory maps.
 """
@@ -28,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.papers import Paper
 from lengthwise._utils.progress import Progress
 from lengthwise.sequences.embeddings import embed
 from lengthwise.sequences.encoder import Encoder
@@ -36,6 +41,14 @@ from lengthwise.sequences.neighbours import NOBODY, Near, neighbours
 from lengthwise.sequences.orders import Stored
 from lengthwise.sequences.token_store import TokenStore
 
+PAPER = Paper(
+    "In-Context Pretraining: Language Modeling Beyond Document Boundaries",
+    "Shi et al.",
+    2024,
+    arxiv="2310.10638",
+    venue="ICLR",
+    code="https://github.com/swj0419/in-context-pretraining",
+)
 CLOSE = 0.8
 ALIKE = 0.85
 COMPARED = 1024

@@ -1,17 +1,19 @@
-"""The acceptance head of SpecDec++: how likely the next guess of a drafting model is to be true.
+"""The acceptance head of SpecDec++: how likely the next guess of a drafting model is to be
+accepted.
 
-    head(h) = W_out f_3(f_2(f_1(h))),   f_i(x) = x + SiLU(W_i x),   chance = softmax(head(h))[1]
+    head(h) = W_out f_3(f_2(f_1(h))),   f_i(x) = x + SiLU(W_i x),   c = softmax(head(h))[1]
 
-It reads the hidden state h from which the guess is made, and is trained on texts of the target with
-both models frozen. At every place of a text a token y is drawn from the draft's law q, and the
-label is its chance to be accepted, a = min(1, p(y) / q(y)); the loss is a cross-entropy in which a
-rejection weighs more:
+It reads the hidden state h from which the guess is made. It is trained on texts of the target, with
+both models frozen. At every place of a text a token y is drawn from the draft's distribution q. The
+label is the probability that y is accepted, a = min(1, p(y) / q(y)). The loss is a cross-entropy in
+which a rejection weighs more:
 
     sum of -(a log c + 6 (1 - a) log(1 - c))  /  sum of (a + 6 (1 - a))
 
 Ours differs twice. The original reads the state one token late. And it trains on states of a draft
-that has read its own guesses at most places of the text, right and wrong ones, while the labels are
-those of the text; ours reads the text as it stands, for a guess below a wrong one is never judged.
+that has read its own guesses, right and wrong ones, at most places of the text. Its labels are
+those of the text all the same. Ours reads the text as it is, for a guess below a wrong one is never
+judged.
 """
 
 from __future__ import annotations

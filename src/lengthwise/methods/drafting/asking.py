@@ -1,20 +1,20 @@
-"""Guessing by asking a model, level by level: what all drafters that run a model share.
+"""Guessing by running a model, level by level: what all drafters that run a model share.
 
 A level is one forward of the drafting model over the guesses so far, and its likeliest tokens
-become guesses: the best of them is asked about next, its siblings stand beside it. After each level
-the policy says whether another pays. Greedy, the likeliest are those of largest probability. Under
-sampling there are two ways:
+become guesses. The best of them is continued next, and its siblings stand beside it. After each
+level the policy says whether another pays. In greedy decoding the likeliest tokens are those of
+largest probability. Under sampling there are two ways:
 
     coupled    the largest of log q(x) + noise, with the very noise the target will choose with at
                that position: plain guesses, and drafted text equals plain text of the same seed
     rejection  the same with noise of the drafter's own: draws without replacement from q, kept with
-               q, that the verifier accepts or rejects; equal to plain sampling in law
+               q, that the verifier accepts or rejects; equal to plain sampling in distribution
 
-q is the drafter's law after temperature, top-k, top-p and penalties, as the target's is.
+q is the drafter's distribution after temperature, top-k, top-p and penalties, as the target's is.
 
-Where somebody else draws, who is coupled guesses what is likeliest instead. A coupled guess holds
-the noise of a choice yet to be made; if guesses were pruned by it, that noise would have a say in
-whether its own position is settled by it or by a draw, and what is said would have another law.
+Where another drafter draws, one that is coupled guesses what is likeliest instead. A coupled guess
+holds the noise of a choice that is still to be made. If guesses were pruned by it, that noise would
+influence whether a draw decides its own position. The text would then have another distribution.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """A suffix automaton of a growing text: the longest end of it that stood there before.
 
-No method of its own. Every state stands for ends of prefixes that occur at the same places; `link`
-leads from it to the longest shorter end that occurs at more places, so the link of the last state
-is the longest end of the text that occurs earlier too. Blumer et al., "The smallest automaton
-recognizing the subwords of a text", 1985: n tokens make at most 2n - 1 states and 3n - 4
-transitions, and adding a token costs O(1) over time, whatever the length of the text.
+No method of its own. Every state stands for ends of prefixes that occur at the same places. `link`
+leads from it to the longest shorter end that occurs at more places. So the link of the last state
+is the longest end of the text that occurs earlier too.
 
-`suffixes.Index` finds the most recent places of such an end, several at once, with arrays that take
-less memory; the automaton finds the earliest one, of any length, and never misses one.
+Blumer et al., "The smallest automaton recognizing the subwords of a text", 1985: n tokens make at
+most 2n - 1 states and 3n - 4 transitions. Adding a token costs O(1) over time, whatever the length
+of the text.
+
+The suffix index finds the most recent places of such an end, several at once, with arrays that take
+less memory. The automaton finds the earliest one, of any length, and never misses one.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Teaching a drafting model what the target said where it had guessed wrong.
 
-No method of its own. A lesson is a window of a finished request's tokens and, for some places in
-it, the target's law of the token that follows. Training runs on a float32 copy through the model's
-own forward, outside our attention; what guesses is a copy made of that after each update, so
-requests under way keep the weights they began with.
+No method of its own. An example is a window of a finished request's tokens. For some places in it,
+it holds the target's distribution of the token that follows. Training runs on a float32 copy
+through the model's own forward, outside our attention. What guesses is a copy made of that after
+each update, so requests under way keep the weights they began with.
 
-Laws are kept as their largest entries and one more outcome, "any other token": what is compared is
-exact for those and a lower bound of the whole divergence. The law after token i is compared with
-the model's output at token i, which is the one that guesses token i + 1.
+A distribution is kept as its largest entries and one more outcome, "any other token". What is
+compared is exact for those, and a lower bound of the whole divergence. The target's distribution
+after token i is compared with the model's output at token i, which guesses token i + 1.
 """
 
 from __future__ import annotations
@@ -110,9 +110,12 @@ class Buffer:
 def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
     """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's laws.
 
-    forward: KL(p || q); reverse: KL(q || p); jsd: BETA KL(p || m) + (1 - BETA) KL(q || m) with
-    m = BETA p + (1 - BETA) q; both: BETA KL(p || q) + (1 - BETA) KL(q || p), for the target's p and
-    the draft's q.
+    With the target's p and the draft's q:
+
+        forward  KL(p || q)
+        reverse  KL(q || p)
+        jsd      BETA KL(p || m) + (1 - BETA) KL(q || m),  m = BETA p + (1 - BETA) q
+        both     BETA KL(p || q) + (1 - BETA) KL(q || p)
     """
     ids = torch.stack([law.ids for law in laws]).to(logits.device)
     p = _with_rest(torch.stack([law.logs for law in laws]).to(logits.device).exp())

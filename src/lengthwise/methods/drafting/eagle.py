@@ -1,22 +1,24 @@
 """EAGLE: one trained layer continues the model's own hidden states, and with them its text.
 
-Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", 2024, arXiv
-2401.15077, and "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees", 2024, arXiv
-2406.16858. f_t is the hidden state that the head reads at token t, e the embedding of a token:
+Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", ICML 2024,
+arXiv:2401.15077. Li et al., "EAGLE-2: Faster Inference of Language Models with Dynamic Draft
+Trees", EMNLP 2024, arXiv:2406.16858.
+
+With f_t the hidden state that the head reads at token t, and e the embedding of a token:
 
     f^_{t+1} = layer(fc(e(x_{t+1}), f_t)),   q(x_{t+2} | ...) = softmax(head(f^_{t+1}))
 
 where `layer` is one Llama layer with a cache of its own and `head` the model's own. The tree grows
 by levels: the `width` guesses whose whole path is likeliest are continued, each with its `width`
-likeliest tokens; of all of them the likeliest `nodes` are verified. When the verdict is known the
-layer reads the true hidden states of what was accepted in place of its own.
+likeliest tokens. Of all of them the likeliest `nodes` are verified. After verification the layer
+reads the true hidden states of what was accepted, in place of its own.
 
 Checkpoints are those the authors publish for EAGLE and EAGLE-2 (the same files: `config.json`, and
 `pytorch_model.bin` or `model.safetensors`). EAGLE-3 reads the states of three layers of the model,
 which a forward of ours does not give, and is refused by name.
 
 Ours: guesses are accepted losslessly under any sampling, where the released code draws its bonus
-token without the processors; the policy decides how many levels and nodes pay.
+token without the processors. The policy decides how many levels and nodes pay.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import ModelError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import fitted, grade
 from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
 from lengthwise.models.adapt import Adapted
@@ -50,7 +52,24 @@ class Eagle(Method):
 
     name: ClassVar[str] = "eagle"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "EAGLE-2 (2024), arXiv 2406.16858"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty",
+            "Li et al.",
+            2024,
+            arxiv="2401.15077",
+            venue="ICML",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+        Paper(
+            "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees",
+            "Li et al.",
+            2024,
+            arxiv="2406.16858",
+            venue="EMNLP",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "a trained layer: a folder or hub name, as its authors publish it")
     depth: int = option(6, "levels of the tree", low=0)

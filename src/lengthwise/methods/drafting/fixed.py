@@ -1,10 +1,12 @@
 """Fixed: the same number of guesses at every step, whatever it costs.
 
-The rule of Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023,
-arXiv 2211.17192, whose K is a constant, for trees: the K nodes whose paths are likeliest to come
-true. It knows nothing of the machine, and so is slower than plain decoding where K more tokens cost
-a step more than they bring; and what it gives is the same on every machine, which makes it the
-yardstick of the other policies.
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+arXiv:2211.17192.
+
+The paper's K is a constant. Here the rule is used for trees: the K nodes whose paths are likeliest
+to come true. It knows nothing of the machine. So it is slower than plain decoding where K more
+tokens cost a step more than they bring. What it gives is the same on every machine, so the other
+policies are compared with it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine import policy
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -23,7 +25,13 @@ class Fixed(Method):
 
     name: ClassVar[str] = "fixed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    paper: ClassVar[Paper] = Paper(
+        "Fast Inference from Transformers via Speculative Decoding",
+        "Leviathan et al.",
+        2023,
+        arxiv="2211.17192",
+        venue="ICML",
+    )
     lossless: ClassVar[bool] = True
     nodes: int = option(16, "guesses verified at every step, 0 for none", low=0, high=256)
 

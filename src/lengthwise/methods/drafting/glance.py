@@ -1,7 +1,7 @@
-"""Some layers of a model asked over the cache that all of them have filled, which stays as it was.
+"""Some layers of a model run over the cache that all of them have filled, which stays as it was.
 
-No method of its own: it stands in for a drafting model's own sequence where a part of the target
-guesses.
+No method of its own. It takes the place of a drafting model's own sequence where a part of the
+target guesses.
 """
 
 from __future__ import annotations

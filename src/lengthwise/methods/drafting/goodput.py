@@ -1,8 +1,10 @@
 """Goodput: as many guesses as give most tokens a second on this machine, none included.
 
 Liu et al., "Optimizing Speculative Decoding for Serving Large Language Models Using Goodput", 2024,
-arXiv 2406.14066. It is what runs where a recipe names no policy; naming it sets how careful it is.
-The rule, and where ours differs, stands in `engine.policy`.
+arXiv:2406.14066.
+
+This policy runs where a recipe names no other. Naming it sets how careful it is. The rule, and
+where ours differs, stands in the engine's module of draft lengths.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine import policy
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -21,7 +23,12 @@ class Goodput(Method):
 
     name: ClassVar[str] = "goodput"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SmartSpec (2024), arXiv 2406.14066"
+    paper: ClassVar[Paper] = Paper(
+        "Optimizing Speculative Decoding for Serving Large Language Models Using Goodput",
+        "Liu et al.",
+        2024,
+        arxiv="2406.14066",
+    )
     lossless: ClassVar[bool] = True
     margin: float = option(
         policy.MARGIN, "speed that drafting must promise, in plain steps' speed", low=1

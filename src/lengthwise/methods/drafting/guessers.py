@@ -1,7 +1,7 @@
 """Which model guesses: a second one, or some of the target's own layers.
 
-No method of its own: the drafters that do more than ask a model (fuse its guesses with retrieved
-ones, teach it) choose the model by the same two options.
+No method of its own. Some drafters do more than run a model: they join its guesses with retrieved
+ones, or teach it. They choose the model by the same two options.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Models that only guess: adapted without being held against stock, and held by name.
+"""Models that only guess: adapted without being compared with stock, and held by name.
 
-No method of its own. What a drafting model says is verified, so it need not say what the stock
-model says, to whose rounding the target is held: it has to run, and to give numbers.
+No method of its own. What a drafting model says is verified. So it need not equal the stock model
+as the target must, to its rounding. It has to run, and to give numbers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Which layers of a model can be left out of a guess, found by trying.
 
 No method of its own: `swift` searches while it decodes, `lengthwise calibrate layers` once, before.
-A set of layers is scored by its matchness: the share of the tokens of a text for which it chooses
-the token that was said, reading the keys and values that the whole model stored for what came
-before (SWIFT, arXiv 2410.06916; Draft & Verify, arXiv 2309.08168, minimises the time of a token).
+A set of layers is scored by its matchness on a text. That is the share of tokens for which it
+chooses the token that was said. It reads the keys and values that the whole model stored for what
+came before. This is the score of SWIFT (arXiv:2410.06916). Draft & Verify (arXiv:2309.08168)
+minimises the time of a token instead.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ class LayerSearch:
 
 
 def some_layers(model: Adapted, kept: Seq[int]) -> Adapted:
-    """A model of these layers that shares everything with the whole one and asks it nothing: many
-    are tried and few are used, so none is probed or fused."""
+    """A model of these layers that shares everything with the whole one and asks it nothing.
+
+    Many are tried and few are used, so none is probed or fused.
+    """
     facts = [replace(model.layers[layer], index=index) for index, layer in enumerate(kept)]
     return Adapted(thinned_model(model.model, kept), facts, model.rope, model.trained_length,
                    model.takes_kind)  # fmt: skip

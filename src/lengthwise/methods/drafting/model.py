@@ -1,19 +1,21 @@
 """Model: a second, smaller model guesses.
 
-Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", 2023,
-arXiv 2211.17192; Chen et al., "Accelerating Large Language Model Decoding with Speculative
-Sampling", 2023, arXiv 2302.01318. A small model q says several tokens, the large one p scores them
-in one forward, and says the next itself:
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+arXiv:2211.17192. Chen et al., "Accelerating Large Language Model Decoding with Speculative
+Sampling", 2023, arXiv:2302.01318.
+
+A small model q says several tokens. The large one p scores them in one forward, and says the next
+itself:
 
     accept x with probability min(1, p(x) / q(x)), else draw from norm(max(p - q, 0))
 
-which is `draws=rejection`. By default guesses are coupled to the target's own noise instead (see
-`asking`), which keeps the text of a seed and compares well where q is near p.
+This is `draws=rejection`. By default guesses are coupled to the target's own noise instead. That
+keeps the text of a seed, and compares well where q is near p.
 
-The second model has a sequence of its own, under a recipe of its own (`recipe`: a small model was
-often trained for a short context). Where its tokenizer differs, guesses are translated through
-text, as deterministic ones. Where a tokenizer is missing, vocabularies of one size are taken for
-the same, which is said, and others are refused. A model that the user holds is named by
+The second model has a sequence of its own, under a recipe of its own (`recipe`), since a small
+model was often trained for a short context. Where its tokenizer differs, guesses are translated
+through text, as deterministic ones. Where a tokenizer is missing, vocabularies of one size are
+taken for the same, with a note, and others are refused. A model that the user holds is named by
 `lengthwise.drafting_model`.
 """
 
@@ -30,7 +32,7 @@ from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -56,7 +58,21 @@ class SecondModel(Method):
 
     name: ClassVar[str] = "model"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Fast Inference from Transformers via Speculative Decoding",
+            "Leviathan et al.",
+            2023,
+            arxiv="2211.17192",
+            venue="ICML",
+        ),
+        Paper(
+            "Accelerating Large Language Model Decoding with Speculative Sampling",
+            "Chen et al.",
+            2023,
+            arxiv="2302.01318",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str | None = option(
         None, "folder, GGUF file, hub name or a given model; none: the embedded model"

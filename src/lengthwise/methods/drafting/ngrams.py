@@ -1,8 +1,9 @@
-"""What n-gram models make of the tokens a model likes, for several drafts of one text at once.
+"""What n-gram models say of the tokens a model finds likely, for several drafts of one text at
+once.
 
-No method of its own. Contexts of one to five tokens are counted in the text that was read, in each
-draft itself and, where one is given, in a datastore; all pairs of a draft and a token are looked up
-by the same few dozen array operations.
+No method of its own. Contexts of one to five tokens are counted in the text that was read and in
+each draft itself. Where a datastore is given, they are counted there too. All pairs of a draft and
+a token are looked up by the same few dozen array operations.
 """
 
 from __future__ import annotations
@@ -107,9 +108,9 @@ class _TextCounts:
 class _StoreCounts:
     """Counts over a datastore, from its suffix array.
 
-    Rows that begin with a context lie side by side, sorted by the token that follows it, so bounds
-    of context and token together are found within the bounds of the context, and are the bounds of
-    a context one token longer at the next step: no context is ever looked up anew.
+    Rows that begin with a context lie side by side, sorted by the token that follows it. So bounds
+    of context and token together are found within the bounds of the context. At the next step they
+    are the bounds of a context one token longer: no context is ever looked up again.
 
     bounds: int64 `[drafts, LONGEST + 1, 2]`, rows of the contexts of 0, 1, ... tokens.
     """

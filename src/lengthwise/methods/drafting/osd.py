@@ -1,8 +1,10 @@
 """OSD: the drafting model learns from what it guesses wrong, while it serves.
 
-Liu et al., "Online Speculative Decoding", ICML 2024, arXiv 2310.07177. Verification computes what
-the target would have said at every guess; where a guess was wrong, that law is a lesson for the
-drafter, and costs nothing more. What people ask today is like what they ask next.
+Liu et al., "Online Speculative Decoding", ICML 2024, arXiv:2310.07177.
+
+Verification computes what the target would have said at every guess. Where a guess was wrong, that
+distribution is an example for the drafter, and costs nothing more. What people ask today is like
+what they ask next.
 
     while serving: keep (text so far, p) at each place whose guess was rejected
     every I requests: descend on the mean over these places of
@@ -11,16 +13,16 @@ drafter, and costs nothing more. What people ask today is like what they ask nex
         both     0.9 KL(p || q) + 0.1 KL(q || p),   which is what the authors' code calls jsd
     the new q guesses from the next request on
 
-While it serves the authors' code knows the forward loss alone, which is the default; the others are
-of its training beforehand.
+While it serves, the authors' code knows the forward loss alone, which is the default. The others
+are of its training beforehand.
 
 Only the drafter changes, and only between requests, so nothing is lost. The drafter is a second
-model, or a copy of some of the target's layers, which reads with a cache of its own: weights that
-change cannot read what the target's have stored. Laws are kept as their 64 largest entries and the
-rest; each is learned from once, within a window of the text (see `distil`). Lessons are taken where
-the drafter's likeliest chain first left the text, and never where it was right to its end.
+model, or a copy of some of the target's layers. The copy reads with a cache of its own, because
+weights that change cannot read what the target's have stored.
 
-`save` keeps the taught weights between processes.
+Distributions are kept as their 64 largest entries and the rest. Each is learned from once, within a
+window of the text. Examples are taken where the drafter's likeliest chain first left the text, and
+never where it was right to its end. `save` keeps the taught weights between processes.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -69,7 +71,14 @@ class OSD(Method):
 
     name: ClassVar[str] = "osd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Online Speculative Decoding (2024), arXiv 2310.07177"
+    paper: ClassVar[Paper] = Paper(
+        "Online Speculative Decoding",
+        "Liu et al.",
+        2024,
+        arxiv="2310.07177",
+        venue="ICML",
+        code="https://github.com/LiuXiaoxuanPKU/OSD",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     layers: str = layers_option()

@@ -5,15 +5,15 @@ No method of its own. Both searches descend from the last two tokens of the text
     argmax_a  Q(s,a) + c(s) P(a|s) sqrt(N(s)) / (1 + N(s,a))
     with      c(s) = c1 + log((N(s) + c2 + 1) / c2)
 
-and give the paths they went most often. They differ in what a path is worth, and in how a place
-that nobody has been to is entered:
+and give the paths they visited most often. They differ in what a path is worth, and in how a place
+that was not visited before is entered:
 
     sums      the authors' code: value 1 + the sum of P along the path and a random walk on from its
               end; all successors of a place are entered once before any is entered twice; c1 = 32
-    products  value the product of P along the path, which is the chance that it comes true;
+    products  value the product of P along the path, which is the probability that it comes true;
               likelier successors are entered first, and the others where they score; c1 = 1.25
 
-With c1 = 32 the sums search goes almost wherever P says; with 1.25 what was found counts as well.
+With c1 = 32 the sums search follows P almost everywhere. With 1.25 what was found counts as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """RAPID: the model itself, or a larger one, guesses from the passages that the question is about.
 
 Chen et al., "Long-Context Inference with Retrieval-Augmented Speculative Decoding", ICML 2025,
-arXiv 2502.20330. Verifying a few tokens over a long context costs what one does; guessing is cheap
-where the drafter reads a short context: chunks of the prompt retrieved by the question at its end.
+arXiv:2502.20330.
+
+Verifying a few tokens over a long context costs what one does. Guessing is cheap where the drafter
+reads a short context: chunks of the prompt retrieved by the question at its end.
 
     draft   q = model(x | first tokens, retrieved chunks in their order, question, what was said)
     plain   verify with p = model(x | everything): nothing is lost
@@ -13,16 +15,17 @@ where the drafter reads a short context: chunks of the prompt retrieved by the q
                 mask=q       p_hat = softmax(z / T + eta (q - p) [q >= 0.1 max q])
             accept x ~ q with min(1, p_hat(x) / q(x)), else draw from norm(max(p_hat - q, 0))
 
-The first is that of the paper's equations and the default, the second that of the released
-code: there a token that the drafter thinks unlikely is not pulled at all, before the softmax, and
-what is pulled takes from it in proportion. See the page for what either gives.
+The first mask is that of the paper's equations, and the default. The second is that of the released
+code. There a token that the drafter thinks unlikely is not pulled at all, before the softmax. What
+is pulled takes from it in proportion. See the page for what either gives.
 
-The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat;
-ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
-At temperature 0 both laws are taken at 1 and the largest p_hat is said. Retrieval happens once a
-request, by shared tokens unless an encoder is given (see `retrieved`). The paper's budget, at least
-4,096 tokens and a 24th of the input, is bounded by a quarter of the input, so that short inputs are
-drafted for too.
+The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat.
+Ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
+At temperature 0 both distributions are taken at 1, and the largest p_hat is said.
+
+Retrieval happens once a request, by shared tokens unless an encoder is given. The paper's budget is
+a 24th of the input, and at least 4,096 tokens. Ours is bounded by a quarter of the input too, so
+that short inputs are drafted for as well.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Draws, Tree
 from lengthwise.engine.verify import match, reject
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Guess,
@@ -69,7 +72,14 @@ class Rapid(Method):
 
     name: ClassVar[str] = "rapid"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RAPID (2025), arXiv 2502.20330"
+    paper: ClassVar[Paper] = Paper(
+        "Long-Context Inference with Retrieval-Augmented Speculative Decoding",
+        "Chen et al.",
+        2025,
+        arxiv="2502.20330",
+        venue="ICML",
+        code="https://github.com/NUS-TRAIL/RAPID",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     chunk: int = option(512, "tokens of a chunk, at most a 16th of the prompt", low=8)

@@ -1,23 +1,27 @@
-"""RASD: a model's tree of guesses and retrieved continuations, pruned and fused into one.
+"""RASD: a model's tree of guesses and retrieved continuations, pruned and joined into one.
 
-Quan et al., "RASD: Retrieval-Augmented Speculative Decoding", Findings of ACL 2025, arXiv
-2503.03434. A draft model's tree is short and good on what it was trained on; what followed the same
-words elsewhere is long and good on what is being quoted. The draft model says which of the
-retrieved continuations are worth verifying, without a call of its own:
+Quan et al., "RASD: Retrieval-Augmented Speculative Decoding", Findings of ACL 2025,
+arXiv:2503.03434.
 
-    T_m = the draft model's tree, q = its law of the first guess
+A draft model's tree is short, and good on what the model was trained on. What followed the same
+words elsewhere is long, and good on what is being quoted. The draft model says which of the
+retrieved continuations are worth verifying, without a forward of its own for that:
+
+    T_m = the draft model's tree, q = its probabilities of the first guess
     T_r = continuations r of the longest end of the text that is found, with counts
     keep r  if  r_1 is among the `top` of q, or q(r_1) > tau;  rank by q(r_1) * count(r) / counts
     T   = T_m with the kept r inserted from the root; equal beginnings share their nodes
 
-The longest match stays whatever q says, where it is of two tokens and more, or long copies would be
-lost out of the draft model's domain. Only retrieved guesses are pruned: drawn ones must not be, for
-what they are. The paper drafts with EAGLE heads, ours with a second model or some of the target's
-own layers. The paper retrieves from the input, as prompt lookup does, or from a corpus, as REST
-does; so does ours (`datastore`), and the context, which is the default, has too few places of a
-match to count: there a match weighs what it is long. The paper's settings of the pruning were not
-to be had: `top`, `tau` and the share of the nodes are ours, `top` after the 10 that EAGLE-2 keeps
-of a law.
+The longest match stays whatever q says, where it is of two tokens and more. Else long copies would
+be lost outside the draft model's domain. Only retrieved guesses are pruned. Drawn guesses must not
+be pruned by their tokens.
+
+The paper drafts with EAGLE heads, ours with a second model or some of the target's own layers. The
+paper retrieves from the input, as prompt lookup does, or from a corpus, as REST does. So does ours:
+`datastore` is a corpus, and the input is the default. The input has too few places of a match to
+count. There a match weighs as much as it is long. The paper's settings of the pruning were not
+available. `top`, `tau` and the share of the nodes are ours. `top` follows the 10 that EAGLE-2
+keeps.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from torch import Tensor
 
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     Scorer,
@@ -64,7 +68,13 @@ class Rasd(Method):
 
     name: ClassVar[str] = "rasd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RASD (2025), arXiv 2503.03434"
+    paper: ClassVar[Paper] = Paper(
+        "RASD: Retrieval-Augmented Speculative Decoding",
+        "Quan et al.",
+        2025,
+        arxiv="2503.03434",
+        venue="Findings of ACL",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     layers: str = layers_option()
@@ -123,7 +133,7 @@ class Source(Protocol):
 
 class RasdDrafter(AskingDrafter):
     """Adds the guesses of the model asked by `begin`, then retrieved ones under a name of their
-    own, so that what a guess is worth that both make is learned from outcomes.
+    own. So what a guess is worth that both make is learned from outcomes.
 
     store: in place of the context.
     """

@@ -1,17 +1,19 @@
-"""Token Recycling: the runners-up of every token that was scored are tomorrow's guesses.
+"""Token Recycling: the next best tokens behind every token that was scored are later guesses.
 
 Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models with Token
-Recycling", 2025, arXiv 2408.08696. Verification yields logits behind every token of the draft,
-right or wrong. A matrix keeps the best eight tokens behind each, and the next draft is read off it:
+Recycling", ACL 2025, arXiv:2408.08696.
+
+Verification yields logits behind every token of the draft, right or wrong. A matrix keeps the best
+eight tokens behind each, and the next draft is read from it:
 
     M[t] = top 8 of the logits behind t,  for every t of the verified tree
     draft(path) = M[draft(path without its last rank)][last rank]
 
-Ours keeps their probabilities too, a byte each, and grows the tree best-first by their products,
-below the root and below whatever other drafters have guessed, where the paper fills one fixed
-template of 80 nodes (`tree=static`). Rows that nothing was learned about guess nothing. Where a
-token stands several times in a tree, an accepted place wins over a rejected one, and a later one
-over an earlier.
+Ours keeps their probabilities too, a byte each, and grows the tree best-first by their products. It
+grows below the root and below whatever other drafters have guessed. The paper fills one fixed
+template of 80 nodes (`tree=static`). Rows that nothing was learned about guess nothing. A token may
+stand several times in a tree. An accepted place then wins over a rejected one, and a later one over
+an earlier.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Question, option
+from lengthwise.methods.base import Paper, Question, option
 from lengthwise.methods.drafting import tables
 from lengthwise.models.adapt import Adapted
 
@@ -113,7 +115,15 @@ class Recycling(tables.TableMethod):
 
     name: ClassVar[str] = "recycling"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "arXiv 2408.08696"
+    paper: ClassVar[Paper] = Paper(
+        "Turning Trash into Treasure: Accelerating Inference of Large Language Models with "
+        "Token Recycling",
+        "Luo et al.",
+        2025,
+        arxiv="2408.08696",
+        venue="ACL",
+        code="https://github.com/Luowaterbi/TokenRecycling",
+    )
     lossless: ClassVar[bool] = True
     kept: ClassVar[type[tables.Table]] = Matrix
     nodes: int | None = option(None, "most guesses a step (none: 64, or the paper's 80)", low=1)

@@ -1,16 +1,17 @@
 """A short context that stands for a long one: the passages of a prompt nearest to its question.
 
-No method of its own. The prompt is cut in chunks of tokens; each is scored against the prompt's
-end, where the question stands, and the best are kept in the order of the document. Scoring is
-lexical and needs nothing but the token ids (Robertson and Zaragoza, "The Probabilistic Relevance
-Framework: BM25 and Beyond", 2009):
+No method of its own. The prompt is cut in chunks of tokens. Each is scored against the prompt's
+end, where the question stands. The best are kept, in the order of the document. Scoring is lexical
+and needs nothing but the token ids (Robertson and Zaragoza, "The Probabilistic Relevance Framework:
+BM25 and Beyond", 2009):
 
     score(c) = sum over the question's tokens and pairs of tokens t of
                (place of t / length of the question) *
                log(1 + (N - n_t + .5) / (n_t + .5)) * f (k + 1) / (f + k (1 - b + b |c| / mean |c|))
 
-with f occurrences of t in chunk c, and n_t of N chunks that have it, divided by the best score, so
-that it ends at 1 as the cosine of two embeddings does, which an encoder's folder gives instead.
+Here f is how often t occurs in chunk c, and n_t of N chunks have t. The score is divided by the
+best one. So it ends at 1, as the cosine of two embeddings does. An encoder's folder gives that
+instead.
 """
 
 from __future__ import annotations

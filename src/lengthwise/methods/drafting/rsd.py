@@ -1,8 +1,10 @@
 """RSD: a tree of guesses drawn without replacement, from a drafting model.
 
 Jeon et al., "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without
-Replacement", 2024, arXiv 2402.14160. Several draws below a node are worth more if no two are equal,
-and recursive rejection (`engine.verify`) accepts among them without changing the target's law.
+Replacement", 2024, arXiv:2402.14160.
+
+Several draws below a node are worth more if no two are equal. Recursive rejection, in the engine's
+verification, accepts among them without changing the target's distribution.
 
 RSD-C draws `branching[l]` children below every node of level l by the Gumbel-top-k trick, the most
 perturbed first:
@@ -10,17 +12,17 @@ perturbed first:
     the b tokens v of largest  log q(v) + g_v,   g_v ~ Gumbel
 
 RSD-S keeps the `width` nodes of each level whose paths are the most perturbed (stochastic beam
-search). A path of log chance phi and perturbed value G has children v with
+search). A path of log-probability phi and perturbed value G has children v with
 
     phi_v = phi + log q(v)         ~g_v = phi_v + Gumbel          Z = max over v of ~g_v
     G_v   = -log(exp(-G) - exp(-Z) + exp(-~g_v))       so that the largest of them is G itself
 
 computed as  u = G - ~g_v + log(1 - exp(~g_v - Z)),  G_v = G - max(u, 0) - log(1 + exp(-|u|)).
 
-q is the draft's law after temperature, top-k, top-p and penalties. At temperature 0, and where
-guesses are coupled to the target's noise, the tree is the likeliest of the same shape instead, of
-plain guesses. Ours stops at any level where the length policy sees no gain in another; what was
-drawn stays, which keeps it lossless. The model that is asked is that of any drafter that asks one.
+q is the draft's distribution after temperature, top-k, top-p and penalties. At temperature 0, and
+where guesses are coupled to the target's noise, the tree is the likeliest of the same shape
+instead, of plain guesses. Ours stops at any level where the length policy sees no gain in another.
+What was drawn stays, which keeps it lossless. The model is chosen as for any drafter that runs one.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
 from lengthwise.methods.nested import methods_of
 from lengthwise.models.adapt import Adapted
@@ -54,7 +56,13 @@ class RSD(Method):
 
     name: ClassVar[str] = "rsd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RSD (2024), arXiv 2402.14160"
+    paper: ClassVar[Paper] = Paper(
+        "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without "
+        "Replacement",
+        "Jeon et al.",
+        2024,
+        arxiv="2402.14160",
+    )
     lossless: ClassVar[bool] = True
     draft: str = option("layers", 'whose model is asked, such as "layers(keep=50%)"')
     kind: str = option("beam", "RSD-S or RSD-C", choices=("beam", "constant"))

@@ -1,8 +1,9 @@
 """SAM-Decoding: a suffix automaton finds the longest end of the text that stood there before.
 
-Hu et al., "SAM Decoding: Speculative Decoding via Suffix Automaton", ACL 2025 (arXiv 2411.10666).
-Two automata are read along with the text, one of the text itself and one of a corpus; whichever
-knows the longer end is copied from, and a short match is left to another drafter:
+Hu et al., "SAM Decoding: Speculative Decoding via Suffix Automaton", ACL 2025, arXiv:2411.10666.
+
+Two automata are read along with the text, one of the text itself and one of a corpus. What is
+copied comes from the one that knows the longer end. A short match is left to another drafter:
 
     l_dyn, l_sta = lengths of the longest end of the text in the text before it, and in the corpus
     copy from the corpus  if  l_sta - bias > l_dyn,  else from the text:   l = the larger of the two
@@ -10,17 +11,17 @@ knows the longer end is copied from, and a short match is left to another drafte
                                                recycling`
     draft = the tokens behind the earliest place of that end, at most min(max_draft, alpha l)
 
-The authors' code comes in two settings. Alone it copies alpha = 4 tokens a token of match, with no
-threshold, which is the default here; beside an auxiliary drafter it copies 40 whatever the match,
-from 5 tokens on: `sam(threshold=5, alpha=none)`. There the one or the other guesses; here both
-write into one tree and the policy verifies what is worth it, so a threshold only leaves out what
-nobody else has guessed.
+The authors' code comes in two settings. Alone, it copies alpha = 4 tokens a token of match, with no
+threshold, which is the default here. Beside an auxiliary drafter it copies 40 whatever the match,
+from 5 tokens on: `sam(threshold=5, alpha=none)`. There the one or the other guesses. Here both
+write into one tree, and the policy verifies what is worth it. So a threshold only leaves out what
+no other drafter has guessed.
 
-As in the code, a place that fewer than `max_draft` tokens follow gives way to a shorter end that
+As in the code, a place that fewer than `max_draft` tokens follow is given up for a shorter end that
 stood further ahead. Beyond the end of the text ours reads its own copy, where the code pads with
 token 0. The corpus is a datastore with a suffix array (`lengthwise datastore build`), which finds
-the same longest end; a document's end is an end. The text's automaton costs O(1) a token (see
-`automaton`), the corpus a binary search a step.
+the same longest end. A document's end is an end. The text's automaton costs O(1) a token, the
+corpus a binary search a step.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.automaton import Automaton
 from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.suffixes import GRADED
@@ -45,7 +46,14 @@ class SAM(Method):
 
     name: ClassVar[str] = "sam"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SAM-Decoding (2025), arXiv 2411.10666"
+    paper: ClassVar[Paper] = Paper(
+        "SAM Decoding: Speculative Decoding via Suffix Automaton",
+        "Hu et al.",
+        2025,
+        arxiv="2411.10666",
+        venue="ACL",
+        code="https://github.com/hyx1999/SAM-Decoding",
+    )
     best_known: ClassVar[str] = "sam(alpha=none)"
     lossless: ClassVar[bool] = True
     max_draft: int = option(40, "most tokens copied a step", low=1)

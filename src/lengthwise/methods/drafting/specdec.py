@@ -1,22 +1,26 @@
 """SpecDec++: drafting goes on until some guess is likely to have been wrong.
 
-Huang, Guo and Wang, "SpecDec++: Boosting Speculative Decoding via Adaptive Candidate Lengths",
-2024, arXiv 2405.19715. When to stop is a Markov decision process, whose best policy is a threshold:
+Huang et al., "SpecDec++: Boosting Speculative Decoding via Adaptive Candidate Lengths", COLM 2025,
+arXiv:2405.19715.
+
+When to stop is a Markov decision process, whose best policy is a threshold:
 
     stop after guess k  iff  1 - a_1 a_2 ... a_k > threshold,   never before least or beyond most
 
-a_i is the chance that guess i is accepted if those before it are. A head trained on the drafting
-model's hidden states tells it (`acceptance_head`), or, without one, what came of earlier guesses of
-the drafter's like probability. The guess on which it stopped is verified like the others, which is
-what keeps drawn guesses lossless. Ours has the same rule for drafters that ask no model: of what
-they guessed, a node is verified if the threshold is not yet passed above it. The head's weight on
-rejections makes it a pessimist, so with a head the same threshold stops earlier.
+a_i is the probability that guess i is accepted if those before it are. A head trained on the
+drafting model's hidden states predicts it. Without a head, it is taken from earlier guesses of the
+drafter that had a like probability. The guess on which it stopped is verified like the others,
+which keeps drawn guesses lossless.
 
-Two things are otherwise in the authors' code. Its three blocks are one module applied three times;
+Ours has the same rule for drafters that run no model. Of what they guessed, a node is verified if
+the threshold is not yet passed above it. In training the head, rejections weigh more. So it
+predicts lower probabilities, and with a head the same threshold stops earlier.
+
+Two things are different in the authors' code. Its three blocks are one module applied three times;
 ours have weights of their own. And it reads the state behind guess i, once the draft model has read
-that guess to make the next one: a_i is known one guess later, the newest guess never counts, and
-the first is never stopped at. Ours reads the state that guess i is made from, and counts it at
-once.
+that guess to make the next one. So a_i is known one guess later, the newest guess never counts, and
+drafting never stops at the first. Ours reads the state that guess i is made from, and counts it
+without delay.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from lengthwise.engine.policy import LengthPolicy, UpTo
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting import acceptance_head
 from lengthwise.methods.drafting.acceptance_head import AcceptanceHead
 from lengthwise.models.adapt import Adapted
@@ -44,7 +48,14 @@ from lengthwise.models.adapt import Adapted
 class SpecDec(Method):
     name: ClassVar[str] = "specdec"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SpecDec++ (2024), arXiv 2405.19715"
+    paper: ClassVar[Paper] = Paper(
+        "SpecDec++: Boosting Speculative Decoding via Adaptive Candidate Lengths",
+        "Huang et al.",
+        2025,
+        arxiv="2405.19715",
+        venue="COLM",
+        code="https://github.com/Kaffaljidhmah2/SpecDec_pp",
+    )
     lossless: ClassVar[bool] = True
     threshold: float = option(0.3, "chance of a rejection at which guessing ends", low=0, high=1)
     least: int = option(2, "guesses in a row at least", low=0)

@@ -1,9 +1,9 @@
 """Earlier places of the end of a growing text: what retrieval drafters look up at every step.
 
-No method of its own. The longest match is what a suffix automaton would give; sorted hashes give it
-too, cost a token O(log n) over time instead of a Python object each, and are searched by a few
-dozen array operations whatever the length of the text. (`automaton` is the other way.) How far a
-match can be trusted by its length stands here as well.
+No method of its own. The longest match is what a suffix automaton would give, and sorted hashes
+give it too. They cost a token O(log n) over time instead of a Python object each. A few dozen array
+operations search them, whatever the length of the text. How far a match can be trusted by its
+length stands here as well.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Index:
     """Earlier matches of the end of a growing text, longest first.
 
     Ends of grams of `shortest`, twice that, ... tokens lie sorted by hash in arrays, made for all
-    tokens at once; newer tokens are scanned until they are many. A longest match is missed only
+    tokens at once. Newer tokens are scanned until they are many. A longest match is missed only
     where more than CANDIDATES newer places share at least half of it.
     """
 

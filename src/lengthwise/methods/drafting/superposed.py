@@ -1,25 +1,27 @@
 """Superposed decoding: several continuations from the forwards of one.
 
 Shen et al., "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference
-Pass", NeurIPS 2024 (arXiv 2405.18400). The model is fed the mixture of the last tokens of all
-drafts; its one answer is an approximate mixture of theirs, and n-gram models, which see each draft
-by itself, say which token belongs to which.
+Pass", NeurIPS 2024, arXiv:2405.18400.
+
+The model is fed the mixture of the last tokens of all drafts. Its one answer is an approximate
+mixture of theirs. N-gram models see each draft by itself, and say which token belongs to which
+draft.
 
     input = sum_i w_i E[last token of draft i],   w = softmax(l)
     p     = softmax(logits / temperature), its `top` likeliest tokens, renormalised
     s(i, v) = (1 - alpha) log p(v) + alpha log sum_n weight_n freq_n(v | last n tokens of draft i)
     l_i v = l_i + s(i, v);   the best 2k of all (i, v) are split into going on and ended
 
-Drafts share their keys and values, so they are suggestions to choose from and no samples; with one
+Drafts share their keys and values. So they are suggestions to choose from, and no samples. With one
 draft and alpha 0 this is greedy decoding. Ours counts n-grams in the prompt and in each draft, and
 in a datastore where one is given. With corpora that small,
 
 - a token that no n-gram knows loses `penalty` where others are known, and is not ruled out as soon
-  as its own draft knows any; the authors' 200 was measured to cost perplexity here, hence 5; where
-  nothing is known nobody is penalised, which keeps drafts that have ended comparable;
-- a stop token is judged by the model alone: no corpus says where an answer ends;
-- a draft ends only if that is among the best k of a step, and when k have ended the search is over;
-  texts are ranked by their mean score.
+  as its own draft knows any. The authors' 200 was measured to cost perplexity here, hence 5. Where
+  nothing is known no token is penalised, which keeps drafts that have ended comparable.
+- a stop token is judged by the model alone, because no corpus says where an answer ends.
+- a draft ends only if that is among the best k of a step. When k have ended the search is over.
+  Texts are ranked by their mean score.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from torch import Tensor
 from lengthwise.engine.mode import Alternative, Column, Mode
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.models.adapt import Adapted
@@ -52,7 +54,14 @@ class Superposed(Method):
 
     name: ClassVar[str] = "superposed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Superposed Decoding (2024), arXiv 2405.18400"
+    paper: ClassVar[Paper] = Paper(
+        "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass",
+        "Shen et al.",
+        2024,
+        arxiv="2405.18400",
+        venue="NeurIPS",
+        code="https://github.com/RAIVNLab/SuperposedDecoding",
+    )
     drafts: int = option(3, "texts written at once", low=1, high=64)
     top: int = option(9, "likeliest tokens that are looked at", low=1)
     temperature: float = option(0.06, "of the model's law", low=1e-3)

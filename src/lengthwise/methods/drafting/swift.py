@@ -1,20 +1,24 @@
 """SWIFT: the model guesses with some of its layers, and finds out which while it writes.
 
-Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", 2024,
-arXiv 2410.06916. Which layers a guess can do without differs from model to model and from text to
-text, so sets of a fixed size are tried on what was just said, and the best one guesses:
+Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", ICLR 2025,
+arXiv:2410.06916.
+
+Which layers a guess can do without differs from model to model and from text to text. So sets of a
+fixed size are tried on what was just said, and the best one guesses:
 
     matchness(S) = share of the first `window` new tokens that S chooses behind the prompt
     trial: another set S;  if matchness(S) > matchness(best):  best = S
 
-One trial every `interval` rounds, until a set reaches `enough`, `patience` trials in a row brought
-nothing, or `trials` are done. The first and the last layer always stay.
+There is one trial every `interval` rounds. Trials end when a set reaches `enough`, when `patience`
+of them in a row brought nothing, or when `trials` are done. The first and the last layer always
+stay.
 
-Ours: whole layers are left out, where the original leaves out attention and MLP apart; every other
-trial changes the best set in one place, where every 25th of the original is a Bayesian step; how
-far a chain goes is the policy's to say, where the original stops below a confidence of 0.8. What
-was found is in the request's notes: `layers(skip="...")` guesses with it from then on, which is
-Draft & Verify (arXiv 2309.08168), and `lengthwise calibrate layers` searches before.
+Ours: whole layers are left out, where the original leaves out attention and MLP apart. Every other
+trial changes the best set in one place, where every 25th of the original is a Bayesian step. The
+policy decides how far a chain goes, where the original stops below a confidence of 0.8.
+
+What was found is in the request's notes. `layers(skip="...")` guesses with it from then on, which
+is Draft & Verify (arXiv:2309.08168). `lengthwise calibrate layers` searches before.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import ClassVar
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.drafting.asking import (
     AskingDrafter,
     depth_option,
@@ -49,7 +53,14 @@ class Swift(Method):
 
     name: ClassVar[str] = "swift"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SWIFT (2024), arXiv 2410.06916"
+    paper: ClassVar[Paper] = Paper(
+        "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
+        "Xia et al.",
+        2025,
+        arxiv="2410.06916",
+        venue="ICLR",
+        code="https://github.com/hemingkx/SWIFT",
+    )
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
     window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)

@@ -1,8 +1,8 @@
 """What the drafters with tables share: options, reading logits, and tables that outlive a request.
 
-A table belongs to a model: one lives in memory as long as the model does, so that what one request
-taught serves the next, and a file keeps it between processes. A file is a safetensors file whose
-header says what it is and of which model, and whose contents are checked before they are believed.
+A table belongs to a model. One lives in memory as long as the model does, so that what one request
+taught serves the next. A file keeps it between processes. It is a safetensors file whose header
+says what it is and of which model. Its contents are checked before they are used.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def top(logits: Tensor, count: int) -> tuple[NDArray[np.int64], NDArray[np.float
     """Tokens and log-probabilities `[nodes, count]` of the largest logits `[nodes, vocab]`.
 
     Tokens are exact and in descending order. The largest logits lie in the strips of the largest
-    maxima; probabilities are exact up to what lies in the other strips, of which only a sample is
+    maxima. Probabilities are exact up to what lies in the other strips, of which only a sample is
     read (a few percent of error). Sorting and summing whole rows would cost twice as much.
     """
     rows, vocab = logits.shape
@@ -238,8 +238,10 @@ def top(logits: Tensor, count: int) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 def _read_strips(logits: Tensor, strips: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest logit of each strip `[rows, strips]` and of each row `[rows, 1]`, and the sampled
-    sum of each strip `[rows, strips]`, exp of what lies below the row's largest."""
+    """The largest logit of each strip `[rows, strips]` and of each row `[rows, 1]`, and a sum.
+
+    The sum is of a sample of each strip `[rows, strips]`, over exp(logit - the row's largest).
+    """
     whole = strips * STRIP
     split = logits[:, :whole].unflatten(1, (STRIP, strips))
     maxima = split.amax(1)

@@ -1,7 +1,7 @@
 """A model of some of another's layers, which shares its weights: what guesses where layers do, and
 how those layers are written.
 
-The modules are new, so that layers can be renumbered and the original is not touched; parameters
+The modules are new, so that layers can be renumbered and the original is not touched. Parameters
 and buffers are the original's own.
 """
 

@@ -1,10 +1,10 @@
 """Between two vocabularies, by way of text: what a drafter with another tokenizer needs.
 
 The target's tokens are decoded as they come and encoded by the drafter's tokenizer. The end of a
-text may be encoded otherwise once more text follows, so only what lies before the last word is
-settled: it never changes again, and a drafting model reads it once. Guesses go back the same way,
-and those that would change how the target's own last tokens are written are dropped. Special tokens
-are text like any other: a drafter that has the same ones knows whose turn it is.
+text may be encoded otherwise once more text follows. So only what lies before the last word is
+final: it never changes again, and a drafting model reads it once. Guesses go back the same way.
+Those that would change how the target's own last tokens are written are dropped. Special tokens are
+text like any other: a drafter that has the same ones knows who speaks next.
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
 """Typical: guesses are accepted that the model finds not too unlikely. Lossy.
 
-Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-2024, arXiv 2401.10774. A sample need not follow the model's law to be a good text: it is enough
-that no token is one the model would hardly ever say, and where the model is unsure, more will do.
+Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads", ICML
+2024, arXiv:2401.10774.
+
+A sample need not follow the model's distribution to be a good text. It is enough that no token is
+one the model would hardly ever say. Where the model is unsure, more tokens are accepted.
 
     x is accepted below its parent  iff  p(x) > min(epsilon, delta * exp(-H(p)))
-    H(p) = -sum p log p, in nats, of the model's law p at the parent
+    H(p) = -sum p log p, in nats, of the model's distribution p at the parent
 
-Of the paths all of whose tokens are accepted the longest is taken, the likeliest of several, and
-the model's own choice follows. p is the law after temperature, top-k, top-p and penalties. At
-temperature 0 it is one-hot, H is 0, and the rule accepts what the model would say and nothing else:
-there nothing is lost. Elsewhere what is said depends on who guesses.
+Of the paths all of whose tokens are accepted the longest is taken, the likeliest of several. The
+model's own choice follows. p is the distribution after temperature, top-k, top-p and penalties. At
+temperature 0 it is one-hot and H is 0. The rule then accepts what the model would say and nothing
+else, so nothing is lost. Elsewhere what is said depends on who guesses.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from torch import Tensor
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapt import Adapted
 
 
@@ -32,7 +34,14 @@ from lengthwise.models.adapt import Adapted
 class Typical(Method):
     name: ClassVar[str] = "typical"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Medusa (2024), arXiv 2401.10774"
+    paper: ClassVar[Paper] = Paper(
+        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
+        "Cai et al.",
+        2024,
+        arxiv="2401.10774",
+        venue="ICML",
+        code="https://github.com/FasterDecoding/Medusa",
+    )
     lossless: ClassVar[bool] = False
     epsilon: float = option(0.09, "chance above which a guess is always accepted", low=0, high=1)
     delta: float = option(0.3, "share of exp(-entropy) that is enough where it is less", low=0)

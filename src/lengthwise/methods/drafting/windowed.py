@@ -1,6 +1,6 @@
 """Goodput beside a window: guesses by what they are worth, the window whole or not at all.
 
-No method of its own. The tokens of Lookahead's window are seldom right; they are verified for what
+No method of its own. The tokens of Lookahead's window are seldom right. They are verified for what
 the model says after them, which later guesses are made of. What they are worth is what those
 guesses bring:
 
@@ -8,8 +8,8 @@ guesses bring:
     tokens that its time costs = expected tokens of the step x (seconds with it / seconds without
                                  it - 1)
 
-both averaged over the steps with a window, the first TRIAL of which are not judged. Where it does
-not pay it is tried again, for at most a hundredth of the time.
+Both are averaged over the steps with a window, the first TRIAL of which are not judged. Where the
+window does not pay it is tried again, for at most a hundredth of the time.
 """
 
 from __future__ import annotations

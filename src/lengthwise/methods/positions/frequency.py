@@ -1,8 +1,8 @@
 """What the methods that change rotary frequencies share: which models they fit, and the NTK base.
 
 Every rule here is a factor per channel on the frequencies the model was trained with, a static
-scaling of its own included. So factor 1 does nothing on every model, and partial rotary heads need
-no special case: i counts the pairs that rotate.
+scaling of its own included. So factor 1 does nothing on every model. Partial rotary heads need no
+special case: i counts the pairs that rotate.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and its kin.
+"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and PyramidKV.
 
-The votes are probabilities of the model's own softmax, made by the engine's one primitive: a pass
-that yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of
-the size [queries, keys] outlives a block.
+The votes are probabilities of the model's own softmax, made by the engine's one primitive. A pass
+yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of the
+size [queries, keys] outlives a block.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class VotingMethod(Method, ABC):
     method's own: `tokens`.
 
     window: how many last queries vote. kernel and pooling ("avg" or "max") spread a vote over its
-    neighbours, so that what is kept are phrases rather than single tokens.
+    neighbours, so that phrases are kept rather than single tokens. A prompt that is within
+    what a layer may hold is left whole.
     """
 
     budget: Budget

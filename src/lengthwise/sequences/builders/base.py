@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
+from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import hint
 from lengthwise.methods.options import options
@@ -19,6 +20,7 @@ from lengthwise.sequences.token_store import TokenStore
 class Builder(Protocol):
     """One way to make rows. Its dataclass fields are its options.
 
+    paper: what it rests on: a Paper, a tuple of them, or None without one.
     whole_documents: whether a part of the corpus ends where a document ends; if not, it ends at a
         multiple of max_length tokens.
     document_mask: whether attention may stay within the pieces of a row.
@@ -28,6 +30,7 @@ class Builder(Protocol):
     """
 
     name: ClassVar[str]
+    paper: ClassVar[Papers]
     whole_documents: ClassVar[bool]
     document_mask: ClassVar[bool]
     target_token: ClassVar[bool]

@@ -1,23 +1,26 @@
-"""Untie the Knots (Tian et al., 2025): documents cut into chunks that are shuffled over the row.
+"""Untie the Knots: documents cut into chunks that are shuffled over the row.
 
-To predict the start of a chunk the model has to find, anywhere before it, where that document was
-left: short documents teach long range. A row is filled with documents to exactly max_length. With
-probability 1 - `untouched` it is knotted: each document is cut into as many chunks as the `odds`
-draw, and all chunks of the row are shuffled, those of one document in their order unless
-`keep_order=false`. The last chunk of the row stays last, so that rows end as texts do. Chunk j of a
-document, counted from 0, begins with the token `<|knot_j_in|>` where j > 0, and ends with
+Tian et al., "Untie the Knots: An Efficient Data Augmentation Strategy for Long-Context Pre-Training
+in Language Models", ACL 2025, arXiv:2409.04774.
+
+To predict the start of a chunk the model has to find, anywhere before it, where that document
+stopped. So short documents teach long range. A row is filled with documents to exactly max_length.
+With probability 1 - `untouched` it is knotted. Each document is then cut into as many chunks as the
+`odds` draw, and all chunks of the row are shuffled. Those of one document stay in their order
+unless `keep_order=false`. The last chunk of the row stays last, so that rows end as texts do. Chunk
+j of a document, counted from 0, begins with the token `<|knot_j_in|>` where j > 0. It ends with
 `<|knot_{j+1}_out|>` where another follows.
 
-With `backtrace` each chunk of a cut document has before it a name of six characters between
-`<|chunk|>` and `<|/chunk|>`, and behind the document's chunk that comes last in the row stand the
-names in reading order: `<|trace|>` name `<|then|>` name `<|/trace|>`.
+With `backtrace` each chunk of a cut document has a name of six characters before it, between
+`<|chunk|>` and `<|/chunk|>`. The names stand in reading order behind the document's chunk that
+comes last in the row: `<|trace|>` name `<|then|>` name `<|/trace|>`.
 
-No loss is taken where the input or the target is a knot or part of a chunk's name, on the token
-`<|trace|>`, nor on what follows `<|/trace|>` or the end token of a document; end tokens themselves
-and the names inside a trace are predicted.
+No loss is taken where the input or the target is a knot or part of a chunk's name. None is taken on
+the token `<|trace|>`, nor on what follows `<|/trace|>` or the end token of a document. End tokens
+themselves and the names inside a trace are predicted.
 
 Where ours differs from the authors' code: room for knots is reserved before a row is filled, so
-nothing is truncated; the rest of a document that the end of a row cuts begins the next row; equal
+nothing is truncated. The rest of a document that the end of a row cuts begins the next row. Equal
 parts differ by a token at most, where theirs leave the remainder to the last. Cuts at fixed hops of
 1,024 tokens are not offered. `untouched` is one share, where theirs is a list of odds to draw from.
 """
@@ -31,6 +34,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from lengthwise._utils.counter_rng import CounterRng, key
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.knots import RowWriter
 from lengthwise.sequences.builders.plain import LONGEST, Plain
@@ -63,6 +67,15 @@ class Utk(Plain):
     """Rows of exactly max_length tokens but for the last one of a part."""
 
     name: ClassVar[str] = "utk"
+    paper: ClassVar[Paper] = Paper(
+        "Untie the Knots: An Efficient Data Augmentation Strategy for Long-Context "
+        "Pre-Training in Language Models",
+        "Tian et al.",
+        2025,
+        arxiv="2409.04774",
+        venue="ACL",
+        code="https://github.com/rgtjf/Untie-the-Knots",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = False
 
