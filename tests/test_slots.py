@@ -18,7 +18,7 @@ from lengthwise.conformance.tiny import tiny
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods import slots
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.slots import SLOTS, Slot, questions
 from lengthwise.models.check import check
 from lengthwise.recipes import parse, registry, resolve
@@ -31,7 +31,7 @@ PROMPTING = Slot("prompting", "start_prompt", WORDS, owns="what enters the conte
 class Shorten(Method):
     name: ClassVar[str] = "shorten"
     question: ClassVar[str] = "prompting"
-    paper: ClassVar[str] = "A toy (2026)"
+    paper: ClassVar[Paper] = Paper("A toy", "Anybody", 2026)
 
     keep: int = option(8, "lines that are kept", low=1)
 
@@ -119,7 +119,7 @@ def test_a_new_question_is_listed_checked_and_headed(
 
     listed = call("methods")
     assert listed.index("\nprompting\n") > listed.index("\ndrafting\n")
-    assert "  shorten  A toy (2026)" in listed
+    assert '  shorten  Anybody, "A toy", 2026' in listed
     assert json.loads(call("methods", "shorten", "--json"))["question"] == "prompting"
     assert check(tiny("llama"))["prompting"].runs == ("reorder", "shorten")
     page = _generator()
