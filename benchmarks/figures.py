@@ -258,7 +258,7 @@ def lookup(rounds: int) -> Table:
 
 def draft_search(rounds: int) -> Table:
     """Time of one draft search over 256k tokens of context."""
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.methods.registry import find
 
     table = Table(

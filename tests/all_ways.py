@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.sampling import Sampler, Sampling
-from lengthwise.engine.tree import Tree
-from lengthwise.engine.verify import Lossless, Verifier
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.speculative.verification import Lossless, Verifier
 
 
 class Dice:

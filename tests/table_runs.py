@@ -9,10 +9,10 @@ from functools import lru_cache
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.models.adapt import Adapted, adapt
 
 VOCAB = 64

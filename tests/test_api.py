@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lengthwise
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.errors import LengthwiseError, RecipeError
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 PROMPT = [5, 9, 17, 4, 33, 21, 8, 60, 12, 7]
 

@@ -25,7 +25,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.measure import drafting, drafting_suite
 from lengthwise.measure.compare import Watcher

@@ -18,7 +18,7 @@ from lengthwise.engine.placement import ORDINARY, Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.int8 import Int8

@@ -127,7 +127,7 @@ def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only rows that are chosen from are looked at: a wrong guess of BAD is not said."""
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.methods.drafting.lookup import LookupDrafter
 
     guessed: list[int] = []
@@ -150,7 +150,7 @@ def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(
 def test_a_drafter_that_reads_states_is_given_none_that_a_guess_has_spoiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.methods.drafting.lookup import LookupDrafter
 
     noted: list[torch.Tensor] = []

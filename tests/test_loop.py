@@ -14,12 +14,12 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Goodput
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed, Goodput
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
 

@@ -20,9 +20,9 @@ from lengthwise.engine import loop
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.loop import begin, prefill, start
 from lengthwise.engine.offload import Offload, OffloadedSegment, mapped
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP

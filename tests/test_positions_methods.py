@@ -18,7 +18,7 @@ from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.positions.dynamic_ntk import DynamicNTK

@@ -16,12 +16,12 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
 from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter, Moment
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.scores import attend_plain
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.codecs.int8 import Int8

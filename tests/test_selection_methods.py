@@ -18,7 +18,7 @@ from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Queries
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.selection import hip, token_select

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 from lengthwise.engine import loop
-from lengthwise.engine.cost import Load
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed, Goodput, LengthPolicy
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained

@@ -22,12 +22,12 @@ from itertools import chain, islice
 from benchmarks.checks.drafting_retrieval import OTHERS, Bench, Found, Starter, library_files
 
 import lengthwise
-from lengthwise.methods.drafting.automaton import Automaton
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.lookahead import Lookahead, LookaheadDrafter
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.methods.drafting.sam import SAM, SAMDrafter
+from lengthwise.retrieval.datastore import Datastore, fingerprint
+from lengthwise.retrieval.suffix_automaton import Automaton
 
 NEW = 64
 READ = 100_000

@@ -38,18 +38,18 @@ import lengthwise
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
 from lengthwise.methods.drafting.rapid import Rapid, pulled
 from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, graft
-from lengthwise.methods.drafting.retrieved import lexical
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.retrieval.passages import lexical
 from lengthwise.tasks.documents import read_document
 
 CONTEXT, NEW = 2000, 64

@@ -28,15 +28,15 @@ from torch import Tensor
 from lengthwise.engine import loop
 from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.methods.drafting._shared.layer_subset import thinned_model
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
-from lengthwise.methods.drafting.thinning import thinned_model
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained

@@ -33,16 +33,16 @@ from benchmarks.checks.drafting import PASSAGE, SEARCHED
 import lengthwise
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
+from lengthwise.retrieval.datastore import Datastore, fingerprint
 from lengthwise.tasks.documents import read_document
 
 NEW = 64

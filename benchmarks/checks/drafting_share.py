@@ -22,7 +22,7 @@ import lengthwise
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
+from lengthwise.retrieval.datastore import Datastore, fingerprint
 from lengthwise.tasks.documents import read_document
 
 DRAFTERS = ("lookup", "copyspec", "recycling", "aded", "datastore(path=STORE)",

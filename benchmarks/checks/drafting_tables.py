@@ -28,11 +28,11 @@ import torch
 
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.aded import ADED, END, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import WIDTH, Matrix, Recycling, RecyclingDrafter

@@ -5,7 +5,7 @@
 Prints a line for every text that is not that of plain decoding, with the gap between the two
 likeliest tokens where it left, and one JSON line at the end. Prompts are stretches of the default
 document, every second one repeated so that guesses come true. Every pair of a drafter and a cache
-has about as many of them; everything that is guessed is verified. tests/test_lossless.py runs all
+has about as many of them; everything that is guessed is verified. tests/engine/speculative/test_lossless.py runs all
 pairs on all prompts on a tiny model (LENGTHWISE_PROMPTS=200).
 """
 
@@ -24,11 +24,11 @@ import lengthwise
 from lengthwise import recipes
 from lengthwise.api import Model
 from lengthwise.engine import loop
-from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_length import Fixed, LengthPolicy
 from lengthwise.measure.drafting import first_difference, top_gap
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
+from lengthwise.retrieval.datastore import Datastore, fingerprint
 from lengthwise.tasks.documents import read_document
 
 CACHES = (

@@ -29,13 +29,13 @@ from transformers import DynamicCache
 
 from lengthwise import recipes
 from lengthwise.engine import loop
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.methods.base import Method
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint
 from lengthwise.methods.drafting.eagle import DraftLayer, Eagle
 from lengthwise.methods.drafting.medusa import Heads, Medusa
-from lengthwise.methods.drafting.published import Checkpoint
 from lengthwise.models.adapt import Adapted
 from lengthwise.tasks.documents import read_document
 

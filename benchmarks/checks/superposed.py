@@ -34,9 +34,9 @@ import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.methods.drafting.corpus import Datastore, fingerprint
-from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.methods.drafting.superposed import Superposed
+from lengthwise.retrieval.datastore import Datastore, fingerprint
+from lengthwise.retrieval.ngrams import Grams
 from lengthwise.tasks.documents import read_document
 
 NEW = 15

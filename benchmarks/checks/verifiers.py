@@ -27,15 +27,15 @@ from torch import Tensor
 
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import DRAWN, Sampler, Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
-from lengthwise.engine.verify import Lossless, Verifier
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter
-from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
+from lengthwise.methods.verification.typical import Typical, TypicalVerifier
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.load import load_pretrained
 

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lengthwise.api import Model, check, load, wrap
+    from lengthwise.engine.speculative.loading import drafting_model
     from lengthwise.errors import LengthwiseError
     from lengthwise.generation import Generation
     from lengthwise.hf_generate import custom_generate
     from lengthwise.measure.compare import compare
     from lengthwise.measure.rows import Rows
-    from lengthwise.methods.drafting.guessing_models import drafting_model
     from lengthwise.recipes import Recipe
     from lengthwise.streams import AsyncStream, Stream
     from lengthwise.tasks.documents import Document
@@ -48,7 +48,7 @@ _WHERE = {
     "check": "lengthwise.api",
     "compare": "lengthwise.measure.compare",
     "custom_generate": "lengthwise.hf_generate",
-    "drafting_model": "lengthwise.methods.drafting.guessing_models",
+    "drafting_model": "lengthwise.engine.speculative.loading",
     "load": "lengthwise.api",
     "read": "lengthwise.tasks.folders",
     "wrap": "lengthwise.api",

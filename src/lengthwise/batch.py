@@ -19,7 +19,7 @@ from lengthwise.errors import LengthwiseError, NotFinite, Refused
 from lengthwise.given import require_count, texts, whole
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import require_room
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 
 @dataclass

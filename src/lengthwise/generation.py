@@ -12,7 +12,7 @@ from lengthwise.batch import Row, Written
 from lengthwise.engine import loop
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.errors import NotFinite, Refused
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 # Tokens of an answer, at most, where nothing is said.
 NEW_TOKENS = 256

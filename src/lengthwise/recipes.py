@@ -134,7 +134,7 @@ def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | No
 
 def assisted(recipe: RecipeLike, assistant: object) -> Recipe:
     """A recipe with a second model that guesses: one that is held already, not a path."""
-    from lengthwise.methods.drafting.guessing_models import drafting_model
+    from lengthwise.engine.speculative.loading import drafting_model
 
     return Recipe((*recipe_of(recipe).methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]
 

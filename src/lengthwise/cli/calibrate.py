@@ -76,7 +76,7 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
     from lengthwise.engine.loop import prefill
     from lengthwise.engine.sequence import Sequence
-    from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
+    from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
     from lengthwise.tasks.documents import read_document
 
     model = loaded.adapted
@@ -125,7 +125,7 @@ def _razor(loaded: Model, bar: Progress) -> None:
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Progress) -> None:
     import torch
 
-    from lengthwise.methods.drafting.acceptance_head import examples, save, train
+    from lengthwise.methods.draft_length._shared.acceptance_head import examples, save, train
     from lengthwise.recipes import parse
     from lengthwise.tasks.documents import read_document
 

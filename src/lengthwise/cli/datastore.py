@@ -42,9 +42,9 @@ def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, f
     In a folder, files that hold no text are passed over and counted.
     """
     check_outputs([Output("--out", out, DATASTORE)], [*sources, model], force)
-    from lengthwise.methods.drafting.corpus import Datastore, fingerprint
     from lengthwise.methods.drafting.datastore import DatastoreDrafting
     from lengthwise.models.load import load_pretrained
+    from lengthwise.retrieval.datastore import Datastore, fingerprint
 
     texts = Texts(sources, field)
     loaded, tokenizer, provenance = load_pretrained(model, device="cpu")

@@ -16,7 +16,7 @@ from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.prompts import Shield
-from lengthwise.text import UNFINISHED, whole_characters
+from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
     from lengthwise.api import Generation, Model

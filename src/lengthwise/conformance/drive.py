@@ -11,11 +11,11 @@ from torch import Tensor
 from lengthwise.engine.loop import begin, extend, prefill, start, step
 from lengthwise.engine.losses import token_losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapt import Adapted
 
 WHOLE = 1 << 30

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.cost import Load
 from lengthwise.engine.frame import Block
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
-from lengthwise.engine.policy import LengthPolicy, policy_for
 from lengthwise.engine.request import Request, Verdict
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from lengthwise.engine.acceptance import Acceptance
-from lengthwise.engine.policy import policy_for
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_length import policy_for
+from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
-from lengthwise.engine.verify import Lossless
 from lengthwise.errors import Refused
 from lengthwise.models.rules import own_rules
 

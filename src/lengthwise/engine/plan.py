@@ -10,9 +10,9 @@ from lengthwise.engine.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
     from lengthwise.engine.mode import Mode
-    from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
-    from lengthwise.engine.verify import Verifier
+    from lengthwise.engine.speculative.draft_length import LengthPolicy
+    from lengthwise.engine.speculative.verification import Verifier
     from lengthwise.models.probe import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 

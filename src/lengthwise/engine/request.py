@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lengthwise.engine.acceptance import Acceptance
-from lengthwise.engine.cost import Load
 from lengthwise.engine.mode import Mode
-from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
-from lengthwise.engine.verify import Lossless, Verifier
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_length import LengthPolicy, capped
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.errors import LengthwiseError, NotFinite
 
 

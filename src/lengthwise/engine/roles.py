@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from lengthwise.engine.policy import Pace
+from lengthwise.engine.speculative.draft_length import Pace
 
 if TYPE_CHECKING:
     from lengthwise.engine.entries import Entries, Growing, Segment
     from lengthwise.engine.group import Group
     from lengthwise.engine.sampling import Sampling
     from lengthwise.engine.sequence import Sequence
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.models.probe import LayerFacts
 
 

@@ -20,7 +20,7 @@ from lengthwise.engine.layer import LayerCache, Watch
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec, Moment, Retention
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 

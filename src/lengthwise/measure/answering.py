@@ -22,7 +22,7 @@ from lengthwise.measure.plain import without_drafters
 from lengthwise.measure.quality import forced_loss
 from lengthwise.measure.reading import Reader, Shared
 from lengthwise.methods.base import Question
-from lengthwise.text import TextStream, whole_characters
+from lengthwise.tokenization.detokenise import TextStream, whole_characters
 
 SHARED = (
     "reads the text just as full does, so the text was read once for all of them; ttft_s counts "

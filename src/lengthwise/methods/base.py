@@ -20,9 +20,9 @@ from lengthwise.methods.options import Needs, option, options, show
 if TYPE_CHECKING:
     from lengthwise.engine.mode import Mode
     from lengthwise.engine.placement import Placement
-    from lengthwise.engine.policy import LengthPolicy
     from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector
-    from lengthwise.engine.verify import Verifier
+    from lengthwise.engine.speculative.draft_length import LengthPolicy
+    from lengthwise.engine.speculative.verification import Verifier
     from lengthwise.models.adapt import Adapted
     from lengthwise.models.probe import LayerFacts
     from lengthwise.models.rope import FrequencyRule

@@ -41,10 +41,10 @@ from torch import Tensor
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Needs, Question, option
-from lengthwise.methods.drafting import tables
-from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
+from lengthwise.methods.drafting._shared import tables
+from lengthwise.methods.drafting._shared.puct import Guess, search_products, search_sums
 from lengthwise.models.adapt import Adapted
 
 # Successors kept of a pair.

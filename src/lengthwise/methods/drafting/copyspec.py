@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Question, option
 from lengthwise.models.adapt import Adapted
 

@@ -30,10 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.corpus import (
+from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.datastore import (
     HOW_TO_BUILD,
     SEPARATOR,
     Datastore,
@@ -41,7 +42,6 @@ from lengthwise.methods.drafting.corpus import (
     check_tokenizer,
     opened,
 )
-from lengthwise.models.adapt import Adapted
 
 Numbers = NDArray[np.int64]
 

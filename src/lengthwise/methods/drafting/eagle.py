@@ -33,11 +33,11 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import fitted, grade
-from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.methods.drafting._shared.model_drafter import fitted, grade
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
 from lengthwise.models.adapt import Adapted
 
 FILES = ("model.safetensors", "pytorch_model.bin")

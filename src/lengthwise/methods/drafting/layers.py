@@ -25,14 +25,14 @@ from typing import ClassVar
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import (
+from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
+from lengthwise.methods.drafting._shared.layer_subset import kept_layers, numbers, thinned
+from lengthwise.methods.drafting._shared.model_drafter import (
     AskingDrafter,
     depth_option,
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.glance import Glance
-from lengthwise.methods.drafting.thinning import kept_layers, numbers, thinned
 from lengthwise.models.adapt import Adapted
 
 

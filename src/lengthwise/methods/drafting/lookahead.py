@@ -40,13 +40,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.policy import LengthPolicy
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_length import LengthPolicy
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.windowed import WINDOW, windowed_policy
+from lengthwise.methods.drafting._shared.windowed_goodput import WINDOW, windowed_policy
 from lengthwise.models.adapt import Adapted
 
 # Chances of an n-gram's first guess and of those below it, and of a window token, before any text

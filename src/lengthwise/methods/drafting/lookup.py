@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.suffixes import GRADED, Index
 from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.suffix_index import GRADED, Index
 
 # Guesses of a chain beside the likeliest: it is seldom right, and then seldom for long.
 BESIDE = 8

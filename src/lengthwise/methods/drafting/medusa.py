@@ -30,11 +30,11 @@ from torch import Tensor
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import grade
-from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.methods.drafting._shared.model_drafter import grade
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
 from lengthwise.models.adapt import Adapted
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")

@@ -26,23 +26,23 @@ from typing import TYPE_CHECKING, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import (
+from lengthwise.methods.drafting._shared.draft_choice import loaded, shared_vocabulary, told
+from lengthwise.methods.drafting._shared.model_drafter import (
     AskingDrafter,
     depth_option,
     draws_option,
     grade,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
-from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
+from lengthwise.tokenization.translation import Translator
 
 if TYPE_CHECKING:
     from lengthwise.engine.placement import Placement

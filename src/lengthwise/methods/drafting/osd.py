@@ -36,27 +36,35 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.loading import LOCK
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
-    Guess,
-    depth_option,
-    draws_option,
-    width_option,
+from lengthwise.methods.drafting._shared.distillation import (
+    LOSSES,
+    Buffer,
+    Law,
+    Lesson,
+    Report,
+    Student,
+    lessons,
 )
-from lengthwise.methods.drafting.distil import LOSSES, Buffer, Law, Lesson, Report, Student, lessons
-from lengthwise.methods.drafting.guessers import (
+from lengthwise.methods.drafting._shared.draft_choice import (
     guesser,
     layers_option,
     notes,
     one_choice,
     path_option,
 )
-from lengthwise.methods.drafting.guessing_models import LOCK
-from lengthwise.methods.drafting.writing import check_writable
+from lengthwise.methods.drafting._shared.model_drafter import (
+    AskingDrafter,
+    Guess,
+    depth_option,
+    draws_option,
+    width_option,
+)
+from lengthwise.methods.drafting._shared.writable import check_writable
 from lengthwise.models.adapt import Adapted
 
 LEARNS = Needs("every=1 or more", lambda method: method.every)

@@ -35,22 +35,22 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.sampling import Sampler
-from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Draws, Tree
-from lengthwise.engine.verify import match, reject
+from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.tree import Draws, Tree
+from lengthwise.engine.speculative.verification import match, reject
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
+from lengthwise.methods.drafting._shared.draft_choice import notes, path_option, second_model
+from lengthwise.methods.drafting._shared.model_drafter import (
     AskingDrafter,
     Guess,
     depth_option,
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import notes, path_option, second_model
-from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
 from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.passages import Scoring, encoder, lexical, retrieve
 
 MODES = ("plain", "augmented")
 # Whose chance says which tokens are pulled, and the share of the largest that is needed.

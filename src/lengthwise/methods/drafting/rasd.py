@@ -30,17 +30,9 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
-    Scorer,
-    depth_option,
-    draws_option,
-    width_option,
-)
-from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
-from lengthwise.methods.drafting.guessers import (
+from lengthwise.methods.drafting._shared.draft_choice import (
     Open,
     guesser,
     layers_option,
@@ -49,8 +41,16 @@ from lengthwise.methods.drafting.guessers import (
     opener,
     path_option,
 )
-from lengthwise.methods.drafting.suffixes import Index
+from lengthwise.methods.drafting._shared.model_drafter import (
+    AskingDrafter,
+    Scorer,
+    depth_option,
+    draws_option,
+    width_option,
+)
 from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.datastore import SEPARATOR, Datastore, check_tokenizer, opened
+from lengthwise.retrieval.suffix_index import Index
 
 # Places of a match that are looked at: in the context, no two that go on alike; in a datastore.
 IN_CONTEXT, IN_STORE = 8, 64

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Question, option
-from lengthwise.methods.drafting import tables
+from lengthwise.methods.drafting._shared import tables
 from lengthwise.models.adapt import Adapted
 
 # Successors kept of a token.

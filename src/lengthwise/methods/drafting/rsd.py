@@ -34,10 +34,10 @@ from torch import Tensor
 
 from lengthwise.engine.sampling import DRAWN, streams
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
+from lengthwise.methods.drafting._shared.model_drafter import DRAWS, AskingDrafter, Scorer, grade
 from lengthwise.models.adapt import Adapted
 
 # Streams of noise are numbered by round and node.

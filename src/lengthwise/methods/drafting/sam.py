@@ -30,12 +30,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine.roles import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.automaton import Automaton
-from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
-from lengthwise.methods.drafting.suffixes import GRADED
 from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.datastore import SEPARATOR, Datastore, check_tokenizer, opened
+from lengthwise.retrieval.suffix_automaton import Automaton
+from lengthwise.retrieval.suffix_index import GRADED
 
 
 @dataclass(frozen=True)

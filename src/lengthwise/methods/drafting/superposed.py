@@ -37,9 +37,9 @@ from lengthwise.engine.mode import Alternative, Column, Mode
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
-from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.models.adapt import Adapted
+from lengthwise.retrieval.datastore import Datastore, check_tokenizer, opened
+from lengthwise.retrieval.ngrams import Grams
 
 Floats = NDArray[np.float64]
 

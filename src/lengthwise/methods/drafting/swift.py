@@ -25,17 +25,17 @@ from typing import ClassVar
 
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
+from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
+from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
+from lengthwise.methods.drafting._shared.layer_subset import thinned
+from lengthwise.methods.drafting._shared.model_drafter import (
     AskingDrafter,
     depth_option,
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.glance import Glance
-from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
-from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models.adapt import Adapted
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)

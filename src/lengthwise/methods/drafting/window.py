@@ -34,11 +34,11 @@ from lengthwise.engine.group import Group
 from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.roles import Moment
-from lengthwise.engine.scout import Scout
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_model import Scout
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
+from lengthwise.methods.drafting._shared.model_drafter import (
     AskingDrafter,
     depth_option,
     draws_option,

@@ -1,0 +1,146 @@
+"""SpecDec++: drafting goes on until some guess is likely to have been wrong.
+
+Huang, Guo and Wang, "SpecDec++: Boosting Speculative Decoding via Adaptive Candidate Lengths",
+2024, arXiv 2405.19715. When to stop is a Markov decision process, whose best policy is a threshold:
+
+    stop after guess k  iff  1 - a_1 a_2 ... a_k > threshold,   never before least or beyond most
+
+a_i is the chance that guess i is accepted if those before it are. A head trained on the drafting
+model's hidden states tells it (`acceptance_head`), or, without one, what came of earlier guesses of
+the drafter's like probability. The guess on which it stopped is verified like the others, which is
+what keeps drawn guesses lossless. Ours has the same rule for drafters that ask no model: of what
+they guessed, a node is verified if the threshold is not yet passed above it. The head's weight on
+rejections makes it a pessimist, so with a head the same threshold stops earlier.
+
+Two things are otherwise in the authors' code. Its three blocks are one module applied three times;
+ours have weights of their own. And it reads the state behind guess i, once the draft model has read
+that guess to make the next one: a_i is known one guess later, the newest guess never counts, and
+the first is never stopped at. Ours reads the state that guess i is made from, and counts it at
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lengthwise.calibration import fingerprint
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_length import LengthPolicy, UpTo
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.errors import LengthwiseError, RecipeError, Refused
+from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.draft_length._shared import acceptance_head
+from lengthwise.methods.draft_length._shared.acceptance_head import AcceptanceHead
+from lengthwise.models.adapt import Adapted
+
+
+@dataclass(frozen=True)
+class SpecDec(Method):
+    name: ClassVar[str] = "specdec"
+    question: ClassVar[Question] = Question.DRAFTING
+    paper: ClassVar[str] = "SpecDec++ (2024), arXiv 2405.19715"
+    lossless: ClassVar[bool] = True
+    threshold: float = option(0.3, "chance of a rejection at which guessing ends", low=0, high=1)
+    least: int = option(2, "guesses in a row at least", low=0)
+    most: int = option(20, "guesses in a row at most", low=0)
+    head: str | None = option(None, "file of a trained acceptance head; none: by experience")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most < self.least:
+            raise RecipeError(f"{self}: most must be at least {self.least}, as least is")
+
+    @classmethod
+    def identity(cls, length: int) -> SpecDec:
+        return cls(least=0, most=0)
+
+    def check(self, model: Adapted) -> None:
+        self.trained(model)
+
+    def trained(self, model: Adapted) -> AcceptanceHead | None:
+        """The head, if one is named; raises Refused where it was trained for another target."""
+        if self.head is None:
+            return None
+        head = acceptance_head.load(self.head)
+        if head.target != fingerprint(model):
+            raise Refused(
+                f"{self.head} was trained for another target than this {model.family!r} model",
+                "train one for it, or leave the head out",
+            )
+        head.to(model.device)
+        return head
+
+    def start_policy(self, model: Adapted) -> SpecDecPolicy:
+        return SpecDecPolicy(self, self.trained(model))
+
+
+class SpecDecPolicy(LengthPolicy):
+    """Draws every chain until the chance of a rejection passes the threshold."""
+
+    def __init__(self, options: SpecDec, head: AcceptanceHead | None = None) -> None:
+        self.options, self.head = options, head
+        self._asked: set[str] = set()
+
+    def pace(
+        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
+    ) -> SpecDecPace | None:
+        if not self.options.most:
+            return None
+        if drafter.asks_model:
+            self._asked.add(drafter.name)
+        return SpecDecPace(self.options, drafter, belief, self.head)
+
+    def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
+        return [self._kept(tree, belief) for tree, belief in zip(trees, beliefs, strict=True)]
+
+    def _kept(self, tree: Tree, belief: Acceptance) -> Tree:
+        """All that was drawn or whose drafter was stopped, and of the rest what the rule allows."""
+        chances, kept = belief.chances(tree), tree.drawn()
+        kept |= tree.above(n for n, source in enumerate(tree.sources) if source in self._asked)
+        for node in range(1, len(tree)):
+            depth = tree.depths[node]
+            sure = 1 - chances[tree.parents[node]] <= self.options.threshold
+            if depth <= self.options.most and (sure or depth <= self.options.least):
+                kept.add(node)
+        return tree if len(kept) == len(tree) else tree.keep(sorted(kept))
+
+
+class SpecDecPace(UpTo):
+    """Stops a drafter that asks a model. survival: the chance that all its guesses are right."""
+
+    def __init__(
+        self, options: SpecDec, drafter: Drafter, belief: Acceptance, head: AcceptanceHead | None
+    ) -> None:
+        super().__init__(options.most)
+        self.options, self.drafter, self.belief, self.head = options, drafter, belief, head
+        self.wants_state = head is not None
+        self.survival = 1.0
+
+    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
+        further = super().go_on(grade, prior, state)
+        if self.head is None:
+            chance = self.belief.average(self.drafter.name, grade, prior)
+        else:
+            chance = self._read(self.head, state)
+        self.survival *= chance
+        sure = 1 - self.survival <= self.options.threshold
+        return further and (sure or self.levels < self.options.least)
+
+    def _read(self, head: AcceptanceHead, state: Tensor | None) -> float:
+        draft = getattr(self.drafter, "draft", None)
+        other = isinstance(draft, Adapted) and fingerprint(draft) != head.draft
+        if state is None or len(state) != head.hidden or other:
+            raise LengthwiseError(
+                f"the acceptance head of specdec was trained for another drafting model than that "
+                f"of {self.drafter.name}; leave the head out, or train one for it"
+            )
+        return head.chance(state)
+
+
+__all__ = ["SpecDec", "SpecDecPace", "SpecDecPolicy"]

@@ -1,0 +1,270 @@
+"""Teaching a drafting model what the target said where it had guessed wrong.
+
+No method of its own. A lesson is a window of a finished request's tokens and, for some places in
+it, the target's law of the token that follows. Training runs on a float32 copy through the model's
+own forward, outside our attention; what guesses is a copy made of that after each update, so
+requests under way keep the weights they began with.
+
+Laws are kept as their largest entries and one more outcome, "any other token": what is compared is
+exact for those and a lower bound of the whole divergence. The law after token i is compared with
+the model's output at token i, which is the one that guesses token i + 1.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Sequence as Seq
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lengthwise.calibration import INCIDENTAL
+from lengthwise.engine.speculative.loading import adapt_guesser
+from lengthwise.errors import LengthwiseError
+from lengthwise.models.adapt import Adapted
+
+# Entries of a law that are kept.
+KEPT = 64
+# Weight of the target's side where both sides count.
+BETA = 0.9
+# Chances below this are taken for it: "any other token" may have none at all.
+SMALLEST = 1e-8
+LOSSES = ("forward", "reverse", "jsd", "both")
+VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Law:
+    """The largest entries of a law: token ids `[k]` and their log-probabilities `[k]`, float32."""
+
+    ids: Tensor
+    logs: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, vocab_size: int) -> Law:
+        """From the target's logits `[vocab]`, over the first vocab_size tokens."""
+        known = logits[:vocab_size].float().log_softmax(-1)
+        logs, ids = known.topk(min(KEPT, len(known)))
+        return cls(ids.cpu(), logs.cpu())
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """tokens: a window of a text. laws: by place in the window, of the token that follows it."""
+
+    tokens: list[int]
+    laws: dict[int, Law]
+
+
+def lessons(tokens: Seq[int], laws: dict[int, Law], window: int) -> list[Lesson]:
+    """Windows of a text that hold all places of laws, each with half a window before it where the
+    text has as much."""
+    found: list[Lesson] = []
+    left = sorted(laws)
+    while left:
+        stop = left[-1] + 1
+        start = max(0, stop - window)
+        first = start + (window // 2 if start else 0)
+        here = [place for place in left if place >= min(first, stop - 1)]
+        left = left[: len(left) - len(here)]
+        own = {place - start: laws[place] for place in here}
+        found.append(Lesson(list(tokens[start:stop]), own))
+    return found
+
+
+class Buffer:
+    """Lessons not yet learned, at most `most` places of them: the oldest are forgotten first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._lessons: deque[Lesson] = deque()
+
+    def __len__(self) -> int:
+        """Places held."""
+        return sum(len(lesson.laws) for lesson in self._lessons)
+
+    def add(self, new: Iterable[Lesson]) -> None:
+        self._lessons.extend(new)
+        while len(self) > self.most and len(self._lessons) > 1:
+            self._lessons.popleft()
+
+    def take(self) -> list[Lesson]:
+        """All of them, which leave."""
+        found = list(self._lessons)
+        self._lessons.clear()
+        return found
+
+
+def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
+    """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's laws.
+
+    forward: KL(p || q); reverse: KL(q || p); jsd: BETA KL(p || m) + (1 - BETA) KL(q || m) with
+    m = BETA p + (1 - BETA) q; both: BETA KL(p || q) + (1 - BETA) KL(q || p), for the target's p and
+    the draft's q.
+    """
+    ids = torch.stack([law.ids for law in laws]).to(logits.device)
+    p = _with_rest(torch.stack([law.logs for law in laws]).to(logits.device).exp())
+    q = _with_rest(logits.float().log_softmax(-1).gather(1, ids).exp())
+    if kind == "forward":
+        return _kl(p, q).mean()
+    if kind == "reverse":
+        return _kl(q, p).mean()
+    if kind == "both":
+        return (BETA * _kl(p, q) + (1 - BETA) * _kl(q, p)).mean()
+    mixed = BETA * p + (1 - BETA) * q
+    return (BETA * _kl(p, mixed) + (1 - BETA) * _kl(q, mixed)).mean()
+
+
+def _with_rest(chances: Tensor) -> Tensor:
+    """Chances `[places, k]` and that of any other token."""
+    return torch.cat([chances, 1 - chances.sum(-1, keepdim=True)], -1).clamp_min(SMALLEST)
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    return (p * (p.log() - q.log())).sum(-1)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an update did: places it learned from, their mean divergence on the way and after it."""
+
+    places: int
+    before: float
+    after: float
+
+
+class Student:
+    """A drafting model that is taught. serving: what guesses now; updates: how often it changed.
+
+    The trained copy is made at the first update, in float32 with the state of AdamW: 12 bytes for
+    every parameter and, while an update runs, 4 more.
+    """
+
+    def __init__(self, first: Adapted, learning_rate: float, loss: str) -> None:
+        self.serving = first
+        self.dtype = first.dtype
+        self.learning_rate, self.loss = learning_rate, loss
+        self.updates = 0
+        self._trained: PreTrainedModel | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @property
+    def trained(self) -> PreTrainedModel:
+        """The copy that is trained, made of what first served."""
+        if self._trained is None:
+            model = copy.deepcopy(self.serving.model).float()
+            self._trained = model.requires_grad_(True).eval()
+        return self._trained
+
+    def learn(self, given: Seq[Lesson], batch: int) -> Report:
+        """One pass over lessons, the optimizer stepping after each `batch` of them; then what
+        guesses is replaced."""
+        places = sum(len(lesson.laws) for lesson in given)
+        before = 0.0
+        with torch.inference_mode(False), torch.enable_grad():
+            model = self.trained
+            if self._optimizer is None:
+                self._optimizer = torch.optim.AdamW(
+                    model.parameters(), lr=self.learning_rate, weight_decay=0.0
+                )
+            for at in range(0, len(given), batch):
+                part = given[at : at + batch]
+                count = sum(len(lesson.laws) for lesson in part)
+                # One window a forward: nothing is padded, and few logits live at once.
+                for lesson in part:
+                    loss = self._loss(lesson) * (len(lesson.laws) / count)
+                    loss.backward()
+                    before += float(loss.detach()) * count / places
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                self._optimizer.step()
+                self._optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            after = sum(float(self._loss(each)) * len(each.laws) / places for each in given)
+        self.updates += 1
+        self._serve()
+        return Report(places, before, after)
+
+    def _loss(self, lesson: Lesson) -> Tensor:
+        model: Any = self.trained
+        ids = torch.tensor([lesson.tokens], device=model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[0]
+        places = torch.tensor(list(lesson.laws), device=model.device)
+        return divergence(logits[places], list(lesson.laws.values()), self.loss)
+
+    def _serve(self) -> None:
+        """Makes what guesses anew, for joined and packed weights are copies."""
+        model = copy.deepcopy(self.trained).to(self.dtype).requires_grad_(False)  # type: ignore[arg-type]
+        self.serving = adapt_guesser(model.eval(), fuse=self.serving.fast is not None)
+
+    def save(self, path: str, of: str) -> None:
+        """Writes the trained weights aside, then renames them. of: whom the student guesses for.
+
+        Raises LengthwiseError where it cannot. The optimizer's state is not kept.
+        """
+        # A link stays one: the file that it names is written.
+        place, aside = Path(os.path.realpath(os.path.expanduser(path))), None
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            handle, aside = tempfile.mkstemp(prefix=f".{place.name}-", dir=place.parent)
+            os.close(handle)
+            save_model(self.trained, aside, {**self._header(of), "updates": str(self.updates)})
+            os.replace(aside, place)
+        except (OSError, SafetensorError) as error:
+            raise LengthwiseError(
+                f"{place}: the taught drafter cannot be saved ({error}); give a path that can be "
+                "written"
+            ) from error
+        finally:
+            if aside is not None:
+                with suppress(OSError):
+                    os.unlink(aside)
+
+    def load(self, path: str, of: str) -> None:
+        """Goes on from saved weights; raises LengthwiseError where they are no such student's."""
+        place = Path(os.path.expanduser(path))
+        remedy = "give another path, or delete the file to begin anew"
+        try:
+            with safe_open(place, framework="pt") as file:
+                header = file.metadata() or {}
+            for name, value in self._header(of).items():
+                if header.get(name) != value:
+                    raise LengthwiseError(
+                        f"{place}: its {name} is {header.get(name, 'not given')} and {value} is "
+                        f"expected; {remedy}"
+                    )
+            load_model(self.trained, place)
+            self.updates = int(header["updates"])
+        except LengthwiseError:
+            raise
+        except OSError as error:
+            raise LengthwiseError(f"{place}: cannot be read ({error.strerror or error})") from error
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise LengthwiseError(
+                f"{place}: not the whole of a taught drafter ({reason}); {remedy}"
+            ) from error
+        self._serve()
+
+    def _header(self, of: str) -> dict[str, str]:
+        config = self.serving.model.config.get_text_config().to_dict()
+        facts = {name: value for name, value in config.items() if name not in INCIDENTAL}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        return {
+            "kind": "lengthwise osd", "version": VERSION, "guesser": of,
+            "configuration": digest.hexdigest()[:16],
+        }  # fmt: skip
+
+
+__all__ = ["LOSSES", "Buffer", "Law", "Lesson", "Report", "Student", "divergence", "lessons"]

@@ -1,0 +1,118 @@
+"""Which model guesses: a second one, or some of the target's own layers.
+
+No method of its own: the drafters that do more than ask a model (fuse its guesses with retrieved
+ones, teach it) choose the model by the same two options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.loading import doubt, loaded
+from lengthwise.errors import RecipeError, Refused
+from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
+from lengthwise.methods.drafting._shared.layer_subset import kept_layers, thinned
+from lengthwise.methods.drafting._shared.model_drafter import Scorer
+from lengthwise.methods.options import option
+from lengthwise.models.adapt import Adapted
+from lengthwise.tokenization.translation import same_vocabulary
+
+LAYERS = "80%"
+
+Open = Callable[[Sequence], Scorer]
+
+
+def path_option() -> Any:
+    return option("", "a second model that guesses: folder, GGUF file, hub name or a given model")
+
+
+def layers_option() -> Any:
+    return option(LAYERS, 'without a path, the layers that guess: 24, 80% or "0-11,18-29"')
+
+
+def one_choice(name: str, path: str, layers: str) -> None:
+    """Raises RecipeError where both a second model and layers are chosen."""
+    if path and layers != LAYERS:
+        raise RecipeError(
+            f"{name}(path={path}, layers={layers}): both say who guesses; give path or layers"
+        )
+
+
+def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
+    """What begins to ask the chosen guesser beside a sequence whose prompt has been read.
+
+    The guesser is made here. Raises RecipeError or Refused where this model has no such guesser.
+    """
+    draft = guesser(name, path, layers, model)
+    if path:
+        return lambda sequence: Scout.reading(draft, sequence.tokens)
+    kept = kept_layers(layers, model)
+    return lambda sequence: Glance(sequence, draft, kept)
+
+
+def notes(name: str, path: str, model: Adapted) -> list[str]:
+    """What the user has to know of the second model at a path; nothing where there is none."""
+    return told(name, model, second_model(name, path, model)) if path else []
+
+
+def told(name: str, model: Adapted, draft: Adapted) -> list[str]:
+    """What the user has to know of a second model that is asked."""
+    found = []
+    if model.tokenizer is None or draft.tokenizer is None:
+        found.append(
+            f"{name}: one of the two models came without a tokenizer, so their vocabularies were "
+            f"compared by size alone ({model.vocab_size:,}); guesses are right only if tokens mean "
+            "the same to both"
+        )
+    if (reason := doubt(draft)) is not None:
+        found.append(f"{name}: the second model may guess badly: {reason}")
+    return found
+
+
+def second_model(name: str, path: str, model: Adapted) -> Adapted:
+    """The model at a path, loaded once per process where the target lives, in its dtype.
+
+    Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
+    """
+    draft = loaded(path, model.dtype, model.device)
+    if draft.model is model.model:
+        return model
+    if not shared_vocabulary(f"{name}(path={path})", model, draft):
+        raise Refused(
+            f"{name}(path={path}): the second model must have this model's vocabulary",
+            "use one that has, or model(path=...), which translates",
+        )
+    return draft
+
+
+def shared_vocabulary(given: str, model: Adapted, draft: Adapted) -> bool:
+    """Whether a token means the same to both; by size alone where a tokenizer is missing.
+
+    Raises Refused where one is missing and the sizes differ.
+    """
+    if model.tokenizer is not None and draft.tokenizer is not None:
+        return same_vocabulary(model.tokenizer, draft.tokenizer)
+    if model.vocab_size != draft.vocab_size:
+        raise Refused(
+            f"{given}: whether the two models share a vocabulary cannot be told, for one came "
+            f"without a tokenizer and the sizes differ ({model.vocab_size:,} and "
+            f"{draft.vocab_size:,})",
+            "give both with their tokenizers: lengthwise.load does, lengthwise.wrap takes one",
+        )
+    return True
+
+
+def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
+    """The chosen guesser as a model of its own, which shares its weights with what it is of."""
+    if path:
+        return second_model(name, path, model)
+    return thinned(model, kept_layers(layers, model))
+
+
+__all__ = [
+    "LAYERS", "Open", "guesser", "layers_option", "loaded", "notes", "one_choice", "opener",
+    "path_option", "second_model", "shared_vocabulary", "told",
+]  # fmt: skip

@@ -1,0 +1,206 @@
+"""Guessing by asking a model, level by level: what all drafters that run a model share.
+
+A level is one forward of the drafting model over the guesses so far, and its likeliest tokens
+become guesses: the best of them is asked about next, its siblings stand beside it. After each level
+the policy says whether another pays. Greedy, the likeliest are those of largest probability. Under
+sampling there are two ways:
+
+    coupled    the largest of log q(x) + noise, with the very noise the target will choose with at
+               that position: plain guesses, and drafted text equals plain text of the same seed
+    rejection  the same with noise of the drafter's own: draws without replacement from q, kept with
+               q, that the verifier accepts or rejects; equal to plain sampling in law
+
+q is the drafter's law after temperature, top-k, top-p and penalties, as the target's is.
+
+Where somebody else draws, who is coupled guesses what is likeliest instead. A coupled guess holds
+the noise of a choice yet to be made; if guesses were pruned by it, that noise would have a say in
+whether its own position is settled by it or by a draw, and what is said would have another law.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampler, Sampling, streams
+from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.errors import LengthwiseError
+from lengthwise.methods.options import option
+
+DRAWS = ("coupled", "rejection")
+# Kinds of guesses by the drafter's own probability, for each of the first ranks.
+BUCKETS = 8
+RANKS = 4
+
+
+class Scorer(Protocol):
+    """A model that scores trees of guesses: `engine.scout.Scout`, or what stands in for it.
+
+    states: the hidden states `[nodes, hidden]` of the last tree, where they were wanted.
+    """
+
+    states: Tensor | None
+
+    def score(self, tokens: Seq[int], tree: Tree, want_states: bool = False) -> Tensor:
+        """Logits `[nodes, vocab]` at every node of a tree whose root is tokens[-1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A guess as its drafter sees it; the tree may know the node by another drafter's name."""
+
+    node: int
+    token: int
+    grade: int
+    prior: float
+
+
+class AskingDrafter(Drafter):
+    """Guesses a chain of up to `depth` tokens, and `width` - 1 others beside each of them.
+
+    scout: the model that is asked. sampler: the request's. vocab_size: the target's. coupled: the
+    guesses of this round follow the target's noise.
+    """
+
+    asks_model = True
+    scout: Scorer
+    sampler: Sampler
+    vocab_size: int
+
+    def __init__(self, name: str, depth: int, width: int = 1, draws: str = "coupled") -> None:
+        self.name = name
+        self.depth = depth
+        self.width = width
+        self.draws = draws
+        self.coupled = self._told = False
+        self._rounds = 0
+
+    @abstractmethod
+    def open(self, sequence: Sequence) -> Scorer:
+        """The model to ask, which has read the prompt of a sequence whose prompt has not ended."""
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self.sampler = Sampler(sampling)
+        self.vocab_size = sequence.model.vocab_size
+        self.scout = self.open(sequence)
+
+    @property
+    def drawing(self) -> bool:  # type: ignore[override]
+        """Whether guesses are drawn with noise of their own, rather than the likeliest taken."""
+        return self.draws == "rejection" and self.sampler.sampling.temperature > 0
+
+    def reads(self, tokens: Seq[int]) -> Seq[int]:
+        """What the scout reads in place of tokens; the last token stays the last."""
+        return tokens
+
+    def start_round(self, tree: Tree) -> None:
+        """Begins guessing for a tree; a `propose` of one's own calls it first."""
+        self._rounds += 1
+        couples = self.draws == "coupled" and self.sampler.sampling.temperature > 0
+        self.coupled = couples and not tree.drawing
+        if couples and not self.coupled and not self._told:
+            self._told = True
+            self.notes = [
+                *self.notes,
+                f"{self.name} guessed what is likeliest instead of coupled guesses, for another "
+                "drafter draws; give both the same draws",
+            ]
+
+    def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
+        self.start_round(tree)
+        seen, asked, node = self.reads(tokens), Tree(tokens[-1]), 0
+        path: list[int] = []
+        for _ in range(min(limit, self.depth)):
+            logits = self.scout.score(seen, asked, self.pace.wants_state)[-1]
+            found = self.guess(logits, tokens, path, tree, node)
+            best = found[0]
+            state = self.scout.states[-1] if self.scout.states is not None else None
+            if not self.pace.go_on(best.grade, best.prior, state):
+                return
+            path.append(best.token)
+            node, _ = best.node, asked.add(len(asked) - 1, best.token)
+
+    def guess(
+        self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
+    ) -> list[Guess]:
+        """Adds up to `width` guesses below a node that stands behind tokens and path, best first.
+
+        logits `[draft vocab]` are the drafting model's own.
+        """
+        chances = self.chances(logits, tokens, path)
+        law: Tensor | None = None
+        if self.drawing:
+            law, position = chances, len(tokens) + len(path)
+            # Fresh noise every round: a position that is guessed again is drawn anew.
+            order = self.sampler.perturbed(law, position, streams(self.name) + self._rounds)
+        else:
+            order = chances
+        picked = order.topk(min(self.width, len(order))).indices
+        priors = chances[picked].tolist()
+        ids = [token for token, prior in zip(picked.tolist(), priors, strict=True) if prior > 0]
+        if not ids:
+            raise LengthwiseError("the model it asks gives no token a chance")
+        grades = [grade(rank, priors[rank]) for rank in range(len(ids))]
+        if law is not None:
+            nodes = tree.draw(node, ids, law, self.name, grades)
+        else:
+            nodes = [
+                tree.add(node, token, self.name, kind, prior)
+                for token, kind, prior in zip(ids, grades, priors, strict=False)
+            ]
+        return [Guess(*each) for each in zip(nodes, ids, grades, priors, strict=False)]
+
+    def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
+        """The drafter's chance `[vocab_size]` that each token is what the target says next.
+
+        Greedy its probabilities; sampling its law, or where it is coupled what is left of that once
+        the noise is known, since the target will choose by the same noise.
+        """
+        logits = fitted(logits, self.vocab_size)
+        sampling = self.sampler.sampling
+        # A long context costs time to copy, and only the penalty looks at it.
+        context = [*tokens, *path] if sampling.repetition_penalty != 1 else ()
+        if sampling.temperature == 0:
+            return self.sampler.process(logits, context).softmax(-1)
+        law = self.sampler.law(logits, context)
+        if not self.coupled:
+            return law
+        return self.sampler.perturbed(law, len(tokens) + len(path)).softmax(-1)
+
+
+def fitted(logits: Tensor, vocab_size: int) -> Tensor:
+    """Logits `[n]` cut, or filled up with impossible tokens, to `[vocab_size]`."""
+    missing = vocab_size - len(logits)
+    return F.pad(logits, (0, missing), value=-torch.inf) if missing > 0 else logits[:vocab_size]
+
+
+def grade(rank: int, prior: float) -> int:
+    """Guesses of like rank among their siblings and of like probability are counted together."""
+    return min(rank, RANKS - 1) * BUCKETS + min(int(prior * BUCKETS), BUCKETS - 1)
+
+
+def depth_option(default: int) -> Any:
+    return option(default, "most tokens guessed in a row", low=1)
+
+
+def width_option(default: int) -> Any:
+    return option(default, "guesses at each depth: the best, and others beside it", low=1)
+
+
+def draws_option() -> Any:
+    return option("coupled", "how guesses are made when the target samples", choices=DRAWS)
+
+
+__all__ = [
+    "AskingDrafter", "Guess", "Scorer", "depth_option", "draws_option", "fitted", "grade",
+    "width_option",
+]  # fmt: skip
