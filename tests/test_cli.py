@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_text import byte_level
 
 from lengthwise.api import wrap
 from lengthwise.cli.main import main
 from lengthwise.conformance.tiny import tiny_model
+from tiny_tokenizers import byte_level
 
 run_module = import_module("lengthwise.cli.run")
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import assume, given, strategies as st
-from test_text import byte_level
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model
@@ -22,6 +21,7 @@ from lengthwise.measure.expected import contains, normalised
 from lengthwise.measure.intervals import curve, standard_error, wilson
 from lengthwise.measure.rows import Rows
 from lengthwise.tasks.probes import probe_context
+from tiny_tokenizers import byte_level
 
 TRAINED = 2048
 LENGTH = 1400

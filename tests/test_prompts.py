@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_text import byte_fallback
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
@@ -16,6 +15,7 @@ from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
 from lengthwise.measure.prompts import build_prompt
+from tiny_tokenizers import byte_fallback
 
 IDS = tokens(12)
 

@@ -5,8 +5,8 @@
 Prints a line for every text that is not that of plain decoding, with the gap between the two
 likeliest tokens where it left, and one JSON line at the end. Prompts are stretches of the default
 document, every second one repeated so that guesses come true. Every pair of a drafter and a cache
-has about as many of them; everything that is guessed is verified. tests/engine/speculative/test_lossless.py runs all
-pairs on all prompts on a tiny model (LENGTHWISE_PROMPTS=200).
+has about as many of them; everything that is guessed is verified. All pairs on all prompts on a
+tiny model: `LENGTHWISE_PROMPTS=200 pytest tests/engine/speculative/test_lossless.py`.
 """
 
 from __future__ import annotations
