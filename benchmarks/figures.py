@@ -245,12 +245,12 @@ def lookup(rounds: int) -> Table:
         for _ in range(rounds):
             for recipe, found in speeds.items():
                 made = model.generate(prompt, recipe, max_new_tokens=96, stop_ids=[])
-                found.append(made.ledger.tokens_per_s)
+                found.append(made.metrics.tokens_per_s)
                 outputs[recipe] = made
         a, b = median(speeds["lookup"]), median(speeds["full"])
         table.rows.append({
             "work": name, "lookup": a, "plain": b, "ratio": a / b,
-            "tokens_a_step": outputs["lookup"].ledger.accepted_per_step,
+            "tokens_a_step": outputs["lookup"].metrics.accepted_per_step,
             "equal": outputs["lookup"].token_ids == outputs["full"].token_ids,
         })  # fmt: skip
     return table

@@ -42,5 +42,5 @@ def generate(
     for _ in loop.run(request, Fixed()):
         pass
     loop.finish(request)
-    assert not request.ledger.notes
+    assert not request.metrics.notes
     return request

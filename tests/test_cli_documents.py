@@ -36,14 +36,14 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that `run` gives to the model; nothing is generated."""
     from lengthwise.api import Generation, Model
-    from lengthwise.engine.request import Ledger
+    from lengthwise.engine.request import RequestMetrics
 
     found: list[str] = []
 
     def generate(self: Model, prompt: list[int], *_: object, **__: object) -> Generation:
         assert self.tokenizer is not None
         found.append(self.tokenizer.decode(prompt))
-        return Generation("", [], Ledger(finish_reason="stop"))
+        return Generation("", [], RequestMetrics(finish_reason="stop"))
 
     monkeypatch.setattr(Model, "generate", generate)
     return found

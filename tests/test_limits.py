@@ -59,7 +59,7 @@ def test_the_limit_is_found_by_asking(family: str, limit: int | None) -> None:
 def notes(recipe: str, length: int, family: str = "llama", **settings: object) -> list[str]:
     model = lengthwise.wrap(tiny_model(family, max_position_embeddings=64, **settings))
     found = model.generate(tokens(length), recipe, max_new_tokens=2, stop_ids=[])
-    return [note for note in found.ledger.notes if "trained" in note]
+    return [note for note in found.metrics.notes if "trained" in note]
 
 
 @pytest.mark.parametrize(

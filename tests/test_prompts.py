@@ -203,7 +203,7 @@ class TestSampling:
         seeds = [0, *(1 << bit for bit in range(64)), -1, 1 + 2**32, 2**64 - 1]
         noises = {tuple(Sampler(Sampling(1.0, seed=s)).perturbed(law, 5).tolist()) for s in seeds}
         assert len(noises) == len(seeds)
-        coins = {Sampler(Sampling(1.0, seed=seed)).coin(5, 0) for seed in seeds}
+        coins = {Sampler(Sampling(1.0, seed=seed)).uniform(5, 0) for seed in seeds}
         assert len(coins) == len(seeds)
 
     def test_positions_streams_and_rows_have_noise_of_their_own(self) -> None:

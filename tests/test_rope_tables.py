@@ -160,7 +160,7 @@ def test_decoding_over_the_switch_is_what_a_fresh_pass_gives(case: str, recipe: 
     for _ in range(30):
         text.append(int(stock_logits(stock, text)[-1].argmax()))
     assert found.token_ids == text[len(prompt) :]
-    assert any(f"beyond {SWITCH} tokens" in note for note in found.ledger.notes)
+    assert any(f"beyond {SWITCH} tokens" in note for note in found.metrics.notes)
 
 
 @pytest.mark.parametrize("case", [case for case in CHANGING if "longrope" in case])

@@ -81,13 +81,13 @@ def lookup(dtype: str = "float32") -> dict[str, Any]:
         row: dict[str, Any] = {}
         for label, policy in {"every": Fixed(), "goodput": _goodput(adapted, base)}.items():
             request = _generate(base, suffix, policy)
-            ledger = request.ledger
+            metrics = request.metrics
             row[label] = {
-                "tokens_a_round": round(ledger.accepted_per_step, 2),
-                "forwards": ledger.steps,
-                "tokens": ledger.decoded,
-                "guesses": ledger.drafted,
-                "right": sum(ledger.accepted.values()),
+                "tokens_a_round": round(metrics.accepted_per_step, 2),
+                "forwards": metrics.steps,
+                "tokens": metrics.decoded,
+                "guesses": metrics.drafted,
+                "right": sum(metrics.accepted.values()),
                 "equal": request.output == plain.output,
             }
         found[name] = row

@@ -27,7 +27,7 @@ from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.methods.drafting.sam import SAM, SAMDrafter
 from lengthwise.retrieval.datastore import Datastore, fingerprint
-from lengthwise.retrieval.suffix_automaton import Automaton
+from lengthwise.retrieval.suffix_automaton import SuffixAutomaton
 
 NEW = 64
 READ = 100_000
@@ -77,7 +77,7 @@ def lookahead() -> Iterator[Found]:
 def automaton() -> Iterator[Found]:
     tokenizer = lengthwise.load(dtype="float32").tokenizer
     text = list(islice(chain.from_iterable(library_files(tokenizer)), READ))
-    found = Automaton()
+    found = SuffixAutomaton()
     begin = time.thread_time()
     found.extend(text)
     seconds = time.thread_time() - begin

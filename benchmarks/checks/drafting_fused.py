@@ -45,11 +45,11 @@ from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.layers import Layers
-from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
+from lengthwise.methods.drafting.osd import OSD, OnlineTrainer, OSDDrafter, trainer_of
 from lengthwise.methods.drafting.rapid import Rapid, pulled
 from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, graft
 from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.retrieval.passages import lexical
+from lengthwise.retrieval.passages import bm25
 from lengthwise.tasks.documents import read_document
 
 CONTEXT, NEW = 2000, 64
@@ -74,8 +74,8 @@ def decode(
     for _ in loop.run(request, Fixed(nodes)):
         pass
     loop.finish(request)
-    if request.ledger.notes:
-        raise RuntimeError(request.ledger.notes[0])
+    if request.metrics.notes:
+        raise RuntimeError(request.metrics.notes[0])
     return request
 
 
@@ -111,10 +111,10 @@ def rasd() -> Found:
             assert base.last_logits is not None
             stop_ids = bench.model.stop_ids()
             requests[work] = decode(base, base.last_logits, starter, stop_ids=stop_ids)
-        rounds = {work: round(r.ledger.accepted_per_step, 2) for work, r in requests.items()}
+        rounds = {work: round(r.metrics.accepted_per_step, 2) for work, r in requests.items()}
         accepted: dict[str, int] = {}
         for request in requests.values():
-            for source, count in request.ledger.accepted.items():
+            for source, count in request.metrics.accepted.items():
                 accepted[source] = accepted.get(source, 0) + count
         found[name] = {
             **rounds,
@@ -141,7 +141,7 @@ def rapid() -> Found:
     prompt = head + body[:middle] + passage + body[middle:] + asked
     base = Context(model.adapted, Plan())
     logits = loop.prefill(base, prompt)
-    short = Rapid().shortened(prompt, lexical)
+    short = Rapid().shortened(prompt, bm25)
     found: Found = {
         "check": "rapid", "prompt": len(prompt), "read": len(short), "passage": len(passage),
         "of it read": SequenceMatcher(None, passage, short, False).find_longest_match().size,
@@ -154,8 +154,8 @@ def rapid() -> Found:
         greedy = decode(base, logits, start)
         drawn = decode(base, logits, start, **sampled)
         found[str(options)] = {
-            "greedy": round(greedy.ledger.accepted_per_step, 2), "equal": greedy.output == plain,
-            "sampled": round(drawn.ledger.accepted_per_step, 2),
+            "greedy": round(greedy.metrics.accepted_per_step, 2), "equal": greedy.output == plain,
+            "sampled": round(drawn.metrics.accepted_per_step, 2),
             "sampled equal": drawn.output == plain_sampled,
         }  # fmt: skip
     for eta in (0.0, 5.0, 10.0, 20.0):
@@ -165,8 +165,8 @@ def rapid() -> Found:
         greedy = decode(base, logits, start, verifier=verifier)
         drawn = decode(base, logits, start, verifier=verifier, **sampled)
         found[f"augmented, eta={eta:g}"] = {
-            "greedy": round(greedy.ledger.accepted_per_step, 2), "equal": greedy.output == plain,
-            "sampled": round(drawn.ledger.accepted_per_step, 2),
+            "greedy": round(greedy.metrics.accepted_per_step, 2), "equal": greedy.output == plain,
+            "sampled": round(drawn.metrics.accepted_per_step, 2),
         }  # fmt: skip
     return found
 
@@ -216,13 +216,13 @@ def osd() -> Found:
         small = tiny_model(
             "llama", seed=7, vocab_size=vocab, num_hidden_layers=1, initializer_range=0.05
         )
-        school = School(replace(options, every=every), adapt(small))
+        trainer = OnlineTrainer(replace(options, every=every), adapt(small))
         equal, rates = True, []
         for low in (3, vocab // 2):
             generator = random.Random(low)
             prompts = [[generator.randrange(low, low + 20) for _ in range(20)] for _ in range(3)]
             for _ in range(PASSES):
-                requests = [Asked(target, prompt, 24).serve(school) for prompt in prompts]
+                requests = [Asked(target, prompt, 24).serve(trainer) for prompt in prompts]
                 equal &= all(same for _, _, same in requests)
                 rates.append(
                     round(sum(r for r, _, _ in requests) / sum(t for _, t, _ in requests), 2)
@@ -245,9 +245,9 @@ class Asked:
         self.logits = loop.prefill(self.base, prompt)
         self.plain = decode(self.base, self.logits, new=new, stop_ids=stop_ids).output
 
-    def serve(self, school: School) -> tuple[int, int, bool]:
+    def serve(self, trainer: OnlineTrainer) -> tuple[int, int, bool]:
         """Right guesses, guesses tested, and whether the text is that of plain decoding."""
-        drafter = Counting(school)
+        drafter = Counting(trainer)
         request = decode(
             self.base, self.logits, lambda: drafter, new=self.new, stop_ids=self.stop_ids
         )
@@ -261,14 +261,14 @@ class Counting(OSDDrafter):
 
     right = tested = 0
 
-    def __init__(self, school: School) -> None:
-        super().__init__(school.options, school)
+    def __init__(self, trainer: OnlineTrainer) -> None:
+        super().__init__(trainer.options, trainer)
 
     def learn(self, tokens: Any, tree: Tree, logits: Tensor, accepted: Sequence[int]) -> None:
-        right, tested = self.school.right, self.school.tested
+        right, tested = self.trainer.right, self.trainer.tested
         super().learn(tokens, tree, logits, accepted)
-        self.right += self.school.right - right
-        self.tested += self.school.tested - tested
+        self.right += self.trainer.right - right
+        self.tested += self.trainer.tested - tested
 
 
 def osd_layers() -> Found:
@@ -279,8 +279,8 @@ def osd_layers() -> Found:
     found: Found = {"check": "osd_layers", "questions": len(asked)}
     for name, every in {"updates": 4, "no updates": 0}.items():
         options = OSD(layers="80%", every=every, lr=1e-4, batch=2, depth=3)
-        school = school_of(options, model.adapted)
-        served = [each.serve(school) for each in asked]
+        trainer = trainer_of(options, model.adapted)
+        served = [each.serve(trainer) for each in asked]
         found[name] = {
             "thirds": [_rate(served[at : at + 4]) for at in range(0, len(served), 4)],
             "equal": all(same for _, _, same in served),
@@ -300,20 +300,20 @@ def times() -> Found:
     generator = random.Random(0)
     fused = RasdDrafter(Rasd(), lambda sequence: _Same(vocab))
     fused.vocab_size, fused.sampler = vocab, Sampler(Sampling())
-    fused.scout = _Same(vocab)
-    school = School(OSD(every=0), model.adapted)
-    noting = OSDDrafter(OSD(), school)
+    fused.runner = _Same(vocab)
+    trainer = OnlineTrainer(OSD(every=0), model.adapted)
+    noting = OSDDrafter(OSD(), trainer)
     noting._vocab_size = vocab
     logits = torch.randn(8, vocab)
     spent: dict[str, list[float]] = {"rasd": [], "osd": []}
     for step in range(300):
         text.append(text[1000 + step] if generator.random() < 0.9 else 77)
-        law = torch.randn(vocab).softmax(-1)
+        probs = torch.randn(vocab).softmax(-1)
         tree = Tree(text[-1])
         begin = time.thread_time()
         room = fused.options.retrieved
-        for path, chance in fused.prune(fused.source.find(text, 16), law):
-            room -= graft(tree, path, chance, room)
+        for path, prob in fused.prune(fused.source.find(text, 16), probs):
+            room -= graft(tree, path, prob, room)
             if not room:
                 break
         spent["rasd"].append(time.thread_time() - begin)

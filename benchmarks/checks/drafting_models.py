@@ -33,12 +33,12 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.engine.speculative.draft_length import Fixed
-from lengthwise.methods.drafting._shared.layer_subset import thinned_model
 from lengthwise.methods.drafting.layers import Layers
-from lengthwise.methods.drafting.model import ModelDrafter, SecondModel, TranslatingDrafter
+from lengthwise.methods.drafting.model import SecondModel, SecondModelDrafter, TranslatingDrafter
 from lengthwise.methods.drafting.swift import Swift, SwiftDrafter
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.models.cut import cut_model
 from lengthwise.models.load import load_pretrained
 from lengthwise.tasks.documents import read_document
 
@@ -120,7 +120,7 @@ def agreement() -> dict[str, Any]:
     expected = model.forward(ids, index, stored, scored).argmax(-1)
 
     def agree(kept: Sequence[int], whole: bool) -> float:
-        some = adapt(thinned_model(model.model, kept), fuse=False, verify=False)
+        some = adapt(cut_model(model.model, kept), fuse=False, verify=False)
         stored.kept, stored.whole = kept, whole
         found = some.forward(ids, index, stored, scored).argmax(-1)
         return round(float((found == expected).float().mean()), 3)
@@ -163,13 +163,13 @@ def compare(
         row: dict[str, Any] = {}
         for kind, suffix in suffixes.items():
             request = rounds(base, suffix, starter, new)
-            ledger = request.ledger
+            metrics = request.metrics
             row[kind] = {
-                "tokens_a_round": round(ledger.accepted_per_step, 2),
-                "guesses": ledger.drafted,
-                "right": sum(ledger.accepted.values()),
+                "tokens_a_round": round(metrics.accepted_per_step, 2),
+                "guesses": metrics.drafted,
+                "right": sum(metrics.accepted.values()),
                 "equal": request.output == plain[kind],
-                **({"notes": ledger.notes} if ledger.notes else {}),
+                **({"notes": metrics.notes} if metrics.notes else {}),
             }
         found[name] = row
         print(json.dumps({name: row}), file=sys.stderr)
@@ -238,7 +238,7 @@ def translation() -> dict[str, Any]:
     assert model.tokenizer is not None
     tokenizer, method = model.tokenizer, SecondModel(width=1)
     starters: dict[str, Starter] = {
-        "shared": lambda: ModelDrafter(method, model, Plan()),
+        "shared": lambda: SecondModelDrafter(method, model, Plan()),
         "through text": lambda: TranslatingDrafter(method, model, Plan(), tokenizer, tokenizer),
     }
     suffixes = {kind: chat(model, text)[1:] for kind, text in KINDS.items()}

@@ -110,12 +110,12 @@ class Bench:
     def row(self, *starters: Starter) -> Found:
         """Tokens a round by prompt and their mean; nodes verified a round; whether all is equal."""
         requests = {name: self.generate(name, *starters) for name in WORK}
-        by_work = {name: round(r.ledger.accepted_per_step, 2) for name, r in requests.items()}
-        steps = sum(r.ledger.steps for r in requests.values())
+        by_work = {name: round(r.metrics.accepted_per_step, 2) for name, r in requests.items()}
+        steps = sum(r.metrics.steps for r in requests.values())
         return {
             **by_work,
             "mean": round(statistics.mean(by_work.values()), 2),
-            "nodes": round(sum(r.ledger.drafted for r in requests.values()) / steps, 1),
+            "nodes": round(sum(r.metrics.drafted for r in requests.values()) / steps, 1),
             "equal": all(r.output == self.plain[name] for name, r in requests.items()),
         }
 

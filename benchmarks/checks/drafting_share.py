@@ -54,10 +54,10 @@ def main() -> None:
                 loop.start(request, logits)
                 while not request.done:
                     loop.step([request])
-                ledger = loop.finish(request)
-                shares.append(ledger.draft_s / ledger.decode_s)
-                steps.append(1e3 * ledger.decode_s / ledger.steps)
-                rounds.append(ledger.accepted_per_step)
+                metrics = loop.finish(request)
+                shares.append(metrics.draft_s / metrics.decode_s)
+                steps.append(1e3 * metrics.decode_s / metrics.steps)
+                rounds.append(metrics.accepted_per_step)
             found[drafter] = {
                 "share": round(statistics.median(shares), 4),
                 "first_share": round(shares[0], 4),

@@ -98,7 +98,7 @@ def _rounds(*starters: Starter) -> dict[str, Any]:
     for name, prompt in prompts.items():
         request = _generate(model, prompt, *starters)
         equal &= request.output == _plain(name)
-        row[name] = round(request.ledger.accepted_per_step, 2)
+        row[name] = round(request.metrics.accepted_per_step, 2)
     return {**row, "mean": round(statistics.mean(row.values()), 2), "equal": equal}
 
 
@@ -213,8 +213,8 @@ def cost() -> dict[str, Any]:
     generator = np.random.default_rng(0)
     matrix = Matrix(VOCAB)
     ids = generator.integers(0, VOCAB, (VOCAB, WIDTH))
-    chances = np.sort(generator.dirichlet([0.3] * WIDTH, VOCAB))[:, ::-1]
-    matrix.put(range(VOCAB), ids, np.log(chances.clip(1e-9)).astype(np.float32))
+    probs = np.sort(generator.dirichlet([0.3] * WIDTH, VOCAB))[:, ::-1]
+    matrix.put(range(VOCAB), ids, np.log(probs.clip(1e-9)).astype(np.float32))
     _, tokenizer, _ = load_pretrained()
     text = tokenizer.encode(read_document().text, add_special_tokens=False)[:32_768]
     trigrams = Trigrams(VOCAB)

@@ -62,7 +62,7 @@ def text(model: Model, recipe: str, ids: list[int], new: int, policy: LengthPoli
     loop.start(request, loop.prefill(sequence, ids))
     while not request.done:
         loop.step([request], policy)
-    for note in request.ledger.notes:
+    for note in request.metrics.notes:
         print(note, file=sys.stderr)
     return list(request.output)
 

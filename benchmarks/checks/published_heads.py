@@ -183,9 +183,9 @@ def rounds(model: Adapted, method: Method, held: Texts) -> dict[str, Any]:
     found = {}
     for name, ids in prompts.items():
         plain, _ = _decoded(model, ids)
-        output, ledger = _decoded(model, ids, method)
-        found[name] = (round(ledger.accepted_per_step, 2), ledger.drafted,
-                       sum(ledger.accepted.values()), output == plain)  # fmt: skip
+        output, metrics = _decoded(model, ids, method)
+        found[name] = (round(metrics.accepted_per_step, 2), metrics.drafted,
+                       sum(metrics.accepted.values()), output == plain)  # fmt: skip
     return found
 
 

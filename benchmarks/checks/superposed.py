@@ -36,7 +36,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.methods.drafting.superposed import Superposed
 from lengthwise.retrieval.datastore import Datastore, fingerprint
-from lengthwise.retrieval.ngrams import Grams
+from lengthwise.retrieval.ngrams import NgramModels
 from lengthwise.tasks.documents import read_document
 
 NEW = 15
@@ -65,10 +65,10 @@ def linearity() -> dict[str, Any]:
         sequence = Context(model.adapted)
         logits = loop.prefill(sequence, model.encode(prompt))
         for _ in range(NEW):
-            chances, ids = torch.softmax(logits.float(), -1).topk(3)
+            probs, ids = torch.softmax(logits.float(), -1).topk(3)
             tokens = ids.tolist()
             apart = torch.stack([_state(sequence, model.adapted.embed(ids[[i]])) for i in range(3)])
-            weights = {"by chance": chances / chances.sum(), "equal": torch.full((3,), 1 / 3)}
+            weights = {"by chance": probs / probs.sum(), "equal": torch.full((3,), 1 / 3)}
             for name, weight in weights.items():
                 mixed = _state(sequence, weight @ model.adapted.embed(ids))
                 found[name].append(_cosine(mixed, weight @ apart))
@@ -175,7 +175,7 @@ def forwards() -> dict[str, Any]:
         calls[0] = 0
         made = model.generate(GENERAL[0], (recipe,), max_new_tokens=NEW, stop_ids=[])
         found[str(drafts)] = {"forwards": calls[0], "texts": len(made.drafts),
-                              "kv_bytes": made.ledger.kv_bytes}  # fmt: skip
+                              "kv_bytes": made.metrics.kv_bytes}  # fmt: skip
     return found
 
 
@@ -190,13 +190,13 @@ def lookup() -> dict[str, Any]:
     store = Datastore.build(shuffled, model.adapted.vocab_size)
     found: dict[str, Any] = {"check": "lookup", "unit": "microseconds", "store": len(store)}
     for name, each in {"prompt": None, "prompt and datastore": store}.items():
-        grams = Grams(text, each)
+        grams = NgramModels(text, each)
         times = []
         for step in range(200):
             follow = ids[1000 + step : 1009 + step]
             tokens = np.array(list(dict.fromkeys(follow + ids[50:80]))[:9])
             begin = time.thread_time()
-            grams.chances(tokens)
+            grams.probs(tokens)
             grams.take([0] * 3 if step == 0 else [0, 0, 1], [0, 1, 2])
             times.append((time.thread_time() - begin) * 1e6)
         found[name] = {"median": round(statistics.median(times)),

@@ -93,7 +93,7 @@ class Quick(Sampler):
     def law(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         key = tuple(logits.tolist())
         if key not in self._laws:
-            self._laws[key] = super().law(logits, context)
+            self._laws[key] = super().probs(logits, context)
         return self._laws[key]
 
     def _generator(self, position: int, stream: int) -> np.random.Generator:
@@ -126,14 +126,14 @@ def coupled(tree: Tree, pair: Pair, sampler: Sampler, known: int) -> None:
     """Two tokens guessed by the noise that the target will choose with."""
     node = 0
     for depth in (0, 1):
-        law = sampler.law(pair.draft[tree.tokens[node]], ())
+        law = sampler.probs(pair.draft[tree.tokens[node]], ())
         node = tree.add(node, int(sampler.perturbed(law, known + depth).argmax()))
 
 
 def _drawn(
     tree: Tree, node: int, position: int, count: int, pair: Pair, sampler: Sampler
 ) -> list[int]:
-    law = sampler.law(pair.draft[tree.tokens[node]], ())
+    law = sampler.probs(pair.draft[tree.tokens[node]], ())
     values, tokens = sampler.perturbed(law, position, DRAWN + node).topk(count)
     tokens = tokens[values > -torch.inf]
     return tree.draw(node, tokens.tolist(), law, "draft", [0] * len(tokens))
@@ -146,7 +146,7 @@ class Bonus(Lossless):
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
         accepted, _ = super().walk(tree, logits, sampler, context)
-        law = sampler.law(logits[accepted[-1]], context)
+        law = sampler.probs(logits[accepted[-1]], context)
         return accepted, sampler.draw(law, 10**7 + len(accepted))
 
 
@@ -184,7 +184,7 @@ def check(name: str, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
             first = sampler.choose(pair.target[0], context)
             equal &= new[:2] == [first, sampler.choose(pair.target[first], [*context, first])]
         counts[new[0], new[1]] += 1
-    law = torch.stack([sampler.law(row, ()) for row in pair.target])
+    law = torch.stack([sampler.probs(row, ()) for row in pair.target])
     found: dict[str, Any] = {"p": chi_square(law[0][:, None] * law, counts), "tokens": said / draws}
     return {**found, "equal": equal} if name == "coupled" else found
 
@@ -227,11 +227,11 @@ def rsd() -> dict[str, Any]:
                 )
                 ids = tokenizer.encode(text, add_special_tokens=False)
                 drafted, plain = (_generate(adapted, ids, o, sampling) for o in (options, None))
-                rows.append((drafted.ledger, drafted.output == plain.output))
-            steps = sum(ledger.steps for ledger, _ in rows)
+                rows.append((drafted.metrics, drafted.output == plain.output))
+            steps = sum(metrics.steps for metrics, _ in rows)
             row = {
-                "tokens_a_round": round(sum(ledger.decoded for ledger, _ in rows) / steps, 2),
-                "guesses_a_round": round(sum(ledger.drafted for ledger, _ in rows) / steps, 1),
+                "tokens_a_round": round(sum(metrics.decoded for metrics, _ in rows) / steps, 2),
+                "guesses_a_round": round(sum(metrics.drafted for metrics, _ in rows) / steps, 1),
             }
             if kind == "greedy":
                 row["equal"] = all(equal for _, equal in rows)
@@ -249,7 +249,7 @@ def _generate(model: Adapted, ids: Sequence[int], options: RSD | None, how: Samp
     loop.start(request, loop.prefill(sequence, ids))
     for _ in loop.run(request, Fixed()):
         pass
-    assert not request.ledger.notes, request.ledger.notes
+    assert not request.metrics.notes, request.metrics.notes
     return request
 
 

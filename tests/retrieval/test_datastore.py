@@ -116,17 +116,17 @@ def test_of_many_places_a_sample_keeps_the_shares() -> None:
     assert dict(zip(tokens, counts, strict=True)) == {2: 45, 3: 5}
 
 
-def test_guesses_are_graded_by_match_and_share_and_their_chances_are_shares() -> None:
+def test_guesses_are_counted_by_match_and_share_and_their_probabilities_are_shares() -> None:
     found = store([[1, 2, 3, 4]] * 30 + [[1, 2, 5]] * 10 + [[9, 1, 2, 6, 7]])
     drafter = DatastoreDrafter(DatastoreDrafting(path="x"), found)
     tree = tree_of(drafter, [8, 1, 2])
     often, seldom = tree.children[0][3], tree.children[0][5]
     assert tree.sources[1:] == ["datastore"] * (len(tree) - 1)
     assert tree.priors[often] > tree.priors[seldom] > 0
-    assert tree.grades[often] != tree.grades[seldom]
+    assert tree.buckets[often] != tree.buckets[seldom]
     longer = tree_of(drafter, [9, 1, 2])
     assert longer.tokens[1:] == [6, 7]
-    assert longer.grades[1] > max(tree.grades[often], tree.grades[seldom])
+    assert longer.buckets[1] > max(tree.buckets[often], tree.buckets[seldom])
 
 
 def test_nodes_draft_and_limit_bound_the_tree() -> None:

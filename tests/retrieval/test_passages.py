@@ -15,20 +15,20 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lengthwise.conformance.tiny import tiny
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.rapid import Rapid
-from lengthwise.retrieval.passages import Scores, encoder, lexical, retrieve
+from lengthwise.retrieval.passages import Scores, bm25, encoder, retrieve
 
 
 def test_the_chunk_that_shares_the_questions_rare_words_is_found() -> None:
     chunks = [[1, 1, 2, 3], [1, 2, 9, 8], [1, 1, 1, 1]]
-    scores = lexical(chunks, [1, 9, 8])
+    scores = bm25(chunks, [1, 9, 8])
     assert scores.argmax() == 1 and scores.max() == 1.0
-    assert lexical(chunks, [50]).tolist() == [0.0] * 3
+    assert bm25(chunks, [50]).tolist() == [0.0] * 3
 
 
 def test_what_stands_later_in_the_question_weighs_more() -> None:
     chunks = [[1, 2, 3], [7, 8, 9]]
-    assert lexical(chunks, [1, 2, 3, 7, 8, 9]).argmax() == 1
-    assert lexical(chunks, [7, 8, 9, 1, 2, 3]).argmax() == 0
+    assert bm25(chunks, [1, 2, 3, 7, 8, 9]).argmax() == 1
+    assert bm25(chunks, [7, 8, 9, 1, 2, 3]).argmax() == 0
 
 
 def test_chunks_come_in_document_order_within_the_budget() -> None:
@@ -42,7 +42,7 @@ def test_chunks_come_in_document_order_within_the_budget() -> None:
     assert retrieve(text, [0], 10, 25, 0.3, score) == [*range(10, 25), *range(30, 40)]
     assert retrieve(text, [0], 10, 40, 0.95, score) == [*range(30, 40)]
     assert retrieve(text, [0], 10, 4, 0.3, score) == [30, 31, 32, 33]
-    assert retrieve([], [0], 10, 4, 0.3, lexical) == []
+    assert retrieve([], [0], 10, 4, 0.3, bm25) == []
 
 
 def test_a_long_prompt_is_shortened_to_head_passage_and_question() -> None:
@@ -51,11 +51,11 @@ def test_a_long_prompt_is_shortened_to_head_passage_and_question() -> None:
     passage = [*range(20, 60)]
     prompt = [1, 2, *filler[:900], *passage, *filler[900:], 3, *passage[:6]]
     options = Rapid(chunk=64, head=2, tail=7)
-    short = options.shortened(prompt, lexical)
+    short = options.shortened(prompt, bm25)
     assert short[:2] == [1, 2] and short[-7:] == prompt[-7:]
     assert len(short) <= 2 + len(prompt) // 4 + 7
     assert set(passage) <= set(short)
-    assert options.shortened(prompt[:9], lexical) == prompt[:9]
+    assert options.shortened(prompt[:9], bm25) == prompt[:9]
 
 
 def test_an_encoder_folder_scores_by_cosine(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 import lengthwise
 from lengthwise.conformance.tiny import tiny_model
-from lengthwise.engine.request import Ledger
+from lengthwise.engine.request import RequestMetrics
 from lengthwise.errors import LengthwiseError
 from lengthwise.tokenization.detokenise import Incremental, TextStream, whole_characters
 from tiny_tokenizers import WORDS, byte_fallback, byte_level, word_piece
@@ -23,7 +23,7 @@ def streamed(kind: str, ids: list[int], stop: tuple[str, ...] = ()) -> tuple[lis
     pieces: list[str] = []
     text = TextStream(KINDS[kind](), stop, pieces.append)
     for token in ids:
-        text.add([token], Ledger())
+        text.add([token], RequestMetrics())
     return pieces, text.finish()
 
 

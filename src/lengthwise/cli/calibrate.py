@@ -131,7 +131,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
 
     target = loaded.adapted
     drafters = [each.start_drafter(target) for each in parse(draft).methods]
-    if len(drafters) != 1 or not getattr(drafters[0], "asks_model", False):
+    if len(drafters) != 1 or not getattr(drafters[0], "runs_model", False):
         raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
     # A drafter that reads through another cache of the target's asks the target itself.
     asked = getattr(drafters[0], "draft", None) or target
@@ -146,9 +146,9 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     save(head, out)
     held_out = [examples(asked, target, text, temperature) for text in texts[:2]]
     states, labels = (torch.cat(parts) for parts in zip(*held_out, strict=True))
-    chance = head(states.float()).softmax(-1)[:, 1]
+    prob = head(states.float()).softmax(-1)[:, 1]
     click.echo(
         f"{out}: of {len(labels)} guesses in texts held out {float(labels.mean()):.0%} are right; "
-        f"the head expects {float(chance.mean()):.0%}, and "
-        f"{float(chance[labels > 0.5].mean()):.0%} of those that are"
+        f"the head expects {float(prob.mean()):.0%}, and "
+        f"{float(prob[labels > 0.5].mean()):.0%} of those that are"
     )

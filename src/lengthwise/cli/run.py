@@ -238,38 +238,38 @@ class Pieces:
 
 def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> None:
     """One object, whose fields are named as those of `compare --json`."""
-    ledger, adapted = found.ledger, model.adapted
+    metrics, adapted = found.metrics, model.adapted
     drafts = [
         {"text": whole_characters(model.tokenizer, each.token_ids, each.text), "score": each.score}
         for each in found.drafts
     ]
     click.echo(json.dumps({
         "recipe": recipe, "model": model.name, "dtype": str(adapted.dtype).removeprefix("torch."),
-        "device": str(adapted.device), "prompt_tokens": ledger.prompt_tokens,
-        "text": whole, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
-        "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
-        "kv_peak_bytes": ledger.kv_peak_bytes, "kv_offloaded_bytes": ledger.kv_offloaded_bytes,
-        "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
-        "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
-        "decode_s": ledger.decode_s, "notes": ledger.notes,
+        "device": str(adapted.device), "prompt_tokens": metrics.prompt_tokens,
+        "text": whole, "token_ids": found.token_ids, "ttft_s": metrics.ttft_s,
+        "tokens_per_s": metrics.tokens_per_s, "kv_bytes": metrics.kv_bytes,
+        "kv_peak_bytes": metrics.kv_peak_bytes, "kv_offloaded_bytes": metrics.kv_offloaded_bytes,
+        "accepted_per_step": metrics.accepted_per_step, "finish_reason": metrics.finish_reason,
+        "accepted": metrics.accepted, "draft_s": metrics.draft_s, "verify_s": metrics.verify_s,
+        "decode_s": metrics.decode_s, "notes": metrics.notes,
         **({"alternatives": drafts} if drafts else {}),
     }, ensure_ascii=False))  # fmt: skip
 
 
 def _print(model: Model, found: Generation) -> None:
     """What is left to say when the text has streamed: several texts, and the costs."""
-    ledger = found.ledger
+    metrics = found.metrics
     for number, draft in enumerate(found.drafts, 1):
         text = whole_characters(model.tokenizer, draft.token_ids, draft.text)
         click.echo(f"[{number}] score {draft.score:.3f}\n{text}\n")
     if not found.drafts:
         click.echo()
     click.echo(
-        f"{ledger.prompt_tokens:,} tokens read, first token after {ledger.ttft_s:.2f} s, then "
-        f"{ledger.tokens_per_s:.1f} tokens/s ({ledger.accepted_per_step:.2f} a step), "
-        f"{ledger.kv_bytes / 1e6:.1f} MB of KV (peak {ledger.kv_peak_bytes / 1e6:.1f}), "
-        f"ended by {ledger.finish_reason}",
+        f"{metrics.prompt_tokens:,} tokens read, first token after {metrics.ttft_s:.2f} s, then "
+        f"{metrics.tokens_per_s:.1f} tokens/s ({metrics.accepted_per_step:.2f} a step), "
+        f"{metrics.kv_bytes / 1e6:.1f} MB of KV (peak {metrics.kv_peak_bytes / 1e6:.1f}), "
+        f"ended by {metrics.finish_reason}",
         err=True,
     )
-    for note in filter(None, [ledger.drafting(), *ledger.notes]):
+    for note in filter(None, [metrics.drafting(), *metrics.notes]):
         click.echo(note, err=True)

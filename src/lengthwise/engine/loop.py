@@ -15,7 +15,7 @@ from torch import Tensor
 from lengthwise.engine.frame import Block
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
-from lengthwise.engine.request import Request, Verdict
+from lengthwise.engine.request import Request, Verification
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.step_cost import Load
@@ -186,7 +186,7 @@ def step(
     """One draft-verify-commit round for all requests; returns the new tokens of each.
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
-    Requests may have recipes of their own. Those with a mode feed one column each, and those with a
+    Requests may have recipes of their own. Those with a mode feed one input each, and those with a
     policy of their own verify what it chooses, in a forward of their own; a request with a mode
     gives all its tokens when it is done. apart: a request whose logits are no numbers ends alone,
     see `Request.failed`; otherwise NotFinite is raised.
@@ -205,12 +205,12 @@ def step(
 
 
 def _write(requests: Seq[Request]) -> list[list[int]]:
-    """Feeds one column for each request that has a mode."""
+    """Feeds one input for each request that has a mode."""
     begin = time.perf_counter()
     modes = [request.mode for request in requests if request.mode is not None]
-    columns = [mode.column() for mode in modes]
-    items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
-    embeddings = torch.stack([column.embedding for column in columns])
+    step_inputs = [mode.step_input() for mode in modes]
+    items = [(r.sequence, [c.token], None) for r, c in zip(requests, step_inputs, strict=True)]
+    embeddings = torch.stack([step_input.embedding for step_input in step_inputs])
     found, blocks = extend(items, embeddings=embeddings)
     rows = zip(requests, items, modes, found, blocks, strict=True)
     for request, (sequence, tokens, _), mode, logits, block in rows:
@@ -229,9 +229,9 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request in requests:
-        request.ledger.decode_s += seconds
-        request.ledger.decoded += 1
-        request.ledger.steps += 1
+        request.metrics.decode_s += seconds
+        request.metrics.decoded += 1
+        request.metrics.steps += 1
     return [
         [] if request.failed is not None else request.settle(mode)
         for request, mode in zip(requests, modes, strict=True)
@@ -255,31 +255,31 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
     logits, blocks = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
-    verdicts: list[Verdict | None] = []
+    verifications: list[Verification | None] = []
     for row in zip(requests, proposed, trees, logits, blocks, states, strict=True):
         try:
-            verdicts.append(_settle(*row))
+            verifications.append(_settle(*row))
         except NotFinite as error:
             row[0].fail(error)
-            verdicts.append(None)
+            verifications.append(None)
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
     if load:
         policy.observe(load, sum(map(len, trees)) - len(trees), took)
-        for request, verdict in zip(requests, verdicts, strict=True):
-            if verdict is not None:
-                request.learn(verdict, policy, load)
+        for request, verification in zip(requests, verifications, strict=True):
+            if verification is not None:
+                request.learn(verification, policy, load)
     end = time.perf_counter()
-    taken = [[] if verdict is None else verdict.taken for verdict in verdicts]
+    taken = [[] if verification is None else verification.taken for verification in verifications]
     for request, tokens in zip(requests, taken, strict=True):
-        request.ledger.decode_s += end - begin
-        request.ledger.verify_s += learning - verify_begin
+        request.metrics.decode_s += end - begin
+        request.metrics.verify_s += learning - verify_begin
         if request.drafters:
-            request.ledger.draft_s += verify_begin - begin + end - learning
+            request.metrics.draft_s += verify_begin - begin + end - learning
         # A stop token is no part of the text, but it was decoded like any other.
-        request.ledger.decoded += len(tokens) + (request.stopped is not None)
-        request.ledger.steps += 1
+        request.metrics.decoded += len(tokens) + (request.stopped is not None)
+        request.metrics.steps += 1
     return taken
 
 
@@ -309,7 +309,7 @@ def _load(requests: Seq[Request]) -> Load | None:
 def _settle(
     request: Request, proposed: Tree, tree: Tree, logits: Tensor, block: Block,
     states: Tensor | None,
-) -> Verdict:  # fmt: skip
+) -> Verification:  # fmt: skip
     """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
     sequence = request.sequence
     try:
@@ -336,11 +336,11 @@ def _settle(
         sequence.surprise += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
         sequence.last_logits = rows[-1].clone()
     sequence.commit(block, kept, accepted)
-    request.ledger.drafted += len(tree) - 1
+    request.metrics.drafted += len(tree) - 1
     request.right = [tree.sources[node] for node in accepted[1:]]
     for source in request.right:
-        request.ledger.accepted[source] = request.ledger.accepted.get(source, 0) + 1
-    return Verdict(tree, proposed, logits, accepted, new, taken, states)
+        request.metrics.accepted[source] = request.metrics.accepted.get(source, 0) + 1
+    return Verification(tree, proposed, logits, accepted, new, taken, states)
 
 
 def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.acceptance import Acceptance
@@ -19,31 +19,31 @@ from lengthwise.models.rules import own_rules
 CANCELLED = "cancelled"
 
 
-def finish(request: Request) -> Ledger:
+def finish(request: Request) -> RequestMetrics:
     """Closes the books of a request. Of one that was broken off only what it holds is counted: what
     drafters do at the end may take long, and its notes are of whole texts."""
-    ledger = request.ledger
-    if ledger.finish_reason != CANCELLED:
+    metrics = request.metrics
+    if metrics.finish_reason != CANCELLED:
         request.finish()
         _note(request)
     sequence = request.sequence
     sequence.note_peak()
-    ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
-    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
-    return ledger
+    metrics.kv_bytes, metrics.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
+    metrics.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
+    return metrics
 
 
 def _note(request: Request) -> None:
     """What the user has to know of a text that is whole."""
-    sequence, ledger = request.sequence, request.ledger
+    sequence, metrics = request.sequence, request.metrics
     if sequence.plan.drops and not sequence.dropped():
-        ledger.notes.append(
+        metrics.notes.append(
             f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
             "recipe keeps"
         )
     if (note := note_beyond(sequence)) is not None:
-        ledger.notes.append(note)
-    ledger.notes += [
+        metrics.notes.append(note)
+    metrics.notes += [
         f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
         for length in sequence.read_again
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lengthwise.engine.placement import ORDINARY, Placement
 
 if TYPE_CHECKING:
-    from lengthwise.engine.mode import Mode
+    from lengthwise.engine.mode import DecodingMode
     from lengthwise.engine.roles import Codec, Drafter, Retention, Selector
     from lengthwise.engine.speculative.draft_length import LengthPolicy
     from lengthwise.engine.speculative.verification import Verifier
@@ -35,7 +35,7 @@ class Plan:
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
-    mode: Callable[[], Mode | None] | None = None
+    mode: Callable[[], DecodingMode | None] | None = None
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from lengthwise.engine.speculative.draft_length import Pace
+from lengthwise.engine.speculative.draft_depth import DraftDepth
 
 if TYPE_CHECKING:
     from lengthwise.engine.entries import Entries, Growing, Segment
@@ -210,24 +210,28 @@ class Format(Codec, Protocol):
 class Drafter(ABC):
     """Guesses what comes next; one object per sequence.
 
-    A drafter that raises is left out for the rest of the request. name: what its nodes carry as
-    their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
-    set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
-    drawn with noise of their own; asked before those who follow the target's noise. remember: last
-    queries of the prompt it wants noted, for a fork that compresses. wants_states: it reads the
-    target's hidden states: those of the prompt are in `Sequence.noted` at `begin`, and `states`
-    `[nodes, hidden]`, of all that was verified, is set before each `learn`. notes: what the user
-    has to know of it. lock: held while it begins, proposes, learns and finishes, for what it shares
-    with requests of other threads.
+    A drafter that raises is left out for the rest of the request.
+
+    name: what its nodes carry as their source.
+    runs_model: a level of guesses costs a forward, so the policy says how deep to go. `draft_depth`
+    is set before each `propose`; call its `should_continue` after each level.
+    drawing: guesses are drawn with noise of their own. Such a drafter is asked before those that
+    follow the target's noise.
+    remember: how many of the prompt's last queries it wants noted, for a fork that compresses.
+    wants_states: it reads the target's hidden states. Those of the prompt are in `Sequence.noted`
+    at `begin`; `states` `[nodes, hidden]`, of all that was verified, is set before each `learn`.
+    notes: what the user has to know of it.
+    lock: held while it begins, proposes, learns and finishes, for what it shares with requests of
+    other threads.
     """
 
     name: str
-    asks_model: bool = False
+    runs_model: bool = False
     drawing: bool = False
     remember: int = 0
     wants_states: bool = False
     states: Tensor | None = None
-    pace: Pace = Pace()
+    draft_depth: DraftDepth = DraftDepth()
     notes: Seq[str] = ()
     lock: AbstractContextManager[Any] = nullcontext()
 

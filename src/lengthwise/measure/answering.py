@@ -14,7 +14,7 @@ from typing import Any
 from lengthwise import recipes as recipe_module
 from lengthwise.engine import loop
 from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.expected import contains
@@ -49,7 +49,7 @@ class Answers:
         """The fields of the row of question `number`; costs are those of this question alone."""
         read, suffix = self._read(number)
         request, text = self._write(read, number)
-        ledger = loop.finish(request)
+        metrics = loop.finish(request)
         self.reader.case.outputs[self.recipe, number] = tuple(request.output)
         ids = list(request.output)
         said = whole_characters(self.reader.model.tokenizer, ids, text.finish())
@@ -60,19 +60,19 @@ class Answers:
             "prompt_tokens": len(self.reader.case.prompt.prefix) + len(suffix),
             "max_new_tokens": self.new,
             "answer_tokens": len(request.output),
-            "ttft_s": ledger.ttft_s,
-            "tokens_per_s": ledger.tokens_per_s or None,
-            "kv_bytes": ledger.kv_bytes,
-            "kv_peak_bytes": ledger.kv_peak_bytes,
-            "kv_offloaded_bytes": ledger.kv_offloaded_bytes,
-            "accepted_per_step": ledger.accepted_per_step,
-            "accepted": dict(ledger.accepted) if drafts else None,
-            "draft_s": ledger.draft_s if drafts else None,
-            "verify_s": ledger.verify_s if drafts else None,
+            "ttft_s": metrics.ttft_s,
+            "tokens_per_s": metrics.tokens_per_s or None,
+            "kv_bytes": metrics.kv_bytes,
+            "kv_peak_bytes": metrics.kv_peak_bytes,
+            "kv_offloaded_bytes": metrics.kv_offloaded_bytes,
+            "accepted_per_step": metrics.accepted_per_step,
+            "accepted": dict(metrics.accepted) if drafts else None,
+            "draft_s": metrics.draft_s if drafts else None,
+            "verify_s": metrics.verify_s if drafts else None,
             "lossless": self.reader.plan.lossless,
             "same_text": same,
             **self._expected(read, number, said),
-            "notes": tuple(self._notes(ledger, request, same)),
+            "notes": tuple(self._notes(metrics, request, same)),
         }
 
     def _read(self, number: int) -> tuple[Shared, tuple[int, ...]]:
@@ -89,11 +89,11 @@ class Answers:
         logits = loop.prefill(sequence, suffix, self.reader.chunk)
         first = loop.start(request, logits)
         loop.synchronize(model.adapted.device)
-        request.ledger.ttft_s = read.seconds + time.perf_counter() - begin
+        request.metrics.ttft_s = read.seconds + time.perf_counter() - begin
         text = TextStream(model.tokenizer)
-        text.add(first, request.ledger)
+        text.add(first, request.metrics)
         for tokens in loop.run(request):
-            text.add(tokens, request.ledger)
+            text.add(tokens, request.metrics)
             self.reader.watcher.advance(len(tokens))
         return request, text
 
@@ -141,29 +141,29 @@ class Answers:
             "expected_loss": forced_loss(sequence, ids),
         }
 
-    def _notes(self, ledger: Ledger, request: Request, same: bool | None) -> list[str]:
+    def _notes(self, metrics: RequestMetrics, request: Request, same: bool | None) -> list[str]:
         adapted = self.reader.model.adapted
         notes = list(self.reader.case.notes)
-        if ledger.draft_s and ledger.decoded and ledger.decode_s:
-            notes.append(_guessed(ledger))
+        if metrics.draft_s and metrics.decoded and metrics.decode_s:
+            notes.append(_guessed(metrics))
         if same is False:
             notes.append(OTHER_TEXT)
         if self.reader.shares and self.recipe != "full":
             notes.append(SHARED)
         beyond = note_beyond(request.sequence)
-        for note in ledger.notes:
+        for note in metrics.notes:
             # One sentence for all recipes: each reads a little more or less than the next.
             notes.append(note if note != beyond else _beyond(adapted.trained_length))
         return notes
 
 
-def _guessed(ledger: Ledger) -> str:
+def _guessed(metrics: RequestMetrics) -> str:
     """Who guessed how much of the text, and what it cost, in words."""
-    shares = [f"{n / ledger.decoded:.0%} by {who}" for who, n in sorted(ledger.accepted.items())]
+    shares = [f"{n / metrics.decoded:.0%} by {who}" for who, n in sorted(metrics.accepted.items())]
     return (
         f"of the text was guessed ahead: {', '.join(shares) or 'nothing'}. A forward pass brought "
-        f"{ledger.accepted_per_step:.2f} tokens, and guessing took "
-        f"{ledger.draft_s / ledger.decode_s:.1%} of the time"
+        f"{metrics.accepted_per_step:.2f} tokens, and guessing took "
+        f"{metrics.draft_s / metrics.decode_s:.1%} of the time"
     )
 
 

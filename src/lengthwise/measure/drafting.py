@@ -307,20 +307,20 @@ class _Case:
             requests.append(self._begin(entry.plain, plan, row))
         lengths = []
         while active := [request for request in requests if not request.done]:
-            before = [request.ledger.decoded for request in active]
+            before = [request.metrics.decoded for request in active]
             loop.step(active)
-            lengths += [r.ledger.decoded - b for r, b in zip(active, before, strict=True)]
+            lengths += [r.metrics.decoded - b for r, b in zip(active, before, strict=True)]
         drawn = any(drafter.drawing for request in requests for drafter in request.drafters)
-        ledgers = [loop.finish(request) for request in requests]
+        costs = [loop.finish(request) for request in requests]
         accepted: Counter[str] = Counter()
-        for ledger in ledgers:
-            accepted.update(ledger.accepted)
+        for metrics in costs:
+            accepted.update(metrics.accepted)
         # Rows share their steps, so the row that took longest was there for all of them.
         return Run(
-            sum(ledger.decoded for ledger in ledgers), max(ledger.decode_s for ledger in ledgers),
+            sum(metrics.decoded for metrics in costs), max(metrics.decode_s for metrics in costs),
             tuple(tuple(request.output) for request in requests), tuple(lengths),
-            max(ledger.draft_s for ledger in ledgers), max(ledger.verify_s for ledger in ledgers),
-            dict(accepted), tuple(note for ledger in ledgers for note in ledger.notes),
+            max(metrics.draft_s for metrics in costs), max(metrics.verify_s for metrics in costs),
+            dict(accepted), tuple(note for metrics in costs for note in metrics.notes),
             drawn and self.sampling.temperature > 0,
         )  # fmt: skip
 
@@ -389,6 +389,6 @@ def top_gap(sequence: Sequence, tokens: Seq[int], sampling: Sampling | None = No
     logits = loop.teacher_force(sequence, [*tokens, 0])[-1].float()
     if sampling is not None and sampling.temperature > 0:
         sampler = Sampler(sampling)
-        logits = sampler.perturbed(sampler.law(logits, context), len(context))
+        logits = sampler.perturbed(sampler.probs(logits, context), len(context))
     first, second = logits.topk(2).values.tolist()
     return float(first - second)

@@ -18,7 +18,7 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
-    from lengthwise.engine.mode import Mode
+    from lengthwise.engine.mode import DecodingMode
     from lengthwise.engine.placement import Placement
     from lengthwise.engine.roles import Channels, Codec, Drafter, Format, Retention, Selector
     from lengthwise.engine.speculative.draft_length import LengthPolicy
@@ -171,7 +171,7 @@ class Method:
         """What says how much is guessed in place of goodput."""
         return None
 
-    def start_mode(self, model: Adapted) -> Mode | None:
+    def start_mode(self, model: Adapted) -> DecodingMode | None:
         """A way to write that takes the place of the loop's one token a step, for one sequence."""
         return None
 

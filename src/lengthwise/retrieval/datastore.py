@@ -1,7 +1,7 @@
 """A datastore: the tokens of a text corpus and their suffix array, in one memory-mapped file.
 
-No method of its own: what follows an n-gram, and how often it stands there, serves drafters and
-n-gram models alike. A suffix array lists all places of the corpus in the order of the text that
+What follows an n-gram, and how often it stands there, serves drafters and n-gram models alike. A
+suffix array lists all places of the corpus in the order of the text that
 begins there, so all places of an n-gram lie side by side and two binary searches find them.
 
 The file is safetensors: `tokens` and `suffixes`, int32 `[n]`, and a header of texts. Documents are
@@ -245,6 +245,18 @@ def opened(name: str, path: str) -> Datastore:
         raise RecipeError(f"{name}: {place}: {reason}; {HOW_TO_BUILD}") from error
     except LengthwiseError as error:
         raise RecipeError(f"{name}: {error}") from error
+
+
+def opened_for(name: str, path: str, model: Adapted) -> Datastore | None:
+    """The datastore at a path, checked against a model's tokenizer; None where no path is given.
+
+    name: of the method that asks. Raises RecipeError or Refused where it cannot serve the model.
+    """
+    if not path:
+        return None
+    store = opened(name, path)
+    check_tokenizer(store, path, model)
+    return store
 
 
 def check_tokenizer(store: Datastore, path: str, model: Adapted) -> None:

@@ -1,8 +1,8 @@
-"""What n-gram models make of the tokens a model likes, for several drafts of one text at once.
+"""Interpolated n-gram models of the next token, for several drafts of one text at once.
 
-No method of its own. Contexts of one to five tokens are counted in the text that was read, in each
-draft itself and, where one is given, in a datastore; all pairs of a draft and a token are looked up
-by the same few dozen array operations.
+Contexts of one to five tokens are counted in the text that was read, in each draft itself and,
+where one is given, in a datastore. All pairs of a draft and a token are looked up by the same few
+dozen array operations.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class Grams:
+class NgramModels:
     """Weighted conditional frequencies of tokens after each of several drafts.
 
     Begins with one draft, the empty continuation of text; `take` says how drafts grow.
@@ -34,7 +34,7 @@ class Grams:
         self._text = _TextCounts(text)
         self._store = _StoreCounts(store, text) if store is not None else None
 
-    def chances(self, tokens: Ints) -> Floats:
+    def probs(self, tokens: Ints) -> Floats:
         """For each draft and token `[drafts, n]`: sum over context lengths of weight times share
         of the token among all that follows there. 0 where no context has seen the token."""
         counts, totals = self._text.count(tokens)

@@ -1,16 +1,15 @@
-"""A short context that stands for a long one: the passages of a prompt nearest to its question.
+"""The passages of a prompt nearest to its question: a short context that stands for a long one.
 
-No method of its own. The prompt is cut in chunks of tokens; each is scored against the prompt's
-end, where the question stands, and the best are kept in the order of the document. Scoring is
-lexical and needs nothing but the token ids (Robertson and Zaragoza, "The Probabilistic Relevance
-Framework: BM25 and Beyond", 2009):
+The prompt is cut in chunks of tokens. Each is scored against the prompt's end, where the question
+stands, and the best are kept in the order of the document. `bm25` needs nothing but the token ids
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009):
 
     score(c) = sum over the question's tokens and pairs of tokens t of
                (place of t / length of the question) *
                log(1 + (N - n_t + .5) / (n_t + .5)) * f (k + 1) / (f + k (1 - b + b |c| / mean |c|))
 
-with f occurrences of t in chunk c, and n_t of N chunks that have it, divided by the best score, so
-that it ends at 1 as the cosine of two embeddings does, which an encoder's folder gives instead.
+with f occurrences of t in chunk c, and n_t of N chunks that have it. Scores are divided by the best
+one, so that they end at 1 as the cosine of two embeddings does. `Encoder` gives such cosines.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 from lengthwise.errors import RecipeError
 
 # BM25's saturation of a token's count, and how much the length of a chunk counts against it.
-SATURATION, LENGTH = 1.2, 0.75
+K1, B = 1.2, 0.75
 
 Scores = NDArray[np.float64]
 # Scores `[chunks]` of token ids, by question; see `lexical` and `Encoder`.
@@ -61,7 +60,7 @@ def retrieve(
     return [tokens[place] for place in kept.nonzero()[0].tolist()]
 
 
-def lexical(chunks: Seq[Seq[int]], question: Seq[int]) -> Scores:
+def bm25(chunks: Seq[Seq[int]], question: Seq[int]) -> Scores:
     """BM25 over tokens and pairs of tokens, as a share of the best; zeros where none is shared.
 
     The later a term stands in the question the more it weighs, for what comes first there may be
@@ -80,8 +79,8 @@ def lexical(chunks: Seq[Seq[int]], question: Seq[int]) -> Scores:
     sizes = np.array([len(chunk) for chunk in chunks], float)
     having = (counts > 0).sum(0)
     weights = late * np.log(1 + (len(chunks) - having + 0.5) / (having + 0.5))
-    held = SATURATION * (1 - LENGTH + LENGTH * sizes / sizes.mean())[:, None]
-    scores: Scores = (weights * counts * (SATURATION + 1) / (counts + held)).sum(1)
+    held = K1 * (1 - B + B * sizes / sizes.mean())[:, None]
+    scores: Scores = (weights * counts * (K1 + 1) / (counts + held)).sum(1)
     return scores / scores.max() if scores.max() > 0 else scores
 
 
@@ -143,4 +142,4 @@ def encoder(folder: str) -> Encoder:
     return Encoder(folder)
 
 
-__all__ = ["Encoder", "Scores", "Scoring", "encoder", "lexical", "retrieve"]
+__all__ = ["Encoder", "Scores", "Scoring", "bm25", "encoder", "retrieve"]

@@ -1,13 +1,13 @@
 """A suffix automaton of a growing text: the longest end of it that stood there before.
 
-No method of its own. Every state stands for ends of prefixes that occur at the same places; `link`
-leads from it to the longest shorter end that occurs at more places, so the link of the last state
-is the longest end of the text that occurs earlier too. Blumer et al., "The smallest automaton
-recognizing the subwords of a text", 1985: n tokens make at most 2n - 1 states and 3n - 4
-transitions, and adding a token costs O(1) over time, whatever the length of the text.
+Blumer et al., "The smallest automaton recognizing the subwords of a text", 1985. Every state stands
+for ends of prefixes that occur at the same places. `link` leads from it to the longest shorter end
+that occurs at more places. So the link of the last state is the longest end of the text that occurs
+earlier too. n tokens make at most 2n - 1 states and 3n - 4 transitions; adding a token costs O(1)
+over time, whatever the length of the text.
 
-`suffixes.Index` finds the most recent places of such an end, several at once, with arrays that take
-less memory; the automaton finds the earliest one, of any length, and never misses one.
+`SuffixIndex` finds the most recent places of such an end, several at once, in less memory. The
+automaton finds the earliest one, of any length, and never misses one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class Automaton:
+class SuffixAutomaton:
     """Transitions by token, link, length and first end (an index behind the place) of every state;
     state 0 is the empty text."""
 
@@ -89,4 +89,4 @@ class Automaton:
         return self._first[state], self._length[state]
 
 
-__all__ = ["Automaton"]
+__all__ = ["SuffixAutomaton"]

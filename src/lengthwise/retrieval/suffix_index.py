@@ -1,9 +1,8 @@
-"""Earlier places of the end of a growing text: what retrieval drafters look up at every step.
+"""Earlier places of the end of a growing text, found by sorted hashes.
 
-No method of its own. The longest match is what a suffix automaton would give; sorted hashes give it
-too, cost a token O(log n) over time instead of a Python object each, and are searched by a few
-dozen array operations whatever the length of the text. (`automaton` is the other way.) How far a
-match can be trusted by its length stands here as well.
+Retrieval drafters look them up at every step. A suffix automaton gives the longest match too (see
+`suffix_automaton`). Sorted hashes cost a token O(log n) over time instead of a Python object each.
+They are searched by a few dozen array operations, whatever the length of the text.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ BASE = 0x9E3779B97F4A7C15
 Tokens = NDArray[np.int64]
 
 
-class Index:
+class SuffixIndex:
     """Earlier matches of the end of a growing text, longest first.
 
-    Ends of grams of `shortest`, twice that, ... tokens lie sorted by hash in arrays, made for all
-    tokens at once; newer tokens are scanned until they are many. A longest match is missed only
-    where more than CANDIDATES newer places share at least half of it.
+    Ends of n-grams of `shortest`, twice that, ... tokens lie sorted by hash in arrays. The arrays
+    are made for all tokens at once; newer tokens are scanned until they are many. A longest match
+    is missed only where more than CANDIDATES newer places share at least half of it.
     """
 
     def __init__(self, shortest: int, longest: int) -> None:
@@ -62,7 +61,7 @@ class Index:
             self._rebuild()
 
     def find(self) -> tuple[int, int]:
-        """Index of the last token of the best match, and the match's length; (0, 0) without one."""
+        """Place of the last token of the best match, and its length; (0, 0) without one."""
         return next(iter(self.places(1)), (0, 0))
 
     def places(self, most: int) -> list[tuple[int, int]]:
@@ -151,18 +150,4 @@ def _hashes(tokens: Tokens, levels: Seq[int]) -> list[NDArray[np.uint64]]:
     return found
 
 
-def grade_of(length: int) -> int:
-    """1, 2, 3, then two grades an octave, up to 32 tokens and more."""
-    if length <= 3:
-        return length
-    octave = min(length, 32).bit_length() - 1
-    return 2 * octave + (min(length, 32) >> (octave - 1) & 1)
-
-
-def chance_of(grade: int) -> float:
-    """Chance that the next token follows a match, before this text has shown its own."""
-    return 1 - 0.8 / grade
-
-
-# By the length of a match; computed once, because a step asks for it some fifty times.
-GRADED = [(0, 0.0)] + [(grade_of(length), chance_of(grade_of(length))) for length in range(1, 33)]
+__all__ = ["SuffixIndex"]

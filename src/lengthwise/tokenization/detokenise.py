@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise.engine.request import Ledger
 from lengthwise.errors import LengthwiseError
 
 # What the bytes of a character decode to before all of them are there.
@@ -23,6 +23,12 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _WINDOW = 16
 # What `clean_up_tokenization_spaces` may still take back at the end of a text.
 _CLEANED = 8
+
+
+class Finishing(Protocol):
+    """What a request is told its end through, such as `engine.request.RequestMetrics`."""
+
+    finish_reason: str
 
 
 class Incremental:
@@ -148,8 +154,8 @@ class TextStream:
         self._released = 0
         self._ended = False
 
-    def add(self, tokens: Sequence[int], ledger: Ledger) -> int:
-        """Adds tokens; a stop string ends the request through its ledger.
+    def add(self, tokens: Sequence[int], metrics: Finishing) -> int:
+        """Adds tokens; a stop string ends the request through its metrics.
 
         Returns how many of them count: those after the one that completes a stop string, which come
         with it where several were guessed, would never have been said one by one.
@@ -164,7 +170,7 @@ class TextStream:
             decoder.add(token)
             if self._cut(decoder.text, self._search_from()) is not None:
                 self._ended = True
-                ledger.finish_reason = "stop"
+                metrics.finish_reason = "stop"
                 self._release(self._whole())
                 return number
         if decoder is not None:

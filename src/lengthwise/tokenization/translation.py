@@ -28,7 +28,8 @@ OPEN = 0.7
 
 @dataclass(frozen=True)
 class Translated:
-    """A guess in the target's vocabulary with its chance, given that those before it come true.
+    """A guess in the target's vocabulary with its probability, given that those before it come
+    true.
 
     open: it belongs to a word that may go on.
     """
@@ -97,8 +98,8 @@ class Translator:
             self.settled += self.open
             self.text, self.open = "", []
 
-    def back(self, tokens: Seq[int], guesses: Seq[int], chances: Seq[float]) -> list[Translated]:
-        """The drafter's guesses and their chances as tokens that continue the target's."""
+    def back(self, tokens: Seq[int], guesses: Seq[int], probs: Seq[float]) -> list[Translated]:
+        """The drafter's guesses and their probabilities as tokens that continue the target's."""
         before = [*self.settled, *self.open][-BEHIND:]
         known = _decode(self.draft, before)
         whole = _decode(self.draft, [*before, *guesses]).rstrip(UNFINISHED)
@@ -112,7 +113,7 @@ class Translator:
             return []
         new = found[len(behind) :]
         ends = _ends(self.target, behind, new)
-        priors = _shared(ends, _ends(self.draft, before, guesses), chances)
+        priors = _shared(ends, _ends(self.draft, before, guesses), probs)
         word = _last_word(text) - len(tail)
         return [
             Translated(token, prior * OPEN if end > word else prior, end > word)
@@ -120,15 +121,15 @@ class Translator:
         ]
 
 
-def _shared(ends: Seq[int], draft_ends: Seq[int], chances: Seq[float]) -> list[float]:
-    """The chance of each token by the drafter's guesses whose text begins in it."""
+def _shared(ends: Seq[int], draft_ends: Seq[int], probs: Seq[float]) -> list[float]:
+    """The probability of each token by the drafter's guesses whose text begins in it."""
     found, at = [], 0
     for end in ends:
-        chance = 1.0
+        prob = 1.0
         while at < len(draft_ends) and (draft_ends[at - 1] if at else 0) < end:
-            chance *= chances[at]
+            prob *= probs[at]
             at += 1
-        found.append(chance)
+        found.append(prob)
     return found
 
 

@@ -14,11 +14,11 @@ from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import (
+    DraftDepth,
     Fixed,
     Goodput,
     LengthPolicy,
-    Pace,
-    _Judged,
+    _GoodputDepth,
     policy_for,
 )
 from lengthwise.engine.speculative.step_cost import Load
@@ -44,11 +44,11 @@ class Machine:
 
 
 class Simulated(Drafter):
-    """Guesses chains whose tokens are right with a chance that depends on the step.
+    """Guesses chains whose tokens are right with a probability that depends on the step.
 
     level: seconds a level of a drafter that asks a model takes; asking: what a free one takes.
-    width: guesses a level, below the first of the level above; first: the chance that it is the
-    first which is right if one is. unread: seconds of the first asking.
+    width: guesses a level, below the first of the level above; first: the probability that it is
+    the first which is right if one is. unread: seconds of the first asking.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Simulated(Drafter):
         self.name, self.machine, self.truth = name, machine, truth
         self.level, self.asking, self.length, self.width = level, asking, length, width
         self.first, self.unread = first, unread
-        self.asks_model = level > 0
+        self.runs_model = level > 0
         self.random = random.Random(seed)
         self.step = 0
         self.asked: list[int] = []
@@ -76,10 +76,10 @@ class Simulated(Drafter):
                 guesses[place] = depth
             right = right and place == 0
             for rank, token in enumerate(guesses):
-                tree.add(node, token, self.name, grade=min(rank, 1))
+                tree.add(node, token, self.name, bucket=min(rank, 1))
             node = tree.children[node][guesses[0]]
             self.machine.now += self.level
-            if self.asks_model and not self.pace.go_on(0, 0.5):
+            if self.runs_model and not self.draft_depth.should_continue(0, 0.5):
                 break
 
 
@@ -87,18 +87,18 @@ def simulate(
     policy: LengthPolicy, machine: Machine, drafters: Seq[Simulated], steps: int
 ) -> list[tuple[int, float]]:
     """(tokens, seconds) of every step, as the engine would go through it."""
-    belief, found = Acceptance(), []
+    acceptance, found = Acceptance(), []
     for step in range(steps):
         begin = machine.now
         tree, asked = Tree(0), {}
-        for drafter in sorted(drafters, key=lambda drafter: drafter.asks_model):
+        for drafter in sorted(drafters, key=lambda drafter: drafter.runs_model):
             drafter.step, start = step, machine.now
-            pace = policy.pace(LOAD, drafter, tree, belief, LIMIT)
-            if pace is not None:
-                drafter.pace = pace
+            draft_depth = policy.draft_depth(LOAD, drafter, tree, acceptance, LIMIT)
+            if draft_depth is not None:
+                drafter.draft_depth = draft_depth
                 drafter.propose([], tree, LIMIT)
-                asked[drafter] = pace.levels, machine.now - start
-        (kept,) = policy.choose(LOAD, [tree], [belief])
+                asked[drafter] = draft_depth.levels, machine.now - start
+        (kept,) = policy.choose(LOAD, [tree], [acceptance])
         machine.now += machine.step(len(kept) - 1)
         policy.observe(LOAD, len(kept) - 1, machine.step(len(kept) - 1))
         node, new = 0, []
@@ -110,7 +110,7 @@ def simulate(
         whole = tree.children[0] if not new else {}
         missed = (new[-1] if new else 0) + 1
         new.append(missed if missed in _next(tree, new) or missed in whole else 99_999)
-        belief.learn(tree, new)
+        acceptance.learn(tree, new)
         for drafter, (levels, seconds) in asked.items():
             policy.drafted(LOAD, drafter, levels, seconds)
             policy.gained(LOAD, drafter, sum(kept.sources[n] == drafter.name for n in path))
@@ -234,7 +234,7 @@ def test_a_drafter_that_keeps_silent_is_left_alone() -> None:
 
 
 def test_a_batch_does_not_ask_a_model_for_what_the_batch_pays() -> None:
-    belief = Acceptance()
+    acceptance = Acceptance()
     asked = []
     for rows in (1, 16):
         policy = Goodput(0.03, clock=lambda: 0.0)
@@ -243,11 +243,11 @@ def test_a_batch_does_not_ask_a_model_for_what_the_batch_pays() -> None:
             policy.observe(load, 0, 1.0)
         drafter = Simulated("model", Machine(), lambda _: 0.7, level=0.3)
         for _ in range(2):
-            pace = policy.pace(load, drafter, Tree(0), belief, LIMIT)
-            assert isinstance(pace, _Judged) and pace.tried
-            policy.choose(load, [Tree(0)] * rows, [belief] * rows)
+            draft_depth = policy.draft_depth(load, drafter, Tree(0), acceptance, LIMIT)
+            assert isinstance(draft_depth, _GoodputDepth) and draft_depth.tried
+            policy.choose(load, [Tree(0)] * rows, [acceptance] * rows)
             policy.drafted(load, drafter, 2, 0.6)
-        asked.append(policy.pace(load, drafter, Tree(0), belief, LIMIT))
+        asked.append(policy.draft_depth(load, drafter, Tree(0), acceptance, LIMIT))
     assert asked[0] is not None and asked[1] is None
 
 
@@ -271,22 +271,22 @@ def np_law(vocab: int):  # type: ignore[no-untyped-def]
 
 def test_fixed_asks_nobody_for_nothing_and_goes_no_deeper_than_it_verifies() -> None:
     drafter = Simulated("model", Machine(), lambda _: 1.0, level=0.1)
-    assert Fixed(0).pace(LOAD, drafter, Tree(0), Acceptance(), LIMIT) is None
-    pace = Fixed(3).pace(LOAD, drafter, Tree(0), Acceptance(), LIMIT)
-    assert isinstance(pace, Pace)
-    assert [pace.go_on(0, 0.5) for _ in range(3)] == [True, True, False]
+    assert Fixed(0).draft_depth(LOAD, drafter, Tree(0), Acceptance(), LIMIT) is None
+    draft_depth = Fixed(3).draft_depth(LOAD, drafter, Tree(0), Acceptance(), LIMIT)
+    assert isinstance(draft_depth, DraftDepth)
+    assert [draft_depth.should_continue(0, 0.5) for _ in range(3)] == [True, True, False]
 
 
 def test_what_an_interrupted_round_of_another_load_asked_is_not_paid_for() -> None:
-    policy, belief = Goodput(0.03, clock=lambda: 0.0), Acceptance()
+    policy, acceptance = Goodput(0.03, clock=lambda: 0.0), Acceptance()
     other = Load("another recipe", 1, 10)
     drafter = Simulated("model", Machine(), lambda _: 0.5, level=0.3)
-    pace = policy.pace(other, drafter, Tree(0), belief, LIMIT)
-    assert pace is not None
-    pace.go_on(0, 0.5)
+    draft_depth = policy.draft_depth(other, drafter, Tree(0), acceptance, LIMIT)
+    assert draft_depth is not None
+    draft_depth.should_continue(0, 0.5)
     tree = Tree(0)
     tree.add_chain([1, 2], source="lookup")
-    (kept,) = policy.choose(LOAD, [tree], [belief])
+    (kept,) = policy.choose(LOAD, [tree], [acceptance])
     assert kept.tokens[0] == 0 and not policy._asked
 
 

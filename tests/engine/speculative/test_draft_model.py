@@ -12,7 +12,7 @@ from lengthwise import recipes
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_model import ALONG, Scout
+from lengthwise.engine.speculative.draft_model import ALONG, DraftModelRunner
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapt import Adapted, adapt
 
@@ -39,12 +39,12 @@ def test_scores_are_those_of_a_fresh_sequence(family: str, recipe: str) -> None:
     dice = random.Random(3)
     text = [dice.randrange(3, VOCAB) for _ in range(200)]
     plan = recipes.resolve(recipe, model(family))
-    scout = Scout.reading(model(family), text[:29], plan)
+    runner = DraftModelRunner.prefilled(model(family), text[:29], plan)
     known = 30
     while known < len(text) - 8:
         for _ in range(dice.randint(1, 3)):
             tree = random_tree(text[known - 1], text[known : known + 4], dice)
-            found = scout.score(text[:known], tree)
+            found = runner.score(text[:known], tree)
             fresh = Sequence(model(family), plan)
             prefill(fresh, text[: known - 1])
             fresh.end_prefill()
@@ -57,12 +57,12 @@ def test_a_cache_that_is_encoded_step_by_step_is_fed_step_by_step() -> None:
     plan = recipes.resolve("kivi(bits=4, group=8, residual=16)", model("llama"))
     dice = random.Random(5)
     text = [dice.randrange(3, VOCAB) for _ in range(120)]
-    scout = Scout.reading(model("llama"), text[:40], plan)
+    runner = DraftModelRunner.prefilled(model("llama"), text[:40], plan)
     stepped = Sequence(model("llama"), plan)
     prefill(stepped, text[:40])
     stepped.end_prefill()
     for known in range(42, 110, 7):
-        found = scout.score(text[:known], random_tree(text[known - 1], text[known:], dice))
+        found = runner.score(text[:known], random_tree(text[known - 1], text[known:], dice))
         while len(stepped) < known - 1:
             _, (block,) = extend([(stepped, text[len(stepped) : len(stepped) + 1], None)], "none")
             stepped.commit(block, text[len(stepped) : len(stepped) + 1])
@@ -72,8 +72,8 @@ def test_a_cache_that_is_encoded_step_by_step_is_fed_step_by_step() -> None:
 
 def test_hidden_states_are_what_the_head_reads() -> None:
     for family in ("llama", "phi"):
-        scout = Scout.reading(model(family), [5, 6, 7])
-        logits = scout.score([5, 6, 7, 8], Tree(8), want_states=True)
+        runner = DraftModelRunner.prefilled(model(family), [5, 6, 7])
+        logits = runner.score([5, 6, 7, 8], Tree(8), want_states=True)
         head = model(family).model.get_output_embeddings()
-        assert scout.states is not None
-        torch.testing.assert_close(head(scout.states), logits, atol=1e-5, rtol=1e-4)
+        assert runner.states is not None
+        torch.testing.assert_close(head(runner.states), logits, atol=1e-5, rtol=1e-4)

@@ -13,9 +13,10 @@ from lengthwise.engine.speculative.draft_length import Fixed, Goodput
 from lengthwise.engine.speculative.step_cost import Load, StepCost
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
+from lengthwise.methods.drafting._shared.match_length import bucket_of, prob_of
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.retrieval import suffix_index as suffixes
-from lengthwise.retrieval.suffix_index import Index
+from lengthwise.retrieval.suffix_index import SuffixIndex
 
 # Milliseconds of steps of 1, 2, 4, 8, ... tokens, measured on real machines.
 BF16 = {1: 21.1, 2: 21.3, 4: 21.9, 8: 23.5, 16: 27.7, 32: 36.0, 64: 51.3}
@@ -44,7 +45,7 @@ def test_the_index_finds_the_longest_then_the_most_recent_match(
     pieces: list[list[int]], shortest: int, longest: int
 ) -> None:
     text: list[int] = []
-    index = Index(shortest, longest)
+    index = SuffixIndex(shortest, longest)
     for piece in pieces:
         text += piece
         index.extend(piece)
@@ -60,7 +61,7 @@ def test_indexed_and_scanned_tokens_are_searched_alike(
     monkeypatch.setattr(suffixes, "SCANNED", 10_000)
     generator = random.Random(0)
     text: list[int] = []
-    index = Index(2, 16)
+    index = SuffixIndex(2, 16)
     for _ in range(250):
         new = [generator.randrange(alphabet) for _ in range(3)]
         if len(text) > 40 and generator.random() < 0.3:
@@ -82,7 +83,7 @@ def test_the_guess_is_what_followed_and_carries_its_source_and_grade() -> None:
     tree = propose(LookupDrafter(Lookup(max_draft=3)), [5, 6, 7, 8, 9, 1, 5, 6, 7])
     assert tree.tokens[1:] == [8, 9, 1]
     assert tree.sources[1:] == ["lookup"] * 3
-    assert tree.grades[1:] == [3, 4, 4]
+    assert tree.buckets[1:] == [3, 4, 4]
 
 
 def test_the_end_of_the_text_is_not_a_match_of_itself() -> None:
@@ -112,10 +113,10 @@ def test_a_longest_match_below_the_shortest_is_refused() -> None:
         Lookup(max_draft=0)
 
 
-def test_grades_grow_with_the_match() -> None:
-    grades = [suffixes.grade_of(length) for length in range(1, 80)]
-    assert grades == sorted(grades) and len(set(grades)) == 10
-    assert all(0 < suffixes.chance_of(grade) < 1 for grade in grades)
+def test_buckets_grow_with_the_match() -> None:
+    buckets = [bucket_of(length) for length in range(1, 80)]
+    assert buckets == sorted(buckets) and len(set(buckets)) == 10
+    assert all(0 < prob_of(bucket) < 1 for bucket in buckets)
 
 
 LOAD = Load("test", 1, 10)
@@ -124,17 +125,17 @@ LOAD = Load("test", 1, 10)
 def chain(count: int, prior: float = 0.5, source: str = "lookup") -> Tree:
     tree = Tree(0)
     for node in range(count):
-        tree.add(node, node + 1, source, grade=min(node, 8), prior=prior)
+        tree.add(node, node + 1, source, bucket=min(node, 8), prior=prior)
     return tree
 
 
 def test_a_pruned_tree_keeps_paths_and_marks() -> None:
     tree = chain(3)
-    branch = tree.add(1, 50, "other", grade=4, prior=0.25)
+    branch = tree.add(1, 50, "other", bucket=4, prior=0.25)
     tree.add(branch, 51, "other")
     kept = tree.keep([0, 1, branch])
     assert (kept.tokens, kept.parents) == ([0, 1, 50], [-1, 0, 1])
-    assert (kept.sources[2], kept.grades[2], kept.priors[2]) == ("other", 4, 0.25)
+    assert (kept.sources[2], kept.buckets[2], kept.priors[2]) == ("other", 4, 0.25)
 
 
 def test_goodput_verifies_what_pays_and_nothing_else() -> None:
@@ -153,7 +154,7 @@ def test_the_budget_of_a_batch_goes_where_guesses_come_true() -> None:
     assert len(good) == 9 and len(bad) == 1
 
 
-def test_a_tree_is_pruned_by_the_chance_of_whole_paths() -> None:
+def test_a_tree_is_pruned_by_the_probability_of_whole_paths() -> None:
     tree = Tree(0)
     likely = tree.add(0, 1, "a", prior=0.6)
     tree.add(likely, 2, "a", prior=0.6)
@@ -163,15 +164,15 @@ def test_a_tree_is_pruned_by_the_chance_of_whole_paths() -> None:
 
 
 def test_guesses_that_were_not_verified_are_learned_from() -> None:
-    belief = Acceptance()
-    before = belief.chance(("lookup", 0, "alone"), 0.1)
+    acceptance = Acceptance()
+    before = acceptance.prob(("lookup", 0, "alone"), 0.1)
     for _ in range(20):
-        belief.learn(chain(4), [1, 2])
-    assert belief.chance(("lookup", 0, "alone"), 0.1) > 0.8 > before
-    assert belief.chance(("lookup", 2, "alone"), 0.5) == 0.5
+        acceptance.learn(chain(4), [1, 2])
+    assert acceptance.prob(("lookup", 0, "alone"), 0.1) > 0.8 > before
+    assert acceptance.prob(("lookup", 2, "alone"), 0.5) == 0.5
     for _ in range(60):
-        belief.learn(chain(4), [9])
-    assert belief.chance(("lookup", 0, "alone"), 0.1) < 0.15
+        acceptance.learn(chain(4), [9])
+    assert acceptance.prob(("lookup", 0, "alone"), 0.1) < 0.15
 
 
 def test_one_slow_step_is_not_believed_for_ever() -> None:
@@ -201,17 +202,17 @@ def simulate(cost: dict[int, float], truth: float, steps: int, noise: float) -> 
 
     generator = random.Random(1)
     slope = 0.14 if cost is FLOAT32 else 0.03
-    policy, belief = Goodput(slope, clock=lambda: 0.0), Acceptance()
+    policy, acceptance = Goodput(slope, clock=lambda: 0.0), Acceptance()
     tokens, seconds = 0, 0.0
     for _ in range(steps):
         tree = chain(16, prior=0.6) if generator.random() < 0.6 else Tree(0)
-        (kept,) = policy.choose(LOAD, [tree], [belief])
+        (kept,) = policy.choose(LOAD, [tree], [acceptance])
         right = 0
         while right < 16 and generator.random() < truth:
             right += 1
         taken = min(right, len(kept) - 1) + 1
         new = [*range(1, taken), taken if taken <= right else 99]
-        belief.learn(tree, new)
+        acceptance.learn(tree, new)
         slow = (3.0 if generator.random() < 0.02 else 1.0) * (1 + noise * generator.random())
         spent = slow * float(interp(len(kept), list(cost), list(cost.values())))
         policy.observe(LOAD, len(kept) - 1, spent)
@@ -235,12 +236,12 @@ def test_drafting_wins_on_text_that_repeats(cost: dict[int, float], gain: float)
 def test_a_policy_with_a_clock_that_stands_still_decides_the_same_every_time() -> None:
     found = []
     for _ in range(2):
-        policy, belief = Goodput(clock=lambda: 0.0), Acceptance()
+        policy, acceptance = Goodput(clock=lambda: 0.0), Acceptance()
         sizes = []
         for step in range(30):
             policy.observe(LOAD, sizes[-1] if sizes else 0, policy.clock())
-            (kept,) = policy.choose(LOAD, [chain(16)], [belief])
-            belief.learn(chain(16), [1, 2, 99] if step % 3 else [99])
+            (kept,) = policy.choose(LOAD, [chain(16)], [acceptance])
+            acceptance.learn(chain(16), [1, 2, 99] if step % 3 else [99])
             sizes.append(len(kept) - 1)
         found.append(sizes)
     assert found[0] == found[1]

@@ -21,8 +21,8 @@ from lengthwise.engine.speculative.draft_length import (
     Fixed,
     Goodput,
     LengthPolicy,
-    _ranked,
 )
+from lengthwise.engine.speculative.ranking import rank
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.draft_length.specdec import SpecDec, SpecDecPolicy
@@ -84,8 +84,8 @@ def deep() -> Tree:
 
 
 WORK: dict[str, Callable[[Tree], object]] = {
-    "chances": lambda tree: Acceptance().chances(tree),
-    "ranking": lambda tree: _ranked([tree], [Acceptance()], {"layers"}),
+    "path_probs": lambda tree: Acceptance().path_probs(tree),
+    "ranking": lambda tree: rank([tree], [Acceptance()], {"layers"}),
     "learning": lambda tree: Acceptance().learn(tree, [5, 6, 7]),
     "fixed": lambda tree: Fixed(16).choose(LOAD, [tree], [Acceptance()]),
     "goodput": lambda tree: Goodput(clock=lambda: 0.0).choose(LOAD, [tree], [Acceptance()]),
@@ -146,8 +146,8 @@ def test_every_drafter_has_a_cap_of_its_own_and_draws_are_not_counted() -> None:
         name, drawing = "drawing", True
 
         def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-            law = torch.full((6000,), 1 / 6000, dtype=torch.float64)
-            tree.draw(0, list(range(5500, 5900)), law, self.name, [0] * 400)
+            probs = torch.full((6000,), 1 / 6000, dtype=torch.float64)
+            tree.draw(0, list(range(5500, 5900)), probs, self.name, [0] * 400)
 
     tree = request(Chatty(5000), Drawing(), temperature=1.0).tree(LengthPolicy(), LOAD)
     assert len(tree) == 1 + MOST_GUESSES + 400

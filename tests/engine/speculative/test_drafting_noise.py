@@ -1,5 +1,6 @@
-"""No guess may hold the target's noise where somebody draws: what is said keeps its law whatever a
-policy prunes, asks or weighs. Tables of three tokens, the engine's own loop, many seeds."""
+"""No guess may hold the target's noise where somebody draws: what is said keeps its distribution
+whatever a policy prunes, asks or weighs. Tables of three tokens, the engine's own loop, many
+seeds."""
 
 from __future__ import annotations
 
@@ -18,17 +19,16 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import (
+    DraftDepth,
     Fixed,
     Goodput,
     LengthPolicy,
-    Pace,
-    _pruned,
-    _ranked,
 )
+from lengthwise.engine.speculative.ranking import prune, rank
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.drafting._shared.model_drafter import AskingDrafter
+from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter
 
 # Logits by the token before. Found by search: the target says 1 or 2 after 0; what coupled guesses
@@ -52,7 +52,7 @@ class Table:
         return self.logits[tree.tokens]
 
 
-class Asked(AskingDrafter):
+class Asked(ModelDrafter):
     def __init__(
         self, name: str, logits: Tensor, depth: int, width: int, draws: str = "coupled"
     ) -> None:
@@ -64,7 +64,7 @@ class Asked(AskingDrafter):
 
 
 class Free(Drafter):
-    """Guesses 1 and 2 after 0, with chances that know nothing."""
+    """Guesses 1 and 2 after 0, with probabilities that know nothing."""
 
     name = "free"
 
@@ -114,14 +114,14 @@ def said(seed: int, rows: Seq[Make], policy: LengthPolicy) -> list[list[int]]:
         requests.append(request)
     while active := [request for request in requests if not request.done]:
         loop.step(active, policy)
-    assert not any("failed" in note for request in requests for note in request.ledger.notes)
+    assert not any("failed" in note for request in requests for note in request.metrics.notes)
     return [request.output for request in requests]
 
 
-def chance(rows: Seq[Make], policy: LengthPolicy, seeds: int) -> float:
-    """p of the law of the first row's next two tokens: Pearson's chi-square over many seeds."""
-    law = torch.softmax(TARGET.double(), -1)
-    wanted = law[0][:, None] * law * seeds
+def prob(rows: Seq[Make], policy: LengthPolicy, seeds: int) -> float:
+    """p of the first row's next two tokens: Pearson's chi-square over many seeds."""
+    probs = torch.softmax(TARGET.double(), -1)
+    wanted = probs[0][:, None] * probs * seeds
     count = torch.zeros(3, 3, dtype=torch.float64)
     for seed in range(seeds):
         first, second, *_ = said(seed, rows, policy)[0]
@@ -141,29 +141,29 @@ class Budget(LengthPolicy):
     def __init__(self, guesses: int) -> None:
         self.guesses = guesses
 
-    def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        ranked = _ranked(trees, beliefs)
+    def choose(self, load: Load, trees: Seq[Tree], acceptances: Seq[Acceptance]) -> list[Tree]:
+        ranked = rank(trees, acceptances)
         held = sum(not free for free, *_ in ranked)
-        return _pruned(trees, ranked[: held + self.guesses])
+        return prune(trees, ranked[: held + self.guesses])
 
 
 class Hopeful(LengthPolicy):
     """Asks `window` only where the guesses before it promise little."""
 
-    def pace(
-        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
-    ) -> Pace | None:
-        deep = [c for n, c in enumerate(belief.chances(tree)) if tree.depths[n] == 2]
-        return None if drafter.name == "window" and sum(deep) > 0.25 else Pace()
+    def draft_depth(
+        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+    ) -> DraftDepth | None:
+        deep = [c for n, c in enumerate(acceptance.path_probs(tree)) if tree.depths[n] == 2]
+        return None if drafter.name == "window" and sum(deep) > 0.25 else DraftDepth()
 
 
 class Seldom(Budget):
     """Lets nobody draw in the first round."""
 
-    def pace(
-        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
-    ) -> Pace | None:
-        return None if drafter.drawing and tree.tokens[0] == 0 else Pace()
+    def draft_depth(
+        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+    ) -> DraftDepth | None:
+        return None if drafter.drawing and tree.tokens[0] == 0 else DraftDepth()
 
 
 def draw(name: str = "model", logits: Tensor = DRAWN) -> Drafter:
@@ -203,9 +203,9 @@ def first_trees(
     """What is verified in the first round, where coupled noise is that of another seed."""
     perturbed, found = Sampler.perturbed, []
 
-    def changed(self: Sampler, law: Tensor, position: int, stream: int = 0) -> Tensor:
+    def changed(self: Sampler, probs: Tensor, position: int, stream: int = 0) -> Tensor:
         noise = Sampler(Sampling(1.0, seed=seed if stream else other))
-        return perturbed(noise, law, position, stream)
+        return perturbed(noise, probs, position, stream)
 
     def note(items: Seq[tuple[Row, Seq[int], Tree]], keep: str, states: None = None) -> Any:
         if not items[0][0].tokens:
@@ -236,14 +236,14 @@ def test_where_somebody_draws_no_guess_and_no_decision_knows_the_noise_of_the_ta
 
 
 @pytest.mark.parametrize("case", ["fixed", pytest.param("another round", marks=pytest.mark.slow)])
-def test_where_somebody_draws_what_is_said_has_the_targets_law(case: str) -> None:
-    assert chance(*CASES[case], 6000) > 1e-3
+def test_where_somebody_draws_what_is_said_has_the_targets_distribution(case: str) -> None:
+    assert prob(*CASES[case], 6000) > 1e-3
 
 
-def test_chances_free_of_noise_are_not_enough_where_the_guesses_themselves_hold_it(
+def test_probabilities_free_of_noise_are_not_enough_where_the_guesses_themselves_hold_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What ranks coupled guesses by their law alone is found out: which they are is the noise."""
+    """What ranks coupled guesses by probability alone is found out: which they are is the noise."""
 
     class Ranked(Asked):
         def start_round(self, tree: Tree) -> None:
@@ -253,9 +253,9 @@ def test_chances_free_of_noise_are_not_enough_where_the_guesses_themselves_hold_
         def guess(self, *given: Any) -> Any:
             *_, tree, node = given
             found = super().guess(*given)
-            law = self.logits[tree.tokens[node]].softmax(-1)
+            probs = self.logits[tree.tokens[node]].softmax(-1)
             for each in found:
-                tree.priors[each.node] = float(law[each.token])
+                tree.priors[each.node] = float(probs[each.token])
             return found
 
     target = torch.tensor([[-12.0, 0.6, 2.8], [-0.7, 0.5, 0.0], [-2.0, -0.7, 0.2]])
@@ -263,7 +263,7 @@ def test_chances_free_of_noise_are_not_enough_where_the_guesses_themselves_hold_
     drawn = torch.cat([DRAWN[:1], target[1:]])
     monkeypatch.setitem(globals(), "TARGET", target)
     found = {
-        kind: chance([lambda kind=kind: [draw(logits=drawn), kind("layers", coupled, 2, 2)]],
+        kind: prob([lambda kind=kind: [draw(logits=drawn), kind("layers", coupled, 2, 2)]],
                      Fixed(3), 1500)
         for kind in (Asked, Ranked)
     }  # fmt: skip
@@ -301,7 +301,7 @@ def test_coupled_guesses_are_made_where_nobody_draws_and_the_user_hears_where_th
 
 def test_a_draw_that_is_forgotten_because_of_what_was_drawn_is_refused() -> None:
     class Choosy(LengthPolicy):
-        def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
+        def choose(self, load: Load, trees: Seq[Tree], acceptances: Seq[Acceptance]) -> list[Tree]:
             return [
                 tree.keep([n for n in range(len(tree)) if tree.priors[n] > 0.3]) for tree in trees
             ]
@@ -313,7 +313,7 @@ def test_a_draw_that_is_forgotten_because_of_what_was_drawn_is_refused() -> None
 
 
 def test_who_fails_after_drawing_leaves_what_it_drew() -> None:
-    """Had it failed because of what it drew, the draws that stay would have another law."""
+    """Had it failed because of what it drew, draws that stay would have another distribution."""
 
     class Failing(Asked):
         def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
@@ -328,4 +328,4 @@ def test_who_fails_after_drawing_leaves_what_it_drew() -> None:
     failing.begin(request.sequence, sampling)
     tree = request.tree(LengthPolicy(), Load("toy", 1, 1))
     assert list(tree.draws) == [0] and not request.drafters
-    assert "after the draw" in request.ledger.notes[0]
+    assert "after the draw" in request.metrics.notes[0]

@@ -91,7 +91,7 @@ def test_a_guess_that_cannot_be_fed_costs_the_drafter_and_not_the_request(
     plan = Plan(drafters=(lambda: Careless(guess),))
     request = answer(target, plan, PROMPT, 8, Fixed(), temperature=1.0, seed=3)
     assert request.output == plain.output
-    (note,) = request.ledger.notes
+    (note,) = request.metrics.notes
     assert reason in note and note.startswith("drafter careless failed and was left out")
 
 
@@ -109,7 +109,7 @@ def test_whole_numbers_of_other_libraries_become_ids_like_any_other(kind: Any) -
             tree.add_chain(script[at : at + min(limit, 4)], source=self.name)
 
     request = answer(target, Plan(drafters=(Oracle,)), PROMPT, 12, Fixed())
-    assert request.output == plain.output and request.ledger.accepted["oracle"] > 6
+    assert request.output == plain.output and request.metrics.accepted["oracle"] > 6
     assert all(type(token) is int for token in request.output)
 
 
@@ -149,10 +149,10 @@ def test_a_file_that_is_lost_in_the_run_is_named_and_the_drafter_keeps_its_name(
     place.rmdir()
     place.write_text("in the way")
     request = answer(target, plan, PROMPT, 40, Fixed())
-    (note,) = request.ledger.notes
+    (note,) = request.metrics.notes
     assert note.startswith("recycling could not keep something") and f"{place}/a.table" in note
     assert [drafter.name for drafter in request.drafters] == ["recycling", "lookup"]
-    assert sum(request.ledger.accepted.values()) > 0
+    assert sum(request.metrics.accepted.values()) > 0
 
 
 def test_an_update_is_told_where_the_taught_weights_cannot_be_kept(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_update_is_told_where_the_taught_weights_cannot_be_kept(tmp_path: Pat
     plan = recipes.resolve(f"osd(layers=1, every=1, save={place}/a.student)", target)
     place.rmdir()
     place.write_text("in the way")
-    notes = " / ".join(answer(target, plan, PROMPT, 30, Fixed(), temperature=1.0).ledger.notes)
+    notes = " / ".join(answer(target, plan, PROMPT, 30, Fixed(), temperature=1.0).metrics.notes)
     assert "osd: update 1" in notes and f"{place}/a.student" in notes
     assert "left out" not in notes
 
@@ -198,7 +198,7 @@ def test_two_threads_of_one_model_say_what_each_says_alone_and_share_what_they_l
     assert not errors
     for seed, requests in found.items():
         assert [request.output for request in requests[:40]] == alone[seed]
-        assert not any(request.ledger.notes for request in requests)
+        assert not any(request.metrics.notes for request in requests)
 
 
 def test_two_threads_that_ask_models_and_teach_one_say_what_each_says_alone() -> None:
@@ -217,8 +217,8 @@ def test_two_threads_that_ask_models_and_teach_one_say_what_each_says_alone() ->
     together([lambda seed=seed: serve(seed) for seed in (0, 1)])
     for seed, requests in found.items():
         assert [request.output for request in requests] == alone[seed]
-        assert not any("left out" in note for request in requests for note in request.ledger.notes)
-    assert osd.school_of(OSD(layers="1", every=2), target).requests == 24
+        assert not any("left out" in note for request in requests for note in request.metrics.notes)
+    assert osd.trainer_of(OSD(layers="1", every=2), target).requests == 24
 
 
 def together(work: Seq[Callable[[], object]]) -> None:
@@ -233,39 +233,39 @@ class Slow(Drafter):
     """Is asked, and lets another thread go through a round before its own goes on."""
 
     name = "slow"
-    asks_model = True
+    runs_model = True
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self.meanwhile = meanwhile
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         node = tree.add(0, 5, self.name)
-        self.pace.go_on(0, 0.5)
+        self.draft_depth.should_continue(0, 0.5)
         tree.add(node, 6, self.name)
-        self.pace.go_on(0, 0.5)
+        self.draft_depth.should_continue(0, 0.5)
         self.meanwhile()
 
 
 def test_a_round_of_another_thread_does_not_take_what_this_one_has_asked() -> None:
-    policy, belief = Goodput(0.03, clock=lambda: 0.0), Acceptance()
+    policy, acceptance = Goodput(0.03, clock=lambda: 0.0), Acceptance()
 
     def other() -> None:
-        policy.pace(LOAD, Slow(lambda: None), Tree(0), belief, 4)
-        policy.choose(LOAD, [Tree(0)], [belief])
+        policy.draft_depth(LOAD, Slow(lambda: None), Tree(0), acceptance, 4)
+        policy.choose(LOAD, [Tree(0)], [acceptance])
 
     drafter = Slow(lambda: together([other]))
     tree = Tree(0)
-    pace = policy.pace(LOAD, drafter, tree, belief, 4)
-    assert pace is not None
-    drafter.pace = pace
+    draft_depth = policy.draft_depth(LOAD, drafter, tree, acceptance, 4)
+    assert draft_depth is not None
+    drafter.draft_depth = draft_depth
     drafter.propose([], tree, 4)
     assert [each for _, each, _ in policy._asked] == [drafter]
     # A drafter that is tried is verified whole.
-    (kept,) = policy.choose(LOAD, [tree], [belief])
+    (kept,) = policy.choose(LOAD, [tree], [acceptance])
     assert len(kept) == 3 and not policy._asked
 
 
-def test_threads_that_begin_at_once_get_one_table_one_policy_and_one_school(
+def test_threads_that_begin_at_once_get_one_table_one_policy_and_one_trainer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = sharp()
@@ -280,17 +280,17 @@ def test_threads_that_begin_at_once_get_one_table_one_policy_and_one_school(
         return found
 
     monkeypatch.setattr(Matrix, "empty", classmethod(slowly))
-    school = osd.School
+    trainer = osd.OnlineTrainer
 
-    def school_slowly(*given: Any) -> osd.School:
+    def trainer_slowly(*given: Any) -> osd.OnlineTrainer:
         threading.Event().wait(0.05)
-        return school(*given)
+        return trainer(*given)
 
-    monkeypatch.setattr(osd, "School", school_slowly)
+    monkeypatch.setattr(osd, "OnlineTrainer", trainer_slowly)
 
     def begin() -> None:
         barrier.wait()
-        made.append((table_of(target, Matrix), osd.school_of(OSD(layers="1"), target),
+        made.append((table_of(target, Matrix), osd.trainer_of(OSD(layers="1"), target),
                      policy_for(target, 1.25)))  # fmt: skip
 
     together([begin] * 4)
@@ -310,5 +310,5 @@ def test_threads_that_begin_at_once_get_one_table_one_policy_and_one_school(
 )
 def test_drafters_that_have_no_room_say_so(recipe: str, cramped: bool) -> None:
     model = lengthwise.wrap(tiny_model("llama", max_position_embeddings=4096))
-    notes = model.generate(tokens(160), recipe=recipe, max_new_tokens=12, stop_ids=[]).ledger.notes
+    notes = model.generate(tokens(160), recipe=recipe, max_new_tokens=12, stop_ids=[]).metrics.notes
     assert any("no room for guesses" in note for note in notes) == cramped

@@ -22,7 +22,7 @@ from lengthwise.engine.speculative.loading import HELD, drafting_model
 from lengthwise.errors import LengthwiseError, ModelError, Refused, UnsupportedModel
 from lengthwise.methods.base import Method
 from lengthwise.methods.draft_length._shared.acceptance_head import train
-from lengthwise.methods.drafting._shared.layer_subset import thinned
+from lengthwise.methods.drafting._shared.layer_subset import layer_subset
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.methods.drafting.model import SecondModel
 from lengthwise.methods.drafting.osd import OSD
@@ -71,7 +71,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "verify", only_the_whole)
     # Models that other tests have made passed another comparison.
     monkeypatch.setattr("lengthwise.methods.drafting._shared.layer_subset._THINNED", {})
-    monkeypatch.setattr("lengthwise.methods.drafting.osd._SCHOOLS", {})
+    monkeypatch.setattr("lengthwise.methods.drafting.osd._TRAINERS", {})
 
 
 @pytest.mark.parametrize("recipe", ASKING)
@@ -79,10 +79,10 @@ def test_who_asks_a_model_guesses_and_is_accepted_in_the_default_dtype(
     recipe: str, strict: None
 ) -> None:
     request = generate(recipe, model())
-    notes = " ".join(request.ledger.notes)
+    notes = " ".join(request.metrics.notes)
     assert "failed" not in notes
-    assert request.ledger.drafted > 0
-    assert sum(request.ledger.accepted.values()) > 0
+    assert request.metrics.drafted > 0
+    assert sum(request.metrics.accepted.values()) > 0
 
 
 def test_a_second_model_whose_rounding_differs_guesses_and_says_so(
@@ -91,8 +91,8 @@ def test_a_second_model_whose_rounding_differs_guesses_and_says_so(
     other = tiny_model("llama", initializer_range=0.15, vocab_size=64, num_hidden_layers=2)
     path = drafting_model(other.to(torch.bfloat16))
     request = generate(f"model(path={path})", model())
-    assert request.ledger.accepted["model"] > 0
-    assert "may guess badly: its logits differ by 0.25" in " ".join(request.ledger.notes)
+    assert request.metrics.accepted["model"] > 0
+    assert "may guess badly: its logits differ by 0.25" in " ".join(request.metrics.notes)
 
 
 @pytest.mark.slow
@@ -101,8 +101,8 @@ def test_who_asks_a_model_is_accepted_on_the_embedded_model(recipe: str) -> None
     found = embedded().generate(
         "List the days of the week, one a line, twice.", recipe, max_new_tokens=24
     )
-    assert not any("failed" in note for note in found.ledger.notes)
-    assert sum(found.ledger.accepted.values()) > 0
+    assert not any("failed" in note for note in found.metrics.notes)
+    assert sum(found.metrics.accepted.values()) > 0
 
 
 @lru_cache
@@ -126,7 +126,7 @@ def test_layers_whose_logits_are_not_finite_are_refused_before_the_run() -> None
     broken = adapt(tiny, fuse=False, verify=False)
     with pytest.raises(Refused, match="logits are not finite"):
         Layers(keep="1").check(broken)
-    assert thinned(broken, (1,)).layers
+    assert layer_subset(broken, (1,)).layers
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_an_acceptance_head_is_trained_on_what_the_drafter_asks(
     method: Method, strict: None
 ) -> None:
     drafter: Any = method.start_drafter(model())
-    assert drafter.draft is thinned(model(), (0,))
+    assert drafter.draft is layer_subset(model(), (0,))
     head = train(drafter.draft, model(), [PROMPT, PROMPT[::-1]], steps=2)
     assert head.draft != head.target
 
@@ -160,16 +160,16 @@ def test_a_model_that_is_given_guesses(kind: str) -> None:
     assert drafting_model(held) == path
     request = generate(f"model(path={path}, depth=4, width=1)", model(torch.float32))
     # The same weights as the target's: every guess is right.
-    assert request.ledger.steps == -(-23 // 5) and request.ledger.accepted["model"] > 15
-    assert "compared by size alone (64)" in " ".join(request.ledger.notes)
+    assert request.metrics.steps == -(-23 // 5) and request.metrics.accepted["model"] > 15
+    assert "compared by size alone (64)" in " ".join(request.metrics.notes)
     assert [parameter.data_ptr() for parameter in small.parameters()] == weights
 
 
 @pytest.mark.parametrize("method", ["osd(path={}, every=0)", "rasd(path={})", "rapid(path={})"])
 def test_every_drafter_that_takes_a_path_takes_a_model_that_is_given(method: str) -> None:
     request = generate(method.format(drafting_model(given(), "small")), model(torch.float32))
-    assert sum(request.ledger.accepted.values()) > 0
-    assert "compared by size alone" in " ".join(request.ledger.notes)
+    assert sum(request.metrics.accepted.values()) > 0
+    assert "compared by size alone" in " ".join(request.metrics.notes)
 
 
 def test_an_assistant_model_is_taken_as_it_is() -> None:
@@ -180,8 +180,8 @@ def test_an_assistant_model_is_taken_as_it_is() -> None:
             PROMPT, "fixed(nodes=4)", max_new_tokens=20, stop_ids=[], assistant_model=assistant
         )
         assert found.token_ids == plain.token_ids
-        assert found.ledger.drafted > 0
-        assert not any("failed" in note for note in found.ledger.notes)
+        assert found.metrics.drafted > 0
+        assert not any("failed" in note for note in found.metrics.notes)
     with pytest.raises(LengthwiseError, match="type str: give a transformers model"):
         target.generate(PROMPT, assistant_model="a/path")
 

@@ -65,7 +65,7 @@ def outputs(methods: list[Method], policy: LengthPolicy | None, **sampling: floa
         requests.append(request)
     while active := [request for request in requests if not request.done]:
         loop.step(active, policy)
-    assert not any(request.ledger.notes for request in requests), requests[0].ledger.notes
+    assert not any(request.metrics.notes for request in requests), requests[0].metrics.notes
     return [" ".join(map(str, request.output)) for request in requests]
 
 

@@ -1,5 +1,5 @@
-"""What a verifier says has the target's law, by adding up every way it can come about; and by many
-draws (see `benchmarks/checks/verifiers.py`)."""
+"""What a verifier says has the target's distribution, by adding up every way it can come about; and
+by many draws (see `benchmarks/checks/verifiers.py`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from benchmarks.checks.verifiers import check
 from torch import Tensor
 
-from all_ways import Dice, Drafting, Loaded, distance, law_of, pair, without_replacement
+from all_ways import Dice, Drafting, Loaded, distance, pair, probs_of, without_replacement
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.speculative import verification as verify
@@ -34,9 +34,9 @@ def children(count: int, guesses: Seq[int] = (), before: bool = True) -> Draftin
     def drafting(tree: Tree, sampler: Loaded, draft: Tensor) -> None:
         for token in guesses if before else ():
             tree.add(0, token, "lookup")
-        law = sampler.law(draft[0], ())
-        tokens = without_replacement(sampler.dice, law, count)
-        tree.draw(0, tokens, law, "draft", [0] * len(tokens))
+        probs = sampler.probs(draft[0], ())
+        tokens = without_replacement(sampler.dice, probs, count)
+        tree.draw(0, tokens, probs, "draft", [0] * len(tokens))
         for token in guesses if not before else ():
             tree.add(0, token, "lookup")
 
@@ -47,11 +47,11 @@ def chain(depth: int, guesses: Seq[int] = ()) -> Drafting:
     def drafting(tree: Tree, sampler: Loaded, draft: Tensor) -> None:
         node = 0
         for _ in range(depth):
-            law = sampler.law(draft[tree.tokens[node]], ())
-            token = sampler.dice.choose(law.tolist())
+            probs = sampler.probs(draft[tree.tokens[node]], ())
+            token = sampler.dice.choose(probs.tolist())
             for guess in guesses:
                 tree.add(node, guess, "lookup")
-            (node,) = tree.draw(node, [token], law, "draft", [0])
+            (node,) = tree.draw(node, [token], probs, "draft", [0])
 
     return drafting
 
@@ -63,14 +63,14 @@ def test_draws_without_replacement_among_guesses_are_exact(
     count: int, guesses: tuple[int, ...], before: bool
 ) -> None:
     logits = pair(5)
-    assert distance(law_of(children(count, guesses, before), logits), logits[0]) < EXACT
+    assert distance(probs_of(children(count, guesses, before), logits), logits[0]) < EXACT
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("guesses", [(), (2,)])
 def test_chains_are_exact(depth: int, guesses: tuple[int, ...]) -> None:
     logits = pair(5 if depth < 3 else 4)
-    assert distance(law_of(chain(depth, guesses), logits), logits[0]) < EXACT
+    assert distance(probs_of(chain(depth, guesses), logits), logits[0]) < EXACT
 
 
 def test_trees_of_two_levels_are_exact() -> None:
@@ -78,23 +78,23 @@ def test_trees_of_two_levels_are_exact() -> None:
         children(2, guesses=(1,))(tree, sampler, draft)
         tree.add(tree.children[0][1], 0, "lookup")
         for node in tree.draws[0][0].nodes:
-            law = sampler.law(draft[tree.tokens[node]], ())
-            tokens = without_replacement(sampler.dice, law, 2)
-            tree.draw(node, tokens, law, "draft", [0, 0])
+            probs = sampler.probs(draft[tree.tokens[node]], ())
+            tokens = without_replacement(sampler.dice, probs, 2)
+            tree.draw(node, tokens, probs, "draft", [0, 0])
 
     logits = pair(3)
-    assert distance(law_of(drafting, logits), logits[0]) < EXACT
+    assert distance(probs_of(drafting, logits), logits[0]) < EXACT
 
 
 def test_draws_of_two_drafters_at_one_node_are_exact() -> None:
     def drafting(tree: Tree, sampler: Loaded, draft: Tensor) -> None:
         for row, count in ((0, 2), (1, 2)):
-            law = sampler.law(draft[row], ())
-            tokens = without_replacement(sampler.dice, law, count)
-            tree.draw(0, tokens, law, f"draft {row}", [0, 0])
+            probs = sampler.probs(draft[row], ())
+            tokens = without_replacement(sampler.dice, probs, count)
+            tree.draw(0, tokens, probs, f"draft {row}", [0, 0])
 
     logits = pair(4)
-    assert distance(law_of(drafting, logits), logits[0]) < EXACT
+    assert distance(probs_of(drafting, logits), logits[0]) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -113,15 +113,15 @@ def test_the_target_is_processed_before_anything_is_accepted(
 ) -> None:
     logits = pair(5)
     if sampling.repetition_penalty == 1:
-        found = law_of(drafting, logits, sampling=sampling)
+        found = probs_of(drafting, logits, sampling=sampling)
         assert distance(found, logits[0], sampling) < EXACT
         assert distance(found, logits[0]) > 0.01
     else:
-        # The penalty looks at what was said, token 0 here: one token's law is enough.
-        plain = Sampler(sampling).law(logits[0][0], [0])
-        found = law_of(drafting, logits, sampling=sampling).sum(1)
+        # The penalty looks at what was said, token 0 here: one token's distribution is enough.
+        plain = Sampler(sampling).probs(logits[0][0], [0])
+        found = probs_of(drafting, logits, sampling=sampling).sum(1)
         assert float((found - plain).abs().sum()) < EXACT
-        assert float((found - Sampler(Sampling(1.0)).law(logits[0][0], [0])).abs().sum()) > 0.01
+        assert float((found - Sampler(Sampling(1.0)).probs(logits[0][0], [0])).abs().sum()) > 0.01
 
 
 def test_a_draft_that_is_the_target_is_always_accepted() -> None:
@@ -134,37 +134,37 @@ def test_a_draft_that_is_the_target_is_always_accepted() -> None:
         chain(2)(tree, sampler, target)
         return Lossless().walk(tree, target[tree.tokens], sampler, [0])[0]
 
-    assert all(len(accepted) == 3 for chance, accepted in dice.ways(run) if chance > EXACT)
+    assert all(len(accepted) == 3 for prob, accepted in dice.ways(run) if prob > EXACT)
 
 
 def test_a_draft_of_few_tokens_may_be_used_up() -> None:
     target, draft = pair(5)
     draft[0, 2:] = -torch.inf
-    assert distance(law_of(children(4), (target, draft)), target) < EXACT
+    assert distance(probs_of(children(4), (target, draft)), target) < EXACT
 
 
-def test_the_law_that_was_not_updated_is_found_out() -> None:
+def test_the_distribution_that_was_not_updated_is_found_out() -> None:
     """Each draw is presented as if nothing had been drawn before it."""
 
     def drafting(tree: Tree, sampler: Loaded, draft: Tensor) -> None:
         children(3)(tree, sampler, draft)
         (group,) = tree.draws[0]
-        tree.draws[0] = [Draws(group.law, (node,)) for node in group.nodes]
+        tree.draws[0] = [Draws(group.probs, (node,)) for node in group.nodes]
 
     logits = pair(5, seed=7)
-    assert distance(law_of(children(3), logits), logits[0]) < EXACT
-    assert distance(law_of(drafting, logits), logits[0]) > 0.1
+    assert distance(probs_of(children(3), logits), logits[0]) < EXACT
+    assert distance(probs_of(drafting, logits), logits[0]) > 0.1
 
 
 def test_a_choice_by_value_after_the_draw_is_found_out() -> None:
     def drafting(tree: Tree, sampler: Loaded, draft: Tensor) -> None:
-        law = sampler.law(draft[0], ())
-        tokens = without_replacement(sampler.dice, law, 2)
-        best = max(tokens, key=lambda token: float(law[token]))
-        tree.draw(0, [best], law, "draft", [0])
+        probs = sampler.probs(draft[0], ())
+        tokens = without_replacement(sampler.dice, probs, 2)
+        best = max(tokens, key=lambda token: float(probs[token]))
+        tree.draw(0, [best], probs, "draft", [0])
 
     logits = pair(5)
-    assert distance(law_of(drafting, logits), logits[0]) > 0.02
+    assert distance(probs_of(drafting, logits), logits[0]) > 0.02
 
 
 def test_draws_that_lose_a_node_are_guesses_again() -> None:
@@ -176,7 +176,7 @@ def test_draws_that_lose_a_node_are_guesses_again() -> None:
         tree.__dict__.update(kept.__dict__)
 
     logits = pair(5)
-    assert distance(law_of(drafting, logits), logits[0]) < EXACT
+    assert distance(probs_of(drafting, logits), logits[0]) < EXACT
 
 
 def test_a_new_draw_after_a_mismatch_is_found_out() -> None:
@@ -189,8 +189,8 @@ def test_a_new_draw_after_a_mismatch_is_found_out() -> None:
 
     logits = pair(5)
     guesses = children(0, (1, 3))
-    assert distance(law_of(guesses, logits), logits[0]) < EXACT
-    assert distance(law_of(guesses, logits, Bonus()), logits[0]) > 0.02
+    assert distance(probs_of(guesses, logits), logits[0]) < EXACT
+    assert distance(probs_of(guesses, logits, Bonus()), logits[0]) > 0.02
 
 
 def test_a_residual_that_is_not_taken_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,32 +199,32 @@ def test_a_residual_that_is_not_taken_is_found_out(monkeypatch: pytest.MonkeyPat
     ) -> int:
         (group,) = groups
         token = tree.tokens[group.nodes[0]]
-        if sampler.coin(position, 0) * group.law[token] < target[token]:
+        if sampler.uniform(position, 0) * group.probs[token] < target[token]:
             return token
         return sampler.draw(target, position)
 
     logits = pair(5)
     monkeypatch.setattr(verify, "reject", reject)
-    assert distance(law_of(children(1), logits), logits[0]) > 0.02
+    assert distance(probs_of(children(1), logits), logits[0]) > 0.02
 
 
 def test_typical_acceptance_is_lossy_when_sampling() -> None:
     logits = pair(5)
-    found = law_of(children(0, (1, 3)), logits, TypicalVerifier(Typical()))
+    found = probs_of(children(0, (1, 3)), logits, TypicalVerifier(Typical()))
     assert distance(found, logits[0]) > 0.02
-    plain = law_of(children(0, (1, 3)), logits, TypicalVerifier(Typical.identity(9)))
+    plain = probs_of(children(0, (1, 3)), logits, TypicalVerifier(Typical.identity(9)))
     assert distance(plain, logits[0]) < EXACT
 
 
 def test_greedy_is_one_hot_whatever_was_drawn() -> None:
     target, draft = pair(6)
     best = int(target[0].argmax())
-    law = Sampler(Sampling(1.0)).law(draft[0], ())
+    probs = Sampler(Sampling(1.0)).probs(draft[0], ())
     for verifier in (Lossless(), TypicalVerifier(Typical())):
         for sampling in (Sampling(), Sampling(repetition_penalty=1.0001)):
             for tokens in ([best, 1, 2], [1, 2], [2, best]):
                 tree = Tree(0)
-                tree.draw(0, tokens, law, "draft", [0] * len(tokens))
+                tree.draw(0, tokens, probs, "draft", [0] * len(tokens))
                 accepted, token = verifier.walk(tree, target[tree.tokens], Sampler(sampling), [0])
                 said = [*(tree.tokens[node] for node in accepted[1:]), token]
                 expected = [best, int(target[best].argmax())] if best in tokens else [best]
@@ -234,10 +234,10 @@ def test_greedy_is_one_hot_whatever_was_drawn() -> None:
 def test_a_drawn_and_a_guessed_child_of_one_token_share_a_node() -> None:
     tree = Tree(0)
     guess = tree.add(0, 3, "lookup")
-    law = torch.full((5,), 0.2, dtype=torch.float64)
-    nodes = tree.draw(0, [4, 3], law, "draft", [0, 0])
+    probs = torch.full((5,), 0.2, dtype=torch.float64)
+    nodes = tree.draw(0, [4, 3], probs, "draft", [0, 0])
     assert nodes == [2, guess] and len(tree) == 3
-    assert tree.seconded[guess] and tree.draws[0][0].nodes == (2, guess)
+    assert tree.agreed[guess] and tree.draws[0][0].nodes == (2, guess)
     assert tree.drawn() == {0, 1, 2}
 
 
@@ -246,8 +246,8 @@ def test_walking_leaves_the_context_as_it_was() -> None:
     sampler = Sampler(Sampling(1.0, repetition_penalty=1.2, seed=3))
     context = [4, 2, 0]
     tree = Tree(0)
-    law = sampler.law(draft[0], context)
-    for node in tree.draw(0, [1, 2, 3], law, "draft", [0] * 3):
+    probs = sampler.probs(draft[0], context)
+    for node in tree.draw(0, [1, 2, 3], probs, "draft", [0] * 3):
         tree.add_chain([1, 2, 3], node)
     Lossless().walk(tree, target[tree.tokens], sampler, context)
     assert context == [4, 2, 0]
@@ -262,7 +262,7 @@ def typical_walk(
 
 
 def test_typical_takes_the_longest_path_of_tokens_above_the_threshold_of_their_parent() -> None:
-    law = torch.tensor(
+    probs = torch.tensor(
         [[0.6, 0.2, 0.15, 0.05], [0.02, 0.02, 0.02, 0.94], [0.25] * 4, [0.03, 0.03, 0.47, 0.47]]
     )
     tree = Tree(0)
@@ -272,12 +272,12 @@ def test_typical_takes_the_longest_path_of_tokens_above_the_threshold_of_their_p
     below = tree.add(two, 3)  # any token will do after token 2
     tree.add(below, 0)
     tree.add(tree.add(0, 3), 2)  # 0.05 at the root
-    assert typical_walk(law.log(), tree) == [2, 3]
+    assert typical_walk(probs.log(), tree) == [2, 3]
     tree.add(one, 3)
-    assert typical_walk(law.log(), tree) == [1, 3], "the likelier of two paths of one length"
-    assert typical_walk(law.log(), tree, epsilon=0.04) == [1, 3]
-    assert typical_walk(law.log(), tree, epsilon=0.01) == [2, 3, 0]
-    assert typical_walk(law.log(), tree, epsilon=1, delta=0.9) == []
+    assert typical_walk(probs.log(), tree) == [1, 3], "the likelier of two paths of one length"
+    assert typical_walk(probs.log(), tree, epsilon=0.04) == [1, 3]
+    assert typical_walk(probs.log(), tree, epsilon=0.01) == [2, 3, 0]
+    assert typical_walk(probs.log(), tree, epsilon=1, delta=0.9) == []
 
 
 @pytest.mark.parametrize("method", [Fixed(), Goodput(), SpecDec(), Typical()], ids=str)
@@ -290,7 +290,7 @@ def test_policies_are_lossless_and_typical_says_it_is_not(method: Method) -> Non
 
 @pytest.mark.parametrize("name", ["match", "chain", "tree", "coupled"])
 @pytest.mark.parametrize("draws", [5000, pytest.param(50_000, marks=pytest.mark.slow)])
-def test_many_draws_have_the_targets_law(name: str, draws: int) -> None:
+def test_many_draws_have_the_targets_distribution(name: str, draws: int) -> None:
     found = check(name, draws, seed=0)
     assert found["p"] > 0.001
     assert found.get("equal", True)

@@ -1,5 +1,5 @@
 """SpecDec++: its threshold is the best rule there is, its head knows what will be rejected, and
-stopping changes no law."""
+stopping changes no distribution."""
 
 from __future__ import annotations
 
@@ -14,48 +14,49 @@ from torch import Tensor
 from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.request import Ledger
+from lengthwise.engine.request import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import Fixed, LengthPolicy
-from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.draft_length._shared import acceptance_head
 from lengthwise.methods.draft_length._shared.acceptance_head import AcceptanceHead
-from lengthwise.methods.draft_length.specdec import SpecDec, SpecDecPace, SpecDecPolicy
-from lengthwise.methods.drafting._shared.model_drafter import AskingDrafter, Scorer
+from lengthwise.methods.draft_length.specdec import SpecDec, SpecDecDepth, SpecDecPolicy
+from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
 
-# Chances of acceptance and how often a guess has them; seconds of a guess, of a verification 1.
+# Probabilities of acceptance, and how often a guess has them. Seconds of a guess, where those of a
+# verification are 1.
 KINDS = {0.97: 0.7, 0.3: 0.3}
 GUESS = 0.15
 LONGEST = 10
 
 
-def pace(options: SpecDec, head: AcceptanceHead | None = None) -> SpecDecPace:
-    return SpecDecPace(options, LookupDrafter(Lookup()), Acceptance(), head)
+def draft_depth(options: SpecDec, head: AcceptanceHead | None = None) -> SpecDecDepth:
+    return SpecDecDepth(options, LookupDrafter(Lookup()), Acceptance(), head)
 
 
 def speed(lengths: dict[tuple[float, ...], int]) -> float:
-    """Expected tokens a second where guesses of those chances are drafted up to those lengths."""
+    """Expected tokens a second where guesses of those probabilities are drafted so far."""
     tokens = seconds = 0.0
-    for chances, length in lengths.items():
-        weight = torch.tensor([KINDS[chance] for chance in chances]).prod().item()
-        survival = torch.tensor(chances[:length]).cumprod(0).sum().item()
+    for probs, length in lengths.items():
+        weight = torch.tensor([KINDS[prob] for prob in probs]).prod().item()
+        survival = torch.tensor(probs[:length]).cumprod(0).sum().item()
         tokens += weight * (1 + survival)
         seconds += weight * (1 + GUESS * length)
     return tokens / seconds
 
 
-def stopped(chances: tuple[float, ...], threshold: float) -> int:
-    found = pace(SpecDec(threshold=threshold, least=1, most=LONGEST))
-    for count, chance in enumerate(chances, 1):
-        if not found.go_on(0, chance):
+def stopped(probs: tuple[float, ...], threshold: float) -> int:
+    found = draft_depth(SpecDec(threshold=threshold, least=1, most=LONGEST))
+    for count, prob in enumerate(probs, 1):
+        if not found.should_continue(0, prob):
             return count
-    return len(chances)
+    return len(probs)
 
 
 def best_speed() -> float:
@@ -68,8 +69,8 @@ def best_speed() -> float:
             if not left:
                 return 0.0
             more = sum(
-                weight * (survival * chance + gain(survival * chance, left - 1))
-                for chance, weight in KINDS.items()
+                weight * (survival * prob + gain(survival * prob, left - 1))
+                for prob, weight in KINDS.items()
                 if survival > 0.01
             )
             return max(0.0, more - price * GUESS)
@@ -90,10 +91,10 @@ def test_the_threshold_is_as_good_as_any_rule_and_better_than_any_fixed_length()
 
 
 def test_least_and_most_bound_the_guesses() -> None:
-    found = pace(SpecDec(threshold=0.3, least=2, most=4))
-    assert [found.go_on(0, 0.1) for _ in range(2)] == [True, False]
-    found = pace(SpecDec(threshold=0.3, least=2, most=4))
-    assert [found.go_on(0, 1.0) for _ in range(4)] == [True, True, True, False]
+    found = draft_depth(SpecDec(threshold=0.3, least=2, most=4))
+    assert [found.should_continue(0, 0.1) for _ in range(2)] == [True, False]
+    found = draft_depth(SpecDec(threshold=0.3, least=2, most=4))
+    assert [found.should_continue(0, 1.0) for _ in range(4)] == [True, True, True, False]
     with pytest.raises(RecipeError, match="at least 5"):
         SpecDec(least=5, most=4)
 
@@ -117,8 +118,8 @@ VOCAB = 32
 
 @lru_cache
 def source() -> Tensor:
-    """The law `[before, last, vocab]` of a text: after most tokens the last one says all that
-    can be known, after some the one before it says much more."""
+    """The distribution `[before, last, vocab]` of a text: after most tokens the last one says all
+    that can be known, after some the one before it says much more."""
     dice = torch.Generator().manual_seed(0)
     simple = torch.softmax(2.5 * torch.randn(VOCAB, VOCAB, generator=dice), -1)
     hard = torch.softmax(4 * torch.randn(VOCAB, VOCAB, VOCAB, generator=dice), -1)
@@ -130,8 +131,8 @@ def texts(count: int, length: int, seed: int) -> Tensor:
     dice = torch.Generator().manual_seed(seed)
     found = [*torch.randint(0, VOCAB, (2, count), generator=dice)]
     while len(found) < length:
-        law = source()[found[-2], found[-1]]
-        found.append(torch.multinomial(law, 1, generator=dice)[:, 0])
+        probs = source()[found[-2], found[-1]]
+        found.append(torch.multinomial(probs, 1, generator=dice)[:, 0])
     return torch.stack(found, 1)
 
 
@@ -170,26 +171,26 @@ def test_the_head_tells_what_will_be_accepted() -> None:
     assert area > 0.6
 
 
-class Draft(AskingDrafter):
+class Draft(ModelDrafter):
     def __init__(self) -> None:
         super().__init__("draft", 12, draws="rejection")
         self.draft = trained(1)
 
     def open(self, sequence: Sequence) -> Scorer:
-        return Scout.reading(self.draft, sequence.tokens)
+        return DraftModelRunner.prefilled(self.draft, sequence.tokens)
 
 
 def drafted(policy: LengthPolicy) -> tuple[float, float]:
     """Tokens a round, and discarded guesses a committed token."""
-    books: list[Ledger] = []
+    books: list[RequestMetrics] = []
     for seed, prompt in enumerate(texts(3, 8, seed=1003).tolist()):
         sequence = Sequence(trained(3), Plan(drafters=(Draft,)))
         request = loop.begin(sequence, Sampling(1.0, seed=seed), 160, ())
         loop.start(request, loop.prefill(sequence, prompt))
         for _ in loop.run(request, policy):
             pass
-        assert not request.ledger.notes
-        books.append(request.ledger)
+        assert not request.metrics.notes
+        books.append(request.metrics)
     tokens = sum(book.decoded for book in books)
     right = sum(sum(book.accepted.values()) for book in books)
     return tokens / sum(b.steps for b in books), (sum(b.drafted for b in books) - right) / tokens
@@ -209,7 +210,7 @@ def test_a_head_is_read_as_it_was_written(tmp_path: Path) -> None:
     acceptance_head.save(head(), path)
     found = acceptance_head.load(path)
     state = torch.randn(32)
-    assert found.chance(state) == head().chance(state)
+    assert found.prob(state) == head().prob(state)
     assert (found.draft, found.target) == (head().draft, head().target)
     assert [each.name for each in tmp_path.iterdir()] == ["head.safetensors"]
     assert SpecDec(head=str(path)).start_policy(trained(3)).head is not None
@@ -232,7 +233,7 @@ def test_a_damaged_head_is_refused(tmp_path: Path) -> None:
 
 def test_a_head_of_another_drafting_model_says_so() -> None:
     with pytest.raises(LengthwiseError, match="another drafting model"):
-        pace(SpecDec(), AcceptanceHead(16)).go_on(0, 0.5, torch.zeros(32))
+        draft_depth(SpecDec(), AcceptanceHead(16)).should_continue(0, 0.5, torch.zeros(32))
 
 
 def test_labels_of_greedy_guesses_are_agreements() -> None:

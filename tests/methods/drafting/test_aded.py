@@ -120,14 +120,14 @@ def test_a_search_gives_24_paths_with_the_roots_own_and_goes_on_from_each() -> N
     assert len({(parent, token) for parent, token, _ in guesses}) == len(guesses)
 
 
-def test_weights_above_one_are_no_chances() -> None:
+def test_weights_above_one_are_no_probabilities() -> None:
     rows: Table = {(1, 2): ([5, 6], [3.0, 1.0])}
     empty: tuple[list[int], list[float]] = ([], [])
     for guesses in (
         search_sums(1, 2, lambda b, t: rows.get((b, t), empty), 2, 20, random.Random(0)),
         search_products(1, 2, lambda b, t: rows.get((b, t), empty), 2, 20),
     ):
-        assert {token: chance for _, token, chance in guesses} == {5: 0.75, 6: 0.25}
+        assert {token: prob for _, token, prob in guesses} == {5: 0.75, 6: 0.25}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -159,4 +159,4 @@ def test_every_rule_is_token_equal_to_plain_decoding(learn: str, search: str) ->
     options = ADED(learn=learn, search=search, fresh=True)
     drafted = generate(prompt, options.start_drafter(model()))
     assert drafted.output == plain.output
-    assert sum(drafted.ledger.accepted.values()) > 0
+    assert sum(drafted.metrics.accepted.values()) > 0

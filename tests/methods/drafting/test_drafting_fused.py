@@ -19,17 +19,17 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_length import Fixed, Pace
-from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.draft_length import DraftDepth, Fixed
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.errors import RecipeError
-from lengthwise.methods.drafting._shared.draft_choice import opener
-from lengthwise.methods.drafting._shared.model_drafter import AskingDrafter
+from lengthwise.methods.drafting._shared.draft_choice import open_scorer
+from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter
 from lengthwise.methods.drafting.rapid import AugmentedVerifier, Rapid, RapidDrafter, pulled
 from lengthwise.methods.drafting.rasd import (
     ContextSource,
-    Path as Retrieved,
+    Continuation as Retrieved,
     Rasd,
     RasdDrafter,
     StoreSource,
@@ -59,7 +59,7 @@ def generate(
     sampling: Sampling | None = None,
     family: str = "llama",
     new: int = 40,
-    make: Callable[[], AskingDrafter] | None = None,
+    make: Callable[[], ModelDrafter] | None = None,
 ) -> Request:
     target = model(family)
     starters = () if method is None else (make or partial(method.start_drafter, target),)
@@ -70,7 +70,7 @@ def generate(
     for _ in loop.run(request, Fixed()):
         pass
     loop.finish(request)
-    assert not request.ledger.notes
+    assert not request.metrics.notes
     return request
 
 
@@ -85,7 +85,7 @@ def test_drafted_greedy_text_is_plain_greedy_text(method: Rasd | Rapid, family: 
         plain = generate(tokens(60, seed), family=family)
         drafted = generate(tokens(60, seed), method, family=family)
         assert drafted.output == plain.output
-        assert drafted.ledger.steps <= plain.ledger.steps
+        assert drafted.metrics.steps <= plain.metrics.steps
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -113,10 +113,10 @@ class Fixture:
 def rasd(table: Tensor, options: Rasd, seed: int = 0, temperature: float = 0.0) -> RasdDrafter:
     """A drafter that asks a Fixture, and retrieves from the context."""
     drafter = RasdDrafter(options, lambda sequence: Fixture(table))
-    drafter.pace = Pace()
+    drafter.draft_depth = DraftDepth()
     drafter.sampler = Sampler(Sampling(temperature, seed=seed))
     drafter.vocab_size = len(table)
-    drafter.scout = Fixture(table)
+    drafter.runner = Fixture(table)
     return drafter
 
 
@@ -127,26 +127,26 @@ def test_retrieved_guesses_share_the_nodes_of_the_models_own() -> None:
     rasd(table, Rasd(depth=2, width=1, draft=4)).propose(text, tree, 8)
     assert tree.tokens[1:] == [3, 4, 7, 7]
     assert tree.sources[1:] == ["rasd", "rasd", "rasd retrieved", "rasd retrieved"]
-    assert tree.seconded == [False, True, True, False, False]
+    assert tree.agreed == [False, True, True, False, False]
     assert tree.is_chain()
 
 
 def test_a_retrieved_beginning_the_model_does_not_believe_is_pruned() -> None:
-    law = torch.tensor([0.0, 0.5, 0.3, 0.1, 0.06, 0.04])
+    probs = torch.tensor([0.0, 0.5, 0.3, 0.1, 0.06, 0.04])
     paths = [Retrieved([5, 1], 0.2, 4), Retrieved([4], 0.2, 3), Retrieved([2], 0.1, 3),
              Retrieved([1], 0.5, 2)]  # fmt: skip
-    kept = rasd(torch.zeros(6, 6), Rasd(top=3, tau=0.2)).prune(paths, law)
+    kept = rasd(torch.zeros(6, 6), Rasd(top=3, tau=0.2)).prune(paths, probs)
     assert [path.tokens[0] for path, _ in kept] == [5, 1, 2]
-    wider = rasd(torch.zeros(6, 6), Rasd(top=0, tau=0.05)).prune(paths, law)
+    wider = rasd(torch.zeros(6, 6), Rasd(top=0, tau=0.05)).prune(paths, probs)
     assert [path.tokens[0] for path, _ in wider] == [5, 1, 2, 4]
 
 
 def test_the_longest_match_stays_and_a_match_of_one_token_does_not() -> None:
-    law = torch.tensor([1.0, 0.0, 0.0])
+    probs = torch.tensor([1.0, 0.0, 0.0])
     options = Rasd(top=1)
     long, short = Retrieved([2], 1.0, 2), Retrieved([2], 1.0, 1)
-    assert len(rasd(torch.zeros(3, 3), options).prune([long], law)) == 1
-    assert rasd(torch.zeros(3, 3), options).prune([short], law) == []
+    assert len(rasd(torch.zeros(3, 3), options).prune([long], probs)) == 1
+    assert rasd(torch.zeros(3, 3), options).prune([short], probs) == []
 
 
 def test_retrieved_guesses_stay_within_their_budget_and_limit() -> None:
@@ -174,7 +174,7 @@ def test_the_context_is_retrieved_from_longest_match_first() -> None:
 
 
 @pytest.mark.parametrize("kind", ["rejection", "coupled"])
-def test_what_is_sampled_has_the_targets_law_whatever_is_retrieved(kind: str) -> None:
+def test_what_is_sampled_has_the_targets_distribution_whatever_is_retrieved(kind: str) -> None:
     generator = torch.Generator().manual_seed(1)
     target, draft = (torch.randn(6, 6, generator=generator) * 1.5 for _ in range(2))
     text = [1, 2, 3, 4, 2, 3, 1, 5, 2, 3]
@@ -207,9 +207,9 @@ def test_a_datastore_that_is_not_there_is_refused_before_the_run(tmp_path: Path)
 
 def test_layers_are_asked_through_the_targets_own_cache() -> None:
     method = Rasd(layers="100%", width=1, depth=3, draft=1)
-    begin = opener("rasd", "", method.layers, model())
+    begin = open_scorer("rasd", "", method.layers, model())
     found = generate(tokens(50), method, make=lambda: RasdDrafter(method, begin))
-    assert found.ledger.accepted["rasd"] >= 3 * (found.ledger.steps - 1)
+    assert found.metrics.accepted["rasd"] >= 3 * (found.metrics.steps - 1)
 
 
 def test_the_drafter_reads_a_short_context_of_its_own() -> None:
@@ -219,27 +219,27 @@ def test_the_drafter_reads_a_short_context_of_its_own() -> None:
     prompt = tokens(100)
     loop.prefill(sequence, prompt)
     drafter.begin(sequence, Sampling())
-    assert isinstance(drafter.scout, Scout)
-    assert len(drafter.scout.sequence) == len(drafter.short) <= 4 + 16 + 8
+    assert isinstance(drafter.runner, DraftModelRunner)
+    assert len(drafter.runner.sequence) == len(drafter.short) <= 4 + 16 + 8
     assert list(drafter.reads([*prompt, 5, 6])) == [*drafter.short, 5, 6]
 
 
 # RAPID's augmented mode.
 
 
-class Coins(Sampler):
-    """Coins as told, and a note of the law that a token is finally drawn from."""
+class Uniforms(Sampler):
+    """Uniforms as given, and a note of the distribution that a token is finally drawn from."""
 
-    def __init__(self, coins: Seq[float], temperature: float = 1.0) -> None:
+    def __init__(self, uniforms: Seq[float], temperature: float = 1.0) -> None:
         super().__init__(Sampling(temperature))
-        self.coins = coins
+        self.uniforms = uniforms
         self.drawn: Tensor | None = None
 
-    def coin(self, position: int, number: int) -> float:
-        return self.coins[number]
+    def uniform(self, position: int, number: int) -> float:
+        return self.uniforms[number]
 
-    def draw(self, law: Tensor, position: int) -> int:
-        self.drawn = law
+    def draw(self, probs: Tensor, position: int) -> int:
+        self.drawn = probs
         return -1
 
 
@@ -248,11 +248,11 @@ Outcome = tuple[int | None, Tensor | None]
 
 
 def walked(
-    z: Tensor, q: Tensor, eta: float, drawn: Seq[int], coins: Seq[float], mask: str = "p_hat"
+    z: Tensor, q: Tensor, eta: float, drawn: Seq[int], uniforms: Seq[float], mask: str = "p_hat"
 ) -> Outcome:
-    """The drawn token that the verifier accepts of the target's logits z, and the law it draws from
-    where it accepts none."""
-    tree, sampler = Tree(0), Coins(coins)
+    """The drawn token that the verifier accepts of the target's logits z, and the distribution it
+    draws from where it accepts none."""
+    tree, sampler = Tree(0), Uniforms(uniforms)
     tree.draw(0, drawn, q, "rapid", [0] * len(drawn))
     logits = z[None].repeat(len(tree), 1)
     accepted, _ = AugmentedVerifier(eta, mask).walk(tree, logits, sampler, [0])
@@ -260,7 +260,7 @@ def walked(
 
 
 def said(z: Tensor, q: Tensor, eta: float, width: int, mask: str = "p_hat") -> Tensor:
-    """The law `[vocab]` of the first token said by the verifier, over all draws and coins."""
+    """The distribution `[vocab]` of the verifier's first token, over all draws and uniforms."""
     found = torch.zeros_like(q)
     for drawn in permutations(range(len(q)), width):
         left, rest = 1.0, q.clone()
@@ -273,8 +273,8 @@ def said(z: Tensor, q: Tensor, eta: float, width: int, mask: str = "p_hat") -> T
             for _ in range(60):
                 middle = (low + high) / 2
                 after = [ALMOST] * (width - number)
-                coins = [*before, middle, *after]
-                accepts = walked(z, q, eta, drawn, coins, mask)[0] == token
+                uniforms = [*before, middle, *after]
+                accepts = walked(z, q, eta, drawn, uniforms, mask)[0] == token
                 low, high = (middle, high) if accepts else (low, middle)
             found[token] += left * high
             left *= 1 - high
@@ -292,7 +292,7 @@ def pair(seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("eta", [0.0, 1.0, 5.0, 20.0])
-def test_augmented_says_exactly_its_law(eta: float, width: int) -> None:
+def test_augmented_says_exactly_its_distribution(eta: float, width: int) -> None:
     for seed in range(2):
         p, q = pair(seed)
         z = p.log().float()
@@ -307,7 +307,7 @@ def test_augmented_says_exactly_its_law(eta: float, width: int) -> None:
 
 
 @pytest.mark.parametrize("eta", [1.0, 10.0])
-def test_augmented_with_the_mask_of_the_authors_code_says_exactly_its_law(eta: float) -> None:
+def test_augmented_with_the_mask_of_the_authors_code_says_its_distribution(eta: float) -> None:
     for seed in range(2):
         p, q = pair(seed)
         z = p.log().float()
@@ -323,7 +323,7 @@ def test_augmented_with_the_mask_of_the_authors_code_says_exactly_its_law(eta: f
     assert (verifier.eta, verifier.mask) == (eta, "q")
 
 
-def test_augmented_greedy_says_the_likeliest_of_the_pulled_law_where_one_is_known() -> None:
+def test_augmented_greedy_says_the_likeliest_of_the_pulled_distribution_where_known() -> None:
     for seed in range(20):
         p, q = pair(seed)
         tree = Tree(0)

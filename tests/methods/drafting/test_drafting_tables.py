@@ -39,7 +39,7 @@ def test_greedy_with_a_table_is_token_equal_to_greedy_without(
         plain = generate(prompt, on=model(family))
         drafted = generate(prompt, method.start_drafter(model(family)), on=model(family))
         assert drafted.output == plain.output
-        right += sum(drafted.ledger.accepted.values())
+        right += sum(drafted.metrics.accepted.values())
     assert right > 0
 
 
@@ -63,7 +63,7 @@ def test_all_drafters_in_one_tree_change_nothing() -> None:
     both = [Recycling(fresh=True).start_drafter(model()), ADED(fresh=True).start_drafter(model())]
     drafted = generate(prompt, *drafters, *both)
     assert drafted.output == plain.output
-    assert drafted.ledger.steps < plain.ledger.steps
+    assert drafted.metrics.steps < plain.metrics.steps
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
@@ -72,7 +72,7 @@ def test_a_table_kept_over_requests_raises_acceptance(method: Recycling | ADED) 
     rounds = []
     for seed in (0, 1, 2, 0, 1, 2):
         request = generate(tokens(30, seed), method.start_drafter(adapted), on=adapted, new=30)
-        rounds.append(request.ledger.accepted_per_step)
+        rounds.append(request.metrics.accepted_per_step)
     assert sum(rounds[3:]) > 1.2 * sum(rounds[:3])
 
 
@@ -105,18 +105,18 @@ def taught(options: Recycling, vocab: int = 100) -> RecyclingDrafter:
     """A drafter whose table says of every token t: t+1 with 0.8, t+2 with 0.1, ..."""
     table = Matrix(vocab)
     ids = (np.arange(vocab)[:, None] + np.arange(1, 9)) % vocab
-    chances = np.array([0.8, 0.1, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01], np.float32)
-    table.put(range(vocab), ids, np.log(chances)[None].repeat(vocab, 0))
+    probs = np.array([0.8, 0.1, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01], np.float32)
+    table.put(range(vocab), ids, np.log(probs)[None].repeat(vocab, 0))
     return RecyclingDrafter(options, table)
 
 
-def test_the_tree_grows_where_products_of_chances_are_highest() -> None:
+def test_the_tree_grows_where_products_of_probabilities_are_highest() -> None:
     tree = Tree(7)
     taught(Recycling(nodes=12, depth=8)).propose([7], tree, 100)
-    chances = [1.0]
+    probs = [1.0]
     for node in range(1, len(tree)):
-        chances.append(chances[tree.parents[node]] * tree.priors[node])
-    assert all(one >= other - 1e-9 for one, other in pairwise(chances))
+        probs.append(probs[tree.parents[node]] * tree.priors[node])
+    assert all(one >= other - 1e-9 for one, other in pairwise(probs))
     assert tree.tokens[1:4] == [8, 9, 10]
 
 
@@ -292,13 +292,13 @@ def test_the_search_finds_the_likely_paths_within_its_budget(search: str) -> Non
 @pytest.mark.parametrize("method", [Recycling.identity(100), ADED.identity(100)])
 def test_the_identity_never_guesses(method: Recycling | ADED) -> None:
     request = generate(tokens(30), method.start_drafter(model()))
-    assert request.ledger.drafted == 0
+    assert request.metrics.drafted == 0
 
 
-def test_grades_separate_good_guesses_from_bad_ones() -> None:
-    grades = [recycling.grade(cost) for cost in range(255)]
-    assert grades == sorted(grades) and 5 <= len(set(grades)) <= 12
-    found = [aded.grade(weight) for weight in np.linspace(1, 0.001, 50)]
+def test_buckets_separate_good_guesses_from_bad_ones() -> None:
+    buckets = [recycling.bucket_of(cost) for cost in range(255)]
+    assert buckets == sorted(buckets) and 5 <= len(set(buckets)) <= 12
+    found = [aded.bucket_of(weight) for weight in np.linspace(1, 0.001, 50)]
     assert found == sorted(found) and 5 <= len(set(found)) <= 12
 
 

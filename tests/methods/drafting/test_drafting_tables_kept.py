@@ -109,5 +109,5 @@ def test_a_table_that_cannot_be_saved_costs_no_answer(tmp_path: Path) -> None:
     for _ in loop.run(request, Fixed()):
         pass
     loop.finish(request)
-    (note,) = request.ledger.notes
+    (note,) = request.metrics.notes
     assert "cannot be saved" in note and len(request.output) == 20

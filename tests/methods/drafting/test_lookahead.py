@@ -19,10 +19,10 @@ from lengthwise.errors import Refused
 from lengthwise.methods.drafting._shared.windowed_goodput import (
     TRIAL,
     WINDOW,
-    Judged,
     WindowedGoodput,
+    WindowStats,
 )
-from lengthwise.methods.drafting.lookahead import Lookahead, LookaheadDrafter, Pool
+from lengthwise.methods.drafting.lookahead import Lookahead, LookaheadDrafter, NgramPool
 from lengthwise.methods.drafting.recycling import Recycling
 from table_runs import VOCAB, generate, model, tokens
 
@@ -90,7 +90,7 @@ def test_the_pool_holds_what_a_column_said_row_by_row_behind_the_token_it_began_
 
 
 def test_of_a_token_the_pool_keeps_the_n_grams_seen_last() -> None:
-    pool = Pool(2)
+    pool = NgramPool(2)
     for rest in ((1, 2), (3, 4), (1, 2), (5, 6)):
         pool.add(9, rest)
     assert pool.of(9) == [(5, 6), (1, 2)]
@@ -137,7 +137,7 @@ def test_lookahead_is_token_equal_to_plain_decoding(options: Lookahead, temperat
         for drafters in ([LookaheadDrafter(options)], [LookaheadDrafter(options), beside]):
             request = generate(tokens(20, seed), *drafters, sampling=sampling)
             assert request.output == plain.output
-            right += request.ledger.accepted.get("lookahead", 0)
+            right += request.metrics.accepted.get("lookahead", 0)
     assert right > 0
 
 
@@ -159,9 +159,9 @@ def test_under_its_own_policy_a_batch_is_token_equal_to_plain_decoding(recipe: s
     while active := [request for request in requests if not request.done]:
         loop.step(active)
     for prompt, request in zip(prompts, requests, strict=True):
-        assert not request.ledger.notes
+        assert not request.metrics.notes
         assert request.output == generate(prompt, new=40).output
-    assert sum(request.ledger.drafted for request in requests) > 0
+    assert sum(request.metrics.drafted for request in requests) > 0
 
 
 class Machine:
@@ -171,7 +171,7 @@ class Machine:
 
     def __init__(self, slope: float) -> None:
         self.policy, self.slope = WindowedGoodput(slope), slope
-        self.belief = Acceptance()
+        self.acceptance = Acceptance()
         self.drafter = LookaheadDrafter(Lookahead())
         self.drafter.rows = [list(range(10, 16)), *([list(range(20, 27))] * 3)]
 
@@ -179,8 +179,8 @@ class Machine:
         """Whether the window was verified; gain: what n-grams then bring."""
         tree = Tree(5)
         self.drafter.propose([5], tree, 100)
-        self.policy.pace(self.load, self.drafter, tree, self.belief, 100)
-        (found,) = self.policy.choose(self.load, [tree], [self.belief])
+        self.policy.draft_depth(self.load, self.drafter, tree, self.acceptance, 100)
+        (found,) = self.policy.choose(self.load, [tree], [self.acceptance])
         guesses = len(found) - 1
         self.policy.observe(self.load, guesses, 1 + self.slope * guesses)
         self.policy.drafted(self.load, self.drafter, 0, 1e-6)
@@ -207,12 +207,12 @@ def test_a_window_that_does_not_pay_is_left_out_and_tried_for_a_hundredth_of_the
 
 def test_what_others_guess_too_stays_where_the_window_does_not_pay() -> None:
     machine = Machine(slope=0.01)
-    machine.policy._judged["lookahead"] = Judged(price=1.0, steps=TRIAL, seconds=1.0)
+    machine.policy._judged["lookahead"] = WindowStats(price=1.0, steps=TRIAL, seconds=1.0)
     tree = Tree(5)
     tree.add(0, 20, "lookup", 3, 0.99)
     machine.drafter.pool.add(5, (10, 60, 61, 62))
     machine.drafter.propose([5], tree, 100)
-    assert tree.seconded[1] and sum(grade >= WINDOW for grade in tree.grades) > 20
+    assert tree.agreed[1] and sum(bucket >= WINDOW for bucket in tree.buckets) > 20
     machine.policy.observe(machine.load, 0, 1.0)
-    (found,) = machine.policy.choose(machine.load, [tree], [machine.belief])
+    (found,) = machine.policy.choose(machine.load, [tree], [machine.acceptance])
     assert found.tokens[:2] == [5, 20] and len(found) < 7

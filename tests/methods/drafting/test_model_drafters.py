@@ -17,12 +17,12 @@ from lengthwise.engine import loop
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_length import Fixed, Pace
+from lengthwise.engine.speculative.draft_length import DraftDepth, Fixed
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method
-from lengthwise.methods.drafting._shared.model_drafter import AskingDrafter
-from lengthwise.methods.drafting.layers import Glance, Layers, thinned
+from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter
+from lengthwise.methods.drafting.layers import Layers, LayerSkipScorer, layer_subset
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
@@ -101,10 +101,10 @@ def test_greedy_with_the_model_as_its_own_drafter_is_token_equal(
     prompt = tokens(60)
     drafted = generate(prompt, method, recipe=recipe, new=24)
     assert drafted.output == plain_output(recipe)
-    cramped = any("no room for guesses" in note for note in drafted.ledger.notes)
-    assert len(drafted.ledger.notes) == cramped and (not cramped or recipe.startswith("h2o"))
+    cramped = any("no room for guesses" in note for note in drafted.metrics.notes)
+    assert len(drafted.metrics.notes) == cramped and (not cramped or recipe.startswith("h2o"))
     # So small a budget is cut at every step, which leaves no room for guesses.
-    assert drafted.ledger.drafted > 0 or recipe.startswith("h2o")
+    assert drafted.metrics.drafted > 0 or recipe.startswith("h2o")
 
 
 @pytest.mark.parametrize("method", [Layers(keep="0-2"), Window(sinks=2, window=24)], ids=str)
@@ -115,7 +115,7 @@ def test_coupled_sampling_is_token_equal_for_the_same_seed(method: Method, penal
     plain = generate(prompt, sampling=sampling)
     drafted = generate(prompt, method, sampling=sampling)
     assert drafted.output == plain.output
-    assert drafted.ledger.steps < plain.ledger.steps
+    assert drafted.metrics.steps < plain.metrics.steps
 
 
 @pytest.mark.parametrize("draws", ["coupled", "rejection"])
@@ -125,15 +125,15 @@ def test_a_drafter_that_is_the_target_is_always_right(
     cls: type[Layers] | type[Window], draws: str, temperature: float
 ) -> None:
     method = replace(cls.identity(200), draws=draws, depth=4, width=1)
-    ledger = generate(tokens(40), method, sampling=Sampling(temperature, seed=1), new=41).ledger
-    assert ledger.decoded == 40 and ledger.steps == 8
+    metrics = generate(tokens(40), method, sampling=Sampling(temperature, seed=1), new=41).metrics
+    assert metrics.decoded == 40 and metrics.steps == 8
 
 
-def test_drawn_guesses_leave_the_law_of_the_target() -> None:
+def test_drawn_guesses_leave_the_distribution_of_the_target() -> None:
     prompt, draws = tokens(30), 500
     method = Layers(keep="0-0", draws="rejection", depth=1, width=2)
     (logits,), _ = loop.extend([(begin(prompt).sequence, [5], None)], "all")
-    law = logits[0].double().softmax(-1)
+    probs = logits[0].double().softmax(-1)
     counts = torch.zeros(VOCAB, dtype=torch.double)
     base = begin(prompt, method)
     for seed in range(draws):
@@ -143,7 +143,7 @@ def test_drawn_guesses_leave_the_law_of_the_target() -> None:
         )
         request.pending = 5
         counts[loop.step([request], Fixed())[0][0]] += 1
-    expected = law * draws
+    expected = probs * draws
     likely = expected >= 5
     pooled = torch.stack([expected[~likely].sum(), counts[~likely].sum()])
     terms = ((counts - expected) ** 2 / expected)[likely].sum()
@@ -158,10 +158,10 @@ def test_asked_and_free_drafters_together_change_nothing_under_the_default_polic
     for _ in loop.run(drafted):
         pass
     assert drafted.output == generate(prompt, new=60).output
-    assert drafted.ledger.drafted > 0
+    assert drafted.metrics.drafted > 0
 
 
-class TwoLevels(Pace):
+class TwoLevels(DraftDepth):
     """Ends the guessing after two levels, and notes what it was told of them."""
 
     wants_state = True
@@ -170,26 +170,26 @@ class TwoLevels(Pace):
         super().__init__()
         self.seen: list[tuple[int, float, Tensor | None]] = []
 
-    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        self.seen.append((grade, prior, state))
-        return super().go_on(grade, prior, state) and self.levels < 2
+    def should_continue(self, bucket: int, prior: float, state: Tensor | None = None) -> bool:
+        self.seen.append((bucket, prior, state))
+        return super().should_continue(bucket, prior, state) and self.levels < 2
 
 
 def test_the_policy_hears_of_every_level_and_ends_the_guessing() -> None:
     request = begin(tokens(40), Layers(keep="0-2", depth=8, width=3))
     (drafter,) = request.drafters
-    drafter.pace = pace = TwoLevels()
+    drafter.draft_depth = draft_depth = TwoLevels()
     tree = Tree(request.pending)
     drafter.propose(request.context(), tree, 8)
     assert max(tree.depths) == 2 and len(tree) == 1 + 2 * 3
     level = 0
-    for grade, prior, state in pace.seen:
+    for bucket, prior, state in draft_depth.seen:
         nodes = list(tree.children[level].values())
         level = nodes[0]
         assert tree.priors[level] == prior == max(tree.priors[node] for node in nodes)
-        assert tree.grades[level] == grade
+        assert tree.buckets[level] == bucket
         assert state is not None and state.shape == (64,)
-    assert pace.levels == 2
+    assert draft_depth.levels == 2
 
 
 # Layers.
@@ -239,20 +239,20 @@ def test_keep_and_skip_together_are_refused() -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2", "gpt_oss", "deepseek_v3"])
-def test_a_thinned_model_shares_its_parameters_and_harms_nothing(family: str) -> None:
+def test_a_cut_model_shares_its_parameters_and_harms_nothing(family: str) -> None:
     whole = adapt(tiny_model(family))
     ids = torch.tensor([tokens(20, vocab_size=100)])
     before = whole.model(ids).logits
-    some = thinned(whole, (0,))
+    some = layer_subset(whole, (0,))
     mine = {p.data_ptr() for p in whole.model.parameters()}
     assert {p.data_ptr() for p in some.model.parameters()} <= mine
     assert len(some.layers) == 1 and len(whole.layers) == whole.model.config.num_hidden_layers > 1
     assert torch.equal(whole.model(ids).logits, before)
     assert not torch.equal(some.model(ids).logits, before)
-    assert thinned(whole, (0,)) is some
+    assert layer_subset(whole, (0,)) is some
 
 
-def test_a_glance_leaves_the_sequence_as_it_was() -> None:
+def test_a_layer_skip_scorer_leaves_the_sequence_as_it_was() -> None:
     prompt = tokens(50)
     for recipe in RECIPES:
         sequence = begin(prompt, recipe=recipe).sequence
@@ -260,7 +260,7 @@ def test_a_glance_leaves_the_sequence_as_it_was() -> None:
         tree = Tree(7)
         tree.add_chain([5, 6])
         tree.add(0, 9)
-        Glance(sequence, thinned(model(), (0, 2)), (0, 2)).score([*prompt, 7], tree)
+        LayerSkipScorer(sequence, layer_subset(model(), (0, 2)), (0, 2)).score([*prompt, 7], tree)
         (found,), _ = loop.extend([(sequence, [7], None)], "all")
         (expected,), _ = loop.extend([(untouched, [7], None)], "all")
         assert torch.equal(found, expected)
@@ -271,8 +271,8 @@ def test_a_glance_leaves_the_sequence_as_it_was() -> None:
 
 def fork(method: Window, request: Request) -> Sequence:
     (drafter,) = request.drafters
-    assert isinstance(drafter, AskingDrafter)
-    return drafter.scout.sequence  # type: ignore[attr-defined, no-any-return]
+    assert isinstance(drafter, ModelDrafter)
+    return drafter.runner.sequence  # type: ignore[attr-defined, no-any-return]
 
 
 def test_the_fork_holds_first_and_latest_tokens_and_is_cut_as_it_grows() -> None:

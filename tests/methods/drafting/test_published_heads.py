@@ -20,7 +20,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_length import Fixed, Pace
+from lengthwise.engine.speculative.draft_length import DraftDepth, Fixed
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, ModelError, Refused
 from lengthwise.methods.base import Method
@@ -164,16 +164,16 @@ def test_the_text_is_that_of_plain_decoding(target, medusa, eagle, name, recipe)
     for sampling in (Sampling(), Sampling(temperature=0.9, seed=5)):
         plain = written(target, 1, recipe=recipe, sampling=sampling)
         guessed = written(target, 1, method, recipe=recipe, sampling=sampling)
-        assert guessed.output == plain.output and guessed.ledger.drafted
+        assert guessed.output == plain.output and guessed.metrics.drafted
 
 
 @pytest.mark.parametrize("name", ["medusa", "eagle"])
 def test_what_was_learned_comes_true(target, medusa, eagle, name) -> None:
     method = drafters(medusa, eagle)[name]
-    found = [written(target, seed, method).ledger for seed in range(6)]
-    taken = sum(ledger.accepted.get(name, 0) for ledger in found)
+    found = [written(target, seed, method).metrics for seed in range(6)]
+    taken = sum(metrics.accepted.get(name, 0) for metrics in found)
     # By chance one guess in VOCAB is right.
-    assert taken / sum(ledger.steps for ledger in found) > 0.7
+    assert taken / sum(metrics.steps for metrics in found) > 0.7
 
 
 def test_heads_that_look_one_place_too_near_guess_worse(target, medusa, tmp_path) -> None:
@@ -187,7 +187,7 @@ def test_heads_that_look_one_place_too_near_guess_worse(target, medusa, tmp_path
 
     def taken(folder: str) -> int:
         method = Medusa(path=folder, nodes=10)
-        return sum(written(target, s, method).ledger.accepted.get("medusa", 0) for s in range(6))
+        return sum(written(target, s, method).metrics.accepted.get("medusa", 0) for s in range(6))
 
     assert taken(path) < 0.8 * taken(medusa)
 
@@ -209,12 +209,12 @@ def asked(request: Request, limit: int = 4) -> tuple[EagleDrafter, Tree]:
     (drafter,) = request.drafters
     assert isinstance(drafter, EagleDrafter)
     tree = Tree(request.pending)
-    drafter.pace = Pace()
+    drafter.draft_depth = DraftDepth()
     drafter.propose(request.context(), tree, limit)
     return drafter, tree
 
 
-def chance_of(layer: DraftLayer, ids: Seq[int], states: Tensor, path: Seq[int]) -> float:
+def prob_of(layer: DraftLayer, ids: Seq[int], states: Tensor, path: Seq[int]) -> float:
     """log q of the last token of a path, the layer reading everything anew as one chain.
 
     states: true ones, of all tokens but the last of ids; behind them the layer's own are used.
@@ -240,7 +240,7 @@ def test_eagles_tree_is_what_each_path_gives_alone(target, eagle, steps) -> None
     assert max(tree.depths) == 4 and len(tree) == 21
     for node in range(1, len(tree)):
         path = [tree.tokens[each] for each in tree.path(node)[1:]]
-        own = chance_of(drafter.layer, ids, states, path)
+        own = prob_of(drafter.layer, ids, states, path)
         assert tree.priors[node] == pytest.approx(float(torch.tensor(own).exp()), abs=1e-4)
 
 
@@ -273,8 +273,8 @@ def test_a_sequence_read_before_the_drafter_came_is_gone_on_with(target, medusa,
         loop.start(request, logits)
         for _ in loop.run(request, Fixed()):
             pass
-        ledger = loop.finish(request)
-        assert request.output == plain and ledger.accepted.get(method.name) and not ledger.notes
+        metrics = loop.finish(request)
+        assert request.output == plain and metrics.accepted.get(method.name) and not metrics.notes
 
 
 def test_states_are_noted_only_where_somebody_wants_them(target, medusa) -> None:

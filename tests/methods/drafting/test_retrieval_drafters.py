@@ -23,7 +23,7 @@ from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDra
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.retrieval.datastore import Datastore
-from lengthwise.retrieval.suffix_index import Index
+from lengthwise.retrieval.suffix_index import SuffixIndex
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -61,7 +61,7 @@ def plain_places(text: Seq[int], shortest: int, longest: int, most: int) -> list
 def test_lookup_places_are_the_longest_matches_with_different_next_tokens(
     text: list[int], shortest: int, most: int
 ) -> None:
-    index = Index(shortest, 16)
+    index = SuffixIndex(shortest, 16)
     index.extend(text)
     assert index.places(most) == plain_places(text, shortest, 16, most)
 
@@ -72,12 +72,12 @@ def test_lookup_guesses_other_places_and_then_shorter_matches() -> None:
     assert chains(tree) == [[6, 2], [1, 2], [5, 7]]
 
 
-def test_lookup_grades_the_first_chain_apart_from_the_others() -> None:
+def test_lookup_buckets_the_first_chain_apart_from_the_others() -> None:
     text = [7, 8, 9, 1, 2, 3, 4, 5, 7, 8, 9, 6, 2, 2, 9, 5, 7, 8, 9]
     tree = tree_of(LookupDrafter(Lookup(max_draft=2, min_match=1, candidates=4)), text)
-    first, equal, shorter = (tree.grades[tree.children[0][token]] for token in (6, 1, 5))
+    first, equal, shorter = (tree.buckets[tree.children[0][token]] for token in (6, 1, 5))
     assert first < BEGINNING < equal < shorter < DEEPER
-    assert all(tree.grades[node] >= DEEPER for token in (1, 5)
+    assert all(tree.buckets[node] >= DEEPER for token in (1, 5)
                for node in tree.children[tree.children[0][token]].values())  # fmt: skip
     assert tree.priors[tree.children[0][6]] > tree.priors[tree.children[0][1]]
 
@@ -167,5 +167,5 @@ def test_retrieval_drafters_change_no_token(seed: int, temperature: float) -> No
     for make in [*([each] for each in makers), makers]:
         drafted = generate(prompt, sampling, *make)
         assert drafted.output == plain.output
-        assert not drafted.ledger.notes
-    assert drafted.ledger.steps < plain.ledger.steps
+        assert not drafted.metrics.notes
+    assert drafted.metrics.steps < plain.metrics.steps

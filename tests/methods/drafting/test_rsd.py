@@ -14,18 +14,24 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_length import Fixed, Goodput, LengthPolicy, Pace, UpTo
-from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.draft_length import (
+    DraftDepth,
+    Fixed,
+    Goodput,
+    LengthPolicy,
+    UpTo,
+)
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.errors import RecipeError
-from lengthwise.methods.drafting._shared.model_drafter import AskingDrafter, Scorer
+from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter, conditioned
 from lengthwise.models.adapt import Adapted, adapt
 
 VOCAB = 16
-Law = tuple[int, ...]
+Said = tuple[int, ...]
 
 
 @lru_cache
@@ -40,11 +46,11 @@ def model(seed: int = 0) -> Adapted:
     return adapt(stock)
 
 
-class Second(AskingDrafter):
+class Second(ModelDrafter):
     """A drafter that asks the disturbed model."""
 
     def open(self, sequence: Sequence) -> Scorer:
-        return Scout.reading(model(1), sequence.tokens)
+        return DraftModelRunner.prefilled(model(1), sequence.tokens)
 
 
 def drafter(options: RSD) -> RSDDrafter:
@@ -84,8 +90,8 @@ def test_greedy_with_rsd_is_token_equal_to_greedy_without(
 ) -> None:
     plain, drafted = (generate(each, Sampling(), policy) for each in (None, options))
     assert drafted.output == plain.output
-    assert drafted.ledger.steps < plain.ledger.steps
-    assert not drafted.ledger.notes
+    assert drafted.metrics.steps < plain.metrics.steps
+    assert not drafted.metrics.notes
 
 
 def test_coupled_sampling_is_token_equal_to_plain_sampling() -> None:
@@ -93,11 +99,11 @@ def test_coupled_sampling_is_token_equal_to_plain_sampling() -> None:
         sampling = Sampling(0.9, top_p=0.95, seed=seed)
         plain, drafted = (generate(e, sampling) for e in (None, SHAPES["coupled beam"]))
         assert drafted.output == plain.output
-        assert drafted.ledger.steps < plain.ledger.steps
+        assert drafted.metrics.steps < plain.metrics.steps
 
 
 class Table:
-    """A scorer whose law of the next token is a row of a table, by the token before it."""
+    """A scorer whose distribution of the next token is a row of a table, by the token before it."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -116,23 +122,27 @@ def tables(vocab: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def round_of(
-    options: RSD, target: Tensor, draft: Tensor, sampling: Sampling, pace: Pace | None = None
+    options: RSD,
+    target: Tensor,
+    draft: Tensor,
+    sampling: Sampling,
+    draft_depth: DraftDepth | None = None,
 ) -> list[int]:
-    """The tokens that one draft and its verdict commit after token 0."""
+    """The tokens that one draft and its verification commit after token 0."""
     found = drafter(options)
-    found.sampler, found.vocab_size, found.scout = Sampler(sampling), len(draft), Table(draft)
-    found.pace = pace or Pace()
+    found.sampler, found.vocab_size, found.runner = Sampler(sampling), len(draft), Table(draft)
+    found.draft_depth = draft_depth or DraftDepth()
     tree = Tree(0)
     found.propose([0], tree, 10)
     accepted, token = Lossless().walk(tree, target[tree.tokens], found.sampler, [0])
     return [*(tree.tokens[node] for node in accepted[1:]), token]
 
 
-class Chance:
+class ChiSquare:
     """Sums of a chi-square test, cells of small expectation pooled."""
 
-    def __init__(self, law: Tensor, counts: Tensor) -> None:
-        expected = law.flatten() * counts.sum()
+    def __init__(self, probs: Tensor, counts: Tensor) -> None:
+        expected = probs.flatten() * counts.sum()
         big = expected >= 5
         seen = [*counts.flatten()[big].tolist(), float(counts.flatten()[~big].sum())]
         hoped = [*expected[big].tolist(), float(expected[~big].sum())]
@@ -152,31 +162,31 @@ class Chance:
         (RSD(width=2, depth=4), False),
     ],
 )
-def test_the_next_three_tokens_have_the_targets_law(options: RSD, stopping: bool) -> None:
+def test_the_next_three_tokens_have_the_targets_distribution(options: RSD, stopping: bool) -> None:
     """Rounds are repeated until three tokens stand, with noise of the round's own each."""
     target, draft = tables(5, seed=3)
-    law = torch.softmax(target.double(), -1)
-    joint = law[0][:, None, None] * law[:, :, None] * law[None]
+    probs = torch.softmax(target.double(), -1)
+    joint = probs[0][:, None, None] * probs[:, :, None] * probs[None]
     counts = torch.zeros(5, 5, 5, dtype=torch.float64)
 
     class Doubtful(UpTo):
         """Stops by what was drawn, which stays."""
 
-        def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-            return super().go_on(grade, prior, state) and prior > 0.3
+        def should_continue(self, bucket: int, prior: float, state: Tensor | None = None) -> bool:
+            return super().should_continue(bucket, prior, state) and prior > 0.3
 
     for seed in range(2000):
         text, scorer = [0], drafter(options)
         scorer.sampler, scorer.vocab_size = Sampler(Sampling(1.0, seed=seed)), 5
-        scorer.scout = Table(draft)
+        scorer.runner = Table(draft)
         while len(text) < 4:
-            scorer.pace = Doubtful(9) if stopping else Pace()
+            scorer.draft_depth = Doubtful(9) if stopping else DraftDepth()
             tree = Tree(text[-1])
             scorer.propose(text, tree, 10)
             accepted, token = Lossless().walk(tree, target[tree.tokens], scorer.sampler, text)
             text += [*(tree.tokens[node] for node in accepted[1:]), token]
         counts[text[1], text[2], text[3]] += 1
-    assert Chance(joint, counts).p > 0.001
+    assert ChiSquare(joint, counts).p > 0.001
 
 
 def test_a_tree_without_replacement_is_accepted_more_than_a_chain() -> None:
@@ -195,27 +205,27 @@ def test_a_tree_without_replacement_is_accepted_more_than_a_chain() -> None:
     assert lengths["constant"] > lengths["chain"] + 0.3
 
 
-def test_children_are_in_the_order_of_their_values_and_draws_hold_the_processed_law() -> None:
+def test_children_are_in_the_order_of_their_values_and_draws_hold_the_processed_probs() -> None:
     _, draft = tables(8, seed=2)
     found = drafter(SHAPES["beam"])
     found.sampler = Sampler(Sampling(0.7, top_k=3, seed=1))
-    found.vocab_size, found.scout = 8, Table(draft)
+    found.vocab_size, found.runner = 8, Table(draft)
     tree = Tree(0)
     found.propose([0], tree, 10)
     assert all(len(nodes) <= 3 for nodes in tree.draws.values())
     for parent, (group,) in tree.draws.items():
-        expected = found.sampler.law(draft[tree.tokens[parent]], [])
-        torch.testing.assert_close(group.law, expected)
-        assert int((group.law > 0).sum()) == 3
+        expected = found.sampler.probs(draft[tree.tokens[parent]], [])
+        torch.testing.assert_close(group.probs, expected)
+        assert int((group.probs > 0).sum()) == 3
         assert len(set(group.nodes)) == len(group.nodes)
     assert [tree.depths.count(depth) for depth in (1, 2, 3)] == [3, 3, 3]
 
 
-def test_a_law_of_few_tokens_has_few_children() -> None:
+def test_a_distribution_of_few_tokens_has_few_children() -> None:
     _, draft = tables(8, seed=2)
     found = drafter(RSD(kind="constant", branching="5"))
     found.sampler, found.vocab_size = Sampler(Sampling(1.0, top_k=2, seed=1)), 8
-    found.scout = Table(draft)
+    found.runner = Table(draft)
     tree = Tree(0)
     found.propose([0], tree, 10)
     assert len(tree) == 3
@@ -234,37 +244,37 @@ def test_conditioned_values_keep_their_order_and_the_largest_is_the_parents() ->
     torch.testing.assert_close(conditioned(values, -2.0)[2:3], plain, atol=1e-6, rtol=1e-6)
 
 
-def test_paths_are_drawn_without_replacement_by_their_chance() -> None:
+def test_paths_are_drawn_without_replacement_by_their_probability() -> None:
     """The first path of a beam is a plain draw; the second one of what is left."""
     _, draft = tables(4, seed=5)
-    law = torch.softmax(draft.double(), -1)
-    joint = (law[0][:, None] * law).flatten()
+    probs = torch.softmax(draft.double(), -1)
+    joint = (probs[0][:, None] * probs).flatten()
     second = sum(joint[i] * _without(joint, i) for i in range(16))
     counts = torch.zeros(2, 16, dtype=torch.float64)
     found = drafter(RSD(width=2, depth=2))
-    found.vocab_size, found.scout = 4, Table(draft)
+    found.vocab_size, found.runner = 4, Table(draft)
     for seed in range(4000):
         found.sampler = Sampler(Sampling(1.0, seed=seed))
         values: list[tuple[float, int]] = []
         tree = Tree(0)
         kept = found._add
 
-        def note(tree, asked, path, law, children, kept=kept, values=values):  # type: ignore[no-untyped-def]
+        def note(tree, asked, path, probs, children, kept=kept, values=values):  # type: ignore[no-untyped-def]
             if len(path.tokens) == 1:
                 values += [(c.value, 4 * path.tokens[0] + c.token) for c in children]
-            return kept(tree, asked, path, law, children)
+            return kept(tree, asked, path, probs, children)
 
         found._add = note  # type: ignore[method-assign]
         found.propose([0], tree, 10)
         found._add = kept  # type: ignore[method-assign]
         for rank, (_, cell) in enumerate(sorted(values, reverse=True)):
             counts[rank, cell] += 1
-    assert Chance(joint, counts[0]).p > 0.001
-    assert isinstance(second, Tensor) and Chance(second, counts[1]).p > 0.001
+    assert ChiSquare(joint, counts[0]).p > 0.001
+    assert isinstance(second, Tensor) and ChiSquare(second, counts[1]).p > 0.001
 
 
-def _without(law: Tensor, cell: int) -> Tensor:
-    left = law.clone()
+def _without(probs: Tensor, cell: int) -> Tensor:
+    left = probs.clone()
     left[cell] = 0
     return left / left.sum()
 
@@ -272,8 +282,8 @@ def _without(law: Tensor, cell: int) -> Tensor:
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(1.0, top_p=0.9, seed=4)])
 def test_rsd_stands_beside_other_drafters(sampling: Sampling) -> None:
     drafted = generate(SHAPES["beam"], sampling, lookup=True, new=80)
-    assert not drafted.ledger.notes and len(drafted.output) == 80
-    assert drafted.ledger.accepted.get("rsd", 0) > 0
+    assert not drafted.metrics.notes and len(drafted.output) == 80
+    assert drafted.metrics.accepted.get("rsd", 0) > 0
 
 
 @pytest.mark.parametrize(

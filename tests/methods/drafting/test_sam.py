@@ -15,7 +15,7 @@ from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.recycling import Recycling
 from lengthwise.methods.drafting.sam import SAM, Corpus, SAMDrafter
 from lengthwise.retrieval.datastore import Datastore
-from lengthwise.retrieval.suffix_automaton import Automaton
+from lengthwise.retrieval.suffix_automaton import SuffixAutomaton
 from table_runs import VOCAB, generate, model, tokens
 
 texts = st.lists(st.integers(0, 3), min_size=1, max_size=60)
@@ -40,7 +40,7 @@ def drafted(options: SAM, text: Seq[int], store: Datastore | None = None, limit:
 @settings(max_examples=200, deadline=None)
 @given(texts)
 def test_the_automaton_finds_the_longest_end_at_its_earliest_place(text: list[int]) -> None:
-    automaton = Automaton()
+    automaton = SuffixAutomaton()
     for end in range(1, len(text) + 1):
         automaton.extend(text[end - 1 : end])
         assert automaton.longest() == earlier(text[:end])
@@ -52,7 +52,7 @@ def test_the_automaton_finds_the_longest_end_at_its_earliest_place(text: list[in
 def test_a_place_with_too_little_behind_it_gives_way_to_one_further_ahead(
     text: list[int], followed: int
 ) -> None:
-    automaton = Automaton()
+    automaton = SuffixAutomaton()
     automaton.extend(text)
     end, length = automaton.longest(followed)
     longest_end, longest = earlier(text)
@@ -72,7 +72,7 @@ def test_states_and_transitions_are_linear_in_the_text(alphabet: int) -> None:
     dice = random.Random(alphabet)
     piece = [dice.randrange(alphabet) for _ in range(400)]
     text = [dice.randrange(alphabet) for _ in range(1200)] + piece * 3
-    automaton = Automaton()
+    automaton = SuffixAutomaton()
     automaton.extend(text)
     assert automaton.states <= 2 * len(text)
     assert automaton.transitions <= 3 * len(text)
@@ -110,8 +110,8 @@ def test_the_corpus_is_copied_from_where_it_knows_an_end_longer_by_more_than_the
     for bias, first, count in ((5, 20, 12), (8, 20, 8), (9, 50, 4), (40, 50, 4)):
         tree = drafted(SAM(bias=bias, datastore="corpus"), text, store)
         assert (tree.tokens[1], len(tree) - 1) == (first, min(count, 12)), bias
-    assert min(drafted(SAM(bias=5, datastore="corpus"), text, store).grades[1:]) > max(
-        drafted(SAM(bias=40, datastore="corpus"), text, store).grades[1:]
+    assert min(drafted(SAM(bias=5, datastore="corpus"), text, store).buckets[1:]) > max(
+        drafted(SAM(bias=40, datastore="corpus"), text, store).buckets[1:]
     )
 
 
@@ -124,7 +124,7 @@ def test_a_copy_from_the_corpus_stops_where_a_document_ends() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=4), texts, st.integers(1, 7))
 def test_the_corpus_is_searched_as_the_text_grows(
-    documents: list[list[int]], text: list[int], pace: int
+    documents: list[list[int]], text: list[int], draft_depth: int
 ) -> None:
     corpus = Corpus(Datastore.build(documents, VOCAB))
     ends = {
@@ -133,7 +133,7 @@ def test_the_corpus_is_searched_as_the_text_grows(
         for start in range(len(document))
         for stop in range(start + 1, len(document) + 1)
     }
-    for end in range(1, len(text) + 1, pace):
+    for end in range(1, len(text) + 1, draft_depth):
         known = max((n for n in range(end + 1) if tuple(text[end - n : end]) in ends), default=0)
         place, length = corpus.longest(text[:end])
         assert length == known
@@ -163,6 +163,6 @@ def test_sam_beside_recycling_is_token_equal_to_plain_decoding(
         beside = Recycling(fresh=True).start_drafter(model())
         request = generate(prompt, options.start_drafter(model()), beside, sampling=sampling)
         assert request.output == plain.output
-        right += request.ledger.accepted.get("sam", 0)
+        right += request.metrics.accepted.get("sam", 0)
     # Greedy, the tiny model falls into loops, which every copy is right about.
     assert right > 0 or temperature or options.threshold > 1

@@ -23,7 +23,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
-from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
+from lengthwise.methods.drafting.model import SecondModel, SecondModelDrafter
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.tokenization.translation import Translator
 
@@ -126,9 +126,9 @@ def test_greedy_with_a_second_model_is_token_equal(second: SecondModel, recipe: 
     plain = generate(prompt, recipe=recipe, target=target, new=24)
     drafted = generate(prompt, second, recipe=recipe, target=target, new=24)
     assert drafted.output == plain.output
-    cramped = any("no room for guesses" in note for note in drafted.ledger.notes)
-    assert len(drafted.ledger.notes) == cramped
-    assert (drafted.ledger.drafted > 0) != cramped and (not cramped or recipe.startswith("h2o"))
+    cramped = any("no room for guesses" in note for note in drafted.metrics.notes)
+    assert len(drafted.metrics.notes) == cramped
+    assert (drafted.metrics.drafted > 0) != cramped and (not cramped or recipe.startswith("h2o"))
 
 
 # A second model.
@@ -136,8 +136,8 @@ def test_greedy_with_a_second_model_is_token_equal(second: SecondModel, recipe: 
 
 def test_a_second_model_that_is_the_first_is_always_right(tmp_path: Path) -> None:
     method = replace(saved(with_words(), tmp_path), depth=4, width=1)
-    ledger = generate(tokens(40), method, target=with_words(), new=41).ledger
-    assert ledger.decoded == 40 and ledger.steps == 8
+    metrics = generate(tokens(40), method, target=with_words(), new=41).metrics
+    assert metrics.decoded == 40 and metrics.steps == 8
 
 
 def test_a_second_model_with_spare_rows_says_only_what_the_first_knows(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_second_model_with_spare_rows_says_only_what_the_first_knows(tmp_path:
         drafted = generate(
             tokens(40), replace(method, draws=draws), target=target, sampling=Sampling(1.5)
         )
-        assert drafted.ledger.notes == [] and drafted.ledger.drafted > 0
+        assert drafted.metrics.notes == [] and drafted.metrics.drafted > 0
 
 
 def test_a_target_without_a_tokenizer_is_refused(second: SecondModel) -> None:
@@ -170,7 +170,7 @@ def test_a_second_model_may_read_under_a_recipe_of_its_own(second: SecondModel) 
     plain = generate(tokens(60), target=target)
     method = replace(second, recipe="streaming(sinks=2, window=20)")
     drafted = generate(tokens(60), method, target=target)
-    assert drafted.output == plain.output and drafted.ledger.notes == []
+    assert drafted.output == plain.output and drafted.metrics.notes == []
     with pytest.raises(RecipeError, match="unknown method"):
         replace(second, recipe="streeming").check(target)
 
@@ -219,9 +219,9 @@ def with_bytes() -> PreTrainedTokenizerFast:
 def test_bytes_that_are_no_character_are_read_as_the_tokenizer_reads_them(seed: int) -> None:
     """A model may say bytes in any order; whether a run of them is text is known when it ends."""
     target, draft = with_bytes(), words("bytes", 300)
-    chance = random.Random(seed)
+    prob = random.Random(seed)
     some = [f"<0x{byte:02X}>" for byte in "é€😀ñ".encode()]
-    names = [chance.choice([*some, "▁the", "a", "é", "▁"]) for _ in range(12)] + ["▁the", "a"]
+    names = [prob.choice([*some, "▁the", "a", "é", "▁"]) for _ in range(12)] + ["▁the", "a"]
     ids = [target.convert_tokens_to_ids(name) for name in names]
     translator = Translator(target, draft)
     for count in range(1, len(ids) + 1):
@@ -266,7 +266,7 @@ def test_a_second_model_with_another_tokenizer_changes_nothing(
     plain = generate(prompt, target=target, sampling=sampling)
     drafted = generate(prompt, method, target=target, sampling=sampling)
     assert drafted.output == plain.output
-    assert drafted.ledger.notes == []
+    assert drafted.metrics.notes == []
 
 
 @pytest.mark.parametrize(
@@ -287,9 +287,9 @@ def test_a_recipe_of_which_a_part_would_be_left_out_is_refused(
 def test_a_model_that_believes_in_no_token_says_so(second: SecondModel) -> None:
     target = with_words()
 
-    class Lost(ModelDrafter):
-        def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
-            return super().chances(logits, tokens, path) * torch.nan
+    class Lost(SecondModelDrafter):
+        def probs(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
+            return super().probs(logits, tokens, path) * torch.nan
 
     drafter = Lost(second, second.load(target), second.plan(second.load(target)))
     sequence = Sequence(target, Plan(drafters=(lambda: drafter,)))
@@ -297,5 +297,5 @@ def test_a_model_that_believes_in_no_token_says_so(second: SecondModel) -> None:
     loop.start(request, loop.prefill(sequence, tokens(20)))
     for _ in loop.run(request, Fixed()):
         pass
-    (note,) = request.ledger.notes
-    assert note.endswith("the model it asks gives no token a chance")
+    (note,) = request.metrics.notes
+    assert note.endswith("the model it asks gives no token a probability above 0")

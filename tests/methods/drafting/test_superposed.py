@@ -71,8 +71,8 @@ def test_one_draft_without_ngrams_is_greedy_decoding(cache: tuple[Method, ...], 
     plain = model().generate(tokens(40, seed), cache, max_new_tokens=40, stop_ids=[])
     found = write(GREEDY, *cache, seed=seed, new=40)
     assert found.token_ids == plain.token_ids == found.drafts[0].token_ids
-    assert found.ledger.decoded == plain.ledger.decoded
-    assert found.ledger.kv_bytes == plain.ledger.kv_bytes
+    assert found.metrics.decoded == plain.metrics.decoded
+    assert found.metrics.kv_bytes == plain.metrics.kv_bytes
 
 
 def test_one_draft_stops_where_greedy_decoding_stops() -> None:
@@ -81,8 +81,8 @@ def test_one_draft_stops_where_greedy_decoding_stops() -> None:
         plain = model().generate(tokens(40), max_new_tokens=20, stop_ids=[stop])
         found = write(GREEDY, stop_ids=(stop,))
         assert found.token_ids == plain.token_ids
-        assert found.ledger.finish_reason == plain.ledger.finish_reason == "stop"
-        assert found.ledger.decoded == plain.ledger.decoded
+        assert found.metrics.finish_reason == plain.metrics.finish_reason == "stop"
+        assert found.metrics.decoded == plain.metrics.decoded
 
 
 @pytest.mark.parametrize("drafts", [1, 3, 7])
@@ -100,7 +100,7 @@ def test_a_step_is_one_forward_of_one_column_however_many_drafts(
     monkeypatch.setattr(Adapted, "forward", counted)
     found = write(Superposed(drafts=drafts))
     assert counts == [40, *[1] * 19]
-    assert found.ledger.steps == 19
+    assert found.metrics.steps == 19
     assert len(found.drafts) == drafts
 
 
@@ -125,7 +125,7 @@ def test_a_limit_of_one_token_gives_the_likeliest_tokens() -> None:
     logits = loop.prefill(Sequence(model().adapted), tokens(40))
     found = write(Superposed(alpha=0.0), new=1)
     assert [draft.token_ids for draft in found.drafts] == logits.topk(3).indices[:, None].tolist()
-    assert found.ledger.steps == 0
+    assert found.metrics.steps == 0
 
 
 def search(drafts: int, stop_ids: set[int], limit: int = 10) -> Superposition:
@@ -195,7 +195,7 @@ def test_rows_of_a_batch_get_what_they_get_alone() -> None:
     for prompt, found in zip(prompts, together, strict=True):
         alone = model().generate(prompt, plan, max_new_tokens=12, stop_ids=[5])
         assert [d.token_ids for d in found.drafts] == [d.token_ids for d in alone.drafts]
-        assert found.ledger.steps == alone.ledger.steps
+        assert found.metrics.steps == alone.metrics.steps
 
 
 def test_requests_with_and_without_a_mode_step_together() -> None:

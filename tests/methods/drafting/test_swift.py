@@ -65,14 +65,14 @@ def test_the_text_is_that_of_plain_decoding_while_layers_are_searched_for(recipe
     for sampling in (Sampling(), Sampling(temperature=0.9, seed=5)):
         plain = written(1, recipe=recipe, sampling=sampling)
         guessed = written(1, SHORT, recipe=recipe, sampling=sampling)
-        assert guessed.output == plain.output and guessed.ledger.drafted
-        assert re.search(r"tried \d+ sets of layers", " ".join(guessed.ledger.notes))
+        assert guessed.output == plain.output and guessed.metrics.drafted
+        assert re.search(r"tried \d+ sets of layers", " ".join(guessed.metrics.notes))
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "phi", "gpt_oss", "gpt2"])
 def test_families_keep_their_windows_sinks_and_partial_rotations(family) -> None:
     plain, guessed = written(2, family=family), written(2, SHORT, family=family)
-    assert guessed.output == plain.output and guessed.ledger.drafted
+    assert guessed.output == plain.output and guessed.metrics.drafted
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi", "gpt2"])
@@ -90,10 +90,10 @@ def test_the_whole_model_chooses_what_it_said_and_others_do_not(family) -> None:
 
 def test_matchness_counts_the_tokens_that_a_shorter_model_chooses() -> None:
     """Where nothing was read before, a model of some layers is a model of its own."""
-    from lengthwise.methods.drafting._shared.layer_subset import thinned_model
+    from lengthwise.models.cut import cut_model
 
     target, kept, said = model(), (0, 2, 5), prompt(4, 24)
-    logits = thinned_model(target.model, kept)(torch.tensor([said])).logits[0]
+    logits = cut_model(target.model, kept)(torch.tensor([said])).logits[0]
     wanted = (logits.argmax(-1)[:-1] == torch.tensor(said[1:])).float().mean()
     assert matchness(target, Sequence(target), kept, said) == pytest.approx(float(wanted))
 
@@ -117,11 +117,11 @@ def test_a_search_beats_the_first_set_and_ends() -> None:
     loop.prefill(before, prompt(6))
     before.end_prefill()
     first = matchness(target, before, drafter.search.kept, said)
-    drafter.scout, drafter._before = drafter.open(before), before
+    drafter.runner, drafter._before = drafter.open(before), before
     while drafter._before is not None:
         drafter._try(before, said)
     assert drafter.search.score >= max(first, 0.6) or drafter.search.tried == 200
-    assert drafter.search.kept == drafter.scout.kept
+    assert drafter.search.kept == drafter.runner.kept
 
 
 @pytest.mark.parametrize(("layers", "skipped"), [(1, 0), (2, 0), (3, 1), (6, 4)])
@@ -181,7 +181,7 @@ def test_guesses_from_the_retrieval_cache_change_no_text() -> None:
     for recipe in ("full", "snapkv(budget=20, window=8)", "kivi(bits=4, group=8, residual=16)"):
         method = Window(retrieved=16, chunk=4, depth=3)
         plain, guessed = written(9, recipe=recipe), written(9, method, recipe=recipe)
-        assert guessed.output == plain.output and guessed.ledger.accepted["window"]
+        assert guessed.output == plain.output and guessed.metrics.accepted["window"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""A model's own sequence beside the target's, for drafters that ask a model what comes next.
+"""Runs a draft model beside the target, over a sequence and a cache of its own.
 
-The drafting model reads what was committed and scores trees of guesses without committing them; of
-the last tree it scored it keeps what came true, so an accepted token is not read twice.
+The draft model reads what was committed, and scores trees of guesses without committing them. Of
+the last tree it scored it keeps what was accepted, so an accepted token is not read twice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from lengthwise.models.adapt import Adapted
 ALONG = 32
 
 
-class Scout:
-    """sequence: the drafting model's; it holds committed tokens only, never the newest one.
+class DraftModelRunner:
+    """Scores trees with a draft model.
 
+    sequence: the draft model's; it holds committed tokens only, never the newest one.
     states: the hidden states `[nodes, hidden]` of the last tree scored.
     """
 
@@ -33,8 +34,8 @@ class Scout:
         self._tried: tuple[Tree, Block] | None = None
 
     @classmethod
-    def reading(cls, model: Adapted, tokens: Seq[int], plan: Plan = FULL) -> Scout:
-        """A scout that has read tokens as its prompt."""
+    def prefilled(cls, model: Adapted, tokens: Seq[int], plan: Plan = FULL) -> DraftModelRunner:
+        """A runner that has read tokens as its prompt."""
         sequence = Sequence(model, plan, expected=len(tokens))
         if tokens:
             prefill(sequence, tokens)
@@ -53,7 +54,7 @@ class Scout:
         return logits[len(behind) :]
 
     def _catch_up(self, tokens: Seq[int]) -> None:
-        """Commits what came true of the last tree, then reads the rest but for a few tokens."""
+        """Commits what was accepted of the last tree, then reads the rest but for a few tokens."""
         known = len(self.sequence)
         if self._tried is not None:
             tree, block = self._tried

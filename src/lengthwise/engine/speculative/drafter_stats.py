@@ -1,4 +1,4 @@
-"""What asking a drafter costs and brings, so that one which does not pay is left alone."""
+"""What asking a drafter costs and brings, so that one that does not pay is not asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIALS = 2
 TRYING = 0.01
 # What one more round leaves of the weight of those before it, in the long memory and in the short.
 LONG, SHORT = 0.99, 0.9
-# What one more level leaves of the weight of those before it in what is usually believed of one.
+# What one more level leaves of the weight of those before it in the usual probability of one.
 USUAL = 0.9
 # Standard deviations between the memories at which the long one is given up.
 CHANGED = 3.0
@@ -29,14 +29,21 @@ def _recent() -> deque[float]:
 
 
 @dataclass
-class Worth:
+class DrafterStats:
     """What asking a drafter has cost and brought lately.
 
-    seconds, tokens: of asking it once. asked: how often that was; idle: steps since; trying: how
-    often it is still to be asked before it is judged. Of drafters that ask a model: width, nodes a
-    level; usual, what is believed of the best guess of a level; right, levels that came true and
-    that nobody had guessed before; tested, levels whose parent came true, the first weighted by the
-    chance that it was needed; late_right, late_tested: the same of the last rounds alone.
+    seconds, tokens: of asking it once.
+    asked: how often it was. idle: steps since. trying: how often it is still to be asked before it
+    is judged.
+
+    Of drafters that run a model:
+    width: nodes a level.
+    usual: probability of the best guess of a level, on average.
+    right: levels that were right and that nobody had guessed before.
+    tested: levels whose parent was right; the first is weighted by the probability that it was
+    needed.
+    late_right, late_tested: the same of the last rounds alone.
+    levels: seconds of recent levels.
     """
 
     seconds: float = 0.0
@@ -54,21 +61,21 @@ class Worth:
 
     @property
     def level_seconds(self) -> float:
-        """Time of a level of guesses: a low median, for a hiccup only ever makes it longer."""
+        """Time of a level: a low median, for a hiccup only ever makes it longer."""
         return median_low(self.levels) if self.levels else self.seconds
 
     @property
     def alpha(self) -> float:
-        """The chance that a level comes true where the one above it did."""
+        """Probability that a level is right where the one above it is."""
         # A first level hardly needed counts little as tested, but in full where it is right.
         return min(1.0, (PRIOR_WEIGHT * MEAN + self.right) / (PRIOR_WEIGHT + self.tested))
 
-    def chance(self, belief: float) -> float:
-        """That of a level by what is believed of its best guess: levels may have several."""
-        return min(1.0, self.alpha * belief / self.usual)
+    def prob(self, drafted: float) -> float:
+        """The same for a level whose best guess has the probability `drafted`."""
+        return min(1.0, self.alpha * drafted / self.usual)
 
     def wait(self, plain: float) -> bool:
-        """Whether a drafter that does not pay is left alone once more; else it is tried again.
+        """Whether a drafter that does not pay is left out once more; else it is tried again.
 
         plain: seconds of a plain step. The time between two trials pays for the next.
         """
@@ -86,14 +93,17 @@ class Worth:
         self.asked += 1
         self.idle = 0
 
-    def note_gain(self, tokens: int, beliefs: Seq[float], hope: float) -> None:
-        """tokens: accepted ones that it guessed first. beliefs: chances of the best guesses, by
-        level; hope: the chance that they were needed. A drafter that keeps silent is wrong."""
+    def note_gain(self, tokens: int, probs: Seq[float], missed: float) -> None:
+        """Notes what a round brought. A drafter that guesses nothing is wrong.
+
+        tokens: accepted ones that it guessed first. probs: of the best guess, by level. missed:
+        probability that they were needed.
+        """
         self.tokens += max(0.1, 1 / max(1, self.asked)) * (tokens - self.tokens)
-        right = min(tokens, len(beliefs))
-        tested = hope + min(tokens, max(0, len(beliefs) - 1))
-        for belief in beliefs[: tokens + 1]:
-            self.usual = max(1e-3, USUAL * self.usual + (1 - USUAL) * belief)
+        right = min(tokens, len(probs))
+        tested = missed + min(tokens, max(0, len(probs) - 1))
+        for prob in probs[: tokens + 1]:
+            self.usual = max(1e-3, USUAL * self.usual + (1 - USUAL) * prob)
         self.right, self.tested = LONG * self.right + right, LONG * self.tested + tested
         self.late_right = SHORT * self.late_right + right
         self.late_tested = SHORT * self.late_tested + tested

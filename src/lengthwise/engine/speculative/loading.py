@@ -1,7 +1,7 @@
-"""Models that only guess: adapted without being held against stock, and held by name.
+"""Loads draft models and holds them by name.
 
-No method of its own. What a drafting model says is verified, so it need not say what the stock
-model says, to whose rounding the target is held: it has to run, and to give numbers.
+What a draft model says is verified, so it is not compared with the stock model, as the target is.
+It has to run, and to give finite numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRIED = 8
 LOCK = threading.RLock()
 
 
-def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> Adapted:
+def adapt_draft_model(model: PreTrainedModel, fuse: bool = True) -> Adapted:
     """A model adapted for guessing; raises UnsupportedModel where it does not run at the seam or
     what it says is not finite."""
     adapted = adapt(model, fuse, verify=False)
@@ -46,7 +46,7 @@ def adapt_guesser(model: PreTrainedModel, fuse: bool = True) -> Adapted:
     return adapted
 
 
-def loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
+def load_draft_model(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapted:
     """The model at a path, None being the embedded one, with its tokenizer; the last two stay.
 
     A path may name a model that was given (see `drafting_model`), in a dtype and place of its own.
@@ -70,7 +70,7 @@ def _adapt_whole(model: PreTrainedModel, fuse: bool = True) -> Adapted:
     try:
         return adapt(model, fuse)
     except UnsupportedModel as error:
-        adapted = adapt_guesser(model, fuse=False)
+        adapted = adapt_draft_model(model, fuse=False)
         _DOUBTS[adapted] = error.reason
         return adapted
 
@@ -144,4 +144,4 @@ def _given(path: str) -> Adapted:
     return found[1]
 
 
-__all__ = ["GIVEN", "LOCK", "adapt_guesser", "doubt", "drafting_model", "loaded"]
+__all__ = ["GIVEN", "LOCK", "adapt_draft_model", "doubt", "drafting_model", "load_draft_model"]

@@ -1,4 +1,4 @@
-"""What a step of so many guesses takes on this machine, at this load."""
+"""Seconds of a step by its number of guesses, measured on this machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 ANCHORS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Recent times kept an anchor. Their low median stands: a hiccup only ever makes a step longer.
 RECENT = 5
-# Steps for which a single time is believed; each further one of the anchor makes that 4 times more.
+# Steps for which a single time counts; each further one of the anchor makes that 4 times more.
 # So a size that looked too slow is tried again, but ever more rarely.
-BELIEVED = 32
+COUNTED = 32
 
 
 class StepCost:
@@ -36,7 +36,7 @@ class StepCost:
     def borrow(self) -> StepCost:
         """A copy for another load, whose first measurement sets its scale."""
         new = StepCost(self.slope)
-        for anchor in filter(self._believed, self._recent):
+        for anchor in filter(self._counted, self._recent):
             new._recent[anchor] = self._recent[anchor].copy()
             new._last[anchor] = 0
         new._borrowed = bool(new._recent)
@@ -64,23 +64,25 @@ class StepCost:
 
     @property
     def unsure(self) -> bool:
-        """Whether times are known, but not that of a plain step, which all others are held against:
-        below the smallest size measured the shape is a guess."""
-        return self.known and not (0 in self._recent and self._believed(0))
+        """Whether times are known, but not that of a plain step, which others are compared with.
+
+        Below the smallest size measured the shape is a guess.
+        """
+        return self.known and not (0 in self._recent and self._counted(0))
 
     def curve(self, most: int) -> NDArray[np.float64]:
         """Expected time of 0 to `most` guesses, `[most + 1]`; relative until one is measured."""
         guesses = np.arange(most + 1, dtype=np.float64)
         shape = 1 + self.slope * guesses
-        known = [a for a in ANCHORS if a in self._recent and self._believed(a)]
+        known = [a for a in ANCHORS if a in self._recent and self._counted(a)]
         if not known:
             return shape
         ratios = [median_low(self._recent[a]) for a in known]
         return np.multiply(shape, np.interp(np.log1p(guesses), np.log1p(known), ratios))
 
-    def _believed(self, anchor: int) -> bool:
+    def _counted(self, anchor: int) -> bool:
         age = self._steps - self._last[anchor]
-        return bool(age <= BELIEVED * 4 ** (len(self._recent[anchor]) - 1))
+        return bool(age <= COUNTED * 4 ** (len(self._recent[anchor]) - 1))
 
 
 @dataclass(frozen=True)

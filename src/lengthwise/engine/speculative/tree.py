@@ -1,9 +1,13 @@
 """Guesses of what comes next, as a trie whose root is the last committed token.
 
-Node 0 is the root, which is committed but not yet in the cache; every other node is a guess. A
-guess is deterministic unless it was drawn: then the law it was drawn from is kept, and a verifier
-may accept it by comparing that law with the target's. That law may be forgotten for any reason but
-the tokens that were drawn and the noise that will settle them (see `draw`).
+    root  the      node 0: committed, not yet in the cache
+     |-- cat       node 1: a guess
+     |    `-- sat  node 2: a guess, should node 1 be right
+     `-- dog       node 3
+
+A guess is deterministic unless it was drawn. Of a draw the drafter's distribution is kept, and a
+verifier may accept the token by comparing it with the target's. That distribution may be forgotten
+for any reason but the tokens that were drawn and the noise that will settle them (see `draw`).
 """
 
 from __future__ import annotations
@@ -22,21 +26,24 @@ from lengthwise.errors import LengthwiseError
 class Draws:
     """Children of one node that were drawn without replacement, in that order.
 
-    law: the drafter's probabilities `[vocab]` for the first of them, as processed for sampling.
+    probs: the drafter's probabilities `[vocab]` for the first of them, as processed for sampling.
     """
 
-    law: Tensor
+    probs: Tensor
     nodes: tuple[int, ...]
 
 
 class Tree:
-    """tokens, parents and depths of the nodes, in the order they were added (parents first).
+    """Nodes in the order they were added, parents first; each list has an entry a node.
 
-    sources: who guessed a node first; seconded: whether somebody else guessed it too. grades: kinds
-    of guesses of a drafter whose acceptance is counted together. priors: the drafter's own chance
-    that a node comes true if its parent does. draws: by parent. mixed: whether a node's children
-    have several sources. drawing: somebody draws, in this tree or beside it, so no guess may follow
-    the noise that the target will choose with.
+    tokens, parents, depths, children: what the tree is.
+    sources: the drafter that guessed a node first. agreed: whether another guessed it too.
+    buckets: kinds of guesses of a drafter whose acceptance is counted together.
+    priors: the drafter's own probability that a node is right if its parent is.
+    mixed: whether a node's children have several sources.
+    draws: what was drawn, by parent.
+    drawing: somebody draws, in this tree or beside it, so no guess may follow the noise that the
+    target will choose with.
     """
 
     def __init__(self, root: int, drawing: bool = False) -> None:
@@ -45,8 +52,8 @@ class Tree:
         self.depths = [0]
         self.children: list[dict[int, int]] = [{}]
         self.sources: list[str] = [""]
-        self.seconded = [False]
-        self.grades = [0]
+        self.agreed = [False]
+        self.buckets = [0]
         self.priors = [1.0]
         self.mixed = [False]
         self.draws: dict[int, list[Draws]] = {}
@@ -56,11 +63,22 @@ class Tree:
         return len(self.tokens)
 
     def add(
-        self, parent: int, token: int, source: str = "", grade: int = 0, prior: float = 0.5
+        self, parent: int, token: int, source: str = "", bucket: int = 0, prior: float = 0.5
     ) -> int:
-        """Adds a guess below a node, or finds it there; returns its number.
+        """Adds a guess below a node, or finds it there.
 
-        Raises LengthwiseError where the token is no whole number or there is no such node.
+        Args:
+            parent: the node it follows; 0 is the root.
+            token: what is guessed.
+            source: the drafter's name.
+            bucket: the kind of guess; acceptance is learned for each by itself.
+            prior: the drafter's own probability that it is right if the parent is.
+
+        Returns:
+            The number of the node.
+
+        Raises:
+            LengthwiseError: where the token is no whole number, or there is no such parent.
         """
         try:
             token = int(index(token))
@@ -83,13 +101,13 @@ class Tree:
             self.depths.append(self.depths[parent] + 1)
             self.children.append({})
             self.sources.append(source)
-            self.seconded.append(False)
-            self.grades.append(grade)
+            self.agreed.append(False)
+            self.buckets.append(bucket)
             self.priors.append(prior)
             self.mixed.append(False)
             beside[token] = node
         elif self.sources[node] != source:
-            self.seconded[node] = True
+            self.agreed[node] = True
         return node
 
     def add_chain(self, tokens: Sequence[int], parent: int = 0, source: str = "") -> None:
@@ -97,21 +115,21 @@ class Tree:
             parent = self.add(parent, token, source)
 
     def draw(
-        self, parent: int, tokens: Sequence[int], law: Tensor, source: str, grades: Sequence[int]
+        self, parent: int, tokens: Sequence[int], probs: Tensor, source: str, buckets: Sequence[int]
     ) -> list[int]:
-        """Adds tokens drawn from a law without replacement, in that order; returns their nodes.
+        """Adds tokens drawn without replacement from `probs` `[vocab]`, in the order of the draws.
 
-        law: probabilities `[vocab]`. What is drawn must be verified, or the whole draw treated as
-        guesses, whatever the tokens are: a draw that is forgotten because of its tokens leaves
-        those behind that are not, and they no longer have their law.
+        What is drawn must be verified, or the whole draw treated as guesses, whatever the tokens
+        are. If a draw were forgotten because of its tokens, those that are not forgotten would no
+        longer have their distribution. Returns the nodes.
         """
         self.drawing = True
-        chances = [float(law[token]) for token in tokens]
+        priors = [float(probs[token]) for token in tokens]
         nodes = [
-            self.add(parent, token, source, grade, chance)
-            for token, grade, chance in zip(tokens, grades, chances, strict=True)
+            self.add(parent, token, source, bucket, prior)
+            for token, bucket, prior in zip(tokens, buckets, priors, strict=True)
         ]
-        self.draws.setdefault(parent, []).append(Draws(law, tuple(nodes)))
+        self.draws.setdefault(parent, []).append(Draws(probs, tuple(nodes)))
         return nodes
 
     def drawn(self) -> set[int]:
@@ -137,11 +155,11 @@ class Tree:
         names = {0: 0}
         for node in nodes[1:]:
             names[node] = new.add(names[self.parents[node]], self.tokens[node], self.sources[node],
-                                  self.grades[node], self.priors[node])  # fmt: skip
-            new.seconded[-1] = self.seconded[node]
+                                  self.buckets[node], self.priors[node])  # fmt: skip
+            new.agreed[-1] = self.agreed[node]
         for parent, groups in self.draws.items():
             whole = [
-                Draws(group.law, tuple(names[node] for node in group.nodes))
+                Draws(group.probs, tuple(names[node] for node in group.nodes))
                 for group in groups
                 if all(node in names for node in group.nodes)
             ]

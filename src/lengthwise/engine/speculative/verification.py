@@ -1,14 +1,15 @@
-"""The verdict on a tree of guesses: which of them the target itself would have said.
+"""Which nodes of a draft tree the target accepts.
 
-Deterministic guesses are matched: the target's choice is drawn first and looked up among a node's
-children. Drawn ones may be accepted by recursive rejection first (Leviathan et al. 2023, Jeon et
-al. 2024): with target law p and drafts x1, x2, ... drawn from q without replacement,
+Deterministic guesses are matched: the target's choice is drawn first, and looked up among a node's
+children. Drawn ones may be accepted by recursive rejection before that (Leviathan et al. 2023, Jeon
+et al. 2024). With the target's distribution p and drafts x1, x2, ... drawn from q without
+replacement:
 
     accept x_i with probability min(1, p(x_i) / q(x_i));
     rejected:  p <- norm(max(p - q, 0)),  q(x_i) <- 0,  q <- norm(q)
 
-and where none is accepted the target draws from the p that is left, which the deterministic
-children are matched against. The law of what is said is the target's, whatever the drafts.
+Where none is accepted the target draws from the p that is left, and the deterministic children are
+matched against that. What is said has the target's distribution, whatever the drafts.
 """
 
 from __future__ import annotations
@@ -29,9 +30,16 @@ class Verifier(Protocol):
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
-        """Accepted nodes, root first, and the token that follows them.
+        """Accepts a path of the tree.
 
-        logits `[nodes, vocab]` are the model's own; context: committed tokens up to the root.
+        Args:
+            tree: what was drafted.
+            logits: the model's own, `[nodes, vocab]`.
+            sampler: how the request chooses tokens.
+            context: committed tokens up to the root. It may be changed and is given back as it was.
+
+        Returns:
+            The accepted nodes, root first, and the token that follows them.
         """
         ...
 
@@ -40,7 +48,7 @@ def match(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[int
     """Walks the tree along the target's own choices.
 
     choose(node, path tokens below the root) draws the target's next token after a node. Returns the
-    accepted nodes (root first) and the token that follows them, which was drawn but not guessed.
+    accepted nodes, root first, and the token that follows them: drawn, but not guessed.
     """
     accepted = [0]
     below: list[int] = []
@@ -54,8 +62,11 @@ def match(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[int
 
 
 class Lossless:
-    """Greedy: token-equal to plain decoding. Sampling: equal in law, and token-equal as well where
-    nothing was drawn."""
+    """Changes nothing that is said.
+
+    Greedy: token-equal to plain decoding. Sampling: equal in distribution, and token-equal as well
+    where nothing was drawn.
+    """
 
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
@@ -77,8 +88,8 @@ class Lossless:
             groups = tree.draws.get(node, ())
             if not groups or sampler.sampling.temperature == 0:
                 return sampler.choose(logits[node], context)
-            law = sampler.law(logits[node], context)
-            return reject(tree, groups, law, sampler, len(context))
+            probs = sampler.probs(logits[node], context)
+            return reject(tree, groups, probs, sampler, len(context))
 
         try:
             return match(tree, choose)
@@ -89,23 +100,27 @@ class Lossless:
 def reject(
     tree: Tree, groups: Sequence[Draws], target: Tensor, sampler: Sampler, position: int
 ) -> int:
-    """The token after a node some of whose children were drawn; target: law `[vocab]`, float64."""
+    """The token after a node some of whose children were drawn, by recursive rejection.
+
+    groups: the draws below the node. target: its probabilities `[vocab]`, float64. position: of the
+    token, which keys its noise.
+    """
     tries = 0
     for group in groups:
-        law = group.law.to("cpu", torch.float64).clone()
+        probs = group.probs.to("cpu", torch.float64).clone()
         for node in group.nodes:
             token = tree.tokens[node]
-            coin = sampler.coin(position, tries)
+            uniform = sampler.uniform(position, tries)
             tries += 1
-            if coin * law[token] < target[token]:
+            if uniform * probs[token] < target[token]:
                 return token
-            left = (target - law).clamp_min_(0)
+            left = (target - probs).clamp_min_(0)
             mass = left.sum()
-            # Equal laws leave nothing: rounding alone rejected, and the target stands as it is.
+            # Equal distributions leave nothing: rounding alone rejected, and the target stands.
             target = left / mass if mass > 0 else target
-            law[token] = 0
-            mass = law.sum()
+            probs[token] = 0
+            mass = probs.sum()
             if mass <= 0:
                 break
-            law /= mass
+            probs /= mass
     return sampler.draw(target, position)

@@ -19,7 +19,7 @@ from lengthwise.models.adapt import Adapted
 
 @dataclass(frozen=True)
 class Fixed(Method):
-    """Guesses that were drawn are verified beyond `nodes` as well: see `engine.tree.Tree.draw`."""
+    """Guesses that were drawn are verified beyond `nodes` as well: see `Tree.draw`."""
 
     name: ClassVar[str] = "fixed"
     question: ClassVar[Question] = Question.DRAFTING

@@ -2,7 +2,7 @@
 
 Liu et al., "Optimizing Speculative Decoding for Serving Large Language Models Using Goodput", 2024,
 arXiv 2406.14066. It is what runs where a recipe names no policy; naming it sets how careful it is.
-The rule, and where ours differs, stands in `engine.policy`.
+The rule, and where ours differs, stands in `engine.speculative.draft_length`.
 """
 
 from __future__ import annotations

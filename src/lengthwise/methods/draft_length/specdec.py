@@ -5,12 +5,12 @@ Huang, Guo and Wang, "SpecDec++: Boosting Speculative Decoding via Adaptive Cand
 
     stop after guess k  iff  1 - a_1 a_2 ... a_k > threshold,   never before least or beyond most
 
-a_i is the chance that guess i is accepted if those before it are. A head trained on the drafting
-model's hidden states tells it (`acceptance_head`), or, without one, what came of earlier guesses of
-the drafter's like probability. The guess on which it stopped is verified like the others, which is
-what keeps drawn guesses lossless. Ours has the same rule for drafters that ask no model: of what
-they guessed, a node is verified if the threshold is not yet passed above it. The head's weight on
-rejections makes it a pessimist, so with a head the same threshold stops earlier.
+a_i is the probability that guess i is accepted if those before it are. A head trained on the
+drafting model's hidden states tells it (`_shared.acceptance_head`), or, without one, what came of
+earlier guesses of the drafter's like probability. The guess on which it stopped is verified like
+the others, which is what keeps drawn guesses lossless. Ours has the same rule for drafters that ask
+no model: of what they guessed, a node is verified if the threshold is not yet passed above it. The
+head's weight on rejections makes it a pessimist, so with a head the same threshold stops earlier.
 
 Two things are otherwise in the authors' code. Its three blocks are one module applied three times;
 ours have weights of their own. And it reads the state behind guess i, once the draft model has read
@@ -46,7 +46,7 @@ class SpecDec(Method):
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "SpecDec++ (2024), arXiv 2405.19715"
     lossless: ClassVar[bool] = True
-    threshold: float = option(0.3, "chance of a rejection at which guessing ends", low=0, high=1)
+    threshold: float = option(0.3, "rejection probability at which drafting ends", low=0, high=1)
     least: int = option(2, "guesses in a row at least", low=0)
     most: int = option(20, "guesses in a row at most", low=0)
     head: str | None = option(None, "file of a trained acceptance head; none: by experience")
@@ -81,54 +81,61 @@ class SpecDec(Method):
 
 
 class SpecDecPolicy(LengthPolicy):
-    """Draws every chain until the chance of a rejection passes the threshold."""
+    """Draws every chain until the probability of a rejection passes the threshold."""
 
     def __init__(self, options: SpecDec, head: AcceptanceHead | None = None) -> None:
         self.options, self.head = options, head
         self._asked: set[str] = set()
 
-    def pace(
-        self, load: Load, drafter: Drafter, tree: Tree, belief: Acceptance, limit: int
-    ) -> SpecDecPace | None:
+    def draft_depth(
+        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+    ) -> SpecDecDepth | None:
         if not self.options.most:
             return None
-        if drafter.asks_model:
+        if drafter.runs_model:
             self._asked.add(drafter.name)
-        return SpecDecPace(self.options, drafter, belief, self.head)
+        return SpecDecDepth(self.options, drafter, acceptance, self.head)
 
-    def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        return [self._kept(tree, belief) for tree, belief in zip(trees, beliefs, strict=True)]
+    def choose(self, load: Load, trees: Seq[Tree], acceptances: Seq[Acceptance]) -> list[Tree]:
+        return [
+            self._kept(tree, acceptance)
+            for tree, acceptance in zip(trees, acceptances, strict=True)
+        ]
 
-    def _kept(self, tree: Tree, belief: Acceptance) -> Tree:
+    def _kept(self, tree: Tree, acceptance: Acceptance) -> Tree:
         """All that was drawn or whose drafter was stopped, and of the rest what the rule allows."""
-        chances, kept = belief.chances(tree), tree.drawn()
+        probs, kept = acceptance.path_probs(tree), tree.drawn()
         kept |= tree.above(n for n, source in enumerate(tree.sources) if source in self._asked)
         for node in range(1, len(tree)):
             depth = tree.depths[node]
-            sure = 1 - chances[tree.parents[node]] <= self.options.threshold
+            sure = 1 - probs[tree.parents[node]] <= self.options.threshold
             if depth <= self.options.most and (sure or depth <= self.options.least):
                 kept.add(node)
         return tree if len(kept) == len(tree) else tree.keep(sorted(kept))
 
 
-class SpecDecPace(UpTo):
-    """Stops a drafter that asks a model. survival: the chance that all its guesses are right."""
+class SpecDecDepth(UpTo):
+    """Stops a drafter that runs a model. survival: probability that all its guesses are right."""
 
     def __init__(
-        self, options: SpecDec, drafter: Drafter, belief: Acceptance, head: AcceptanceHead | None
+        self,
+        options: SpecDec,
+        drafter: Drafter,
+        acceptance: Acceptance,
+        head: AcceptanceHead | None,
     ) -> None:
         super().__init__(options.most)
-        self.options, self.drafter, self.belief, self.head = options, drafter, belief, head
+        self.options, self.drafter, self.acceptance, self.head = options, drafter, acceptance, head
         self.wants_state = head is not None
         self.survival = 1.0
 
-    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        further = super().go_on(grade, prior, state)
+    def should_continue(self, bucket: int, prior: float, state: Tensor | None = None) -> bool:
+        further = super().should_continue(bucket, prior, state)
         if self.head is None:
-            chance = self.belief.average(self.drafter.name, grade, prior)
+            prob = self.acceptance.average(self.drafter.name, bucket, prior)
         else:
-            chance = self._read(self.head, state)
-        self.survival *= chance
+            prob = self._read(self.head, state)
+        self.survival *= prob
         sure = 1 - self.survival <= self.options.threshold
         return further and (sure or self.levels < self.options.least)
 
@@ -140,7 +147,7 @@ class SpecDecPace(UpTo):
                 f"the acceptance head of specdec was trained for another drafting model than that "
                 f"of {self.drafter.name}; leave the head out, or train one for it"
             )
-        return head.chance(state)
+        return head.prob(state)
 
 
-__all__ = ["SpecDec", "SpecDecPace", "SpecDecPolicy"]
+__all__ = ["SpecDec", "SpecDecDepth", "SpecDecPolicy"]

@@ -44,7 +44,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Needs, Question, option
 from lengthwise.methods.drafting._shared import tables
-from lengthwise.methods.drafting._shared.puct import Guess, search_products, search_sums
+from lengthwise.methods.drafting._shared.puct import DraftToken, search_products, search_sums
 from lengthwise.models.adapt import Adapted
 
 # Successors kept of a pair.
@@ -247,7 +247,7 @@ class ADED(tables.TableMethod):
 
 
 class ADEDDrafter(Drafter):
-    """A guess is graded by its share of the weights of its row."""
+    """The bucket of a guess is that of its share of the weights of its row."""
 
     name = "aded"
     lock = tables.Table.lock
@@ -260,7 +260,7 @@ class ADEDDrafter(Drafter):
         self._descents = options.simulations or DESCENTS[search]
         self._depth = DEPTHS[search] if options.depth is None else options.depth
         # Of the random walks: guesses may be any, and are the same every time.
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         rate = None if self.options.learn == "text" else self.options.eta
@@ -273,12 +273,14 @@ class ADEDDrafter(Drafter):
         for parent, token, weight in self._search(tokens, min(limit, self._depth)):
             if len(places) > self.options.nodes:
                 return
-            places.append(tree.add(places[parent], token, self.name, grade(weight), _prior(weight)))
+            places.append(
+                tree.add(places[parent], token, self.name, bucket_of(weight), _prior(weight))
+            )
 
-    def _search(self, tokens: Seq[int], depth: int) -> list[Guess]:
+    def _search(self, tokens: Seq[int], depth: int) -> list[DraftToken]:
         pair, row, descents = (tokens[-2], tokens[-1]), self.trigrams.row, self._descents
         if self.options.search == "sums":
-            return search_sums(*pair, row, depth, descents, self._dice)
+            return search_sums(*pair, row, depth, descents, self._rng)
         return search_products(*pair, row, depth, descents)
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
@@ -325,8 +327,8 @@ def _widest(rows: dict[int, dict[int, int]]) -> tuple[NDArray[np.int64], NDArray
     return ids, counts
 
 
-def grade(weight: float) -> int:
-    """Eight grades, each of half the weight of the one before."""
+def bucket_of(weight: float) -> int:
+    """Eight buckets, each of half the weight of the one before."""
     return min(7, int(-math.log2(max(weight, 1e-3))))
 
 

@@ -46,7 +46,7 @@ class CopySpec(Method):
 
 
 class CopySpecDrafter(Drafter):
-    """Adds one chain where the last tokens are known. A guess is graded by its depth."""
+    """Adds one chain where the last tokens are known. A guess's bucket is that of its depth."""
 
     name = "copyspec"
 
@@ -67,8 +67,8 @@ class CopySpecDrafter(Drafter):
         for depth in range(min(limit, self.options.copy)):
             at = place + depth
             copied.append(tokens[at] if at < count else copied[at - count])
-            grade = _grade(depth)
-            parent = tree.add(parent, copied[-1], self.name, grade, _PRIORS[grade])
+            bucket = _bucket(depth)
+            parent = tree.add(parent, copied[-1], self.name, bucket, _PRIORS[bucket])
 
     def _index(self, tokens: Seq[int]) -> None:
         """Enters the runs that end before the last token: the end must not be found itself."""
@@ -82,7 +82,7 @@ class CopySpecDrafter(Drafter):
         self._known = max(self._known, len(tokens))
 
 
-def _grade(depth: int) -> int:
+def _bucket(depth: int) -> int:
     """0, 1, 2, 3 and up, 5 and up: what has come true so far is a longer match."""
     return depth if depth < 3 else 3 if depth < 5 else 4
 

@@ -94,8 +94,8 @@ class DatastoreDrafting(Method):
 
 
 class DatastoreDrafter(Drafter):
-    """Adds the most frequent continuations of the longest match, graded by its length and by how
-    many of the places above a guess it shares."""
+    """Adds the most frequent continuations of the longest match. A guess's bucket is that of the
+    match's length and of how many of the places above it it shares."""
 
     name = "datastore"
 
@@ -115,8 +115,8 @@ class DatastoreDrafter(Drafter):
         for token, parent, count in zip(guesses, parents, counts, strict=True):
             # One place more than there are, so that a single one is not taken for certainty.
             share = count / (seen[parent] + 1)
-            grade, prior = _grade(lengths[parent], share)
-            names.append(tree.add(names[parent], token, self.name, grade, prior))
+            bucket, prior = _bucket(lengths[parent], share)
+            names.append(tree.add(names[parent], token, self.name, bucket, prior))
             lengths.append(lengths[parent] + 1)
             seen.append(count)
 
@@ -150,10 +150,10 @@ def _most_frequent(counts: Numbers, most: int) -> Numbers:
     return kept
 
 
-def _grade(length: int, share: float) -> tuple[int, float]:
-    """Grade and prior of a guess: four lengths of match by five shares."""
-    grade = bisect(LENGTHS, length) * (len(SHARES) + 1) + bisect(SHARES, share)
-    return grade, RELEVANCE * share
+def _bucket(length: int, share: float) -> tuple[int, float]:
+    """Bucket and prior of a guess: four lengths of match by five shares."""
+    bucket = bisect(LENGTHS, length) * (len(SHARES) + 1) + bisect(SHARES, share)
+    return bucket, RELEVANCE * share
 
 
 LENGTHS = (3, 5, 9)

@@ -25,10 +25,10 @@ from typing import ClassVar
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
-from lengthwise.methods.drafting._shared.layer_subset import kept_layers, numbers, thinned
+from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
+from lengthwise.methods.drafting._shared.layer_subset import kept_layers, layer_subset, parse_layers
 from lengthwise.methods.drafting._shared.model_drafter import (
-    AskingDrafter,
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
@@ -67,7 +67,7 @@ class Layers(Method):
     def kept(self, model: Adapted) -> tuple[int, ...]:
         """The layers that guess, ascending; raises RecipeError where there are none such."""
         if self.skip is not None:
-            out = numbers(self.skip, len(model.layers))
+            out = parse_layers(self.skip, len(model.layers))
             found = tuple(layer for layer in range(len(model.layers)) if layer not in out)
         else:
             found = kept_layers(self.keep, model)
@@ -78,18 +78,18 @@ class Layers(Method):
         return found
 
     def start_drafter(self, model: Adapted) -> LayersDrafter:
-        return LayersDrafter(self, thinned(model, self.kept(model)), self.kept(model))
+        return LayersDrafter(self, layer_subset(model, self.kept(model)), self.kept(model))
 
 
-class LayersDrafter(AskingDrafter):
+class LayersDrafter(ModelDrafter):
     """Asks kept layers of the target, through the target's own cache."""
 
     def __init__(self, options: Layers, draft: Adapted, kept: Seq[int]) -> None:
         super().__init__("layers", options.depth, options.width, options.draws)
         self.draft, self.kept = draft, kept
 
-    def open(self, sequence: Sequence) -> Glance:
-        return Glance(sequence, self.draft, self.kept)
+    def open(self, sequence: Sequence) -> LayerSkipScorer:
+        return LayerSkipScorer(sequence, self.draft, self.kept)
 
 
-__all__ = ["Glance", "Layers", "LayersDrafter", "thinned"]
+__all__ = ["LayerSkipScorer", "Layers", "LayersDrafter", "layer_subset"]

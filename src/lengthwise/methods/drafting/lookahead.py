@@ -25,9 +25,10 @@ window by tokens of the text; ours begins at the first step and knows no end tok
 draws for every n-gram; ours matches, and window tokens are the likeliest ones in both.
 
 How much of the window is verified cannot go by what its tokens are worth, which is little. So the
-method brings a policy (see `windowed`): goodput for the guesses, and the window whole or, while its
-n-grams bring less than it costs on this machine, not at all. Recipes that name another policy are
-refused. N, W, G are those of the authors' README for a model of 7B; the paper measures W = G = 15.
+method brings a policy (see `_shared.windowed_goodput`): goodput for the guesses, and the window
+whole or, while its n-grams bring less than it costs on this machine, not at all. Recipes that name
+another policy are refused. N, W, G are those of the authors' README for a model of 7B; the paper
+measures W = G = 15.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ from lengthwise.methods.base import Method, Question, option
 from lengthwise.methods.drafting._shared.windowed_goodput import WINDOW, windowed_policy
 from lengthwise.models.adapt import Adapted
 
-# Chances of an n-gram's first guess and of those below it, and of a window token, before any text
-# has shown its own.
+# Probabilities of an n-gram's first guess and of those below it, and of a window token, before any
+# text has shown its own.
 FIRST, BELOW, WRONG = 0.1, 0.5, 0.02
 
 
@@ -79,7 +80,7 @@ class Lookahead(Method):
         return windowed_policy(model)
 
 
-class Pool:
+class NgramPool:
     """N-grams by their first token: of each at most `most`, the least recently seen go."""
 
     def __init__(self, most: int) -> None:
@@ -101,19 +102,19 @@ class Pool:
 class LookaheadDrafter(Drafter):
     """Adds the window, then the n-grams of the pool.
 
-    A guess of an n-gram is graded by its depth. Window tokens have grades of their own, from WINDOW
-    on: those of column 0, which are guesses of the very next tokens, and the others.
+    The bucket of an n-gram's guess is its depth. Window tokens have buckets of their own, from
+    WINDOW on: those of column 0, which are guesses of the very next tokens, and the others.
     """
 
     name = "lookahead"
 
     def __init__(self, options: Lookahead) -> None:
         self.options = options
-        self.pool = Pool(options.guesses)
+        self.pool = NgramPool(options.guesses)
         # Rows of the window, the oldest first; see the module.
         self.rows: list[list[int]] = []
         # Of the first row: any will do, and they are the same every time.
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
         self._pooled = 0
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
@@ -124,12 +125,12 @@ class LookaheadDrafter(Drafter):
         options = self.options
         if options.window and not self.rows:
             size = options.window + options.ngram - 3
-            self.rows = [[self._dice.choice(tokens) for _ in range(size)]]
+            self.rows = [[self._rng.choice(tokens) for _ in range(size)]]
         for column, path in self.paths():
             node = 0
             for depth, token in enumerate(path[:limit]):
-                grade = WINDOW + (depth if not column else options.ngram)
-                node = tree.add(node, token, self.name, grade, WRONG)
+                bucket = WINDOW + (depth if not column else options.ngram)
+                node = tree.add(node, token, self.name, bucket, WRONG)
         if not options.guesses:
             return
         for gram in self.pool.of(tokens[-1]):
@@ -164,7 +165,7 @@ class LookaheadDrafter(Drafter):
                     rest = (*(row[column] for row in self.rows[1:]), token)
                     self.pool.add(firsts[column], rest)
         # A column that was not scored, as near the end of a request, begins anew.
-        new = [self._dice.choice(tokens) if token is None else token for token in said]
+        new = [self._rng.choice(tokens) if token is None else token for token in said]
         if full:
             self.rows = [self.rows[1][1:], *self.rows[2:], new]
         elif len(self.rows) == 1:
@@ -194,4 +195,4 @@ class LookaheadDrafter(Drafter):
         self._pooled = len(tokens)
 
 
-__all__ = ["Lookahead", "LookaheadDrafter", "Pool"]
+__all__ = ["Lookahead", "LookaheadDrafter", "NgramPool"]

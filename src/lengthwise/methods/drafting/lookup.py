@@ -29,8 +29,9 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.drafting._shared.match_length import BY_MATCH_LENGTH
 from lengthwise.models.adapt import Adapted
-from lengthwise.retrieval.suffix_index import GRADED, Index
+from lengthwise.retrieval.suffix_index import SuffixIndex
 
 # Guesses of a chain beside the likeliest: it is seldom right, and then seldom for long.
 BESIDE = 8
@@ -72,16 +73,16 @@ class Lookup(Method):
 class LookupDrafter(Drafter):
     """Adds the chain of the best match, and short ones beside it that begin otherwise.
 
-    A guess of the first chain is graded by the match that has grown up to it. The beginning of
-    another is graded by its rank and by whether its match is as long as the best, its further
-    guesses by their own match, apart from those of the first chain.
+    The bucket of a guess of the first chain is that of the match that has grown up to it. That of
+    the beginning of another chain tells its rank, and whether its match is as long as the best. Its
+    further guesses have buckets by their own match, apart from those of the first chain.
     """
 
     name = "lookup"
 
     def __init__(self, options: Lookup) -> None:
         self.options = options
-        self.index = Index(options.min_match, options.max_match)
+        self.index = SuffixIndex(options.min_match, options.max_match)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         self.index.extend(tokens[len(self.index) :])
@@ -90,15 +91,15 @@ class LookupDrafter(Drafter):
         for rank, (end, length) in enumerate(places):
             shift, parent = 0, 0
             for token in self.index.after(end, count if rank == 0 else min(count, BESIDE)):
-                grade, prior = GRADED[min(length, len(GRADED) - 1)]
+                bucket, prior = BY_MATCH_LENGTH[min(length, len(BY_MATCH_LENGTH) - 1)]
                 if rank and not shift:
-                    grade, prior = _beginning(rank, length == places[0][1])
-                parent = tree.add(parent, token, self.name, grade + shift, prior)
+                    bucket, prior = _beginning(rank, length == places[0][1])
+                parent = tree.add(parent, token, self.name, bucket + shift, prior)
                 shift = DEEPER if rank else 0
                 length += 1
 
 
 def _beginning(rank: int, longest: bool) -> tuple[int, float]:
-    """Grade and prior of the first guess of the chain of a rank, 1 and more."""
+    """Bucket and prior of the first guess of the chain of a rank, 1 and more."""
     rank = min(rank, 3)
     return (BEGINNING + rank, 0.25 / (rank + 1)) if longest else (BEGINNING + 4 + rank, 0.03)

@@ -33,7 +33,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting._shared.model_drafter import grade
+from lengthwise.methods.drafting._shared.model_drafter import bucket_of
 from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
 from lengthwise.models.adapt import Adapted
 
@@ -148,14 +148,14 @@ class MedusaDrafter(Drafter):
         ranks = 1 + max(max(path) for path in paths)
         logits = self.heads(self._state).float()[: max(map(len, paths))]
         best = logits.softmax(-1).topk(min(ranks, logits.shape[-1]))
-        found, chances = best.indices.tolist(), best.values.tolist()
-        nodes = {(): 0}
+        found, probs = best.indices.tolist(), best.values.tolist()
+        nodes: dict[tuple[int, ...], int] = {(): 0}
         for path in paths:
             head, rank = len(path) - 1, path[-1]
             if rank < len(found[head]) and path[:-1] in nodes:
-                prior = chances[head][rank]
+                prior = probs[head][rank]
                 nodes[path] = tree.add(nodes[path[:-1]], found[head][rank], self.name,
-                                       grade(rank, prior), prior)  # fmt: skip
+                                       bucket_of(rank, prior), prior)  # fmt: skip
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
         if self.states is not None:

@@ -8,7 +8,7 @@ in one forward, and says the next itself:
     accept x with probability min(1, p(x) / q(x)), else draw from norm(max(p - q, 0))
 
 which is `draws=rejection`. By default guesses are coupled to the target's own noise instead (see
-`asking`), which keeps the text of a seed and compares well where q is near p.
+`_shared.model_drafter`), which keeps the text of a seed and compares well where q is near p.
 
 The second model has a sequence of its own, under a recipe of its own (`recipe`: a small model was
 often trained for a short context). Where its tokenizer differs, guesses are translated through
@@ -27,16 +27,17 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.loading import load_draft_model
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting._shared.draft_choice import loaded, shared_vocabulary, told
+from lengthwise.methods.drafting._shared.draft_choice import draft_model_notes, shared_vocabulary
 from lengthwise.methods.drafting._shared.model_drafter import (
-    AskingDrafter,
+    ModelDrafter,
+    bucket_of,
     depth_option,
     draws_option,
-    grade,
     width_option,
 )
 from lengthwise.models.adapt import Adapted
@@ -87,7 +88,7 @@ class SecondModel(Method):
         """The second model, loaded and adapted once per process, where the first one lives; or the
         one that was given, as it is."""
         dtype = DTYPES[self.dtype] if self.dtype else model.dtype
-        draft = loaded(self.path, dtype, model.device)
+        draft = load_draft_model(self.path, dtype, model.device)
         if draft.model is model.model:
             draft = model
         if self.dtype and draft.dtype != dtype:
@@ -118,30 +119,30 @@ class SecondModel(Method):
             )
         return plan
 
-    def start_drafter(self, model: Adapted) -> ModelDrafter:
+    def start_drafter(self, model: Adapted) -> SecondModelDrafter:
         draft = self.load(model)
         plan = self.plan(draft)
         target, own = model.tokenizer, draft.tokenizer
         if shared_vocabulary(str(self), model, draft) or target is None or own is None:
-            found = ModelDrafter(self, draft, plan)
+            found = SecondModelDrafter(self, draft, plan)
         else:
             found = TranslatingDrafter(self, draft, plan, target, own)
-        found.notes = told(self.name, model, draft)
+        found.notes = draft_model_notes(self.name, model, draft)
         return found
 
 
-class ModelDrafter(AskingDrafter):
+class SecondModelDrafter(ModelDrafter):
     """Asks a model that has the target's vocabulary. plan: how it reads."""
 
     def __init__(self, options: SecondModel, draft: Adapted, plan: Plan) -> None:
         super().__init__("model", options.depth, options.width, options.draws)
         self.draft, self.plan = draft, plan
 
-    def open(self, sequence: Sequence) -> Scout:
-        return Scout.reading(self.draft, sequence.tokens, self.plan)
+    def open(self, sequence: Sequence) -> DraftModelRunner:
+        return DraftModelRunner.prefilled(self.draft, sequence.tokens, self.plan)
 
 
-class TranslatingDrafter(ModelDrafter):
+class TranslatingDrafter(SecondModelDrafter):
     """Asks a model that has another vocabulary; its likeliest chain is translated into guesses.
 
     Its noise cannot be the target's, so under sampling too it guesses what is likeliest.
@@ -161,9 +162,9 @@ class TranslatingDrafter(ModelDrafter):
         self.translator = Translator(target_tokenizer, draft_tokenizer, str(options))
         self._named = len(draft_tokenizer)
 
-    def open(self, sequence: Sequence) -> Scout:
+    def open(self, sequence: Sequence) -> DraftModelRunner:
         self.translator.read(sequence.tokens)
-        return Scout.reading(self.draft, self.translator.settled[:-1], self.plan)
+        return DraftModelRunner.prefilled(self.draft, self.translator.settled[:-1], self.plan)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         translator = self.translator
@@ -173,20 +174,20 @@ class TranslatingDrafter(ModelDrafter):
         asked = Tree(translator.settled[-1])
         asked.add_chain(translator.open)
         guesses: list[int] = []
-        chances: list[float] = []
+        probs: list[float] = []
         for _ in range(min(limit, self.depth)):
-            logits = self.scout.score(translator.settled, asked, self.pace.wants_state)[-1]
-            chance, best = logits[: self._named].float().softmax(-1).max(-1)
+            logits = self.runner.score(translator.settled, asked, self.draft_depth.wants_state)[-1]
+            prob, best = logits[: self._named].float().softmax(-1).max(-1)
             guesses.append(int(best))
-            chances.append(float(chance))
+            probs.append(float(prob))
             asked.add(len(asked) - 1, guesses[-1])
-            state = self.scout.states[-1] if self.scout.states is not None else None
-            if not self.pace.go_on(grade(0, chances[-1]), chances[-1], state):
+            state = self.runner.states[-1] if self.runner.states is not None else None
+            if not self.draft_depth.should_continue(bucket_of(0, probs[-1]), probs[-1], state):
                 break
         node = 0
-        for guess in translator.back(tokens, guesses, chances)[:limit]:
-            kind = grade(int(guess.open), guess.prior)
+        for guess in translator.back(tokens, guesses, probs)[:limit]:
+            kind = bucket_of(int(guess.open), guess.prior)
             node = tree.add(node, guess.token, self.name, kind, guess.prior)
 
 
-__all__ = ["ModelDrafter", "SecondModel", "TranslatingDrafter"]
+__all__ = ["SecondModelDrafter", "SecondModel", "TranslatingDrafter"]

@@ -39,9 +39,9 @@ UNIT = 16
 UNSEEN = 255
 # How often a successor stored at a cost comes true behind another text than it was learned behind,
 # as measured on the default model: sure ones less often than they claim, poor ones more often.
-CHANCES = [0.65 * math.exp(-0.8 * cost / UNIT) + 0.015 for cost in range(UNSEEN)]
-STEPS = [-math.log(chance) for chance in CHANCES]
-# The least chance that is told from none.
+PROBS = [0.65 * math.exp(-0.8 * cost / UNIT) + 0.015 for cost in range(UNSEEN)]
+STEPS = [-math.log(prob) for prob in PROBS]
+# The least probability that is told from 0.
 LEAST = 0.02
 NODES = 64
 # Children of each node of the paper's tree, by the ranks that lead to it.
@@ -131,7 +131,7 @@ class Recycling(tables.TableMethod):
 
 
 class RecyclingDrafter(Drafter):
-    """A guess is graded by the probability it was stored with."""
+    """The bucket of a guess is that of the probability it was stored with."""
 
     name = "recycling"
     lock = tables.Table.lock
@@ -150,7 +150,7 @@ class RecyclingDrafter(Drafter):
         """Adds the likeliest nodes, below all that stand there already.
 
         Of every open node the heap holds the likeliest successor that was not looked at yet, as
-        (-log chance of its path, node, rank).
+        (-log-probability of its path, node, rank).
         """
         heap: list[tuple[float, int, int]] = []
         opened: dict[int, tuple[float, int, list[tuple[int, int]]]] = {}
@@ -170,7 +170,7 @@ class RecyclingDrafter(Drafter):
             if rank + 1 < len(row):
                 heapq.heappush(heap, (before + STEPS[row[rank + 1][0]], node, rank + 1))
             new = len(tree)
-            if tree.add(node, token, self.name, grade(cost), CHANCES[cost]) == new:
+            if tree.add(node, token, self.name, bucket_of(cost), PROBS[cost]) == new:
                 left -= 1
                 open_node(new, path, deepest)
 
@@ -185,7 +185,7 @@ class RecyclingDrafter(Drafter):
                     return
                 left -= 1
                 places[f"{path}{rank}"] = tree.add(
-                    parent, token, self.name, grade(cost), CHANCES[cost]
+                    parent, token, self.name, bucket_of(cost), PROBS[cost]
                 )
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
@@ -197,7 +197,7 @@ class RecyclingDrafter(Drafter):
 
 
 def _openings(tree: Tree) -> list[float]:
-    """For every node -log of the chance that it comes true and what follows it was not guessed."""
+    """-log of the probability, by node, that it comes true and what follows it was not guessed."""
     paths = [0.0]
     for node in range(1, len(tree)):
         paths.append(paths[tree.parents[node]] - math.log(max(tree.priors[node], LEAST)))
@@ -205,6 +205,6 @@ def _openings(tree: Tree) -> list[float]:
     return [path - math.log(max(rest, LEAST)) for path, rest in zip(paths, left, strict=True)]
 
 
-def grade(cost: int) -> int:
-    """Eight grades, each of 0.6 times the probability of the one before."""
+def bucket_of(cost: int) -> int:
+    """Eight buckets, each of 0.6 times the probability of the one before."""
     return min(cost // 8, 7)

@@ -20,7 +20,7 @@ As in the code, a place that fewer than `max_draft` tokens follow gives way to a
 stood further ahead. Beyond the end of the text ours reads its own copy, where the code pads with
 token 0. The corpus is a datastore with a suffix array (`lengthwise datastore build`), which finds
 the same longest end; a document's end is an end. The text's automaton costs O(1) a token (see
-`automaton`), the corpus a binary search a step.
+`retrieval.suffix_automaton`), the corpus a binary search a step.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from typing import ClassVar
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
+from lengthwise.methods.drafting._shared.match_length import BY_MATCH_LENGTH
 from lengthwise.models.adapt import Adapted
-from lengthwise.retrieval.datastore import SEPARATOR, Datastore, check_tokenizer, opened
-from lengthwise.retrieval.suffix_automaton import Automaton
-from lengthwise.retrieval.suffix_index import GRADED
+from lengthwise.retrieval.datastore import SEPARATOR, Datastore, opened_for
+from lengthwise.retrieval.suffix_automaton import SuffixAutomaton
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,21 @@ class SAM(Method):
     def store(self, model: Adapted) -> Datastore | None:
         """The corpus, where one is named; raises RecipeError or Refused where it cannot serve this
         model."""
-        if not self.datastore:
-            return None
-        found = opened(self.name, self.datastore)
-        check_tokenizer(found, self.datastore, model)
-        return found
+        return opened_for(self.name, self.datastore, model)
 
     def start_drafter(self, model: Adapted) -> SAMDrafter:
         return SAMDrafter(self, self.store(model))
 
 
 class SAMDrafter(Drafter):
-    """Adds one chain. A guess is graded by the match that has grown up to it; guesses from the
-    corpus are graded apart."""
+    """Adds one chain. The bucket of a guess is that of the match that has grown up to it;
+    guesses from the corpus have buckets of their own."""
 
     name = "sam"
 
     def __init__(self, options: SAM, store: Datastore | None = None) -> None:
         self.options = options
-        self.automaton = Automaton()
+        self.automaton = SuffixAutomaton()
         self.corpus = None if store is None else Corpus(store)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
@@ -102,13 +98,13 @@ class SAMDrafter(Drafter):
                 copied = self.corpus.after(place, known, self._count(length, limit))
         if length < options.threshold:
             return
-        shift = len(GRADED) if copied is not None else 0
+        shift = len(BY_MATCH_LENGTH) if copied is not None else 0
         if copied is None:
             copied = _after(tokens, end, self._count(length, limit))
         parent = 0
         for token in copied:
-            grade, chance = GRADED[min(length, len(GRADED) - 1)]
-            parent = tree.add(parent, token, self.name, grade + shift, chance)
+            bucket, prob = BY_MATCH_LENGTH[min(length, len(BY_MATCH_LENGTH) - 1)]
+            parent = tree.add(parent, token, self.name, bucket + shift, prob)
             length += 1
 
     def _count(self, length: int, limit: int) -> int:

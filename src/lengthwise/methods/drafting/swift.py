@@ -28,10 +28,10 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
-from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
-from lengthwise.methods.drafting._shared.layer_subset import thinned
+from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
+from lengthwise.methods.drafting._shared.layer_subset import layer_subset
 from lengthwise.methods.drafting._shared.model_drafter import (
-    AskingDrafter,
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
@@ -80,7 +80,7 @@ class Swift(Method):
         return SwiftDrafter(self, model)
 
 
-class SwiftDrafter(AskingDrafter):
+class SwiftDrafter(ModelDrafter):
     """Asks the best layers found so far, through the target's own cache."""
 
     def __init__(self, options: Swift, model: Adapted) -> None:
@@ -88,7 +88,7 @@ class SwiftDrafter(AskingDrafter):
         self.options, self.model = options, model
         total = len(model.layers)
         self.search = LayerSearch(total, int((total - 2) * options.skip), options.seed)
-        self.draft = thinned(model, self.search.kept)
+        self.draft = layer_subset(model, self.search.kept)
         self._before: Sequence | None = None
         self._prompt = 0
 
@@ -100,8 +100,8 @@ class SwiftDrafter(AskingDrafter):
             self._before.end_prefill()
         self._prompt = len(sequence)
 
-    def open(self, sequence: Sequence) -> Glance:
-        return Glance(sequence, self.draft, self.search.kept)
+    def open(self, sequence: Sequence) -> LayerSkipScorer:
+        return LayerSkipScorer(sequence, self.draft, self.search.kept)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         said = len(tokens) - self._prompt
@@ -116,9 +116,9 @@ class SwiftDrafter(AskingDrafter):
         best = search.kept
         search.tell(matchness(self.model, before, search.propose(), said))
         if search.kept != best:
-            self.draft = thinned(self.model, search.kept)
-            assert isinstance(self.scout, Glance)
-            self.scout.draft, self.scout.kept = self.draft, search.kept
+            self.draft = layer_subset(self.model, search.kept)
+            assert isinstance(self.runner, LayerSkipScorer)
+            self.runner.draft, self.runner.kept = self.draft, search.kept
         done = search.score >= options.enough or search.unchanged >= options.patience
         if done or search.tried >= options.trials:
             self._before = None

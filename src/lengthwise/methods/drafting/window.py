@@ -35,11 +35,11 @@ from lengthwise.engine.placement import ORDINARY
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.roles import Moment
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_model import Scout
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Needs, Question, option
 from lengthwise.methods.drafting._shared.model_drafter import (
-    AskingDrafter,
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
@@ -120,7 +120,7 @@ class Window(Method):
         return WindowDrafter(self, self.view(model), model)
 
 
-class WindowDrafter(AskingDrafter):
+class WindowDrafter(ModelDrafter):
     """Asks the model over a fork that keeps less. view: what the fork adopts."""
 
     def __init__(self, options: Window, view: Plan, model: Adapted) -> None:
@@ -131,7 +131,7 @@ class WindowDrafter(AskingDrafter):
         retention = view.retention() if view.retention else None
         self.remember = max([retention.window if retention else 0, *windows])
 
-    def open(self, sequence: Sequence) -> Scout:
+    def open(self, sequence: Sequence) -> DraftModelRunner:
         plan = replace(sequence.plan, text=self.view.text, retention=self.view.retention,
                        codec=self.view.codec, selector=None, drafters=(), verifier=None,
                        policy=None)  # fmt: skip
@@ -140,7 +140,7 @@ class WindowDrafter(AskingDrafter):
         for _, group in fork.groups():
             group.selector = None
         fork.end_prefill()
-        return Scout(fork)
+        return DraftModelRunner(fork)
 
 
 class Recent:

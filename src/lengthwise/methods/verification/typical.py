@@ -1,16 +1,17 @@
 """Typical: guesses are accepted that the model finds not too unlikely. Lossy.
 
 Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-2024, arXiv 2401.10774. A sample need not follow the model's law to be a good text: it is enough
-that no token is one the model would hardly ever say, and where the model is unsure, more will do.
+2024, arXiv 2401.10774. A sample need not follow the model's distribution to be a good text: it is
+enough that no token is one the model would hardly ever say, and where the model is unsure, more
+will do.
 
     x is accepted below its parent  iff  p(x) > min(epsilon, delta * exp(-H(p)))
-    H(p) = -sum p log p, in nats, of the model's law p at the parent
+    H(p) = -sum p log p, in nats, of the model's distribution p at the parent
 
 Of the paths all of whose tokens are accepted the longest is taken, the likeliest of several, and
-the model's own choice follows. p is the law after temperature, top-k, top-p and penalties. At
-temperature 0 it is one-hot, H is 0, and the rule accepts what the model would say and nothing else:
-there nothing is lost. Elsewhere what is said depends on who guesses.
+the model's own choice follows. p is the distribution after temperature, top-k, top-p and penalties.
+At temperature 0 it is one-hot, H is 0, and the rule accepts what the model would say and nothing
+else: there nothing is lost. Elsewhere what is said depends on who guesses.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ class Typical(Method):
     question: ClassVar[Question] = Question.DRAFTING
     paper: ClassVar[str] = "Medusa (2024), arXiv 2401.10774"
     lossless: ClassVar[bool] = False
-    epsilon: float = option(0.09, "chance above which a guess is always accepted", low=0, high=1)
+    epsilon: float = option(0.09, "probability above which any guess is accepted", low=0, high=1)
     delta: float = option(0.3, "share of exp(-entropy) that is enough where it is less", low=0)
 
     @classmethod
     def identity(cls, length: int) -> Typical:
-        """No chance is above 1: only what the model itself would say is said."""
+        """No probability is above 1: only what the model itself would say is said."""
         return cls(epsilon=1.0, delta=1e9)
 
     def start_verifier(self, model: Adapted) -> TypicalVerifier:
@@ -55,7 +56,7 @@ class TypicalVerifier:
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
-        """See `engine.verify.Verifier`."""
+        """See `engine.speculative.verification.Verifier`."""
         if sampler.sampling.temperature == 0:
             return Lossless().walk(tree, logits, sampler, context)
         best, likelihood, reached = 0, 0.0, [(0, 0.0)]
@@ -63,18 +64,18 @@ class TypicalVerifier:
             if (tree.depths[node], so_far) > (tree.depths[best], likelihood):
                 best, likelihood = node, so_far
             if tree.children[node]:
-                law = sampler.law(logits[node], [*context, *_tokens(tree, node)])
-                enough = self.threshold(law)
+                probs = sampler.probs(logits[node], [*context, *_tokens(tree, node)])
+                enough = self.threshold(probs)
                 for token, child in tree.children[node].items():
-                    chance = float(law[token])
-                    if chance > enough:
-                        reached.append((child, so_far + math.log(chance)))
+                    prob = float(probs[token])
+                    if prob > enough:
+                        reached.append((child, so_far + math.log(prob)))
         token = sampler.choose(logits[best], [*context, *_tokens(tree, best)])
         return tree.path(best), token
 
-    def threshold(self, law: Tensor) -> float:
-        """The chance that a token of a law `[vocab]` must exceed."""
-        entropy = float(-(law * law.clamp_min(1e-300).log()).sum())
+    def threshold(self, probs: Tensor) -> float:
+        """The probability that a token of a distribution `[vocab]` must exceed."""
+        entropy = float(-(probs * probs.clamp_min(1e-300).log()).sum())
         return min(self.options.epsilon, self.options.delta * math.exp(-entropy))
 
 

@@ -1,11 +1,11 @@
 """The acceptance head of SpecDec++: how likely the next guess of a drafting model is to be true.
 
-    head(h) = W_out f_3(f_2(f_1(h))),   f_i(x) = x + SiLU(W_i x),   chance = softmax(head(h))[1]
+    head(h) = W_out f_3(f_2(f_1(h))),   f_i(x) = x + SiLU(W_i x),   prob = softmax(head(h))[1]
 
 It reads the hidden state h from which the guess is made, and is trained on texts of the target with
-both models frozen. At every place of a text a token y is drawn from the draft's law q, and the
-label is its chance to be accepted, a = min(1, p(y) / q(y)); the loss is a cross-entropy in which a
-rejection weighs more:
+both models frozen. At every place of a text a token y is drawn from the draft's distribution q, and
+the label is its probability to be accepted, a = min(1, p(y) / q(y)); the loss is a cross-entropy in
+which a rejection weighs more:
 
     sum of -(a log c + 6 (1 - a) log(1 - c))  /  sum of (a + 6 (1 - a))
 
@@ -64,8 +64,8 @@ class AcceptanceHead(nn.Module):
         return found
 
     @torch.no_grad()
-    def chance(self, state: Tensor) -> float:
-        """The chance that a guess made from a state `[hidden]` is accepted."""
+    def prob(self, state: Tensor) -> float:
+        """The probability that a guess made from a state `[hidden]` is accepted."""
         weight = self.out.weight
         scores = self(state.to(weight.device, weight.dtype)[None])
         return float(scores.softmax(-1)[0, 1])
@@ -78,7 +78,7 @@ def examples(
     """States `[n, hidden]` of the draft after each token of a text of the target, and the labels
     `[n]` of the guesses made from them, float32 on the CPU. At temperature 0 a guess is the
     likeliest token."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     states, labels = [], []
     for (p, _), (q, read) in zip(_read(target, tokens), _read(draft, tokens), strict=True):
         # Rows of weights that pad a vocabulary stand for no token.
@@ -88,7 +88,7 @@ def examples(
             labels.append((p.argmax(-1) == q.argmax(-1)).float())
         else:
             p, q = (torch.softmax(logits / temperature, -1) for logits in (p, q))
-            drawn = torch.multinomial(q, 1, generator=dice)
+            drawn = torch.multinomial(q, 1, generator=rng)
             labels.append((p.gather(1, drawn) / q.gather(1, drawn))[:, 0].clamp_max(1))
         states.append(read)
     return torch.cat(states), torch.cat(labels)
@@ -117,7 +117,7 @@ def train(
         for number, text in enumerate(texts)
     ]
     states, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = AcceptanceHead(states.shape[1], fingerprint(draft), fingerprint(target))
@@ -125,7 +125,7 @@ def train(
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps or epochs * -(-len(states) // BATCH)):
         if not len(order):
-            order = torch.randperm(len(states), generator=dice)
+            order = torch.randperm(len(states), generator=rng)
         batch, order = order[:BATCH], order[BATCH:]
         optimizer.zero_grad()
         with torch.enable_grad():

@@ -1,13 +1,13 @@
 """Teaching a drafting model what the target said where it had guessed wrong.
 
-No method of its own. A lesson is a window of a finished request's tokens and, for some places in
-it, the target's law of the token that follows. Training runs on a float32 copy through the model's
-own forward, outside our attention; what guesses is a copy made of that after each update, so
-requests under way keep the weights they began with.
+No method of its own. An example is a window of a finished request's tokens. For some places in it
+it holds the target's distribution of the token that follows. Training runs on a float32 copy,
+through the model's own forward and outside our attention. What drafts is a copy made of that after
+each update, so requests under way keep the weights they began with.
 
-Laws are kept as their largest entries and one more outcome, "any other token": what is compared is
-exact for those and a lower bound of the whole divergence. The law after token i is compared with
-the model's output at token i, which is the one that guesses token i + 1.
+Distributions are kept as their largest entries and one more outcome, "any other token". What is
+compared is exact for those, and a lower bound of the whole divergence. The distribution after token
+i is compared with the model's output at token i, which is the one that guesses token i + 1.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lengthwise.calibration import INCIDENTAL
-from lengthwise.engine.speculative.loading import adapt_guesser
+from lengthwise.engine.speculative.loading import adapt_draft_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapt import Adapted
 
-# Entries of a law that are kept.
+# Entries of a distribution that are kept.
 KEPT = 64
 # Weight of the target's side where both sides count.
 BETA = 0.9
-# Chances below this are taken for it: "any other token" may have none at all.
+# Probabilities below this are taken for it: "any other token" may have none at all.
 SMALLEST = 1e-8
 LOSSES = ("forward", "reverse", "jsd", "both")
 VERSION = "1"
 
 
 @dataclass(frozen=True)
-class Law:
-    """The largest entries of a law: token ids `[k]` and their log-probabilities `[k]`, float32."""
+class TopKProbs:
+    """Largest entries of a distribution: token ids `[k]`, log-probabilities `[k]` float32."""
 
     ids: Tensor
     logs: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, vocab_size: int) -> Law:
+    def of(cls, logits: Tensor, vocab_size: int) -> TopKProbs:
         """From the target's logits `[vocab]`, over the first vocab_size tokens."""
         known = logits[:vocab_size].float().log_softmax(-1)
         logs, ids = known.topk(min(KEPT, len(known)))
@@ -61,61 +61,66 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """tokens: a window of a text. laws: by place in the window, of the token that follows it."""
+class Example:
+    """tokens: a window of a text. targets: by place in the window, of the token that follows it."""
 
     tokens: list[int]
-    laws: dict[int, Law]
+    targets: dict[int, TopKProbs]
 
 
-def lessons(tokens: Seq[int], laws: dict[int, Law], window: int) -> list[Lesson]:
-    """Windows of a text that hold all places of laws, each with half a window before it where the
-    text has as much."""
-    found: list[Lesson] = []
-    left = sorted(laws)
+def training_examples(
+    tokens: Seq[int], targets: dict[int, TopKProbs], window: int
+) -> list[Example]:
+    """Windows of a text that hold all places of targets.
+
+    Each place has half a window before it, where the text has as much.
+    """
+    found: list[Example] = []
+    left = sorted(targets)
     while left:
         stop = left[-1] + 1
         start = max(0, stop - window)
         first = start + (window // 2 if start else 0)
         here = [place for place in left if place >= min(first, stop - 1)]
         left = left[: len(left) - len(here)]
-        own = {place - start: laws[place] for place in here}
-        found.append(Lesson(list(tokens[start:stop]), own))
+        own = {place - start: targets[place] for place in here}
+        found.append(Example(list(tokens[start:stop]), own))
     return found
 
 
-class Buffer:
+class ReplayBuffer:
     """Lessons not yet learned, at most `most` places of them: the oldest are forgotten first."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._lessons: deque[Lesson] = deque()
+        self._examples: deque[Example] = deque()
 
     def __len__(self) -> int:
         """Places held."""
-        return sum(len(lesson.laws) for lesson in self._lessons)
+        return sum(len(example.targets) for example in self._examples)
 
-    def add(self, new: Iterable[Lesson]) -> None:
-        self._lessons.extend(new)
-        while len(self) > self.most and len(self._lessons) > 1:
-            self._lessons.popleft()
+    def add(self, new: Iterable[Example]) -> None:
+        self._examples.extend(new)
+        while len(self) > self.most and len(self._examples) > 1:
+            self._examples.popleft()
 
-    def take(self) -> list[Lesson]:
+    def take(self) -> list[Example]:
         """All of them, which leave."""
-        found = list(self._lessons)
-        self._lessons.clear()
+        found = list(self._examples)
+        self._examples.clear()
         return found
 
 
-def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
-    """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's laws.
+def divergence(logits: Tensor, targets: Seq[TopKProbs], kind: str) -> Tensor:
+    """Mean divergence in nats of a draft's logits `[places, vocab]` from the target's
+    distributions.
 
     forward: KL(p || q); reverse: KL(q || p); jsd: BETA KL(p || m) + (1 - BETA) KL(q || m) with
     m = BETA p + (1 - BETA) q; both: BETA KL(p || q) + (1 - BETA) KL(q || p), for the target's p and
     the draft's q.
     """
-    ids = torch.stack([law.ids for law in laws]).to(logits.device)
-    p = _with_rest(torch.stack([law.logs for law in laws]).to(logits.device).exp())
+    ids = torch.stack([target.ids for target in targets]).to(logits.device)
+    p = _with_rest(torch.stack([target.logs for target in targets]).to(logits.device).exp())
     q = _with_rest(logits.float().log_softmax(-1).gather(1, ids).exp())
     if kind == "forward":
         return _kl(p, q).mean()
@@ -127,9 +132,9 @@ def divergence(logits: Tensor, laws: Seq[Law], kind: str) -> Tensor:
     return (BETA * _kl(p, mixed) + (1 - BETA) * _kl(q, mixed)).mean()
 
 
-def _with_rest(chances: Tensor) -> Tensor:
-    """Chances `[places, k]` and that of any other token."""
-    return torch.cat([chances, 1 - chances.sum(-1, keepdim=True)], -1).clamp_min(SMALLEST)
+def _with_rest(probs: Tensor) -> Tensor:
+    """Probabilities `[places, k]` and that of any other token."""
+    return torch.cat([probs, 1 - probs.sum(-1, keepdim=True)], -1).clamp_min(SMALLEST)
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
@@ -168,10 +173,10 @@ class Student:
             self._trained = model.requires_grad_(True).eval()
         return self._trained
 
-    def learn(self, given: Seq[Lesson], batch: int) -> Report:
-        """One pass over lessons, the optimizer stepping after each `batch` of them; then what
+    def learn(self, given: Seq[Example], batch: int) -> Report:
+        """One pass over examples, the optimizer stepping after each `batch` of them; then what
         guesses is replaced."""
-        places = sum(len(lesson.laws) for lesson in given)
+        places = sum(len(example.targets) for example in given)
         before = 0.0
         with torch.inference_mode(False), torch.enable_grad():
             model = self.trained
@@ -181,32 +186,32 @@ class Student:
                 )
             for at in range(0, len(given), batch):
                 part = given[at : at + batch]
-                count = sum(len(lesson.laws) for lesson in part)
+                count = sum(len(example.targets) for example in part)
                 # One window a forward: nothing is padded, and few logits live at once.
-                for lesson in part:
-                    loss = self._loss(lesson) * (len(lesson.laws) / count)
+                for example in part:
+                    loss = self._loss(example) * (len(example.targets) / count)
                     loss.backward()
                     before += float(loss.detach()) * count / places
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 self._optimizer.step()
                 self._optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            after = sum(float(self._loss(each)) * len(each.laws) / places for each in given)
+            after = sum(float(self._loss(each)) * len(each.targets) / places for each in given)
         self.updates += 1
         self._serve()
         return Report(places, before, after)
 
-    def _loss(self, lesson: Lesson) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         model: Any = self.trained
-        ids = torch.tensor([lesson.tokens], device=model.device)
+        ids = torch.tensor([example.tokens], device=model.device)
         logits = model(input_ids=ids, use_cache=False).logits[0]
-        places = torch.tensor(list(lesson.laws), device=model.device)
-        return divergence(logits[places], list(lesson.laws.values()), self.loss)
+        places = torch.tensor(list(example.targets), device=model.device)
+        return divergence(logits[places], list(example.targets.values()), self.loss)
 
     def _serve(self) -> None:
         """Makes what guesses anew, for joined and packed weights are copies."""
         model = copy.deepcopy(self.trained).to(self.dtype).requires_grad_(False)  # type: ignore[arg-type]
-        self.serving = adapt_guesser(model.eval(), fuse=self.serving.fast is not None)
+        self.serving = adapt_draft_model(model.eval(), fuse=self.serving.fast is not None)
 
     def save(self, path: str, of: str) -> None:
         """Writes the trained weights aside, then renames them. of: whom the student guesses for.
@@ -267,4 +272,7 @@ class Student:
         }  # fmt: skip
 
 
-__all__ = ["LOSSES", "Buffer", "Law", "Lesson", "Report", "Student", "divergence", "lessons"]
+__all__ = [
+    "LOSSES", "Example", "ReplayBuffer", "Report", "Student", "TopKProbs", "divergence",
+    "training_examples",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Which model guesses: a second one, or some of the target's own layers.
+"""Which model drafts: a second one, or some of the target's own layers.
 
-No method of its own: the drafters that do more than ask a model (fuse its guesses with retrieved
-ones, teach it) choose the model by the same two options.
+No method of its own. Drafters that do more than run a model (fuse its guesses with retrieved ones,
+teach it) choose the model by the same two options.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lengthwise.engine.sequence import Sequence
-from lengthwise.engine.speculative.draft_model import Scout
-from lengthwise.engine.speculative.loading import doubt, loaded
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.loading import doubt, load_draft_model
 from lengthwise.errors import RecipeError, Refused
-from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
-from lengthwise.methods.drafting._shared.layer_subset import kept_layers, thinned
+from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
+from lengthwise.methods.drafting._shared.layer_subset import kept_layers, layer_subset
 from lengthwise.methods.drafting._shared.model_drafter import Scorer
 from lengthwise.methods.options import option
 from lengthwise.models.adapt import Adapted
@@ -22,7 +22,7 @@ from lengthwise.tokenization.translation import same_vocabulary
 
 LAYERS = "80%"
 
-Open = Callable[[Sequence], Scorer]
+OpenScorer = Callable[[Sequence], Scorer]
 
 
 def path_option() -> Any:
@@ -41,24 +41,25 @@ def one_choice(name: str, path: str, layers: str) -> None:
         )
 
 
-def opener(name: str, path: str, layers: str, model: Adapted) -> Open:
-    """What begins to ask the chosen guesser beside a sequence whose prompt has been read.
+def open_scorer(name: str, path: str, layers: str, model: Adapted) -> OpenScorer:
+    """Makes the chosen draft model, and returns what runs it beside a sequence.
 
-    The guesser is made here. Raises RecipeError or Refused where this model has no such guesser.
+    The sequence has read its prompt. Raises RecipeError or Refused where the target has no such
+    draft model.
     """
-    draft = guesser(name, path, layers, model)
+    draft = draft_model(name, path, layers, model)
     if path:
-        return lambda sequence: Scout.reading(draft, sequence.tokens)
+        return lambda sequence: DraftModelRunner.prefilled(draft, sequence.tokens)
     kept = kept_layers(layers, model)
-    return lambda sequence: Glance(sequence, draft, kept)
+    return lambda sequence: LayerSkipScorer(sequence, draft, kept)
 
 
 def notes(name: str, path: str, model: Adapted) -> list[str]:
     """What the user has to know of the second model at a path; nothing where there is none."""
-    return told(name, model, second_model(name, path, model)) if path else []
+    return draft_model_notes(name, model, second_model(name, path, model)) if path else []
 
 
-def told(name: str, model: Adapted, draft: Adapted) -> list[str]:
+def draft_model_notes(name: str, model: Adapted, draft: Adapted) -> list[str]:
     """What the user has to know of a second model that is asked."""
     found = []
     if model.tokenizer is None or draft.tokenizer is None:
@@ -77,7 +78,7 @@ def second_model(name: str, path: str, model: Adapted) -> Adapted:
 
     Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
     """
-    draft = loaded(path, model.dtype, model.device)
+    draft = load_draft_model(path, model.dtype, model.device)
     if draft.model is model.model:
         return model
     if not shared_vocabulary(f"{name}(path={path})", model, draft):
@@ -105,14 +106,15 @@ def shared_vocabulary(given: str, model: Adapted, draft: Adapted) -> bool:
     return True
 
 
-def guesser(name: str, path: str, layers: str, model: Adapted) -> Adapted:
-    """The chosen guesser as a model of its own, which shares its weights with what it is of."""
+def draft_model(name: str, path: str, layers: str, model: Adapted) -> Adapted:
+    """The chosen draft model; made of the target's layers it shares their weights."""
     if path:
         return second_model(name, path, model)
-    return thinned(model, kept_layers(layers, model))
+    return layer_subset(model, kept_layers(layers, model))
 
 
 __all__ = [
-    "LAYERS", "Open", "guesser", "layers_option", "loaded", "notes", "one_choice", "opener",
-    "path_option", "second_model", "shared_vocabulary", "told",
+    "LAYERS", "OpenScorer", "draft_model", "draft_model_notes", "layers_option",
+    "notes", "one_choice", "open_scorer", "path_option", "second_model",
+    "shared_vocabulary",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which layers of a model can be left out of a guess, found by trying.
+"""Which layers a draft model can leave out, found by trying.
 
 No method of its own: `swift` searches while it decodes, `lengthwise calibrate layers` once, before.
 A set of layers is scored by its matchness: the share of the tokens of a text for which it chooses
@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
-from lengthwise.methods.drafting._shared.layer_skip_scorer import Glance
-from lengthwise.methods.drafting._shared.layer_subset import thinned_model
+from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
 from lengthwise.models.adapt import Adapted
+from lengthwise.models.cut import cut_model
 
 # Every so many trials the best set is changed in one place; the others are drawn anew.
 NEAR = 2
@@ -75,7 +75,7 @@ def some_layers(model: Adapted, kept: Seq[int]) -> Adapted:
     """A model of these layers that shares everything with the whole one and asks it nothing: many
     are tried and few are used, so none is probed or fused."""
     facts = [replace(model.layers[layer], index=index) for index, layer in enumerate(kept)]
-    return Adapted(thinned_model(model.model, kept), facts, model.rope, model.trained_length,
+    return Adapted(cut_model(model.model, kept), facts, model.rope, model.trained_length,
                    model.takes_kind)  # fmt: skip
 
 
@@ -86,9 +86,12 @@ def matchness(model: Adapted, before: Sequence, kept: Seq[int], said: Seq[int]) 
     """
     tree = Tree(said[0])
     tree.add_chain(said[1:-1])
-    logits = Glance(before, some_layers(model, kept), kept).score([*before.tokens, said[0]], tree)
+    logits = LayerSkipScorer(before, some_layers(model, kept), kept).score(
+        [*before.tokens, said[0]], tree
+    )
     chosen = logits.argmax(-1).tolist()
-    return sum(a == b for a, b in zip(chosen, said[1:], strict=True)) / len(chosen)
+    right: int = sum(a == b for a, b in zip(chosen, said[1:], strict=True))
+    return right / len(chosen)
 
 
 __all__ = ["LayerSearch", "matchness", "some_layers"]

@@ -1,7 +1,7 @@
-"""Some layers of a model asked over the cache that all of them have filled, which stays as it was.
+"""Runs some of the target's layers as its draft model, over the target's own cache.
 
-No method of its own: it stands in for a drafting model's own sequence where a part of the target
-guesses.
+No method of its own. It stands in for `DraftModelRunner` where a part of the target drafts: the
+cache is what all layers have filled, and stays as it was.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapt import Adapted
 
 
-class Glance:
-    """Scores trees with some layers over a sequence that every layer has read, and leaves it as it
-    was. See `asking.Scorer`."""
+class LayerSkipScorer:
+    """Scores trees with some layers, over a sequence that every layer has read and that stays as it
+    was. See `model_drafter.Scorer`."""
 
     def __init__(self, sequence: Sequence, draft: Adapted, kept: Seq[int]) -> None:
         self.sequence, self.draft, self.kept = sequence, draft, kept
@@ -49,4 +49,4 @@ class Glance:
         return logits
 
 
-__all__ = ["Glance"]
+__all__ = ["LayerSkipScorer"]

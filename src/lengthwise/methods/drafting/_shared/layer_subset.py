@@ -1,7 +1,6 @@
-"""A model of some of another's layers, which shares its weights: what guesses where layers do, and
-how those layers are written.
+"""A draft model of some of the target's layers, and how an option writes those layers.
 
-The modules are new, so that layers can be renumbered and the original is not touched; parameters
+The modules are new, so that layers can be renumbered and the original is not touched. Parameters
 and buffers are the original's own.
 """
 
@@ -9,13 +8,13 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from lengthwise.engine.speculative.loading import LOCK, adapt_guesser
+from lengthwise.engine.speculative.loading import LOCK, adapt_draft_model
 from lengthwise.errors import RecipeError, Refused, UnsupportedModel
 from lengthwise.models.adapt import Adapted
-from lengthwise.models.cut import cut_model as thinned_model
+from lengthwise.models.cut import cut_model
 
 
-def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
+def layer_subset(model: Adapted, kept: tuple[int, ...]) -> Adapted:
     """The model with only the kept layers, whose parameters are the same tensors; made once.
 
     It is not held against a stock model of these layers, for it only guesses. Raises Refused where
@@ -26,7 +25,7 @@ def thinned(model: Adapted, kept: tuple[int, ...]) -> Adapted:
         if kept not in known:
             try:
                 fuse = model.fast is not None
-                known[kept] = adapt_guesser(thinned_model(model.model, kept), fuse)
+                known[kept] = adapt_draft_model(cut_model(model.model, kept), fuse)
             except UnsupportedModel as error:
                 raise Refused(
                     f"some layers of this {model.family!r} model cannot guess for all of them: "
@@ -45,7 +44,7 @@ def kept_layers(keep: str, model: Adapted) -> tuple[int, ...]:
     total = len(model.layers)
     if keep.endswith("%") or keep.isdecimal():
         return _ends(_count(keep, total), total)
-    return tuple(sorted(numbers(keep, total)))
+    return tuple(sorted(parse_layers(keep, total)))
 
 
 def _count(text: str, total: int) -> int:
@@ -64,7 +63,7 @@ def _ends(count: int, total: int) -> tuple[int, ...]:
     return *range(first), *range(total - count + first, total)
 
 
-def numbers(text: str, total: int) -> set[int]:
+def parse_layers(text: str, total: int) -> set[int]:
     """The layers of a list such as `0-5,24-29`."""
     found: set[int] = set()
     for part in text.split(","):
@@ -82,4 +81,4 @@ def numbers(text: str, total: int) -> set[int]:
     return found
 
 
-__all__ = ["kept_layers", "numbers", "thinned", "thinned_model"]
+__all__ = ["kept_layers", "layer_subset", "parse_layers"]

@@ -1,20 +1,21 @@
-"""Guessing by asking a model, level by level: what all drafters that run a model share.
+"""What all drafters that run a model share: they draft level by level.
 
-A level is one forward of the drafting model over the guesses so far, and its likeliest tokens
-become guesses: the best of them is asked about next, its siblings stand beside it. After each level
-the policy says whether another pays. Greedy, the likeliest are those of largest probability. Under
-sampling there are two ways:
+A level is one forward of the draft model over the guesses so far. Its likeliest tokens become
+guesses: the best is continued, its siblings stand beside it. After each level the policy says
+whether another pays. Greedy, the likeliest are those of largest probability. Under sampling there
+are two ways:
 
     coupled    the largest of log q(x) + noise, with the very noise the target will choose with at
                that position: plain guesses, and drafted text equals plain text of the same seed
     rejection  the same with noise of the drafter's own: draws without replacement from q, kept with
-               q, that the verifier accepts or rejects; equal to plain sampling in law
+               q, that the verifier accepts or rejects; equal to plain sampling in distribution
 
-q is the drafter's law after temperature, top-k, top-p and penalties, as the target's is.
+q is the drafter's distribution after temperature, top-k, top-p and penalties, as the target's is.
 
 Where somebody else draws, who is coupled guesses what is likeliest instead. A coupled guess holds
 the noise of a choice yet to be made; if guesses were pruned by it, that noise would have a say in
-whether its own position is settled by it or by a draw, and what is said would have another law.
+whether its own position is settled by it or by a draw, and what is said would have another
+distribution.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ RANKS = 4
 
 
 class Scorer(Protocol):
-    """A model that scores trees of guesses: `engine.scout.Scout`, or what stands in for it.
+    """A model that scores trees of guesses: `DraftModelRunner`, or what stands in for it.
 
     states: the hidden states `[nodes, hidden]` of the last tree, where they were wanted.
     """
@@ -55,24 +56,24 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Guess:
+class DraftToken:
     """A guess as its drafter sees it; the tree may know the node by another drafter's name."""
 
     node: int
     token: int
-    grade: int
+    bucket: int
     prior: float
 
 
-class AskingDrafter(Drafter):
+class ModelDrafter(Drafter):
     """Guesses a chain of up to `depth` tokens, and `width` - 1 others beside each of them.
 
-    scout: the model that is asked. sampler: the request's. vocab_size: the target's. coupled: the
+    runner: the model that is asked. sampler: the request's. vocab_size: the target's. coupled: the
     guesses of this round follow the target's noise.
     """
 
-    asks_model = True
-    scout: Scorer
+    runs_model = True
+    runner: Scorer
     sampler: Sampler
     vocab_size: int
 
@@ -81,7 +82,7 @@ class AskingDrafter(Drafter):
         self.depth = depth
         self.width = width
         self.draws = draws
-        self.coupled = self._told = False
+        self.coupled = self._noted = False
         self._rounds = 0
 
     @abstractmethod
@@ -91,7 +92,7 @@ class AskingDrafter(Drafter):
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         self.sampler = Sampler(sampling)
         self.vocab_size = sequence.model.vocab_size
-        self.scout = self.open(sequence)
+        self.runner = self.open(sequence)
 
     @property
     def drawing(self) -> bool:  # type: ignore[override]
@@ -99,7 +100,7 @@ class AskingDrafter(Drafter):
         return self.draws == "rejection" and self.sampler.sampling.temperature > 0
 
     def reads(self, tokens: Seq[int]) -> Seq[int]:
-        """What the scout reads in place of tokens; the last token stays the last."""
+        """What the runner reads in place of tokens; the last token stays the last."""
         return tokens
 
     def start_round(self, tree: Tree) -> None:
@@ -107,8 +108,8 @@ class AskingDrafter(Drafter):
         self._rounds += 1
         couples = self.draws == "coupled" and self.sampler.sampling.temperature > 0
         self.coupled = couples and not tree.drawing
-        if couples and not self.coupled and not self._told:
-            self._told = True
+        if couples and not self.coupled and not self._noted:
+            self._noted = True
             self.notes = [
                 *self.notes,
                 f"{self.name} guessed what is likeliest instead of coupled guesses, for another "
@@ -120,70 +121,67 @@ class AskingDrafter(Drafter):
         seen, asked, node = self.reads(tokens), Tree(tokens[-1]), 0
         path: list[int] = []
         for _ in range(min(limit, self.depth)):
-            logits = self.scout.score(seen, asked, self.pace.wants_state)[-1]
+            logits = self.runner.score(seen, asked, self.draft_depth.wants_state)[-1]
             found = self.guess(logits, tokens, path, tree, node)
             best = found[0]
-            state = self.scout.states[-1] if self.scout.states is not None else None
-            if not self.pace.go_on(best.grade, best.prior, state):
+            state = self.runner.states[-1] if self.runner.states is not None else None
+            if not self.draft_depth.should_continue(best.bucket, best.prior, state):
                 return
             path.append(best.token)
             node, _ = best.node, asked.add(len(asked) - 1, best.token)
 
     def guess(
         self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
-    ) -> list[Guess]:
+    ) -> list[DraftToken]:
         """Adds up to `width` guesses below a node that stands behind tokens and path, best first.
 
         logits `[draft vocab]` are the drafting model's own.
         """
-        chances = self.chances(logits, tokens, path)
-        law: Tensor | None = None
+        probs = order = self.probs(logits, tokens, path)
         if self.drawing:
-            law, position = chances, len(tokens) + len(path)
             # Fresh noise every round: a position that is guessed again is drawn anew.
-            order = self.sampler.perturbed(law, position, streams(self.name) + self._rounds)
-        else:
-            order = chances
+            stream = streams(self.name) + self._rounds
+            order = self.sampler.perturbed(probs, len(tokens) + len(path), stream)
         picked = order.topk(min(self.width, len(order))).indices
-        priors = chances[picked].tolist()
+        priors = probs[picked].tolist()
         ids = [token for token, prior in zip(picked.tolist(), priors, strict=True) if prior > 0]
         if not ids:
-            raise LengthwiseError("the model it asks gives no token a chance")
-        grades = [grade(rank, priors[rank]) for rank in range(len(ids))]
-        if law is not None:
-            nodes = tree.draw(node, ids, law, self.name, grades)
+            raise LengthwiseError("the model it asks gives no token a probability above 0")
+        buckets = [bucket_of(rank, priors[rank]) for rank in range(len(ids))]
+        if self.drawing:
+            nodes = tree.draw(node, ids, probs, self.name, buckets)
         else:
             nodes = [
                 tree.add(node, token, self.name, kind, prior)
-                for token, kind, prior in zip(ids, grades, priors, strict=False)
+                for token, kind, prior in zip(ids, buckets, priors, strict=False)
             ]
-        return [Guess(*each) for each in zip(nodes, ids, grades, priors, strict=False)]
+        return [DraftToken(*each) for each in zip(nodes, ids, buckets, priors, strict=False)]
 
-    def chances(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
-        """The drafter's chance `[vocab_size]` that each token is what the target says next.
+    def probs(self, logits: Tensor, tokens: Seq[int], path: Seq[int]) -> Tensor:
+        """The drafter's probability `[vocab_size]` that each token is what the target says next.
 
-        Greedy its probabilities; sampling its law, or where it is coupled what is left of that once
-        the noise is known, since the target will choose by the same noise.
+        Greedy its probabilities; sampling its distribution, or where it is coupled what is left of
+        that once the noise is known, since the target will choose by the same noise.
         """
-        logits = fitted(logits, self.vocab_size)
+        logits = fit_vocab(logits, self.vocab_size)
         sampling = self.sampler.sampling
         # A long context costs time to copy, and only the penalty looks at it.
         context = [*tokens, *path] if sampling.repetition_penalty != 1 else ()
         if sampling.temperature == 0:
             return self.sampler.process(logits, context).softmax(-1)
-        law = self.sampler.law(logits, context)
+        probs = self.sampler.probs(logits, context)
         if not self.coupled:
-            return law
-        return self.sampler.perturbed(law, len(tokens) + len(path)).softmax(-1)
+            return probs
+        return self.sampler.perturbed(probs, len(tokens) + len(path)).softmax(-1)
 
 
-def fitted(logits: Tensor, vocab_size: int) -> Tensor:
+def fit_vocab(logits: Tensor, vocab_size: int) -> Tensor:
     """Logits `[n]` cut, or filled up with impossible tokens, to `[vocab_size]`."""
     missing = vocab_size - len(logits)
     return F.pad(logits, (0, missing), value=-torch.inf) if missing > 0 else logits[:vocab_size]
 
 
-def grade(rank: int, prior: float) -> int:
+def bucket_of(rank: int, prior: float) -> int:
     """Guesses of like rank among their siblings and of like probability are counted together."""
     return min(rank, RANKS - 1) * BUCKETS + min(int(prior * BUCKETS), BUCKETS - 1)
 
@@ -201,6 +199,6 @@ def draws_option() -> Any:
 
 
 __all__ = [
-    "AskingDrafter", "Guess", "Scorer", "depth_option", "draws_option", "fitted", "grade",
-    "width_option",
+    "DraftToken", "ModelDrafter", "Scorer", "bucket_of", "depth_option", "draws_option",
+    "fit_vocab", "width_option",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the drafters with tables share: options, reading logits, and tables that outlive a request.
+"""Tables that drafters learn: options, reading logits, and files.
 
 A table belongs to a model: one lives in memory as long as the model does, so that what one request
 taught serves the next, and a file keeps it between processes. A file is a safetensors file whose

@@ -1,7 +1,7 @@
-"""Trained heads as their authors publish them: a folder or a hub repository with a configuration
-and one file of weights.
+"""Reads trained draft heads as their authors publish them.
 
-No method of its own: what Medusa's and EAGLE's checkpoints have in common.
+A checkpoint is a folder or a hub repository with a configuration and one file of weights. No method
+of its own: what Medusa's and EAGLE's have in common.
 """
 
 from __future__ import annotations

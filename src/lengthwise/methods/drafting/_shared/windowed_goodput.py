@@ -8,7 +8,7 @@ guesses bring:
     tokens that its time costs = expected tokens of the step x (seconds with it / seconds without
                                  it - 1)
 
-both averaged over the steps with a window, the first TRIAL of which are not judged. Where it does
+both averaged over the steps with a window, the first TRIAL of which are not stats. Where it does
 not pay it is tried again, for at most a hundredth of the time.
 """
 
@@ -25,7 +25,7 @@ from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapt import Adapted
 
-# Whose window it is, and the grade from which its tokens have theirs.
+# Whose window it is, and the bucket from which its tokens have theirs.
 SOURCE, WINDOW = "lookahead", 64
 # Steps that a window is tried for: its rows have to be filled, and its pool has to grow.
 TRIAL = 48
@@ -34,7 +34,7 @@ TRYING = 0.01
 
 
 @dataclass
-class Judged:
+class WindowStats:
     """What a recipe's window costs and brings a step, in tokens. steps: with a window since the
     trial began; idle: seconds without one; seconds: that the window added, on average."""
 
@@ -69,28 +69,31 @@ class WindowedGoodput(Goodput):
 
     def __init__(self, slope: float = 0.05) -> None:
         super().__init__(slope)
-        self._judged: dict[str, Judged] = {}
+        self._window: dict[str, WindowStats] = {}
         # Of the last step with a window: its price and seconds, by load.
         self._paid: dict[Load, tuple[float, float]] = {}
         self._won: dict[Load, int] = {}
 
-    def choose(self, load: Load, trees: Seq[Tree], beliefs: Seq[Acceptance]) -> list[Tree]:
-        judged = self._judged.setdefault(load.recipe, Judged())
+    def choose(self, load: Load, trees: Seq[Tree], acceptances: Seq[Acceptance]) -> list[Tree]:
+        stats = self._window.setdefault(load.recipe, WindowStats())
         won = self._won.pop(load, 0)
         if (paid := self._paid.pop(load, None)) is not None:
-            judged.note(won, *paid)
+            stats.note(won, *paid)
         lean = [_without_window(tree) for tree in trees]
         unsure = self.cost(load).unsure
-        found = super().choose(load, lean, beliefs)
+        found = super().choose(load, lean, acceptances)
         if unsure or all(len(tree) == len(other) for tree, other in zip(trees, lean, strict=True)):
             # A plain step is being measured, or nobody has a window.
             return found
         whole = [_with_window(kept, tree) for kept, tree in zip(found, trees, strict=True)]
         few, many = (sum(map(len, each)) - len(trees) for each in (found, whole))
         seconds = self.cost(load).curve(many)
-        if not judged.wanted(float(seconds[few])):
+        if not stats.wanted(float(seconds[few])):
             return found
-        tokens = sum(sum(belief.chances(tree)) for tree, belief in zip(found, beliefs, strict=True))
+        tokens = sum(
+            sum(acceptance.path_probs(tree))
+            for tree, acceptance in zip(found, acceptances, strict=True)
+        )
         price = tokens * (float(seconds[many] / seconds[few]) - 1)
         self._paid[load] = price, float(seconds[many] - seconds[few])
         return whole
@@ -102,14 +105,14 @@ class WindowedGoodput(Goodput):
 
 
 def _of_window(tree: Tree, node: int) -> bool:
-    return tree.sources[node] == SOURCE and tree.grades[node] >= WINDOW
+    return tree.sources[node] == SOURCE and tree.buckets[node] >= WINDOW
 
 
 def _without_window(tree: Tree) -> Tree:
     """A tree of what is guessed otherwise, or by others too, and of all above it."""
     kept = {0}
     for node in range(len(tree) - 1, 0, -1):
-        if node in kept or not _of_window(tree, node) or tree.seconded[node]:
+        if node in kept or not _of_window(tree, node) or tree.agreed[node]:
             kept.update((node, tree.parents[node]))
     return tree if len(kept) == len(tree) else tree.keep(sorted(kept))
 
@@ -122,7 +125,7 @@ def _with_window(kept: Tree, tree: Tree) -> Tree:
             at = 0
             for step in tree.path(node)[1:]:
                 at = found.add(
-                    at, tree.tokens[step], tree.sources[step], tree.grades[step], tree.priors[step]
+                    at, tree.tokens[step], tree.sources[step], tree.buckets[step], tree.priors[step]
                 )
     return found
 
@@ -137,4 +140,4 @@ def windowed_policy(model: Adapted) -> WindowedGoodput:
 _POLICIES: WeakKeyDictionary[Adapted, WindowedGoodput] = WeakKeyDictionary()
 
 
-__all__ = ["SOURCE", "TRIAL", "WINDOW", "Judged", "WindowedGoodput", "windowed_policy"]
+__all__ = ["SOURCE", "TRIAL", "WINDOW", "WindowStats", "WindowedGoodput", "windowed_policy"]

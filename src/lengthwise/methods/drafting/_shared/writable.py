@@ -1,4 +1,4 @@
-"""Whether a file that a drafter will keep can be written: asked before the run, not after it."""
+"""Whether a drafter can write the file it will keep, asked before the run."""
 
 from __future__ import annotations
 
