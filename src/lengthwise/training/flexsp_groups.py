@@ -96,7 +96,7 @@ def _runs(order: Seq[int], lengths: Seq[int], most: int) -> list[list[int]]:
     return runs
 
 
-def bucket_of(lengths: Seq[int], count: int) -> list[int]:
+def bucket(lengths: Seq[int], count: int) -> list[int]:
     """Upper bounds of at most `count` buckets, ascending, with the least sum of bound - length.
 
     Dynamic programming over the distinct lengths, [buckets, lengths]; exact where there are no more
