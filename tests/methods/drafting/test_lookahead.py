@@ -207,7 +207,7 @@ def test_a_window_that_does_not_pay_is_left_out_and_tried_for_a_hundredth_of_the
 
 def test_what_others_guess_too_stays_where_the_window_does_not_pay() -> None:
     machine = Machine(slope=0.01)
-    machine.policy._judged["lookahead"] = WindowStats(price=1.0, steps=TRIAL, seconds=1.0)
+    machine.policy._window["lookahead"] = WindowStats(price=1.0, steps=TRIAL, seconds=1.0)
     tree = Tree(5)
     tree.add(0, 20, "lookup", 3, 0.99)
     machine.drafter.pool.add(5, (10, 60, 61, 62))

@@ -181,11 +181,11 @@ def test_drafts_cut_off_fill_up_those_that_ended() -> None:
 def test_what_is_fed_is_the_mixture_of_the_last_tokens_by_draft_probability() -> None:
     mode = search(3, set())
     mode.start([3], likely(4, 7, 5))
-    column = mode.column()
+    step_input = mode.step_input()
     weights = torch.softmax(torch.tensor([0.0, -1.0, -2.0]), 0)
     rows = model().adapted.model.get_input_embeddings().weight[[4, 7, 5]]
-    assert column.token == 4
-    torch.testing.assert_close(column.embedding, weights @ rows)
+    assert step_input.token == 4
+    torch.testing.assert_close(step_input.embedding, weights @ rows)
 
 
 def test_rows_of_a_batch_get_what_they_get_alone() -> None:
