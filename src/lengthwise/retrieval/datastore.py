@@ -1,8 +1,8 @@
 """A datastore: the tokens of a text corpus and their suffix array, in one memory-mapped file.
 
 What follows an n-gram, and how often it stands there, serves drafters and n-gram models alike. A
-suffix array lists all places of the corpus in the order of the text that
-begins there, so all places of an n-gram lie side by side and two binary searches find them.
+suffix array lists all places of the corpus in the order of the text that begins there. So all
+places of an n-gram lie side by side, and two binary searches find them.
 
 The file is safetensors: `tokens` and `suffixes`, int32 `[n]`, and a header of texts. Documents are
 set apart by a token that no text has, so that no match and no continuation reaches into the next.

@@ -8,7 +8,7 @@ guesses bring:
     tokens that its time costs = expected tokens of the step x (seconds with it / seconds without
                                  it - 1)
 
-both averaged over the steps with a window, the first TRIAL of which are not stats. Where it does
+both averaged over the steps with a window, the first TRIAL of which are not judged. Where it does
 not pay it is tried again, for at most a hundredth of the time.
 """
 
