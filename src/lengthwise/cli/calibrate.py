@@ -45,7 +45,7 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
-    for a drafter that asks a model, written to a file for specdec(head=FILE)."""
+    for a drafter that runs a model, written to a file for specdec(head=FILE)."""
     if kind not in KINDS:
         raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
     if kind == "specdec" and out is None:
@@ -132,7 +132,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     target = loaded.adapted
     drafters = [each.start_drafter(target) for each in parse(draft).methods]
     if len(drafters) != 1 or not getattr(drafters[0], "runs_model", False):
-        raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
+        raise LengthwiseError(f"--draft {draft!r}: give one drafter that runs a model, as layers")
     # A drafter that reads through another cache of the target's asks the target itself.
     asked = getattr(drafters[0], "draft", None) or target
     ids = loaded.encode(read_document().text)

@@ -287,7 +287,7 @@ def _line(error: Exception) -> str:
 def _turn(drafter: Drafter) -> tuple[bool, bool]:
     """The place of a drafter among those of a step.
 
-    Who asks a model comes last, to be asked only where free guesses leave something to gain. Of
+    Who runs a model comes last, to be asked only where free guesses leave something to gain. Of
     these, who draws comes first: whether a draw is made must not depend on the noise of the
     target's own choice, which a drafter of somebody else's may give away (see `Tree.drawing`).
     """

@@ -46,7 +46,7 @@ class Machine:
 class Simulated(Drafter):
     """Guesses chains whose tokens are right with a probability that depends on the step.
 
-    level: seconds a level of a drafter that asks a model takes; asking: what a free one takes.
+    level: seconds a level of a drafter that runs a model takes; asking: what a free one takes.
     width: guesses a level, below the first of the level above; first: the probability that it is
     the first which is right if one is. unread: seconds of the first asking.
     """

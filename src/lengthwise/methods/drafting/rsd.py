@@ -108,7 +108,7 @@ class RSD(Method):
             if isinstance(found, ModelDrafter) and type(found).propose is ModelDrafter.propose:
                 return found
         raise RecipeError(
-            f"rsd(draft={self.draft}): it needs one drafter that asks a model of this vocabulary, "
+            f"rsd(draft={self.draft}): it needs one drafter that runs a model of this vocabulary, "
             'such as "layers" or "model(path=FOLDER)"'
         )
 
