@@ -3,8 +3,8 @@
 Blumer et al., "The smallest automaton recognizing the subwords of a text", 1985. Every state stands
 for ends of prefixes that occur at the same places. `link` leads from it to the longest shorter end
 that occurs at more places. So the link of the last state is the longest end of the text that occurs
-earlier too. n tokens make at most 2n - 1 states and 3n - 4 transitions; adding a token costs O(1)
-over time, whatever the length of the text.
+earlier too. A text of n tokens makes at most 2n - 1 states and 3n - 4 transitions. Adding a token
+costs O(1) over time, whatever the length of the text.
 
 `SuffixIndex` finds the most recent places of such an end, several at once, in less memory. The
 automaton finds the earliest one, of any length, and never misses one.
@@ -74,8 +74,9 @@ class SuffixAutomaton:
         return split
 
     def longest(self, followed: int = 1) -> tuple[int, int]:
-        """(end, length) of the longest end of the text that stood there before: its tokens are
-        `text[end - length : end]`, the earliest such place; length 0 where there is none.
+        """(end, length) of the earliest place of the longest end of the text that stood before.
+
+        Its tokens are `text[end - length : end]`; length is 0 where there is none.
 
         followed: where fewer tokens than this follow the place, a shorter end is taken that stood
         further ahead, as long as there is one.

@@ -157,8 +157,8 @@ class TextStream:
     def add(self, tokens: Sequence[int], metrics: Finishing) -> int:
         """Adds tokens; a stop string ends the request through its metrics.
 
-        Returns how many of them count: those after the one that completes a stop string, which come
-        with it where several were guessed, would never have been said one by one.
+        Returns how many of them count. Those after the one that completes a stop string do not:
+        they come with it where several were drafted, and would not have been said one by one.
         """
         if self._ended:
             return len(tokens)

@@ -14,9 +14,9 @@ What may be pruned:
 - Where nobody draws, anything, for any reason. Every token is chosen by the noise of its position,
   whether it was guessed or not.
 - Where somebody draws, what was drawn stays. The rest may go for any reason that knows nothing of
-  the noise of a token not yet said: a guess that goes leaves the token below it to the next round,
-  which may draw it. `Tree.drawing` tells drafters, so that no guess holds that noise and policies
-  need not look.
+  the noise of a token not yet said. For a guess that goes leaves the token below it to the next
+  round, which may draw it. `Tree.drawing` tells drafters, so that no guess holds that noise and
+  policies need not look.
 """
 
 from __future__ import annotations
