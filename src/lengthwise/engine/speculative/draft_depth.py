@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
 
@@ -30,6 +32,14 @@ class DraftDepth:
         return True
 
 
+class DrafterView(Protocol):
+    """What a length policy sees of a drafter; see `engine.roles.Drafter`."""
+
+    name: str
+    runs_model: bool
+    draft_depth: DraftDepth
+
+
 class UpTo(DraftDepth):
     """Goes `most` levels deep."""
 
@@ -41,4 +51,4 @@ class UpTo(DraftDepth):
         return super().should_continue(bucket, prior, state) and self.levels < self.most
 
 
-__all__ = ["DraftDepth", "UpTo"]
+__all__ = ["DraftDepth", "DrafterView", "UpTo"]

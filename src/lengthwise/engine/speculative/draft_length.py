@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.speculative.acceptance import Acceptance
-from lengthwise.engine.speculative.draft_depth import DraftDepth, UpTo
+from lengthwise.engine.speculative.draft_depth import DraftDepth, DrafterView, UpTo
 from lengthwise.engine.speculative.drafter_stats import DrafterStats
 from lengthwise.engine.speculative.ranking import (
     MOST_GUESSES,
@@ -47,7 +47,6 @@ from lengthwise.engine.speculative.step_cost import Load, StepCost
 from lengthwise.engine.speculative.tree import Tree
 
 if TYPE_CHECKING:
-    from lengthwise.engine.roles import Drafter
     from lengthwise.models.adapt import Adapted
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -71,7 +70,7 @@ class LengthPolicy:
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     def draft_depth(
-        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+        self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> DraftDepth | None:
         """How far a drafter goes that adds to a tree, up to `limit` deep; None is not to ask it."""
         return DraftDepth()
@@ -86,10 +85,10 @@ class LengthPolicy:
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
         """A step with so many guesses over all rows took so long, drafting not counted."""
 
-    def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
+    def drafted(self, load: Load, drafter: DrafterView, levels: int, seconds: float) -> None:
         """A drafter was asked, drafted so many levels and took so long."""
 
-    def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
+    def gained(self, load: Load, drafter: DrafterView, tokens: int) -> None:
         """So many tokens were accepted that a drafter which was asked guessed first."""
 
 
@@ -133,9 +132,9 @@ class Goodput(LengthPolicy):
         self._round = threading.local()
 
     @property
-    def _asked(self) -> list[tuple[Load, Drafter, _GoodputDepth]]:
+    def _asked(self) -> list[tuple[Load, DrafterView, _GoodputDepth]]:
         """Who was asked in the round of this thread."""
-        found: list[tuple[Load, Drafter, _GoodputDepth]] = self._round.__dict__.setdefault(
+        found: list[tuple[Load, DrafterView, _GoodputDepth]] = self._round.__dict__.setdefault(
             "asked", []
         )
         return found
@@ -147,7 +146,7 @@ class Goodput(LengthPolicy):
 
     @_locked
     def draft_depth(
-        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+        self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> DraftDepth | None:
         stats = self._stats.setdefault((load.recipe, drafter.name), DrafterStats())
         plain = self._plain(load)
@@ -222,11 +221,11 @@ class Goodput(LengthPolicy):
         self.cost(load).observe(guesses, seconds)
 
     @_locked
-    def drafted(self, load: Load, drafter: Drafter, levels: int, seconds: float) -> None:
+    def drafted(self, load: Load, drafter: DrafterView, levels: int, seconds: float) -> None:
         self._stats[load.recipe, drafter.name].note_time(levels, seconds)
 
     @_locked
-    def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
+    def gained(self, load: Load, drafter: DrafterView, tokens: int) -> None:
         stats, depth = self._stats[load.recipe, drafter.name], drafter.draft_depth
         if isinstance(depth, _GoodputDepth):
             stats.note_gain(tokens, depth.level_probs, depth.missed)
@@ -262,7 +261,7 @@ class Fixed(LengthPolicy):
         self.guesses = guesses
 
     def draft_depth(
-        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+        self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> DraftDepth | None:
         return UpTo(self.guesses) if self.guesses else None
 

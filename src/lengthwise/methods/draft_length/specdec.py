@@ -28,8 +28,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from lengthwise.calibration import fingerprint
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_depth import DrafterView
 from lengthwise.engine.speculative.draft_length import LengthPolicy, UpTo
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
@@ -88,7 +88,7 @@ class SpecDecPolicy(LengthPolicy):
         self._asked: set[str] = set()
 
     def draft_depth(
-        self, load: Load, drafter: Drafter, tree: Tree, acceptance: Acceptance, limit: int
+        self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> SpecDecDepth | None:
         if not self.options.most:
             return None
@@ -120,7 +120,7 @@ class SpecDecDepth(UpTo):
     def __init__(
         self,
         options: SpecDec,
-        drafter: Drafter,
+        drafter: DrafterView,
         acceptance: Acceptance,
         head: AcceptanceHead | None,
     ) -> None:

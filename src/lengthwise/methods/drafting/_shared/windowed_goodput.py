@@ -18,8 +18,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from lengthwise.engine.roles import Drafter
 from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_depth import DrafterView
 from lengthwise.engine.speculative.draft_length import Goodput, first_slope
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
@@ -98,7 +98,7 @@ class WindowedGoodput(Goodput):
         self._paid[load] = price, float(seconds[many] - seconds[few])
         return whole
 
-    def gained(self, load: Load, drafter: Drafter, tokens: int) -> None:
+    def gained(self, load: Load, drafter: DrafterView, tokens: int) -> None:
         super().gained(load, drafter, tokens)
         if drafter.name == SOURCE:
             self._won[load] = self._won.get(load, 0) + tokens
