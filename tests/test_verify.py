@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 
 import pytest
 import torch
-from benchmarks.checks.verifiers import check
+from benchmarks.reproduction.verification.many_draws import check
 from torch import Tensor
 
 from all_ways import Dice, Drafting, Loaded, distance, law_of, pair, without_replacement

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from benchmarks.checks.drafting import ANSWER, ASK, HEAD, NEXT, PASSAGE, QUESTION
+from benchmarks.reproduction.drafting.lookup import ANSWER, ASK, HEAD, NEXT, PASSAGE, QUESTION
 from torch import Tensor
 
 from lengthwise.engine import loop

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmarks.checks.book import moby_dick
+from benchmarks.reproduction.book import moby_dick
 
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses

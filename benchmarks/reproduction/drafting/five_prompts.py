@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.checks.drafting import PASSAGE, SEARCHED
+from benchmarks.reproduction.drafting.lookup import PASSAGE, SEARCHED
 
 import lengthwise
 from lengthwise.engine import loop

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.checks.book import moby_dick
+from benchmarks.reproduction.book import moby_dick
 
 import lengthwise
 from lengthwise.errors import LengthwiseError

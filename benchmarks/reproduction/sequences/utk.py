@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.checks import tiny
-from benchmarks.checks.subjects import document, encoder, ids_of, subjects, write
+from benchmarks.reproduction import tiny
+from benchmarks.reproduction.sequences.subjects import document, encoder, ids_of, subjects, write
 from transformers import PreTrainedModel
 
 from lengthwise.sequences.builders.pair import TOKEN

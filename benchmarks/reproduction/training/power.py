@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.checks import tiny
+from benchmarks.reproduction import tiny
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lengthwise.training.log import NAME, read_log

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 
-from benchmarks.checks.drafting_retrieval import OTHERS, Bench, Found, Starter, library_files
+from benchmarks.reproduction.drafting.five_prompts import OTHERS, Bench, Found, Starter, library_files
 
 import lengthwise
 from lengthwise.methods.drafting.automaton import Automaton

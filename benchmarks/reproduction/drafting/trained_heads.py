@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmarks.checks.drafting_models import KINDS, encode, load
+from benchmarks.reproduction.drafting.layers import KINDS, encode, load
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import DynamicCache

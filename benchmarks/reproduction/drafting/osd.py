@@ -30,8 +30,8 @@ from itertools import cycle, islice
 from typing import Any
 
 import torch
-from benchmarks.checks.drafting import HEAD, NEXT, PASSAGE, QUESTION
-from benchmarks.checks.drafting_retrieval import OTHERS, Bench
+from benchmarks.reproduction.drafting.lookup import HEAD, NEXT, PASSAGE, QUESTION
+from benchmarks.reproduction.drafting.five_prompts import OTHERS, Bench
 from torch import Tensor
 
 import lengthwise
