@@ -1,5 +1,5 @@
 """What a verifier says has the target's law, by adding up every way it can come about; and by many
-draws (see `benchmarks/checks/verifiers.py`)."""
+draws (see `benchmarks/reproduction/verification/many_draws.py`)."""
 
 from __future__ import annotations
 

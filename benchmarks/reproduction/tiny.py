@@ -7,17 +7,17 @@ for validation. What is built or trained is kept in FOLDER and not done again.
 
 from __future__ import annotations
 
-import argparse
+import ast
 import hashlib
 import importlib.util
 import json
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.reproduction.sequences.decompose import functions
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -53,6 +53,20 @@ def files(package: str | None = None) -> list[Path]:
         root = Path(found.submodule_search_locations[0])
     passed_by = _PASSED_BY - set(root.parts)
     return sorted(p for p in root.rglob("*.py") if not passed_by & set(p.parts[len(root.parts) :]))
+
+
+def functions(path: Path) -> Iterator[str]:
+    """Top-level functions and methods of a source file, each moved to the left margin."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+    except (UnicodeDecodeError, SyntaxError):
+        return
+    lines = text.splitlines(keepends=True)
+    for node in tree.body:
+        for each in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield textwrap.dedent("".join(lines[each.lineno - 1 : each.end_lineno]))
 
 
 def documents(folder: Path, name: str, paths: Sequence[Path], longest: int = 1 << 30) -> Path:
@@ -148,19 +162,3 @@ def losses(model: PreTrainedModel, before: Sequence[int], ids: Sequence[int]) ->
 def fingerprint(path: Path) -> str:
     """Of the bytes of a file: figures of two machines compare only where it is the same."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-Check = Callable[[Path, int], Iterator[dict[str, Any]]]
-"""(folder of its runs, seed) -> what was found, a line at a time."""
-
-
-def command(checks: dict[str, Check], about: str) -> None:
-    """The command line of a module of checks: FOLDER NAME, one JSON line a finding."""
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("name", choices=checks)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    for found in checks[chosen.name](chosen.folder, chosen.seed):
-        print(json.dumps({"check": chosen.name, **found}), flush=True)

@@ -1,39 +1,28 @@
-"""The small checks of the codecs on the real 135M model.
+"""What the checks of codecs share: slices of a book, read, encoded and fed through what is stored.
 
-    python -m benchmarks.checks.codecs NAME
-
-prints one JSON line; NAME is int8, kivi, think, think_pairs or think_h2o. From a book come slices
-of 2,048 tokens; of each the first 1,536 are read and encoded, and the other 512 fed in blocks of 32
-through what is stored. `loss` is their mean loss in nats per token, `kl` the mean divergence from
-full attention's predictions, `top1` the share of equal best guesses. `copy` is the loss of a list
-of words that stood in the text before (see `lengthwise.tasks.probes`). `bytes` is what is held
-after the 1,536 tokens, as a share of full. All in bfloat16.
+From the book come slices of 2,048 tokens; of each the first 1,536 are read and encoded, and the
+other 512 fed in blocks of 32 through what is stored. `loss` is their mean loss in nats per token,
+`KL to full` the mean divergence from full attention's predictions, `top-1 equal` the share of equal
+best guesses. `copy loss` is the loss of a list of words that stood in the text before (see
+`lengthwise.tasks.probes`). `bytes held` is what is held after the 1,536 tokens, as a share of full.
+All in bfloat16.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from benchmarks.reproduction.book import moby_dick
-from torch import Tensor
+from benchmarks.reproduction.harness import Row, encode, load
 
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec
 from lengthwise.engine.sequence import Sequence
-from lengthwise.methods.codecs.int8 import Int8
-from lengthwise.methods.codecs.kivi import Kivi, KiviCodec
-from lengthwise.methods.codecs.pruned import PruneCodec
-from lengthwise.methods.codecs.think import Think, ThinkChannels
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.load import load_pretrained
+from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import resolve
 from lengthwise.tasks.probes import copy_probe
@@ -43,29 +32,12 @@ LENGTH = 2048
 FED = 512
 BLOCK = 32
 WINDOW = 32
+COLUMNS = {
+    "recipe": "", "loss": ".4f", "KL to full": ".4f", "top-1 equal": ".3f", "copy loss": ".4f",
+    "bytes held": ".3f",
+}  # fmt: skip
 
 Start = Callable[[LayerFacts], Codec | None]
-
-
-class PerTokenKeys(KiviCodec):
-    """KIVI with keys grouped along tokens, the paper's ablation."""
-
-    key_axis = "token"
-
-
-class NormChannels(ThinkChannels):
-    """ThinK that looks at the keys alone."""
-
-    def scores(self, queries: Tensor, key: Tensor) -> Tensor:
-        return key.float().square().mean(1)
-
-
-class RandomChannels(ThinkChannels):
-    """ThinK that drops channels blindly."""
-
-    def scores(self, queries: Tensor, key: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(len(key), key.shape[-1], generator=generator)
 
 
 @dataclass
@@ -80,80 +52,39 @@ class Sums:
     tokens: int = 0
 
     def figures(self, slices: int) -> dict[str, float]:
-        each = {name: getattr(self, name) / self.tokens for name in ("loss", "kl", "top1")}
-        each |= {"copy": self.copy / slices, "bytes": self.bytes / slices}
-        return {name: round(value, 4) for name, value in each.items()}
+        """What stands in a row, each figure to four digits."""
+        figures = {
+            "loss": self.loss / self.tokens, "KL to full": self.kl / self.tokens,
+            "top-1 equal": self.top1 / self.tokens, "copy loss": self.copy / slices,
+            "bytes held": self.bytes / slices,
+        }  # fmt: skip
+        return {name: round(value, 4) for name, value in figures.items()}
 
 
-def int8() -> dict[str, Any]:
-    """8 bits against full."""
-    return measure({"int8": Int8().start_codec})
+def recipes(texts: list[str]) -> Iterator[Row]:
+    """Rows of recipes whose prompt is read as full attention reads it, H2O's notes apart."""
+    model = load("bfloat16").adapted
+    return compared({recipe: resolve(recipe, model) for recipe in texts})
 
 
-def kivi() -> dict[str, Any]:
-    """8, 4 and 2 bits, unequal bits of keys and values, and keys grouped the wrong way."""
-    recipes = (
-        Kivi(bits=8), Kivi(bits=4), Kivi(key_bits=4, value_bits=2),
-        Kivi(key_bits=2, value_bits=4), Kivi(bits=2),
-    )  # fmt: skip
-    starts: dict[str, Start] = {str(m): m.start_codec for m in recipes}
-    starts["keys per token, 4 bits"] = lambda layer: PerTokenKeys(4, 4, 32, 128)
-    starts["keys per token, 2 bits"] = lambda layer: PerTokenKeys(2, 2, 32, 128)
-    return measure(starts)
-
-
-def think() -> dict[str, Any]:
-    """Channels scored by queries and keys, by keys alone, and by nothing."""
-    starts: dict[str, Start] = {
-        str(m): m.start_codec for m in (Think(ratio=0.2), Think(ratio=0.3), Think(ratio=0.4))
-    }
-    for name, kind in (("key norm", NormChannels), ("random", RandomChannels)):
-        starts[f"{name}, ratio=0.4"] = partial(_fixed, kind)
-    return measure(starts)
-
-
-def _fixed(kind: type[ThinkChannels], layer: LayerFacts) -> PruneCodec:
-    return PruneCodec(kind(0.4, 32, WINDOW))
-
-
-def think_pairs() -> dict[str, Any]:
-    """ThinK with KIVI and int8, each beside the format alone."""
-    formats = ("int8", "kivi(bits=4)", "kivi(bits=2)")
-    return measured([r for f in formats for r in (f, f"think(ratio=0.2) + {f}", f"think + {f}")])
-
-
-def think_h2o() -> dict[str, Any]:
-    """H2O alone, and with ThinK and int8 over what it keeps."""
-    kept = "h2o(budget=50%)"
-    others = ("think(ratio=0.2)", "think", "int8", "think(ratio=0.2) + int8")
-    return measured([kept, *(f"{kept} + {other}" for other in others)])
-
-
-def measured(recipes: list[str]) -> dict[str, Any]:
-    """Figures of recipes whose prompt is read as full attention reads it, H2O's notes apart."""
-    model, _ = loaded()
-    return compared({recipe: resolve(recipe, model) for recipe in recipes})
-
-
-def measure(starts: dict[str, Start]) -> dict[str, Any]:
-    """Figures of full attention and of each codec over the same slices."""
+def codecs(starts: dict[str, Start]) -> Iterator[Row]:
+    """Rows of full attention and of each codec over the same slices."""
     return compared({name: Plan(name, codec=start) for name, start in starts.items()})
 
 
-def compared(others: dict[str, Plan]) -> dict[str, Any]:
-    """Figures of full attention and of each plan over the same slices."""
-    model, tokenizer = loaded()
-    book = tokenizer.encode(moby_dick(), add_special_tokens=False)
+def compared(others: dict[str, Plan]) -> Iterator[Row]:
+    """Rows of full attention and of each plan over the same slices."""
+    model = load("bfloat16")
+    book = encode(model, moby_dick())
     plans = {"full": FULL} | others
     sums = {name: Sums() for name in plans}
     for ids in slices(book):
-        probe = copy_probe(ids, tokenizer, LENGTH)
+        probe = copy_probe(ids, model.tokenizer, LENGTH)
         asked = list(probe.probes[0].suffix), list(probe.probes[0].target), probe.probes[0].skip
-        _slice(model, ids, plans, sums)
-        _copies(model, list(probe.context), asked, plans, sums)
-    figures = {name: total.figures(SLICES) for name, total in sums.items()}
-    return {"model": "SmolLM2-135M-Instruct", "dtype": "bfloat16", "length": LENGTH,
-            "slices": SLICES, "recipes": figures}  # fmt: skip
+        _slice(model.adapted, ids, plans, sums)
+        _copies(model.adapted, list(probe.context), asked, plans, sums)
+    for name, total in sums.items():
+        yield {"recipe": name, **total.figures(SLICES)}
 
 
 def slices(book: list[int]) -> Iterator[list[int]]:
@@ -211,26 +142,3 @@ def _copies(
         sequence = base.fork(plan)
         scores = teacher_force(sequence, target, BLOCK).float()[skip:]
         sums[name].copy += float(F.cross_entropy(scores, torch.tensor(target[skip:])))
-
-
-@cache
-def loaded() -> tuple[Adapted, Any]:
-    model, tokenizer, _ = load_pretrained(dtype="bfloat16")
-    return adapt(model), tokenizer
-
-
-CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
-    "int8": int8, "kivi": kivi, "think": think, "think_pairs": think_pairs, "think_h2o": think_h2o,
-}  # fmt: skip
-
-
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in CHECKS:
-        print(f"give one of: {', '.join(CHECKS)}", file=sys.stderr)
-        return 2
-    print(json.dumps({"check": arguments[0], **CHECKS[arguments[0]]()}))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,28 +1,25 @@
-"""The small checks of drafting on the real 135M model: forwards are counted, not timed.
+"""Prompt lookup: rounds on five prompts and behind a document, and what a search costs.
 
-    python -m benchmarks.checks.drafting lookup [DTYPE]
-    python -m benchmarks.checks.drafting search
-
-`lookup` prints one JSON line: tokens a round and forwards of three kinds of work behind 2,000
-tokens (the Python reference, then a passage of prose), greedy, in float32 by default. `copy`: the
-passage is given again, to be repeated. `quote`: a question answered by quoting it. `free`: a story
-that has nothing to do with either. `every` verifies all that lookup guesses, `goodput` what its
-policy chooses with the times of steps it is told (MILLISECONDS; none is measured here). `search`
-prints processor time of one search at 262,144 tokens of context, one thread.
+Behind a document: three kinds of work behind 2,000 tokens (the Python reference, then a passage of
+prose). `copy`: the passage is given again, to be repeated. `quote`: a question answered by quoting
+it. `free`: a story that has nothing to do with either. `every` verifies all that lookup guesses,
+`goodput` what its policy chooses with the times of steps it is told (MILLISECONDS; none is measured
+here).
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
+from benchmarks.reproduction.drafting.five_prompts import COLUMNS, Starter, bench
+from benchmarks.reproduction.drafting.prose import ANSWER, ASK, HEAD, NEXT, PASSAGE, QUESTION
+from benchmarks.reproduction.drafting.searching import COLUMNS as TIMES, CONTEXT as SEARCHED, timed
+from benchmarks.reproduction.harness import Found, Note, Row, check, encode, load, reference
 
+from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.cost import Load
 from lengthwise.engine.plan import Plan
@@ -30,73 +27,93 @@ from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence as Context
-from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
-from lengthwise.models.adapt import Adapted, adapt
-from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
+from lengthwise.models.adapt import Adapted
 
 CONTEXT = 2000
 NEW = 96
-SEARCHED = 262_144
-HEAD = "<|im_start|>user\n"
-NEXT = "<|im_end|>\n<|im_start|>assistant\n"
-ASK = "<|im_end|>\n<|im_start|>user\n"
-QUESTION = "What did the lighthouse keeper do? Quote the text."
-ANSWER = 'The text says: "The lighthouse'
-PASSAGE = (
-    "The lighthouse keeper wrote every evening in a thick green book. He noted the wind, the "
-    "height of the waves, and the names of the ships that passed. On the third of March he "
-    "counted eleven ships before noon, more than in the whole of February. In the afternoon a fog "
-    "came up from the south, and he rang the bell until his arms were tired. Nobody answered. At "
-    "midnight the fog lifted, and a small boat with a red sail lay on the stones below the tower."
-)
 # Milliseconds of a step by its tokens, from a quiet 2-core machine in bfloat16.
 MILLISECONDS = {1: 21.1, 2: 21.3, 4: 21.9, 8: 23.5, 16: 27.7, 32: 36.0, 64: 51.3}
 
+
 Ids = list[int]
+SETTINGS = {
+    "the prototype's: `lookup(max_match=3, min_match=1, max_draft=10, candidates=1)`":
+        Lookup(max_draft=10, max_match=3, min_match=1, candidates=1),
+    "one chain: `lookup(candidates=1)`": Lookup(candidates=1),
+    "one chain, matches of one token too: `lookup(candidates=1, min_match=1)`":
+        Lookup(candidates=1, min_match=1),
+    "`lookup`": Lookup(),
+    "`lookup(min_match=1)`": Lookup(min_match=1),
+}  # fmt: skip
 
 
-def lookup(dtype: str = "float32") -> dict[str, Any]:
-    """Rounds and forwards by kind of work; `equal` says that the text is that of plain decoding."""
-    model, tokenizer, _ = load_pretrained(dtype=dtype)
-    adapted = adapt(model)
-
-    def encode(text: str) -> Ids:
-        return tokenizer.encode(text, add_special_tokens=False)
-
-    before, after = encode(HEAD), encode(f"\n\n{PASSAGE}")
-    reference = encode(read_document().text)[: CONTEXT - len(before) - len(after)]
-    document = before + reference + after
-    suffixes = {
-        "copy": encode(f"{NEXT}Understood.{ASK}Repeat this text exactly: {PASSAGE}{NEXT}"),
-        "quote": encode(f"\n\n{QUESTION}{NEXT}{ANSWER}"),
-        "free": encode(f"{NEXT}Understood.{ASK}Tell me a story of the sea.{NEXT}"),
+@check({"setting": "", **COLUMNS})
+def five_prompts() -> Iterator[Found]:
+    """Also at settings nearer to those of its authors, and beside recycling."""
+    chosen = bench()
+    settings: dict[str, list[Starter]] = {
+        name: [partial(LookupDrafter, options)] for name, options in SETTINGS.items()
     }
-    base = Context(adapted, Plan())
-    loop.prefill(base, document)
-    found: dict[str, Any] = {"check": "lookup", "dtype": dtype, "context": CONTEXT, "new": NEW}
-    for name, suffix in suffixes.items():
-        plain = _generate(base, suffix, None)
-        row: dict[str, Any] = {}
-        for label, policy in {"every": Fixed(), "goodput": _goodput(adapted, base)}.items():
-            request = _generate(base, suffix, policy)
-            ledger = request.ledger
-            row[label] = {
-                "tokens_a_round": round(ledger.accepted_per_step, 2),
-                "forwards": ledger.steps,
-                "tokens": ledger.decoded,
-                "guesses": ledger.drafted,
-                "right": sum(ledger.accepted.values()),
-                "equal": request.output == plain.output,
+    beside: list[Starter] = [partial(LookupDrafter, Lookup()), chosen.recycling()]
+    settings["`lookup + recycling`, its table cold"] = beside
+    for name, starters in settings.items():
+        yield {"setting": name, **chosen.row(*starters)}
+
+
+KINDS = {"copy": "copy a passage", "quote": "answer by quoting", "free": "free story"}
+DTYPES = ("float32", "bf16")
+HOW = tuple(f"{how}, {dtype}" for dtype in DTYPES for how in ("every", "goodput"))
+
+
+@check({"work": "", "plain": ".2f", **dict.fromkeys(HOW, ".2f")})
+def document() -> Iterator[Found]:
+    """Tokens a round (forwards, guesses verified, of those right) behind a document."""
+    rows: dict[str, Row] = {kind: {"work": name} for kind, name in KINDS.items()}
+    for dtype in DTYPES:
+        for kind, found in _behind_document(dtype):
+            equal = found.pop("equal")
+            rows[kind] |= {
+                name if name == "plain" else f"{name}, {dtype}": each
+                for name, each in found.items()
             }
-        found[name] = row
-    return found
+            if not all(equal):
+                yield Note({f"{kind}, {dtype}": "another text than that of plain decoding"})
+    yield from rows.values()
+
+
+def _behind_document(dtype: str) -> Iterator[tuple[str, Row]]:
+    model = load(dtype)
+    base = Context(model.adapted, Plan())
+    loop.prefill(base, document_ids(model))
+    suffixes = {
+        "copy": encode(model, f"{NEXT}Understood.{ASK}Repeat this text exactly: {PASSAGE}{NEXT}"),
+        "quote": encode(model, f"\n\n{QUESTION}{NEXT}{ANSWER}"),
+        "free": encode(model, f"{NEXT}Understood.{ASK}Tell me a story of the sea.{NEXT}"),
+    }
+    for kind, suffix in suffixes.items():
+        plain = _generate(base, suffix, None)
+        row: Row = {"plain": {"tokens a round": 1, "forwards": plain.ledger.steps}, "equal": []}
+        for label, policy in {"every": Fixed(), "goodput": _goodput(model.adapted, base)}.items():
+            request = _generate(base, suffix, policy)
+            row[label] = {
+                "tokens a round": round(request.ledger.accepted_per_step, 2),
+                "forwards": request.ledger.steps, "guesses": request.ledger.drafted,
+                "right": sum(request.ledger.accepted.values()),
+            }  # fmt: skip
+            row["equal"].append(request.output == plain.output)
+        yield kind, row
+
+
+def document_ids(model: Model) -> Ids:
+    """The Python reference and a passage of prose behind it, CONTEXT tokens in all."""
+    before, after = encode(model, HEAD), encode(model, f"\n\n{PASSAGE}")
+    return before + reference(model)[: CONTEXT - len(before) - len(after)] + after
 
 
 def _generate(base: Context, suffix: Sequence[int], policy: LengthPolicy | None) -> Request:
     """Greedy tokens behind context and suffix; with lookup where there is a policy."""
-    drafters = (lambda: LookupDrafter(Lookup()),) if policy is not None else ()
+    drafters = (lambda: LookupDrafter(Lookup(min_match=1)),) if policy is not None else ()
     sequence = base.fork(Plan(drafters=drafters))
     # No stop ids: every kind of work runs for the same number of tokens.
     request = loop.begin(sequence, Sampling(), NEW, ())
@@ -115,43 +132,17 @@ def _goodput(model: Adapted, base: Context) -> Goodput:
     return policy
 
 
-def search() -> dict[str, Any]:
-    """Microseconds of processor time of a proposal, by kind of text; `build` is the first one's."""
-    _, tokenizer, _ = load_pretrained()
-    ids = tokenizer.encode(read_document().text, add_special_tokens=False)
-    generator = np.random.default_rng(0)
+@check({"text": "", **TIMES})
+def search() -> Iterator[Found]:
+    """Microseconds of processor time of a proposal at 262,144 tokens, by kind of text."""
+    model = load("float32")
+    assert model.tokenizer is not None
+    generator, words = np.random.default_rng(0), len(model.tokenizer)
     texts: dict[str, Ids] = {
-        "reference": list(islice(cycle(ids), SEARCHED)),
-        "zipf": np.minimum(generator.zipf(1.2, SEARCHED), len(tokenizer) - 1).tolist(),
+        "reference": list(islice(cycle(reference(model)), SEARCHED)),
+        "zipf": np.minimum(generator.zipf(1.2, SEARCHED), words - 1).tolist(),
         "one token": [5] * SEARCHED,
     }
-    found: dict[str, Any] = {"check": "search", "context": SEARCHED, "unit": "microseconds"}
     for name, text in texts.items():
         drafter = LookupDrafter(Lookup())
-        build = _proposal(drafter, text)
-        times = []
-        for step in range(1000):
-            # Nine tokens in ten continue an older place, so that matches of all lengths occur.
-            text.append(text[1000 + step] if generator.random() < 0.9 else 77)
-            times.append(_proposal(drafter, text))
-        found[name] = {
-            "build": round(build * 1e6),
-            "median": round(statistics.median(times) * 1e6),
-            "p99": round(statistics.quantiles(times, n=100)[-1] * 1e6),
-        }
-    return found
-
-
-def _proposal(drafter: LookupDrafter, text: Ids) -> float:
-    tree = Tree(text[-1])
-    begin = time.thread_time()
-    drafter.propose(text, tree, 32)
-    return time.thread_time() - begin
-
-
-CHECKS: dict[str, Callable[..., dict[str, Any]]] = {"lookup": lookup, "search": search}
-
-if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in CHECKS:
-        sys.exit(f"name one of {', '.join(CHECKS)}")
-    print(json.dumps(CHECKS[sys.argv[1]](*sys.argv[2:])))
+        yield {"text": name, **timed(drafter, text, generator, lambda _, text=text: text)}

@@ -1,17 +1,14 @@
 """Drafting against plain decoding on the real model in float32, over 200 prompts.
 
-    python -m benchmarks.checks.losslessness [--prompts 200] [--new 32]
-
-Prints a line for every text that is not that of plain decoding, with the gap between the two
-likeliest tokens where it left, and one JSON line at the end. Prompts are stretches of the default
-document, every second one repeated so that guesses come true. Every pair of a drafter and a cache
-has about as many of them; everything that is guessed is verified. tests/test_lossless.py runs all
-pairs on all prompts on a tiny model (LENGTHWISE_PROMPTS=200).
+A note is given for every text that is not that of plain decoding, with the gap between the two
+likeliest tokens where it left. Prompts are stretches of the default document, every second one
+repeated so that guesses come true. Every pair of a drafter and a cache has about as many of them;
+everything that is guessed is verified. tests/test_lossless.py runs all pairs on all prompts on a
+tiny model (LENGTHWISE_PROMPTS=200).
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
@@ -20,7 +17,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import lengthwise
+from benchmarks.reproduction.harness import Found, Note, check, load, reference
+
 from lengthwise import recipes
 from lengthwise.api import Model
 from lengthwise.engine import loop
@@ -29,7 +27,6 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.measure.drafting import first_difference, top_gap
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
-from lengthwise.tasks.documents import read_document
 
 CACHES = (
     "full", "streaming(sinks=4, window=64)", "snapkv(budget=64, window=16)", "think(ratio=0.5)",
@@ -46,9 +43,9 @@ STRETCH = 90
 GUESSES = 24
 
 
-def prompts(model: Model, count: int) -> Iterator[list[int]]:
+def stretches(model: Model, count: int) -> Iterator[list[int]]:
     """Stretches of the default document, to be continued."""
-    ids = model.encode(read_document(None).text[:400_000])
+    ids = reference(model)
     for number in range(count):
         piece = ids[1000 + number * 331 :][:STRETCH]
         yield piece if number % 2 else piece + piece[: STRETCH // 2]
@@ -67,23 +64,21 @@ def text(model: Model, recipe: str, ids: list[int], new: int, policy: LengthPoli
     return list(request.output)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="drafting against plain decoding")
-    parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--new", type=int, default=32)
-    chosen = parser.parse_args()
-    model = lengthwise.load(dtype="float32")
+@check({"method": "", "prompts": "", "equal": ""})
+def losslessness(prompts: int = 200, new: int = 32) -> Iterator[Found]:
+    """How many texts of each drafter, and on each cache, are those of plain decoding."""
+    model = load("float32")
     equal: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "library.lds"
         vocabulary = model.adapted.vocab_size, fingerprint(model.tokenizer)
-        Datastore.build(prompts(model, 40), *vocabulary).save(store)
+        Datastore.build(stretches(model, 40), *vocabulary).save(store)
         pairs = itertools.cycle(itertools.product(DRAFTERS, CACHES))
-        for ids, (drafter, cache) in zip(prompts(model, chosen.prompts), pairs, strict=False):
+        for ids, (drafter, cache) in zip(stretches(model, prompts), pairs, strict=False):
             recipe = recipes.parse(f"{cache} + {drafter.replace('STORE', json.dumps(str(store)))}")
-            plain = text(model, cache, ids, chosen.new, Fixed(0))
-            drafted = text(model, str(recipe), ids, chosen.new, Fixed(GUESSES))
+            plain = text(model, cache, ids, new, Fixed(0))
+            drafted = text(model, str(recipe), ids, new, Fixed(GUESSES))
             place = first_difference(plain, drafted)
             for name in (drafter, cache):
                 tried[name] += 1
@@ -92,12 +87,6 @@ def main() -> None:
                 sequence = Sequence(model.adapted, model.plan(cache))
                 loop.prefill(sequence, ids)
                 gap = top_gap(sequence, plain[:place])
-                print(f"{cache} + {drafter}: token {place}, gap {gap:.2g}", flush=True)
-    print(json.dumps({
-        "prompts": chosen.prompts, "equal": sum(equal[each] for each in CACHES),
-        "by": {name: f"{equal[name]}/{count}" for name, count in tried.items()},
-    }))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+                yield Note({f"{cache} + {drafter}": f"token {place}, gap {gap:.2g}"})
+    for name, count in tried.items():
+        yield {"method": f"`{name}`", "prompts": count, "equal": equal[name]}

@@ -1,43 +1,25 @@
-"""The small checks of superposed decoding on the real 135M model, in float32: nothing is timed but
-the n-gram lookup.
-
-    python -m benchmarks.checks.superposed linearity
-    python -m benchmarks.checks.superposed perplexity [PENALTY ...]
-    python -m benchmarks.checks.superposed forwards
-    python -m benchmarks.checks.superposed lookup
-
-Each prints one JSON line. `linearity`: cosine between the hidden state of a mixed input and the mix
-of the states of its tokens, over greedy steps of general prompts, beside the cosine of states of
-the tokens with each other. `perplexity`: of the texts under SmolLM2 itself, read plainly: three
-drafts against three samples (nucleus 0.95) and the greedy text, on general prompts and on prompts
-from the last fifth of the Python reference, whose first four fifths are the datastore; `differ`
-is the share of places at which a text is not the first one. `forwards`: forwards by number of
-drafts. `lookup`: processor time of the n-gram part of a step, one thread.
-"""
+"""Superposed decoding, in float32: nothing is timed but the n-gram lookup."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.reproduction.harness import Found, Row, check, load, reference
 
-import lengthwise
 from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.sequence import Sequence as Context
 from lengthwise.methods.drafting.corpus import Datastore, fingerprint
 from lengthwise.methods.drafting.ngrams import Grams
 from lengthwise.methods.drafting.superposed import Superposed
-from lengthwise.tasks.documents import read_document
 
 NEW = 15
 PROMPT = 15
@@ -56,11 +38,13 @@ SPECIAL = 8
 Ids = list[int]
 
 
-def linearity() -> dict[str, Any]:
-    """Cosines at the state the head reads, with the chances of the top three tokens as weights and
-    with equal ones; `steps_apart` feeds mixtures for several steps."""
-    model = lengthwise.load(dtype="float32")
-    found: dict[str, list[float]] = {"by chance": [], "equal": [], "tokens": [], "share": []}
+@check({"cosine": "", "mean": ".3f", "least": ".3f"})
+def linearity() -> Iterator[Found]:
+    """Between the state of a mixed input and the mix of the states of its tokens, at the state the
+    head reads, with the probabilities of the top three tokens as weights and with equal ones;
+    beside it, of states of the tokens with each other, and the weight of the likeliest."""
+    model = load("float32")
+    found: dict[str, list[float]] = {"by probability": [], "equal": [], "tokens": [], "share": []}
     for prompt in GENERAL:
         sequence = Context(model.adapted)
         logits = loop.prefill(sequence, model.encode(prompt))
@@ -68,21 +52,19 @@ def linearity() -> dict[str, Any]:
             chances, ids = torch.softmax(logits.float(), -1).topk(3)
             tokens = ids.tolist()
             apart = torch.stack([_state(sequence, model.adapted.embed(ids[[i]])) for i in range(3)])
-            weights = {"by chance": chances / chances.sum(), "equal": torch.full((3,), 1 / 3)}
+            weights = {"by probability": chances / chances.sum(), "equal": torch.full((3,), 1 / 3)}
             for name, weight in weights.items():
                 mixed = _state(sequence, weight @ model.adapted.embed(ids))
                 found[name].append(_cosine(mixed, weight @ apart))
             pairs = [_cosine(apart[0], apart[1]), _cosine(apart[0], apart[2])]
             found["tokens"].append(statistics.fmean(pairs))
-            found["share"].append(float(weights["by chance"][0]))
+            found["share"].append(float(weights["by probability"][0]))
             (logits,), (block,) = loop.extend([(sequence, tokens[:1], None)])
             sequence.commit(block, tokens[:1])
             logits = logits[-1]
-    return {
-        "check": "linearity", "steps": len(found["equal"]),
-        **{name: {"mean": round(statistics.fmean(x), 3), "least": round(min(x), 3)}
-           for name, x in found.items()},
-    }  # fmt: skip
+    for name, values in found.items():
+        mean, least = round(statistics.fmean(values), 3), round(min(values), 3)
+        yield {"cosine": name, "mean": mean, "least": least}
 
 
 def _state(sequence: Context, embedding: torch.Tensor) -> torch.Tensor:
@@ -96,36 +78,41 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.cosine_similarity(a.float(), b.float(), dim=0))
 
 
-def perplexity(*penalties: str) -> dict[str, Any]:
-    """Geometric means over prompts of the perplexity of all texts and of the best one."""
-    model = lengthwise.load(dtype="float32")
-    ids = model.encode(read_document().text)
+KINDS = ("general", "reference")
+
+
+@check({"texts": "", **dict.fromkeys(KINDS, ".2f"), "differ": ""})
+def perplexity(penalty: tuple[int, ...] = (200, 20, 5)) -> Iterator[Found]:
+    """Of the texts under the model itself, read plainly: geometric means over prompts of all texts
+    (of the best one). Three drafts against three samples and the greedy text, on general prompts
+    and on prompts from the last fifth of the Python reference, whose first four fifths are the
+    datastore; `differ` is the share of places at which a text is not the first one."""
+    model = load("float32")
+    ids = reference(model)
     cut = len(ids) * 4 // 5
     far = np.linspace(cut, len(ids) - 200, SPECIAL).astype(int)
     prompts = {
         "general": [model.encode(prompt) for prompt in GENERAL],
         "reference": [ids[at : at + PROMPT] for at in far],
     }
-    found: dict[str, Any] = {"check": "perplexity", "new": NEW}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reference.safetensors"
         tokenizer = model.tokenizer
         assert tokenizer is not None
         Datastore.build([ids[:cut]], len(tokenizer), fingerprint(tokenizer)).save(path)
-        recipes = {"alpha=0": Superposed(alpha=0.0)}
-        for penalty in penalties or ("5", "200"):
-            lost = float(penalty)
-            recipes[f"penalty={penalty}"] = Superposed(penalty=lost)
-            recipes[f"penalty={penalty}, datastore"] = Superposed(penalty=lost, datastore=str(path))
-        for kind, texts in prompts.items():
-            rows: dict[str, Any] = {
-                "greedy": _row(model, texts, lambda p: _sampled(model, p, 1, 0.0)),
-                "nucleus": _row(model, texts, lambda p: _sampled(model, p, 3, 1.0)),
-            }
-            for name, recipe in recipes.items():
-                rows[name] = _row(model, texts, lambda p, r=recipe: _drafts(model, p, r))
-            found[kind] = rows
-    return found
+        writers: dict[str, Callable[[Ids], list[Ids]]] = {
+            "greedy, 1 text": lambda p: _sampled(model, p, 1, 0.0),
+            "3 samples, nucleus 0.95": lambda p: _sampled(model, p, 3, 1.0),
+        }
+        recipes = {"superposed, alpha 0 (no n-grams)": Superposed(alpha=0.0)}
+        for each in penalty:
+            told = Superposed(penalty=each, datastore=str(path))
+            recipes[f"penalty {each}, prompt alone"] = Superposed(penalty=each)
+            recipes[f"penalty {each}, with the datastore"] = told
+        for name, recipe in recipes.items():
+            writers[name] = lambda p, r=recipe: _drafts(model, p, r)  # type: ignore[misc]
+        for name, write in writers.items():
+            yield {"texts": name, **_row(model, prompts, write)}
 
 
 def _sampled(model: Model, prompt: Ids, count: int, temperature: float) -> list[Ids]:
@@ -142,7 +129,23 @@ def _drafts(model: Model, prompt: Ids, recipe: Superposed) -> list[Ids]:
     return [draft.token_ids for draft in made.drafts]
 
 
-def _row(model: Model, prompts: Sequence[Ids], write: Callable[[Ids], list[Ids]]) -> dict[str, Any]:
+def _row(model: Model, prompts: dict[str, list[Ids]], write: Callable[[Ids], list[Ids]]) -> Row:
+    """A cell a kind of prompts, and by how much the texts of both differ."""
+    row: Row = {}
+    shares = []
+    for kind, each in prompts.items():
+        every, best, differ = _perplexities(model, each, write)
+        row[kind] = {"all": every, "best": best} if differ is not None else every
+        shares += [differ] if differ is not None else []
+    ends = list(dict.fromkeys(f"{share:.2f}" for share in sorted(shares)))
+    row["differ"] = " to ".join(ends) if ends else None
+    return row
+
+
+def _perplexities(
+    model: Model, prompts: Sequence[Ids], write: Callable[[Ids], list[Ids]]
+) -> tuple[float, float, float | None]:
+    """Of all texts and of the best one; and the share of places that differ from the first text."""
     every, best, differ = [], [], []
     for prompt in prompts:
         texts = write(prompt)
@@ -151,16 +154,15 @@ def _row(model: Model, prompts: Sequence[Ids], write: Callable[[Ids], list[Ids]]
         every.append(statistics.fmean(losses))
         best.append(min(losses))
         differ += [np.not_equal(texts[0], text).mean() for text in texts[1:]]
-    return {
-        "every": round(math.exp(statistics.fmean(every)), 2),
-        "best": round(math.exp(statistics.fmean(best)), 2),
-        "differ": round(float(np.mean(differ)), 2) if differ else None,
-    }
+    means = (round(math.exp(statistics.fmean(each)), 2) for each in (every, best))
+    first, second = means
+    return first, second, round(float(np.mean(differ)), 2) if differ else None
 
 
-def forwards() -> dict[str, Any]:
+@check({"drafts": "", "forwards": "", "texts": "", "KV bytes": ""})
+def forwards() -> Iterator[Found]:
     """Forwards and KV bytes by number of drafts, of one prompt."""
-    model = lengthwise.load(dtype="float32")
+    model = load("float32")
     forward, calls = model.adapted.forward, [0]
 
     def counted(*arguments: Any, **named: Any) -> torch.Tensor:
@@ -168,27 +170,25 @@ def forwards() -> dict[str, Any]:
         return forward(*arguments, **named)
 
     model.adapted.forward = counted  # type: ignore[method-assign]
-    found: dict[str, Any] = {"check": "forwards", "new": NEW}
     for drafts in (1, 3, 8):
         recipe = Superposed(drafts=drafts, top=max(9, 2 * drafts))
         model.plan((recipe,))
         calls[0] = 0
         made = model.generate(GENERAL[0], (recipe,), max_new_tokens=NEW, stop_ids=[])
-        found[str(drafts)] = {"forwards": calls[0], "texts": len(made.drafts),
-                              "kv_bytes": made.ledger.kv_bytes}  # fmt: skip
-    return found
+        yield {"drafts": drafts, "forwards": calls[0], "texts": len(made.drafts),
+               "KV bytes": made.ledger.kv_bytes}  # fmt: skip
 
 
-def lookup() -> dict[str, Any]:
-    """Microseconds of a step's n-gram part, three drafts, nine tokens; medians and 99th percentile
-    over 200 steps behind 32,768 tokens, without and with a datastore of a million tokens."""
-    model = lengthwise.load(dtype="float32")
-    ids = model.encode(read_document().text)
+@check({"n-grams of": "", "median": "", "p99": ""})
+def ngrams() -> Iterator[Found]:
+    """Microseconds of a step's n-gram part, three drafts, nine tokens; over 200 steps behind 32,768
+    tokens, without and with a datastore of a million tokens; processor time, one thread."""
+    model = load("float32")
+    ids = reference(model)
     text = (ids * (32_768 // len(ids) + 1))[:32_768]
     generator = np.random.default_rng(0)
     shuffled = [ids[at : at + 500] for at in generator.integers(0, len(ids) - 500, 2000)]
     store = Datastore.build(shuffled, model.adapted.vocab_size)
-    found: dict[str, Any] = {"check": "lookup", "unit": "microseconds", "store": len(store)}
     for name, each in {"prompt": None, "prompt and datastore": store}.items():
         grams = Grams(text, each)
         times = []
@@ -199,16 +199,5 @@ def lookup() -> dict[str, Any]:
             grams.chances(tokens)
             grams.take([0] * 3 if step == 0 else [0, 0, 1], [0, 1, 2])
             times.append((time.thread_time() - begin) * 1e6)
-        found[name] = {"median": round(statistics.median(times)),
-                       "p99": round(statistics.quantiles(times, n=100)[-1])}  # fmt: skip
-    return found
-
-
-CHECKS: dict[str, Callable[..., dict[str, Any]]] = {
-    "linearity": linearity, "perplexity": perplexity, "forwards": forwards, "lookup": lookup,
-}  # fmt: skip
-
-if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in CHECKS:
-        sys.exit(f"name one of {', '.join(CHECKS)}")
-    print(json.dumps(CHECKS[sys.argv[1]](*sys.argv[2:])))
+        yield {"n-grams of": name, "median": round(statistics.median(times)),
+               "p99": round(statistics.quantiles(times, n=100)[-1])}  # fmt: skip

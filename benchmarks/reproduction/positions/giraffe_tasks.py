@@ -1,29 +1,24 @@
-"""Giraffe's evaluation tasks on the real 135M model.
+"""Giraffe's evaluation tasks on the embedded model.
 
-    python -m benchmarks.checks.giraffe_tasks NAME [--lengths 512 1024] [--cases 8] [--recipe R ...]
-
-NAME is lines (line retrieval) or numbers (a number left out of a sentence of Moby Dick, asked for
-as it stands and altered). Prompts of each length are made from seeds 0 and on and go through the
-chat template; a reply has up to 24 tokens. Prints one JSON line: for each recipe and length the
-share of right replies. `answer` is the loss in nats a token of the right answer in place of the
-reply, which still tells recipes apart where a small model answers few questions.
+Prompts of each length are made from seeds 0 and on and go through the chat template; a reply has up
+to 24 tokens. `answer` is the loss in nats a token of the right answer in place of the reply, which
+still tells recipes apart where a small model answers few questions.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
-from typing import Any
 
 from benchmarks.reproduction.book import moby_dick
+from benchmarks.reproduction.harness import Found, Row, check, encode, load
 
 import lengthwise
 from lengthwise.errors import LengthwiseError
 from lengthwise.tasks.document_qa import DocumentQuestion, altered, number_questions, placed
 from lengthwise.tasks.lines import LineCase, fitted_case
 
-RECIPES = ("full", "pi(factor=2)", "ntk(factor=2)", "yarn(factor=2)", "giraffe(power=0.1, scale=1)")
+LENGTHS = (256, 512)
+RECIPES = ("full", "pi(factor=2)", "yarn(factor=2)")
 REPLY = 24
 Case = LineCase | DocumentQuestion
 
@@ -60,31 +55,46 @@ def answered(model: lengthwise.Model, case: Case, recipe: str) -> tuple[bool, fl
     reply = model.generate(messages, recipe=recipe, max_new_tokens=REPLY).text
     prompt = model.encode(messages)
     answer = str(case.expected) if isinstance(case, LineCase) else case.answer
-    ids = list(model.tokenizer.encode(answer, add_special_tokens=False))  # type: ignore[union-attr]
+    ids = encode(model, answer)
     scores = model.score(prompt + ids, recipe, prompt=len(prompt), block=len(ids))
     return case.right(reply), -float(scores.mean())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("lines", "numbers"))
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024])
-    parser.add_argument("--cases", type=int, default=8)
-    parser.add_argument("--recipe", action="append", help="in place of the usual ones")
-    given = parser.parse_args()
-    model = lengthwise.load()
-    table: dict[str, Any] = {}
-    for length in given.lengths:
-        asked = list(cases(given.name, model, length, given.cases))
-        for recipe in given.recipe or RECIPES:
+def rows(
+    name: str, lengths: tuple[int, ...], count: int, recipes: tuple[str, ...]
+) -> Iterator[Found]:
+    """A row a recipe: right replies and the loss of right answers, by length."""
+    model = load()
+    found: dict[str, Row] = {recipe: {"recipe": f"`{recipe}`"} for recipe in recipes}
+    for length in lengths:
+        asked = list(cases(name, model, length, count))
+        for recipe, row in found.items():
             for column in dict.fromkeys(column for column, _ in asked):
                 got = [answered(model, case, recipe) for own, case in asked if own == column]
-                table.setdefault(recipe, {})[f"{column}, {length}"] = {
-                    "right": round(sum(right for right, _ in got) / len(got), 3),
-                    "answer": round(sum(loss for _, loss in got) / len(got), 3),
-                }
-    print(json.dumps({"check": given.name, "cases": given.cases, "recipes": table}))
+                about = f"{length} tokens" if name == "lines" else f"{length} tokens, {column}"
+                losses = [loss for _, loss in got]
+                row[f"{about}: right"] = f"{sum(right for right, _ in got)} of {len(got)}"
+                row[f"{about}: answer"] = round(sum(losses) / len(got), 3)
+    yield from found.values()
 
 
-if __name__ == "__main__":
-    main()
+def columns(*about: str) -> dict[str, str]:
+    """Those of a table, for the lengths of a page."""
+    return {"recipe": "", **{f"{a}: {what}": how for a in about
+                             for what, how in (("right", ""), ("answer", ".3f"))}}  # fmt: skip
+
+
+@check(columns(*(f"{length} tokens" for length in LENGTHS)))
+def lines(
+    lengths: tuple[int, ...] = LENGTHS, cases: int = 6, recipe: tuple[str, ...] = RECIPES
+) -> Iterator[Found]:
+    """Line retrieval."""
+    yield from rows("lines", lengths, cases, recipe)
+
+
+@check(columns(*(f"{n} tokens, {how}" for n in LENGTHS for how in ("as it stands", "altered"))))
+def numbers(
+    lengths: tuple[int, ...] = LENGTHS, cases: int = 6, recipe: tuple[str, ...] = RECIPES
+) -> Iterator[Found]:
+    """A number left out of a sentence of Moby Dick, asked for as it stands and altered."""
+    yield from rows("numbers", lengths, cases, recipe)

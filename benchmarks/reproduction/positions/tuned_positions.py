@@ -1,24 +1,23 @@
 """What tuning adds to a change of rotary frequencies, on a small model trained here.
 
-    python -m benchmarks.checks.tuned_positions FOLDER [--steps 400] [--tune 80]
-
 A model of 0.8 million weights learns Python's library byte by byte in rows of 128. Then it reads
 rows of 512 of files it never saw, four times longer, as it is and under each recipe; and it is
 tuned on rows of 512 for 80 steps, once under its own frequencies and once under each recipe, as
-`[positions]` of a training run. One JSON line: for each the mean loss in nats a byte of positions
-1 to 127 (`within`) and 128 to 511 (`beyond`), before and after. What is trained is kept in FOLDER
-and not trained again. All in float32, the same rows for all.
+`[positions]` of a training run. Mean losses in nats a byte of positions 1 to 127 (`within`) and 128
+to 511 (`beyond`), before and after. What is trained is kept in FOLDER and not trained again. All in
+float32, the same rows for all.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.reproduction.harness import Found, check
 from transformers import AutoModelForCausalLM
 
 import lengthwise
@@ -105,37 +104,24 @@ def recipe_of(positions: dict[str, Any]) -> str:
     return str(Recipe((find(name)(**settings),))) if name else "full"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--tune", type=int, default=80)
-    given = parser.parse_args()
-    folder = given.folder
+@check({"recipe": "", "before: within": ".3f", "before: beyond": ".3f",
+        "after: within": ".3f", "after: beyond": ".3f"})  # fmt: skip
+def tuned_positions(folder: Path, steps: int = 400, tune: int = 80) -> Iterator[Found]:
+    """Each rule untuned, and after tuning under it."""
     prepare(folder)
     held_out = rows(folder)
     base = trained(
-        folder, "base", TRAINED, given.steps, model=MODEL, optimizer={"lr": 3e-3},
+        folder, "base", TRAINED, steps, model=MODEL, optimizer={"lr": 3e-3},
     )  # fmt: skip
-    table = {}
     for name, positions in POSITIONS.items():
         tuned = trained(
-            folder, name, LONG, given.tune, model={"checkpoint": str(base.absolute())},
+            folder, name, LONG, tune, model={"checkpoint": str(base.absolute())},
             optimizer={"lr": 5e-4}, positions=positions,
         )  # fmt: skip
         recipe = recipe_of(positions)
-        table[recipe] = {
-            "before": losses(base, recipe, held_out), "after": losses(tuned, "full", held_out),
-        }  # fmt: skip
-    said = {
-        "steps": given.steps,
-        "tune": given.tune,
-        "trained": TRAINED,
-        "read": LONG,
-        "rows": ROWS,
-    }
-    print(json.dumps({"check": "tuned_positions", **said, "recipes": table}))
-
-
-if __name__ == "__main__":
-    main()
+        before, after = losses(base, recipe, held_out), losses(tuned, "full", held_out)
+        yield {
+            "recipe": f"`{recipe}`" + (" (own frequencies)" if recipe == "full" else ""),
+            **{f"before: {where}": loss for where, loss in before.items()},
+            **{f"after: {where}": loss for where, loss in after.items()},
+        }

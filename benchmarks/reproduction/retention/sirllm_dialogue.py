@@ -1,36 +1,34 @@
-"""SirLLM's three dialogues on the real 135M model, turn by turn in one sequence.
+"""SirLLM's three dialogues, turn by turn in one sequence.
 
-    python -m benchmarks.checks.dialogues NAME [--count 8] [--rounds 120] [--kept 256]
-
-NAME is grocery, game or talk; prints one JSON line. Every turn goes through the model's chat
-template and is read into the sequence that holds the turns before; of what may be answered the
-likeliest is chosen and said, and the next turn follows. Likeliest by its first token, as in the
-authors' code, or where first tokens are equal by the mean log p of all. Of an errand the plain
-questions are answered rightly, so that all recipes read the same text. `right` is the share of
-right choices, of the game the share of rounds won; `loss` the mean loss in nats of the right
-answers. `kept` is what each recipe holds of the sequence; the model is loaded in float32.
+Every turn goes through the model's chat template and is read into the sequence that holds the turns
+before; of what may be answered the likeliest is chosen and said, and the next turn follows.
+Likeliest by its first token, as in the authors' code, or where first tokens are equal by the mean
+log p of all. Of an errand the plain questions are answered rightly, so that all recipes read the
+same text. `loss` is the mean loss in nats of the right answers. `kept` is what each recipe holds of
+the sequence; the model is loaded in float32.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from benchmarks.reproduction.harness import Found, Note, check, encode, load
 
 import lengthwise
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.sequence import Sequence
-from lengthwise.tasks.dialogues import MOVES, Dialogue, Score, Turn, game, grocery, talks
+from lengthwise.tasks.dialogues import (
+    MOVES,
+    Dialogue,
+    Score,
+    Turn,
+    game as rounds_of,
+    grocery as errand,
+    talks,
+)
 
-
-def dialogues(name: str, count: int, rounds: int) -> Iterator[Dialogue]:
-    if name == "grocery":
-        yield from (grocery(seed) for seed in range(count))
-    elif name == "game":
-        yield from (game(move, rounds, seed=1) for move in MOVES)
-    else:
-        yield talks(min(count, 12))
+KEPT = 256
 
 
 def recipes(kept: int) -> list[str]:
@@ -63,7 +61,7 @@ class Player:
         return chosen
 
     def _choose(self, turn: Turn) -> int:
-        answers = [self._ids(choice) for choice in turn.choices]
+        answers = [encode(self.model, choice) for choice in turn.choices]
         if len({ids[0] for ids in answers}) == len(answers):
             answers = [ids[:1] for ids in answers]
         means = []
@@ -86,35 +84,42 @@ class Player:
         if not whole.startswith(self._text):
             raise SystemExit("this chat template rewrites earlier turns: take another model")
         added, self._text = whole[len(self._text) :], whole
-        return self._ids(added)
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.model.tokenizer.encode(text, add_special_tokens=False))  # type: ignore[union-attr]
+        return encode(self.model, added)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("grocery", "game", "talk"))
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=120)
-    parser.add_argument("--kept", type=int, default=256)
-    given = parser.parse_args()
-    model = lengthwise.load(dtype="float32")
-    table: dict[str, Any] = {}
-    for recipe in recipes(given.kept):
-        score, nats, lengths = Score(), [], []
-        for dialogue in dialogues(given.name, given.count, given.rounds):
+def played(dialogues: Iterable[Dialogue], kept: int) -> Iterator[tuple[str, Score, float]]:
+    """Of each recipe how often it was right, and the loss of the right answers."""
+    model, chosen = load("float32"), list(dialogues)
+    for recipe in recipes(kept):
+        score, nats = Score(), []
+        for dialogue in chosen:
             player = Player(model, recipe)
             for turn in dialogue.turns:
                 score.add(turn, player.ask(turn))
             nats += player.nats
-            lengths.append(len(player.sequence))
-        table[recipe] = {
-            "right": round(score.accuracy, 3), "asked": score.asked, "ties": score.ties,
-            "loss": round(sum(nats) / len(nats), 3), "tokens": round(sum(lengths) / len(lengths)),
-        }  # fmt: skip
-    print(json.dumps({"check": given.name, "kept": given.kept, "recipes": table}))
+        yield f"`{recipe}`", score, round(sum(nats) / len(nats), 3)
 
 
-if __name__ == "__main__":
-    main()
+@check({"recipe": "", "right": "", "loss": ".2f"})
+def grocery(count: int = 4, kept: int = KEPT) -> Iterator[Found]:
+    """Something to buy, named once and asked for after 20 plain questions."""
+    for recipe, score, loss in played(map(errand, range(count)), kept):
+        yield {"recipe": recipe, "right": f"{score.right} of {score.asked}", "loss": loss}
+
+
+@check({"recipe": "", "won": "", "ties": "", "lost": "", "loss": ".2f"})
+def game(rounds: int = 60, kept: int = KEPT) -> Iterator[Found]:
+    """Rock-Paper-Scissors against each of three preferences."""
+    asked = 0
+    for recipe, score, loss in played((rounds_of(m, rounds, seed=1) for m in MOVES), kept):
+        asked = score.asked
+        yield {"recipe": recipe, "won": score.right, "ties": score.ties, "lost": score.lost,
+               "loss": loss}  # fmt: skip
+    yield Note(rounds=asked)
+
+
+@check({"recipe": "", "right": "", "loss": ".2f"})
+def talk(count: int = 12, kept: int = KEPT) -> Iterator[Found]:
+    """Which of four remarks answers the last one, in short talks that follow each other."""
+    for recipe, score, loss in played([talks(count)], kept):
+        yield {"recipe": recipe, "right": f"{score.right} of {score.asked}", "loss": loss}

@@ -1,37 +1,23 @@
 """How fast sequences are built, and how little is wasted.
 
-    python -m benchmarks.checks.sequences NAME
-
-prints one JSON line; NAME is `build`, tokens a second of every builder from tokens to finished
-files, on documents of 500 tokens; `packing`, the padding and cuts of best-fit by row length;
-`rows`, bytes that a random row costs, at its place and where groups of 262,144 tokens are decoded,
-as in data sets of format 1 that are larger than what is held of them; or `tokenise`, the time of
-the whole tokenising stage (reading, encoding, storing) as a multiple of what the tokenizers library
-takes for the same texts in memory. Times are processor time on one thread, the best of several
-turns.
+Times are processor time on one thread, the best of several turns.
 """
 
 from __future__ import annotations
 
-import os
-
-# Read when tokenizers first encodes and when numpy is first imported.
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import json
+import os
 import shutil
-import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.reproduction.harness import Found, Note, check
 
 from lengthwise.sequences import row_files
 from lengthwise.sequences.build import Build, Settings, build_part, open_order
@@ -75,16 +61,17 @@ def made_store(folder: Path) -> TokenStore:
     return TokenStore(folder)
 
 
-def build() -> dict[str, Any]:
-    """Tokens a second of processor time, from the token store to Parquet files with checksums."""
+@check({"builder": "", "tokens a second": ""})
+def build() -> Iterator[Found]:
+    """Tokens a second of every builder, from tokens to finished files with checksums, on documents
+    of 500 tokens."""
     pa.set_cpu_count(1)
-    found = {}
     with tempfile.TemporaryDirectory() as scratch:
         store = made_store(Path(scratch) / "tokens")
+        yield Note(documents=store.documents, tokens=store.tokens)
         for method in METHODS:
             seconds = min(_build_seconds(method, store, Path(scratch)) for _ in range(REPEATS))
-            found[method] = round(store.tokens / seconds)
-    return {"documents": store.documents, "tokens": store.tokens, "tokens_per_cpu_s": found}
+            yield {"builder": method, "tokens a second": round(store.tokens / seconds)}
 
 
 def _build_seconds(method: str, store: TokenStore, scratch: Path) -> float:
@@ -97,11 +84,16 @@ def _build_seconds(method: str, store: TokenStore, scratch: Path) -> float:
     return time.process_time() - began
 
 
-def rows() -> dict[str, Any]:
-    """Bytes needed, copied from their places, and decoded, for each of 300 random rows."""
-    found = {}
+@check({"builder": "", "row": "", "needed": "", "read": "", "decoded": ""})
+def rows() -> Iterator[Found]:
+    """Bytes that a random row costs: needed, copied from its place, and read where groups of
+    262,144 tokens are decoded, as in data sets of format 1 that are larger than what is held of
+    them; of 300 random rows."""
+    # Of a data set much larger than what is held, hardly any group is held when it is asked for.
+    row_files.HELD_GROUPS = 1
     with tempfile.TemporaryDirectory() as scratch:
         store = made_store(Path(scratch) / "tokens")
+        yield Note(documents=store.documents, tokens=store.tokens)
         for method in METHODS:
             builder, settings = make_builder(method, {}, 8192), Settings()
             place = Path(scratch) / method
@@ -116,14 +108,11 @@ def rows() -> dict[str, Any]:
                 group = max(1, (1 << 18) * shard["rows"] // shard["tokens"])
                 pq.write_table(whole, place / shard["file"], row_group_size=group,
                                compression="zstd", use_dictionary=False)  # fmt: skip
-            found[method] = {
-                bucket: each | {"decoded": decoded["read"]}
-                for (bucket, each), decoded in zip(
-                    placed.items(), _bytes_a_row(place).values(), strict=True
-                )
-            }
+            for (bucket, each), decoded in zip(
+                placed.items(), _bytes_a_row(place).values(), strict=True
+            ):
+                yield {"builder": method, "row": bucket, **each, "decoded": decoded["read"]}
             shutil.rmtree(place)
-    return {"documents": store.documents, "tokens": store.tokens, "bytes_a_row": found}
 
 
 def _bytes_a_row(place: Path) -> dict[int, dict[str, int]]:
@@ -139,21 +128,25 @@ def _bytes_a_row(place: Path) -> dict[int, dict[str, int]]:
     return found
 
 
-def packing() -> dict[str, Any]:
+@check({"row": "", "padding": ".4%", "documents cut": ""})
+def packing() -> Iterator[Found]:
     """Padding and cut documents of best-fit, for rows of several lengths."""
     lengths = lengths_of(16 << 20)
     documents = Documents(np.arange(len(lengths)), np.cumsum(lengths) - lengths, lengths)
-    found = {}
+    yield Note(documents=len(lengths), tokens=documents.tokens)
     for room in (2048, 8192, 32768, 131072):
         built = BestFit(max_length=room).build(documents, 0)
         padding = built.figures["padding"]
-        found[room] = {"padding": round(padding / (padding + documents.tokens), 6),
-                       "cut": built.figures["documents_cut"], "dropped": 0}  # fmt: skip
-    return {"documents": len(lengths), "tokens": documents.tokens, "by_row_length": found}
+        share = round(padding / (padding + documents.tokens), 6)
+        yield {"row": room, "padding": share, "documents cut": built.figures["documents_cut"]}
 
 
-def tokenise() -> dict[str, Any]:
-    """The tokenising stage against the library alone, on the sources of Python's own library."""
+@check({"documents": "", "tokens": "", "library, s": ".3f", "stage, s": ".3f", "ratio": ".4f"})
+def tokenise() -> Iterator[Found]:
+    """The tokenising stage (reading, encoding, storing) against the tokenizers library alone, for
+    the sources of Python's own library in memory."""
+    # Read when tokenizers first encodes.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     encoder = load_encoder()
     root = sysconfig.get_paths()["stdlib"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -169,8 +162,8 @@ def tokenise() -> dict[str, Any]:
             times["stage"].append(_seconds(lambda: _stage(encoder, folder, place)))  # noqa: B023
         tokens = TokenStore(place).tokens
     library, stage = min(times["library"]), min(times["stage"])
-    return {"documents": len(texts), "tokens": tokens, "library_s": round(library, 3),
-            "stage_s": round(stage, 3), "ratio": round(stage / library, 4)}  # fmt: skip
+    yield {"documents": len(texts), "tokens": tokens, "library, s": round(library, 3),
+           "stage, s": round(stage, 3), "ratio": round(stage / library, 4)}  # fmt: skip
 
 
 def _library(encoder: Encoder, texts: list[str]) -> None:
@@ -186,12 +179,3 @@ def _seconds(action: Callable[[], None]) -> float:
     began = time.process_time()
     action()
     return time.process_time() - began
-
-
-if __name__ == "__main__":
-    # Of a data set much larger than what is held, hardly any group is held when it is asked for.
-    row_files.HELD_GROUPS = 1
-    checks = {"build": build, "packing": packing, "rows": rows, "tokenise": tokenise}
-    if len(sys.argv) != 2 or sys.argv[1] not in checks:
-        sys.exit(f"usage: python -m benchmarks.checks.sequences {'|'.join(checks)}")
-    print(json.dumps({"check": sys.argv[1], **checks[sys.argv[1]]()}))

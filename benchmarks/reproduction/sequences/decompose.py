@@ -1,31 +1,25 @@
 """Training by length against chopping, on the functions of Python's own library.
 
-    python -m benchmarks.checks.training FOLDER compare [--seeds 3] [--steps 300] [--methods ...]
-    python -m benchmarks.checks.training FOLDER lengths [--steps 4]
-    python -m benchmarks.checks.training FOLDER table
-
 A document is a function or method, about as short beside the longest row (4,096 bytes) as a web
 page is beside 8,192 tokens. One file in 20 is for validation: its documents whole, one by one.
 
-`compare` trains the baseline, `concat`, for so many steps, and from the same seed every other
-method for as many tokens (`tokens`), `decompose` also for as many seconds (`seconds`) and half of
-those (`half`), each with a schedule of its own length; a step of the others costs what the
-baseline's does. One JSON line a run; what is finished is kept in FOLDER and not done again.
-`lengths` measures what a token costs where the longest row has 1,024 tokens and where it has 8,192.
-`table` prints what `compare` found, and draws the first seed's runs to FOLDER/curves.png.
+The baseline, `concat`, is trained for so many steps, and from the same seed every other method for
+as many tokens, `decompose` also for as many seconds and half of those, each with a schedule of its
+own length; a step of the others costs what the baseline's does. What is finished is kept in FOLDER
+and not done again, and the first seed's runs are drawn to FOLDER/curves.png.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
 import json
 import statistics
 import sysconfig
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.reproduction.harness import Found, Note, check
+from benchmarks.reproduction.tiny import functions
 
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
@@ -47,20 +41,6 @@ MODEL = {
     "family": "llama", "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 5,
     "num_attention_heads": 3, "num_key_value_heads": 3, "tie_word_embeddings": True,
 }  # fmt: skip
-
-
-def functions(path: Path) -> Iterator[str]:
-    """Top-level functions and methods of a source file, each moved to the left margin."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
-    except (UnicodeDecodeError, SyntaxError):
-        return
-    lines = text.splitlines(keepends=True)
-    for node in tree.body:
-        for each in node.body if isinstance(node, ast.ClassDef) else [node]:
-            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield textwrap.dedent("".join(lines[each.lineno - 1 : each.end_lineno]))
 
 
 def write_corpus(folder: Path) -> None:
@@ -150,7 +130,7 @@ def run(
     }  # fmt: skip
 
 
-def compare(
+def runs(
     folder: Path, seeds: Sequence[int], steps: int, methods: Sequence[str] = METHODS,
     budgets: Sequence[str] = BUDGETS, curriculum: str = "grow-p2",
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
@@ -178,9 +158,55 @@ def seconds_a_step(folder: Path, method: str, curriculum: str) -> float:
     return sum(n * each for n, each in costs.values()) / sum(n for n, _ in costs.values())
 
 
-def lengths(folder: Path, steps: int) -> Iterator[dict[str, Any]]:
-    """What a token costs by method and longest row; the lengths of `decompose` in their shares."""
+TITLES = {"tokens": "as many tokens", "seconds": "as many seconds", "half": "half the seconds"}
+
+
+UNTIL = "until `concat`'s loss"
+SPENT = {"rows": "", "seed": "", "steps": "", "seconds": ".1f", "elapsed": ".1f"}
+
+
+@check({"rows": "", "trained for": "", "loss": ".3f", "seconds": ".2f", UNTIL: ".2f"},
+       seconds=SPENT)  # fmt: skip
+def decompose(
+    folder: Path, seeds: tuple[int, ...] = (0, 1, 2), steps: int = 250,
+    methods: tuple[str, ...] = METHODS, budgets: tuple[str, ...] = BUDGETS,
+    curriculum: str = "grow-p2",
+) -> Iterator[Found]:  # fmt: skip
+    """Validation loss in nats a byte by seed; seconds as a multiple of `concat`'s of the same seed;
+    and after what share of these the loss first was that of `concat`'s end."""
+    found = []
+    for each in runs(folder, seeds, steps, methods, budgets, curriculum):
+        found.append(each)
+        yield "seconds", {
+            "rows": f"`{each['method']}`, {each['budget']}", "seed": each["seed"],
+            "steps": each["steps"], "seconds": each["seconds"], "elapsed": each["elapsed"],
+        }  # fmt: skip
+    picture(found, folder / "curves.png")
+    base = {each["seed"]: each["seconds"] for each in found if each["method"] == BASELINE}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in found:
+        groups.setdefault((each["method"], each["budget"]), []).append(each)
+    for (method, budget), own in groups.items():
+        whole = [base[each["seed"]] for each in own]
+        costs = [each["seconds"] / other for each, other in zip(own, whole, strict=True)]
+        reached = [
+            "never" if each["reached"] is None else round(each["reached"] / other, 2)
+            for each, other in zip(own, whole, strict=True)
+        ]
+        yield {
+            "rows": f"`{method}`",
+            "trained for": f"{steps} steps" if method == BASELINE else TITLES[budget],
+            "loss": [round(each["loss"], 3) for each in own],
+            "seconds": round(statistics.mean(costs), 2), UNTIL: reached,
+        }  # fmt: skip
+
+
+@check({"rows": "", "up to 1,024": ".1f", "up to 8,192": ".1f", "ratio": ".2f"})
+def lengths(folder: Path, steps: int = 4) -> Iterator[Found]:
+    """Microseconds of a token by method and longest row; the lengths of `decompose` in their
+    shares."""
     for method, count in ((BASELINE, steps), ("decompose", 20 * steps)):
+        row: dict[str, Any] = {"rows": f"`{method}`"}
         for longest in (1024, 8192):
             rows = data(folder, method, longest)
             name = f"lengths-{rows}"
@@ -188,35 +214,11 @@ def lengths(folder: Path, steps: int) -> Iterator[dict[str, Any]]:
                 train(config(folder, rows, name, count, 0, "uniform", 1, 8192))
             costs = seconds_of_lengths(read_log(folder / "runs" / name / NAME, "train"))
             seconds = sum(n * each for n, each in costs.values())
-            yield {
-                "method": method, "max_length": longest, "steps_and_seconds_by_length": costs,
-                "seconds_a_token": seconds / sum(n for n, _ in costs.values()) / 8192,
-            }  # fmt: skip
-
-
-def table(found: Sequence[dict[str, Any]]) -> str:
-    """Losses and seconds of every method and budget, a column a seed."""
-    base = {each["seed"]: each for each in found if each["method"] == BASELINE}
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for each in found:
-        order = f" {each['curriculum']}" if each["method"] == "decompose" else ""
-        groups.setdefault((each["method"] + order, each["budget"]), []).append(each)
-    lines = [
-        "| method | budget | loss by seed | seconds / concat's | until concat's loss |",
-        "|---|---|---|---|---|",
-    ]
-    for names, runs in groups.items():
-        whole = [base[each["seed"]]["seconds"] for each in runs]
-        cost = statistics.mean(
-            each["seconds"] / other for each, other in zip(runs, whole, strict=True)
-        )
-        reached = " ".join(
-            "never" if each["reached"] is None else f"{each['reached'] / other:.2f}"
-            for each, other in zip(runs, whole, strict=True)
-        )
-        losses = " ".join(f"{each['loss']:.4f}" for each in runs)
-        lines.append(f"| {' | '.join(names)} | {losses} | {cost:.2f} | {reached} |")
-    return "\n".join(lines)
+            each = seconds / sum(n for n, _ in costs.values()) / 8192
+            row[f"up to {longest:,}"] = round(each * 1e6, 1)
+            yield Note({f"{method}, {longest}: steps and seconds by length": costs})
+        row["ratio"] = round(row["up to 8,192"] / row["up to 1,024"], 2)
+        yield row
 
 
 def picture(found: Sequence[dict[str, Any]], path: Path) -> None:
@@ -227,42 +229,3 @@ def picture(found: Sequence[dict[str, Any]], path: Path) -> None:
         for each in found if each["seed"] == seed
     ]  # fmt: skip
     draw(curves, path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="train by length and by chopping")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("what", choices=("compare", "lengths", "table"))
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="*", default=(0, 1, 2))
-    parser.add_argument("--methods", nargs="*", default=METHODS)
-    parser.add_argument("--budgets", nargs="*", default=BUDGETS)
-    parser.add_argument("--curriculum", default="grow-p2")
-    chosen = parser.parse_args()
-    store = chosen.folder / "found.jsonl"
-    if chosen.what == "table":
-        known = {}
-        for line in store.read_text().splitlines():
-            each = json.loads(line)
-            known[each["method"], each["curriculum"], each["budget"], each["seed"]] = each
-        print(table(list(known.values())))
-        picture(list(known.values()), chosen.folder / "curves.png")
-    elif chosen.what == "lengths":
-        for each in lengths(chosen.folder, chosen.steps):
-            print(json.dumps(each), flush=True)
-    else:
-        for each in compare(
-            chosen.folder,
-            chosen.seeds,
-            chosen.steps,
-            chosen.methods,
-            chosen.budgets,
-            chosen.curriculum,
-        ):
-            with store.open("a") as lines:
-                lines.write(json.dumps(each) + "\n")
-            print(json.dumps({**each, "curve": len(each["curve"])}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,25 +1,21 @@
-"""The FlexSP planner simulated on the paper's cost table: one JSON line a case.
+"""The FlexSP planner simulated on the paper's cost table.
 
-    python -m benchmarks.checks.flexsp [CASE...]
-
-CASE is one of CASES (default: all). `wikipedia_*` draws batches from the lengths that the authors
-publish for Wikipedia, as the quantiles below (of their 1,000,000 lengths, branch `flexsp` of
-PKU-DAIR/Hetu-Galvatron); they round up to multiples of 128 and drop what is beyond the limit.
-`static` has one group size for every step, the best of those that hold the longest sequence the
-limit allows, or the largest; `adaptive` the best one size for each batch; `plan` is ours.
-Milliseconds a step, means over the batches; nothing is run on any device.
+`wikipedia_*` draws batches from the lengths that the authors publish for Wikipedia, as the
+quantiles below (of their 1,000,000 lengths, branch `flexsp` of PKU-DAIR/Hetu-Galvatron); they round
+up to multiples of 128 and drop what is beyond the limit. One size: one group size for every step,
+the best of those that hold the longest sequence the limit allows, or the largest; beside the best
+one size for each batch, and our plan. Nothing is run on any device.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from benchmarks.reproduction.harness import Found, Note, check
 
 from lengthwise.training.flexsp import best_static, plan, static_plan
 from lengthwise.training.flexsp_costs import gpt_on_a100
@@ -57,21 +53,30 @@ def equal(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
+    """Batches of lengths and a cluster. paper: how many times as fast its figure of end-to-end
+    times has the method, over one size and over the best size a batch."""
+
+    title: str
     sample: Sample
     limit: int
     gpt: str = "7b"
     devices: int = 64
     batch: int = BATCH
+    paper: tuple[float | None, float | None] = (None, None)
 
 
 CASES = {
-    "wikipedia_192k": Case(wikipedia, 192_000),
-    "wikipedia_384k": Case(wikipedia, 384_000),
-    "wikipedia_192k_13b": Case(wikipedia, 192_000, "13b"),
-    "wikipedia_192k_30b": Case(wikipedia, 192_000, "30b"),
-    "log_normal_64k_16": Case(log_normal, 64_000, devices=16, batch=128),
-    "equal_64k_16": Case(equal, 64_000, devices=16, batch=128),
-}
+    "wikipedia_192k": Case("7B, Wikipedia to 192k", wikipedia, 192_000, paper=(1.72, 1.28)),
+    "wikipedia_384k": Case("7B, Wikipedia to 384k", wikipedia, 384_000, paper=(1.46, 1.11)),
+    "wikipedia_192k_13b":
+        Case("13B, Wikipedia to 192k", wikipedia, 192_000, "13b", paper=(1.59, 1.21)),
+    "wikipedia_192k_30b":
+        Case("30B, Wikipedia to 192k", wikipedia, 192_000, "30b", paper=(1.64, 1.33)),
+    "log_normal_64k_16":
+        Case("7B, log-normal to 64k, 16 devices", log_normal, 64_000, devices=16, batch=128),
+    "equal_64k_16":
+        Case("7B, equal lengths of 4,000, 16 devices", equal, 64_000, devices=16, batch=128),
+}  # fmt: skip
 
 
 def batches(case: Case) -> list[list[int]]:
@@ -84,8 +89,20 @@ def batches(case: Case) -> list[list[int]]:
     return found
 
 
-def check(case: Case) -> dict[str, object]:
-    """Mean times of the three ways, and what the solver took."""
+FIXED, ADAPTIVE = "one size, best that holds the limit", "best one size a batch"
+PAPER = ("the paper: over DeepSpeed", "the paper: over best a batch")
+
+
+@check({"case": "", FIXED: ",.0f", ADAPTIVE: ",.0f", "planned": ",.0f", "over one size": ".2f",
+        "over best a batch": ".2f", **dict.fromkeys(PAPER, ".2f")})  # fmt: skip
+def flexsp(cases: tuple[str, ...] = tuple(CASES)) -> Iterator[Found]:
+    """Milliseconds a step of the three ways (the size of a group), means over the batches."""
+    for name in cases:
+        yield from simulated(CASES[name])
+
+
+def simulated(case: Case) -> Iterator[Found]:
+    """The row of a case, and what the solver took."""
     costs = gpt_on_a100(case.gpt, case.devices, context=case.limit)
     sizes = costs.usual_sizes(case.devices)
     # Where even all devices hold a little less than the limit, that many, as the authors run it.
@@ -107,19 +124,14 @@ def check(case: Case) -> dict[str, object]:
             fixed[size].append(static.time_ms)
     means = {name: float(np.mean(values)) for name, values in found.items()}
     static_ms, size = min((float(np.mean(times)), size) for size, times in fixed.items())
-    return {
-        "tokens": float(np.mean(tokens)), "static_size": size, "static_ms": static_ms,
-        "adaptive_ms": means["adaptive"], "plan_ms": means["plan"],
-        "over_static": static_ms / means["plan"],
-        "over_adaptive": means["adaptive"] / means["plan"],
-        "gap_mean": means["gap"], "gap_max": max(found["gap"]), "solver_s": means["seconds"],
+    planned = means["plan"]
+    yield {
+        "case": case.title, FIXED: {"ms": static_ms, "size": size}, ADAPTIVE: means["adaptive"],
+        "planned": planned, "over one size": static_ms / planned,
+        "over best a batch": means["adaptive"] / planned,
+        **dict(zip(PAPER, case.paper, strict=True)),
     }  # fmt: skip
-
-
-def main(names: list[str]) -> None:
-    for name in names or list(CASES):
-        print(json.dumps({"case": name, **check(CASES[name])}), flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    yield Note({case.title: {
+        "tokens": float(np.mean(tokens)), "gap_mean": means["gap"], "gap_max": max(found["gap"]),
+        "solver_s": means["seconds"],
+    }})  # fmt: skip

@@ -95,12 +95,15 @@ class H2O(Method):
             )
         return capacity, run
 
-    def start_retention(self, model: Adapted) -> _HeavyHitters:
-        return _HeavyHitters(self)
+    def start_retention(self, model: Adapted) -> HeavyHitters:
+        return HeavyHitters(self)
 
 
-class _HeavyHitters:
-    """limits: by layer, how many entries set off the next deletion."""
+class HeavyHitters:
+    """Goes on keeping the latest entries and the best of the others; `score` says which are best.
+
+    limits: by layer, how many entries set off the next deletion.
+    """
 
     window = 0
     wants_stat = True
@@ -128,7 +131,7 @@ class _HeavyHitters:
         held = len(group.body)
         older = held - round(count * self.method.recent)
         heavy = (
-            self._score(group.body, seen)[:, :older]
+            self.score(group.body, seen)[:, :older]
             .topk(count - (held - older), dim=1)
             .indices.sort(1)
             .values
@@ -136,7 +139,7 @@ class _HeavyHitters:
         last = torch.arange(older, held, device=heavy.device).expand(len(heavy), -1)
         group.keep(torch.cat([heavy, last], 1), room)
 
-    def _score(self, body: Segment, seen: int) -> Tensor:
+    def score(self, body: Segment, seen: int) -> Tensor:
         """What decides who stays, `[kv_heads, entries]`, after `seen` tokens."""
         stat = body.stat()
         assert stat is not None
@@ -149,4 +152,4 @@ class _HeavyHitters:
         return min(left)
 
 
-__all__ = ["H2O"]
+__all__ = ["H2O", "HeavyHitters"]

@@ -1,0 +1,42 @@
+"""A prompt that was read, continued by drafters under a policy that verifies so many guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from lengthwise.engine import loop
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.policy import Fixed
+from lengthwise.engine.request import Request
+from lengthwise.engine.roles import Drafter
+from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.sequence import Sequence as Context
+
+NEW = 64
+# Nodes verified a round, the same whoever guessed them.
+NODES = 16
+
+Starter = Callable[[], Drafter]
+
+
+def decode(
+    base: Context, logits: Tensor, *starters: Starter, new: int = NEW, nodes: int = NODES,
+    stop_ids: Sequence[int] = (), **settings: Any,
+) -> Request:  # fmt: skip
+    """A fork of a prompt that was read, continued. settings: of sampling, or a verifier.
+
+    Raises RuntimeError where a drafter has something to say.
+    """
+    verifier = settings.pop("verifier", None)
+    sequence = base.fork(Plan(drafters=starters, verifier=verifier))
+    request = loop.begin(sequence, Sampling(**settings), new, stop_ids)
+    loop.start(request, logits)
+    for _ in loop.run(request, Fixed(nodes)):
+        pass
+    loop.finish(request)
+    if request.ledger.notes:
+        raise RuntimeError(request.ledger.notes[0])
+    return request
