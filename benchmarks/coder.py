@@ -126,4 +126,7 @@ def figures(rounds: int) -> Table:
 
 
 if __name__ == "__main__":
-    print(coder())
+    try:
+        print(coder())
+    except ModelError as error:
+        sys.exit(str(error))

@@ -5,10 +5,11 @@ A page has its tables between two lines:
     <!-- figures: codecs/kivi -->
     <!-- end -->
 
-names a file in benchmarks/reproduction/results, with the table behind it where it is not the
-first, and a colon and the rows to take where it is not all:
+names a file in benchmarks/reproduction/results, with the table behind it where it is not called as
+the file is, and a colon and the rows to take where it is not all:
 
-    <!-- figures: positions/extension extension: full | pi(factor=2) -->
+    <!-- figures: codecs/think pairs -->
+    <!-- figures: positions/extension: full | pi(factor=2) -->
 
 `--check` only tells whether the pages are what the results give, for the tests.
 """
@@ -40,16 +41,12 @@ def filled(page: Path) -> str:
         first = match[0].split("\n", 1)[0]
         try:
             found = tables.read(tables.RESULTS / f"{match['file']}.json")
-            if not found:
-                raise KeyError(match["file"])
-            chosen = found[match["table"] or next(iter(found))]
+            chosen = found[match["table"] or match["file"].rpartition("/")[2]]
             only = [row.strip() for row in (match["rows"] or "").split(" | ") if row.strip()]
-            lines = [first, tables.table(chosen, only), "<!-- end -->"]
+            parts = [first, tables.table(chosen, only), tables.origin_line(chosen["origin"])]
         except KeyError as error:
             raise LookupError(f"{page.name}: {first}: there is no {error}") from error
-        origin = tables.origin_line(chosen["origin"])
-        # The line of the origin is a paragraph of its own.
-        return "\n".join(lines[:-1] + (["", origin] if origin else []) + lines[-1:])
+        return "\n\n".join([*(part for part in parts if part), "<!-- end -->"])
 
     return BLOCK.sub(block, page.read_text(encoding="utf-8"))
 

@@ -12,9 +12,9 @@ A file `<question>/<method>.py` holds one check or several, each a function that
 The columns are those of the page's table, with the format of their floats. A check of several
 tables names them, `@check({...}, by_position={...})`, and yields `("by_position", {...})` for all
 but the first; `Note({...})` is for figures of the page's text. Parameters are the options of the
-command: numbers, texts, paths, and tuples of these. Without CHECK the first one runs. Rows are
-shown as they come; at the end the tables are printed and written to results/QUESTION/METHOD.json
-with machine, versions, commit and command.
+command: numbers, texts, paths, and tuples of these. Without CHECK the one runs that is called as
+the file is, or else the first. Rows are shown as they come; at the end the tables are printed, and
+written to results/QUESTION/METHOD.json with machine, versions, commit and command.
 """
 
 from __future__ import annotations
@@ -178,7 +178,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     name, *rest = arguments
     known = checks_of(name)
-    chosen = rest.pop(0) if rest and not rest[0].startswith("-") else next(iter(known))
+    own = name.rpartition("/")[2]
+    first = own if own in known else next(iter(known))
+    chosen = rest.pop(0) if rest and not rest[0].startswith("-") else first
     if chosen not in known:
         print(f"{name} has no check {chosen!r}: name one of {', '.join(known)}", file=sys.stderr)
         return 2
