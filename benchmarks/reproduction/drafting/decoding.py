@@ -24,11 +24,11 @@ Starter = Callable[[], Drafter]
 
 def decode(
     base: Context, logits: Tensor, *starters: Starter, new: int = NEW, nodes: int = NODES,
-    stop_ids: Sequence[int] = (), **settings: Any,
+    stop_ids: Sequence[int] = (), silent: bool = True, **settings: Any,
 ) -> Request:  # fmt: skip
     """A fork of a prompt that was read, continued. settings: of sampling, or a verifier.
 
-    Raises RuntimeError where a drafter has something to say.
+    silent: nothing is to be said about the run. Raises RuntimeError where something is.
     """
     verifier = settings.pop("verifier", None)
     sequence = base.fork(Plan(drafters=starters, verifier=verifier))
@@ -37,6 +37,6 @@ def decode(
     for _ in loop.run(request, Fixed(nodes)):
         pass
     loop.finish(request)
-    if request.ledger.notes:
+    if silent and request.ledger.notes:
         raise RuntimeError(request.ledger.notes[0])
     return request

@@ -72,7 +72,12 @@ class Asked:
         """Right guesses, guesses tested, and whether the text is that of plain decoding."""
         drafter = self.drafter = Counting(school)
         request = decode(
-            self.base, self.logits, lambda: drafter, new=self.new, stop_ids=self.stop_ids
+            self.base,
+            self.logits,
+            lambda: drafter,
+            new=self.new,
+            stop_ids=self.stop_ids,
+            silent=False,
         )
         for note in drafter.notes:
             print(note, file=sys.stderr)

@@ -10,7 +10,7 @@ and must fail too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from benchmarks.reproduction.harness import Found, Row, check
@@ -23,6 +23,8 @@ from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
 
 VOCAB = 8
 DRAWS = 50_000
+# More than a round says.
+PLACES = 4
 SAMPLING = Sampling(0.8, top_p=0.95)
 
 Drafting = Callable[[Tree, "Pair", Sampler, int], None]
@@ -42,32 +44,25 @@ class Pair:
         return cls(target, target + 0.8 * torch.randn(vocab, vocab, generator=noise))
 
 
-@dataclass
-class Known:
-    """What samplers of one sampling make of logits, each computed once."""
-
-    processed: dict[tuple[float, ...], Tensor] = field(default_factory=dict)
-    laws: dict[tuple[float, ...], Tensor] = field(default_factory=dict)
-
-
 class Quick(Sampler):
-    """A sampler that looks up what others like it have made of the same logits."""
+    """A sampler that processes the same logits once; here no law depends on the context."""
 
-    def __init__(self, sampling: Sampling, known: Known) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         super().__init__(sampling)
-        self.known = known
+        self._processed: dict[tuple[float, ...], Tensor] = {}
+        self._laws: dict[tuple[float, ...], Tensor] = {}
 
     def process(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         key = tuple(logits.tolist())
-        if key not in self.known.processed:
-            self.known.processed[key] = super().process(logits, context)
-        return self.known.processed[key]
+        if key not in self._processed:
+            self._processed[key] = super().process(logits, context)
+        return self._processed[key]
 
     def law(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         key = tuple(logits.tolist())
-        if key not in self.known.laws:
-            self.known.laws[key] = super().law(logits, context)
-        return self.known.laws[key]
+        if key not in self._laws:
+            self._laws[key] = super().law(logits, context)
+        return self._laws[key]
 
 
 def guessed(tree: Tree, pair: Pair, sampler: Sampler, known: int) -> None:
@@ -117,7 +112,7 @@ class Bonus(Lossless):
     ) -> tuple[list[int], int]:
         accepted, _ = super().walk(tree, logits, sampler, context)
         law = sampler.law(logits[accepted[-1]], context)
-        return accepted, sampler.draw(law, 10**7 + len(accepted))
+        return accepted, sampler.draw(law, 10**7 + len(context) + len(accepted))
 
 
 VERIFIERS: dict[str, tuple[Drafting, Verifier]] = {
@@ -142,29 +137,38 @@ def many_draws(
 def drawn_many(name: str, draws: int, seed: int) -> Row:
     """The row of a verifier.
 
-    Every draw is one round behind token 0, with a seed of its own, followed by a plain draw where
-    the round said a single token.
+    Every draw is one round behind token 0, with the noise of places of its own: behind a context
+    that is PLACES longer each time. Where the round said a single token a plain draw follows.
     """
     pair = Pair.of(seed)
     drafting, verifier = VERIFIERS[name]
+    sampler = Quick(replace(SAMPLING, seed=seed))
     counts = torch.zeros(VOCAB, VOCAB, dtype=torch.float64)
-    said, equal, context, known = 0, True, [0], Known()
-    for draw in range(draws):
-        sampler = Quick(replace(SAMPLING, seed=seed * draws + draw), known)
+    said, equal, context = 0, True, [0]
+
+    def plain(before: list[int], row: int) -> int:
+        """The target's own choice behind the context and a few tokens more."""
+        context.extend(before)
+        token = sampler.choose(pair.target[row], context)
+        del context[len(context) - len(before) :]
+        return token
+
+    for _ in range(draws):
         tree = Tree(0)
         drafting(tree, pair, sampler, len(context))
         accepted, token = verifier.walk(tree, pair.target[tree.tokens], sampler, context)
         new = [*(tree.tokens[node] for node in accepted[1:]), token]
         said += len(new)
         if len(new) < 2:
-            new.append(sampler.choose(pair.target[new[0]], [*context, new[0]]))
+            new.append(plain(new, new[0]))
         if name == "coupled":
-            first = sampler.choose(pair.target[0], context)
-            equal &= new[:2] == [first, sampler.choose(pair.target[first], [*context, first])]
+            first = plain([], 0)
+            equal &= new[:2] == [first, plain([first], first)]
         counts[new[0], new[1]] += 1
-    laws = torch.stack([Sampler(SAMPLING).law(row, ()) for row in pair.target])
-    row = {"p": chi_square(laws[0][:, None] * laws, counts), "tokens a round": said / draws}
-    return {**row, "equal to plain": equal} if name == "coupled" else row
+        context.extend([0] * PLACES)
+    laws = torch.stack([sampler.law(row, ()) for row in pair.target])
+    found = {"p": chi_square(laws[0][:, None] * laws, counts), "tokens a round": said / draws}
+    return {**found, "equal to plain": equal} if name == "coupled" else found
 
 
 def chi_square(law: Tensor, counts: Tensor) -> float:
