@@ -20,6 +20,8 @@ from lengthwise.tasks.lines import LineCase, fitted_case
 LENGTHS = (256, 512)
 RECIPES = ("full", "pi(factor=2)", "yarn(factor=2)")
 REPLY = 24
+# As many sentences of the book have a number of their own.
+NUMBERS = 14
 Case = LineCase | DocumentQuestion
 
 
@@ -35,7 +37,7 @@ def cases(
         yield from (("lines", fitted_case(length, tokens, seed)) for seed in range(count))
         return
     found = 0
-    for case in number_questions(moby_dick(), 60, seed=1):
+    for case in number_questions(moby_dick(), NUMBERS, seed=1):
         try:
             cut = placed(case, "bulk", length - 96, tokens)
             other = altered(cut, seed=found)
