@@ -11,10 +11,10 @@ import re
 import sys
 from pathlib import Path
 
-from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options, show
 from lengthwise.methods.registry import OURS, registered
+from lengthwise.testing.tiny import FAMILIES
 
 PAGE = Path(__file__).with_name("methods.md")
 # Pages that say how many families of models pass: as many as the table of compatibility has rows.

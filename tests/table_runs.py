@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence as Seq
 from functools import lru_cache
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -14,6 +13,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 64
 

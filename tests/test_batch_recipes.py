@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError
+from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPTS = [tokens(60)[start : start + length] for start, length in
            ((0, 50), (3, 20), (0, 50), (10, 45), (1, 33), (0, 50))]  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from lengthwise.api import wrap
 from lengthwise.cli.main import main
-from lengthwise.conformance.tiny import tiny_model
+from lengthwise.testing.tiny import tiny_model
 from test_text import byte_level
 
 run_module = import_module("lengthwise.cli.run")

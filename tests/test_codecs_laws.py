@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny, tokens
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.group import Group
 from lengthwise.engine.loop import extend, prefill, teacher_force
@@ -26,6 +25,7 @@ from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
+from lengthwise.testing.tiny import tiny, tokens
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "deepseek_v3"]
 KINDS: list[type[Method]] = [Kivi, Int8, Think]

@@ -11,9 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.conformance.laws import check_drafting, law_model
-from lengthwise.conformance.matrix import APPROXIMATE, judge
-from lengthwise.conformance.tiny import tiny, tokens
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
@@ -30,6 +27,9 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
 from lengthwise.recipes import parse, resolve
+from lengthwise.testing.laws import check_drafting, law_model
+from lengthwise.testing.matrix import APPROXIMATE, judge
+from lengthwise.testing.tiny import tiny, tokens
 
 PROMPT = 150
 FORMATS = [Kivi(bits=4, residual=32), Kivi(key_bits=2, value_bits=8, residual=32), Int8()]

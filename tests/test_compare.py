@@ -13,7 +13,6 @@ import torch
 from hypothesis import assume, given, strategies as st
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.measure import answering, compare as module
 from lengthwise.measure.compare import compare
@@ -21,6 +20,7 @@ from lengthwise.measure.expected import contains, normalised
 from lengthwise.measure.intervals import curve, standard_error, wilson
 from lengthwise.measure.rows import Rows
 from lengthwise.tasks.probes import probe_context
+from lengthwise.testing.tiny import tiny_model
 from test_text import byte_level
 
 TRAINED = 2048

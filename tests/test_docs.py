@@ -13,10 +13,10 @@ import pytest
 
 import lengthwise
 from lengthwise.cli.main import VERBS, group
-from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.measure.rows import Row
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import parse
+from lengthwise.testing.tiny import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

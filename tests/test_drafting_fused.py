@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Pace
@@ -37,6 +36,7 @@ from lengthwise.methods.drafting.rasd import (
 )
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 16
 

@@ -11,7 +11,6 @@ import torch
 
 import lengthwise
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.request import Request
@@ -30,6 +29,7 @@ from lengthwise.methods.drafting.rsd import RSD
 from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models import verify as verification
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 ASKING = (
     "layers(keep=1)", 'rsd(draft="layers(keep=1)")', "osd(layers=1, every=0)", "rasd(layers=1)",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
@@ -21,6 +20,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPolicy
 from lengthwise.models.adapt import adapt
+from lengthwise.testing.tiny import tiny_model
 
 LOAD = Load("many", 1, 10)
 MANY = 4000

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, Pace
 from lengthwise.engine.request import Request
@@ -26,6 +25,7 @@ from lengthwise.methods.drafting.layers import Glance, Layers, thinned
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 16
 RECIPES = [

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -24,6 +23,7 @@ from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDra
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
 from lengthwise.methods.drafting.suffixes import Index
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 16
 texts = st.lists(st.integers(0, 4), min_size=1, max_size=60)

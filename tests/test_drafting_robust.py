@@ -14,7 +14,6 @@ import torch
 
 import lengthwise
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
@@ -33,6 +32,7 @@ from lengthwise.methods.drafting.osd import OSD
 from lengthwise.methods.drafting.recycling import Matrix, Recycling
 from lengthwise.methods.drafting.tables import table_of
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model, tokens
 
 LOAD = Load("robust", 1, 5)
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, UpTo
@@ -23,6 +22,7 @@ from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.rsd import RSD, RSDDrafter, conditioned
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 16
 Law = tuple[int, ...]

@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -26,6 +25,7 @@ from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.drafting.model import ModelDrafter, SecondModel
 from lengthwise.methods.drafting.translation import Translator
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 RECIPES = [
     "full",

@@ -12,10 +12,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from lengthwise.conformance.tiny import tiny
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.rapid import Rapid
 from lengthwise.methods.drafting.retrieved import Scores, encoder, lexical, retrieve
+from lengthwise.testing.tiny import tiny
 
 
 def test_the_chunk_that_shares_the_questions_rare_words_is_found() -> None:

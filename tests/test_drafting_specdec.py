@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.plan import Plan
@@ -28,6 +27,7 @@ from lengthwise.methods.drafting.asking import AskingDrafter, Scorer
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.specdec import SpecDec, SpecDecPace, SpecDecPolicy
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 # Chances of acceptance and how often a guess has them; seconds of a guess, of a verification 1.
 KINDS = {0.97: 0.7, 0.3: 0.3}

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.tree import Tree
@@ -19,6 +18,7 @@ from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, Trigrams
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import adapt
+from lengthwise.testing.tiny import tiny_model
 from table_runs import VOCAB, generate, model, tokens
 
 # The rules we had before the authors' code was read.

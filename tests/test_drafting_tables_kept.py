@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -18,6 +17,7 @@ from lengthwise.methods.drafting import tables
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import adapt
+from lengthwise.testing.tiny import tiny_model
 from table_runs import VOCAB, generate, model, tokens
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.conformance.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_model, tokens
 from lengthwise.engine.loop import extend
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.check import check
+from lengthwise.testing.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_model, tokens
 
 COUNT = 40
 CHUNK = 13

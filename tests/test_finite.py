@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.errors import LengthwiseError, NotFinite
+from lengthwise.testing.tiny import tiny_model, tokens
 
 BAD = 100
 PROMPT = [token for token in tokens(60) if token != BAD][:40]

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.conformance import check_method, laws
-from lengthwise.conformance.drive import generate
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import device_flash
 from lengthwise.engine.attend import Part, attend, single_softmax
 from lengthwise.engine.scores import attend_plain
@@ -21,6 +18,9 @@ from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing import check_method, laws
+from lengthwise.testing.drive import generate
+from lengthwise.testing.tiny import tiny_model, tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 KEPT: list[Method] = [

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.limits import position_limit
+from lengthwise.testing.tiny import tiny_model, tokens
 
 LEARNED = ["gpt2", "opt", "gpt_bigcode", "biogpt", "ctrl"]
 

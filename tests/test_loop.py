@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import Plan
@@ -22,6 +21,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 PLACEMENTS = {
     "full": Placement(),

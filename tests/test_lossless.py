@@ -10,7 +10,6 @@ from functools import lru_cache
 import pytest
 
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, LengthPolicy
 from lengthwise.engine.sampling import Sampling
@@ -19,6 +18,7 @@ from lengthwise.methods import registry
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB, NEW = 64, 24
 PROMPTS = int(os.environ.get("LENGTHWISE_PROMPTS", "3"))

@@ -13,9 +13,6 @@ from typing import ClassVar
 import pytest
 import torch
 
-from lengthwise.conformance import check_method
-from lengthwise.conformance.drive import generate
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.engine.entries import Entries, Segment
 from lengthwise.engine.loop import begin, prefill, start
@@ -29,6 +26,9 @@ from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing import check_method
+from lengthwise.testing.drive import generate
+from lengthwise.testing.tiny import tiny_model, tokens
 
 KEPT: list[Method] = [
     InfLLM(budget=120, window=32, init=6, block=8, query_block=16, representatives=2),

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -31,6 +30,7 @@ from lengthwise.methods.drafting.distil import (
 )
 from lengthwise.methods.drafting.osd import OSD, OSDDrafter, School, school_of
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 48
 OPTIONS = OSD(every=4, lr=4e-3, batch=2, depth=3, window=64)

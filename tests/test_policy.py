@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
 from lengthwise.engine.policy import Fixed, Goodput, LengthPolicy, Pace, _Judged, policy_for
@@ -18,6 +17,7 @@ from lengthwise.engine.roles import Drafter
 from lengthwise.engine.tree import Tree
 from lengthwise.methods.drafting.goodput import Goodput as GoodputMethod
 from lengthwise.models.adapt import adapt
+from lengthwise.testing.tiny import tiny_model
 
 LOAD = Load("simulated", 1, 10)
 LIMIT = 40

@@ -13,8 +13,6 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from lengthwise.conformance import check_method
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
@@ -32,6 +30,8 @@ from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.rope import RopeFacts
 from lengthwise.recipes import resolve
+from lengthwise.testing import check_method
+from lengthwise.testing.tiny import tiny_model, tokens
 
 TRAINED = 32
 COUNT = 61

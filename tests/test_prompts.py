@@ -11,10 +11,10 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
 from lengthwise.cli.run import _encode
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
 from lengthwise.measure.prompts import build_prompt
+from lengthwise.testing.tiny import tiny_model, tokens
 from test_text import byte_fallback
 
 IDS = tokens(12)

@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed, Pace
 from lengthwise.engine.request import Request
@@ -28,6 +27,7 @@ from lengthwise.methods.drafting.eagle import DraftLayer, Eagle, EagleDrafter
 from lengthwise.methods.drafting.medusa import PATHS, Medusa
 from lengthwise.methods.drafting.published import read_checkpoint
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB, HEADS = 24, 3
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

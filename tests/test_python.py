@@ -14,12 +14,12 @@ import pytest
 from torch import nn
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.measure import compare as measuring
 from lengthwise.measure.rows import Row, Rows
 from lengthwise.recipes import parse
 from lengthwise.tasks.folders import document_from
+from lengthwise.testing.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

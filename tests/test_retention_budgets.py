@@ -10,7 +10,6 @@ import torch.nn.functional as F
 
 import lengthwise
 from lengthwise.api import Model
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
@@ -24,6 +23,7 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.retention.votes import pool
 from lengthwise.recipes import parse
+from lengthwise.testing.tiny import tiny_model, tokens
 
 IDS = torch.randint(3, 120, (400,), generator=torch.Generator().manual_seed(5)).tolist()
 # 50 KB are about 100 tokens of the tiny llama.

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny, tiny_model, tokens
 from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.entries import Entries
 from lengthwise.engine.group import Group
@@ -37,6 +36,7 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.votes import pool, received
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny, tiny_model, tokens
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "gpt_oss", "deepseek_v3"]
 KINDS = [SnapKV, PyramidKV, H2O, Razor]

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
 from lengthwise.engine.sequence import Sequence
@@ -20,6 +19,7 @@ from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model, tokens
 
 
 @pytest.fixture(scope="module")

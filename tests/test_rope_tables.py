@@ -10,10 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import Refused
+from lengthwise.testing.tiny import tiny_model, tokens
 
 SWITCH = 64
 LONG = [1.0 + 3 * i for i in range(8)]

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from lengthwise import recipes
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.scout import ALONG, Scout
 from lengthwise.engine.sequence import Sequence
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 16
 

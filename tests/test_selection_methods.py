@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import layer as engine_layer
 from lengthwise.engine.attend import Part, attend
 from lengthwise.engine.entries import Entries, Segment
@@ -28,6 +27,7 @@ from lengthwise.methods.selection.quest import Pages, Quest
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.rope import FrequencyRule
+from lengthwise.testing.tiny import tiny_model, tokens
 
 LENGTH = 72
 READING_ALL: list[Method] = [

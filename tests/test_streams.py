@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError, NotFinite, RecipeError
+from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPT = tokens(40)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 import lengthwise
 from lengthwise.cli.main import main
-from lengthwise.conformance.tiny import tiny, tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
@@ -30,6 +29,7 @@ from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import Adapted
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny, tiny_model
 
 VOCAB = 16
 GREEDY = Superposed(drafts=1, alpha=0.0)

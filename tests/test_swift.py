@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from lengthwise import recipes
 from lengthwise.cli.calibrate import calibrate
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.policy import Fixed
 from lengthwise.engine.request import Request
@@ -24,6 +23,7 @@ from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.swift import Swift
 from lengthwise.methods.drafting.window import Retrieved, Window
 from lengthwise.models.adapt import Adapted, adapt
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB, LAYERS = 16, 6
 CACHES = ["full", "streaming(sinks=2, window=24)", "snapkv(budget=20, window=8)",

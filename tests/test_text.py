@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine.request import Ledger
 from lengthwise.errors import LengthwiseError
+from lengthwise.testing.tiny import tiny_model
 from lengthwise.text import Incremental, TextStream, whole_characters
 
 WORDS = ("▁hello", "▁world", "lo", "▁", "x", "▁é", "ä", "▁.", "▁n't", "日", "�")

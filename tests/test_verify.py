@@ -11,7 +11,6 @@ from benchmarks.checks.verifiers import check
 from torch import Tensor
 
 from all_ways import Dice, Drafting, Loaded, distance, law_of, pair, without_replacement
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import verify
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.tree import Draws, Tree
@@ -24,6 +23,7 @@ from lengthwise.methods.drafting.specdec import SpecDec
 from lengthwise.methods.drafting.typical import Typical, TypicalVerifier
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model
 
 EXACT = 1e-12
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import reference
 from lengthwise.engine.attend import Part
 from lengthwise.engine.scores import attend_plain
@@ -20,6 +19,7 @@ from lengthwise.errors import UnsupportedModel
 from lengthwise.models import adapt as adapting, fused, obstacles, sample, seam, verify
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.models.check import check
+from lengthwise.testing.tiny import tiny_model, tokens
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SMALL = {"initializer_range": 0.02}

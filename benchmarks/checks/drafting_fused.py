@@ -35,7 +35,6 @@ from benchmarks.checks.drafting_retrieval import OTHERS, Bench
 from torch import Tensor
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.policy import Fixed
@@ -51,6 +50,7 @@ from lengthwise.methods.drafting.rasd import ContextSource, Rasd, RasdDrafter, g
 from lengthwise.methods.drafting.retrieved import lexical
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.tasks.documents import read_document
+from lengthwise.testing.tiny import tiny_model
 
 CONTEXT, NEW = 2000, 64
 # Nodes verified a round, the same for the fused tree and for each of its parts.

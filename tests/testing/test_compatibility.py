@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import combinations_with_replacement
 from pathlib import Path
 
-from lengthwise.conformance.laws import law_model
-from lengthwise.conformance.matrix import APPROXIMATE, EXACT, REFUSED
-from lengthwise.conformance.tiny import FAMILIES
 from lengthwise.errors import Refused
 from lengthwise.methods.registry import methods
 from lengthwise.recipes import resolve
+from lengthwise.testing.laws import law_model
+from lengthwise.testing.matrix import APPROXIMATE, EXACT, REFUSED
+from lengthwise.testing.tiny import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 

@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator, Sequence as Seq
 from dataclasses import dataclass
 from itertools import combinations
 
-from lengthwise.conformance.drive import together
-from lengthwise.conformance.laws import (
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method
+from lengthwise.methods.registry import methods
+from lengthwise.models.adapt import Adapted
+from lengthwise.recipes import resolve
+from lengthwise.testing.drive import together
+from lengthwise.testing.laws import (
     CHUNK,
     COUNT,
     STEPS,
@@ -20,19 +25,14 @@ from lengthwise.conformance.laws import (
     difference,
     law_model,
 )
-from lengthwise.conformance.tiny import FAMILIES, tiny, tokens
-from lengthwise.errors import Refused
-from lengthwise.methods.base import Method
-from lengthwise.methods.registry import methods
-from lengthwise.models.adapt import Adapted
-from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import FAMILIES, tiny, tokens
 
 EXACT, APPROXIMATE, PARTLY, REFUSED = "exact", "approx.", "partly", "no"
 
 LEGEND = """\
 # What goes with what
 
-Every cell was found by running it on tiny random models: `python -m lengthwise.conformance --write
+Every cell was found by running it on tiny random models: `python -m lengthwise.testing --write
 docs/compatibility.md`.
 
 ## Methods with each other

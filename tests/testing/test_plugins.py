@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.conformance import ConformanceError, check_method
 from lengthwise.errors import RecipeError
 from lengthwise.methods import registry
 from lengthwise.recipes import parse
+from lengthwise.testing import ConformanceError, check_method
 
 PLUGIN = Path(__file__).parent.parent / "plugins" / "lately.py"
 MODULES = ("lately", "lately_liar", "lately_broken")

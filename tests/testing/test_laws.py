@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.conformance import FAMILIES, LAWS, law_model
-from lengthwise.conformance.laws import Law
 from lengthwise.errors import Refused
 from lengthwise.methods.registry import methods, registered
 from lengthwise.recipes import resolve
+from lengthwise.testing import FAMILIES, LAWS, law_model
+from lengthwise.testing.laws import Law
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 from lengthwise.composition import ENCODES, Piece
-from lengthwise.conformance.drive import WHOLE, feed, generate, read, together
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
@@ -25,6 +23,8 @@ from lengthwise.methods.options import Option, options
 from lengthwise.methods.registry import find, methods
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import Recipe, parse, resolve
+from lengthwise.testing.drive import WHOLE, feed, generate, read, together
+from lengthwise.testing.tiny import tiny_model, tokens
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")
 COUNT, STEPS, CHUNK = 88, 8, 7

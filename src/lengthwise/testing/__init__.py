@@ -1,13 +1,13 @@
 """The conformance suite: the same laws for our methods and for anybody's.
 
-    from lengthwise.conformance import check_method
+    from lengthwise.testing import check_method
     check_method(MyMethod)            # or its registered name
 
-`python -m lengthwise.conformance NAME...` runs it from a shell, and `--write PATH` writes the page
+`python -m lengthwise.testing NAME...` runs it from a shell, and `--write PATH` writes the page
 of what goes with what.
 """
 
-from lengthwise.conformance.laws import (
+from lengthwise.testing.laws import (
     FAMILIES,
     LAWS,
     ConformanceError,

@@ -1,4 +1,4 @@
-"""`python -m lengthwise.conformance`: the laws for methods, or the page of what goes with what."""
+"""`python -m lengthwise.testing`: the laws for methods, or the page of what goes with what."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from lengthwise.conformance.laws import FAMILIES, ConformanceError, check_method
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.registry import methods
+from lengthwise.testing.laws import FAMILIES, ConformanceError, check_method
 
 
 @click.command()
@@ -32,7 +32,7 @@ def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -
 
 
 def _write(path: Path) -> None:
-    from lengthwise.conformance.matrix import page
+    from lengthwise.testing.matrix import page
 
     text = page(lambda what: click.echo(what, err=True))
     path.parent.mkdir(parents=True, exist_ok=True)
