@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lengthwise.composition import Piece, compose
+from lengthwise.engine.guard import Maker
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
@@ -92,7 +93,9 @@ def resolve(recipe: RecipeLike, model: Adapted) -> Plan:
         selector=selection.start_selector if selection else None,
         retention=partial(retention.start_retention, model) if retention else None,
         codec=_codec(pieces),
-        drafters=tuple(partial(method.start_drafter, model) for method in drafters),
+        drafters=tuple(
+            Maker(method.name, partial(method.start_drafter, model)) for method in drafters
+        ),
         verifier=partial(verifier.start_verifier, model) if verifier else None,
         policy=policy.start_policy(model) if policy else None,
         mode=partial(mode.start_mode, model) if mode else None,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lengthwise.engine.cost import Load
 from lengthwise.engine.frame import Block
+from lengthwise.engine.guard import GuardedPolicy
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.policy import LengthPolicy, policy_for
@@ -173,7 +174,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
         return request.settle(request.mode)
     if sampler.steering is None:
         sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
-    request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
+    request.begin_drafters()
     request.sequence.noted = None
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
@@ -193,7 +194,7 @@ def step(
     """
     groups: dict[object, list[Request]] = {}
     for request in requests:
-        own = "mode" if request.mode is not None else id(policy or request.sequence.plan.policy)
+        own = "mode" if request.mode is not None else id(request.policy(policy))
         groups.setdefault(own, []).append(request)
     found: dict[int, list[int]] = {}
     for key, group in groups.items():
@@ -242,14 +243,14 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     """`step` for requests without a mode."""
     begin = time.perf_counter()
     model = requests[0].sequence.model
-    if policy is None:
-        policy = requests[0].sequence.plan.policy or policy_for(model)
+    guarded = GuardedPolicy(requests[0].policy(policy) or policy_for(model))
+    policy = guarded
     load = _load(requests)
     # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
     drawing = any(request.drawing for request in requests)
     proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
-    _check_draws(policy, proposed, trees)
+    _check_draws(guarded.policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
@@ -270,6 +271,9 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         for request, verdict in zip(requests, verdicts, strict=True):
             if verdict is not None:
                 request.learn(verdict, policy, load)
+    if guarded.failed is not None:
+        for request in requests:
+            request.drop_policy(guarded.policy, guarded.failed)
     end = time.perf_counter()
     taken = [[] if verdict is None else verdict.taken for verdict in verdicts]
     for request, tokens in zip(requests, taken, strict=True):
@@ -313,7 +317,7 @@ def _settle(
     """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
     sequence = request.sequence
     try:
-        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+        accepted, token = request.walk(tree, logits)
     except NotFinite:
         if len(tree) == 1:
             raise
@@ -323,7 +327,7 @@ def _settle(
         found: list[Tensor] | None = None if states is None else []
         (logits,), (block,) = extend([(sequence, tree.tokens, tree)], "all", found)
         states = found[0] if found else None
-        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+        accepted, token = request.walk(tree, logits)
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
     # A stop inside an accepted run: what comes after it was never said, here or in the cache.

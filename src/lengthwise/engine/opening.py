@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.guard import start_drafters, start_verifier
 from lengthwise.engine.policy import policy_for
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Ledger, Request
@@ -58,7 +59,8 @@ def begin(
     steering: processors and criteria in place of the sampling's own. row: which prompt of how many.
     """
     plan = sequence.plan
-    drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
+    drafters, notes = start_drafters(plan.drafters)
+    verifier, more = start_verifier(plan.verifier)
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
         sequence.noted = []
@@ -76,5 +78,5 @@ def begin(
     return Request(
         sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
-        verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
+        verifier=verifier or Lossless(), mode=mode, ledger=Ledger(notes=[*notes, *more]),
     )  # fmt: skip

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from lengthwise.engine.acceptance import Acceptance
 from lengthwise.engine.cost import Load
+from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.mode import Mode
 from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.sequence import Sequence
+from lengthwise.engine.token_view import TokenView
 from lengthwise.engine.tree import Tree
 from lengthwise.engine.verify import Lossless, Verifier
 from lengthwise.errors import LengthwiseError, NotFinite
@@ -93,12 +95,13 @@ class Verdict:
 class Request:
     """One sequence being generated.
 
-    pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
-    how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
-    guessed. mode: what writes in place of choosing tokens one by one. stopped: the stop id that
-    ended it, which is no part of the output. cramped: steps in which what is kept changes with the
-    next token already, so that no guess may follow it. failed: why there is no next token; what was
-    said before it stays.
+    pending: the newest token, chosen but not yet processed. asked: who guessed in this step (the id
+    of the object), how many levels, in how many seconds. right: who guessed the newest tokens, as
+    far as they were guessed. mode: what writes in place of choosing tokens one by one. stopped: the
+    stop id that ended it, which is no part of the output. cramped: steps in which what is kept
+    changes with the next token already, so that no guess may follow it. failed: why there is no
+    next token; what was said before it stays. lost_policy: the length policy failed, and the
+    model's own goes on.
     """
 
     sequence: Sequence
@@ -111,12 +114,13 @@ class Request:
     drafters: list[Drafter] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=Acceptance)
     verifier: Verifier = field(default_factory=Lossless)
-    asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
+    asked: dict[int, tuple[int, float]] = field(default_factory=dict)
     right: list[str] = field(default_factory=list)
     mode: Mode | None = None
     stopped: int | None = None
     cramped: int = 0
     failed: NotFinite | None = None
+    lost_policy: bool = False
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -127,6 +131,12 @@ class Request:
     @property
     def done(self) -> bool:
         return bool(self.ledger.finish_reason)
+
+    def policy(self, given: LengthPolicy | None) -> LengthPolicy | None:
+        """That of the next step: the one given, else the recipe's. None is the model's own."""
+        if self.lost_policy:
+            return None
+        return given if given is not None else self.sequence.plan.policy
 
     def fail(self, error: NotFinite) -> None:
         """Ends the request, and no other: its logits are no numbers."""
@@ -197,35 +207,37 @@ class Request:
         limit = min(self.max_new_tokens - len(self.output), room) - 1
         if limit <= 0 or load is None:
             return tree
-        context = self.context()
+        context, vocab_size = TokenView(self.context()), self.sequence.model.vocab_size
         for drafter in sorted(self.drafters, key=_turn):
             begin = policy.clock()
             pace = policy.pace(load, drafter, tree, self.acceptance, limit)
             if pace is None:
                 continue
-            before, drafter.pace = len(tree), pace
+            before, tree.author = len(tree), drafter.name
             failed: Exception | None = None
             try:
+                drafter.pace = pace
                 with drafter.lock:
                     drafter.propose(context, tree, limit)
             except Exception as error:
                 failed = error
             try:
                 # Who fails after drawing may fail because of what was drawn, which therefore stays.
-                _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
+                _check_guesses(tree, before, limit, vocab_size)
             except Exception as error:
                 tree = tree.keep(range(before))
                 failed = failed or error
+            tree.author = ""
             tree = capped(tree, before, self.acceptance)
             if failed is not None:
                 self.drop(drafter, failed)
             else:
-                self.asked[drafter] = pace.levels, policy.clock() - begin
+                self.asked[id(drafter)] = pace.levels, policy.clock() - begin
         return tree
 
     def learn(self, verdict: Verdict, policy: LengthPolicy, load: Load) -> None:
         """Shows every drafter, and the policy, what became of the guesses."""
-        context, tree = self.context(), verdict.tree
+        context, tree = TokenView(self.context()), verdict.tree
         self.acceptance.learn(verdict.proposed, verdict.new)
         won = Counter(tree.sources[node] for node in verdict.accepted[1:])
 
@@ -233,10 +245,20 @@ class Request:
             begin = policy.clock()
             drafter.states = verdict.states if drafter.wants_states else None
             drafter.learn(context, tree, verdict.logits, verdict.accepted)
-            if drafter in self.asked:
-                levels, seconds = self.asked[drafter]
+            if id(drafter) in self.asked:
+                levels, seconds = self.asked[id(drafter)]
                 policy.drafted(load, drafter, levels, seconds + policy.clock() - begin)
                 policy.gained(load, drafter, won[drafter.name])
+
+        self.each_drafter(tell)
+
+    def begin_drafters(self) -> None:
+        """The prompt has been read."""
+
+        def tell(drafter: Drafter) -> None:
+            drafter.begin(self.sequence, self.sampler.sampling)
+            # Asked of all drafters at every step, outside of their turns.
+            _ = bool(drafter.drawing)
 
         self.each_drafter(tell)
 
@@ -260,7 +282,11 @@ class Request:
                     drafter.finish()
             except Exception as error:
                 self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
-        self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
+        for drafter in list(self.drafters):
+            try:
+                self.ledger.notes += [str(note) for note in drafter.notes]
+            except Exception as error:
+                self.drop(drafter, error)
         if self.drafters and self.ledger.steps and self.cramped >= self.ledger.steps:
             names = " and ".join(drafter.name for drafter in self.drafters)
             self.ledger.notes.append(
@@ -270,8 +296,33 @@ class Request:
 
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""
-        self.drafters.remove(drafter)
-        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {_line(error)}")
+        # Two drafters may be equal, as two objects of a dataclass are.
+        self.drafters[:] = [each for each in self.drafters if each is not drafter]
+        self.ledger.notes.append(left_out(f"drafter {drafter.name}", error))
+
+    def drop_policy(self, policy: LengthPolicy, error: Exception) -> None:
+        """Goes on with the model's own length policy in place of one that failed."""
+        self.lost_policy = True
+        self.ledger.notes.append(left_out(f"length policy {type(policy).__name__}", error))
+
+    def walk(self, tree: Tree, logits: Tensor) -> tuple[list[int], int]:
+        """What is accepted of a tree, root first, and the token after it, as `Verifier.walk`.
+
+        A verifier that fails is left out, and the lossless one goes on.
+        """
+        if type(self.verifier) is not Lossless:
+            try:
+                found = self.verifier.walk(tree, logits, self.sampler, self.context())
+                return accepted_by(found, tree, logits.shape[-1])
+            except NotFinite:
+                raise
+            except Exception as error:
+                name = type(self.verifier).__name__
+                self.ledger.notes.append(left_out(f"verifier {name}", error))
+                self.verifier = Lossless()
+                # It may have left anything there.
+                self._context.clear()
+        return self.verifier.walk(tree, logits, self.sampler, self.context())
 
 
 def _line(error: Exception) -> str:
@@ -296,8 +347,10 @@ def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None
             raise LengthwiseError(
                 f"it drew from a law of shape {list(law.shape)} for a vocabulary of {vocab_size}"
             )
-    rows = zip(tree.tokens[before:], tree.depths[before:], tree.priors[before:], strict=True)
-    for token, depth, prior in rows:
+    fields = (tree.tokens, tree.depths, tree.priors, tree.grades)
+    for token, depth, prior, grade in zip(*(each[before:] for each in fields), strict=True):
+        if type(grade) is not int and not hasattr(grade, "__index__"):
+            raise LengthwiseError(f"it gave a guess the grade {grade!r}, which is no whole number")
         # Not a number is neither.
         if not 0 <= prior <= 1:
             raise LengthwiseError(f"it gave a guess the chance {prior}, and allowed is 0 to 1")

@@ -210,18 +210,18 @@ class Format(Codec, Protocol):
 class Drafter(ABC):
     """Guesses what comes next; one object per sequence.
 
-    A drafter that raises is left out for the rest of the request. name: what its nodes carry as
-    their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
-    set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
-    drawn with noise of their own; asked before those who follow the target's noise. remember: last
-    queries of the prompt it wants noted, for a fork that compresses. wants_states: it reads the
-    target's hidden states: those of the prompt are in `Sequence.noted` at `begin`, and `states`
-    `[nodes, hidden]`, of all that was verified, is set before each `learn`. notes: what the user
-    has to know of it. lock: held while it begins, proposes, learns and finishes, for what it shares
-    with requests of other threads.
+    A drafter that raises is left out for the rest of the request. name: its method's, which the
+    engine sets; what its nodes carry as their source. asks_model: a guess costs a forward, so the
+    policy says how deep to go: `pace` is set before each `propose`, and its `go_on` is called after
+    each level. drawing: guesses are drawn with noise of their own; asked before those who follow
+    the target's noise. remember: last queries of the prompt it wants noted, for a fork that
+    compresses. wants_states: it reads the target's hidden states: those of the prompt are in
+    `Sequence.noted` at `begin`, and `states` `[nodes, hidden]`, of all that was verified, is set
+    before each `learn`. notes: what the user has to know of it. lock: held while it begins,
+    proposes, learns and finishes, for what it shares with requests of other threads.
     """
 
-    name: str
+    name: str = "drafter"
     asks_model: bool = False
     drawing: bool = False
     remember: int = 0
@@ -244,7 +244,7 @@ class Drafter(ABC):
 
         Nodes of drafters asked before stand there already. Where `tree.drawing` is set, neither
         what is guessed nor how much may follow the noise the target will choose with. tokens is the
-        loop's own list: it grows, is not to be changed, and costs time when copied.
+        text as it grows: it cannot be changed, and costs time when copied.
         """
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:

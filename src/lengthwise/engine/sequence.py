@@ -20,6 +20,7 @@ from lengthwise.engine.layer import LayerCache, Watch
 from lengthwise.engine.placement import Placement
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.roles import Codec, Moment, Retention
+from lengthwise.engine.token_view import TokenView
 from lengthwise.engine.tree import Tree
 from lengthwise.models.adapt import Adapted
 from lengthwise.models.probe import LayerFacts
@@ -28,7 +29,7 @@ from lengthwise.models.probe import LayerFacts
 class Sequence:
     """Tokens seen so far and the entries kept of them.
 
-    tokens: committed ids. prompt_length: of those, the prompt's (set by `end_prefill`).
+    tokens: committed ids, to be read. prompt_length: of those, the prompt's (set by `end_prefill`).
     reading: tokens there will be when the prefill under way is through.
     surprise: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
@@ -53,7 +54,8 @@ class Sequence:
         self.plan = plan
         self._remember_at_least = remember
         self.offset = offset
-        self.tokens: list[int] = []
+        self._tokens: list[int] = []
+        self.tokens = TokenView(self._tokens)
         self.prompt_length: int | None = None
         self.reading = 0
         self.surprise: list[float] = []
@@ -92,7 +94,7 @@ class Sequence:
         return ((layer, group) for layer in self.layers for group in layer.groups)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self._tokens)
 
     def _layer(self, facts: LayerFacts) -> LayerCache:
         if facts.window is not None:
@@ -248,7 +250,7 @@ class Sequence:
         first = ids is not None and list(accepted or ()) == list(range(len(ids)))
         for layer in self.layers:
             layer.commit(ids, first)
-        self.tokens.extend(tokens)
+        self._tokens.extend(tokens)
         if self.prompt_length is None or block.transient > self._transient:
             self._transient = block.transient
             self.note_peak(block)

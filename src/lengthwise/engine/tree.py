@@ -36,7 +36,9 @@ class Tree:
     of guesses of a drafter whose acceptance is counted together. priors: the drafter's own chance
     that a node comes true if its parent does. draws: by parent. mixed: whether a node's children
     have several sources. drawing: somebody draws, in this tree or beside it, so no guess may follow
-    the noise that the target will choose with.
+    the noise that the target will choose with. author: the drafter that is adding guesses, which
+    are its own whatever it calls their source; a name of its own may follow, as in "rasd
+    retrieved".
     """
 
     def __init__(self, root: int, drawing: bool = False) -> None:
@@ -51,6 +53,7 @@ class Tree:
         self.mixed = [False]
         self.draws: dict[int, list[Draws]] = {}
         self.drawing = drawing
+        self.author = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,6 +75,8 @@ class Tree:
             raise LengthwiseError(
                 f"it guessed below node {parent} of a tree of {len(self.tokens)} nodes"
             )
+        if self.author and source != self.author and not source.startswith(self.author + " "):
+            source = self.author
         beside = self.children[parent]
         node = beside.get(token)
         if node is None:
