@@ -1,4 +1,5 @@
-"""Laws 1 to 6 for every registered method on tiny models of several families."""
+"""Laws 1 to 6 for every registered method on tiny models of several families, and what its role
+asks of it."""
 
 from __future__ import annotations
 
@@ -6,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.errors import Refused
+from lengthwise.methods.base import Method
 from lengthwise.methods.registry import methods, registered
-from lengthwise.recipes import resolve
-from lengthwise.testing import FAMILIES, LAWS, law_model
-from lengthwise.testing.laws import Law
+from lengthwise.testing import Check, parametrize_with_checks
 
 
 @pytest.fixture(autouse=True)
@@ -19,17 +18,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("LENGTHWISE_CACHE", str(path))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", methods())
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__.removeprefix("check_"))
-def test_law(name: str, law: Law, family: str) -> None:
-    cls, model = methods()[name], law_model(family)
-    try:
-        resolve((cls.example(),), model)
-    except Refused as refusal:
-        assert refusal.remedy
-        return
-    law(cls, model)
+@parametrize_with_checks(list(methods().values()))
+def test_law(method: type[Method], check: Check) -> None:
+    check(method)
 
 
 def test_everything_registered_can_be_used() -> None:

@@ -42,7 +42,8 @@ def test_a_plugin_is_found_and_conforms(site: Path) -> None:
     shutil.copy(PLUGIN, site)
     install(site, "lately", {"lately": "lately:Lately"})
     assert str(parse("lately(budget=64) + lookup")) == "lately(budget=64) + lookup"
-    assert check_method("lately", ("llama", "gemma3_text")) == []
+    report = check_method("lately", ("llama", "gemma3_text")).require()
+    assert report.passed and not report.refused
 
 
 def test_a_plugin_that_only_pretends_to_delete_is_found_out(site: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_plugin_that_only_pretends_to_delete_is_found_out(site: Path) -> None:
     (site / "lately_liar.py").write_text(text)
     install(site, "lately-liar", {"lately": "lately_liar:Liar"})
     with pytest.raises(ConformanceError, match="lately on llama: .* bytes where full holds"):
-        check_method("lately", ("llama",))
+        check_method("lately", ("llama",)).require()
 
 
 def test_a_broken_plugin_harms_no_other_and_is_listed_with_its_error(site: Path) -> None:

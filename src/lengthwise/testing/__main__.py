@@ -10,25 +10,31 @@ import click
 
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.registry import methods
-from lengthwise.testing.laws import FAMILIES, ConformanceError, check_method
+from lengthwise.testing.find_class import method_at
+from lengthwise.testing.laws import FAMILIES
+from lengthwise.testing.report import check_method
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, metavar="[NAME | MODULE:CLASS | PATH.py:CLASS]...")
 @click.option("--write", "path", type=click.Path(path_type=Path), help="Write the page here.")
-@click.option("--family", "families", multiple=True, default=FAMILIES, show_default=True)
+@click.option("--family", "families", multiple=True, default=FAMILIES, show_default=True,
+              type=click.Choice(FAMILIES))  # fmt: skip
 def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -> None:
-    """Check the methods NAMES (all where none is given), or write the compatibility page."""
+    """Check methods (all that are registered where none is given), or write the page of what goes
+    with what. The exit status is 1 where a check failed."""
     try:
         if path is not None:
             _write(path)
             return
-        for name in names or methods():
-            refused = check_method(name, families)
-            click.echo(f"{name}: conforms" + "".join(f"\n  refused on {line}" for line in refused))
-    except (ConformanceError, LengthwiseError) as error:
+        reports = []
+        for cls in [method_at(name) for name in names] or list(methods().values()):
+            reports.append(check_method(cls, families))
+            click.echo(reports[-1])
+    except LengthwiseError as error:
         click.echo(error, err=True)
         sys.exit(1)
+    sys.exit(0 if all(report.ok for report in reports) else 1)
 
 
 def _write(path: Path) -> None:

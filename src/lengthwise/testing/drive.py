@@ -8,10 +8,11 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.loop import begin, extend, prefill, start, step
+from lengthwise.engine.loop import begin, extend, finish, prefill, start, step
 from lengthwise.engine.losses import token_losses
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
+from lengthwise.engine.policy import Fixed, LengthPolicy
+from lengthwise.engine.request import Request
 from lengthwise.engine.roles import Drafter
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.sequence import Sequence
@@ -88,6 +89,20 @@ class Forced(Drafter):
             if parents:
                 guess = self.random.randrange(3, self.vocab)
                 tree.add(self.random.choice(parents), guess, source=self.name)
+
+
+def run_request(
+    model: Adapted, plan: Plan, prompt: Seq[int], count: int, sampling: Sampling,
+    policy: LengthPolicy | None,
+) -> Request:  # fmt: skip
+    """A request of `count` tokens, from its prompt to the closing of its books."""
+    sequence = Sequence(model, plan, expected=len(prompt) + count)
+    request = begin(sequence, sampling, count, ())
+    start(request, prefill(sequence, prompt))
+    while not request.done:
+        step([request], policy)
+    finish(request)
+    return request
 
 
 def generate(

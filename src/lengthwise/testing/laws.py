@@ -20,7 +20,7 @@ from lengthwise.engine.sequence import Sequence
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import Option, options
-from lengthwise.methods.registry import find, methods
+from lengthwise.methods.registry import methods
 from lengthwise.models.adapt import Adapted, adapt
 from lengthwise.recipes import Recipe, parse, resolve
 from lengthwise.testing.drive import WHOLE, feed, generate, read, together
@@ -73,7 +73,7 @@ def check_bytes(cls: type[Method], model: Adapted) -> None:
     full = _held(None, model, LONG)
     hooks = Piece.of(example, model).hooks
     if hooks & (ENCODES | {"start_retention"}) and not kept[LONG] < full:
-        _fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
+        fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
     if Piece.of(example, model).bounded:
         _near(cls, model, f"bytes of {example} at twice the length", kept[LONG], kept[LONG // 2])
     budgets = [each.name for each in options(cls) if each.type is Budget]
@@ -104,7 +104,7 @@ def check_drafting(methods_: Seq[Method], model: Adapted, seeds: int = 3) -> Non
         found, sequence = generate(model, plan, prompt, 3 * STEPS, plain, seed)
         if found != plain:
             at = next(i for i, (a, b) in enumerate(zip(plain, found, strict=False)) if a != b)
-            _fail(plan.text, model, f"with drafts differs from itself at token {at}")
+            fail(plan.text, model, f"with drafts differs from itself at token {at}")
     if len(sequence) == len(expected) and all(method.shift_exact for method in methods_):
         ours, theirs = (feed([(each, [5])])[0] for each in (sequence, expected))
         _same(plan.text, model, "what is kept after drafts", ours, theirs)
@@ -130,7 +130,7 @@ def check_positions(cls: type[Method], model: Adapted) -> None:
         plan = resolve((keeping or method,), model)
         error = decoding_difference(model, plan, text)
         if not error <= TOLERANCE:
-            _fail(cls, model, f"{method} decoding differs from prefill by {error:.2g}")
+            fail(cls, model, f"{method} decoding differs from prefill by {error:.2g}")
 
 
 def decoding_difference(model: Adapted, plan: Plan, text: Seq[int]) -> float:
@@ -178,24 +178,24 @@ def check_refusals(cls: type[Method], model: Adapted) -> None:
                 cls(**{each.name: bad})
             except RecipeError as error:
                 if cls.name not in str(error):
-                    _fail(cls, model, f"the error of {each.name}={bad} does not name the method")
+                    fail(cls, model, f"the error of {each.name}={bad} does not name the method")
                 continue
-            _fail(cls, model, f"takes {each.name}={bad}, which it says is not allowed")
+            fail(cls, model, f"takes {each.name}={bad}, which it says is not allowed")
     if cls.best_known and methods().get(cls.name) is cls:
         best = parse(cls.best_known).methods
         if not any(isinstance(method, cls) for method in best):
-            _fail(cls, model, f"its best known setting {cls.best_known} is not of it")
+            fail(cls, model, f"its best known setting {cls.best_known} is not of it")
     check_prompts(cls, model)
     method = cls.example()
     try:
         resolve((method, method), model)
-        _fail(cls, model, "may be given twice")
+        fail(cls, model, "may be given twice")
     except Refused:
         pass
     if methods().get(cls.name) is cls:
         recipe = Recipe((method,))
         if parse(str(recipe)) != recipe:
-            _fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
+            fail(cls, model, f"{recipe} reads back as {parse(str(recipe))}")
 
 
 def check_prompts(cls: type[Method], model: Adapted) -> None:
@@ -214,32 +214,13 @@ def check_prompts(cls: type[Method], model: Adapted) -> None:
             try:
                 generate(model, plan, tokens(COUNT), STEPS)
             except Refused as refusal:
-                _fail(cls, model, f"{method} is refused while it reads: {refusal}")
+                fail(cls, model, f"{method} is refused while it reads: {refusal}")
 
 
 LAWS: tuple[Law, ...] = (
     check_identity, check_bytes, check_drafting_equals_plain, check_positions, check_batch,
     check_fork, check_refusals,
 )  # fmt: skip
-
-
-def check_method(method: str | type[Method], families: Seq[str] = FAMILIES) -> list[str]:
-    """All laws on tiny models of the families; returns those that refuse the method, with why.
-
-    Raises ConformanceError where a law is broken, RecipeError where the name is not registered.
-    """
-    cls = find(method) if isinstance(method, str) else method
-    refused = []
-    for family in families:
-        model = law_model(family)
-        try:
-            resolve((cls.example(),), model)
-        except Refused as refusal:
-            refused.append(f"{family}: {refusal}")
-            continue
-        for law in LAWS:
-            law(cls, model)
-    return refused
 
 
 def _held(method: Method | None, model: Adapted, length: int) -> int:
@@ -269,16 +250,17 @@ def _same(
 ) -> None:  # fmt: skip
     error = difference(ours, theirs)
     if not error <= tolerance:
-        _fail(who, model, f"{what}: logits differ by {error:.2g}, allowed is {tolerance:g}")
+        fail(who, model, f"{what}: logits differ by {error:.2g}, allowed is {tolerance:g}")
 
 
 def _near(cls: type[Method], model: Adapted, what: str, found: float, asked: float) -> None:
     if abs(found - asked) > BYTES_TOLERANCE * asked:
-        _fail(
+        fail(
             cls, model, f"{what}: {found:,.0f} held, {asked:,.0f} asked ({found / asked - 1:+.1%})"
         )
 
 
-def _fail(who: type[Method] | str, model: Adapted, reason: str) -> NoReturn:
+def fail(who: type[Method] | str, model: Adapted, reason: str) -> NoReturn:
+    """Raises ConformanceError for a method on a model."""
     name = who if isinstance(who, str) else who.name
     raise ConformanceError(f"{name} on {model.family}: {reason}")
