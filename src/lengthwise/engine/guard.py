@@ -32,7 +32,7 @@ class Maker:
 
     def __call__(self) -> Drafter | None:
         drafter = self.make()
-        if drafter is not None and getattr(drafter, "name", None) != self.name:
+        if isinstance(drafter, Drafter) and drafter.name != self.name:
             drafter.name = self.name
         return drafter
 
