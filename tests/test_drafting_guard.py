@@ -264,9 +264,9 @@ def test_a_text_is_seen_as_it_grows_and_cannot_be_written() -> None:
     assert len(view) == 5 and view[-1] == 8 and view[1:3] == [5, 6] and 6 in view
     assert [*view] == ids and [*reversed(view)] == ids[::-1]
     assert view.index(5) == 1 and view.index(5, 2) == 3 and view.count(5) == 2
-    for change in (lambda: view.append(1), lambda: view.__setitem__(0, 1), lambda: view.clear()):  # type: ignore[attr-defined]
-        with pytest.raises(AttributeError):
-            change()
+    writing = set(dir([])) - set(dir(()))
+    assert "append" in writing and "__setitem__" in writing
+    assert not writing & set(dir(view)) - {"__reversed__"}
     other = copy.deepcopy(view)
     ids.append(9)
     assert len(view) == 6 and len(other) == 5

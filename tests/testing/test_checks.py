@@ -180,6 +180,12 @@ def test_a_class_of_a_module_and_a_registered_name_are_checked() -> None:
     assert result.exit_code == 0 and result.output.count("fixed: conforms") == 2
 
 
+def test_a_method_that_no_model_here_can_run_does_not_pass() -> None:
+    result = run("medusa")
+    assert result.exit_code == 1 and "medusa: nothing was checked" in result.output
+    assert "refused on llama: medusa guesses by heads" in result.output
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

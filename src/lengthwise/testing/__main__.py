@@ -22,7 +22,7 @@ from lengthwise.testing.report import check_method
               type=click.Choice(FAMILIES))  # fmt: skip
 def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -> None:
     """Check methods (all that are registered where none is given), or write the page of what goes
-    with what. The exit status is 1 where a check failed."""
+    with what. The exit status is 1 where a check failed, or a method named here was not checked."""
     try:
         if path is not None:
             _write(path)
@@ -34,7 +34,8 @@ def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -
     except LengthwiseError as error:
         click.echo(error, err=True)
         sys.exit(1)
-    sys.exit(0 if all(report.ok for report in reports) else 1)
+    unchecked = names and not all(report.checked for report in reports)
+    sys.exit(1 if unchecked or not all(report.ok for report in reports) else 0)
 
 
 def _write(path: Path) -> None:

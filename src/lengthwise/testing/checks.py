@@ -18,7 +18,7 @@ from lengthwise.testing.laws import FAMILIES, ConformanceError, Law, law_model
 if TYPE_CHECKING:
     import pytest
 
-# What a method is, by its name, its class, or one of its settings.
+# A method, by its registered name or as a class.
 MethodLike = str | type[Method]
 # Reasons why checks may fail: by the name of a check, or by its whole id, as "identity-phi".
 Expected = Mapping[str, str]
@@ -28,7 +28,8 @@ Expected = Mapping[str, str]
 class Kind:
     """One thing that is checked. run: raises ConformanceError. hint: what to look at if it does.
 
-    needs: a hook that the method overrides; "" is every method. families: on whose models.
+    needs: a hook that the method overrides; "" is every method. What is asked of a role runs on
+    the models of one family, what is asked of all methods on those of every one.
     decides: asked of methods that judge guesses as well, which cannot run without a drafter.
     """
 
@@ -36,13 +37,12 @@ class Kind:
     run: Law
     hint: str
     needs: str = ""
-    families: tuple[str, ...] = FAMILIES
     decides: bool = False
 
 
 def _role(hook: str, run: Law, hint: str) -> Kind:
     name = run.__name__.removeprefix("check_")
-    return Kind(name, run, hint, hook, FAMILIES[:1], hook in ("start_verifier", "start_policy"))
+    return Kind(name, run, hint, hook, hook in ("start_verifier", "start_policy"))
 
 
 DRAFTER = "lengthwise.engine.roles.Drafter"
@@ -160,7 +160,7 @@ class Check:
         return self.kind.name
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.family}" if len(self.kind.families) > 1 else self.name
+        return self.name if self.kind.needs else f"{self.name}-{self.family}"
 
     def __call__(self, method: MethodLike) -> None:
         """A model that refuses the method, with a way out, has nothing to check."""
@@ -196,7 +196,7 @@ def checks_for(
             continue
         if dependent and not kind.decides:
             continue
-        for family in families if len(kind.families) > 1 else families[:1]:
+        for family in families[:1] if kind.needs else families:
             yield cls, Check(kind, family)
 
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -216,19 +217,25 @@ def _with_draws(cls: type[Method], how: str) -> Method | None:
     return None
 
 
-@lru_cache(maxsize=128)
+# Every check of a drafter looks at the same runs.
+_SEEN: WeakKeyDictionary[type[Method], dict[tuple[Adapted, str], Watched]] = WeakKeyDictionary()
+
+
 def watched(cls: type[Method], model: Adapted, mode: str) -> Watched:
     """What was seen of the drafter of a method: "greedy", "coupled" or "rejection" sampling."""
-    seen = Watched()
-    if mode == "greedy":
-        _watched(cls.example(), model, Sampling(seed=1), seen)
-    elif mode == "coupled":
-        method = _with_draws(cls, "coupled") or cls.example()
-        _watched(method, model, Sampling(temperature=1.0, seed=2), seen)
-    elif method := _with_draws(cls, "rejection") or _draws(cls, model):
-        for seed in range(SEEDS):
-            _watched(method, model, Sampling(temperature=1.0, seed=seed), seen)
-    return seen
+    runs = _SEEN.setdefault(cls, {})
+    if (model, mode) not in runs:
+        seen = Watched()
+        if mode == "greedy":
+            _watched(cls.example(), model, Sampling(seed=1), seen)
+        elif mode == "coupled":
+            coupled = _with_draws(cls, "coupled") or cls.example()
+            _watched(coupled, model, Sampling(temperature=1.0, seed=2), seen)
+        elif drawing := _with_draws(cls, "rejection") or _draws(cls, model):
+            for seed in range(SEEDS):
+                _watched(drawing, model, Sampling(temperature=1.0, seed=seed), seen)
+        runs[model, mode] = seen
+    return runs[model, mode]
 
 
 def _draws(cls: type[Method], model: Adapted) -> Method | None:

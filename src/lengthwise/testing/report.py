@@ -52,6 +52,12 @@ class Report:
         """Whether nothing failed that was not expected to."""
         return not self.failures
 
+    @property
+    def checked(self) -> int:
+        """How many checks ran: none where every model refuses the method."""
+        failed = len(self.failures) + len(self.expected)
+        return len(self.passed) + len(self.unexpected) + failed
+
     def require(self) -> Report:
         """The report itself; raises ConformanceError, which tells all, where something failed."""
         if self.failures:
@@ -59,9 +65,10 @@ class Report:
         return self
 
     def __str__(self) -> str:
-        checked = len(self.passed) + len(self.failures) + len(self.expected)
-        lines = [f"{self.name}: {len(self.failures)} of {checked} checks failed"]
-        if self.ok:
+        lines = [f"{self.name}: {len(self.failures)} of {self.checked} checks failed"]
+        if not self.checked:
+            lines = [f"{self.name}: nothing was checked, for no model here can run it"]
+        elif self.ok:
             lines = [f"{self.name}: conforms, {len(self.passed)} checks passed"]
         for failure in self.failures:
             lines += [f"  FAILED {failure.check}: {failure.found}", f"    hint: {failure.hint}"]
