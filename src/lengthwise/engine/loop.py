@@ -243,14 +243,15 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     """`step` for requests without a mode."""
     begin = time.perf_counter()
     model = requests[0].sequence.model
-    guarded = GuardedPolicy(requests[0].policy(policy) or policy_for(model))
-    policy = guarded
+    given = requests[0].policy(policy)
+    guarded = None if given is None else GuardedPolicy(given)
+    policy = guarded or policy_for(model)
     load = _load(requests)
     # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
     drawing = any(request.drawing for request in requests)
     proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests]) if load else proposed
-    _check_draws(guarded.policy, proposed, trees)
+    _check_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
@@ -271,7 +272,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         for request, verdict in zip(requests, verdicts, strict=True):
             if verdict is not None:
                 request.learn(verdict, policy, load)
-    if guarded.failed is not None:
+    if guarded is not None and guarded.failed is not None:
         for request in requests:
             request.drop_policy(guarded.policy, guarded.failed)
     end = time.perf_counter()
