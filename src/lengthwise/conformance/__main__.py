@@ -1,4 +1,4 @@
-"""`python -m lengthwise.conformance`: the laws for methods, or the page of what goes with what."""
+"""`python -m lengthwise.conformance`: the laws for methods, or what goes with what."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lengthwise.methods.registry import methods
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--write", "path", type=click.Path(path_type=Path), help="Write the page here.")
+@click.option("--write", "path", type=click.Path(path_type=Path), help="Measure all, into here.")
 @click.option("--family", "families", multiple=True, default=FAMILIES, show_default=True)
 def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -> None:
-    """Check the methods NAMES (all where none is given), or write the compatibility page."""
+    """Check the methods NAMES (all where none is given), or measure what goes with what."""
     try:
         if path is not None:
             _write(path)
@@ -32,9 +32,9 @@ def main(names: tuple[str, ...], path: Path | None, families: tuple[str, ...]) -
 
 
 def _write(path: Path) -> None:
-    from lengthwise.conformance.matrix import page
+    from lengthwise.conformance.matrix import measure
 
-    text = page(lambda what: click.echo(what, err=True))
+    text = measure(lambda what: click.echo(what, err=True)).dump()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,12 +1,19 @@
-"""What goes with what, found by running it: the page `docs/compatibility.md`."""
+"""What goes with what, found by running it: `docs/compatibility.json`.
+
+`measure` runs every two methods together and every method on every family, on tiny random models,
+and gives a `Matrix` of verdicts. `make docs` makes the page `docs/compatibility.md` from it, where
+methods that declare the same stand together.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence as Seq
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Iterable, Sequence as Seq
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
 
+from lengthwise.composition import Piece
 from lengthwise.conformance.drive import together
 from lengthwise.conformance.laws import (
     CHUNK,
@@ -29,31 +36,6 @@ from lengthwise.recipes import resolve
 
 EXACT, APPROXIMATE, PARTLY, REFUSED = "exact", "approx.", "partly", "no"
 
-LEGEND = """\
-# What goes with what
-
-Every cell was found by running it on tiny random models: `python -m lengthwise.conformance --write
-docs/compatibility.md`.
-
-## Methods with each other
-
-On a tiny llama, each method at the setting of its `example()`; the diagonal is the method alone.
-
-- **exact**: how the text is fed makes no difference. A prompt read whole, read in chunks or fed
-  token by token gives the same logits to 1e-4 of their spread, and drafting gives the same tokens.
-- **approx.**: runs, and drafting gives the same tokens. But the method plans by blocks of queries,
-  or treats prompt and answer differently, so another chunking may give slightly other logits.
-- **no**, with a number: refused before the run, for the reason below the table, where A and B are
-  the two methods.
-"""
-FAMILY_LEGEND = """\
-## Methods on families
-
-- **exact**: at the setting that does nothing the method equals full attention to 1e-4.
-- **partly**: the same, and layers that keep a sliding window of their own are left as they are.
-- **no**, with a number: refused, for the reason below the table, where A is the method.
-"""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,6 +43,76 @@ class Verdict:
 
     kind: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What was found.
+
+    pairs: two names in alphabetical order -> verdict; a name twice is the method alone.
+    families: family and name -> verdict. traits: family -> what its tiny model is like, in words.
+    absent: name -> why the method cannot run here at all: it needs what its user has to give it.
+    """
+
+    pairs: dict[tuple[str, str], Verdict]
+    families: dict[tuple[str, str], Verdict]
+    traits: dict[str, tuple[str, ...]]
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def between(self, a: str, b: str) -> Verdict:
+        """The verdict on two methods, in any order."""
+        return self.pairs[min(a, b), max(a, b)]
+
+    @property
+    def names(self) -> list[str]:
+        """The methods that were measured."""
+        return sorted({name for pair in self.pairs for name in pair})
+
+    def dump(self) -> str:
+        """JSON, one line a method: verdicts with the methods before it and itself, by number."""
+        reasons = _Numbers()
+        names = self.names
+        before = {b: [a for a in names if a <= b] for b in names}
+        rows = {b: " ".join(reasons.code(self.between(a, b)) for a in before[b]) for b in names}
+        families = {
+            family: " ".join(reasons.code(self.families[family, name]) for name in names)
+            for family in self.traits
+        }
+        kept = {
+            "methods": " ".join(names), "pairs": rows, "families": families,
+            "traits": self.traits, "absent": self.absent, "reasons": list(reasons.found),
+        }  # fmt: skip
+        return json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def read(cls, text: str) -> Matrix:
+        """What `dump` wrote."""
+        kept = json.loads(text)
+        names, reasons = kept["methods"].split(), kept["reasons"]
+
+        def row(codes: str) -> Iterable[tuple[str, Verdict]]:
+            return zip(names, (_verdict(code, reasons) for code in codes.split()), strict=False)
+
+        pairs = {(a, b): each for b, codes in kept["pairs"].items() for a, each in row(codes)}
+        families = {(f, n): each for f, codes in kept["families"].items() for n, each in row(codes)}
+        traits = {family: tuple(words) for family, words in kept["traits"].items()}
+        return cls(pairs, families, traits, kept["absent"])
+
+
+class _Numbers:
+    """Reasons by number, in the order in which they were met."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, int] = {}
+
+    def code(self, verdict: Verdict) -> str:
+        if verdict.kind != REFUSED:
+            return verdict.kind
+        return str(self.found.setdefault(verdict.reason, len(self.found)))
+
+
+def _verdict(code: str, reasons: Seq[str]) -> Verdict:
+    return Verdict(REFUSED, reasons[int(code)]) if code.isdigit() else Verdict(code)
 
 
 def judge(pair: Seq[Method], model: Adapted, seeds: int = 1) -> Verdict:
@@ -97,53 +149,73 @@ def judge_family(cls: type[Method], model: Adapted) -> Verdict:
     return Verdict(PARTLY if own and not cls.lossless else EXACT)
 
 
-def pairs() -> Iterator[tuple[type[Method], type[Method]]]:
-    """Every two registered methods."""
-    return combinations(methods().values(), 2)
+def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | None = None) -> Matrix:
+    """Runs everything with everything; progress is told what is being tried.
 
-
-def page(progress: Callable[[str], None] = lambda _: None) -> str:
-    """The whole page, in markdown; progress is told what is being tried."""
+    kept: what was found before. Of it every verdict is taken over, but those that the methods as
+    they are now contradict.
+    """
     known = methods()
     llama = law_model("llama")
-    cells: dict[tuple[str, str], Verdict] = {}
-    for name, cls in known.items():
-        progress(name)
-        cells[name, name] = judge((cls.example(),), llama)
-    for a, b in pairs():
-        progress(f"{a.name} + {b.name}")
-        cells[a.name, b.name] = cells[b.name, a.name] = judge((a.example(), b.example()), llama)
-    lines = [LEGEND, *_table(list(known), list(known), cells), "", FAMILY_LEGEND]
+    absent = {name: reason for name, cls in known.items() if (reason := missing(cls, llama))}
+    names = sorted(known.keys() - absent.keys())
+    pairs: dict[tuple[str, str], Verdict] = {}
+    for a, b in combinations_with_replacement(names, 2):
+        both = [known[name].example() for name in dict.fromkeys((a, b))]
+        found = kept.pairs.get((a, b)) if kept else None
+        if found is None or found.kind != declared(both, llama):
+            progress(f"{a} + {b}")
+            found = _general(judge(both, llama), (a, b))
+        pairs[a, b] = found
     families: dict[tuple[str, str], Verdict] = {}
+    traits: dict[str, tuple[str, ...]] = {}
     for family in FAMILIES:
-        progress(family)
-        for name, cls in known.items():
-            families[family, name] = judge_family(cls, tiny(family))
-    return "\n".join([*lines, *_table(list(FAMILIES), list(known), families)]) + "\n"
+        new = [n for n in names if kept is None or (family, n) not in kept.families]
+        families |= {(family, n): kept.families[family, n] for n in names if n not in new and kept}
+        if not new and kept and family in kept.traits:
+            traits[family] = kept.traits[family]
+            continue
+        model = tiny(family)
+        traits[family] = family_traits(model)
+        for name in new:
+            progress(f"{name} on {family}")
+            families[family, name] = _general(judge_family(known[name], model), (name,))
+    return Matrix(pairs, families, traits, absent)
 
 
-def _table(rows: Seq[str], columns: Seq[str], cells: dict[tuple[str, str], Verdict]) -> list[str]:
-    numbers: dict[str, int] = {}
-    lines = ["| |" + "|".join(columns) + "|", "|---" * (len(columns) + 1) + "|"]
-    for row in rows:
-        found = []
-        for column in columns:
-            verdict = cells[row, column]
-            text = verdict.kind
-            if verdict.kind == REFUSED:
-                reason = _general(verdict.reason, (row, column))
-                text += f" {numbers.setdefault(reason, len(numbers) + 1)}"
-            found.append(text)
-        lines.append(f"|**{row}**|" + "|".join(found) + "|")
-    return [*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items())]
+def declared(pair: Seq[Method], model: Adapted) -> str:
+    """The kind of verdict that methods promise together, without a forward."""
+    try:
+        resolve(pair, model)
+    except Refused:
+        return REFUSED
+    return EXACT if all(m.chunking_exact and m.decoding_exact for m in pair) else APPROXIMATE
 
 
-def _general(reason: str, names: Seq[str]) -> str:
+def missing(cls: type[Method], model: Adapted) -> str:
+    """Why a method cannot run on this model whatever stands beside it; empty where it can."""
+    try:
+        Piece.of(cls.example(), model)
+    except Refused as refusal:
+        return re.sub(r"this '\S+' model", "this model", str(refusal))
+    return ""
+
+
+def family_traits(model: Adapted) -> tuple[str, ...]:
+    """What decides on a family: whether it rotates, and how many layers keep their own window."""
+    own = [layer.window is not None for layer in model.layers]
+    words = ["rotary positions" if model.rope is not None else "no rotary positions"]
+    if any(own):
+        words.append(f"a window of its own on {'every layer' if all(own) else 'some layers'}")
+    return tuple(words)
+
+
+def _general(verdict: Verdict, names: Seq[str]) -> Verdict:
     """A reason without names: A and B are the methods of the cell in the order it names them."""
     letters: dict[str, str] = {}
-    reason = re.sub(r"this '\S+' model", "a MODEL of this family", reason)
+    reason = re.sub(r"this '\S+' model", "a MODEL of this family", verdict.reason)
     for word in re.findall(r"[a-z0-9_]+", reason.partition(";")[0]):
         if word in names:
             letters.setdefault(word, "AB"[len(letters)])
     text = re.sub(r"[a-z0-9_]+", lambda match: letters.get(match[0], match[0]), reason)
-    return text.replace("MODEL", "model")
+    return Verdict(verdict.kind, text.replace("MODEL", "model"))
