@@ -63,7 +63,7 @@ measure: $(READY)
 # A broken link, a page that is missing or an unknown name in the reference ends it.
 site: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo site/index.html
+	@echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 clean:
 	rm -rf .venv demo site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -61,7 +61,8 @@ def index() -> str:
                       "|---|---|---|"]  # fmt: skip
         for cls in inside:
             said = _cell(_doc(cls).splitlines()[0])
-            lines.append(f"| [`{cls.name}`](methods/{cls.name}.md) | {said} | {_cell(cls.paper)} |")
+            name = f"[`{cls.name}`](methods/{cls.name}.md)"
+            lines.append(f"| {name} | {said} | {_cell(_papers(cls))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +70,7 @@ def method_page(cls: type[Method]) -> str:
     """The page of one method. The site adds what it goes with, and its reproduction."""
     source = Path(inspect.getfile(cls)).resolve().relative_to(ROOT).as_posix()
     lines = [
-        f"# `{cls.name}`", "", f"*{cls.paper}*", "",
+        f"# `{cls.name}`", "", _papers(cls), "",
         f"{QUESTIONS[cls.question]} One of the [methods](../methods.md); the code is "
         f"[{source}](../../{source}).", "", *_doc(cls).splitlines(),
     ]  # fmt: skip
@@ -94,6 +95,11 @@ def method_page(cls: type[Method]) -> str:
         lines += ["", "## Reproduction", "", f"[What became of the claim here]"
                   f"(../reproduction/{cls.name}.md)."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _papers(cls: type[Method]) -> str:
+    """What a method rests on."""
+    return f"*{cls.paper}*"
 
 
 def _doc(cls: type[Method]) -> str:
