@@ -60,9 +60,10 @@ docs: $(READY)
 measure: $(READY)
 	$(BIN)/python docs/generate.py --measure
 
-# A broken link, a page that is missing or an unknown name in the reference ends it.
+# A broken link, a page that is missing or an unknown name in the reference ends it: not with
+# --quiet, which keeps warnings from being counted.
 site: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 clean:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +81,34 @@ def test_the_site_fetches_nothing_and_a_warning_ends_the_build() -> None:
     checks = config.split("\nvalidation:\n")[1].split("\n\n")[0]
     kinds = re.findall(r"(\w+): (warn|info|ignore)", checks)
     assert len(kinds) == 7 and {level for _, level in kinds} == {"warn"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "more", "said"),
+    [
+        ("check.md", "", ""),
+        ("check.md", "[it](gone.md)", "gone.md"),
+        ("check.md", "[it](recipes.md#gone)", "does not contain an anchor '#gone'"),
+        ("reference/python.md", "::: lengthwise.gone", "Could not collect 'lengthwise.gone'"),
+        ("gone.md", "# Of no section", 'not included in the "nav"'),
+    ],
+    ids=["as it is", "a broken link", "a broken anchor", "an unknown name", "a page left out"],
+)
+def test_what_is_broken_ends_the_build(tmp_path: Path, page: str, more: str, said: str) -> None:
+    """By the command of `make site`: with an option more, warnings might not be counted."""
+    (command,) = re.findall(
+        r"\$\(BIN\)/python (-m mkdocs build.*)", (ROOT / "Makefile").read_text()
+    )
+    for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for name in ("src", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    with (tmp_path / "docs" / page).open("a", encoding="utf-8") as file:
+        file.write(f"\n{more}\n")
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == (not more), done.stderr
+    assert said in done.stderr
