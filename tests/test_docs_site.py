@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
+import griffe_fields  # noqa: E402
 import site_pages  # noqa: E402
 
 
@@ -81,6 +82,16 @@ def test_the_site_fetches_nothing_and_a_warning_ends_the_build() -> None:
     checks = config.split("\nvalidation:\n")[1].split("\n\n")[0]
     kinds = re.findall(r"(\w+): (warn|info|ignore)", checks)
     assert len(kinds) == 7 and {level for _, level in kinds} == {"warn"}
+
+
+def test_lines_about_parameters_are_a_list() -> None:
+    text = "Reads on.\n\nchunk: tokens of a forward,\nat least one. a, b: no\nother: left\nRaises Error."
+    wanted = (
+        "Reads on.\n\n- `chunk`: tokens of a forward,\n  at least one. a, b: no\n  other: left\n\n"
+        "Raises Error."
+    )
+    assert griffe_fields.listed(text, {"chunk"}) == wanted
+    assert griffe_fields.listed("note: this\nOurs: that", {"chunk"}) == "note: this\nOurs: that"
 
 
 @pytest.mark.slow
