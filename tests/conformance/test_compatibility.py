@@ -17,6 +17,8 @@ from lengthwise.conformance.matrix import (
     Verdict,
     declared,
     family_traits,
+    general,
+    judge_family,
     missing,
 )
 from lengthwise.conformance.tiny import FAMILIES, tiny
@@ -74,6 +76,17 @@ def test_what_was_found_is_what_the_resolver_says() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mistral"])
 def test_families_are_what_is_said_of_them(family: str) -> None:
     assert MATRIX.traits[family] == family_traits(tiny(family))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_found_on_a_family_is_found_again(family: str) -> None:
+    """A few methods a family, others on the next; every two methods are run in test_recipes."""
+    known, model = methods(), tiny(family)
+    assert MATRIX.traits[family] == family_traits(model)
+    for name in MATRIX.names[list(FAMILIES).index(family) % 10 :: 10]:
+        found = general(judge_family(known[name], model), (name,))
+        assert found == MATRIX.families[family, name], name
 
 
 def test_pairs_that_are_not_as_their_classes_are_named() -> None:

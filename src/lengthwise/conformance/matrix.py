@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence as Seq
+from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
 from dataclasses import dataclass, field
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 
 from lengthwise.composition import Piece
 from lengthwise.conformance.drive import together
@@ -149,6 +149,11 @@ def judge_family(cls: type[Method], model: Adapted) -> Verdict:
     return Verdict(PARTLY if own and not cls.lossless else EXACT)
 
 
+def pairs() -> Iterator[tuple[type[Method], type[Method]]]:
+    """Every two registered methods."""
+    return combinations(methods().values(), 2)
+
+
 def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | None = None) -> Matrix:
     """Runs everything with everything; progress is told what is being tried.
 
@@ -159,14 +164,14 @@ def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | Non
     llama = law_model("llama")
     absent = {name: reason for name, cls in known.items() if (reason := missing(cls, llama))}
     names = sorted(known.keys() - absent.keys())
-    pairs: dict[tuple[str, str], Verdict] = {}
+    found: dict[tuple[str, str], Verdict] = {}
     for a, b in combinations_with_replacement(names, 2):
         both = [known[name].example() for name in dict.fromkeys((a, b))]
-        found = kept.pairs.get((a, b)) if kept else None
-        if found is None or found.kind != declared(both, llama):
+        verdict = kept.pairs.get((a, b)) if kept else None
+        if verdict is None or verdict.kind != declared(both, llama):
             progress(f"{a} + {b}")
-            found = _general(judge(both, llama), (a, b))
-        pairs[a, b] = found
+            verdict = general(judge(both, llama), (a, b))
+        found[a, b] = verdict
     families: dict[tuple[str, str], Verdict] = {}
     traits: dict[str, tuple[str, ...]] = {}
     for family in FAMILIES:
@@ -179,8 +184,8 @@ def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | Non
         traits[family] = family_traits(model)
         for name in new:
             progress(f"{name} on {family}")
-            families[family, name] = _general(judge_family(known[name], model), (name,))
-    return Matrix(pairs, families, traits, absent)
+            families[family, name] = general(judge_family(known[name], model), (name,))
+    return Matrix(found, families, traits, absent)
 
 
 def declared(pair: Seq[Method], model: Adapted) -> str:
@@ -210,7 +215,7 @@ def family_traits(model: Adapted) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _general(verdict: Verdict, names: Seq[str]) -> Verdict:
+def general(verdict: Verdict, names: Seq[str]) -> Verdict:
     """A reason without names: A and B are the methods of the cell in the order it names them."""
     letters: dict[str, str] = {}
     reason = re.sub(r"this '\S+' model", "a MODEL of this family", verdict.reason)
