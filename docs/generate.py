@@ -2,7 +2,7 @@
 
 - docs/methods.md and docs/methods/NAME.md, from the registry and the docstrings;
 - docs/compatibility.md, from docs/compatibility.json, which gets what is missing in it by running
-  it (`--measure` runs all of it again, which takes a quarter of an hour);
+  it (`--measure` runs all of it again, which takes long);
 - the number of model families, wherever a page gives it.
 
 `--check` runs nothing and only tells which pages are out of date, for the tests.
