@@ -3,8 +3,8 @@
     from lengthwise.conformance import check_method
     check_method(MyMethod)            # or its registered name
 
-`python -m lengthwise.conformance NAME...` runs it from a shell, and `--write PATH` writes the page
-of what goes with what.
+`python -m lengthwise.conformance NAME...` runs it from a shell, and `--write PATH` measures
+what goes with what.
 """
 
 from lengthwise.conformance.laws import (
