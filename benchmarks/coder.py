@@ -119,11 +119,14 @@ def figures(rounds: int) -> Table:
             table.rows.append({
                 "recipe": recipe, "answer": found.text.strip(),
                 "right": "yes" if ANSWER in found.text.lower() else "no",
-                "prompt_tokens": found.ledger.prompt_tokens, "ttft_s": found.ledger.ttft_s,
-                "kv_MB": found.ledger.kv_bytes / 1e6,
+                "prompt_tokens": found.metrics.prompt_tokens, "ttft_s": found.metrics.ttft_s,
+                "kv_MB": found.metrics.kv_bytes / 1e6,
             })  # fmt: skip
     return table
 
 
 if __name__ == "__main__":
-    print(coder())
+    try:
+        print(coder())
+    except ModelError as error:
+        sys.exit(str(error))

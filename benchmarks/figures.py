@@ -16,9 +16,9 @@ from lengthwise.api import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.tasks.probes import probe_context
 from lengthwise.models.load import load_pretrained
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.probes import probe_context
 
 
 @dataclass
@@ -245,12 +245,12 @@ def lookup(rounds: int) -> Table:
         for _ in range(rounds):
             for recipe, found in speeds.items():
                 made = model.generate(prompt, recipe, max_new_tokens=96, stop_ids=[])
-                found.append(made.ledger.tokens_per_s)
+                found.append(made.metrics.tokens_per_s)
                 outputs[recipe] = made
         a, b = median(speeds["lookup"]), median(speeds["full"])
         table.rows.append({
             "work": name, "lookup": a, "plain": b, "ratio": a / b,
-            "tokens_a_step": outputs["lookup"].ledger.accepted_per_step,
+            "tokens_a_step": outputs["lookup"].metrics.accepted_per_step,
             "equal": outputs["lookup"].token_ids == outputs["full"].token_ids,
         })  # fmt: skip
     return table
@@ -258,8 +258,8 @@ def lookup(rounds: int) -> Table:
 
 def draft_search(rounds: int) -> Table:
     """Time of one draft search over 256k tokens of context."""
-    from lengthwise.engine.tree import Tree
-    from lengthwise.methods.registry import find
+    from lengthwise.engine.speculative.tree import Tree
+    from lengthwise.recipes.registry import find
 
     table = Table(
         "search", "lookup: draft search a step at 262,144 tokens of context",

@@ -29,7 +29,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.measure.origin import Origin
+from lengthwise.evaluation.metrics.origin import Origin
 
 # hidden, intermediate, layers, heads, key heads, head size, words.
 SHAPES = {

@@ -27,8 +27,8 @@ def lengthwise(model: str, gguf: str, recipe: str = "full") -> Run:
     loaded = lengthwise.load()
 
     def run(ids: list[int], new: int) -> tuple[float, float]:
-        ledger = loaded.generate(ids, recipe, max_new_tokens=new, stop_ids=()).ledger
-        return ledger.ttft_s, ledger.ttft_s + ledger.decode_s
+        metrics = loaded.generate(ids, recipe, max_new_tokens=new, stop_ids=()).metrics
+        return metrics.ttft_s, metrics.ttft_s + metrics.decode_s
 
     return run
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import coder, figures
-from lengthwise.measure.origin import Origin
+from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
 PARTS: dict[str, Callable[[int], figures.Table]] = {

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.models import attention_hook
+from lengthwise.testing.tiny import tiny_model, tokens
 
 TEXT = tokens(30)
 DTYPES = [torch.float32, torch.bfloat16]

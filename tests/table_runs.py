@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence as Seq
 from functools import lru_cache
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.testing.tiny import tiny_model
 
 VOCAB = 64
 
@@ -43,5 +43,5 @@ def generate(
     for _ in loop.run(request, Fixed()):
         pass
     loop.finish(request)
-    assert not request.ledger.notes
+    assert not request.metrics.notes
     return request

@@ -9,9 +9,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lengthwise
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.errors import LengthwiseError, RecipeError
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 PROMPT = [5, 9, 17, 4, 33, 21, 8, 60, 12, 7]
 
@@ -44,7 +44,7 @@ def test_full_is_token_equal_to_transformers(stock: LlamaForCausalLM) -> None:
     with lengthwise.wrap(stock) as model:
         found = model.generate(PROMPT, max_new_tokens=40, stop_ids=[])
     assert found.token_ids == greedy(stock, PROMPT, 40)
-    assert found.ledger.finish_reason == "length"
+    assert found.metrics.finish_reason == "length"
 
 
 def test_leaving_the_context_gives_the_model_back_as_it_was(stock: LlamaForCausalLM) -> None:
@@ -131,30 +131,30 @@ def test_streamed_pieces_are_the_text_and_stop_strings_end_it(small: lengthwise.
     pieces.clear()
     cut = small.generate(chat, max_new_tokens=24, stream=pieces.append, stop=[word])
     assert cut.text == found.text[: found.text.index(word)] == "".join(pieces)
-    assert cut.ledger.finish_reason == "stop"
+    assert cut.metrics.finish_reason == "stop"
 
 
 def test_tokens_guessed_behind_a_stop_string_do_not_count(small: lengthwise.Model) -> None:
     ids = small.encode("one two six seven eight")
-    ledger = Ledger(decoded=len(ids), accepted={"lookup": len(ids) - 1})
+    metrics = RequestMetrics(decoded=len(ids), accepted={"lookup": len(ids) - 1})
     request = Request(
-        None, None, 99, frozenset(), ledger, list(ids),  # type: ignore[arg-type]
+        None, None, 99, frozenset(), metrics, list(ids),  # type: ignore[arg-type]
         right=["lookup"] * (len(ids) - 1),
     )  # fmt: skip
     text = TextStream(small.tokenizer, ["x sev", " six"])
-    kept = text.add(ids, ledger)
+    kept = text.add(ids, metrics)
     request.cut(len(ids), kept)
     assert small.tokenizer is not None
     assert small.tokenizer.decode(request.output).endswith(" six") and kept < len(ids)
-    assert ledger.decoded == ledger.accepted["lookup"] == kept == len(request.output)
-    assert text.finish() == "one two" and ledger.finish_reason == "stop"
+    assert metrics.decoded == metrics.accepted["lookup"] == kept == len(request.output)
+    assert text.finish() == "one two" and metrics.finish_reason == "stop"
 
 
 def test_a_stop_string_cuts_a_guessed_run_where_plain_decoding_stops(
     small: lengthwise.Model,
 ) -> None:
     ids = small.encode("one two three four five six seven eight nine ten " * 5)
-    whole = small.generate(ids, "lookup + fixed", max_new_tokens=24).ledger
+    whole = small.generate(ids, "lookup + fixed", max_new_tokens=24).metrics
     assert whole.decoded > whole.steps + 8, "no run of guesses came true that could be cut"
     for stop in (" eight", " ten"):
         plain, drafted = (
@@ -162,7 +162,7 @@ def test_a_stop_string_cuts_a_guessed_run_where_plain_decoding_stops(
             for recipe in ("full", "lookup + fixed")
         )
         assert drafted.token_ids == plain.token_ids
-        assert drafted.ledger.decoded == plain.ledger.decoded > drafted.ledger.steps
+        assert drafted.metrics.decoded == plain.metrics.decoded > drafted.metrics.steps
 
 
 def test_a_saved_folder_loads_and_agrees(stock: LlamaForCausalLM, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError
+from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPTS = [tokens(60)[start : start + length] for start, length in
            ((0, 50), (3, 20), (0, 50), (10, 45), (1, 33), (0, 50))]  # fmt: skip
@@ -32,7 +32,7 @@ def test_every_row_is_what_it_is_alone(model: lengthwise.Model, temperature: flo
         for prompt, recipe, seed in zip(PROMPTS, RECIPES, seeds, strict=True)
     ]
     assert [g.token_ids for g in together] == [g.token_ids for g in alone]
-    assert [g.ledger.kv_bytes for g in together] == [g.ledger.kv_bytes for g in alone]
+    assert [g.metrics.kv_bytes for g in together] == [g.metrics.kv_bytes for g in alone]
     texts = {tuple(g.token_ids) for g in together}
     assert len(texts) > 3
 
@@ -41,7 +41,7 @@ def test_stop_ids_that_can_be_gone_through_once_stop(model: lengthwise.Model) ->
     said = model.generate(PROMPTS[0], max_new_tokens=8, stop_ids=[]).token_ids
     for ids in (iter(said[3:4]), (token for token in said[3:4])):
         found = model.generate_batch([PROMPTS[0]] * 2, max_new_tokens=8, stop_ids=ids)
-        assert {g.ledger.finish_reason for g in found} == {"stop"}
+        assert {g.metrics.finish_reason for g in found} == {"stop"}
         assert all(g.token_ids == said[: said.index(said[3])] for g in found)
 
 

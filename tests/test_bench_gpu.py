@@ -1,23 +1,21 @@
-"""The GPU's script, rehearsed at a tiny shape on a CPU."""
-
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from benchmarks import gpu
+
+from scripts import script
+
+RECIPES = ("full", "streaming", "snapkv(budget=25%)")
 
 
-def test_every_way_gives_a_row(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_way_gives_a_row() -> None:
     given = "--device cpu --shapes tiny --contexts 64 200 --batch 3 --rounds 1 --profile"
-    monkeypatch.setattr(sys, "argv", ["gpu", *given.split()])
-    gpu.main()
-    rows = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    done = script("benchmarks.gpu", *given.split())
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.strip().splitlines()[-1])
     assert not [row for row in rows if "failed" in row]
-    ways = ["transformers", *gpu.RECIPES]
+    ways = ["transformers", *RECIPES]
     few = [*ways, "full, 3 rows", "lookup, repeated text"]
     assert [row["way"] for row in rows] == ["check", *few, *ways]
     by = {row["way"]: row for row in rows if row["context"] == 200}
@@ -26,11 +24,7 @@ def test_every_way_gives_a_row(
     assert by["snapkv(budget=25%)"]["kv_mb"] < by["full"]["kv_mb"]
 
 
-def test_a_machine_without_cuda_is_told_what_to_give(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu"])
-    with pytest.raises(SystemExit):
-        gpu.main()
-    assert "--device cpu" in capsys.readouterr().err
+def test_a_machine_without_cuda_is_told_what_to_give() -> None:
+    done = script("benchmarks.gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode != 0
+    assert "--device cpu" in done.stderr

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lengthwise import calibration
-from lengthwise.conformance.tiny import tiny, tiny_model
 from lengthwise.engine.attention.attend import Part
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -18,6 +17,7 @@ from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.retention.razor import Razor
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny, tiny_model
 
 
 def test_scores_are_attention_to_earlier_occurrences() -> None:

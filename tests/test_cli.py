@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 
 from lengthwise.api import wrap
 from lengthwise.cli.main import main
-from lengthwise.conformance.tiny import tiny_model
-from test_text import byte_level
+from lengthwise.testing.tiny import tiny_model
+from tiny_tokenizers import byte_level
 
 run_module = import_module("lengthwise.cli.run")
 
@@ -191,15 +192,37 @@ def test_a_document_without_text_is_refused(call, tmp_path: Path, content: bytes
     assert status == 2 and "document.txt" in err and "Traceback" not in err
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; sys.argv = ['lengthwise', '--help']\n" \
-        "from lengthwise.cli import main\ntry: main()\nexcept SystemExit: pass\n" \
-        "assert 'torch' not in sys.modules"  # fmt: skip
+@pytest.mark.parametrize("arguments", [("--help",), ("methods",), ("check", "--help")])
+def test_what_only_lists_does_not_wait_for_torch(arguments: tuple[str, ...]) -> None:
+    code = f"import sys; sys.argv = ['lengthwise', *{arguments!r}]\n" \
+        "from lengthwise.cli import main\ntry: main()\n" \
+        "except SystemExit as ended: assert not ended.code\n" \
+        "assert not {'torch', 'transformers'} & set(sys.modules)"  # fmt: skip
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize("words, completed", [("lengthwise co", "compare"),
+                                              ("lengthwise methods snap", "snapkv")])  # fmt: skip
+def test_completion_in_the_shell_does_not_wait_for_torch(words: str, completed: str) -> None:
+    code = "import sys\nfrom lengthwise.cli import main\ntry: main()\nfinally:\n" \
+        "    assert not {'torch', 'transformers'} & set(sys.modules)"  # fmt: skip
+    asked = {"_LENGTHWISE_COMPLETE": "bash_complete", "COMP_WORDS": words,
+             "COMP_CWORD": str(words.count(" "))}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, **asked})  # fmt: skip
+    assert done.stdout.split() == [f"plain,{completed}"], done.stderr
+
+
+def test_methods_lists_options_where_asked(call) -> None:
+    _, plain, _ = call("methods")
+    _, every, _ = call("methods", "--options")
+    line = "bits=none (2, 4, 8, 16 or none)"
+    assert line not in plain and line in every
+    assert {each for each in plain.splitlines() if each.startswith("  ")} <= set(every.splitlines())
+
+
 def test_an_interrupted_compare_keeps_its_finished_rows(call, monkeypatch) -> None:
-    from lengthwise.measure import compare as module
+    from lengthwise.evaluation.compare import comparison as module
 
     measured = module._measure
     calls = []

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny, tokens
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
@@ -18,7 +17,7 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.int8 import Int8
@@ -26,6 +25,7 @@ from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.testing.tiny import tiny, tokens
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "deepseek_v3"]
 KINDS: list[type[Method]] = [Kivi, Int8, Think]

@@ -11,9 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.conformance.laws import check_drafting, law_model
-from lengthwise.conformance.matrix import APPROXIMATE, judge
-from lengthwise.conformance.tiny import tiny, tokens
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -30,6 +27,9 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.recipes import parse, resolve
+from lengthwise.testing.laws import check_drafting, law_model
+from lengthwise.testing.matrix import APPROXIMATE, judge
+from lengthwise.testing.tiny import tiny, tokens
 
 PROMPT = 150
 FORMATS = [Kivi(bits=4, residual=32), Kivi(key_bits=2, value_bits=8, residual=32), Int8()]
@@ -168,7 +168,7 @@ def test_a_codec_in_one_piece_goes_with_no_other() -> None:
     class Whole(Method):
         name: ClassVar[str] = "whole"
         question: ClassVar[Question] = Question.CODECS
-        paper: ClassVar[str] = "none"
+        paper: ClassVar[None] = None
 
         def start_codec(self, layer: LayerFacts) -> PruneCodec:
             return PruneCodec(ThinkChannels(0.5, 8, 8))

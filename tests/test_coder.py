@@ -6,21 +6,37 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from benchmarks.coder import ANSWER, RECIPES, coder, question
 
 import lengthwise
 from lengthwise.api import Model
-from lengthwise.errors import ModelError
+from lengthwise.evaluation.documents.files import read_document
+from scripts import script
+
+FACT, ANSWER = "The password of the lighthouse is heliotrope.", "heliotrope"
+ASKED = "What is the password of the lighthouse? Answer with one word."
+LENGTH = 1200
+RECIPES = ("full", "snapkv(budget=512) + lookup", "yarn(factor=4)")
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Model]:
-    try:
-        path = coder()
-    except ModelError as error:
-        pytest.skip(str(error))
-    with lengthwise.load(str(path), dtype="bf16", device="cpu") as model:
+    # It fetches the model where it is not in the cache, and prints where it lies.
+    done = script("benchmarks.coder")
+    if done.returncode:
+        assert "Traceback" not in done.stderr, done.stderr
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    with lengthwise.load(done.stdout.strip(), dtype="bf16", device="cpu") as model:
         yield model
+
+
+def question(model: Model) -> list[dict[str, str]]:
+    """Chat messages of about LENGTH tokens of text with FACT in the middle, and what is asked."""
+    ids = model.encode(read_document().text)[:LENGTH]
+    assert model.tokenizer is not None
+    before, after = (
+        model.tokenizer.decode(part) for part in (ids[: LENGTH // 2], ids[LENGTH // 2 :])
+    )
+    return [{"role": "user", "content": f"{before}\n\n{FACT}\n\n{after}\n\n{ASKED}"}]
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.errors import LengthwiseError
 from lengthwise.hf_generate import HONOURED, REFUSED
+from lengthwise.testing.tiny import tiny_model, tokens
 
 NEW = 24
 IDS = torch.tensor([tokens(20)])

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.errors import LengthwiseError, NotFinite
+from lengthwise.testing.tiny import tiny_model, tokens
 
 BAD = 100
 PROMPT = [token for token in tokens(60) if token != BAD][:40]
@@ -66,7 +66,7 @@ def test_a_row_of_a_batch_whose_prompt_gives_no_numbers_ends_alone(
     found = model.generate_batch(prompts, max_new_tokens=4, stop_ids=[])
     assert isinstance(found[1].failed, NotFinite) and found[1].token_ids == []
     assert "of prompt 2 of 3" in str(found[1].failed)
-    assert found[1].ledger.finish_reason == "not_finite"
+    assert found[1].metrics.finish_reason == "not_finite"
     for number in (0, 2):
         alone = model.generate(prompts[number], max_new_tokens=4, stop_ids=[])
         assert found[number].failed is None and found[number].token_ids == alone.token_ids
@@ -127,7 +127,7 @@ def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only rows that are chosen from are looked at: a wrong guess of BAD is not said."""
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.methods.drafting.lookup import LookupDrafter
 
     guessed: list[int] = []
@@ -144,13 +144,13 @@ def test_guesses_that_are_no_part_of_the_text_may_lead_to_anything(
         monkeypatch.setattr(LookupDrafter, "propose", propose)
         drafted = wrapped.generate(PROMPT, "lookup + fixed", max_new_tokens=12, stop_ids=[])
     assert drafted.token_ids == plain.token_ids and len(guessed) > 8
-    assert not drafted.ledger.notes
+    assert not drafted.metrics.notes
 
 
 def test_a_drafter_that_reads_states_is_given_none_that_a_guess_has_spoiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from lengthwise.engine.tree import Tree
+    from lengthwise.engine.speculative.tree import Tree
     from lengthwise.methods.drafting.lookup import LookupDrafter
 
     noted: list[torch.Tensor] = []
@@ -168,7 +168,7 @@ def test_a_drafter_that_reads_states_is_given_none_that_a_guess_has_spoiled(
         monkeypatch.setattr(LookupDrafter, "propose", propose)
         monkeypatch.setattr(LookupDrafter, "learn", learn)
         found = wrapped.generate(PROMPT, "lookup + fixed", max_new_tokens=12, stop_ids=[])
-    assert not found.ledger.notes and len(noted) > 8
+    assert not found.metrics.notes and len(noted) > 8
     assert all(bool(states.isfinite().all()) for states in noted)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.limits import position_limit
+from lengthwise.testing.tiny import tiny_model, tokens
 
 LEARNED = ["gpt2", "opt", "gpt_bigcode", "biogpt", "ctrl"]
 
@@ -59,7 +59,7 @@ def test_the_limit_is_found_by_asking(family: str, limit: int | None) -> None:
 def notes(recipe: str, length: int, family: str = "llama", **settings: object) -> list[str]:
     model = lengthwise.wrap(tiny_model(family, max_position_embeddings=64, **settings))
     found = model.generate(tokens(length), recipe, max_new_tokens=2, stop_ids=[])
-    return [note for note in found.ledger.notes if "trained" in note]
+    return [note for note in found.metrics.notes if "trained" in note]
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence as Seq
 from functools import lru_cache, partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.policy import Fixed, Goodput
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed, Goodput
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.testing.tiny import tiny_model
 
 PLACEMENTS = {
     "full": Placement(),
@@ -57,19 +58,10 @@ Starter = Callable[[], Drafter]
 
 
 def generate(
-    prompt: Seq[int],
-    *drafters: Starter,
-    placement: Placement | None = None,
-    family: str = "llama",
-    new: int = 60,
-    sampling: Sampling | None = None,
-    stop_ids: Seq[int] = (),
-    policy: loop.LengthPolicy | None = None,
+    prompt: Seq[int], *drafters: Starter, policy: loop.LengthPolicy | None = None, **options: Any
 ) -> Request:
-    request = begin(
-        prompt, *drafters, placement=placement, family=family, new=new, sampling=sampling,
-        stop_ids=stop_ids,
-    )  # fmt: skip
+    """A finished request; options as `begin` takes them."""
+    request = begin(prompt, *drafters, **options)
     for _ in loop.run(request, policy or Fixed()):
         pass
     loop.finish(request)
@@ -130,15 +122,17 @@ def test_greedy_with_lookup_is_token_equal_to_greedy_without(
     plain = generate(prompt, placement=placement)
     drafted = generate(prompt, looking(min_match=1), placement=placement)
     assert drafted.output == plain.output
-    assert drafted.ledger.decoded == plain.ledger.decoded == 59
+    assert drafted.metrics.decoded == plain.metrics.decoded == 59
 
 
 def test_lookup_saves_forwards_on_text_that_repeats() -> None:
-    found = [generate(tokens(40, seed), looking()).ledger for seed in range(4)]
-    assert all(ledger.drafted >= sum(ledger.accepted.values()) for ledger in found)
-    assert all(set(ledger.accepted) <= {"lookup"} for ledger in found)
-    assert all(ledger.decoded == ledger.steps + sum(ledger.accepted.values()) for ledger in found)
-    assert sum(ledger.decoded for ledger in found) > 1.5 * sum(ledger.steps for ledger in found)
+    found = [generate(tokens(40, seed), looking()).metrics for seed in range(4)]
+    assert all(metrics.drafted >= sum(metrics.accepted.values()) for metrics in found)
+    assert all(set(metrics.accepted) <= {"lookup"} for metrics in found)
+    assert all(
+        metrics.decoded == metrics.steps + sum(metrics.accepted.values()) for metrics in found
+    )
+    assert sum(metrics.decoded for metrics in found) > 1.5 * sum(metrics.steps for metrics in found)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss", "qwen3"])
@@ -150,8 +144,8 @@ def test_several_drafters_in_one_trie_change_nothing(family: str, branches: int)
         prompt, looking(min_match=1), oracle(prompt, plain, 0.2, branches), family=family
     )
     assert drafted.output == plain.output
-    assert drafted.ledger.steps < plain.ledger.steps
-    assert drafted.ledger.accepted["oracle"] > 0
+    assert drafted.metrics.steps < plain.metrics.steps
+    assert drafted.metrics.accepted["oracle"] > 0
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
@@ -160,7 +154,7 @@ def test_trees_with_branches_change_nothing_in_any_placement(placement: Placemen
     plain = generate(prompt, placement=placement)
     drafted = generate(prompt, oracle(prompt, plain, 0.25, 4), placement=placement)
     assert drafted.output == plain.output
-    assert drafted.ledger.steps < plain.ledger.steps
+    assert drafted.metrics.steps < plain.metrics.steps
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
@@ -176,7 +170,7 @@ def test_drafted_sampling_equals_plain_sampling_for_the_same_seed(
             prompt, looking(min_match=1), oracle(prompt, plain, 0.2, 2), sampling=sampling
         )
         assert drafted.output == plain.output
-        assert drafted.ledger.steps < plain.ledger.steps
+        assert drafted.metrics.steps < plain.metrics.steps
 
 
 def test_sampling_depends_on_the_seed() -> None:
@@ -201,7 +195,7 @@ def test_rows_of_a_batch_accept_unequally_and_get_what_they_get_alone(
     while active := [request for request in requests if not request.done]:
         loop.step(active, policy)
     assert [r.output for r in requests] == [r.output for r in plain]
-    assert len({r.ledger.accepted_per_step for r in requests[:3]}) == 3
+    assert len({r.metrics.accepted_per_step for r in requests[:3]}) == 3
 
 
 class Failing(Drafter):
@@ -241,9 +235,9 @@ class Failing(Drafter):
         ("raises", "table is gone"),
         ("guesses no token", "vocabulary of 16"),
         ("guesses too deep", "tokens ahead"),
-        ("is surer than sure", "the chance 1.5"),
-        ("is less than unsure", "the chance -1.0"),
-        ("knows no chance", "the chance nan"),
+        ("is surer than sure", "the probability 1.5"),
+        ("is less than unsure", "the probability -1.0"),
+        ("knows no chance", "the probability nan"),
         ("cannot learn", "KeyError"),
     ],
 )
@@ -254,9 +248,9 @@ def test_a_drafter_that_fails_is_left_out_and_the_reason_noted_once(how: str, re
     drafted = generate(prompt, lambda: failing, looking())
     assert drafted.output == plain.output
     assert failing.calls == 4
-    (note,) = drafted.ledger.notes
+    (note,) = drafted.metrics.notes
     assert note.startswith("drafter failing failed") and reason in note and "\n" not in note
-    assert drafted.ledger.accepted["lookup"] > 0
+    assert drafted.metrics.accepted["lookup"] > 0
 
 
 @pytest.mark.parametrize("new", [1, 2, 3, 17])
@@ -265,7 +259,7 @@ def test_max_new_tokens_holds_inside_an_accepted_run(new: int) -> None:
     plain = generate(prompt)
     drafted = generate(prompt, oracle(prompt, plain, 0.0), new=new)
     assert drafted.output == plain.output[:new]
-    assert drafted.ledger.finish_reason == "length"
+    assert drafted.metrics.finish_reason == "length"
     assert drafted.sequence.tokens == [*prompt, *plain.output[: new - 1]]
 
 
@@ -276,10 +270,10 @@ def test_a_stop_id_inside_an_accepted_run_leaves_the_state_that_plain_decoding_l
         plain = generate(prompt, stop_ids=[stop])
         drafted = generate(prompt, oracle(prompt, generate(prompt), 0.1, 2), stop_ids=[stop])
         assert drafted.output == plain.output == text[: text.index(stop)]
-        assert drafted.ledger.finish_reason == "stop"
+        assert drafted.metrics.finish_reason == "stop"
         assert drafted.sequence.tokens == plain.sequence.tokens
         assert drafted.pending == plain.pending == stop
-        assert drafted.ledger.decoded == plain.ledger.decoded
+        assert drafted.metrics.decoded == plain.metrics.decoded
 
 
 def random_tree(root: int, nodes: int, seed: int, depth: int) -> Tree:
@@ -354,10 +348,10 @@ class Interrupted(Drafter):
     """Asks a model, and is interrupted by the user while it does."""
 
     name = "interrupted"
-    asks_model = True
+    runs_model = True
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        self.pace.go_on(0, 0.5)
+        self.draft_depth.should_continue(0, 0.5)
         raise KeyboardInterrupt
 
 
@@ -371,14 +365,14 @@ def test_an_interrupted_request_harms_no_request_after_it() -> None:
     loop.start(request, loop.prefill(sequence, tokens(40)))
     for _ in loop.run(request, policy):
         pass
-    assert request.output == generate(tokens(40)).output and not request.ledger.notes
+    assert request.output == generate(tokens(40)).output and not request.metrics.notes
 
 
 class Asked(Drafter):
     """Notes when it was asked."""
 
-    def __init__(self, name: str, asks_model: bool, drawing: bool, order: list[str]) -> None:
-        self.name, self.asks_model, self.drawing = name, asks_model, drawing
+    def __init__(self, name: str, runs_model: bool, drawing: bool, order: list[str]) -> None:
+        self.name, self.runs_model, self.drawing = name, runs_model, drawing
         self.order = order
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
@@ -395,6 +389,6 @@ def test_who_draws_is_asked_before_coupled_guesses_show_the_noise_of_the_target(
 
 
 def test_a_step_may_leave_no_less_than_nothing_to_the_rest() -> None:
-    ledger = Ledger(decoded=5, steps=5, decode_s=0.3, draft_s=0.1, verify_s=0.2)
+    metrics = RequestMetrics(decoded=5, steps=5, decode_s=0.3, draft_s=0.1, verify_s=0.2)
     assert 1 - 0.1 / 0.3 - 0.2 / 0.3 < 0
-    assert ledger.drafting().endswith("the rest 0.0%")
+    assert metrics.drafting().endswith("the rest 0.0%")

@@ -25,8 +25,8 @@ LOGITS = torch.tensor([1.0, 2.5, -3.0, 2.0, 0.5])
 def test_whole_numbers_may_be_written_either_way(
     given: dict[str, Any], same: dict[str, Any]
 ) -> None:
-    found = Sampler(Sampling(**given)).law(LOGITS, [1, 3])
-    expected = Sampler(Sampling(**{"temperature": 1.0, **same})).law(LOGITS, [1, 3])
+    found = Sampler(Sampling(**given)).probs(LOGITS, [1, 3])
+    expected = Sampler(Sampling(**{"temperature": 1.0, **same})).probs(LOGITS, [1, 3])
     assert found.tolist() == expected.tolist()
 
 
@@ -55,5 +55,5 @@ def test_small_numbers_of_numpy_are_taken_without_a_warning() -> None:
 
 
 def test_the_least_temperature_is_one_hot_at_the_likeliest_token() -> None:
-    law = Sampler(Sampling(temperature=1e-30)).law(100 * LOGITS, ())
-    assert law.tolist() == [0, 1, 0, 0, 0]
+    probs = Sampler(Sampling(temperature=1e-30)).probs(100 * LOGITS, ())
+    assert probs.tolist() == [0, 1, 0, 0, 0]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.forced import forced
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
 from lengthwise.errors import LengthwiseError
+from lengthwise.testing.tiny import tiny_model, tokens
 
 COUNT = 300
 RECIPES = (

@@ -13,16 +13,13 @@ from typing import ClassVar
 import pytest
 import torch
 
-from lengthwise.conformance import check_method
-from lengthwise.conformance.drive import generate
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore, mapped
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, prefill, start
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
@@ -30,6 +27,9 @@ from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
+from lengthwise.testing import check_method
+from lengthwise.testing.drive import generate
+from lengthwise.testing.tiny import tiny_model, tokens
 
 KEPT: list[Method] = [
     InfLLM(budget=120, window=32, init=6, block=8, query_block=16, representatives=2),
@@ -105,7 +105,7 @@ class AwayHiP(HiP):
 
 @pytest.mark.parametrize("cls", [AwayInfLLM, AwayHiP], ids=lambda cls: cls.name)
 def test_the_laws_hold_off_the_device(cls: type[Method]) -> None:
-    assert not check_method(cls, ("llama",))
+    assert not check_method(cls, ("llama",)).require().refused
 
 
 def entries(start: int, stop: int, heads: int = 2) -> KVEntries:

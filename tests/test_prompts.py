@@ -11,11 +11,11 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
 from lengthwise.cli.run import _encode
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
-from lengthwise.measure.prompts import build_prompt
-from test_text import byte_fallback
+from lengthwise.evaluation.tasks.questions import build_prompt
+from lengthwise.testing.tiny import tiny_model, tokens
+from tiny_tokenizers import byte_fallback
 
 IDS = tokens(12)
 
@@ -203,7 +203,7 @@ class TestSampling:
         seeds = [0, *(1 << bit for bit in range(64)), -1, 1 + 2**32, 2**64 - 1]
         noises = {tuple(Sampler(Sampling(1.0, seed=s)).perturbed(law, 5).tolist()) for s in seeds}
         assert len(noises) == len(seeds)
-        coins = {Sampler(Sampling(1.0, seed=seed)).coin(5, 0) for seed in seeds}
+        coins = {Sampler(Sampling(1.0, seed=seed)).uniform(5, 0) for seed in seeds}
         assert len(coins) == len(seeds)
 
     def test_positions_streams_and_rows_have_noise_of_their_own(self) -> None:

@@ -14,12 +14,13 @@ import pytest
 from torch import nn
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
-from lengthwise.measure import compare as measuring
-from lengthwise.measure.rows import Row, Rows
+from lengthwise.evaluation.compare import comparison as measuring
+from lengthwise.evaluation.compare.results import Comparison
+from lengthwise.evaluation.documents.folders import document_from
+from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.recipes import parse
-from lengthwise.tasks.folders import document_from
+from lengthwise.testing.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     def measure(model: Any, case: Any, recipe: str, *_: Any, **__: Any) -> Any:
         for question in case.prompt.questions:
             found.append((model.tokenizer.decode(case.prompt.prefix), recipe, question))
-            yield Row(recipe=recipe, model="m", dtype="float32", device="cpu", length=case.length,
-                      question=question)  # fmt: skip
+            yield CompareRow(
+                recipe=recipe, model="m", dtype="float32", device="cpu", length=case.length,
+                question=question,
+            )  # fmt: skip
 
     monkeypatch.setattr(measuring, "_measure", measure)
     return found
@@ -169,7 +172,7 @@ def test_help_lists_the_functions() -> None:
     for name in ("load", "wrap", "read", "check", "compare", "custom_generate", "drafting_model"):
         assert re.search(rf"^    {name}\(", text, re.MULTILINE), name
         assert f"`{name}`" in lengthwise.__doc__ or f"lengthwise.{name}(" in lengthwise.__doc__
-    for name in ("Model", "Rows", "Document"):
+    for name in ("Model", "Comparison", "Document"):
         assert f"class {name}" in text
     assert "top_k: 'int' = 0" in text and set(lengthwise.__all__) <= set(dir(lengthwise))
 
@@ -194,13 +197,15 @@ def test_a_model_says_what_it_is(tiny: lengthwise.Model, small: lengthwise.Model
 
 
 def test_rows_show_their_table_and_their_report() -> None:
-    row = Row(recipe="kivi", model="m", dtype="float32", device="cpu", length=512, ttft_s=1.5,
-              question="Who?", answer="<b>Nobody</b>", kv_bytes=1000)  # fmt: skip
-    rows = Rows([row], "report.pdf", 8192)
-    assert repr(rows).startswith("<Rows of report.pdf: 1, 1 recipes, at 512 tokens>")
+    row = CompareRow(
+        recipe="kivi", model="m", dtype="float32", device="cpu", length=512, ttft_s=1.5,
+        question="Who?", answer="<b>Nobody</b>", kv_bytes=1000,
+    )  # fmt: skip
+    rows = Comparison([row], "report.pdf", 8192)
+    assert repr(rows).startswith("<Comparison of report.pdf: 1, 1 recipes, at 512 tokens>")
     assert "kivi" in repr(rows) and "Nobody" in repr(rows) and len(repr(rows).splitlines()) > 4
     assert max(map(len, repr(rows).splitlines())) <= 100
-    assert repr(Rows()) == "<Rows of no document: 0, 0 recipes>"
+    assert repr(Comparison()) == "<Comparison of no document: 0, 0 recipes>"
     page = rows._repr_html_()
     assert page.startswith("<iframe srcdoc=") and "kivi" in page
     # Nothing of it gets out of its frame.

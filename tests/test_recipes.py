@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from lengthwise.conformance.laws import law_model
-from lengthwise.conformance.matrix import EXACT, REFUSED, judge, pairs
-from lengthwise.conformance.tiny import tiny
 from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Option, options, show
-from lengthwise.methods.registry import methods
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.recipes import Recipe, parse, resolve
+from lengthwise.recipes.registry import methods
+from lengthwise.testing.laws import law_model
+from lengthwise.testing.matrix import EXACT, REFUSED, judge, pairs
+from lengthwise.testing.tiny import tiny
 
 LIMIT = 1 << 20
 

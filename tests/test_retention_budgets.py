@@ -10,12 +10,10 @@ import torch.nn.functional as F
 
 import lengthwise
 from lengthwise.api import Model
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget
-from lengthwise.methods.registry import methods
 from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.pyramidkv import PyramidKV, pyramid
 from lengthwise.methods.retention.razor import Razor
@@ -24,6 +22,8 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.retention.votes import pool
 from lengthwise.recipes import parse
+from lengthwise.recipes.registry import methods
+from lengthwise.testing.tiny import tiny_model, tokens
 
 IDS = torch.randint(3, 120, (400,), generator=torch.Generator().manual_seed(5)).tolist()
 # 50 KB are about 100 tokens of the tiny llama.
@@ -131,7 +131,7 @@ def test_a_short_prompt_is_left_whole(recipe: str, length: int) -> None:
         assert found.token_ids[0] == full.token_ids[0]
         return
     assert found.token_ids == full.token_ids
-    assert any("nothing was dropped" in note for note in found.ledger.notes)
+    assert any("nothing was dropped" in note for note in found.metrics.notes)
 
 
 @pytest.mark.parametrize("recipe", SHARES)
@@ -152,7 +152,7 @@ def test_a_share_is_worth_its_floor_and_no_more(recipe: str) -> None:
 
 def test_nothing_is_said_where_something_was_dropped() -> None:
     for recipe in (*EVERY, "full"):
-        notes = llama().generate(IDS, recipe, max_new_tokens=4, stop_ids=[]).ledger.notes
+        notes = llama().generate(IDS, recipe, max_new_tokens=4, stop_ids=[]).metrics.notes
         assert not any("dropped" in note for note in notes)
 
 
@@ -171,7 +171,7 @@ def test_a_short_question_gets_the_answer_of_full_attention() -> None:
         for recipe in ("snapkv", "pyramidkv", "h2o", "sirllm", *SHARES):
             found = model.generate(chat, recipe, max_new_tokens=8)
             assert found.text == full, recipe
-            assert any("nothing was dropped" in note for note in found.ledger.notes)
+            assert any("nothing was dropped" in note for note in found.metrics.notes)
 
 
 # Refusals.
@@ -190,7 +190,7 @@ def test_a_row_that_cannot_be_served_leaves_the_others_alone(name: str) -> None:
         [long, short], recipe, max_new_tokens=2, stop_ids=[], progress=read.append
     )
     assert found[0].refused is not None and "own windows" in str(found[0].refused)
-    assert found[0].token_ids == [] and found[0].ledger.finish_reason == "refused"
+    assert found[0].token_ids == [] and found[0].metrics.finish_reason == "refused"
     assert sum(read) == len(short)
     alone = model.generate(short, recipe, max_new_tokens=2, stop_ids=[])
     assert found[1].token_ids == alone.token_ids and found[1].refused is None
@@ -212,7 +212,7 @@ def test_a_window_that_takes_the_budget_is_refused_before_reading(name: str) -> 
         llama().generate(IDS, recipe, progress=read.append)
     assert not read
     short = llama().generate(IDS[:40], recipe, max_new_tokens=1, stop_ids=[])
-    assert any("nothing was dropped" in note for note in short.ledger.notes)
+    assert any("nothing was dropped" in note for note in short.metrics.notes)
     # A share always pays for the window.
     shared = f"self_extend(group=4, window=64) + {name}(budget=1%, window=8)"
     assert llama().generate(IDS, shared, max_new_tokens=2, stop_ids=[]).token_ids

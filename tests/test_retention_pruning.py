@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny, tiny_model, tokens
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kv_cache.entries import KVEntries
@@ -20,10 +19,10 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, finish, prefill, run, start, teacher_force
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.policy import Fixed
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.codecs.int8 import Int8
@@ -40,6 +39,7 @@ from lengthwise.methods.retention.votes import pool
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny, tiny_model, tokens
 
 FAMILIES = ["llama", "gemma3_text", "qwen3", "gpt_oss", "deepseek_v3"]
 KINDS = [SnapKV, PyramidKV, H2O, Razor]

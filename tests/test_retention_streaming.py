@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill, teacher_force
 from lengthwise.engine.plan import FULL
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.positions.lm_infinite import LMInfinite
@@ -21,6 +20,7 @@ from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model, tokens
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.errors import Refused
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.testing.tiny import tiny_model, tokens
 
 SWITCH = 64
 LONG = [1.0 + 3 * i for i in range(8)]
@@ -160,14 +161,14 @@ def test_decoding_over_the_switch_is_what_a_fresh_pass_gives(case: str, recipe: 
     for _ in range(30):
         text.append(int(stock_logits(stock, text)[-1].argmax()))
     assert found.token_ids == text[len(prompt) :]
-    assert any(f"beyond {SWITCH} tokens" in note for note in found.ledger.notes)
+    assert any(f"beyond {SWITCH} tokens" in note for note in found.metrics.notes)
 
 
-@pytest.mark.parametrize("case", [case for case in CHANGING if "longrope" in case])
-def test_given_tokens_over_the_switch_have_the_logits_of_a_fresh_pass(case: str) -> None:
-    model, stock = CHANGING[case](), CHANGING[case]()
-    adapted = lengthwise.wrap(model).adapted
-    text = tokens(SWITCH + 8)
+def forced_over_the_switch_as_stock(
+    adapted: AdaptedModel, stock: PreTrainedModel, beyond: int
+) -> None:
+    """Tokens given one by one, until `beyond` the switch, have the logits of a fresh pass."""
+    text = tokens(SWITCH + beyond)
     sequence = Sequence(adapted)
     prefill(sequence, text[: SWITCH - 8])
     sequence.end_prefill()
@@ -175,6 +176,12 @@ def test_given_tokens_over_the_switch_have_the_logits_of_a_fresh_pass(case: str)
     for index, logits in enumerate(found):
         expected = stock_logits(stock, text[: SWITCH - 8 + index])[-1]
         torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", [case for case in CHANGING if "longrope" in case])
+def test_given_tokens_over_the_switch_have_the_logits_of_a_fresh_pass(case: str) -> None:
+    model, stock = CHANGING[case](), CHANGING[case]()
+    forced_over_the_switch_as_stock(lengthwise.wrap(model).adapted, stock, 8)
 
 
 @pytest.mark.parametrize("recipe", ["lookup", "recycling", "layers"])
@@ -193,14 +200,7 @@ def test_growing_frequencies_turn_the_keys_that_are_kept() -> None:
         return of("llama", DYNAMIC, num_hidden_layers=1)
 
     model, stock = one(), one()
-    sequence = Sequence(lengthwise.wrap(model).adapted)
-    text = tokens(SWITCH + 20)
-    prefill(sequence, text[: SWITCH - 8])
-    sequence.end_prefill()
-    found = teacher_force(sequence, text[SWITCH - 8 :])
-    for index, logits in enumerate(found):
-        expected = stock_logits(stock, text[: SWITCH - 8 + index])[-1]
-        torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
+    forced_over_the_switch_as_stock(lengthwise.wrap(model).adapted, stock, 20)
 
 
 def test_recipes_that_cannot_follow_a_growing_model_are_refused_by_name() -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.kv_cache import layer_cache as engine_layer
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
@@ -18,7 +17,7 @@ from lengthwise.engine.kv_cache.selection import Queries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.selection import hip, token_select
@@ -29,6 +28,7 @@ from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule
+from lengthwise.testing.tiny import tiny_model, tokens
 
 LENGTH = 72
 READING_ALL: list[Method] = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import shutil
@@ -26,45 +25,10 @@ from lengthwise.sequences.encoder import ByteEncoder
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
+from sequence_runs import CLI, goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 ONE_FOR_ONE = ("concat", "concat-masked", "best-fit", "decompose")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-CLI = "from lengthwise.cli.sequences import sequences; sequences(standalone_mode=False)"
-
-
-def jsonl(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return path
-
-
-def run(sources: list[Path], out: Path, method: str, length: int = 64, **other: Any) -> SequenceSet:
-    options = {"min_length": "8"} if method == "decompose" else {}
-    options |= other.pop("options", {})
-    task = Build(
-        Sources(tuple(map(str, sources)), Fields(memory=other.pop("fields_memory", 1 << 30))),
-        ByteEncoder(), make_builder(method, options, length), Settings(**other), out,
-        out / "tokens",
-    )  # fmt: skip
-    build(task)
-    return SequenceSet(out)
-
-
-def rows_of(found: SequenceSet) -> list[Any]:
-    return [found.row(n, b) for b, count in found.buckets.items() for n in range(count)]
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def some_texts(count: int, longest: int, seed: int = 0) -> list[str]:
-    chance = random.Random(seed)
-    return ["".join(chance.choices("abcdef \n", k=chance.randint(1, longest))) + "x"
-            for _ in range(count)]  # fmt: skip
 
 
 @settings(max_examples=25, deadline=None)
@@ -192,32 +156,14 @@ def test_killed_at_random_and_run_again_gives_the_same_bytes(tmp_path: Path) -> 
 def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Like a kill, but at each place where a file becomes final, one after another."""
-    import os
-
     monkeypatch.setattr(tokenise, "COMMIT_S", 0.0)
     monkeypatch.setattr("lengthwise.sequences.plan.PART_TOKENS", 2048)
     monkeypatch.setattr("lengthwise.sequences.plan.PART_ROWS", 1)
     source = [jsonl(tmp_path / "a.jsonl", some_texts(12, 900))]
-    run(source, tmp_path / "whole", "decompose")
-    real, left = os.replace, [0]
-
-    def replace(*names: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(*names)
-
-    monkeypatch.setattr(os, "replace", replace)
-    stops = 0
-    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
-        left[0] = 1 + stops % 7  # a part has up to five files
-        try:
-            run(source, tmp_path / "out", "decompose")
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 10
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    # A part has up to five files.
+    goes_on_to_the_same_bytes(
+        tmp_path, lambda out: run(source, out, "decompose"), (1, 7), 10, monkeypatch
+    )
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(

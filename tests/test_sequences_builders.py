@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise._utils.counter_rng import Bijection
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.builders.best_fit import BestFit, best_fit_decreasing, cut
 from lengthwise.sequences.builders.concat import Concat, ConcatMasked
 from lengthwise.sequences.builders.decompose import Decompose
-from lengthwise.sequences.chance import Bijection
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import ByteEncoder
 from lengthwise.sequences.orders import by_repository
@@ -23,7 +24,6 @@ from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.shards import write_part
 from lengthwise.sequences.token_store import TokenStore, ranges
 from lengthwise.sequences.tokenise import tokenise
-from lengthwise.sequences.watch import Watcher
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=40)
 
@@ -198,7 +198,7 @@ def some_store(place: Path, documents: int) -> TokenStore:
             for n in range(documents)]  # fmt: skip
     (place / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = Sources((str(place / "a.jsonl"),), Fields(repository="repo"))
-    tokenise(sources, ByteEncoder(), place / "tokens", "key", Watcher(), 1 << 10)
+    tokenise(sources, ByteEncoder(), place / "tokens", "key", Progress(), 1 << 10)
     return TokenStore(place / "tokens")
 
 

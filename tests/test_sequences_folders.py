@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 
 from lengthwise.cli.sequences import sequences
-from lengthwise.sequences import embeddings, layout, neighbours, store as stores, tokenise
+from lengthwise.sequences import embeddings, neighbours, pairing, store as stores, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
@@ -22,6 +21,7 @@ from lengthwise.sequences.errors import LengthwiseError, SequenceError
 from lengthwise.sequences.files import alone_in, reserve
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
+from sequence_runs import jsonl, rows_of, run, some_texts, tree
 
 
 def sharing(tokens: Path, out: Path, *sources: Path, **fields: Any) -> Build:
@@ -190,7 +190,7 @@ def test_a_mapping_has_its_room_before_it_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "method", "order"), [
-    (embeddings, "concat", "icp"), (neighbours, "concat", "icp"), (layout, "pair", "source"),
+    (embeddings, "concat", "icp"), (neighbours, "concat", "icp"), (pairing, "pair", "source"),
 ])  # fmt: skip
 def test_a_mapping_without_room_is_one_line_and_not_the_end_of_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, method: str, order: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -12,19 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from lengthwise.sequences.layout import match, project_of, subject_of
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts, tree
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from lengthwise.sequences.builders.knots import Lots
+from lengthwise._utils.counter_rng import CounterRng, words
 from lengthwise.sequences.builders.pair import TOKEN
 from lengthwise.sequences.builders.utk import Utk
-from lengthwise.sequences.chance import words
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.pairing import match, project_of, subject_of
 from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import ranges
+from sequence_runs import goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 END = 256
 
@@ -244,12 +242,16 @@ def test_a_tokenizer_without_letters_cannot_name_chunks() -> None:
 
 
 def test_lots_are_fair_and_the_same_for_the_same_key() -> None:
-    drawn = Counter(tuple(Lots(int(k)).shuffled([1, 2, 3])) for k in words(0, np.arange(3000)))
+    drawn = Counter(
+        tuple(CounterRng(int(k)).shuffled([1, 2, 3])) for k in words(0, np.arange(3000))
+    )
     assert len(drawn) == 6
     assert max(drawn.values()) < 1.2 * min(drawn.values())
-    places = Counter(p for k in words(1, np.arange(3000)) for p in Lots(int(k)).distinct(3, 6))
+    places = Counter(
+        p for k in words(1, np.arange(3000)) for p in CounterRng(int(k)).distinct(3, 6)
+    )
     assert max(places.values()) < 1.2 * min(places.values())
-    assert Lots(7).shuffled(list(range(50))) == Lots(7).shuffled(list(range(50)))
+    assert CounterRng(7).shuffled(list(range(50))) == CounterRng(7).shuffled(list(range(50)))
 
 
 def project(place: Path, count: int = 12, longest: int = 60) -> Path:
@@ -375,25 +377,9 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     small_parts(monkeypatch, 2048)
     monkeypatch.setattr("lengthwise.sequences.tokenise.COMMIT_S", 0.0)
     source = [project(tmp_path / "project", 20)]
-    run(source, tmp_path / "whole", method, 256, options={})
-    real, left = os.replace, [0]
-
-    def replace(*names: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(*names)
-
-    monkeypatch.setattr(os, "replace", replace)
-    stops = 0
-    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
-        left[0] = 1 + stops % 4
-        try:
-            run(source, tmp_path / "out", method, 256, options={})
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 5
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(
+        tmp_path, lambda out: run(source, out, method, 256, options={}), (1, 4), 5, monkeypatch
+    )
 
 
 def test_parts_of_pairs_cover_the_order_without_gaps(

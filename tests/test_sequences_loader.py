@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.test_sequences_build import jsonl, run, some_texts
 from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorWithFlattening,
@@ -24,6 +23,7 @@ from lengthwise.sequences.collate import PackedCollator
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.loader import SequenceRows, StatefulLoader
 from lengthwise.sequences.store import Row, SequenceSet
+from sequence_runs import jsonl, run, some_texts
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import CLI, jsonl, rows_of, run, some_texts, tree
 
+from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import neighbours as search
 from lengthwise.sequences.build import Settings, open_order
@@ -28,7 +27,7 @@ from lengthwise.sequences.orders import Stored, count_of
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise
-from lengthwise.sequences.watch import Watcher
+from sequence_runs import CLI, goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 SUBJECTS = 12
 
@@ -51,7 +50,7 @@ def texts_by_subject(each: int, seed: int = 0) -> list[str]:
 def store_of(place: Path, texts: list[str]) -> TokenStore:
     place.mkdir(parents=True, exist_ok=True)
     source = Sources((str(jsonl(place / "a.jsonl", texts)),), Fields())
-    tokenise(source, ByteEncoder(), place / "tokens", "key", Watcher(), 1 << 16)
+    tokenise(source, ByteEncoder(), place / "tokens", "key", Progress(), 1 << 16)
     return TokenStore(place / "tokens")
 
 
@@ -90,7 +89,7 @@ def test_the_path_visits_each_document_once_and_stays_with_its_subject(
 
 def test_neighbours_on_the_path_are_more_alike_than_shuffled_ones(tmp_path: Path) -> None:
     store = store_of(tmp_path, texts_by_subject(20))
-    vectors = embed(store, tmp_path / "vectors", None, None, Watcher())
+    vectors = embed(store, tmp_path / "vectors", None, None, Progress())
     path = path_of(store, tmp_path)
 
     def mean_cosine(order: np.ndarray) -> float:
@@ -158,9 +157,9 @@ def test_exact_search_and_faiss_find_the_same(
     pytest.importorskip("faiss")
     vectors = np.random.default_rng(0).normal(size=(600, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    one = neighbours(vectors, tmp_path / "faiss.bin", Watcher())
+    one = neighbours(vectors, tmp_path / "faiss.bin", Progress())
     without_faiss(monkeypatch)
-    other = neighbours(vectors, tmp_path / "plain.bin", Watcher())
+    other = neighbours(vectors, tmp_path / "plain.bin", Progress())
     assert (one["document"] == other["document"]).all()
     assert np.abs(one["cosine"] - other["cosine"]).max() < 1e-5
     assert not (one["document"] == np.arange(600)[:, None]).any()
@@ -175,7 +174,7 @@ def test_beyond_the_exact_search_most_true_neighbours_are_found(
     vectors = (centres[np.arange(3000) % 300] + 0.1 * chance.normal(size=(3000, 32))).astype("f4")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     monkeypatch.setattr(search, "EXACT", 1000)
-    found = neighbours(vectors, tmp_path / "near.bin", Watcher())["document"]
+    found = neighbours(vectors, tmp_path / "near.bin", Progress())["document"]
     same = found % 300 == np.arange(3000)[:, None] % 300
     assert same.mean() > 0.95
 
@@ -223,7 +222,7 @@ def test_a_transformers_encoder_embeds_the_texts(tmp_path: Path) -> None:
     ).save_pretrained(tmp_path / "model")
     texts = texts_by_subject(2)
     store = store_of(tmp_path, texts)
-    found = embed(store, tmp_path / "vectors", ByteEncoder(), str(tmp_path / "model"), Watcher())
+    found = embed(store, tmp_path / "vectors", ByteEncoder(), str(tmp_path / "model"), Progress())
     model = BertModel.from_pretrained(tmp_path / "model").eval()
     for number in (0, 17, 23):
         ids = torch.tensor([list(texts[number].encode()[:64])])
@@ -254,25 +253,9 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     monkeypatch.setattr("lengthwise.sequences.plan.PART_ROWS", 1)
     texts = texts_by_subject(4)
     source = [jsonl(tmp_path / "a.jsonl", [*texts, texts[3]])]
-    run(source, tmp_path / "whole", "concat", order="icp")
-    real, left = os.replace, [0]
-
-    def replace(*names: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        real(*names)
-
-    monkeypatch.setattr(os, "replace", replace)
-    stops = 0
-    while not (tmp_path / "out" / "__about__" / "manifest.json").exists():
-        left[0] = 2 + stops % 3
-        try:
-            run(source, tmp_path / "out", "concat", order="icp")
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 5
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(
+        tmp_path, lambda out: run(source, out, "concat", order="icp"), (2, 3), 5, monkeypatch
+    )
 
 
 def test_killed_at_any_time_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, strategies as st
-from tests.test_sequences_build import jsonl, some_texts, tree
-from tests.test_sequences_knots import project, small_parts
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import ray_engine
@@ -28,6 +26,8 @@ from lengthwise.sequences.ray_engine import Ray, stretches
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.task import Entry
 from lengthwise.sequences.token_store import TokenStore
+from sequence_runs import jsonl, some_texts, tree
+from tests.test_sequences_knots import project, small_parts
 
 ray: Any = pytest.importorskip("ray")
 

@@ -16,17 +16,17 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from tests.test_sequences_sources import names_of, store_of, texts_of
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.errors import DocumentError
+from lengthwise.evaluation.documents import files as read_by_all
 from lengthwise.sequences import folders, json_values as values, tokenise
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.tasks import documents as read_by_all
+from tests.test_sequences_sources import names_of, store_of, texts_of
 
 TEXTS = ["one and two", "three, four and five", "six"]
 ROWS = [{"text": text, "repo": f"r{n}"} for n, text in enumerate(TEXTS)]

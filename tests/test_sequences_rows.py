@@ -14,7 +14,6 @@ import pyarrow.dataset as arrow
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from tests.test_sequences_build import jsonl, rows_of, run, some_texts
 
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import row_files
@@ -22,6 +21,7 @@ from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import Row, SequenceSet
+from sequence_runs import jsonl, rows_of, run, some_texts
 
 
 def same(one: list[Row], two: list[Row]) -> bool:

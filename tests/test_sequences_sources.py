@@ -18,8 +18,10 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from lengthwise._utils.cache_folder import cache_dir
+from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
-from lengthwise.models.embedded import cache_dir
+from lengthwise.models.embedded import download_folder
 from lengthwise.sequences import cache, encoder as encoders, hub_rows, records, tables, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
@@ -29,10 +31,9 @@ from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 
-class Notes(Watcher):
+class Notes(Progress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
@@ -43,7 +44,7 @@ class Notes(Watcher):
 def store_of(place: Path, *sources: str | Path, **fields: Any) -> TokenStore:
     found = Sources(tuple(map(str, sources)), Fields(**fields))
     found.survey()
-    tokenise.tokenise(found, ByteEncoder(), place / "tokens", "key", Watcher(), 1 << 16)
+    tokenise.tokenise(found, ByteEncoder(), place / "tokens", "key", Progress(), 1 << 16)
     return TokenStore(place / "tokens")
 
 
@@ -331,9 +332,9 @@ def test_bytes_as_tokens_are_what_the_saved_tokenizer_says() -> None:
 
 
 def test_the_tokenizers_folder_is_the_models_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache.cache_dir() == cache_dir()
+    assert cache.tokenizer_file().parents[1] == download_folder().parent == cache_dir()
     monkeypatch.setenv("LENGTHWISE_CACHE", "elsewhere")
-    assert cache.cache_dir() == cache_dir() == Path("elsewhere")
+    assert cache.tokenizer_file().parents[1] == download_folder().parent == Path("elsewhere")
 
 
 def test_sizes_are_read_as_they_are_written() -> None:

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError, NotFinite, RecipeError
+from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPT = tokens(40)
 
@@ -67,7 +67,7 @@ def test_pieces_are_the_text_of_generate(
     assert "".join(pieces) == whole.text and len(pieces) > 2
     assert stream.generation.token_ids == whole.token_ids
     assert stream.generation.text == whole.text
-    assert stream.generation.ledger.finish_reason == whole.ledger.finish_reason
+    assert stream.generation.metrics.finish_reason == whole.metrics.finish_reason
     assert next(stream, None) is None
 
 
@@ -82,7 +82,7 @@ def test_nothing_runs_but_what_the_next_piece_takes(
     stream.close()
     assert len(forwards) == before and list(stream) == []
     found = stream.generation
-    assert found.ledger.finish_reason == "cancelled" and found.ledger.kv_bytes > 0
+    assert found.metrics.finish_reason == "cancelled" and found.metrics.kv_bytes > 0
     assert found.text.startswith("".join(said)) and 0 < len(found.token_ids) < 30
     # The model is as it was.
     again = model.generate(PROMPT, max_new_tokens=8, stop_ids=[])
@@ -96,7 +96,7 @@ def test_leaving_the_loop_ends_the_generation(model: lengthwise.Model, forwards:
     with pytest.raises(KeyError), model.stream(PROMPT, max_new_tokens=200, stop_ids=[]) as stream:
         next(stream)
         raise KeyError
-    assert stream.generation.ledger.finish_reason == "cancelled"
+    assert stream.generation.metrics.finish_reason == "cancelled"
 
 
 def test_another_thread_ends_a_prompt_that_is_being_read(
@@ -121,8 +121,8 @@ def test_another_thread_ends_a_prompt_that_is_being_read(
     closer.join(20)
     reader.join(20)
     assert found == [] and forwards == [16]
-    assert stream.generation.ledger.finish_reason == "cancelled"
-    assert stream.generation.ledger.prompt_tokens == len(PROMPT) * 4
+    assert stream.generation.metrics.finish_reason == "cancelled"
+    assert stream.generation.metrics.prompt_tokens == len(PROMPT) * 4
 
 
 def test_a_callback_may_end_it_too(model: lengthwise.Model, forwards: list[int]) -> None:
@@ -159,7 +159,7 @@ def test_errors_come_where_they_do_in_generate(model: lengthwise.Model) -> None:
         with pytest.raises(NotFinite):
             next(stream)
         assert next(stream, None) is None
-        assert stream.generation.ledger.finish_reason == "not_finite"
+        assert stream.generation.metrics.finish_reason == "not_finite"
 
 
 def test_an_asynchronous_stream_leaves_the_loop_to_others(model: lengthwise.Model) -> None:
@@ -216,7 +216,7 @@ def test_cancelling_the_task_ends_the_generation_before_the_task(
     before = len(forwards)
     assert bool(said) != reading
     assert before < (len(PROMPT) * 5 // 8 if reading else 200)
-    assert stream.generation.ledger.finish_reason == "cancelled"
+    assert stream.generation.metrics.finish_reason == "cancelled"
     assert model.generate(PROMPT, max_new_tokens=2, stop_ids=[]).token_ids
     assert len(forwards) == before + 2
 
@@ -228,7 +228,7 @@ def test_breaking_out_and_closing_an_asynchronous_stream(
         async with model.astream(PROMPT, max_new_tokens=200, stop_ids=[]) as stream:
             async for _ in stream:
                 break
-        assert stream.generation.ledger.finish_reason == "cancelled"
+        assert stream.generation.metrics.finish_reason == "cancelled"
         with pytest.raises(RecipeError):
             async for _ in model.astream(PROMPT, "lookpu"):
                 pass

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model, tokens
 from lengthwise.models import attention_hook
+from lengthwise.testing.tiny import tiny_model, tokens
 
 RECIPES = ("full", "yarn(factor=4)", "ntk(factor=4)", "pi(factor=2)")
 TIMES = 50

@@ -32,7 +32,7 @@ from lengthwise.training.step import (
     token_losses,
 )
 from lengthwise.training.trainer import Trainer, train
-from training_runs import GPT2, LLAMA, build_set, build_sets, config, texts
+from training_runs import GPT2, LLAMA, Watching, build_set, build_sets, config, texts
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +139,8 @@ def test_every_step_of_a_curriculum_has_the_same_tokens_on_ranks_of_one_length(p
     assert lengths == {16, 32, 64}
 
 
-class Notes:
-    """Keeps what a run says once."""
-
-    def __init__(self) -> None:
-        self.said = list[str]()
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None: ...
-
-
 def test_a_run_shorter_than_an_epoch_says_what_it_reads(place: Path, tmp_path: Path) -> None:
-    notes = Notes()
+    notes = Watching()
     trainer = Trainer(config(place, out=str(tmp_path / "run"), steps=5), notes)
     assert trainer.feed.steps_per_epoch == 5
     assert notes.said == [
@@ -163,7 +151,7 @@ def test_a_run_shorter_than_an_epoch_says_what_it_reads(place: Path, tmp_path: P
 def test_rows_too_few_for_a_step_are_named(tmp_path: Path) -> None:
     # 17 bytes and the end make one row of 16 inputs; 70 make one of 64.
     build_set(tmp_path, "few", ["a" * 17] * 3 + ["b" * 70] * 9, "decompose")
-    notes = Notes()
+    notes = Watching()
     Trainer(config(tmp_path, "few", data={"train": "few"}), notes)
     assert notes.said == [
         "rows of 16 tokens are never read: they are too few for one step of 256 tokens"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from lengthwise.sequences.store import Row
 from lengthwise.training.config import TrainingError, read_config
 from lengthwise.training.data import IGNORED, Feed, Work, make_batch
 from lengthwise.training.trainer import Trainer, train
-from training_runs import LLAMA, build_sets, config, log_of
+from training_runs import LLAMA, Watching, build_sets, config, log_of
 
 # One key head, which two ranks both need; documents packed in two parts; layers that are stacked.
 QWEN: dict[str, Any] = {
@@ -51,22 +50,12 @@ def described(place: Path, name: str, out: str, context: int = 1, shard: bool = 
                   **{"steps": 4, **other})  # fmt: skip
 
 
-class Interrupting:
-    """Interrupts a run after its second step."""
-
-    def note(self, text: str) -> None: ...
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def two_ranks(place: Path) -> None:
     """What two ranks do, in a process each."""
     train(described(place, "decompose", "decompose-2", 2))
     train(described(place, "best-fit", "best-fit-2", 2))
     train(described(place, "window", "window-2", 2))
-    stopped = train(described(place, "best-fit", "sharded-2", 2, shard=True), Interrupting())
+    stopped = train(described(place, "best-fit", "sharded-2", 2, shard=True), Watching(2))
     train(described(place, "best-fit", "sharded-2", 2, shard=True))
     said: dict[str, Any] = {"stopped": stopped.step}
     for name, model in REFUSED.items():

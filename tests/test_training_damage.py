@@ -20,25 +20,10 @@ from lengthwise.training.trainer import Trainer, train
 from training_runs import (
     GPT2,
     LLAMA,
-    build_set,
-    build_sets,
     config,
     same_weights,
     stop,
-    texts,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = build_sets(tmp_path_factory.mktemp("folders"))
-    build_set(place, "small", texts(40, 60), "decompose")
-    return place
-
-
-@pytest.fixture(scope="module")
-def whole(place: Path) -> Path:
-    return train(config(place, out="undisturbed")).folder
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,15 @@ from lengthwise.training.stretches import Stretches
 from lengthwise.training.trainer import Trainer, train
 from training_runs import (
     Watching,
-    build_set,
-    build_sets,
     config,
     log_of,
     same_weights,
     stop,
-    texts,
 )
 
 POWER = {"schedule": {"name": "power", "warmup_steps": 2}}
 # As many rows as a step has: an epoch of six steps.
 EPOCH = {"data": {"train": "small", "validation": "validation"}}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = build_sets(tmp_path_factory.mktemp("folders"))
-    build_set(place, "small", texts(40, 60), "decompose")
-    return place
 
 
 def test_more_steps_are_refused_until_they_are_asked_for(place: Path, tmp_path: Path) -> None:
@@ -56,9 +46,9 @@ def test_a_run_over_whole_epochs_made_longer_is_the_longer_run(
     long = train(config(place, out=str(tmp_path / "long"), epochs=3, **EPOCH, **schedule)).folder
     short = train(config(place, out=str(tmp_path / "short"), epochs=2, **EPOCH, **schedule))
     assert (short.folder / "model").is_dir()
-    watcher = Watching()
+    progress = Watching()
     again = train(
-        config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), watcher, extend=True
+        config(place, out=str(short.folder), epochs=3, **EPOCH, **schedule), progress, extend=True
     )
     assert again.step == again.steps == 3 * short.steps // 2
     assert same_weights(short.folder, long)

@@ -21,27 +21,11 @@ from lengthwise.training.trainer import Trainer, train
 from training_runs import (
     LLAMA,
     Watching,
-    build_set,
-    build_sets,
     config,
     log_of,
     same_weights,
     stop,
-    texts,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = build_sets(tmp_path_factory.mktemp("folders"))
-    build_set(place, "small", texts(40, 60), "decompose")
-    return place
-
-
-@pytest.fixture(scope="module")
-def whole(place: Path) -> Path:
-    return train(config(place, out="undisturbed")).folder
-
 
 # What a folder is bound by
 
@@ -241,13 +225,13 @@ def test_what_changes_no_number_may_change(
     folder = stop(place, tmp_path / "run", 3)
     change = FREE[what](place, tmp_path) if callable(FREE[what]) else FREE[what]
     table = {"out": str(folder)} | change
-    watcher = Watching()
-    train(config(place, **table), watcher)
+    progress = Watching()
+    train(config(place, **table), progress)
     found, wanted = (load_file(each / "model" / "model.safetensors") for each in (folder, whole))
     assert all(torch.allclose(found[key], wanted[key], atol=1e-5) for key in wanted)
     if what not in ("attention", "accumulate"):
         assert same_weights(folder, whole)
-    differ = [each for each in watcher.said if each.endswith("will differ")]
+    differ = [each for each in progress.said if each.endswith("will differ")]
     said = {"attention": "model.attention=eager instead of sdpa: the last digits will differ",
             "accumulate": "accumulate=2 instead of 1: dropout, if any, and the last digits will "
                           "differ"}  # fmt: skip

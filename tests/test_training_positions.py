@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import lengthwise
-from lengthwise.conformance.tiny import tiny_model
 from lengthwise.errors import LengthwiseError
+from lengthwise.testing.tiny import tiny_model
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import open_model
 from lengthwise.training.trainer import train

@@ -14,10 +14,10 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from lengthwise.cli.train import Bar, train as train_verb
+from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import Trainer, train
-from training_runs import GPT2, build_sets, config, log_of
+from training_runs import GPT2, Watching, build_sets, config, log_of
 
 # Dropout, growth, accumulation, records of several steps: all that a resumed run could get wrong.
 HARD: dict[str, Any] = {
@@ -37,20 +37,6 @@ def whole(place: Path) -> Path:
     return train(config(place, out="whole", **HARD)).folder
 
 
-class Interrupting:
-    """Sends this process a signal when a step is recorded, as Ctrl-C in the middle would."""
-
-    def __init__(self, step: int) -> None:
-        self._step, self.notes = step, list[str]()
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        if step == self._step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-
 def assert_equal_runs(one: Path, other: Path) -> None:
     assert log_of(one) == log_of(other)
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, other)]
@@ -67,7 +53,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 def test_an_interrupted_run_goes_on_bit_for_bit(place: Path, whole: Path) -> None:
     run = config(place, out="interrupted", **HARD)
-    stopped = train(run, Interrupting(4))
+    stopped = train(run, Watching(4))
     assert (stopped.step, stopped.signal) == (4, signal.SIGINT)
     # A finer stop, in the middle of a record and just before the growth.
     trainer = Trainer(run)
@@ -76,9 +62,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(place: Path, whole: Path) -> Non
     trainer._step()
     trainer._checkpoint(now=True)
     trainer.close()
-    watcher = Interrupting(-1)
-    assert train(run, watcher).signal is None
-    assert "going on after step 5 of 9" in watcher.notes
+    progress = Watching()
+    assert train(run, progress).signal is None
+    assert "going on after step 5 of 9" in progress.said
     assert_equal_runs(whole, place / "interrupted")
 
 
@@ -89,17 +75,17 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_bit_for_bit(
 import os, signal, torch
 from pathlib import Path
 torch.set_num_threads({torch.get_num_threads()})
-from lengthwise.cli.train import Bar, train as train_verb
+from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import train
 from test_training_resume import HARD
 from training_runs import config
-flush = checkpoint._flush
+flush = checkpoint.flush
 def dying(folder):
     if "step-00000008" in str(folder):
         os.kill(os.getpid(), signal.SIGKILL)
     flush(folder)
-checkpoint._flush = dying
+checkpoint.flush = dying
 train(config(Path({str(place)!r}), out="killed", **HARD))
 """
     assert python(["-c", code]).returncode == -signal.SIGKILL
@@ -120,7 +106,7 @@ def test_ctrl_c_leaves_a_checkpoint_one_line_and_status_130(
         'out = "ctrl-c"\ntokens_per_step = 256\nsteps = 6\n[data]\ntrain = "concat"\n'
         '[model]\nfamily = "gpt2"\nn_embd = 32\nn_layer = 1\nn_head = 2\n[log]\nevery = 1\n'
     )
-    monkeypatch.setattr(Bar, "step", Interrupting(2).step)
+    monkeypatch.setattr(TrainingBar, "step", Watching(2).step)
     done = CliRunner().invoke(train_verb, [str(place / "run.toml")], standalone_mode=False)
     assert done.return_value == 130
     assert done.stderr.splitlines()[-1] == (

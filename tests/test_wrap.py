@@ -19,8 +19,8 @@ from transformers import (
 )
 
 import lengthwise
-from lengthwise.conformance.tiny import BASE, tiny_model, tokens
 from lengthwise.errors import LengthwiseError, UnsupportedModel
+from lengthwise.testing.tiny import BASE, tiny_model, tokens
 
 TEXT = [min(token, 119) for token in tokens(30)]
 

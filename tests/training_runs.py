@@ -18,6 +18,7 @@ from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import ByteEncoder, Encoder
 from lengthwise.sequences.records import Fields
 from lengthwise.training.config import RunConfig, read_config
+from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.trainer import train
 
 LLAMA = {
@@ -86,7 +87,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-class Watching:
+class Watching(TrainingProgress):
     """Keeps notes, and sends this process a signal when a step is recorded."""
 
     def __init__(self, step: int = -1) -> None:

@@ -20,48 +20,49 @@ measured side by side.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# typing and importlib would be most of what `import lengthwise` costs; checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lengthwise.api import Model, check, load, wrap
+    from lengthwise.document import Document
+    from lengthwise.engine.speculative.loading import drafting_model
     from lengthwise.errors import LengthwiseError
+    from lengthwise.evaluation.compare.comparison import compare
+    from lengthwise.evaluation.compare.results import Comparison
+    from lengthwise.evaluation.documents.folders import read
     from lengthwise.generation import Generation
     from lengthwise.hf_generate import custom_generate
-    from lengthwise.measure.compare import compare
-    from lengthwise.measure.rows import Rows
-    from lengthwise.methods.drafting.guessing_models import drafting_model
     from lengthwise.recipes import Recipe
     from lengthwise.streams import AsyncStream, Stream
-    from lengthwise.tasks.documents import Document
-    from lengthwise.tasks.folders import read
 
 _WHERE = {
     "AsyncStream": "lengthwise.streams",
-    "Document": "lengthwise.tasks.documents",
+    "Comparison": "lengthwise.evaluation.compare.results",
+    "Document": "lengthwise.document",
     "Generation": "lengthwise.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api",
     "Recipe": "lengthwise.recipes",
-    "Rows": "lengthwise.measure.rows",
     "Stream": "lengthwise.streams",
     "check": "lengthwise.api",
-    "compare": "lengthwise.measure.compare",
+    "compare": "lengthwise.evaluation.compare.comparison",
     "custom_generate": "lengthwise.hf_generate",
-    "drafting_model": "lengthwise.methods.drafting.guessing_models",
+    "drafting_model": "lengthwise.engine.speculative.loading",
     "load": "lengthwise.api",
-    "read": "lengthwise.tasks.folders",
+    "read": "lengthwise.evaluation.documents.folders",
     "wrap": "lengthwise.api",
 }
 
 __all__ = [
     "AsyncStream",
+    "Comparison",
     "Document",
     "Generation",
     "LengthwiseError",
     "Model",
     "Recipe",
-    "Rows",
     "Stream",
     "check",
     "compare",
@@ -77,6 +78,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import: nothing that can do without it should wait for it.
     if name in _WHERE:
+        from importlib import import_module
+
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

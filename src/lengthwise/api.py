@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.asking import close_batch, open_batch, open_stream, require_one
+from lengthwise.document import Document
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
@@ -32,7 +33,6 @@ from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, gi
 from lengthwise.recipes import RecipeLike
 from lengthwise.shown import as_html, as_text, require_model
 from lengthwise.streams import AsyncStream, Stream
-from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.support import Support

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from lengthwise import recipes
 from lengthwise.batch import Asked, Batch, Row
+from lengthwise.document import Document
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
@@ -14,7 +15,6 @@ from lengthwise.generation import NEW_TOKENS, Generation, Options, generation_of
 from lengthwise.prompts import Prompt
 from lengthwise.recipes import RecipeLike
 from lengthwise.streams import Stream
-from lengthwise.tasks.documents import Document
 
 if TYPE_CHECKING:
     from lengthwise.api import Model

@@ -19,7 +19,7 @@ from lengthwise.errors import LengthwiseError, NotFinite, Refused
 from lengthwise.given import require_count, texts, whole
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 
 @dataclass
@@ -114,14 +114,14 @@ class Batch:
         active = self.active
         found = loop.step([request for request, _ in active], apart=True)
         for (request, text), new in zip(active, found, strict=True):
-            request.cut(len(new), text.add(new, request.ledger))
+            request.cut(len(new), text.add(new, request.metrics))
         self._tell()
 
     def cancel(self) -> None:
         """Breaks off the rows that are not done; what they have said stays."""
         for request, _ in self.active:
             request.sequence.discard()
-            request.ledger.finish_reason = CANCELLED
+            request.metrics.finish_reason = CANCELLED
 
     def finish(self) -> list[Written | Refused]:
         """Closes the books of all rows."""
@@ -178,7 +178,7 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
 
     begin = time.perf_counter()
     sequence = request.sequence
-    request.ledger.prompt_tokens = len(row.tokens)
+    request.metrics.prompt_tokens = len(row.tokens)
     try:
         logits = loop.prefill(sequence, row.tokens, asked.chunk, progress)
         first = loop.start(request, logits)
@@ -187,8 +187,8 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
         request.fail(error)
         return
     loop.synchronize(sequence.model.device)
-    request.ledger.ttft_s = time.perf_counter() - begin
-    text.add(first, request.ledger)
+    request.metrics.ttft_s = time.perf_counter() - begin
+    text.add(first, request.metrics)
 
 
 def _finish(request: Request, text: TextStream) -> Written:

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,10 +19,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from lengthwise._utils.cache_folder import cache_dir
+from lengthwise._utils.files import write_text
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.embedded import cache_dir
 from lengthwise.models.layer_facts import LayerFacts
 
 # Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance and
@@ -67,17 +65,9 @@ def artefact_path(kind: str, model: AdaptedModel, rule: str = "") -> Path:
 def save(kind: str, model: AdaptedModel, data: dict[str, Any], rule: str = "") -> Path:
     """Stores an artefact (JSON values only), written aside and renamed; returns where it lies."""
     path = artefact_path(kind, model, rule)
-    aside = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"family": model.family, "rule": rule, **data}, file)
-        os.replace(aside, path)
+        write_text(path, json.dumps({"family": model.family, "rule": rule, **data}))
     except OSError as error:
-        if aside is not None:
-            with suppress(OSError):
-                os.unlink(aside)
         raise LengthwiseError(
             f"{path.parent}: the cache cannot be written ({error}); set LENGTHWISE_CACHE to a "
             "folder that can"

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.batch import Row, Written
 from lengthwise.engine import loop
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.errors import NotFinite, Refused
-from lengthwise.text import TextStream
+from lengthwise.tokenization.detokenise import TextStream
 
 # Tokens of an answer, at most, where nothing is said.
 NEW_TOKENS = 256
@@ -59,7 +59,7 @@ class Generation:
 
     text: str
     token_ids: list[int]
-    ledger: Ledger
+    metrics: RequestMetrics
     drafts: tuple[Draft, ...] = ()
     refused: Refused | None = None
     failed: NotFinite | None = None
@@ -81,11 +81,11 @@ def generation_of(
 ) -> Generation:
     """What came out of a row of a batch."""
     if isinstance(done, Refused):
-        ledger = Ledger(prompt_tokens=len(row.tokens), finish_reason="refused")
-        return Generation("", [], ledger, refused=done)
+        metrics = RequestMetrics(prompt_tokens=len(row.tokens), finish_reason="refused")
+        return Generation("", [], metrics, refused=done)
     request = done.request
     drafts = _drafts(request, tokenizer, stop)
-    return Generation(done.text, request.output, request.ledger, drafts, failed=request.failed)
+    return Generation(done.text, request.output, request.metrics, drafts, failed=request.failed)
 
 
 def _drafts(
@@ -97,7 +97,7 @@ def _drafts(
         return ()
     for each in request.mode.alternatives():
         text = TextStream(tokenizer, stop)
-        text.add(each.tokens, Ledger())
+        text.add(each.tokens, RequestMetrics())
         draft = Draft(text.finish(), each.tokens, each.score)
         alike = tuple(each.tokens) if tokenizer is None else draft.text
         found.setdefault(alike, draft)

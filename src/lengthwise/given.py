@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -10,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError
 
 P = ParamSpec("P")
@@ -75,8 +75,8 @@ def known_options(function: Callable[P, R]) -> Callable[P, R]:
         for name in options:
             if name in named:
                 continue
-            near = difflib.get_close_matches(name, spelt, 1)
-            else_ = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            near = closest(name, spelt)
+            else_ = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
             way = INSTEAD.get(name, else_)
             raise LengthwiseError(f"{name!r} is no option of {function.__name__}; {way}")
         return function(*args, **options)

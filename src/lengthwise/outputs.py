@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise._utils.files import aside_of
 from lengthwise.errors import LengthwiseError
 
 MARK = "written by lengthwise"
@@ -124,34 +124,9 @@ def files_of(recipes: Iterable[str]) -> list[str]:
     return found
 
 
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` when the block ends well and vanishes otherwise.
-
-    A link stays one: the file that it names is written.
-    """
-    target = Path(os.path.realpath(path))
-    place = _aside(target)
-    try:
-        yield place
-        os.replace(place, target)
-    finally:
-        place.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text so that a reader finds the old file or the whole new one."""
-    with aside(path) as place:
-        place.write_text(text, encoding="utf-8")
-
-
 def picture_metadata(path: Path) -> dict[str, str]:
     """The mark for matplotlib's `savefig(metadata=...)`, by the suffix of the picture."""
     return {"Software" if path.suffix == ".png" else "Creator": MARK}
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _check_place(output: Output, path: Path) -> None:
@@ -187,7 +162,7 @@ def _check_inputs(output: Output, path: Path, read: list[Path]) -> None:
 
 def _check_writable(option: str, path: Path) -> None:
     """Tries the very name that is written to, which is longer than the file's own."""
-    place = _aside(Path(os.path.realpath(path)))
+    place = aside_of(Path(os.path.realpath(path)))
     try:
         with place.open("xb"):
             pass

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise.document import Document
 from lengthwise.errors import LengthwiseError
-from lengthwise.tasks.documents import Document
 
 Prompt = (
     str

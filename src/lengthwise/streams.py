@@ -117,7 +117,8 @@ class Stream(Iterator[str]):
     def generation(self) -> Generation:
         """The text so far, its tokens and its costs, once it is whole or was closed.
 
-        `ledger.finish_reason` of one that was closed is "cancelled". Raises LengthwiseError before.
+        One that was closed has "cancelled" for its `metrics.finish_reason`. Raises LengthwiseError
+        before.
         """
         if self._found is None:
             raise LengthwiseError("the text is still being written; read the stream, or close it")

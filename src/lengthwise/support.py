@@ -16,8 +16,6 @@ from lengthwise.errors import LengthwiseError, UnsupportedModel
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import AdaptedModel
 
-QUESTIONS = ("positions", "selection", "retention", "codecs", "drafting")
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -72,6 +70,7 @@ class Support:
 
 def check(model: AdaptedModel | PreTrainedModel) -> Support:
     """Asks every registered method; never raises for a model that cannot be adapted."""
+    from lengthwise.methods.slots import questions
     from lengthwise.models.adapt import adapt
 
     if isinstance(model, PreTrainedModel):
@@ -83,14 +82,14 @@ def check(model: AdaptedModel | PreTrainedModel) -> Support:
     note = ""
     if own:
         note = f"{len(own)} of {len(model.layers)} layers keep a window of their own, left as it is"
-    answers = tuple(_answer(question, model, note) for question in QUESTIONS)
+    answers = tuple(_answer(question, model, note) for question in questions())
     return Support(model.family, answers, _facts(model))
 
 
 def _answer(question: str, model: AdaptedModel, note: str) -> Answer:
     # Methods stand above models; they are looked up only here, when somebody asks.
-    from lengthwise.methods.registry import methods
     from lengthwise.recipes import resolve
+    from lengthwise.recipes.registry import methods
 
     runs, refused = [], []
     for name, cls in methods().items():

@@ -20,7 +20,7 @@ class Lately(Method):
 
     name: ClassVar[str] = "lately"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "none: an example of the documentation"
+    paper: ClassVar[None] = None
     ordinary_only: ClassVar[bool] = True
     budget: Budget = option(Budget(1024), "newest tokens of the prompt that are kept")
 

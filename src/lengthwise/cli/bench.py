@@ -9,12 +9,12 @@ import click
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
 from lengthwise.cli.main import model_options, open_model
-from lengthwise.measure.drafting import DEFAULT_RECIPES, bench as run_drafting
-from lengthwise.measure.drafting_rows import DraftingRow
-from lengthwise.measure.drafting_table import show
+from lengthwise.evaluation.compare.drafting import DEFAULT_RECIPES, bench as run_drafting
+from lengthwise.evaluation.documents.prompt_files import read_prompts
+from lengthwise.evaluation.metrics.drafting_rows import DraftingRow
+from lengthwise.evaluation.reports.drafting_table import show
+from lengthwise.evaluation.tasks.work import CONTEXTS, KINDS, PROMPTS, check_kinds
 from lengthwise.recipes import parse
-from lengthwise.tasks.prompt_files import read_prompts
-from lengthwise.tasks.work import CONTEXTS, KINDS, PROMPTS, check_kinds
 
 
 @click.group()
@@ -85,7 +85,7 @@ def drafting(
         rows = run_drafting(
             loaded, wanted, chosen, contexts, asked=asked, prompts=prompts, new_tokens=new_tokens,
             rounds=rounds, batch=batch, temperature=temperature, seed=seed, warm=not cold,
-            baselines=baselines, watcher=bars,
+            baselines=baselines, progress=bars,
             finished=_print_json if as_json else _print_progress,
         )  # fmt: skip
     if not as_json:

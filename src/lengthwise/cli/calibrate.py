@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import Progress
 
 from lengthwise.cli.arguments import COUNT, Place, Real, force_option
+from lengthwise.cli.bars import Bar
+from lengthwise.cli.calibrators import CALIBRATORS, Asked, Calibrator
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
 from lengthwise.outputs import HEAD, Output, check_outputs, files_of
@@ -18,9 +19,6 @@ from lengthwise.outputs import HEAD, Output, check_outputs, files_of
 if TYPE_CHECKING:
     from lengthwise.api import Model
 
-KINDS = ("layers", "razor", "specdec")
-USED_BY = {"draft": "specdec", "temperature": "specdec", "out": "specdec", "force": "specdec",
-           "skip": "layers", "trials": "layers"}  # fmt: skip
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
 # Texts that sets of layers are tried on, and new tokens of each.
@@ -45,39 +43,39 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
-    for a drafter that asks a model, written to a file for specdec(head=FILE)."""
-    if kind not in KINDS:
-        raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {', '.join(KINDS)}")
-    if kind == "specdec" and out is None:
-        raise LengthwiseError("give the acceptance head a file: --out FILE")
-    _refuse_unused(kind)
-    read = [model, *(files_of([draft]) if kind == "specdec" else [])]
+    for a drafter that runs a model, written to a file for specdec(head=FILE)."""
+    found = CALIBRATORS.get(kind)
+    if found is None:
+        known = ", ".join(CALIBRATORS)
+        raise LengthwiseError(f"nothing to calibrate for {kind!r}; allowed is {known}")
+    if found.writes and out is None:
+        raise LengthwiseError(f"give the {found.writes} a file: --out FILE")
+    _refuse_unused(found)
+    read = [model, *(files_of([draft]) if "draft" in found.options else [])]
     check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = open_model(model, dtype, device)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        if kind == "layers":
-            _layers(loaded, skip, trials, bar)
-        elif kind == "razor":
-            _razor(loaded, bar)
-        elif out is not None:
-            _specdec(loaded, draft, temperature, out, bar)
+    with Bar() as bar:
+        found.run(loaded, Asked(draft, temperature, out, force, skip, trials), bar)
 
 
-def _refuse_unused(kind: str) -> None:
+def _refuse_unused(kind: Calibrator) -> None:
     """Raises LengthwiseError for an option that was given and does nothing for this kind."""
     context = click.get_current_context()
-    for name, meant in USED_BY.items():
+    for name in (each.name for each in fields(Asked)):
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and kind != meant:
-            raise LengthwiseError(f"--{name} is for calibrate {meant}; {kind} has no use for it")
+        if given and name not in kind.options:
+            users = (each.name for each in CALIBRATORS.usable().values() if name in each.options)
+            raise LengthwiseError(
+                f"--{name} is for calibrate {', '.join(users)}; {kind.name} has no use for it"
+            )
 
 
-def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
+def _layers(loaded: Model, skip: float, trials: int, bar: Bar) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
     from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.loop import prefill
-    from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
-    from lengthwise.tasks.documents import read_document
+    from lengthwise.evaluation.documents.files import read_document
+    from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
 
     model = loaded.adapted
     total = len(model.layers)
@@ -93,7 +91,7 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
         prefill(before, prompt)
         before.end_prefill()
         texts.append((before, said))
-    for _ in bar.track(range(trials), description="trying sets of layers"):
+    for _ in bar.track(range(trials), "trying sets of layers", "sets"):
         kept = search.propose()
         scores = [matchness(model, before, kept, said) for before, said in texts]
         search.tell(sum(scores) / len(scores))
@@ -104,13 +102,11 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Progress) -> None:
     )
 
 
-def _razor(loaded: Model, bar: Progress) -> None:
+def _razor(loaded: Model, bar: Bar) -> None:
     from lengthwise.calibration import calibrate_retrieval_heads, save
 
-    task = bar.add_task("reading repeated random tokens", total=None)
-    found = calibrate_retrieval_heads(
-        loaded.adapted, lambda done, total: bar.update(task, completed=done, total=total)
-    )
+    bar.stage("reading repeated random tokens", 0, "tokens")
+    found = calibrate_retrieval_heads(loaded.adapted, bar.reached)
     save("razor", loaded.adapted, found)
     heads = [
         (score, layer, head)
@@ -122,23 +118,23 @@ def _razor(loaded: Model, bar: Progress) -> None:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
 
 
-def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Progress) -> None:
+def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
-    from lengthwise.methods.drafting.acceptance_head import examples, save, train
+    from lengthwise.evaluation.documents.files import read_document
+    from lengthwise.methods.draft_length._shared.acceptance_head import examples, save, train
     from lengthwise.recipes import parse
-    from lengthwise.tasks.documents import read_document
 
     target = loaded.adapted
     drafters = [each.start_drafter(target) for each in parse(draft).methods]
-    if len(drafters) != 1 or not getattr(drafters[0], "asks_model", False):
-        raise LengthwiseError(f"--draft {draft!r}: give one drafter that asks a model, as layers")
+    if len(drafters) != 1 or not getattr(drafters[0], "runs_model", False):
+        raise LengthwiseError(f"--draft {draft!r}: give one drafter that runs a model, as layers")
     # A drafter that reads through another cache of the target's asks the target itself.
     asked = getattr(drafters[0], "draft", None) or target
     ids = loaded.encode(read_document().text)
     starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)
     texts = []
-    for start in bar.track(list(starts)[:TEXTS], description="the target writes"):
+    for start in bar.track(starts[:TEXTS], "the target writes", "texts"):
         prompt = ids[start : start + READ]
         said = loaded.generate(prompt, max_new_tokens=WRITTEN, temperature=temperature, seed=start)
         texts.append(prompt[-1:] + said.token_ids)
@@ -146,9 +142,28 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Prog
     save(head, out)
     held_out = [examples(asked, target, text, temperature) for text in texts[:2]]
     states, labels = (torch.cat(parts) for parts in zip(*held_out, strict=True))
-    chance = head(states.float()).softmax(-1)[:, 1]
+    prob = head(states.float()).softmax(-1)[:, 1]
     click.echo(
         f"{out}: of {len(labels)} guesses in texts held out {float(labels.mean()):.0%} are right; "
-        f"the head expects {float(chance.mean()):.0%}, and "
-        f"{float(chance[labels > 0.5].mean()):.0%} of those that are"
+        f"the head expects {float(prob.mean()):.0%}, and "
+        f"{float(prob[labels > 0.5].mean()):.0%} of those that are"
     )
+
+
+LAYERS = Calibrator(
+    "layers",
+    lambda model, asked, bar: _layers(model, asked.skip, asked.trials, bar),
+    options=("skip", "trials"),
+)
+RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
+SPECDEC = Calibrator(
+    "specdec",
+    lambda model, asked, bar: _specdec(model, asked.draft, asked.temperature, _file(asked), bar),
+    options=("draft", "temperature", "out", "force"),
+    writes="acceptance head",
+)
+
+
+def _file(asked: Asked) -> Path:
+    assert asked.out is not None  # The verb has asked for one.
+    return asked.out

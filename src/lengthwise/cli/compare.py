@@ -6,19 +6,20 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from lengthwise._utils.files import write_text
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.engine.loop import CHUNK, GPU_CHUNK
-from lengthwise.measure.choice import GOALS
-from lengthwise.measure.compare import Watcher, compare as run_compare
-from lengthwise.measure.expected import check_expected
-from lengthwise.measure.rows import Row
-from lengthwise.measure.table import show
-from lengthwise.outputs import REPORT, Output, check_outputs, files_of, write_text
+from lengthwise.evaluation.compare.comparison import EvaluationProgress, compare as run_compare
+from lengthwise.evaluation.metrics.choice import GOALS
+from lengthwise.evaluation.metrics.expected import check_expected
+from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.reports.table import show
+from lengthwise.outputs import REPORT, Output, check_outputs, files_of
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
 REFERENCE_LENGTH = 9216
@@ -37,47 +38,28 @@ DEFAULT_RECIPES = (
 )
 
 
-class Bars(Watcher):
-    """Progress bars on standard error, one a stage; finished rows are printed as lines."""
+class Bars(Bar, EvaluationProgress):
+    """A bar a stage; finished rows are printed as lines."""
 
     def __init__(self, as_json: bool) -> None:
-        self._console = Console(stderr=True)
-        self._json = as_json
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), console=self._console, transient=True, disable=not
-            self._console.is_terminal,
+            TimeElapsedColumn(),
         )  # fmt: skip
-        self._task = self._progress.add_task("", total=None)
+        self._json = as_json
 
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def stage(self, recipe: str, stage: str, tokens: int) -> None:
-        self._progress.reset(self._task, description=f"{recipe}: {stage}", total=tokens)
-
-    def advance(self, tokens: int) -> None:
-        self._progress.advance(self._task, tokens)
-
-    def row(self, row: Row) -> None:
+    def row(self, row: CompareRow) -> None:
         if self._json:
             click.echo(row.to_json())
             sys.stdout.flush()
         elif row.refused is not None:
-            self._console.print(f"{row.recipe}: refused", style="dim", highlight=False)
+            self.console.print(f"{row.recipe}: refused", style="dim", highlight=False)
         else:
             speed = f"{row.tokens_per_s:.1f} tok/s" if row.tokens_per_s else "one token"
-            self._console.print(
+            self.console.print(
                 f"{row.recipe}: first token after {row.ttft_s:.1f} s, {speed}", style="dim",
                 highlight=False,
             )  # fmt: skip
-
-    def note(self, text: str) -> None:
-        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 @click.command()
@@ -115,9 +97,11 @@ def compare(
     probes: bool | None, share: bool, chunk: int | None, model: str | None, dtype: str | None,
     device: str | None,
 ) -> int:  # fmt: skip
-    """Run recipes on DOCUMENT (text, code, markdown, PDF, HTML, .docx, a folder of such, or several
-    of them in one text; - is standard input; default: what is piped in, or else the Python language
-    reference) and print one table: what each recipe gave and what it cost.
+    """Run recipes on DOCUMENT and print one table: what each recipe gave and what it cost.
+
+    DOCUMENT is text, code, markdown, PDF, HTML, .docx, a folder of such, or several of them in one
+    text; - is standard input. By default it is what is piped in, or else the Python language
+    reference.
 
     Full attention always runs first: it is what the others are measured against.
     """
@@ -133,7 +117,7 @@ def compare(
     with Bars(as_json) as bars:
         rows = run_compare(
             loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,
-            max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, watcher=bars,
+            max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, progress=bars,
             expect=expect, goal=goal,
         )  # fmt: skip
     if not as_json:

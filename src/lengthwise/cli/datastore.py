@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from lengthwise.cli.arguments import Place, force_option
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import say_skipped
-from lengthwise.errors import DocumentError, LengthwiseError
+from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.documents.files import read_document
+from lengthwise.evaluation.documents.folders import texts_in
 from lengthwise.outputs import DATASTORE, Output, check_outputs
-from lengthwise.tasks.documents import read_document
-from lengthwise.tasks.folders import files_in, refuse_outside
 
 # Texts tokenised at once.
 BATCH = 64
@@ -42,20 +41,20 @@ def build(sources: tuple[str, ...], out: Path, force: bool, model: str | None, f
     In a folder, files that hold no text are passed over and counted.
     """
     check_outputs([Output("--out", out, DATASTORE)], [*sources, model], force)
-    from lengthwise.methods.drafting.corpus import Datastore, fingerprint
     from lengthwise.methods.drafting.datastore import DatastoreDrafting
     from lengthwise.models.load import load_pretrained
+    from lengthwise.retrieval.datastore import Datastore, fingerprint
 
     texts = Texts(sources, field)
     loaded, tokenizer, provenance = load_pretrained(model, device="cpu")
     vocabulary = int(loaded.config.get_text_config().vocab_size)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"tokenising for {provenance.name}", total=None)
+    with Bar() as bar:
+        bar.stage(f"tokenising for {provenance.name}", 0, "documents")
 
         def tokens() -> Iterator[list[int]]:
             for batch in _batches(iter(texts)):
                 yield from tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
-                bar.update(task, advance=len(batch))
+                bar.advance(len(batch))
 
         found = Datastore.build(tokens(), vocabulary, fingerprint(tokenizer))
     found.save(out)
@@ -80,14 +79,10 @@ class Texts:
             if not path.is_dir():
                 yield from self._read(source)
                 continue
-            for file in files_in(path):
-                try:
-                    refuse_outside(path, file)
-                    yield from self._read(str(file))
-                except DocumentError as error:
-                    self.skipped.append(str(error))
+            for _, text in texts_in(path, self._read, self.skipped):
+                yield text
 
-    def _read(self, source: str) -> Iterator[str]:
+    def _read(self, source: str | Path) -> Iterator[str]:
         text = read_document(source).text
         if Path(source).suffix.lower() not in {".jsonl", ".ndjson"}:
             yield text

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 
+from lengthwise.document import Document
 from lengthwise.errors import DocumentError
-from lengthwise.tasks.documents import Document, document_of
-from lengthwise.tasks.folders import read
+from lengthwise.evaluation.documents.files import document_of
+from lengthwise.evaluation.documents.folders import read
 
 # Seconds without an end of standard input before we say what is waited for.
 PATIENCE = 2.0
@@ -24,9 +25,12 @@ PATIENCE = 2.0
 def given_document(sources: Sequence[str], pipe: bool = True, dash: str = "-") -> Document | None:
     """The document of these paths, or of a pipe where there are none; None where there is neither.
 
-    Where paths are given a pipe is read only as one of them, "-": it may belong to the loop of a
-    script. pipe False: it is no document in any case. dash: how the verb is told to read it. Files
-    of folders that hold no text are counted on standard error.
+    Where paths are given, a pipe is read only as one of them, "-": it may belong to the loop of a
+    script. Files of folders that hold no text are counted on standard error.
+
+    sources: the paths.
+    pipe: False where a pipe is no document in any case.
+    dash: how the verb is told to read the pipe.
     """
     if not sources:
         return _of_pipe() if pipe else None

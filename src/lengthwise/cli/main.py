@@ -12,8 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lengthwise import __version__
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.cli.arguments import refuse_empty
 from lengthwise.cli.once import once
 from lengthwise.errors import LengthwiseError
@@ -62,6 +65,11 @@ class _Verbs(click.Group):
         refuse_empty(command)
         return once(command)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click asks every verb for its help, and so would import all of them at each key.
+        verbs = [CompletionItem(n, help=VERBS[n]) for n in VERBS if n.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -71,10 +79,7 @@ class _Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and name not in VERBS and not name.startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(name, VERBS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, VERBS, ".")
             raise click.UsageError(f"there is no verb {name!r}{hint} Verbs: {', '.join(VERBS)}.")
         return super().resolve_command(context, args)
 
@@ -114,8 +119,7 @@ def main() -> None:
         if _interrupted(error):
             _fail("interrupted", 130)
         if _out_of_memory(error):
-            said = str(error).strip() or "no more to be had"
-            _fail(f"out of memory ({said.splitlines()[0]}); ask for less at once", 1)
+            _fail(f"out of memory ({first_line(error)}); ask for less at once", 1)
         raise
     sys.exit(status if isinstance(status, int) else 0)
 

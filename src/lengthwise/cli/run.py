@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.prompts import Shield
-from lengthwise.text import UNFINISHED, whole_characters
+from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
     from lengthwise.api import Generation, Model
@@ -126,29 +126,20 @@ def _given(
     return text, None if document is None else document.text
 
 
-class Reading:
-    """A bar on standard error while a prompt is read, where that is a terminal."""
+class Reading(Bar):
+    """A bar while a prompt of so many tokens is read."""
 
     def __init__(self, tokens: int) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task("", total=tokens)
+        super().__init__(
+            TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        )
+        self.stage("reading", tokens, "tokens")
         self._left = tokens
 
-    def __enter__(self) -> Reading:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def advance(self, tokens: int) -> None:
+    def advance(self, done: int, tokens: int = 0) -> None:
         """So many tokens more are read; with the last of them the bar goes."""
-        self._progress.advance(self._task, tokens)
-        self._left -= tokens
+        super().advance(done)
+        self._left -= done
         if self._left <= 0:
             self.stop()
 
@@ -160,9 +151,6 @@ class Reading:
             sink(piece)
 
         return shown
-
-    def stop(self) -> None:
-        self._progress.stop()
 
 
 def _tell_length(model: Model, tokens: int) -> None:
@@ -197,7 +185,7 @@ def _encode_start(
     model: Model, text: str, document: str, length: int, templated: bool
 ) -> list[int]:
     """Ids of a prompt about the first `length` tokens of a document, as `compare` makes them."""
-    from lengthwise.measure.prompts import build_prompt
+    from lengthwise.evaluation.tasks.questions import build_prompt
 
     ids = model.encode(document, special="text")
     if length > len(ids):
@@ -238,38 +226,38 @@ class Pieces:
 
 def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> None:
     """One object, whose fields are named as those of `compare --json`."""
-    ledger, adapted = found.ledger, model.adapted
+    metrics, adapted = found.metrics, model.adapted
     drafts = [
         {"text": whole_characters(model.tokenizer, each.token_ids, each.text), "score": each.score}
         for each in found.drafts
     ]
     click.echo(json.dumps({
         "recipe": recipe, "model": model.name, "dtype": str(adapted.dtype).removeprefix("torch."),
-        "device": str(adapted.device), "prompt_tokens": ledger.prompt_tokens,
-        "text": whole, "token_ids": found.token_ids, "ttft_s": ledger.ttft_s,
-        "tokens_per_s": ledger.tokens_per_s, "kv_bytes": ledger.kv_bytes,
-        "kv_peak_bytes": ledger.kv_peak_bytes, "kv_offloaded_bytes": ledger.kv_offloaded_bytes,
-        "accepted_per_step": ledger.accepted_per_step, "finish_reason": ledger.finish_reason,
-        "accepted": ledger.accepted, "draft_s": ledger.draft_s, "verify_s": ledger.verify_s,
-        "decode_s": ledger.decode_s, "notes": ledger.notes,
+        "device": str(adapted.device), "prompt_tokens": metrics.prompt_tokens,
+        "text": whole, "token_ids": found.token_ids, "ttft_s": metrics.ttft_s,
+        "tokens_per_s": metrics.tokens_per_s, "kv_bytes": metrics.kv_bytes,
+        "kv_peak_bytes": metrics.kv_peak_bytes, "kv_offloaded_bytes": metrics.kv_offloaded_bytes,
+        "accepted_per_step": metrics.accepted_per_step, "finish_reason": metrics.finish_reason,
+        "accepted": metrics.accepted, "draft_s": metrics.draft_s, "verify_s": metrics.verify_s,
+        "decode_s": metrics.decode_s, "notes": metrics.notes,
         **({"alternatives": drafts} if drafts else {}),
     }, ensure_ascii=False))  # fmt: skip
 
 
 def _print(model: Model, found: Generation) -> None:
     """What is left to say when the text has streamed: several texts, and the costs."""
-    ledger = found.ledger
+    metrics = found.metrics
     for number, draft in enumerate(found.drafts, 1):
         text = whole_characters(model.tokenizer, draft.token_ids, draft.text)
         click.echo(f"[{number}] score {draft.score:.3f}\n{text}\n")
     if not found.drafts:
         click.echo()
     click.echo(
-        f"{ledger.prompt_tokens:,} tokens read, first token after {ledger.ttft_s:.2f} s, then "
-        f"{ledger.tokens_per_s:.1f} tokens/s ({ledger.accepted_per_step:.2f} a step), "
-        f"{ledger.kv_bytes / 1e6:.1f} MB of KV (peak {ledger.kv_peak_bytes / 1e6:.1f}), "
-        f"ended by {ledger.finish_reason}",
+        f"{metrics.prompt_tokens:,} tokens read, first token after {metrics.ttft_s:.2f} s, then "
+        f"{metrics.tokens_per_s:.1f} tokens/s ({metrics.accepted_per_step:.2f} a step), "
+        f"{metrics.kv_bytes / 1e6:.1f} MB of KV (peak {metrics.kv_peak_bytes / 1e6:.1f}), "
+        f"ended by {metrics.finish_reason}",
         err=True,
     )
-    for note in filter(None, [ledger.drafting(), *ledger.notes]):
+    for note in filter(None, [metrics.drafting(), *metrics.notes]):
         click.echo(note, err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,11 @@ def laws(name: str | None) -> None:
     from lengthwise.scaling import LAWS, find_law
 
     if name is None:
-        for law in LAWS.values():
-            click.echo(f"{law.name}\n    {law.equation}\n    {law.paper}")
+        for each in LAWS.entries():
+            if each.value is None:
+                click.echo(f"{each.name} of {each.package} cannot be used: {each.error}")
+            else:
+                click.echo(f"{each.name}\n    {each.value.equation}\n    {each.value.paper}")
         return
     law = find_law(name)
     click.echo(f"{law.doc}\n\n{law.paper}\n\ncolumns")
@@ -75,10 +78,9 @@ def fit(
     save: Path | None, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs, write_text
+    from lengthwise._utils.files import write_text
+    from lengthwise.cli.bars import Bar
+    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs
     from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 
@@ -92,12 +94,10 @@ def fit(
     rows = read_table(data, law, _pairs("--column", columns), last)
     for note in rows.notes:
         click.echo(note, err=True)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"resampling {len(rows)} rows", total=bootstrap)
+    with Bar() as bar:
+        bar.stage(f"resampling {len(rows)} rows", bootstrap, "draws")
         found = fit_law(
-            law, rows.columns, objective, bootstrap, level, seed,
-            lambda done, total: bar.update(task, completed=done),
+            law, rows.columns, objective, bootstrap, level, seed, bar.reached
         )  # fmt: skip
     if save is not None:
         write_text(save, found.to_json() + "\n")
@@ -120,12 +120,21 @@ def _report(law: Law, found: Fit) -> str:
     return "\n".join([*lines, *(f"warning: {note}" for note in found.notes)])
 
 
+def _law_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which law, with which numbers."""
+    for option in (
+        click.option("--set", "given", multiple=True, metavar="NAME=VALUE",
+                     help="a parameter's value; may be repeated"),
+        click.option("--constants", default="paper", show_default=True,
+                     help="paper, paper:SET, or a file that `fit --save` wrote"),
+        click.option("--law", "name", help="a law's name (default: the fit's)"),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 @scaling.command()
-@click.option("--law", "name", help="a law's name (default: the fit's)")
-@click.option("--constants", default="paper", show_default=True,
-              help="paper, paper:SET, or a file that `fit --save` wrote")  # fmt: skip
-@click.option("--set", "given", multiple=True, metavar="NAME=VALUE",
-              help="a parameter's value; may be repeated")  # fmt: skip
+@_law_options
 @click.option("--at", "points", multiple=True, required=True, metavar="N=7e9,D=2e12",
               help="inputs of one prediction; may be repeated")  # fmt: skip
 def predict(
@@ -150,11 +159,7 @@ def predict(
 
 
 @scaling.command()
-@click.option("--law", "name", help="a law's name (default: the fit's)")
-@click.option("--constants", default="paper", show_default=True,
-              help="paper, paper:SET, or a file that `fit --save` wrote")  # fmt: skip
-@click.option("--set", "given", multiple=True, metavar="NAME=VALUE",
-              help="a parameter's value; may be repeated")  # fmt: skip
+@_law_options
 @click.option("--at", "point", required=True, metavar="C=1e21", help="what is given")
 def solve(name: str | None, constants: str, given: tuple[str, ...], point: str) -> None:
     """Answer a law's question: the best size for a budget, the vocabulary for a size, ..."""

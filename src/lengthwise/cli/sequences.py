@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
+from lengthwise.cli.bars import Bar
 from lengthwise.cli.curriculum import curriculum
 from lengthwise.outputs import check_folder
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
@@ -25,7 +26,6 @@ from lengthwise.sequences.files import parse_bytes
 from lengthwise.sequences.manifest import ends_lost
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import TOKENS
-from lengthwise.sequences.watch import Watcher
 
 
 class _Speed(ProgressColumn):
@@ -37,33 +37,17 @@ class _Speed(ProgressColumn):
         return Text(f"{tokens / seconds:,.0f} tokens/s" if seconds > 0.1 and tokens else "")
 
 
-class Bars(Watcher):
-    """A bar a stage on standard error, and notes as lines above it."""
+class Bars(Bar):
+    """A bar a stage, with tokens a second."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn(),
-            console=self._console, transient=True, disable=not self._console.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task("", total=None, tokens=0)
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn(), tokens=0
+        )
 
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def stage(self, name: str, total: int, unit: str) -> None:
-        self._progress.reset(self._task, description=name, total=total or None, tokens=0)
-
-    def advance(self, done: int, tokens: int) -> None:
-        before = self._progress.tasks[0].fields["tokens"]
-        self._progress.update(self._task, advance=done, tokens=before + tokens)
-
-    def note(self, text: str) -> None:
-        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
+    def advance(self, done: int, tokens: int = 0) -> None:
+        before = self._drawn.tasks[0].fields["tokens"]
+        self._drawn.update(self._task, advance=done, tokens=before + tokens)
 
 
 @click.group()

@@ -7,47 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise.cli.arguments import Place
+from lengthwise.cli.bars import Bar
 from lengthwise.outputs import check_folder
+from lengthwise.training.progress import TrainingProgress
 
 if TYPE_CHECKING:
     from lengthwise.training.trainer import Outcome
 
 
-class Bar:
-    """A bar on standard error where that is a terminal, else a line a record."""
+class TrainingBar(Bar, TrainingProgress):
+    """A bar where standard error is a terminal, else a line a record."""
 
     def __init__(self) -> None:
         # Under torchrun the first rank alone speaks.
-        self._console = Console(stderr=True, quiet=not _first())
-        columns = (
+        super().__init__(
             TextColumn("step {task.completed}/{task.total}"), BarColumn(),
-            TextColumn("{task.fields[said]}"), TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"), TimeRemainingColumn(), quiet=not _first(), said="",
         )  # fmt: skip
-        self._progress = Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-        )
-        self._task = self._progress.add_task("", total=None, said="")
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def note(self, text: str) -> None:
-        """Something that happens once."""
-        self._console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
 
     def step(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        """A record of the log was written after `step` of `steps`."""
         said = said_of(record)
-        if self._console.is_terminal:
-            self._progress.update(self._task, completed=step, total=steps, said=said)
+        if self.console.is_terminal:
+            self.reached(step, steps, said=said)
         else:
             self.note(f"step {step}/{steps}: {said}")
 
@@ -85,7 +69,7 @@ def train(config: Path, out: Path | None, extend: bool) -> int:
     run = load_config(config)
     if out is not None:
         run = dataclasses.replace(run, out=str(out.absolute()))
-    with Bar() as bar:
+    with TrainingBar() as bar:
         outcome = Trainer(run, bar, extend).run()
     if outcome.signal is not None:
         said = f"interrupted after step {outcome.step} of {outcome.steps}; the same command goes on"

@@ -1,7 +1,7 @@
 """Ways to write that take the place of choosing one token a step.
 
-A mode is fed like any sequence, one column of keys and values a step under whatever plan keeps
-them, but what it feeds is an embedding of its own making, and what it ends with are several texts.
+A decoding mode is fed like any sequence: one input a step, whose keys and values are kept under
+whatever plan. But what it feeds is an embedding of its own making, and it ends with several texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lengthwise.engine.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Column:
+class StepInput:
     """What is fed next: an embedding `[hidden]`, and the one token that stands for it where the
     sequence is asked for its tokens."""
 
@@ -36,8 +36,8 @@ class Alternative:
     ended: bool
 
 
-class Mode(ABC):
-    """Writes several texts in the columns of one; one object per sequence.
+class DecodingMode(ABC):
+    """Writes several texts in the cache of one; one object per sequence.
 
     After it the sequence holds mixtures: to go on from one of the texts, read it anew.
     """
@@ -59,12 +59,12 @@ class Mode(ABC):
         """Whether nothing more needs to be fed."""
 
     @abstractmethod
-    def column(self) -> Column:
+    def step_input(self) -> StepInput:
         """What is fed next."""
 
     @abstractmethod
     def advance(self, logits: Tensor) -> None:
-        """Takes the logits `[vocab]` after the column."""
+        """Takes the logits `[vocab]` after that input."""
 
     @abstractmethod
     def alternatives(self) -> list[Alternative]:

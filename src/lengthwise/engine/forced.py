@@ -14,7 +14,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.engine.losses import token_losses
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 
 # Tokens of a forward: many enough for products of good speed, few enough that their logits are

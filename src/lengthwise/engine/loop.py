@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator, Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.cost import Load
+from lengthwise.engine.guard import GuardedPolicy
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
-from lengthwise.engine.policy import LengthPolicy, policy_for
-from lengthwise.engine.request import Request, Verdict
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.request import Request, Verification
+from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
@@ -175,7 +176,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
         return request.take_best(request.mode)
     if sampler.steering is None:
         sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
-    request.each_drafter(lambda drafter: drafter.begin(request.sequence, request.sampler.sampling))
+    request.begin_drafters()
     request.sequence.noted = None
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
@@ -188,14 +189,14 @@ def step(
     """One draft-verify-commit round for all requests; returns the new tokens of each.
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
-    Requests may have recipes of their own. Those with a mode feed one column each, and those with a
+    Requests may have recipes of their own. Those with a mode feed one input each, and those with a
     policy of their own verify what it chooses, in a forward of their own; a request with a mode
     gives all its tokens when it is done. apart: a request whose logits are no numbers ends alone,
     see `Request.failed`; otherwise NotFinite is raised.
     """
     groups: dict[object, list[Request]] = {}
     for request in requests:
-        own = "mode" if request.mode is not None else id(policy or request.plan.policy)
+        own = "mode" if request.mode is not None else id(request.policy(policy))
         groups.setdefault(own, []).append(request)
     found: dict[int, list[int]] = {}
     for key, group in groups.items():
@@ -207,12 +208,12 @@ def step(
 
 
 def _write(requests: Seq[Request]) -> list[list[int]]:
-    """Feeds one column for each request that has a mode."""
+    """Feeds one input for each request that has a mode."""
     begin = time.perf_counter()
     modes = [request.mode for request in requests if request.mode is not None]
-    columns = [mode.column() for mode in modes]
-    items = [(r.sequence, [c.token], None) for r, c in zip(requests, columns, strict=True)]
-    embeddings = torch.stack([column.embedding for column in columns])
+    step_inputs = [mode.step_input() for mode in modes]
+    items = [(r.sequence, [c.token], None) for r, c in zip(requests, step_inputs, strict=True)]
+    embeddings = torch.stack([step_input.embedding for step_input in step_inputs])
     found, steps = extend(items, embeddings=embeddings)
     rows = zip(requests, items, modes, found, steps, strict=True)
     for request, (sequence, tokens, _), mode, logits, metadata in rows:
@@ -231,9 +232,9 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request in requests:
-        request.ledger.decode_s += seconds
-        request.ledger.decoded += 1
-        request.ledger.steps += 1
+        request.metrics.decode_s += seconds
+        request.metrics.decoded += 1
+        request.metrics.steps += 1
     return [
         [] if request.failed is not None else request.take_best(mode)
         for request, mode in zip(requests, modes, strict=True)
@@ -265,10 +266,10 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request, tokens in zip(requests, taken, strict=True):
-        request.ledger.decode_s += seconds
-        request.ledger.verify_s += seconds
-        request.ledger.decoded += len(tokens) + (request.stopped is not None)
-        request.ledger.steps += 1
+        request.metrics.decode_s += seconds
+        request.metrics.verify_s += seconds
+        request.metrics.decoded += len(tokens) + (request.stopped is not None)
+        request.metrics.steps += 1
     return taken
 
 
@@ -279,42 +280,46 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         return _plain(requests)
     begin = time.perf_counter()
     model = requests[0].sequence.model
-    if policy is None:
-        policy = requests[0].plan.policy or policy_for(model)
+    given = requests[0].policy(policy)
+    guarded = None if given is None else GuardedPolicy(given)
+    policy = guarded or policy_for(model)
     # Rows of one seed share noise, and the policy weighs guesses of one against those of another.
     drawing = any(request.drawing for request in requests)
     proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests])
-    _check_draws(policy, proposed, trees)
+    _check_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
     logits, steps = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
-    verdicts: list[Verdict | None] = []
+    verifications: list[Verification | None] = []
     for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
         try:
-            verdicts.append(_settle(*row))
+            verifications.append(_settle(*row))
         except NotFinite as error:
             row[0].fail(error)
-            verdicts.append(None)
+            verifications.append(None)
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
     policy.observe(load, sum(map(len, trees)) - len(trees), took)
-    for request, verdict in zip(requests, verdicts, strict=True):
-        if verdict is not None:
-            request.learn(verdict, policy, load)
+    for request, verification in zip(requests, verifications, strict=True):
+        if verification is not None:
+            request.learn(verification, policy, load)
+    if guarded is not None and guarded.failed is not None:
+        for request in requests:
+            request.drop_policy(guarded.policy, guarded.failed)
     end = time.perf_counter()
-    taken = [[] if verdict is None else verdict.taken for verdict in verdicts]
+    taken = [[] if verification is None else verification.taken for verification in verifications]
     for request, tokens in zip(requests, taken, strict=True):
-        request.ledger.decode_s += end - begin
-        request.ledger.verify_s += learning - verify_begin
+        request.metrics.decode_s += end - begin
+        request.metrics.verify_s += learning - verify_begin
         if request.drafters:
-            request.ledger.draft_s += verify_begin - begin + end - learning
+            request.metrics.draft_s += verify_begin - begin + end - learning
         # A stop token is no part of the text, but it was decoded like any other.
-        request.ledger.decoded += len(tokens) + (request.stopped is not None)
-        request.ledger.steps += 1
+        request.metrics.decoded += len(tokens) + (request.stopped is not None)
+        request.metrics.steps += 1
     return taken
 
 
@@ -344,11 +349,11 @@ def _load(requests: Seq[Request]) -> Load | None:
 def _settle(
     request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
     states: Tensor | None,
-) -> Verdict:  # fmt: skip
+) -> Verification:  # fmt: skip
     """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
     sequence = request.sequence
     try:
-        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+        accepted, token = request.walk(tree, logits)
     except NotFinite:
         if len(tree) == 1:
             raise
@@ -358,7 +363,7 @@ def _settle(
         found: list[Tensor] | None = None if states is None else []
         (logits,), (metadata,) = extend([(sequence, tree.tokens, tree)], "all", found)
         states = found[0] if found else None
-        accepted, token = request.verifier.walk(tree, logits, request.sampler, request.context())
+        accepted, token = request.walk(tree, logits)
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new)
     # A stop inside an accepted run: what comes after it was never said, here or in the cache.
@@ -371,11 +376,11 @@ def _settle(
         sequence.token_nll += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
         sequence.last_logits = rows[-1].clone()
     sequence.commit(metadata, kept, accepted)
-    request.ledger.drafted += len(tree) - 1
+    request.metrics.drafted += len(tree) - 1
     request.right = [tree.sources[node] for node in accepted[1:]]
     for source in request.right:
-        request.ledger.accepted[source] = request.ledger.accepted.get(source, 0) + 1
-    return Verdict(tree, proposed, logits, accepted, new, taken, states)
+        request.metrics.accepted[source] = request.metrics.accepted.get(source, 0) + 1
+    return Verification(tree, proposed, logits, accepted, new, taken, states)
 
 
 def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[int]]:

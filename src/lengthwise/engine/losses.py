@@ -22,7 +22,7 @@ class Losses:
 
     Which tokens are asked for is a matter of their positions in the sequence alone, never of how it
     was fed. The first token of a sequence is predicted by nothing and left out. positions and
-    values are aligned. A token that the model gives no chance at all has an infinite loss.
+    values are aligned. A token to which the model gives probability 0 has an infinite loss.
     """
 
     every: int = 1

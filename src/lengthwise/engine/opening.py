@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from lengthwise.engine.acceptance import Acceptance
+from lengthwise.engine.guard import start_drafters, start_verifier
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import whole
-from lengthwise.engine.policy import policy_for
 from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Ledger, Request
+from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_length import policy_for
+from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
-from lengthwise.engine.verify import Lossless
 from lengthwise.errors import Refused
 from lengthwise.models.rules import own_rules
 
@@ -20,31 +21,31 @@ from lengthwise.models.rules import own_rules
 CANCELLED = "cancelled"
 
 
-def finish(request: Request) -> Ledger:
+def finish(request: Request) -> RequestMetrics:
     """Closes the books of a request. Of one that was broken off only what it holds is counted: what
     drafters do at the end may take long, and its notes are of whole texts."""
-    ledger = request.ledger
-    if ledger.finish_reason != CANCELLED:
+    metrics = request.metrics
+    if metrics.finish_reason != CANCELLED:
         request.finish()
         _note(request)
     sequence = request.sequence
     sequence.note_peak()
-    ledger.kv_bytes, ledger.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
-    ledger.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
-    return ledger
+    metrics.kv_bytes, metrics.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
+    metrics.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
+    return metrics
 
 
 def _note(request: Request) -> None:
     """What the user has to know of a text that is whole."""
-    sequence, ledger = request.sequence, request.ledger
+    sequence, metrics = request.sequence, request.metrics
     if sequence.plan.drops and not sequence.dropped():
-        ledger.notes.append(
+        metrics.notes.append(
             f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
             "recipe keeps"
         )
     if (note := note_beyond(sequence)) is not None:
-        ledger.notes.append(note)
-    ledger.notes += [
+        metrics.notes.append(note)
+    metrics.notes += [
         f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
         for length in sequence.read_again
     ]
@@ -59,7 +60,8 @@ def begin(
     steering: processors and criteria in place of the sampling's own. row: which prompt of how many.
     """
     plan = whole(sequence.plan)
-    drafters = [drafter for make in plan.drafters if (drafter := make()) is not None]
+    drafters, notes = start_drafters(plan.drafters)
+    verifier, more = start_verifier(plan.verifier)
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
         sequence.noted = []
@@ -77,5 +79,6 @@ def begin(
     return Request(
         sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
-        plan=plan, verifier=(plan.verifier() if plan.verifier else None) or Lossless(), mode=mode,
+        plan=plan, verifier=verifier or Lossless(), mode=mode,
+        metrics=RequestMetrics(notes=[*notes, *more]),
     )  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from lengthwise.engine.decoding_mode import Mode
+from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.kv_cache.cache_plan import CachePlan
-from lengthwise.engine.policy import LengthPolicy
+from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.verify import Verifier
+from lengthwise.engine.speculative.verification import Verifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +18,17 @@ class Plan(CachePlan):
     """What is kept (`CachePlan`), and who guesses ahead; every default is full attention.
 
     verifier, policy: None are the lossless one and goodput. mode: writes in place of choosing one
-    token a step. checks: raise Refused for lengths of prompts that a method cannot serve.
+    token a step. checks: raise Refused for lengths of prompts that a method cannot serve. answers:
+    those of slots that have no field here, by the name of their hook.
     """
 
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
-    mode: Callable[[], Mode | None] | None = None
+    mode: Callable[[], DecodingMode | None] | None = None
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     def check_prompt(self, length: int) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be served; reads nothing."""

@@ -8,30 +8,36 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lengthwise.engine.acceptance import Acceptance
-from lengthwise.engine.cost import Load
-from lengthwise.engine.decoding_mode import Mode
+from lengthwise._utils.messages import first_line
+from lengthwise.engine.decoding_mode import DecodingMode
+from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.policy import LengthPolicy, capped
 from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.engine.verify import Lossless, Verifier
+from lengthwise.engine.speculative.ranking import capped
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.speculative.verification import Lossless, Verifier
+from lengthwise.engine.token_view import TokenView
 from lengthwise.errors import LengthwiseError, NotFinite
 
 
 @dataclass
-class Ledger:
+class RequestMetrics:
     """What a request cost. Seconds are wall clock of the engine, the device synchronised.
 
-    ttft_s: from the start of prefill to the first token. decode_s: from the first token to the
-    last, over `decoded` tokens in `steps` forwards; of that draft_s for guessing, choosing what to
-    verify and learning from it, verify_s for the forwards and their verdicts. drafted: guesses that
-    were verified; accepted: those that were right, by drafter. kv_bytes: held at the end;
-    kv_peak_bytes: the most held at any moment, decoded and gathered copies included.
-    kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in none of the other
-    figures. notes: what the user has to know, one sentence each.
+    ttft_s: from the start of prefill to the first token.
+    decode_s: from the first token to the last, over `decoded` tokens in `steps` forwards.
+    draft_s, verify_s: of decode_s, for drafting, choosing what to verify and learning from it, and
+    for the forwards and what follows from them.
+    drafted: guesses that were verified. accepted: those that were right, by drafter.
+    kv_bytes: held at the end. kv_peak_bytes: the most held at any moment, decoded and gathered
+    copies included. kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in
+    none of the other figures.
+    notes: what the user has to know, one sentence each.
     """
 
     prompt_tokens: int = 0
@@ -73,7 +79,7 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What became of a row's guesses.
 
     tree: what was verified; proposed: the tree before pruning. logits `[nodes, vocab]`. accepted:
@@ -94,31 +100,33 @@ class Verdict:
 class Request:
     """One sequence being generated.
 
-    pending: the newest token, chosen but not yet processed. asked: who guessed in this step,
-    how many levels, in how many seconds. right: who guessed the newest tokens, as far as they were
-    guessed. plan: of the recipe. mode: what writes in place of choosing tokens one by one. stopped:
-    the stop id that ended it, which is no part of the output. cramped: steps in which what is kept
-    changes with the next token already, so that no guess may follow it. failed: why there is no
-    next token; what was said before it stays.
+    pending: the newest token, chosen but not yet processed. asked: who guessed in this step (the id
+    of the object), how many levels, in how many seconds. right: who guessed the newest tokens, as
+    far as they were guessed. plan: of the recipe. mode: what writes in place of choosing tokens one
+    by one. stopped: the stop id that ended it, which is no part of the output. cramped: steps in
+    which what is kept changes with the next token already, so that no guess may follow it. failed:
+    why there is no next token; what was said before it stays. lost_policy: the length policy
+    failed, and the model's own goes on.
     """
 
     sequence: Sequence
     sampler: Sampler
     max_new_tokens: int
     stop_ids: frozenset[int]
-    ledger: Ledger = field(default_factory=Ledger)
+    metrics: RequestMetrics = field(default_factory=RequestMetrics)
     output: list[int] = field(default_factory=list)
     pending: int = -1
     drafters: list[Drafter] = field(default_factory=list)
     acceptance: Acceptance = field(default_factory=Acceptance)
     verifier: Verifier = field(default_factory=Lossless)
-    asked: dict[Drafter, tuple[int, float]] = field(default_factory=dict)
+    asked: dict[int, tuple[int, float]] = field(default_factory=dict)
     right: list[str] = field(default_factory=list)
-    mode: Mode | None = None
+    mode: DecodingMode | None = None
     plan: Plan = FULL
     stopped: int | None = None
     cramped: int = 0
     failed: NotFinite | None = None
+    lost_policy: bool = False
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -128,12 +136,18 @@ class Request:
 
     @property
     def done(self) -> bool:
-        return bool(self.ledger.finish_reason)
+        return bool(self.metrics.finish_reason)
+
+    def policy(self, given: LengthPolicy | None) -> LengthPolicy | None:
+        """That of the next step: the one given, else the recipe's. None is the model's own."""
+        if self.lost_policy:
+            return None
+        return given if given is not None else self.plan.policy
 
     def fail(self, error: NotFinite) -> None:
         """Ends the request, and no other: its logits are no numbers."""
         self.failed = error
-        self.ledger.finish_reason = "not_finite"
+        self.metrics.finish_reason = "not_finite"
         self.sequence.discard()
 
     def emit(self, tokens: Seq[int]) -> list[int]:
@@ -142,16 +156,16 @@ class Request:
         steering = self.sampler.steering
         for token in tokens:
             if token in self.stop_ids:
-                self.ledger.finish_reason = "stop"
+                self.metrics.finish_reason = "stop"
                 self.stopped = token
                 break
             taken.append(token)
             self.output.append(token)
             if steering is not None and steering.stops(self.output, self.sequence.model.device):
-                self.ledger.finish_reason = "stop"
+                self.metrics.finish_reason = "stop"
                 break
             if len(self.output) >= self.max_new_tokens:
-                self.ledger.finish_reason = "length"
+                self.metrics.finish_reason = "length"
                 break
         return taken
 
@@ -161,24 +175,24 @@ class Request:
             return
         del self.output[kept - new :]
         if self.mode is None:
-            self.ledger.decoded -= new - kept
+            self.metrics.decoded -= new - kept
             for source in self.right[kept:]:
-                self.ledger.accepted[source] -= 1
+                self.metrics.accepted[source] -= 1
 
-    def take_best(self, mode: Mode) -> list[int]:
+    def take_best(self, mode: DecodingMode) -> list[int]:
         """Takes the best text of a mode that is done, as new tokens; nothing before that."""
         if not mode.done:
             return []
         best = mode.alternatives()[0]
         self.output = list(best.tokens)
-        self.ledger.finish_reason = "stop" if best.ended else "length"
+        self.metrics.finish_reason = "stop" if best.ended else "length"
         return self.output
 
     def context(self) -> list[int]:
         """Committed tokens and the pending one: one list that grows, so that a step copies none."""
-        # No more of it is believed than is committed: a walk that failed may have left some behind.
-        known = min(max(0, len(self._context) - 1), len(self.sequence.tokens))
-        self._context[known:] = [*self.sequence.tokens[known:], self.pending]
+        # No more of it is used than is committed: a walk that failed may have left some behind.
+        known = min(max(0, len(self._context) - 1), len(self.sequence))
+        self._context[known:] = [*self.sequence.tokens_from(known), self.pending]
         return self._context
 
     @property
@@ -199,46 +213,58 @@ class Request:
         limit = min(self.max_new_tokens - len(self.output), room) - 1
         if limit <= 0 or load is None:
             return tree
-        context = self.context()
+        context, vocab_size = TokenView(self.context()), self.sequence.model.vocab_size
         for drafter in sorted(self.drafters, key=_turn):
             begin = policy.clock()
-            pace = policy.pace(load, drafter, tree, self.acceptance, limit)
-            if pace is None:
+            draft_depth = policy.draft_depth(load, drafter, tree, self.acceptance, limit)
+            if draft_depth is None:
                 continue
-            before, drafter.pace = len(tree), pace
+            before, tree.author = len(tree), drafter.name
             failed: Exception | None = None
             try:
+                drafter.draft_depth = draft_depth
                 with drafter.lock:
                     drafter.propose(context, tree, limit)
             except Exception as error:
                 failed = error
             try:
                 # Who fails after drawing may fail because of what was drawn, which therefore stays.
-                _check_guesses(tree, before, limit, self.sequence.model.vocab_size)
+                _check_guesses(tree, before, limit, vocab_size)
             except Exception as error:
                 tree = tree.keep(range(before))
                 failed = failed or error
+            tree.author = ""
             tree = capped(tree, before, self.acceptance)
             if failed is not None:
                 self.drop(drafter, failed)
             else:
-                self.asked[drafter] = pace.levels, policy.clock() - begin
+                self.asked[id(drafter)] = draft_depth.levels, policy.clock() - begin
         return tree
 
-    def learn(self, verdict: Verdict, policy: LengthPolicy, load: Load) -> None:
+    def learn(self, verification: Verification, policy: LengthPolicy, load: Load) -> None:
         """Shows every drafter, and the policy, what became of the guesses."""
-        context, tree = self.context(), verdict.tree
-        self.acceptance.learn(verdict.proposed, verdict.new)
-        won = Counter(tree.sources[node] for node in verdict.accepted[1:])
+        context, tree = TokenView(self.context()), verification.tree
+        self.acceptance.learn(verification.proposed, verification.new)
+        won = Counter(tree.sources[node] for node in verification.accepted[1:])
 
         def tell(drafter: Drafter) -> None:
             begin = policy.clock()
-            drafter.states = verdict.states if drafter.wants_states else None
-            drafter.learn(context, tree, verdict.logits, verdict.accepted)
-            if drafter in self.asked:
-                levels, seconds = self.asked[drafter]
+            drafter.states = verification.states if drafter.wants_states else None
+            drafter.learn(context, tree, verification.logits, verification.accepted)
+            if id(drafter) in self.asked:
+                levels, seconds = self.asked[id(drafter)]
                 policy.drafted(load, drafter, levels, seconds + policy.clock() - begin)
                 policy.gained(load, drafter, won[drafter.name])
+
+        self.each_drafter(tell)
+
+    def begin_drafters(self) -> None:
+        """The prompt has been read."""
+
+        def tell(drafter: Drafter) -> None:
+            drafter.begin(self.sequence, self.sampler.sampling)
+            # Asked of all drafters at every step, outside of their turns.
+            _ = bool(drafter.drawing)
 
         self.each_drafter(tell)
 
@@ -261,48 +287,77 @@ class Request:
                 with drafter.lock:
                     drafter.finish()
             except Exception as error:
-                self.ledger.notes.append(f"{drafter.name} could not keep something: {_line(error)}")
-        self.ledger.notes += [note for drafter in self.drafters for note in drafter.notes]
-        if self.drafters and self.ledger.steps and self.cramped >= self.ledger.steps:
+                self.metrics.notes.append(
+                    f"{drafter.name} could not keep something: {first_line(error)}"
+                )
+        for drafter in list(self.drafters):
+            try:
+                self.metrics.notes += [str(note) for note in drafter.notes]
+            except Exception as error:
+                self.drop(drafter, error)
+        if self.drafters and self.metrics.steps and self.cramped >= self.metrics.steps:
             names = " and ".join(drafter.name for drafter in self.drafters)
-            self.ledger.notes.append(
+            self.metrics.notes.append(
                 f"{names} guessed nothing: what the recipe keeps changes with every token, which "
                 "leaves no room for guesses; give it a larger budget, or leave the drafter out"
             )
 
     def drop(self, drafter: Drafter, error: Exception) -> None:
         """Goes on without a drafter that failed: guesses are a matter of speed alone."""
-        self.drafters.remove(drafter)
-        self.ledger.notes.append(f"drafter {drafter.name} failed and was left out: {_line(error)}")
+        # Two drafters may be equal, as two objects of a dataclass are.
+        self.drafters[:] = [each for each in self.drafters if each is not drafter]
+        self.metrics.notes.append(left_out(f"drafter {drafter.name}", error))
 
+    def drop_policy(self, policy: LengthPolicy, error: Exception) -> None:
+        """Goes on with the model's own length policy in place of one that failed."""
+        self.lost_policy = True
+        self.metrics.notes.append(left_out(f"length policy {type(policy).__name__}", error))
 
-def _line(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    def walk(self, tree: Tree, logits: Tensor) -> tuple[list[int], int]:
+        """What is accepted of a tree, root first, and the token after it, as `Verifier.walk`.
+
+        A verifier that fails is left out, and the lossless one goes on.
+        """
+        if type(self.verifier) is not Lossless:
+            try:
+                found = self.verifier.walk(tree, logits, self.sampler, self.context())
+                return accepted_by(found, tree, logits.shape[-1])
+            except NotFinite:
+                raise
+            except Exception as error:
+                name = type(self.verifier).__name__
+                self.metrics.notes.append(left_out(f"verifier {name}", error))
+                self.verifier = Lossless()
+                # It may have left anything there.
+                self._context.clear()
+        return self.verifier.walk(tree, logits, self.sampler, self.context())
 
 
 def _turn(drafter: Drafter) -> tuple[bool, bool]:
     """The place of a drafter among those of a step.
 
-    Who asks a model comes last, to be asked only where free guesses leave something to gain. Of
+    Who runs a model comes last, to be asked only where free guesses leave something to gain. Of
     these, who draws comes first: whether a draw is made must not depend on the noise of the
     target's own choice, which a drafter of somebody else's may give away (see `Tree.drawing`).
     """
-    return drafter.asks_model, drafter.asks_model and not drafter.drawing
+    return drafter.runs_model, drafter.runs_model and not drafter.drawing
 
 
 def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None:
     """Raises where the nodes from `before` on cannot be fed to the model, ranked or verified."""
-    for law in (group.law for groups in tree.draws.values() for group in groups):
-        if law.shape != (vocab_size,):
+    for probs in (group.probs for groups in tree.draws.values() for group in groups):
+        if probs.shape != (vocab_size,):
             raise LengthwiseError(
-                f"it drew from a law of shape {list(law.shape)} for a vocabulary of {vocab_size}"
+                f"it drew from probabilities of shape {list(probs.shape)} for a vocabulary of "
+                f"{vocab_size}"
             )
-    rows = zip(tree.tokens[before:], tree.depths[before:], tree.priors[before:], strict=True)
-    for token, depth, prior in rows:
+    fields = (tree.tokens, tree.depths, tree.priors, tree.buckets)
+    for token, depth, prior, bucket in zip(*(each[before:] for each in fields), strict=True):
+        if type(bucket) is not int and not hasattr(bucket, "__index__"):
+            raise LengthwiseError(f"it gave a guess the grade {bucket!r}, which is no whole number")
         # Not a number is neither.
         if not 0 <= prior <= 1:
-            raise LengthwiseError(f"it gave a guess the chance {prior}, and allowed is 0 to 1")
+            raise LengthwiseError(f"it gave a guess the probability {prior}, and allowed is 0 to 1")
         if not 0 <= token < vocab_size:
             raise LengthwiseError(f"it guessed token {token} of a vocabulary of {vocab_size}")
         if depth > limit:

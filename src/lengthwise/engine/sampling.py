@@ -1,8 +1,8 @@
 """Choosing the next token: greedy, or sampled with noise that belongs to a position, not to a
 moment.
 
-A sample is `argmax(log p + Gumbel noise)` with noise drawn from (seed, position of the token). The
-law is that of ordinary sampling, and the token chosen at a position does not depend on whether
+A sample is `argmax(log p + Gumbel noise)` with noise drawn from (seed, position of the token). Its
+distribution is that of ordinary sampling. The token chosen at a position does not depend on whether
 drafting found it early, so drafted and plain sampling give the same text for the same seed.
 Processors are those of transformers. The largest of what is chosen from must be finite, or
 NotFinite says where it was not.
@@ -147,7 +147,7 @@ def likeliest(logits: Tensor) -> tuple[list[int], list[float]]:
     that logit, which is not finite where a row has a NaN, an infinity, or nothing but minus it.
 
     On a CPU numpy finds it in float32 5 to 20 times faster than PyTorch does, which takes 0.17 ms a
-    row of 49,152 in bfloat16: 16 guesses would wait 2.6 ms for their verdict.
+    row of 49,152 in bfloat16: 16 guesses would wait 2.6 ms to be verified.
     """
     if logits.device.type == "cpu":
         found = logits.float().numpy()
@@ -223,24 +223,24 @@ class Sampler:
             return int(scores.argmax())
         return int((torch.log_softmax(scores, -1) + self._noise(len(context), scores)).argmax())
 
-    def law(self, logits: Tensor, context: Sequence[int]) -> Tensor:
+    def probs(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         """Probabilities `[vocab]` of the token after context, float64 on the CPU."""
         return torch.softmax(self.process(logits, context).to("cpu", torch.float64), -1)
 
-    def draw(self, law: Tensor, position: int) -> int:
-        """A token of a law `[vocab]`, by the noise of its position."""
-        return int((law.log() + self._noise(position, law)).argmax())
+    def draw(self, probs: Tensor, position: int) -> int:
+        """A token drawn from `probs` `[vocab]`, by the noise of its position."""
+        return int((probs.log() + self._noise(position, probs)).argmax())
 
-    def coin(self, position: int, number: int) -> float:
-        """Uniform in [0, 1): the number-th coin of a position, independent of its noise."""
+    def uniform(self, position: int, number: int) -> float:
+        """Uniform in [0, 1): the number-th of a position, independent of its noise."""
         return float(self._generator(position, 1 + number).random())
 
-    def perturbed(self, law: Tensor, position: int, stream: int = 0) -> Tensor:
-        """log law + Gumbel noise `[vocab]`: its largest entries, in order, are draws without
+    def perturbed(self, probs: Tensor, position: int, stream: int = 0) -> Tensor:
+        """log probs + Gumbel noise `[vocab]`: its largest entries, in order, are draws without
         replacement. Stream 0 is the noise that the target's own choice at this position will use:
         drafts that take it are likely to guess that choice, and are guesses, not draws, which take
         a stream from DRAWN on."""
-        return law.log() + self._noise(position, law, stream)
+        return probs.log() + self._noise(position, probs, stream)
 
     def _generator(self, position: int, stream: int) -> np.random.Generator:
         """Random numbers that belong to all 64 bits of the seed, to a position and to a stream.

@@ -1,8 +1,8 @@
 """The contract of a method: one frozen dataclass of options that answers one of six questions.
 
 A method is registered under the entry-point group `lengthwise.methods`, ours and a third party's
-alike. Its class says what it is (name, question, paper) and overrides the hooks it needs; objects
-with state (a selector's index, a retention's scores) are made afresh for every sequence by
+alike. Its class says what it is (name, question, paper) and overrides the hooks it needs. Objects
+with state (a selector's index, a retention's scores) are made anew for every sequence by
 `start_*`. Options are dataclass fields made with `option`, so that the parser knows their types and
 ranges.
 """
@@ -13,33 +13,34 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from lengthwise._utils.papers import Paper, Papers
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
-    from lengthwise.engine.decoding_mode import Mode
+    from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.kv_cache.retention import Retention
     from lengthwise.engine.kv_cache.selection import Selector
-    from lengthwise.engine.policy import LengthPolicy
+    from lengthwise.engine.speculative.draft_length import LengthPolicy
     from lengthwise.engine.speculative.drafter import Drafter
-    from lengthwise.engine.verify import Verifier
+    from lengthwise.engine.speculative.verification import Verifier
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import FrequencyRule
 
 
 class Question(StrEnum):
-    """What a method answers; also the folder it lives in."""
+    """What our methods answer, by name. A question is a word that a slot names (`methods.slots`):
+    one that does not stand here is written as that word."""
 
     POSITIONS = "positions"
     SELECTION = "selection"
     RETENTION = "retention"
     CODECS = "codecs"
     DRAFTING = "drafting"
-    PROMPTING = "prompting"
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ class Method:
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
 
+    paper: what the method rests on: a Paper, a tuple of them, or None without one.
     best_known: the setting that our measurements found best, as a recipe, where it is not the
     default; defaults are the paper's or its released code's.
     """
 
     name: ClassVar[str]
-    question: ClassVar[Question]
-    paper: ClassVar[str]
+    question: ClassVar[str]
+    paper: ClassVar[Papers]
     best_known: ClassVar[str] = ""
     lossless: ClassVar[bool] = False
     chunking_exact: ClassVar[bool] = True
@@ -155,8 +157,8 @@ class Method:
     def start_codec(self, layer: LayerFacts) -> Codec | None:
         """State of a codec for one layer of one sequence.
 
-        Overridden by a codec that is neither a choice of channels nor a format of numbers, and
-        therefore goes with no other; else it is what those two make.
+        By default it is what a choice of channels and a format of numbers make. A codec that is
+        neither overrides it, and goes with no other.
         """
         from lengthwise.methods.codecs.pruned import coded
 
@@ -174,7 +176,7 @@ class Method:
         """What says how much is guessed in place of goodput."""
         return None
 
-    def start_mode(self, model: AdaptedModel) -> Mode | None:
+    def start_mode(self, model: AdaptedModel) -> DecodingMode | None:
         """A way to write that takes the place of the loop's one token a step, for one sequence."""
         return None
 
@@ -188,4 +190,4 @@ def needs_rope(method: Method, model: AdaptedModel) -> None:
         )
 
 
-__all__ = ["Budget", "Method", "Needs", "Question", "needs_rope", "option"]
+__all__ = ["Budget", "Method", "Needs", "Paper", "Question", "needs_rope", "option"]

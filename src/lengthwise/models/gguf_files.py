@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models.gguf_rope import apply_rope, says_anything
 
@@ -172,5 +173,5 @@ def _require_magic(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return ModelError(f"{path}: this GGUF file is damaged or of an unknown kind ({lines[0]})")
+    cause = first_line(error)
+    return ModelError(f"{path}: this GGUF file is damaged or of an unknown kind ({cause})")

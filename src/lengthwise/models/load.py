@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
 from lengthwise.models.gguf_files import load_gguf
@@ -95,7 +96,7 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
             raise ModelError(f"device {str(device)!r} is not to be had here ({there})")
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).strip().splitlines()[0]
+        cause = first_line(error)
         raise ModelError(f"device {str(device)!r} is not to be had here ({cause})") from error
     return place
 
@@ -233,7 +234,7 @@ def _cause(error: BaseException) -> str:
         if deeper is None or not str(deeper).strip():
             break
         said = deeper
-    return (str(said).strip().splitlines() or [type(said).__name__])[0]
+    return first_line(said)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ recomputes what the papers claim.
 
 from __future__ import annotations
 
-from lengthwise.scaling import kaplan, laws, vocabulary  # registers the laws
 from lengthwise.scaling.data import Table, read_table
 from lengthwise.scaling.fit import Fit, Objective, fit_law
 from lengthwise.scaling.law import LAWS, Constants, Law, Parameter, ScalingError, find_law
@@ -25,9 +24,6 @@ __all__ = [
     "Table",
     "find_law",
     "fit_law",
-    "kaplan",
-    "laws",
     "predict",
     "read_table",
-    "vocabulary",
 ]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lengthwise.scaling.law import Array, Law, ScalingError, nearest
+from lengthwise._utils.suggestions import did_you_mean, hint
+from lengthwise.scaling.law import Array, Law, ScalingError
 from lengthwise.scaling.vocabulary import tokens_per_character
 
 Record = dict[str, object]
@@ -58,10 +59,7 @@ def read_table(
     sources = {source for _, needs, _, _ in DERIVED for source in needs}
     for name in renamed:
         if name not in wanted and name not in sources:
-            raise ScalingError(
-                f"law {law.name} has no column {name!r}{nearest(name, wanted)}; "
-                f"it has {', '.join(wanted)}"
-            )
+            raise ScalingError(f"law {law.name} has no column {name!r}{hint(name, wanted)}")
     parts: list[dict[str, Array]] = []
     notes: list[str] = []
     for path in paths:
@@ -96,7 +94,7 @@ def _column(
             return compute(*(_numbers(path, law, each, records, each) for each in sources))
     raise ScalingError(
         f"{path}: law {law.name} needs column {source!r}, which is missing"
-        f"{nearest(source, present)}; the file has {', '.join(sorted(present))}; "
+        f"{did_you_mean(source, present, ';')} the file has {', '.join(sorted(present))}; "
         f"map one with --column {name}=..."
     )
 
@@ -189,6 +187,6 @@ def _json_records(
         )
     if keys and output not in keys:
         raise ScalingError(
-            f"{path}: no record has {output!r}{nearest(output, keys)}; "
+            f"{path}: no record has {output!r}{did_you_mean(output, keys, ';')} "
             f"map one with --column {law.output[0]}=..."
         )

@@ -24,7 +24,6 @@ from lengthwise.scaling.law import Array, Law, ScalingError, find_law, need_scip
 
 MOST_STARTS = 48
 KEPT_STARTS = 4
-Progress = Callable[[int, int], None]
 Rows: TypeAlias = NDArray[np.int64]
 
 
@@ -88,7 +87,8 @@ class Fit:
 
 def fit_law(
     law: Law, columns: Mapping[str, Array], objective: Objective | None = None,
-    bootstrap: int = 1000, level: float = 0.95, seed: int = 0, progress: Progress | None = None,
+    bootstrap: int = 1000, level: float = 0.95, seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Fit:  # fmt: skip
     """Fits `law` to columns `[rows]` named as its inputs and output.
 
@@ -252,7 +252,7 @@ class _Problem:
         return found
 
     def resample(
-        self, theta: Array, count: int, seed: int, progress: Progress | None
+        self, theta: Array, count: int, seed: int, progress: Callable[[int, int], None] | None
     ) -> tuple[Array, int]:
         """Values `[draws, parameters]` fitted to resampled rows, and how many did not converge."""
         rng = np.random.default_rng(seed)

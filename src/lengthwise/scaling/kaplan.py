@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.scaling.law import Array, Constants, law, log_sum
 from lengthwise.scaling.laws import LOSS, MEMORY, N, exponent, scale
 
-UNRAVELING = "Unraveling the Mystery of Scaling Laws: Part I (Su et al., 2024, arXiv 2403.06563)"
+UNRAVELING = Paper(
+    "Unraveling the Mystery of Scaling Laws: Part I",
+    "Su et al.",
+    2024,
+    arxiv="2403.06563",
+)
 
 
 @law(

@@ -8,10 +8,9 @@ sum keeps its precision while a search wanders through absurd parameters.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -19,6 +18,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
+from lengthwise._utils.registry import Registry
+from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
 
 Array: TypeAlias = NDArray[np.float64]
@@ -72,7 +74,7 @@ class Law:
     """A published law. `logarithmic` says that the formula returns the prediction's logarithm."""
 
     name: str
-    paper: str
+    paper: Paper
     inputs: Mapping[str, str]
     output: tuple[str, str]
     parameters: tuple[Parameter, ...]
@@ -109,8 +111,7 @@ class Law:
             return next(iter(self.constants.values()))
         if which not in self.constants:
             raise ScalingError(
-                f"law {self.name} has no constants {which!r}{nearest(which, self.constants)}; "
-                f"it has {', '.join(self.constants)}"
+                f"law {self.name} has no constants {which!r}{hint(which, self.constants)}"
             )
         return self.constants[which]
 
@@ -119,8 +120,7 @@ class Law:
         unknown = sorted(set(values) - set(self.names))
         if unknown:
             raise ScalingError(
-                f"law {self.name} has no parameter {unknown[0]!r}"
-                f"{nearest(unknown[0], self.names)}; it has {', '.join(self.names)}"
+                f"law {self.name} has no parameter {unknown[0]!r}{hint(unknown[0], self.names)}"
             )
         positive = {parameter.name for parameter in self.parameters if parameter.positive}
         for name, value in values.items():
@@ -140,13 +140,21 @@ class Law:
         return {name: float(values[name]) for name in self.names}
 
 
-LAWS: dict[str, Law] = {}
+def _check(name: str, found: object) -> Law:
+    if not isinstance(found, Law):
+        raise TypeError("it is no formula decorated with lengthwise.scaling.law.law")
+    if found.name != name:
+        raise ValueError(f"its law is named {found.name!r}")
+    return found
+
+
+LAWS: Registry[Law] = Registry("lengthwise.laws", "law", _check, ScalingError)
 
 
 def law(
     name: str,
     *,
-    paper: str,
+    paper: Paper,
     inputs: Mapping[str, str],
     output: tuple[str, str],
     parameters: tuple[Parameter, ...],
@@ -154,30 +162,23 @@ def law(
     logarithmic: bool = True,
     solver: Solver | None = None,
 ) -> Callable[[Formula], Law]:
-    """Registers a formula, whose docstring's first line is its equation, as the law `name`."""
+    """Makes a law of a formula, whose docstring's first line is its equation.
 
-    def register(formula: Formula) -> Law:
-        made = Law(name, paper, inputs, output, parameters, constants, formula, logarithmic, solver)
-        LAWS[name] = made
-        return made
+    It is found by its name once it is an entry point of the group `lengthwise.laws`.
+    """
 
-    return register
+    def make(formula: Formula) -> Law:
+        return Law(name, paper, inputs, output, parameters, constants, formula, logarithmic, solver)
+
+    return make
 
 
 def find_law(name: str) -> Law:
     """The law of that name; refuses others with the nearest."""
-    if name not in LAWS:
-        raise ScalingError(
-            f"there is no law {name!r}{nearest(name, LAWS)}; there are {', '.join(LAWS)}"
-        )
-    return LAWS[name]
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """` (did you mean 'X'?)` or nothing, for use within a refusal."""
-    by_lower = {each.lower(): each for each in allowed}
-    near = difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0.5)
-    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+    found = LAWS.get(name)
+    if found is None:
+        raise ScalingError(f"there is no law {name!r}{hint(name, LAWS)}")
+    return found
 
 
 def need_scipy() -> None:

@@ -13,24 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.scaling.law import (
-    Array,
-    Constants,
-    Parameter,
-    ScalingError,
-    Solver,
-    law,
-    log_sum,
-)
+from lengthwise._utils.papers import Paper
+from lengthwise.scaling.law import Array, Constants, Parameter, ScalingError, Solver, law, log_sum
 
 N = "parameters of the model"
 D = "tokens trained on"
 LOSS = ("L", "validation loss, nats per token")
-OVERTRAINING = (
-    "Language models scale reliably with over-training and on downstream tasks "
-    "(Gadre et al., 2024, arXiv 2403.08540)"
+OVERTRAINING = Paper(
+    "Language models scale reliably with over-training and on downstream tasks",
+    "Gadre et al.",
+    2024,
+    arxiv="2403.08540",
+    code="https://github.com/mlfoundations/scaling",
 )
-HESTNESS = "Deep Learning Scaling is Predictable, Empirically (Hestness et al., 2017, 1712.00409)"
+HESTNESS = Paper(
+    "Deep Learning Scaling is Predictable, Empirically",
+    "Hestness et al.",
+    2017,
+    arxiv="1712.00409",
+)
 MEMORY = "from memory, not read in the paper"
 
 
@@ -62,7 +63,13 @@ def _compute_optimal(at: Mapping[str, float], p: Any) -> dict[str, float]:
 
 @law(
     "chinchilla",
-    paper="Training Compute-Optimal Large Language Models (Hoffmann et al., 2022, 2203.15556)",
+    paper=Paper(
+        "Training Compute-Optimal Large Language Models",
+        "Hoffmann et al.",
+        2022,
+        arxiv="2203.15556",
+        venue="NeurIPS",
+    ),
     inputs={"N": N, "D": D},
     output=LOSS,
     parameters=(
@@ -227,7 +234,13 @@ def _split(at: Mapping[str, float], p: Any) -> dict[str, float]:
 
 @law(
     "encoder_decoder",
-    paper="Scaling Laws for Neural Machine Translation (Ghorbani et al., 2022, arXiv 2109.07740)",
+    paper=Paper(
+        "Scaling Laws for Neural Machine Translation",
+        "Ghorbani et al.",
+        2022,
+        arxiv="2109.07740",
+        venue="ICLR",
+    ),
     inputs={"N_e": "encoder parameters, without embeddings",
             "N_d": "decoder parameters, without embeddings"},
     output=("L", "test loss, nats per token"),
@@ -258,7 +271,13 @@ def _tokens_until(at: Mapping[str, float], p: Any) -> dict[str, float]:
 
 @law(
     "low_bit",
-    paper="Low-Bit Quantization Favors Undertrained LLMs (Ouyang et al., 2024, arXiv 2411.17691)",
+    paper=Paper(
+        "Low-Bit Quantization Favors Undertrained LLMs: Scaling Laws for Quantized LLMs with "
+        "100T Training Tokens",
+        "Ouyang et al.",
+        2024,
+        arxiv="2411.17691",
+    ),
     inputs={"N": N + ", without embeddings", "D": D, "P": "bits of a quantised weight"},
     output=("QiD", "rise of the loss by post-training quantisation, nats per token"),
     parameters=(
@@ -295,8 +314,12 @@ def _resistance(at: Mapping[str, float], p: Any) -> dict[str, float]:
 
 @law(
     "activation_attack",
-    paper="Scaling Laws for Adversarial Attacks on Language Model Activations "
-    "(Fort, 2023, arXiv 2312.02780)",
+    paper=Paper(
+        "Scaling Laws for Adversarial Attacks on Language Model Activations",
+        "Fort",
+        2023,
+        arxiv="2312.02780",
+    ),
     inputs={"a": "positions whose activations are controlled"},
     output=("t_max", "tokens that can be forced, half of them right"),
     parameters=(scale("kappa", 1.0, 30.0, 500.0),),

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lengthwise.outputs import aside, picture_metadata
+from lengthwise._utils.files import write_aside
+from lengthwise.outputs import picture_metadata
 from lengthwise.scaling.fit import Fit
 from lengthwise.scaling.law import Array, ScalingError, find_law
 from lengthwise.scaling.predict import over_draws
@@ -57,7 +58,7 @@ def plot_fit(fit: Fit, columns: Mapping[str, Array], path: Path) -> None:
             axes.set_xscale("log")
     below.set_xlabel(f"{first}: {law.inputs[first]}")
     below.set_ylabel("log predicted / observed" if relative else "predicted - observed", fontsize=8)
-    with aside(path) as place:
+    with write_aside(path) as place:
         figure.savefig(place, dpi=150, metadata=picture_metadata(path), format=path.suffix[1:])
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.suggestions import hint
 from lengthwise.scaling.fit import Fit
-from lengthwise.scaling.law import Array, Law, ScalingError, nearest
+from lengthwise.scaling.law import Array, Law, ScalingError
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def check_names(
     allowed = {**needs, **optional}
     for name, value in at.items():
         if name not in allowed:
-            raise ScalingError(
-                f"{what} takes no {name!r}{nearest(name, allowed)}; it takes {', '.join(allowed)}"
-            )
+            raise ScalingError(f"{what} takes no {name!r}{hint(name, allowed)}")
         if not (math.isfinite(value) and value > 0):
             raise ScalingError(f"{name} is {value:g}; it must be finite and above 0")
     missing = [name for name in needs if name not in at]

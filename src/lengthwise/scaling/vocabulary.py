@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.scaling.law import (
     Array,
     Constants,
@@ -26,7 +27,14 @@ from lengthwise.scaling.law import (
 )
 from lengthwise.scaling.laws import exponent, scale
 
-PAPER = "Scaling Laws with Vocabulary (Tao et al., 2024, arXiv 2407.13623)"
+PAPER = Paper(
+    "Scaling Laws with Vocabulary: Larger Models Deserve Larger Vocabularies",
+    "Tao et al.",
+    2024,
+    arxiv="2407.13623",
+    venue="NeurIPS",
+    code="https://github.com/sail-sg/scaling-with-vocab",
+)
 CODE = "in the paper's code"
 NNV = "parameters outside of the embedding"
 # The tokens-per-character curve has no data beyond this vocabulary.

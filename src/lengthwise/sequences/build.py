@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lengthwise._utils.files import ASIDE
+from lengthwise._utils.progress import Progress
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.documents import Survey
@@ -18,7 +20,6 @@ from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.engines import Engine, Local
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
-    ASIDE,
     alone_in,
     digest,
     read_json,
@@ -34,7 +35,6 @@ from lengthwise.sequences.store import ABOUT, FORMAT, MANIFEST, TOKENIZER, manif
 from lengthwise.sequences.task import ORDERS, Build, Entry, Settings, build_part
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import STATE, UNFINISHED, tokenise
-from lengthwise.sequences.watch import Watcher
 
 CLAIM = "build.json"
 """In the folder of a build that has begun: whose it is."""
@@ -45,7 +45,7 @@ __all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
 
 
 def build(
-    task: Build, watcher: Watcher | None = None, engine: Engine | None = None
+    task: Build, progress: Progress | None = None, engine: Engine | None = None
 ) -> dict[str, Any]:
     """Makes the data set, or goes on making it, and returns its manifest.
 
@@ -67,29 +67,29 @@ def build(
     with alone_in(task.folder):
         begun = (task.folder / CLAIM).exists() or manifest_in(task.folder) is not None
         try:
-            return _build(task, survey, watcher or Watcher(), engine or Local())
+            return _build(task, survey, progress or Progress(), engine or Local())
         except LengthwiseError:
             if not begun:
                 _unclaim(task, made)
             raise
 
 
-def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dict[str, Any]:
+def _build(task: Build, survey: Survey, progress: Progress, engine: Engine) -> dict[str, Any]:
     source_key = digest([_READING, survey.fingerprint, task.encoder.fingerprint, task.encoder.end])
     _claim(task, source_key)
     if place := manifest_in(task.folder):
         _tidy(task.folder)
-        watcher.note(f"{task.folder} is whole already")
+        progress.note(f"{task.folder} is whole already")
         return dict(read_json(place))
     sweep(task.folder)
-    _drop_others(task, source_key, watcher)
+    _drop_others(task, source_key, progress)
     if not (task.tokens / "store.json").exists():
         _require_new(task.tokens)
-        watcher.stage("tokenising", survey.bytes, "bytes")
+        progress.stage("tokenising", survey.bytes, "bytes")
         # A character takes some 60 bytes of memory on its way through the tokenizer.
         batch = min(1 << 22, task.settings.memory >> 8)
         encoder = engine.encoder(task.encoder)
-        tokenise(task.sources, encoder, task.tokens, source_key, watcher, batch)
+        tokenise(task.sources, encoder, task.tokens, source_key, progress, batch)
     (task.tokens / STATE).unlink(missing_ok=True)
     store = task.open_store()
     if store.facts["key"] != source_key:
@@ -98,7 +98,7 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
             "name another folder"
         )
     try:
-        entries = _entries(task, store, watcher, engine)
+        entries = _entries(task, store, progress, engine)
         manifest = make_manifest(task.builder, task.encoder, store, entries)
     except NotAsAskedError:
         # Other options may be tried in this folder: nothing but its tokens stays.
@@ -106,7 +106,7 @@ def _build(task: Build, survey: Survey, watcher: Watcher, engine: Engine) -> dic
         shutil.rmtree(task.folder / ABOUT, ignore_errors=True)
         raise
     manifest |= task.settings.kept() | {"key": _key(task, source_key), "not_read": survey.passed}
-    report(manifest, watcher)
+    report(manifest, progress)
     write_json(task.folder / ABOUT / MANIFEST, manifest)
     _tidy(task.folder)
     return manifest
@@ -117,7 +117,7 @@ def open_order(
     store: TokenStore,
     folder: Path,
     encoder: Encoder | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> Order:
     """The order that settings name; what it has to keep on disk goes to `folder`.
 
@@ -131,10 +131,10 @@ def open_order(
         return by_repository(store, settings.seed, folder / "order.bin")
     from lengthwise.sequences.icp import in_context
 
-    return in_context(store, folder, encoder, settings.encoder, watcher or Watcher())
+    return in_context(store, folder, encoder, settings.encoder, progress or Progress())
 
 
-def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -> list[Entry]:
+def _entries(task: Build, store: TokenStore, progress: Progress, engine: Engine) -> list[Entry]:
     """The entries of all parts, those of an earlier run included."""
     journal = task.folder / "journal"
     if task.builder.tokens:
@@ -146,13 +146,13 @@ def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -
         with written_aside(task.folder / ABOUT / TOKENIZER) as aside:
             task.encoder.tokenizer.save(str(aside))
     if task.settings.order == "icp" and task.builder.document_mask:
-        watcher.note(
+        progress.note(
             f"{task.builder.name} keeps attention within documents, so that the order icp does "
             "nothing for it: concat and utk attend across them"
         )
-    order = open_order(task.settings, store, journal, task.encoder, watcher)
+    order = open_order(task.settings, store, journal, task.encoder, progress)
     order = task.builder.arrange(order, store, journal)
-    watcher.stage(f"building {task.builder.name}", store.tokens, "tokens")
+    progress.stage(f"building {task.builder.name}", store.tokens, "tokens")
     found: dict[int, Entry] = {}
 
     def todo() -> Iterator[Part]:
@@ -160,14 +160,14 @@ def _entries(task: Build, store: TokenStore, watcher: Watcher, engine: Engine) -
             place = _place(journal, part)
             if place.exists():
                 found[part.number] = read_json(place)
-                watcher.advance(part.tokens, part.tokens)
+                progress.advance(part.tokens, part.tokens)
             else:
                 yield part
 
     for part, entry in engine.build(task, todo(), store, order):
         write_json(_place(journal, part), entry)
         found[part.number] = entry
-        watcher.advance(part.tokens, part.tokens)
+        progress.advance(part.tokens, part.tokens)
     entries = [found[number] for number in sorted(found)]
     if left_out := getattr(order, "left_out", {}):
         entries.append({"shards": [], "dropped": left_out, "figures": {}})
@@ -249,14 +249,14 @@ def _unfinished(task: Build) -> Path:
     return task.tokens.parent / (task.tokens.name + UNFINISHED)
 
 
-def _drop_others(task: Build, source_key: str, watcher: Watcher) -> None:
+def _drop_others(task: Build, source_key: str, progress: Progress) -> None:
     """Deletes tokens of other sources in this build's own folder: of one that failed, and that was
     mended. Tokens that are shared lie elsewhere and stay."""
     if task.tokens.parent.resolve() != task.folder.resolve():
         return
     for folder, name in ((task.tokens, "store.json"), (_unfinished(task), STATE)):
         if (folder / name).is_file() and _key_in(folder / name) != source_key:
-            watcher.note(f"{folder} has tokens of other sources, or another tokenizer: made anew")
+            progress.note(f"{folder} has tokens of other sources, or another tokenizer: made anew")
             shutil.rmtree(folder)
 
 

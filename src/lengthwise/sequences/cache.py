@@ -1,31 +1,23 @@
 """Where the embedded tokenizer is kept by itself.
 
 The rest of the package asks `models.embedded`, which loads torch: several times the memory that a
-build is allowed. A test holds the two folders equal.
+build is allowed.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from lengthwise._utils.cache_folder import cache_dir
+from lengthwise._utils.messages import last_line
 from lengthwise.sequences.errors import SequenceError
 
 
-def cache_dir() -> Path:
-    """$LENGTHWISE_CACHE, or the platform's cache folder."""
-    if chosen := os.environ.get("LENGTHWISE_CACHE"):
-        return Path(os.path.expanduser(chosen))
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "lengthwise"
+def tokenizer_file() -> Path:
+    """Where the embedded tokenizer lies or will lie."""
+    return cache_dir() / "embedded-tokenizer-1" / "tokenizer.json"
 
 
 def embedded_tokenizer() -> Path:
@@ -33,14 +25,14 @@ def embedded_tokenizer() -> Path:
 
     Raises SequenceError where the model can be neither found nor fetched.
     """
-    place = cache_dir() / "embedded-tokenizer-1" / "tokenizer.json"
+    place = tokenizer_file()
     if not place.is_file():
         command = [sys.executable, "-c", f"import {__name__} as me; me.rebuild()"]
         child = subprocess.run(command, capture_output=True, text=True)
         if child.returncode:
-            said = child.stderr.strip().splitlines() or ["it said nothing"]
+            said = last_line(child.stderr, "it said nothing")
             raise SequenceError(
-                f"the default tokenizer cannot be had ({said[-1]}); name one with --tokenizer"
+                f"the default tokenizer cannot be had ({said}); name one with --tokenizer"
             )
     return place
 
@@ -54,6 +46,5 @@ def rebuild() -> None:
     from lengthwise.sequences.files import written_aside
 
     tokenizer, _ = rebuild_tokenizer(gguf.GGUFReader(find_gguf() or download_gguf()))
-    place = cache_dir() / "embedded-tokenizer-1" / "tokenizer.json"
-    with written_aside(place) as aside:
+    with written_aside(tokenizer_file()) as aside:
         tokenizer.save(str(aside))

@@ -1,23 +1,25 @@
 """Which rows every training step reads: curricula over lengths with a constant number of tokens.
 
-Dataset Decomposition (Pouransari and others, 2024) keeps sequences in buckets by length and draws
-one bucket a step. A curriculum is not a list of lengths but of odds: buckets are drawn at their
-odds without replacement, the short ones run dry first, and a cycle ends long. A cycle holds an
-equal part of every bucket.
+Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence Length
+Curriculum", NeurIPS 2024, arXiv:2405.13226.
 
-Drawing i with probability odds_i / sum(odds of what is not yet empty) is the order in which the
-events of independent Poisson processes with rates odds_i arrive, each stopped after its last row.
-So a cycle is one sort of cumulated exponential gaps and no loop, and every rank computes the same
-order from the seed alone. Rows come from a shuffle that can be entered anywhere, hence (epoch,
-step, seed) is all that a resumed run needs to know.
+Sequences are kept in buckets by length, and each step draws one bucket. A curriculum is not a list
+of lengths but of odds. Buckets are drawn at their odds without replacement, so the short ones run
+dry first, and a cycle ends long. A cycle holds an equal part of every bucket.
 
-As in the authors' helper, and unlike the paper's text, the odds of a name are multiplied by the
-batches that a bucket has in a cycle: they are then rates of depletion, whatever the buckets' sizes.
+Drawing i with probability odds_i / sum(odds of what is not yet empty) equals the order of events of
+independent Poisson processes. Their rates are odds_i, and each stops after its last row. So a cycle
+is one sort of cumulated exponential gaps and no loop, and every rank computes the same order from
+the seed alone. Rows come from a shuffle that can be entered anywhere. Hence (epoch, step, seed) is
+all that a resumed run needs to know.
+
+The odds of a name are multiplied by the batches that a bucket has in a cycle. So does the authors'
+helper, unlike the paper's text. They are then rates of depletion, whatever the buckets' sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import lcm
@@ -25,17 +27,20 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Bijection, key, uniforms
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise._utils.counter_rng import Bijection, key, uniforms
+from lengthwise._utils.papers import Paper
+from lengthwise._utils.suggestions import hint
+from lengthwise.sequences.errors import SequenceError
+from lengthwise.sequences.odds import ODDS, Odds
 
-# Odds of the i-th of n buckets, short to long.
-ODDS: dict[str, Callable[[int, int], float]] = {
-    "uniform": lambda i, n: 1.0,
-    "grow-linear": lambda i, n: float(n - i),
-    "grow-p2": lambda i, n: 2.0 ** (n - 1 - i),
-    "grow-p100": lambda i, n: 100.0 ** (n - 1 - i),
-    "shrink-p100": lambda i, n: 100.0**i,
-}
+PAPER = Paper(
+    "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
+    "Pouransari et al.",
+    2024,
+    arxiv="2405.13226",
+    venue="NeurIPS",
+    code="https://github.com/apple/ml-dataset-decomposition",
+)
 NAMES = tuple(ODDS)
 # The authors read a bucket once and up to four times more.
 MOST_PASSES = 5
@@ -79,8 +84,7 @@ class Curriculum:
     mixture: Mapping[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ODDS:
-            raise SequenceError(f"there is no curriculum {self.name!r}{hint(self.name, NAMES)}")
+        _odds(self.name)
         _check_buckets(self.buckets, self.tokens_per_step, self.mixture, self.cycles)
         if not self.batches:
             raise SequenceError(
@@ -136,11 +140,8 @@ class Curriculum:
     @property
     def odds(self) -> dict[int, float]:
         """Odds of each length at the start of a cycle."""
-        count = len(self.batches)
-        return {
-            n: ODDS[self.name](i, count) * steps
-            for i, (n, steps) in enumerate(self.batches.items())
-        }
+        count, rule = len(self.batches), _odds(self.name)
+        return {n: rule(i, count) * steps for i, (n, steps) in enumerate(self.batches.items())}
 
     @property
     def mean_length(self) -> float:
@@ -204,6 +205,14 @@ class Curriculum:
             tuple(self.batches.values()), tuple(self.odds.values()), self.cycles,
             key(self.seed, "lengths", epoch),
         )  # fmt: skip
+
+
+def _odds(name: str) -> Odds:
+    """The odds of a name; raises SequenceError where there are none, or they cannot be used."""
+    found = ODDS.get(name)
+    if found is None:
+        raise SequenceError(f"there is no curriculum {name!r}{hint(name, ODDS)}")
+    return found
 
 
 def shuffled(

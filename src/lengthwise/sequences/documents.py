@@ -7,7 +7,6 @@ stopped finds its place again by counting.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lengthwise._utils.suggestions import closest
 from lengthwise.sequences import records
 from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.files import glimpse
@@ -191,9 +191,9 @@ class Sources:
                 "to a file and name that"
             )
         siblings = os.listdir(path.parent) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, 1)
+        near = closest(path.name, siblings)
         meant = (
-            f"; did you mean {str(path.with_name(near[0]))!r}?" if near
+            f"; did you mean {str(path.with_name(near))!r}?" if near
             else f"; for a data set by name write {HUB}{path}"
         )  # fmt: skip
         raise SequenceError(f"there is no file or folder {path}{meant}")

@@ -4,7 +4,7 @@ Without a model: words are hashed tokens and pairs of neighbouring tokens, weigh
 document has them (1 + log count) and how few documents have them at all (inverse document
 frequency), and sent to DIMENSIONS numbers by a sparse random projection, in which each word adds
 its weight, with a sign of its own, to SPREAD of them. Angles between documents survive it. With a
-model: the mean of its last hidden states over the first MODEL_TOKENS tokens of the text.
+model: what `TextEncoder` makes of the first MODEL_TOKENS tokens of the text.
 
 Vectors have length 1, so that the product of two is the cosine of their angle.
 """
@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints, key, words
+from lengthwise._utils.counter_rng import Ints, key, words
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.progress import Progress
+from lengthwise._utils.text_encoder import TextEncoder
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 Vectors = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ _MODEL_BATCH = 16
 
 
 def embed(
-    store: TokenStore, path: Path, encoder: Encoder | None, model: str | None, watcher: Watcher
+    store: TokenStore, path: Path, encoder: Encoder | None, model: str | None, progress: Progress
 ) -> Vectors:
     """float32 [documents, dimensions] at `path`, worked out unless it is there.
 
@@ -51,11 +52,13 @@ def embed(
     done = path.with_suffix(".npy")
     if not done.exists():
         if model is None:
-            dimensions, found = DIMENSIONS, _hashed(store, watcher)
+            dimensions, found = DIMENSIONS, _hashed(store, progress)
         else:
             if encoder is None:
                 raise TypeError("a model reads texts, which takes the encoder of the corpus")
-            dimensions, found = _modelled(store, encoder, model, watcher)
+            loaded = _load(model)
+            dimensions = loaded.width
+            found = _modelled(store, encoder, loaded, progress)
         with written_aside(done) as aside:
             shape = (store.documents, dimensions)
             out = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
@@ -98,14 +101,14 @@ def _counts(store: TokenStore, starts: Ints, lengths: Ints) -> tuple[Ints, Ints,
     return joint // _WORDS, joint % _WORDS, counts
 
 
-def _hashed(store: TokenStore, watcher: Watcher) -> Iterator[Vectors]:
-    watcher.stage("counting words", store.documents, "documents")
+def _hashed(store: TokenStore, progress: Progress) -> Iterator[Vectors]:
+    progress.stage("counting words", store.documents, "documents")
     having = np.zeros(_WORDS, np.int64)
     for starts, lengths in batches(store, READ_TOKENS):
         having += np.bincount(_counts(store, starts, lengths)[1], minlength=_WORDS)
-        watcher.advance(len(starts), int(lengths.sum()))
+        progress.advance(len(starts), int(lengths.sum()))
     rarity = np.log((1 + store.documents) / (1 + having)) + 1e-3
-    watcher.stage("embedding", store.documents, "documents")
+    progress.stage("embedding", store.documents, "documents")
     for starts, lengths in batches(store, READ_TOKENS):
         owner, word, count = _counts(store, starts, lengths)
         weight = (1 + np.log(count)) * rarity[word]
@@ -116,54 +119,31 @@ def _hashed(store: TokenStore, watcher: Watcher) -> Iterator[Vectors]:
             place = owner * DIMENSIONS + (drawn % np.uint64(DIMENSIONS)).astype(np.int64)
             flat += np.bincount(place, sign * weight, len(flat))
         yield flat.reshape(-1, DIMENSIONS).astype(np.float32)
-        watcher.advance(len(starts), int(lengths.sum()))
+        progress.advance(len(starts), int(lengths.sum()))
 
 
-def _modelled(
-    store: TokenStore, encoder: Encoder, model: str, watcher: Watcher
-) -> tuple[int, Iterator[Vectors]]:
-    tokenizer, loaded = _load(model)
-    return loaded.config.hidden_size, _pooled(store, encoder, tokenizer, loaded, watcher)
-
-
-def _load(model: str) -> tuple[Any, Any]:
+def _load(model: str) -> TextEncoder:
     if not Path(model).is_dir():
         raise NotAsAskedError(
             f"--encoder {model} is no folder: save a transformers encoder and its tokenizer there, "
             "or leave the option out for hashed words"
         )
     try:
-        from transformers import AutoModel, AutoTokenizer
-
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        loaded: Any = AutoModel.from_pretrained(model).eval()
+        return TextEncoder(model)
     except Exception as error:  # transformers raises whatever went wrong in it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotAsAskedError(
-            f"--encoder {model} cannot be loaded ({reason}): it takes a folder with a transformers "
-            "model and its tokenizer; left out, hashed words are compared"
+            f"--encoder {model} cannot be loaded ({first_line(error)}): it takes a folder with a "
+            "transformers model and its tokenizer; left out, hashed words are compared"
         ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return tokenizer, loaded
 
 
-def _pooled(
-    store: TokenStore, encoder: Encoder, tokenizer: Any, model: Any, watcher: Watcher
+def _modelled(
+    store: TokenStore, encoder: Encoder, model: TextEncoder, progress: Progress
 ) -> Iterator[Vectors]:
-    import torch
-
-    watcher.stage("embedding", store.documents, "documents")
-    longest = min(MODEL_TOKENS + 2, getattr(model.config, "max_position_embeddings", 1 << 30))
+    progress.stage("embedding", store.documents, "documents")
     # A token of the corpus may be a single byte, of which an encoder's token holds several.
     for starts, lengths in batches(store, 8 * MODEL_TOKENS, _MODEL_BATCH):
         ids = np.split(store.gather(starts, lengths), np.cumsum(lengths)[:-1])
         texts = [encoder.tokenizer.decode(each.tolist()) for each in ids]
-        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest,
-                           return_tensors="pt")  # fmt: skip
-        with torch.inference_mode():
-            hidden = model(**inputs).last_hidden_state.float()
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        means = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        yield means.numpy()
-        watcher.advance(len(starts), int(lengths.sum()))
+        yield model.embed(texts, MODEL_TOKENS + 2).numpy()
+        progress.advance(len(starts), int(lengths.sum()))

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.suggestions import did_you_mean, hint
 from lengthwise.sequences.cache import embedded_tokenizer
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.hub import require_repository
 
 Ids = NDArray[np.int32]
@@ -149,7 +151,7 @@ def _load(name: str) -> tuple[Tokenizer, str | None]:
     except SequenceError:
         raise
     except Exception as error:  # tokenizers raises bare Exception, the hub whatever went wrong
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise SequenceError(f"no tokenizer at {name!r} ({reason}); {_ALLOWED}") from error
 
 
@@ -165,8 +167,7 @@ def _fetched(name: str) -> Path:
             kept = try_to_load_from_cache(name, "tokenizer.json")
             if isinstance(kept, str):
                 return Path(kept)
-        near = hint(name, (EMBEDDED, BYTES)).partition("? ")
-        meant = f"{near[0]}?" if near[1] else ""
+        meant = did_you_mean(name, (EMBEDDED, BYTES))
         raise SequenceError(f"no tokenizer {name!r}{meant} ({error}); {_ALLOWED}") from error
     fetched = Path(hf_hub_download(name, "tokenizer.json"))
     hf_hub_download(name, "tokenizer_config.json")

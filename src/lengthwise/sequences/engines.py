@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.plan import Part
 from lengthwise.sequences.task import Build, Entry, build_part

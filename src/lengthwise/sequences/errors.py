@@ -1,9 +1,6 @@
-"""The one error of this room, and the hint that ends most of its lines."""
+"""The errors of this room."""
 
 from __future__ import annotations
-
-import difflib
-from collections.abc import Iterable
 
 from lengthwise.errors import LengthwiseError
 
@@ -24,11 +21,3 @@ class UnreadableError(SequenceError):
 class NotAsAskedError(SequenceError):
     """Nothing can be made of the documents with the options chosen, and nothing was: others may be
     given for the same folder."""
-
-
-def hint(word: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'? Allowed: x, y` with the first half only where something is near."""
-    choices = list(allowed)
-    near = difflib.get_close_matches(word, choices, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{meant} allowed: {', '.join(choices)}"

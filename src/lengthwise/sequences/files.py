@@ -14,14 +14,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lengthwise._utils.files import ASIDE, write_aside
 from lengthwise.methods.budget import UNITS
 from lengthwise.sequences.errors import SequenceError
 
 if TYPE_CHECKING:
     import numpy as np
-
-ASIDE = ".aside"
-"""Suffix of a file that is being written; whatever bears it after a crash is rubbish."""
 
 _ZEROS = 1 << 20
 _GLIMPSE, _GLIMPSES = 1 << 16, 16
@@ -50,22 +48,9 @@ def why_not(error: OSError) -> str:
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` when the block ends well and vanishes otherwise.
-
-    A link stays one: the file that it names is written. Raises SequenceError where the disk
-    refuses.
-    """
-    path = Path(os.path.realpath(path))
-    # Two processes may write the same file: workers of a cluster outlive a killed run a little.
-    aside = path.with_name(f"{path.name}.{os.getpid()}{ASIDE}")
-    try:
-        with said_plainly(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield aside
-            flush(aside)
-            os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """`write_aside` to the disk itself. Raises SequenceError where it refuses."""
+    with said_plainly(path), write_aside(path, sync=True) as aside:
+        yield aside
 
 
 def sweep(folder: Path) -> None:
@@ -73,12 +58,6 @@ def sweep(folder: Path) -> None:
     with said_plainly(folder):
         for path in folder.rglob(f"*{ASIDE}"):
             path.unlink()
-
-
-def flush(path: Path) -> None:
-    """Waits until the contents of `path` are on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lengthwise._utils.messages import first_line
 from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.streams import first_line
 
 _PATIENCE_S = 8.0
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.suggestions import hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.hub import require_repository
-from lengthwise.sequences.streams import first_line
 from lengthwise.sequences.tables import Fields, Found, size_of
 
 if TYPE_CHECKING:

@@ -1,20 +1,24 @@
-"""In-Context Pretraining (Shi et al., 2024): documents in an order in which neighbours are related.
+"""In-Context Pretraining: documents in an order in which neighbours are related.
 
-A path through the graph of nearest neighbours, each document once: it starts at a document that few
-have for a neighbour, walks on to the nearest one not visited yet, and where none is left jumps to
-the next such start. Rows are then shuffled (`--shuffle-rows`), not documents: a row holds one
-subject, a batch many. The order is for methods whose rows are attended across documents.
+Shi et al., "In-Context Pretraining: Language Modeling Beyond Document Boundaries", ICLR 2024,
+arXiv:2310.10638.
 
-Near-duplicates are left out, and counted: a document whose neighbour with a lower number stays, has
-a cosine of at least CLOSE and shares more than ALIKE of all runs of three tokens (Jaccard) among
-the first COMPARED. The authors' code compares the first hundred characters of neighbours on the
-path, which in source code is often the licence.
+The order is a path through the graph of nearest neighbours, each document once. It starts at a
+document that few have for a neighbour, and goes on to the nearest one not visited yet. Where none
+is left it jumps to the next such start. Rows are then shuffled (`--shuffle-rows`), not documents: a
+row holds one subject, a batch many. The order is for methods whose rows are attended across
+documents.
 
-Where ours differs: documents are embedded by hashed words unless a model is named, where the paper
-takes Contriever's first 510 tokens; the nearest are the nearest of all up to 100,000 documents. The
-path starts as in the paper, where fewest are near; the authors' code starts anywhere. Their code
-ends a stretch after 21 documents and inserts those of shorter ones beside a neighbour elsewhere;
-here a stretch goes on while a neighbour is left, and stays as it is.
+Near-duplicates are left out, and counted. A document is one where a neighbour with a lower number
+stays, has a cosine of at least CLOSE, and shares more than ALIKE of all runs of three tokens
+(Jaccard) among the first COMPARED. The authors' code compares the first hundred characters of
+neighbours on the path, which in source code is often the licence.
+
+Where ours differs: documents are embedded by hashed words unless a model is named. The paper takes
+Contriever's first 510 tokens. The nearest are the nearest of all up to 100,000 documents. The path
+starts as in the paper, where fewest are near; the authors' code starts anywhere. Their code ends a
+stretch after 21 documents, and inserts those of shorter ones beside a neighbour elsewhere. Here a
+stretch goes on while a neighbour is left, and stays as it is.
 
 Memory: some 30 bytes a document; vectors and neighbours are memory maps.
 """
@@ -27,15 +31,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.papers import Paper
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.embeddings import embed
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.files import read_json, write_json, written_aside
 from lengthwise.sequences.neighbours import NOBODY, Near, neighbours
 from lengthwise.sequences.orders import Stored
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
+PAPER = Paper(
+    "In-Context Pretraining: Language Modeling Beyond Document Boundaries",
+    "Shi et al.",
+    2024,
+    arxiv="2310.10638",
+    venue="ICLR",
+    code="https://github.com/swj0419/in-context-pretraining",
+)
 CLOSE = 0.8
 ALIKE = 0.85
 COMPARED = 1024
@@ -44,7 +57,7 @@ _STRETCH = 1 << 14
 
 
 def in_context(
-    store: TokenStore, folder: Path, encoder: Encoder | None, model: str | None, watcher: Watcher
+    store: TokenStore, folder: Path, encoder: Encoder | None, model: str | None, progress: Progress
 ) -> Stored:
     """The order, and in its `left_out` the tokens of near-duplicates; kept in `folder`.
 
@@ -52,18 +65,18 @@ def in_context(
     """
     path, facts = folder / "order.bin", folder / "icp.json"
     if not path.exists():
-        vectors = embed(store, folder / "vectors", encoder, model, watcher)
-        near = neighbours(vectors, folder / "neighbours.bin", watcher)
+        vectors = embed(store, folder / "vectors", encoder, model, progress)
+        near = neighbours(vectors, folder / "neighbours.bin", progress)
         left_out = duplicates(near, _alike(store))
         write_json(facts, _facts(store, np.flatnonzero(left_out)))
-        watcher.stage("walking the path", store.documents - int(left_out.sum()), "documents")
+        progress.stage("walking the path", store.documents - int(left_out.sum()), "documents")
         with written_aside(path) as aside, aside.open("wb") as file:
             for documents in walk(near, left_out):
                 file.write(documents.tobytes())
-                watcher.advance(len(documents), 0)
+                progress.advance(len(documents), 0)
     found = read_json(facts)
     if found["documents"]:
-        watcher.note(f"left out {found['documents']:,} near-duplicates")
+        progress.note(f"left out {found['documents']:,} near-duplicates")
     return Stored(path, {DUPLICATES: found["tokens"]} if found["tokens"] else {})
 
 

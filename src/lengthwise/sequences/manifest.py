@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from lengthwise import __version__
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.builders.base import Builder, settings_of
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import FORMAT
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.sequences.watch import Watcher
 
 
 def make_manifest(
@@ -87,29 +87,29 @@ def ends_lost(manifest: dict[str, Any]) -> str:
     )
 
 
-def report(manifest: dict[str, Any], watcher: Watcher) -> None:
+def report(manifest: dict[str, Any], progress: Progress) -> None:
     """Tells what was skipped, dropped, cut, added or found empty."""
     for why, kind in manifest["skipped"].items():
         names = ", ".join(kind["first"]) + (", ..." if kind["count"] > len(kind["first"]) else "")
         documents = "document" if kind["count"] == 1 else "documents"
-        watcher.note(f"skipped {kind['count']:,} {documents}, {why}: {names}")
+        progress.note(f"skipped {kind['count']:,} {documents}, {why}: {names}")
     if passed := manifest["not_read"]:
         kinds = ", ".join(f"{count:,} {why}" for why, count in list(passed.items())[:6])
-        watcher.note(
+        progress.note(
             f"not read: {sum(passed.values()):,} files or folders of the folders read ({kinds}"
             f"{', ...' if len(passed) > 6 else ''}); --suffix adds files by suffix, and what is "
             "named itself is read"
         )
     for why, tokens in manifest["dropped"].items():
         share = tokens / manifest["document_tokens"]
-        watcher.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")
+        progress.note(f"dropped {tokens:,} tokens ({share:.2%}), {why}")
     if lost := ends_lost(manifest):
-        watcher.note(lost)
+        progress.note(lost)
     for bucket, facts in manifest["buckets"].items():
         if not facts["rows"]:
-            watcher.note(f"bucket {bucket} is empty: no piece has {facts['inputs'] + 1:,} tokens")
+            progress.note(f"bucket {bucket} is empty: no piece has {facts['inputs'] + 1:,} tokens")
     if manifest["added_tokens"]:
-        watcher.note(
+        progress.note(
             f"{len(manifest['added_tokens'])} special tokens: embeddings need "
             f"{manifest['tokenizer']['vocab_size']:,} rows"
         )

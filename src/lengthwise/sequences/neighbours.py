@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints, key, permutation
+from lengthwise._utils.counter_rng import Ints, key, permutation
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.embeddings import Vectors
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import reserve, written_aside
-from lengthwise.sequences.watch import Watcher
 
 NEAREST = 9
 """Neighbours of a document that are kept, itself not among them."""
@@ -35,14 +35,14 @@ NEAR = np.dtype([("document", np.int64), ("cosine", np.float32)])
 Search = Callable[[Vectors, int], tuple[NDArray[np.float32], Ints]]
 
 
-def neighbours(vectors: Vectors, path: Path, watcher: Watcher) -> Near:
+def neighbours(vectors: Vectors, path: Path, progress: Progress) -> Near:
     """The table at `path`, worked out unless it is there.
 
     Raises NotAsAskedError where there are too many vectors to do without faiss.
     """
     count = len(vectors)
     if not path.exists():
-        watcher.stage("finding neighbours", count, "documents")
+        progress.stage("finding neighbours", count, "documents")
         search = _searcher(vectors)
         with written_aside(path) as aside:
             table = np.memmap(aside, NEAR, "w+", shape=(count, NEAREST))
@@ -51,7 +51,7 @@ def neighbours(vectors: Vectors, path: Path, watcher: Watcher) -> Near:
                 block = np.array(vectors[first : first + _BLOCK])
                 rows = np.arange(first, first + len(block))
                 table[first : first + len(block)] = _others(rows, *search(block, NEAREST + 1))
-                watcher.advance(len(block), 0)
+                progress.advance(len(block), 0)
             table.flush()
     return np.memmap(path, NEAR, "r", shape=(count, NEAREST))
 

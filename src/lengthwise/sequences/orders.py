@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lengthwise.sequences.chance import Bijection, Ints, key, permutation
+from lengthwise._utils.counter_rng import Bijection, Ints, key, permutation
 from lengthwise.sequences.files import written_aside
 from lengthwise.sequences.token_store import TokenStore
 

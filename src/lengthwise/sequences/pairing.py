@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
 from lengthwise.sequences.documents import TEXT
 from lengthwise.sequences.files import reserve, written_aside
 from lengthwise.sequences.orders import STRETCH, Order, by_repository, count_of

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.encoder import Encoder, Ids
 from lengthwise.sequences.errors import SequenceError
@@ -84,9 +85,8 @@ class Ray:
                 raise error.cause from None
             raise
         except ray.exceptions.RayError as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
             raise SequenceError(
-                f"Ray lost a task ({said[0]}); run the same command again to go on"
+                f"Ray lost a task ({first_line(error)}); run the same command again to go on"
             ) from error
 
 

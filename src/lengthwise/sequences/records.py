@@ -126,7 +126,7 @@ def _document(file: SourceFile, fields: Fields, otherwise: str) -> Record:
         raise UnreadableError(file.location, "packed: unpack it first")
     if file.size > fields.memory // 6:
         return Record(file.name, file.repository, 0, file.size, skipped=otherwise or TOO_BIG)
-    from lengthwise.tasks.documents import read_document
+    from lengthwise.evaluation.documents.files import read_document
 
     try:
         text, why = _decoded(read_document(file.location).text)

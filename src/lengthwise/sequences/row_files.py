@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
 from lengthwise.sequences.errors import SequenceError
 
 HELD_GROUPS = 64

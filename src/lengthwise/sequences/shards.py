@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lengthwise.sequences.chance import Ints, key, permutation
+from lengthwise._utils.counter_rng import Ints, key, permutation
 from lengthwise.sequences.files import checksum, written_aside
 from lengthwise.sequences.row_files import value_places
 from lengthwise.sequences.rows import Built, Rows

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import IO, Any
 
+from lengthwise._utils.messages import first_line
 from lengthwise.sequences.errors import SequenceError, UnreadableError
 
 PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2"}
@@ -59,8 +60,3 @@ def blocks(location: str, encoding: str = "utf-8-sig") -> Iterator[str]:
         while block := file.read(BLOCK):
             yield decoder.decode(block)
         yield decoder.decode(b"", final=True)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lengthwise.sequences.errors import SequenceError, UnreadableError, hint
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.suggestions import hint
+from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.json_values import TooLongError, json_values
-from lengthwise.sequences.streams import first_line, opened, unpacked_name
+from lengthwise.sequences.streams import opened, unpacked_name
 
 if TYPE_CHECKING:
     from lengthwise.sequences.documents import SourceFile

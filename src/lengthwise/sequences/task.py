@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import key
+from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.builders.base import Builder
-from lengthwise.sequences.chance import key
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import write_bytes
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.plan import Part, documents_of

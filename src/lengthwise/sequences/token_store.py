@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lengthwise.sequences.chance import Ints
+from lengthwise._utils.counter_rng import Ints
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import read_json
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.progress import Progress
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, Ids
 from lengthwise.sequences.errors import SequenceError
@@ -35,7 +36,6 @@ from lengthwise.sequences.files import (
     write_json,
 )
 from lengthwise.sequences.records import EMPTY, Record
-from lengthwise.sequences.watch import Watcher
 
 PIECE = 1 << 16
 """Characters a tokenizer is given of one text at most."""
@@ -51,7 +51,7 @@ _FILES = ("tokens.bin", "ends.bin", "repository.bin", "names.bin", "name_ends.bi
 
 
 @dataclass
-class Progress:
+class StoreState:
     """What a store holds for certain: sizes of its files, and the place in the sources.
 
     key: of the sources and the tokenizer.
@@ -68,7 +68,7 @@ class Progress:
 
 
 def tokenise(
-    sources: Sources, encoder: Encoder, folder: Path, key: str, watcher: Watcher, batch: int
+    sources: Sources, encoder: Encoder, folder: Path, key: str, progress: Progress, batch: int
 ) -> None:
     """Fills `folder` with the tokens of every document, or goes on filling it.
 
@@ -82,16 +82,18 @@ def tokenise(
         aside.mkdir(parents=True, exist_ok=True)
     with alone_in(aside):
         sweep(aside)
-        _fill(Store(aside, encoder, key), sources, encoder, watcher, batch)
+        _fill(Store(aside, encoder, key), sources, encoder, progress, batch)
         with said_plainly(folder):
             os.replace(aside, folder)
 
 
-def _fill(filled: Store, sources: Sources, encoder: Encoder, watcher: Watcher, batch: int) -> None:
+def _fill(
+    filled: Store, sources: Sources, encoder: Encoder, progress: Progress, batch: int
+) -> None:
     with filled as store:
-        done = store.progress
-        watcher.advance(done.bytes, done.tokens)
-        waiting = _Waiting(encoder, store, batch, watcher)
+        done = store.state
+        progress.advance(done.bytes, done.tokens)
+        waiting = _Waiting(encoder, store, batch, progress)
         committed = time.monotonic()
         for number, record in sources.read(done.file, done.record):
             waiting.add(record)
@@ -112,8 +114,8 @@ class _Waiting:
     A document longer than `limit` characters goes to it in parts, and stays open in the store.
     """
 
-    def __init__(self, encoder: Encoder, store: Store, limit: int, watcher: Watcher) -> None:
-        self._encoder, self._store, self._limit, self._watcher = encoder, store, limit, watcher
+    def __init__(self, encoder: Encoder, store: Store, limit: int, progress: Progress) -> None:
+        self._encoder, self._store, self._limit, self._progress = encoder, store, limit, progress
         self._pieces: list[str] = []
         self._ends: list[tuple[int, Record]] = []
         self._characters = 0
@@ -139,7 +141,7 @@ class _Waiting:
             first, size = end, size + record.bytes
         self._store.extend(ids[first:])
         self._store.write()
-        self._watcher.advance(size, self._store.written - before)
+        self._progress.advance(size, self._store.written - before)
         self._pieces, self._ends, self._characters = [], [], 0
 
 
@@ -175,24 +177,26 @@ class Store:
 
     def __init__(self, folder: Path, encoder: Encoder, key: str) -> None:
         self._folder, self._encoder = folder, encoder
-        self._state = folder / STATE
-        self.progress = (
-            Progress(**read_json(self._state)) if self._state.exists() else Progress(key)
+        self._state_file = folder / STATE
+        self.state = (
+            StoreState(**read_json(self._state_file))
+            if self._state_file.exists()
+            else StoreState(key)
         )
-        if self.progress.key != key:
+        if self.state.key != key:
             raise SequenceError(
                 f"{folder} was begun with other sources or another tokenizer: delete it, or name "
                 "another folder with --tokens"
             )
-        self.written = self.progress.tokens
-        self._name_end = self.progress.sizes["names.bin"]
+        self.written = self.state.tokens
+        self._name_end = self.state.sizes["names.bin"]
         self._fresh()
 
     def __enter__(self) -> Store:
         with said_plainly(self._folder):
             self._files = {name: (self._folder / name).open("ab") for name in _FILES}
             for name, file in self._files.items():
-                file.truncate(self.progress.sizes[name])
+                file.truncate(self.state.sizes[name])
             with (self._folder / "repositories.txt").open(encoding="utf-8") as lines:
                 self._repositories = {json.loads(line): n for n, line in enumerate(lines)}
         return self
@@ -217,15 +221,15 @@ class Store:
 
     def close(self, record: Record) -> None:
         """The open document is whole: it ends here, or is skipped for a reason."""
-        progress = self.progress
-        progress.bytes += record.bytes
-        why = record.skipped or (EMPTY if self.written == progress.tokens else "")
+        state = self.state
+        state.bytes += record.bytes
+        why = record.skipped or (EMPTY if self.written == state.tokens else "")
         if why:
             self._skip(record.name, why)
             return
         self.extend([np.array([self._encoder.end], np.int32)])
-        progress.documents += 1
-        progress.tokens = self.written
+        state.documents += 1
+        state.tokens = self.written
         self._ends.append(self.written)
         self._numbers.append(self._repository(record.repository))
         self._names.append(record.name.encode("utf-8", "replace"))
@@ -254,7 +258,7 @@ class Store:
         return self._repositories[name]
 
     def _skip(self, name: str, why: str) -> None:
-        kind = self.progress.skipped.setdefault(why, {"count": 0, "first": []})
+        kind = self.state.skipped.setdefault(why, {"count": 0, "first": []})
         kind["count"] += 1
         if len(kind["first"]) < NAMED:
             kind["first"].append(name)
@@ -264,14 +268,14 @@ class Store:
         for name, opened in self._files.items():
             opened.flush()
             os.fsync(opened.fileno())
-            self.progress.sizes[name] = os.fstat(opened.fileno()).st_size
+            self.state.sizes[name] = os.fstat(opened.fileno()).st_size
 
     def commit(self, file: int, record: int) -> None:
         """From here on a crash loses nothing before record `record` of file `file`."""
         with said_plainly(self._folder):
             self._sync()
-        self.progress.file, self.progress.record = file, record
-        write_json(self._state, asdict(self.progress))
+        self.state.file, self.state.record = file, record
+        write_json(self._state_file, asdict(self.state))
 
     def finish(self) -> None:
         """Writes what describes the store."""
@@ -280,10 +284,10 @@ class Store:
         write_json(
             self._folder / "store.json",
             {
-                "format": 1, "key": self.progress.key, "documents": self.progress.documents,
-                "tokens": self.progress.tokens, "dtype": self._encoder.dtype.name,
+                "format": 1, "key": self.state.key, "documents": self.state.documents,
+                "tokens": self.state.tokens, "dtype": self._encoder.dtype.name,
                 "sha256": {name: checksum(self._folder / name) for name in _FILES},
-                "skipped": self.progress.skipped, "tokenizer": self._encoder.fingerprint,
+                "skipped": self.state.skipped, "tokenizer": self._encoder.fingerprint,
                 "end_token": self._encoder.end,
             },
         )  # fmt: skip

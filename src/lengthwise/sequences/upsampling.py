@@ -1,10 +1,14 @@
 """Domain upsampling: small, valuable sets get a larger share of the last stretch of training.
 
-Blakeney and others (2024) keep the base mixture for most of a run and raise the weight of code,
-mathematics and reference text in its last 10 to 20 percent (best of 5 to 30), learning rate
-unchanged. Where ours differs: they mix documents anew; here rows are replaced, so that the lengths
-stay those of the curriculum: a step of that stretch reads, in place of a part of its rows, rows of
-the same length of the domains' own buckets. The weights are the user's to say.
+Blakeney et al., "Does your data spark joy? Performance gains from domain upsampling at the end of
+training", 2024, arXiv:2406.03476.
+
+The authors keep the base mixture for most of a run. They raise the weight of code, mathematics and
+reference text in its last 10 to 20 percent (best of 5 to 30), learning rate unchanged.
+
+Where ours differs: they mix documents anew. Here rows are replaced, so that the lengths stay those
+of the curriculum. In place of a part of its rows, a step of that stretch reads rows of the same
+length of the domains' own buckets. The weights are given by the user.
 """
 
 from __future__ import annotations
@@ -17,8 +21,16 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.papers import Paper
 from lengthwise.sequences.curricula import Curriculum, Draw, shuffled
 from lengthwise.sequences.errors import SequenceError
+
+PAPER = Paper(
+    "Does your data spark joy? Performance gains from domain upsampling at the end of training",
+    "Blakeney et al.",
+    2024,
+    arxiv="2406.03476",
+)
 
 
 @dataclass(frozen=True)

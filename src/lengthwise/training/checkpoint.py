@@ -25,8 +25,10 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from lengthwise._utils.files import ASIDE, flush
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import LengthwiseError
-from lengthwise.sequences.files import ASIDE, why_not
+from lengthwise.sequences.files import why_not
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import load_weights, quiet
 from lengthwise.training.parallel import Ranks
@@ -67,7 +69,7 @@ def _whole(checkpoint: Path, name: str) -> Iterator[None]:
     except (LengthwiseError, OSError, EOFError, ValueError, KeyError, RuntimeError,
             pickle.UnpicklingError) as error:  # fmt: skip
         empty = place.is_file() and not place.stat().st_size
-        why = "it is empty" if empty else (str(error).splitlines() or [type(error).__name__])[0]
+        why = "it is empty" if empty else first_line(error)
         if isinstance(error, FileNotFoundError):
             why = "it is missing"
         before = [each for each in _newest_first(checkpoint.parent) if each.name < checkpoint.name]
@@ -107,7 +109,7 @@ def save(
     ranks.wait()
     if ranks.first:
         with said(place, aside):
-            _flush(aside)
+            flush(aside)
             os.replace(aside, place)
         for old in _newest_first(folder)[keep:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -164,7 +166,7 @@ def said(place: Path, aside: Path) -> Iterator[None]:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        why = why_not(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+        why = why_not(error) if isinstance(error, OSError) else first_line(error)
         # torch says that it could not write, and not why.
         left = free(aside)
         if "disk is full" not in why and (left < _FULL or "os error 28" in why):
@@ -204,12 +206,3 @@ def _newest_first(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((each for each in folder.iterdir() if _NAME.fullmatch(each.name)), reverse=True)
-
-
-def _flush(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

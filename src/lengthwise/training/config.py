@@ -7,13 +7,13 @@ exist is refused with the nearest one and where it belongs. Paths are relative t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import option, options
@@ -23,6 +23,8 @@ from lengthwise.training.schedules import DECAYS, NAMES as SCHEDULES
 
 Table = dict[str, Any]
 Section = TypeVar("Section")
+# How alike two keys are at least: the nearest one of another table may be meant as well.
+_NEAR = 0.6
 
 
 class TrainingError(LengthwiseError):
@@ -337,17 +339,17 @@ def _unknown(key: str, known: list[str], section: str) -> str:
     """One line on a key that does not exist: the nearest one here, else the one elsewhere."""
     where = f"[{section}]" if section else "the top of the file"
     here = known + (list(SECTIONS) if not section else [])
-    near = difflib.get_close_matches(key, here, 1)
-    if near:
-        meant = f"[{near[0]}]" if near[0] in SECTIONS and not section else near[0]
+    near = closest(key, here, _NEAR)
+    if near is not None:
+        meant = f"[{near}]" if near in SECTIONS and not section else near
         return f"{where} has no key {key!r}; did you mean {meant}?"
     others = {"": RunConfig, **SECTIONS}
     places = {each.name: name for name, kind in others.items() for each in _options(kind)}
-    elsewhere = difflib.get_close_matches(key, places, 1)
-    if elsewhere:
-        place = places[elsewhere[0]]
+    elsewhere = closest(key, places, _NEAR)
+    if elsewhere is not None:
+        place = places[elsewhere]
         home = f"[{place}]" if place else "the top of the file"
-        return f"{where} has no key {key!r}; did you mean {elsewhere[0]} in {home}?"
+        return f"{where} has no key {key!r}; did you mean {elsewhere} in {home}?"
     return f"{where} has no key {key!r}; it has {', '.join(here)}"
 
 

@@ -1,8 +1,11 @@
-"""One row on several ranks: DeepSpeed-Ulysses sequence parallelism (Jacobs and others, 2023).
+"""One row on several ranks: DeepSpeed-Ulysses sequence parallelism.
+
+Jacobs et al., "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long
+Sequence Transformer Models", 2023, arXiv:2309.14509.
 
 Each of N ranks holds one stretch of every row. All but attention acts on single tokens and needs no
-other stretch. Attention exchanges stretches for heads: the first all-to-all gives a rank the whole
-row for 1/N of the heads, it attends as one rank alone would, and the second one goes back.
+other stretch. Attention exchanges stretches for heads. The first all-to-all gives a rank the whole
+row for 1/N of the heads. It attends as one rank alone would, and the second all-to-all goes back.
 
     [rows, heads, length / N, dim] -> [rows, heads / N, length, dim] -> attention -> back
 
@@ -28,8 +31,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from lengthwise._utils.papers import Paper
 from lengthwise.training.config import TrainingError
 
+PAPER = Paper(
+    "DeepSpeed Ulysses: System Optimizations for Enabling Training of Extreme Long Sequence "
+    "Transformer Models",
+    "Jacobs et al.",
+    2023,
+    arxiv="2309.14509",
+    code="https://github.com/deepspeedai/DeepSpeed",
+)
 NAME = "lengthwise_ulysses"
 SILENT = "lengthwise_silent"
 """Attention that returns zeros."""

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lengthwise.sequences.files import ASIDE, read_json, write_json
+from lengthwise._utils.files import ASIDE
+from lengthwise.sequences.files import read_json, write_json
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.model import DTYPES
 from lengthwise.training.tokenizer_files import Files

@@ -1,9 +1,12 @@
 """FlexSP: which devices form sequence-parallel groups in a step, and who gets which sequence.
 
-Wang and others (2024). Sequences of a batch vary by orders of magnitude. One group size for all
-must be large enough for the longest, and then the short ones pay for all-to-all between nodes that
-they do not need. So for every step groups of different sizes are chosen and sequences assigned to
-them by a mixed-integer linear program, solved here with HiGHS (`scipy.optimize.milp`):
+Wang et al., "FlexSP: Accelerating Large Language Model Training via Flexible Sequence Parallelism",
+ASPLOS 2025, arXiv:2412.01523.
+
+The lengths of a batch's sequences differ by orders of magnitude. One group size for all must be
+large enough for the longest. The short ones then pay for all-to-all between nodes that they do not
+need. So for every step groups of different sizes are chosen and sequences assigned to them by a
+mixed-integer linear program, solved here with HiGHS (`scipy.optimize.milp`):
 
     minimise M   with  A[k, g] sequences of bucket k in group g, u[g] whether group g exists
     sum_g A[k, g] = sequences of bucket k
@@ -11,15 +14,17 @@ them by a mixed-integer linear program, solved here with HiGHS (`scipy.optimize.
     sum_k time(bound_k, p_g) A[k, g] + fixed u_g <= M           time
     sum_g p_g u_g <= devices
 
-Sequences are costed at their bucket's bound, so that true times and memory lie at or below. Ours
-differs: equal groups are ordered, which the program need not try again; devices may stay idle; a
-row adds up the work of all devices, for a bound while u is not yet whole; and M is bounded by the
-best that a greedy search over group sizes found, one size for all among them, which the result
-therefore never loses to. As in the authors' code groups of one device are left out unless they are
-asked for or nothing else fits the devices: their table has no time for what such a group saves.
+Sequences are costed at their bucket's bound, so that true times and memory lie at or below.
 
-A program that runs out of time may end elsewhere on another machine: plan on one rank and send the
-plan to the others.
+Ours differs: equal groups are ordered, so that the program does not try their orders again. Devices
+may stay idle. A row adds up the work of all devices, for a bound while u is not yet whole. A greedy
+search over group sizes runs first, one size for all among them. M is bounded by the best that it
+found, so the result is never worse than that. As in the authors' code groups of one device are left
+out, unless they are asked for or nothing else fits the devices. For their table has no time for
+what such a group saves.
+
+A program that runs out of time may end elsewhere on another machine. So plan on one rank and send
+the plan to the others.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp_costs import Costs
 from lengthwise.training.flexsp_groups import (
@@ -46,6 +52,14 @@ from lengthwise.training.flexsp_groups import (
     spread,
 )
 
+PAPER = Paper(
+    "FlexSP: Accelerating Large Language Model Training via Flexible Sequence Parallelism",
+    "Wang et al.",
+    2025,
+    arxiv="2412.01523",
+    venue="ASPLOS",
+    code="https://github.com/PKU-DAIR/Hetu-Galvatron",
+)
 # HiGHS may stop this close to the optimum: under the error of any cost table.
 GAP = 0.005
 # What scipy's milp returns as its status when time ran out.

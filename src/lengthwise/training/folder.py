@@ -15,8 +15,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from lengthwise._utils.files import ASIDE
 from lengthwise.errors import LengthwiseError
-from lengthwise.sequences.files import ASIDE, alone_in, read_json, said_plainly, write_json
+from lengthwise.sequences.files import alone_in, read_json, said_plainly, write_json
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.config import FREE, Table, TrainingError, without
 from lengthwise.training.log import NAME, read_log

@@ -1,17 +1,22 @@
 """G_stack: a deeper model whose layers are copies of a shallow one's, in the middle of a run.
 
-Du and others (2024): train few layers briefly, then set layer j of the deep model to layer
-j mod n of the n shallow ones; embeddings, final norm and head are copied. Four times as many layers
-were best. The whole stack repeats (0 1 0 1), since doubling each layer in place (0 0 1 1) was found
-to be weaker. The function of the model changes: the loss jumps and then falls faster.
+Du et al., "Stacking Your Transformers: A Closer Look at Model Growth for Efficient LLM
+Pre-Training", NeurIPS 2024, arXiv:2405.15319.
+
+Train few layers briefly. Then set layer j of the deep model to layer j mod n of the n shallow ones;
+embeddings, final norm and head are copied. Four times as many layers were best. The whole stack
+repeats (0 1 0 1), since doubling each layer in place (0 0 1 1) was found to be weaker. The function
+of the model changes: the loss jumps and then falls faster.
 
 The authors train the deep model as one that begins: with a fresh optimizer, and with a schedule of
 its own whose warm-up comes again. Both are the default. The shallow one follows the schedule of a
 whole run and is taken from its early part. Alternatives: averages copied to each copy of a layer,
 and a schedule that goes on.
 
-When to grow: for a deep model of N parameters that is to read D tokens, the authors found
-log10 d = 0.88 log10 N + 163.27 / log10 C - 5.74 tokens for the shallow one, C = 6 N D.
+When to grow: take a deep model of N parameters that is to read D tokens, with C = 6 N D. The
+authors found this number d of tokens for the shallow one:
+
+    log10 d = 0.88 log10 N + 163.27 / log10 C - 5.74
 """
 
 from __future__ import annotations
@@ -24,10 +29,19 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.schedules import learning_rate
 
+PAPER = Paper(
+    "Stacking Your Transformers: A Closer Look at Model Growth for Efficient LLM Pre-Training",
+    "Du et al.",
+    2024,
+    arxiv="2405.15319",
+    venue="NeurIPS",
+    code="https://github.com/tongxuluo/prts",
+)
 Value = TypeVar("Value")
 
 

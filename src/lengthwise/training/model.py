@@ -5,7 +5,6 @@ Weights are float32 whatever the precision of the arithmetic, since updates are 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.suggestions import closest, did_you_mean
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingError
@@ -172,7 +173,7 @@ def _read(folder: Path) -> PreTrainedModel:
         raise
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         empty = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.stat().st_size]
-        why = f"{empty[0]} is empty" if empty else (str(error).splitlines() or ["damaged"])[0]
+        why = f"{empty[0]} is empty" if empty else first_line(error)
         if "mismatched_sizes" in why:
             why = "its weights have other shapes than its config.json says"
         raise TrainingError(f"{folder} cannot be loaded: {why}") from error
@@ -207,7 +208,7 @@ def _new(config: Any, attention: str) -> PreTrainedModel:
     try:
         return _made(config, attention)
     except Exception as error:  # each family's model checks its sizes in its own way, or not at all
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
         try:
             with torch.device("meta"):
                 _made(config, "eager")
@@ -231,16 +232,15 @@ def _made(config: Any, attention: str) -> PreTrainedModel:
 def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:
     family = options.family or ""
     if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        near = difflib.get_close_matches(family, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, 1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = did_you_mean(family, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
         raise TrainingError(f"transformers has no causal language model {family!r}{meant}")
     plain = AutoConfig.for_model(family)
     aliases = dict(type(plain).attribute_map)
     known = {*plain.to_dict(), *aliases} - {"model_type", "architectures", "transformers_version"}
     for key in options.settings:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            meant = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(sorted(known))}"
+            near = closest(key, known)
+            meant = f"; did you mean {near}?" if near else f"; it has {', '.join(sorted(known))}"
             raise TrainingError(f"[model] family {family!r} has no setting {key!r}{meant}")
     settings: dict[str, Any] = {
         "vocab_size": manifest["tokenizer"]["vocab_size"],

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
-from lengthwise.methods.registry import find, nearest
 from lengthwise.models.attention_hook import rotary_modules
 from lengthwise.models.rope import RopeFacts
+from lengthwise.recipes.registry import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,9 +52,9 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
     """The method of a `[positions]` table. Raises RecipeError where it is none, or cannot be
     trained with."""
     cls = find(name)
-    if cls.question is not Question.POSITIONS or cls.frequencies is Method.frequencies:
+    if cls.question != Question.POSITIONS or cls.frequencies is Method.frequencies:
         why = "places far tokens anew while it reads"
-        if cls.question is not Question.POSITIONS:
+        if cls.question != Question.POSITIONS:
             why = f"answers another question ({cls.question})"
         raise Refused(
             f"{name} {why} and changes no rotary frequency, so weights cannot be trained with it",
@@ -63,7 +64,7 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
     for key in settings:
         if key not in known:
             raise RecipeError(
-                f"{name} has no option {key!r}{nearest(key, list(known))} "
+                f"{name} has no option {key!r}{did_you_mean(key, known, '.')} "
                 f"It has {', '.join(map(str, known.values()))}."
             )
     return cls(**settings)

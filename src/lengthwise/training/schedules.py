@@ -1,27 +1,36 @@
 """Learning rates as pure functions of how far training is: cosine, wsd and power.
 
 Each takes how much is done (`now`) and returns a rate. `now` and everything it is compared with are
-in one unit, steps or tokens, whichever the caller counts; `power` counts tokens, since its law is
+in one unit, steps or tokens, whichever the caller counts. `power` counts tokens, since its rule is
 one of tokens. A resumed run therefore has the rate it would have had, with no state to restore.
 
-`power` is the Power Scheduler (Shen and others, 2024): the best constant rate for n tokens was
-found to be batch * a * n^b, so follow that with the tokens seen so far and the end need not be
-known. a = 4, b = -0.51 and the cap 0.02 hold for models whose widths are scaled by muP; `b` has to
-be near that, `a` hardly. The batch is counted in sequences of 4,096 tokens, so a batch of other
-lengths is rescaled to that.
+`power` is the Power Scheduler. Shen et al., "Power Scheduler: A Batch Size and Token Number
+Agnostic Learning Rate Scheduler", 2024, arXiv:2408.13359.
 
-Where ours differs: widths are not scaled by muP, so `a` is not the paper's for every width; warm-up
-goes to the law's value at its end and not to the cap; tokens are those of whole steps.
+The authors found the best constant rate for n tokens to be batch * a * n^b. So the rate follows
+that with the tokens seen so far, and the end need not be known. a = 4, b = -0.51 and the cap 0.02
+hold for models whose widths are scaled by muP. `b` has to be near that, `a` hardly. The batch is
+counted in sequences of 4,096 tokens, so a batch of other lengths is rescaled to that.
+
+Where ours differs: widths are not scaled by muP, so `a` is not the paper's for every width. Warm-up
+goes to the rule's value at its end and not to the cap. Tokens are those of whole steps.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 
+from lengthwise._utils.papers import Paper
+from lengthwise._utils.suggestions import hint
 from lengthwise.errors import LengthwiseError
 
+POWER_PAPER = Paper(
+    "Power Scheduler: A Batch Size and Token Number Agnostic Learning Rate Scheduler",
+    "Shen et al.",
+    2024,
+    arxiv="2408.13359",
+)
 POWER_A = 4.0
 POWER_B = -0.51
 POWER_PEAK = 0.02
@@ -142,6 +151,4 @@ def _check(total: float, taken: float, peak: float, floor: float) -> None:
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> LengthwiseError:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return LengthwiseError(f"there is no {what} {name!r}{hint} Known: {', '.join(known)}")
+    return LengthwiseError(f"there is no {what} {name!r}{hint(name, known)}")

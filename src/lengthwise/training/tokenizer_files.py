@@ -15,6 +15,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from lengthwise._utils.messages import first_line
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.training.config import TrainingError
@@ -106,7 +107,7 @@ def _tokenizer(checkpoint: Path, files: Files) -> Tokenizer | None:
         found = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
         converted: Tokenizer | None = getattr(found, "backend_tokenizer", None)
     except Exception as error:  # of tokenizers, and of whatever a slow tokenizer needs
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
         raise TrainingError(
             f"the tokenizer of model.checkpoint {checkpoint} cannot be read: {why}; mend it, or "
             "set model.tokenizer = 'data' for the data's"

@@ -31,6 +31,8 @@ from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
+from lengthwise.training.progress import TrainingProgress
+from lengthwise.training.signals import first_signal
 from lengthwise.training.step import (
     accumulate_gradients,
     check_documents_are_apart,
@@ -41,7 +43,6 @@ from lengthwise.training.tokenizer_files import (
     files_of_data,
     kept_files,
 )
-from lengthwise.training.watch import Silent, Watcher, first_signal
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, watcher: Watcher | None = None, extend: bool = False
+        self, config: RunConfig, progress: TrainingProgress | None = None, extend: bool = False
     ) -> None:
         self.config = config
         self.ranks = Ranks(config.precision, config.parallel.shard, config.parallel.context)
-        self._watcher: Watcher = watcher if watcher and self.ranks.first else Silent()
+        self._progress = progress if progress and self.ranks.first else TrainingProgress()
         self.folder = config.path(config.out or "")
         self._interval, self.elapsed, self.done, self.tokens = Interval(), 0.0, 0, 0
         self._log: Log | None = None
@@ -157,12 +158,12 @@ class Trainer:
                       "gradient_norm": self._norm, **self._interval.record(self.sizes)}  # fmt: skip
             self._interval = Interval()
             self._write(record)
-            self._watcher.step(self.done, self.steps, record)
+            self._progress.step(self.done, self.steps, record)
         found, every = None, options.evaluation.every
         if self._validation and (last or (every and self.done % every == 0)):
             found = self._validation.run(self.model, self.ranks)
             self._write({"kind": "evaluation", **place, **found.record()})
-            self._watcher.note(f"step {self.done}: validation loss {found.per_token:.4f}")
+            self._progress.note(f"step {self.done}: validation loss {found.per_token:.4f}")
         every = options.log.plot_every
         if self.ranks.first and every and (last or self.done % every == 0):
             plot(self.folder)
@@ -219,7 +220,7 @@ class Trainer:
         count = len(layers) * options.factor
         self._write({"kind": "growth", "step": self.done, "D": self.tokens, "layers": count,
                          "N": self.sizes.body, "parameters": self.sizes.parameters})  # fmt: skip
-        self._watcher.note(f"step {self.done}: grown from {len(layers)} to {count} layers")
+        self._progress.note(f"step {self.done}: grown from {len(layers)} to {count} layers")
 
     def _claim(self, extend: bool) -> None:
         """Makes sure that the folder is new or this run's own, and how long the run is."""
@@ -243,12 +244,12 @@ class Trainer:
     def _start(self) -> None:
         """Model, optimizer, generators and log as they were, or new."""
         if self.feed.never_read:
-            self._watcher.note(
+            self._progress.note(
                 f"rows of {', '.join(map(str, self.feed.never_read))} tokens are never read: they "
                 f"are too few for one step of {self.config.tokens_per_step:,} tokens"
             )
         if self.feed.share < 1:
-            self._watcher.note(
+            self._progress.note(
                 f"the run reads {self.feed.share:.0%} of the rows, the same share of every length"
             )
         torch.manual_seed(self.config.seed)
@@ -268,11 +269,11 @@ class Trainer:
                 options.tokenizer,
             )  # fmt: skip
             if said:
-                self._watcher.note(said)
+                self._progress.note(said)
         self._dtype = export_dtype(options, self.config.folder)
         self._take(open_model(
             options, manifest, self.config.folder, self.ranks.device,
-            self.config.positions.method(), self._watcher.note,
+            self.config.positions.method(), self._progress.note,
         ))  # fmt: skip
         # Ranks have equal weights and different dropout.
         torch.manual_seed(self.config.seed + 7919 * (self.ranks.rank + 1))
@@ -282,7 +283,7 @@ class Trainer:
 
     def _go_on(self, place: Path) -> None:
         state = checkpoints.read_state(place)
-        self.feed.verify(self._watcher.note)
+        self.feed.verify(self._progress.note)
         self._take(checkpoints.read_model(place, self.config.model.attention))
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
         self._files = kept_files(place / "model")
@@ -294,7 +295,7 @@ class Trainer:
         self._interval = Interval(**state["interval"])
         self._log = Log(self.folder, state["log_bytes"], self.ranks.first)
         self._place.remember(self._identity, self._plan)
-        self._watcher.note(f"going on after step {self.done} of {self.steps}")
+        self._progress.note(f"going on after step {self.done} of {self.steps}")
         before = state.get("planned_steps", self.steps)
         if before != self.steps:
             self._write({"kind": "extension", "step": self.done, "D": self.tokens,
@@ -317,8 +318,8 @@ class Trainer:
     def _say_what_changed(self, state: dict[str, Any]) -> None:
         """Names what changes no number but for its last digits."""
         if state["ranks"] != self.ranks.world:
-            self._watcher.note(f"{self.ranks.world} ranks instead of {state['ranks']}: dropout, if "
-                               "any, and the last digits will differ")  # fmt: skip
+            self._progress.note(f"{self.ranks.world} ranks instead of {state['ranks']}: dropout, "
+                                "if any, and the last digits will differ")  # fmt: skip
             return
         for key, before, now, what in (
             ("parallel.context", state.get("context", 1), self.ranks.context, "the last digits"),
@@ -328,7 +329,7 @@ class Trainer:
              "the last digits"),
         ):  # fmt: skip
             if before not in (None, now):
-                self._watcher.note(f"{key}={now} instead of {before}: {what} will differ")
+                self._progress.note(f"{key}={now} instead of {before}: {what} will differ")
 
     def _take(self, model: Any) -> None:
         """Makes a model the run's: wrapped, in training, with a new optimizer."""
@@ -375,9 +376,11 @@ class Trainer:
         return self.ranks.total(len(came))[0] > 0
 
 
-def train(config: RunConfig, watcher: Watcher | None = None, extend: bool = False) -> Outcome:
+def train(
+    config: RunConfig, progress: TrainingProgress | None = None, extend: bool = False
+) -> Outcome:
     """Begins the run of `config`, or goes on with it, and says how it ended.
 
     extend: whether it may go on beyond the step that it was to end with.
     """
-    return Trainer(config, watcher, extend).run()
+    return Trainer(config, progress, extend).run()

@@ -20,6 +20,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from lengthwise._utils.messages import first_line
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore, concatenate
 from lengthwise.errors import LengthwiseError
 
@@ -239,7 +240,7 @@ def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     except (OSError, RuntimeError) as error:
         raise LengthwiseError(
             f"offload=disk: {folder} cannot hold {size:,} more bytes of keys and values "
-            f"({str(error).splitlines()[0]}); make room there, or name another folder in TMPDIR"
+            f"({first_line(error)}); make room there, or name another folder in TMPDIR"
         ) from None
 
 

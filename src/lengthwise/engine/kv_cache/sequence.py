@@ -21,7 +21,8 @@ from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.token_view import TokenView
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.limits import position_limit
@@ -31,7 +32,7 @@ from lengthwise.models.rope import FrequencyRule, StepAngles
 class Sequence:
     """Tokens seen so far and the entries kept of them.
 
-    tokens: committed ids. prompt_length: of those, the prompt's (set by `end_prefill`).
+    tokens: committed ids, to be read. prompt_length: of those, the prompt's (set by `end_prefill`).
     reading: tokens there will be when the prefill under way is through.
     surprise: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
@@ -58,7 +59,8 @@ class Sequence:
         self.plan = plan
         self._remember_at_least = remember
         self.offset = offset
-        self.tokens: list[int] = []
+        self._tokens: list[int] = []
+        self.tokens = TokenView(self._tokens)
         self.prompt_length: int | None = None
         self.reading = 0
         self.token_nll: list[float] = []
@@ -111,8 +113,12 @@ class Sequence:
         """Every group with its layer."""
         return ((layer, group) for layer in self.layers for group in layer.groups)
 
+    def tokens_from(self, start: int) -> list[int]:
+        """Committed tokens from one on."""
+        return self._tokens[start:]
+
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self._tokens)
 
     def _layer(self, facts: LayerFacts) -> LayerCache:
         if facts.window is not None:
@@ -189,17 +195,17 @@ class Sequence:
         found = [] if self.retention is None else [self.retention.tokens_until_change(self)]
         for layer, group in self.groups():
             if group.selector is not None:
-                found.append(group.tokens_until_change(len(self.tokens)))
+                found.append(group.tokens_until_change(len(self._tokens)))
             if layer.codec is not None:
                 found.append(self._entries_until_encoding(layer.codec, group))
         rules = {layer.rule for layer in self.layers if layer.rule is not None}
-        found += [rule.tokens_until_change(len(self.tokens)) for rule in rules]
+        found += [rule.tokens_until_change(len(self._tokens)) for rule in rules]
         found.append(self._tokens_until_switch())
         return min((room for room in found if room is not None), default=None)
 
     def _tokens_until_switch(self) -> int | None:
         switch = None if self.model.rope is None else self.model.rope.switch
-        left = 0 if switch is None else switch - len(self.tokens)
+        left = 0 if switch is None else switch - len(self._tokens)
         return left if left > 0 else None
 
     def _entries_until_encoding(self, codec: Codec, group: HeadGroup) -> int | None:
@@ -208,7 +214,7 @@ class Sequence:
             return entries
         # Entries join the far segment a slack at a time, when they leave the window.
         left = -(-(group.near_start + entries) // group.slack) * group.slack
-        return max(1, left + group.placement.window - 1 - len(self.tokens))
+        return max(1, left + group.placement.window - 1 - len(self._tokens))
 
     # Frequencies of the model's own that change with the length.
 
@@ -217,7 +223,7 @@ class Sequence:
         rope = self.model.rope
         if rope is None or rope.switch is None:
             return 0
-        return rope.phase(max(self.expected_prompt, len(self.tokens) + ahead))
+        return rope.phase(max(self.expected_prompt, len(self._tokens) + ahead))
 
     def empty(self) -> Sequence:
         """A sequence such as this one was when it had read nothing."""
@@ -235,7 +241,7 @@ class Sequence:
 
     def next_step(self, count: int, tree: Tree | None = None) -> StepMetadata:
         """The next `count` tokens, or the nodes of a tree whose root is the next token."""
-        start = len(self.tokens)
+        start = len(self._tokens)
         device = self.model.device
         # A tree is as long as its deepest path, however many its nodes.
         ahead = count if tree is None else max(tree.depths) + 1
@@ -279,12 +285,12 @@ class Sequence:
         first = ids is not None and list(accepted or ()) == list(range(len(ids)))
         for layer in self.layers:
             layer.commit(ids, first)
-        self.tokens.extend(tokens)
+        self._tokens.extend(tokens)
         if self.prompt_length is None or metadata.transient > self._transient:
             self._transient = metadata.transient
             self.note_peak(metadata)
         for layer in self.layers:
-            layer.slide_window(len(self.tokens), self.expected_prompt, self.offset)
+            layer.slide_window(len(self._tokens), self.expected_prompt, self.offset)
         phase = Phase.CHUNK if self.prompt_length is None else Phase.DECODE
         self._retain(phase)
         if phase is Phase.DECODE:
@@ -300,7 +306,7 @@ class Sequence:
         if self.prompt_length is not None:
             return
         self.note_peak()
-        self.prompt_length = len(self.tokens)
+        self.prompt_length = len(self._tokens)
         self._watch.reading = False
         self._retain(Phase.PREFILL)
         self._encode(Phase.PREFILL)
@@ -312,7 +318,7 @@ class Sequence:
         queries = layer.last_queries() if phase is Phase.PREFILL else None
         if queries is None:
             return CacheUpdate(phase, layer.facts, self)
-        stop = len(self.tokens)
+        stop = len(self._tokens)
         index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
         return CacheUpdate(phase, layer.facts, self, queries, index)
 

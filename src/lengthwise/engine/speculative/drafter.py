@@ -1,4 +1,4 @@
-"""What the loop asks of a drafter, and how deep it may go."""
+"""What the loop asks of a drafter."""
 
 from __future__ import annotations
 
@@ -11,49 +11,35 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.tree import Tree
-
-
-class Pace:
-    """How deep a drafter that asks a model goes, decided level by level as it goes. The plain one
-    stops nowhere.
-
-    wants_state: hidden states are looked at. levels: how many were guessed.
-    """
-
-    wants_state = False
-
-    def __init__(self) -> None:
-        self.levels = 0
-
-    def go_on(self, grade: int, prior: float, state: Tensor | None = None) -> bool:
-        """Called after each level with the grade and prior of its best guess, and the hidden state
-        `[hidden]` it was read from; returns whether to guess another. What was drawn stays."""
-        self.levels += 1
-        return True
+from lengthwise.engine.speculative.draft_depth import DraftDepth
+from lengthwise.engine.speculative.tree import Tree
 
 
 class Drafter(ABC):
     """Guesses what comes next; one object per sequence.
 
-    A drafter that raises is left out for the rest of the request. name: what its nodes carry as
-    their source. asks_model: a guess costs a forward, so the policy says how deep to go: `pace` is
-    set before each `propose`, and its `go_on` is called after each level. drawing: guesses are
-    drawn with noise of their own; asked before those who follow the target's noise. remember: last
-    queries of the prompt it wants noted, for a fork that compresses. wants_states: it reads the
-    target's hidden states: those of the prompt are in `Sequence.noted` at `begin`, and `states`
-    `[nodes, hidden]`, of all that was verified, is set before each `learn`. notes: what the user
-    has to know of it. lock: held while it begins, proposes, learns and finishes, for what it shares
-    with requests of other threads.
+    A drafter that raises is left out for the rest of the request.
+
+    name: its method's, which the engine sets; what its nodes carry as their source.
+    runs_model: a level of guesses costs a forward, so the policy says how deep to go. `draft_depth`
+    is set before each `propose`; call its `should_continue` after each level.
+    drawing: guesses are drawn with noise of their own. Such a drafter is asked before those that
+    follow the target's noise.
+    remember: how many of the prompt's last queries it wants noted, for a fork that compresses.
+    wants_states: it reads the target's hidden states. Those of the prompt are in `Sequence.noted`
+    at `begin`; `states` `[nodes, hidden]`, of all that was verified, is set before each `learn`.
+    notes: what the user has to know of it.
+    lock: held while it begins, proposes, learns and finishes, for what it shares with requests of
+    other threads.
     """
 
-    name: str
-    asks_model: bool = False
+    name: str = "drafter"
+    runs_model: bool = False
     drawing: bool = False
     remember: int = 0
     wants_states: bool = False
     states: Tensor | None = None
-    pace: Pace = Pace()
+    draft_depth: DraftDepth = DraftDepth()
     notes: Seq[str] = ()
     lock: AbstractContextManager[Any] = nullcontext()
 
@@ -70,7 +56,7 @@ class Drafter(ABC):
 
         Nodes of drafters asked before stand there already. Where `tree.drawing` is set, neither
         what is guessed nor how much may follow the noise the target will choose with. tokens is the
-        loop's own list: it grows, is not to be changed, and costs time when copied.
+        text as it grows: it cannot be changed, and costs time when copied.
         """
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:

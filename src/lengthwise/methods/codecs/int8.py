@@ -2,12 +2,14 @@
 
     s = max |x| / 127,  q = round(x / s),  x' = s q
 
-over the channels of one token's key, and likewise of its value (the general scheme is that of Jacob
-et al., 2018, arXiv 1712.05877; there is no paper on this very use). Symmetric, so one number per
-vector is all that is stored beside the bytes. The newest `residual` tokens stay plain, and older
-ones are encoded 32 at a time: a scale needs no group of tokens, but drafting must not cross an
-encoding, and with one at every step it could never draft. Scales are stored in the model's dtype
-where it has 16 bits, else in float16.
+Here x is one token's key, or one token's value, over its channels. The scheme is the symmetric one
+of Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, arXiv:1712.05877. No paper is about this very use of it.
+
+Symmetric numbers need one scale per vector and no zero point. The newest `residual` tokens stay
+plain, and older ones are encoded 32 at a time. A scale needs no group of tokens. But a draft must
+not cross an encoding, and with one at every step drafting would be impossible. Scales are stored in
+the model's dtype where it has 16 bits, else in float16.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries, pick
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -33,9 +35,13 @@ class Int8(Method):
 
     name: ClassVar[str] = "int8"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = (
+    paper: ClassVar[Paper] = Paper(
         "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only "
-        "Inference (arXiv 1712.05877), its symmetric scheme applied to the KV cache"
+        "Inference",
+        "Jacob et al.",
+        2018,
+        arxiv="1712.05877",
+        venue="CVPR",
     )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False

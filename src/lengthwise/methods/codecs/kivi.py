@@ -1,22 +1,26 @@
-"""KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache (Liu et al., 2024,
-arXiv 2402.02750).
+"""KIVI: keys quantised per channel, values per token, the newest tokens plain.
 
-Outliers of keys sit in fixed channels, those of values do not. So keys are quantised per channel
-(G consecutive tokens of a channel share zero point and scale), values per token (G consecutive
-channels of a token do), and the most recent R tokens stay in full precision.
+Liu et al., "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", ICML 2024,
+arXiv:2402.02750.
+
+Outliers of keys sit in fixed channels, those of values do not. So keys are quantised per channel: G
+consecutive tokens of a channel share zero point and scale. Values are quantised per token: G
+consecutive channels of a token share them. The most recent R tokens stay in full precision.
 
     Q(X) = round((X - z) / s),  z = min X,  s = (max X - min X) / (2^B - 1),  X' = Q(X) s + z
 
 Ours differs in when tokens leave the residual. The paper empties the keys' residual each time it
-holds R of them and lets the values' residual roll token by token. An entry here is a key and its
-value, so both leave together, G at a time as soon as R + G are plain: the last R keys and values
-are always exact, which the paper grants to values only, and R to R + G - 1 tokens are plain where
-its keys have 0 to R - 1. Prefill attends in full precision, as in the paper. Head sizes that G does
-not divide use the largest divisor below it for values. z and s are stored in the model's dtype
-where it has 16 bits, else in float16. A group of zero range has s = 0 and decodes to z.
+holds R of them, and lets the values' residual roll token by token. An entry here is a key and its
+value, so both leave together: G at a time, as soon as R + G are plain. So the last R keys and
+values are always exact, which the paper grants to values only. R to R + G - 1 tokens are plain,
+where the paper's keys have 0 to R - 1.
 
-Keys and values may have different numbers of bits, as in the authors' code (k_bits, v_bits): `bits`
-says both at once. 8 bits are ours.
+Prefill attends in full precision, as in the paper. A head size that G does not divide uses, for
+values, the largest divisor below G. z and s are stored in the model's dtype where it has 16 bits,
+else in float16. A group of zero range has s = 0 and decodes to z.
+
+Keys and values may have different numbers of bits, as in the authors' code (k_bits, v_bits). `bits`
+sets both at once. 8 bits are ours.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
 from lengthwise.models.layer_facts import LayerFacts
@@ -45,8 +49,13 @@ class Kivi(Method):
 
     name: ClassVar[str] = "kivi"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = (
-        "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache (arXiv 2402.02750)"
+    paper: ClassVar[Paper] = Paper(
+        "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache",
+        "Liu et al.",
+        2024,
+        arxiv="2402.02750",
+        venue="ICML",
+        code="https://github.com/jy-yuan/KIVI",
     )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False

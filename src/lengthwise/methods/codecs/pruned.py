@@ -1,9 +1,9 @@
 """Pruned channels and fewer bits together: what a choice of channels and a format of numbers make.
 
 A codec is one of two kinds, or both in one. A choice of channels (`Channels`) says which channels
-of its keys an entry keeps when it is encoded; a format (`Format`) says in which numbers the rest is
-stored. Each works alone, and one of each works together: keys lose their channels first and what is
-left is quantised, as the authors of ThinK do it with KIVI.
+of its keys an entry keeps when it is encoded. A format (`Format`) says in which numbers the rest is
+stored. Each works alone, and one of each works together. Keys then lose their channels first, and
+what is left is quantised, as the authors of ThinK do it with KIVI.
 
     alone       the prompt but its newest `recent` entries is pruned once; later ones stay whole
     together    whatever the format encodes is pruned, by the channels chosen at the prompt's end;

@@ -1,9 +1,12 @@
 """Asymmetric quantisation to 2, 4 or 8 bits, really packed, along channels or along tokens.
 
-For a group of numbers: `minimum = min(x)`, `scale = (max(x) - minimum) / (2^bits - 1)` and
-`code = round((x - minimum) / scale)`; decoding gives `minimum + scale * code`, off by at most half
-a scale (and what 16 bits cost). Codes of neighbouring channels share a byte, so a token's codes are
-contiguous and joining blocks of tokens is a concatenation.
+For a group of numbers x:
+
+    minimum = min(x),  scale = (max(x) - minimum) / (2^bits - 1)
+    code = round((x - minimum) / scale),  decoded = minimum + scale * code
+
+The error is at most half a scale, and what storing in 16 bits costs. Codes of neighbouring channels
+share a byte. So a token's codes are contiguous, and joining blocks of tokens is a concatenation.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 def unpack(packed: Tensor, bits: int, channels: int) -> Tensor:
     """Undoes `pack`: uint8 `[..., channels]`.
 
-    A byte is widened to the integer that has a byte for each of its codes, and the codes are moved
-    apart by shifts within it: vector instructions throughout, where a table or a shift by place
-    would go element by element.
+    A byte is widened to the integer that has a byte for each of its codes. Shifts within that
+    integer move the codes apart. Both are vector instructions. A table, or a shift by place, would
+    go element by element.
     """
     if bits == 8:
         return packed[..., :channels]
@@ -61,8 +64,8 @@ class Quantised:
     """x `[heads, n, channels]` as bytes.
 
     axis "channel": `group` consecutive tokens of one channel share a scale, `[heads, n / group, 1,
-    channels]`; "token": `group` consecutive channels of one token do, `[heads, n, channels / group,
-    1]`.
+    channels]`. axis "token": `group` consecutive channels of one token share one, `[heads, n,
+    channels / group, 1]`.
     """
 
     packed: Tensor

@@ -1,8 +1,9 @@
 """What codecs with a plain residual share: when entries are closed, and how closed ones grow.
 
 The newest `residual` entries always stay plain. As soon as `step` more have gathered, the oldest of
-the plain ones are encoded and joined to what is encoded already, so a segment has one encoded block
-whatever its length. How many are encoded depends only on how many there are, not on how they came.
+the plain ones are encoded. They are joined to what is encoded already, so a segment has one encoded
+block whatever its length. How many are encoded depends only on how many there are, not on how they
+came.
 """
 
 from __future__ import annotations

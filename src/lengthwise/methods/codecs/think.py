@@ -1,23 +1,29 @@
-"""ThinK: Thinner Key Cache by Query-Driven Pruning (Xu et al., 2024, arXiv 2407.21018).
+"""ThinK: each KV head drops the key channels that matter least for the logits.
+
+Xu et al., "ThinK: Thinner Key Cache by Query-Driven Pruning", ICLR 2025, arXiv:2407.21018.
 
 Many channels of a key hardly matter for the logits. When the prompt has been read, each KV head
-drops the share lambda of key channels that contributes least to what the last queries ask for:
+drops the share lambda of its key channels. It drops those that contribute least to the logits of
+the last queries:
 
     Score[c] = mean over the window of q_c^2  *  mean over the keys of k_c^2
 
-which is the square of the paper's |Q_S[:, c] K[:, c]^T|_F up to a constant; queries and keys are
-rotated, as attention sees them. Prompt keys lose floor(lambda d) channels and the scale of the
-logits stays 1/sqrt(d). The newest `recent` keys of the prompt and all later ones stay whole, values
-too. Where query heads share keys the paper repeats the keys; here q_c^2 is averaged over the group,
-so a KV head has one mask and really stores [n, kept] numbers. A removed channel decodes to zero,
-which gives the logits of q[mask] . K_pruned. Segments that hold merged entries are left whole.
+This is the square of the paper's |Q_S[:, c] K[:, c]^T|_F up to a constant. Queries and keys are
+rotated, as attention sees them. Prompt keys lose floor(lambda d) channels, and the scale of the
+logits stays 1/sqrt(d). The newest `recent` keys of the prompt and all later ones stay whole. Values
+stay whole too.
 
-The authors ship two combinations, and both are recipes here. think + kivi: what KIVI quantises has
-lost its channels first, later tokens too when they leave its residual (their code needs a prompt
-longer than the residual; here a shorter one is never pruned, and scores look at all keys of the
-prompt, theirs only at those that are quantised). think + h2o: channels are chosen from what H2O has
-kept of the prompt. Their H2O chooses once, at the prompt's end; ours goes on while decoding, so
-pruned entries can be deleted one by one.
+Where query heads share keys, the paper repeats the keys. Here q_c^2 is averaged over the group, so
+a KV head has one mask and really stores [n, kept] numbers. A removed channel decodes to zero, which
+gives the logits of q[mask] . K_pruned. Segments that hold merged entries are left whole.
+
+The authors ship two combinations, and both are recipes here. In `think + kivi`, what KIVI quantises
+has lost its channels first. Later tokens lose them too, when they leave KIVI's residual. The
+authors' code needs a prompt longer than the residual. Here a shorter one is never pruned. Their
+scores look only at the keys that are quantised, ours at all keys of the prompt.
+
+In `think + h2o`, channels are chosen from what H2O has kept of the prompt. The authors' H2O chooses
+once, at the prompt's end. Ours goes on while decoding, so pruned entries can be deleted one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -38,7 +44,14 @@ class Think(Method):
 
     name: ClassVar[str] = "think"
     question: ClassVar[Question] = Question.CODECS
-    paper: ClassVar[str] = "ThinK: Thinner Key Cache by Query-Driven Pruning (arXiv 2407.21018)"
+    paper: ClassVar[Paper] = Paper(
+        "ThinK: Thinner Key Cache by Query-Driven Pruning",
+        "Xu et al.",
+        2025,
+        arxiv="2407.21018",
+        venue="ICLR",
+        code="https://github.com/SalesforceAIResearch/ThinK",
+    )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

@@ -1,28 +1,32 @@
-"""ADED: a table of what follows two tokens, searched like a game and corrected by what is said.
+"""ADED: a table of what follows two tokens, searched like a game and corrected by the text.
 
 Liu et al., "Adaptive Draft-Verification for Efficient Large Language Model Decoding", AAAI 2025,
-arXiv 2407.12021. For a pair of tokens the table holds what may follow and how likely. A Monte-Carlo
-tree search from the last two tokens of the text weighs what the table promises against what has
-been looked at little, and the most visited paths are the draft. The rules are those of the authors'
-code (the repository Adaptix), which the paper leaves open:
+arXiv:2407.12021.
+
+For a pair of tokens the table holds what may follow, and how likely. A Monte-Carlo tree search
+starts from the last two tokens of the text. It weighs what the table says is likely against what
+has been visited little. The most visited paths are the draft. The rules are those of the authors'
+code (the repository Adaptix), since the paper does not give them:
 
     learn = text     before every search, for each trigram (u, v, w) of the last 16 tokens:
                          P(w | u, v) <- min(3, P(w | u, v) + 0.04)
     search = sums    150 descents to a depth of 4; 24 paths (see `puct`)
 
-No logits are read and nothing is normalised: what is said again and again outgrows what a corpus
-promised. Beside them stand the rules we had before the code was read (see `best_known`):
+No logits are read and nothing is normalised: what stands in the text again and again grows beyond
+what the corpus gave. Other rules are those we had before the code was read (see `best_known`):
 
     learn = logits   row(u,v) <- (1 - eta) row(u,v) + eta top12(p after u,v), each verified token v
     search = products    64 descents to a depth of 8
 
-The code begins with a corpus, P = k / n; ours with the prompt's own text: of n places of a pair, k
-followed by a token, it gets k / (n + 1), and what was known before moves by the rule of learning.
-Rows hold 12 tokens, where the code cuts them so at loading alone; a new one takes the lightest's
-place. The code leaves out the longest paths where all together have more than 64 tokens, before
-they are merged; ours merges them first, and then all of them fit. For learning from logits: where a
-pair stands several times in a tree, an accepted place wins over a rejected one, and a later one
-over an earlier.
+The code begins with a corpus, P = k / n. Ours begins with the prompt's own text. A token that
+follows at k of the n places of a pair gets k / (n + 1), and what was known before moves by the rule
+of learning. Rows hold 12 tokens, and a new token takes the place of the lightest. The code cuts its
+rows so only when it loads them.
+
+The code leaves out the longest paths where all together have more than 64 tokens, before they are
+merged. Ours merges them first, and then all of them fit. For learning from logits, a pair may stand
+several times in a tree. An accepted place then wins over a rejected one, and a later one over an
+earlier.
 """
 
 from __future__ import annotations
@@ -41,10 +45,10 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Needs, Question, option
-from lengthwise.methods.drafting import tables
-from lengthwise.methods.drafting.puct import Guess, search_products, search_sums
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared import tables
+from lengthwise.methods.drafting._shared.puct import DraftToken, search_products, search_sums
 from lengthwise.models.adapted_model import AdaptedModel
 
 # Successors kept of a pair.
@@ -210,7 +214,14 @@ class ADED(tables.TableMethod):
 
     name: ClassVar[str] = "aded"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "arXiv 2407.12021"
+    paper: ClassVar[Paper] = Paper(
+        "Adaptive Draft-Verification for Efficient Large Language Model Decoding",
+        "Liu et al.",
+        2025,
+        arxiv="2407.12021",
+        venue="AAAI",
+        code="https://github.com/liuxukun2000/Adaptix",
+    )
     best_known: ClassVar[str] = "aded(learn=logits, search=products)"
     lossless: ClassVar[bool] = True
     learn: str = option("text", "what the table learns from", choices=("text", "logits"))
@@ -247,7 +258,7 @@ class ADED(tables.TableMethod):
 
 
 class ADEDDrafter(Drafter):
-    """A guess is graded by its share of the weights of its row."""
+    """The bucket of a guess is that of its share of the weights of its row."""
 
     name = "aded"
     lock = tables.Table.lock
@@ -262,7 +273,7 @@ class ADEDDrafter(Drafter):
         self._descents = options.simulations or DESCENTS[search]
         self._depth = DEPTHS[search] if options.depth is None else options.depth
         # Of the random walks: guesses may be any, and are the same every time.
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         rate = None if self.options.learn == "text" else self.options.eta
@@ -275,12 +286,14 @@ class ADEDDrafter(Drafter):
         for parent, token, weight in self._search(tokens, min(limit, self._depth)):
             if len(places) > self.options.nodes:
                 return
-            places.append(tree.add(places[parent], token, self.name, grade(weight), _prior(weight)))
+            places.append(
+                tree.add(places[parent], token, self.name, bucket_of(weight), _prior(weight))
+            )
 
-    def _search(self, tokens: Seq[int], depth: int) -> list[Guess]:
+    def _search(self, tokens: Seq[int], depth: int) -> list[DraftToken]:
         pair, row, descents = (tokens[-2], tokens[-1]), self.trigrams.row, self._descents
         if self.options.search == "sums":
-            return search_sums(*pair, row, depth, descents, self._dice)
+            return search_sums(*pair, row, depth, descents, self._rng)
         return search_products(*pair, row, depth, descents)
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
@@ -327,8 +340,8 @@ def _widest(rows: dict[int, dict[int, int]]) -> tuple[NDArray[np.int64], NDArray
     return ids, counts
 
 
-def grade(weight: float) -> int:
-    """Eight grades, each of half the weight of the one before."""
+def bucket_of(weight: float) -> int:
+    """Eight buckets, each of half the weight of the one before."""
     return min(7, int(-math.log2(max(weight, 1e-3))))
 
 

@@ -1,15 +1,17 @@
 """CopySpec: the last gamma tokens stood here before, so the block that followed is copied.
 
-Dumitru, Yang, Yadav and Surdeanu, "CopySpec: Accelerating LLMs with Speculative Copy-and-Paste
-Without Compromising Quality", EMNLP 2025 (arXiv 2502.08923). A hash table leads from every run of
-gamma tokens to where it stood; one look a step, no search for the longest match.
+Dumitru et al., "CopySpec: Accelerating LLMs with Speculative Copy-and-Paste Without Compromising
+Quality", EMNLP 2025, arXiv:2502.08923.
+
+A hash table leads from every run of gamma tokens to where it stood. A step looks once, and does not
+search for the longest match.
 
     place[(x_i-gamma+1, ..., x_i)] = i;    draft[j] = x_(place[last gamma] + j),  j = 1 .. copy
 
-The authors' code takes the first place; ours takes the last unless told otherwise, because in a
-text that changes as it is repeated the last one is nearer to what comes (`place`). Ours compares
-tokens where the code trusts their hash, copies while sampling too, where the code asks for a
-probability of one, and reads its own copy when the place overlaps the end.
+The authors' code takes the first place. Ours takes the last one unless told otherwise (`place`). In
+a text that changes as it is repeated, the last place is nearer to what comes. Ours compares tokens
+where the code trusts their hash. Ours copies while sampling too, where the code asks for a
+probability of one. And ours reads its own copy when the place overlaps the end.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapted_model import AdaptedModel
 
 
@@ -30,7 +32,14 @@ class CopySpec(Method):
 
     name: ClassVar[str] = "copyspec"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "CopySpec (2025), arXiv 2502.08923"
+    paper: ClassVar[Paper] = Paper(
+        "CopySpec: Accelerating LLMs with Speculative Copy-and-Paste Without Compromising Quality",
+        "Dumitru et al.",
+        2025,
+        arxiv="2502.08923",
+        venue="EMNLP",
+        code="https://github.com/RazvanDu/CopySpec",
+    )
     lossless: ClassVar[bool] = True
     gamma: int = option(3, "tokens that must agree before a block is copied", low=1)
     copy: int = option(10, "most tokens copied a step", low=1)
@@ -46,7 +55,7 @@ class CopySpec(Method):
 
 
 class CopySpecDrafter(Drafter):
-    """Adds one chain where the last tokens are known. A guess is graded by its depth."""
+    """Adds one chain where the last tokens are known. A guess's bucket is that of its depth."""
 
     name = "copyspec"
 
@@ -67,8 +76,8 @@ class CopySpecDrafter(Drafter):
         for depth in range(min(limit, self.options.copy)):
             at = place + depth
             copied.append(tokens[at] if at < count else copied[at - count])
-            grade = _grade(depth)
-            parent = tree.add(parent, copied[-1], self.name, grade, _PRIORS[grade])
+            bucket = _bucket(depth)
+            parent = tree.add(parent, copied[-1], self.name, bucket, _PRIORS[bucket])
 
     def _index(self, tokens: Seq[int]) -> None:
         """Enters the runs that end before the last token: the end must not be found itself."""
@@ -82,7 +91,7 @@ class CopySpecDrafter(Drafter):
         self._known = max(self._known, len(tokens))
 
 
-def _grade(depth: int) -> int:
+def _bucket(depth: int) -> int:
     """0, 1, 2, 3 and up, 5 and up: what has come true so far is a longer match."""
     return depth if depth < 3 else 3 if depth < 5 else 4
 

@@ -1,17 +1,18 @@
 """REST: what followed the last tokens in a corpus that was indexed once.
 
-He, Zhong, Cai, Lee and He, "REST: Retrieval-Based Speculative Decoding", NAACL 2024 (arXiv
-2311.08252). The longest end of the text that the corpus has is looked up in a suffix array; what
-follows at its places is counted, and the most frequent beginnings make a tree of guesses.
+He et al., "REST: Retrieval-Based Speculative Decoding", NAACL 2024, arXiv:2311.08252.
+
+The longest end of the text that the corpus has is looked up in a suffix array. What follows at its
+places is counted, and the most frequent beginnings make a tree of guesses.
 
     for n = longest, ..., shortest:  places = where the last n tokens stand; stop at the first hit
     count[x_1 ... x_d] = places followed by x_1 ... x_d,  d = 1 .. draft
     tree = the `nodes` beginnings of highest count (a beginning never counts less than what it
            begins, so every parent is among them)
 
-Ours looks at evenly spaced places where there are more than `matches`, instead of the first ones,
-which all continue alike; it verifies by the one match walk, where the code's sampling mode draws
-for every row anew and is biased.
+Where there are more than `matches` places, ours looks at evenly spaced ones. The first ones, which
+the original takes, all continue alike. Ours verifies by one walk that matches guesses with the
+target's choice. The code's sampling mode draws again for every row and is biased.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.corpus import (
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.retrieval.datastore import (
     HOW_TO_BUILD,
     SEPARATOR,
     Datastore,
@@ -41,7 +43,6 @@ from lengthwise.methods.drafting.corpus import (
     check_tokenizer,
     opened,
 )
-from lengthwise.models.adapted_model import AdaptedModel
 
 Numbers = NDArray[np.int64]
 
@@ -53,7 +54,14 @@ class DatastoreDrafting(Method):
 
     name: ClassVar[str] = "datastore"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "REST (2024), arXiv 2311.08252"
+    paper: ClassVar[Paper] = Paper(
+        "REST: Retrieval-Based Speculative Decoding",
+        "He et al.",
+        2024,
+        arxiv="2311.08252",
+        venue="NAACL",
+        code="https://github.com/FasterDecoding/REST",
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "file made by `lengthwise datastore build`")
     nodes: int = option(64, "most tokens guessed a step", low=1)
@@ -94,8 +102,8 @@ class DatastoreDrafting(Method):
 
 
 class DatastoreDrafter(Drafter):
-    """Adds the most frequent continuations of the longest match, graded by its length and by how
-    many of the places above a guess it shares."""
+    """Adds the most frequent continuations of the longest match. A guess's bucket is that of the
+    match's length and of how many of the places above it it shares."""
 
     name = "datastore"
 
@@ -115,8 +123,8 @@ class DatastoreDrafter(Drafter):
         for token, parent, count in zip(guesses, parents, counts, strict=True):
             # One place more than there are, so that a single one is not taken for certainty.
             share = count / (seen[parent] + 1)
-            grade, prior = _grade(lengths[parent], share)
-            names.append(tree.add(names[parent], token, self.name, grade, prior))
+            bucket, prior = _bucket(lengths[parent], share)
+            names.append(tree.add(names[parent], token, self.name, bucket, prior))
             lengths.append(lengths[parent] + 1)
             seen.append(count)
 
@@ -150,10 +158,10 @@ def _most_frequent(counts: Numbers, most: int) -> Numbers:
     return kept
 
 
-def _grade(length: int, share: float) -> tuple[int, float]:
-    """Grade and prior of a guess: four lengths of match by five shares."""
-    grade = bisect(LENGTHS, length) * (len(SHARES) + 1) + bisect(SHARES, share)
-    return grade, RELEVANCE * share
+def _bucket(length: int, share: float) -> tuple[int, float]:
+    """Bucket and prior of a guess: four lengths of match by five shares."""
+    bucket = bisect(LENGTHS, length) * (len(SHARES) + 1) + bisect(SHARES, share)
+    return bucket, RELEVANCE * share
 
 
 LENGTHS = (3, 5, 9)

@@ -1,22 +1,24 @@
 """EAGLE: one trained layer continues the model's own hidden states, and with them its text.
 
-Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", 2024, arXiv
-2401.15077, and "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees", 2024, arXiv
-2406.16858. f_t is the hidden state that the head reads at token t, e the embedding of a token:
+Li et al., "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty", ICML 2024,
+arXiv:2401.15077. Li et al., "EAGLE-2: Faster Inference of Language Models with Dynamic Draft
+Trees", EMNLP 2024, arXiv:2406.16858.
+
+With f_t the hidden state that the head reads at token t, and e the embedding of a token:
 
     f^_{t+1} = layer(fc(e(x_{t+1}), f_t)),   q(x_{t+2} | ...) = softmax(head(f^_{t+1}))
 
 where `layer` is one Llama layer with a cache of its own and `head` the model's own. The tree grows
 by levels: the `width` guesses whose whole path is likeliest are continued, each with its `width`
-likeliest tokens; of all of them the likeliest `nodes` are verified. When the verdict is known the
-layer reads the true hidden states of what was accepted in place of its own.
+likeliest tokens. Of all of them the likeliest `nodes` are verified. After verification the layer
+reads the true hidden states of what was accepted, in place of its own.
 
 Checkpoints are those the authors publish for EAGLE and EAGLE-2 (the same files: `config.json`, and
 `pytorch_model.bin` or `model.safetensors`). EAGLE-3 reads the states of three layers of the model,
 which a forward of ours does not give, and is refused by name.
 
 Ours: guesses are accepted losslessly under any sampling, where the released code draws its bonus
-token without the processors; the policy decides how many levels and nodes pay.
+token without the processors. The policy decides how many levels and nodes pay.
 """
 
 from __future__ import annotations
@@ -33,11 +35,11 @@ from transformers import DynamicCache, LlamaConfig, LlamaModel
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import fitted, grade
-from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.drafting._shared.model_drafter import bucket_of, fit_vocab
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
 from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -50,7 +52,24 @@ class Eagle(Method):
 
     name: ClassVar[str] = "eagle"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "EAGLE-2 (2024), arXiv 2406.16858"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "EAGLE: Speculative Sampling Requires Rethinking Feature Uncertainty",
+            "Li et al.",
+            2024,
+            arxiv="2401.15077",
+            venue="ICML",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+        Paper(
+            "EAGLE-2: Faster Inference of Language Models with Dynamic Draft Trees",
+            "Li et al.",
+            2024,
+            arxiv="2406.16858",
+            venue="EMNLP",
+            code="https://github.com/SafeAILab/EAGLE",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "a trained layer: a folder or hub name, as its authors publish it")
     depth: int = option(6, "levels of the tree", low=0)
@@ -105,9 +124,10 @@ class DraftLayer(nn.Module):
         config.attention_bias = "layers.0.self_attn.q_proj.bias" in weights
         config._attn_implementation = "sdpa"
         with torch.device("meta"):
-            self.net: Any = LlamaModel(config)
+            net: Any = LlamaModel(config)
         own = weights.pop("embed_tokens.weight", None)
-        self.embed = model.model.get_input_embeddings().weight if own is None else own
+        embed: Any = model.model.get_input_embeddings()
+        self.embed: Tensor = embed.weight if own is None else own
         if self.embed.shape[1] != hidden or self.embed.shape[0] < vocab:
             raise ModelError(f"{name}: embeds {self.embed.shape[0]:,} tokens and this model has "
                              f"{vocab:,}: it was trained for another model")  # fmt: skip
@@ -115,18 +135,18 @@ class DraftLayer(nn.Module):
         self.fc = checkpoint.need("fc.weight", (hidden, 2 * hidden)).to(model.device, model.dtype)
         bias = weights.get("fc.bias")
         self.fc_bias = None if bias is None else bias.to(model.device, model.dtype)
-        self.net.norm = nn.Identity()
-        self.net.layers[0].input_layernorm = nn.Identity()
-        self.net.embed_tokens = nn.Identity()
+        net.norm = nn.Identity()
+        net.layers[0].input_layernorm = nn.Identity()
+        net.embed_tokens = nn.Identity()
         rest = {k: v.to(model.device, model.dtype) for k, v in weights.items()
                 if k.startswith("layers.")}  # fmt: skip
-        missing, extra = self.net.load_state_dict(rest, strict=False, assign=True)
+        missing, extra = net.load_state_dict(rest, strict=False, assign=True)
         if missing or extra:
             raise ModelError(f"{name}: its layer lacks {', '.join(missing) or 'nothing'} and has "
                              f"{', '.join(extra) or 'nothing'} beyond; is it an EAGLE "
                              "checkpoint?")  # fmt: skip
-        self.net.rotary_emb = type(self.net.rotary_emb)(config).to(model.device)
-        self.net.eval().requires_grad_(False)
+        net.rotary_emb = type(net.rotary_emb)(config).to(model.device)
+        self.net: Any = net.eval().requires_grad_(False)
         self.head = model.model.get_output_embeddings()
 
     @torch.no_grad()
@@ -164,8 +184,8 @@ def _known(config: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Guess:
-    """A candidate: the one above it (-1: the root), its token, log chance of the whole path, its
-    own chance and its rank among its siblings."""
+    """A candidate: the one above it (-1: the root), its token, log-probability of the whole path,
+    its own probability and its rank among its siblings."""
 
     above: int
     token: int
@@ -178,7 +198,7 @@ class EagleDrafter(Drafter):
     """Keeps the layer's cache in step with the text, and grows a tree from its newest state."""
 
     name = "eagle"
-    asks_model = True
+    runs_model = True
     wants_states = True
 
     def __init__(self, options: Eagle, layer: DraftLayer, model: AdaptedModel) -> None:
@@ -212,7 +232,7 @@ class EagleDrafter(Drafter):
         for number in sorted(best):
             each = found[number]
             nodes[number] = tree.add(nodes[each.above], each.token, self.name,
-                                     grade(each.rank, each.prior), each.prior)  # fmt: skip
+                                     bucket_of(each.rank, each.prior), each.prior)  # fmt: skip
 
     def _read(self, tokens: Seq[int]) -> None:
         """Feeds the true states of what was committed, each with the token after it."""
@@ -235,7 +255,9 @@ class EagleDrafter(Drafter):
         states = {-1: last}
         for level in range(1, depth + 1):
             best = max(front, key=lambda i: found[i].score)
-            going = self.pace.go_on(grade(found[best].rank, found[best].prior), found[best].prior)
+            going = self.draft_depth.should_continue(
+                bucket_of(found[best].rank, found[best].prior), found[best].prior
+            )
             if level == depth or not going:
                 break
             front = sorted(front, key=lambda i: -found[i].score)[:width]
@@ -259,22 +281,22 @@ class EagleDrafter(Drafter):
         tokens = torch.tensor([found[i].token for i in front], device=device)
         before = torch.stack([states[found[i].above] for i in front])
         positions = torch.full((len(front),), position, device=device)
-        out = self.layer(tokens, before, positions, self.cache, mask)
+        out: Tensor = self.layer(tokens, before, positions, self.cache, mask)
         states.update(zip(front, out, strict=True))
         return out
 
     def _children(self, states: Tensor, above: Seq[int], scores: Seq[float]) -> list[_Guess]:
         """The likeliest tokens after each of these states `[n, hidden]`."""
-        logits = torch.stack([fitted(row, self.vocab_size) for row in self.layer.logits(states)])
-        law = logits.float().log_softmax(-1)
-        best = law.topk(min(self.options.width, law.shape[-1]))
-        chances = best.values.exp().tolist()
+        logits = torch.stack([fit_vocab(row, self.vocab_size) for row in self.layer.logits(states)])
+        log_probs = logits.float().log_softmax(-1)
+        best = log_probs.topk(min(self.options.width, log_probs.shape[-1]))
+        probs = best.values.exp().tolist()
         return [
-            _Guess(parent, token, score + value, chance, rank)
+            _Guess(parent, token, score + value, prob, rank)
             for parent, score, tokens, values, priors in zip(
-                above, scores, best.indices.tolist(), best.values.tolist(), chances, strict=True
+                above, scores, best.indices.tolist(), best.values.tolist(), probs, strict=True
             )
-            for rank, (token, value, chance) in enumerate(zip(tokens, values, priors, strict=True))
+            for rank, (token, value, prob) in enumerate(zip(tokens, values, priors, strict=True))
         ]
 
 

@@ -1,9 +1,11 @@
-"""Lookahead decoding: the model guesses many tokens ahead at once, and what it says is kept.
+"""Lookahead decoding: the model guesses many tokens ahead at once, and its answers are kept.
 
-Fu, Bailis, Stoica and Zhang, "Break the Sequential Dependency of LLM Inference Using Lookahead
-Decoding", ICML 2024 (arXiv 2402.02057). A step scores, beside the guesses, a window of tokens that
-are wrong for the most part; what the model says after each is a little less wrong, and n-grams of
-what it said one after the other are a pool that later steps guess from:
+Fu et al., "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding", ICML 2024,
+arXiv:2402.02057.
+
+Beside the guesses, a step scores a window of tokens, most of which are wrong. What the model says
+after each is a little less wrong. N-grams of what it said one after the other form a pool, and
+later steps guess from it:
 
     window   rows 0 .. N-2 of W columns; column i of row r stands i + r tokens ahead, behind the
              root, row 0 up to column i, and rows 1 .. r of its own column   (column 0 of row 0 is
@@ -13,21 +15,23 @@ what it said one after the other are a pool that later steps guess from:
              rows move up: row 0 = row 1 without its first, ..., row N-2 = y
     guess    the G n-grams in pool[root], chains of N-1 tokens
 
-Row 0 begins with tokens of the text at random, and the other rows are filled in the first N-2
-steps. `prompt` fills the pool from the prompt and from what is said too, as the code can.
+Row 0 begins with random tokens of the text. The other rows are filled in the first N-2 steps.
+`prompt` fills the pool from the prompt and from what is said too, as the code can.
 
-The mask of the window is that of a tree: row 0 is a chain below the root, and the other rows of a
+The mask of the window is that of a tree: row 0 is a chain below the root. The other rows of a
 column hang below its place in that chain. So every window token is a node of the tree that is
-verified, each sees what it sees in the paper, and tokens that agree share a node without any
-difference. The original never says a window token; here one that is right counts like any guess.
-The original fills the first row from the prompt's own forward and replaces end tokens in the
-window by tokens of the text; ours begins at the first step and knows no end token. Its sampling
-draws for every n-gram; ours matches, and window tokens are the likeliest ones in both.
+verified, and sees what it sees in the paper. Tokens that agree share a node, which changes nothing.
 
-How much of the window is verified cannot go by what its tokens are worth, which is little. So the
-method brings a policy (see `windowed`): goodput for the guesses, and the window whole or, while its
-n-grams bring less than it costs on this machine, not at all. Recipes that name another policy are
-refused. N, W, G are those of the authors' README for a model of 7B; the paper measures W = G = 15.
+The original never says a window token. Here one that is right counts like any guess. The original
+fills the first row from the prompt's own forward; ours begins at the first step. The original
+replaces end tokens in the window by tokens of the text; ours knows no end token. Its sampling draws
+for every n-gram; ours matches. Window tokens are the likeliest ones in both.
+
+A window token itself is worth little, so that cannot decide how much of the window is verified. So
+the method brings a policy of its own: goodput for the guesses, and the window whole or not at all.
+It leaves the window out while its n-grams bring less than it costs on this machine. Recipes that
+name another policy are refused. N, W, G are those of the authors' README for a model of 7B. The
+paper measures W = G = 15.
 """
 
 from __future__ import annotations
@@ -41,16 +45,16 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.policy import LengthPolicy
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.windowed import WINDOW, windowed_policy
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.drafting._shared.windowed_goodput import WINDOW, windowed_policy
 from lengthwise.models.adapted_model import AdaptedModel
 
-# Chances of an n-gram's first guess and of those below it, and of a window token, before any text
-# has shown its own.
+# Probabilities of an n-gram's first guess and of those below it, and of a window token, before any
+# text has shown its own.
 FIRST, BELOW, WRONG = 0.1, 0.5, 0.02
 
 
@@ -60,7 +64,14 @@ class Lookahead(Method):
 
     name: ClassVar[str] = "lookahead"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Lookahead Decoding (2024), arXiv 2402.02057"
+    paper: ClassVar[Paper] = Paper(
+        "Break the Sequential Dependency of LLM Inference Using Lookahead Decoding",
+        "Fu et al.",
+        2024,
+        arxiv="2402.02057",
+        venue="ICML",
+        code="https://github.com/hao-ai-lab/LookaheadDecoding",
+    )
     best_known: ClassVar[str] = "lookahead(prompt=true)"
     lossless: ClassVar[bool] = True
     ngram: int = option(5, "tokens of an n-gram, the one it is found by included", low=3)
@@ -79,7 +90,7 @@ class Lookahead(Method):
         return windowed_policy(model)
 
 
-class Pool:
+class NgramPool:
     """N-grams by their first token: of each at most `most`, the least recently seen go."""
 
     def __init__(self, most: int) -> None:
@@ -101,19 +112,19 @@ class Pool:
 class LookaheadDrafter(Drafter):
     """Adds the window, then the n-grams of the pool.
 
-    A guess of an n-gram is graded by its depth. Window tokens have grades of their own, from WINDOW
-    on: those of column 0, which are guesses of the very next tokens, and the others.
+    The bucket of an n-gram's guess is its depth. Window tokens have buckets of their own, from
+    WINDOW on: those of column 0, which are guesses of the very next tokens, and the others.
     """
 
     name = "lookahead"
 
     def __init__(self, options: Lookahead) -> None:
         self.options = options
-        self.pool = Pool(options.guesses)
+        self.pool = NgramPool(options.guesses)
         # Rows of the window, the oldest first; see the module.
         self.rows: list[list[int]] = []
         # Of the first row: any will do, and they are the same every time.
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
         self._pooled = 0
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
@@ -124,12 +135,12 @@ class LookaheadDrafter(Drafter):
         options = self.options
         if options.window and not self.rows:
             size = options.window + options.ngram - 3
-            self.rows = [[self._dice.choice(tokens) for _ in range(size)]]
+            self.rows = [[self._rng.choice(tokens) for _ in range(size)]]
         for column, path in self.paths():
             node = 0
             for depth, token in enumerate(path[:limit]):
-                grade = WINDOW + (depth if not column else options.ngram)
-                node = tree.add(node, token, self.name, grade, WRONG)
+                bucket = WINDOW + (depth if not column else options.ngram)
+                node = tree.add(node, token, self.name, bucket, WRONG)
         if not options.guesses:
             return
         for gram in self.pool.of(tokens[-1]):
@@ -164,7 +175,7 @@ class LookaheadDrafter(Drafter):
                     rest = (*(row[column] for row in self.rows[1:]), token)
                     self.pool.add(firsts[column], rest)
         # A column that was not scored, as near the end of a request, begins anew.
-        new = [self._dice.choice(tokens) if token is None else token for token in said]
+        new = [self._rng.choice(tokens) if token is None else token for token in said]
         if full:
             self.rows = [self.rows[1][1:], *self.rows[2:], new]
         elif len(self.rows) == 1:
@@ -194,4 +205,4 @@ class LookaheadDrafter(Drafter):
         self._pooled = len(tokens)
 
 
-__all__ = ["Lookahead", "LookaheadDrafter", "Pool"]
+__all__ = ["Lookahead", "LookaheadDrafter", "NgramPool"]

@@ -1,19 +1,21 @@
 """Medusa: small trained heads on the model's last hidden state guess several tokens at once.
 
-Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-2024, arXiv 2401.10774. Head k reads the hidden state h of the last token that was processed and
-guesses the token k + 1 places on; the model's own head has given the first of them:
+Cai et al., "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads", ICML
+2024, arXiv:2401.10774.
+
+Head k reads the hidden state h of the last token that was processed, and guesses the token k + 1
+places on. The model's own head has given the first of them:
 
     head_k(h) = W_k r_L(... r_1(h)),   r(x) = x + SiLU(U x + b)
 
-The best guesses of all heads make a fixed tree: a path (i, j, ...) is the i-th likeliest token of
-the first head, behind it the j-th of the second. Heads are those their authors publish
-(`config.json` with medusa_num_heads and medusa_num_layers, and `medusa_lm_head.pt` or
-`.safetensors`), for the model they were trained on.
+The best guesses of all heads make a fixed tree. A path (i, j, ...) is the i-th likeliest token of
+the first head, then the j-th of the second. Heads are those their authors publish, for the model
+they were trained on. They are a `config.json` with medusa_num_heads and medusa_num_layers, and
+`medusa_lm_head.pt` or `.safetensors`.
 
-Ours: the tree is the released one of 63 nodes (`nodes` takes the first of them), of which the
-policy verifies those that pay; they are accepted losslessly, where the paper's typical acceptance
-is the verifier `typical`. The first round after the prompt has guesses too.
+Ours: the tree is the released one of 63 nodes (`nodes` takes the first of them). The policy
+verifies those of them that pay. They are accepted losslessly; the paper's typical acceptance is the
+verifier `typical`. The first round after the prompt has guesses too.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import grade
-from lengthwise.methods.drafting.published import Checkpoint, read_checkpoint
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.drafting._shared.model_drafter import bucket_of
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
 from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
@@ -53,7 +55,14 @@ class Medusa(Method):
 
     name: ClassVar[str] = "medusa"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Medusa (2024), arXiv 2401.10774"
+    paper: ClassVar[Paper] = Paper(
+        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
+        "Cai et al.",
+        2024,
+        arxiv="2401.10774",
+        venue="ICML",
+        code="https://github.com/FasterDecoding/Medusa",
+    )
     lossless: ClassVar[bool] = True
     path: str = option("", "trained heads: a folder or hub name, as their authors publish them")
     nodes: int = option(len(PATHS), "guesses of the fixed tree", low=0, high=len(PATHS))
@@ -148,14 +157,14 @@ class MedusaDrafter(Drafter):
         ranks = 1 + max(max(path) for path in paths)
         logits = self.heads(self._state).float()[: max(map(len, paths))]
         best = logits.softmax(-1).topk(min(ranks, logits.shape[-1]))
-        found, chances = best.indices.tolist(), best.values.tolist()
-        nodes = {(): 0}
+        found, probs = best.indices.tolist(), best.values.tolist()
+        nodes: dict[tuple[int, ...], int] = {(): 0}
         for path in paths:
             head, rank = len(path) - 1, path[-1]
             if rank < len(found[head]) and path[:-1] in nodes:
-                prior = chances[head][rank]
+                prior = probs[head][rank]
                 nodes[path] = tree.add(nodes[path[:-1]], found[head][rank], self.name,
-                                       grade(rank, prior), prior)  # fmt: skip
+                                       bucket_of(rank, prior), prior)  # fmt: skip
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
         if self.states is not None:

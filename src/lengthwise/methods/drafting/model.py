@@ -1,19 +1,21 @@
 """Model: a second, smaller model guesses.
 
-Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", 2023,
-arXiv 2211.17192; Chen et al., "Accelerating Large Language Model Decoding with Speculative
-Sampling", 2023, arXiv 2302.01318. A small model q says several tokens, the large one p scores them
-in one forward, and says the next itself:
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+arXiv:2211.17192. Chen et al., "Accelerating Large Language Model Decoding with Speculative
+Sampling", 2023, arXiv:2302.01318.
+
+A small model q says several tokens. The large one p scores them in one forward, and says the next
+itself:
 
     accept x with probability min(1, p(x) / q(x)), else draw from norm(max(p - q, 0))
 
-which is `draws=rejection`. By default guesses are coupled to the target's own noise instead (see
-`asking`), which keeps the text of a seed and compares well where q is near p.
+This is `draws=rejection`. By default guesses are coupled to the target's own noise instead. That
+keeps the text of a seed, and compares well where q is near p.
 
-The second model has a sequence of its own, under a recipe of its own (`recipe`: a small model was
-often trained for a short context). Where its tokenizer differs, guesses are translated through
-text, as deterministic ones. Where a tokenizer is missing, vocabularies of one size are taken for
-the same, which is said, and others are refused. A model that the user holds is named by
+The second model has a sequence of its own, under a recipe of its own (`recipe`), since a small
+model was often trained for a short context. Where its tokenizer differs, guesses are translated
+through text, as deterministic ones. Where a tokenizer is missing, vocabularies of one size are
+taken for the same, with a note, and others are refused. A model that the user holds is named by
 `lengthwise.drafting_model`.
 """
 
@@ -27,22 +29,24 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.scout import Scout
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.loading import load_draft_model
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.drafting._shared.draft_choice import draft_model_notes, shared_vocabulary
+from lengthwise.methods.drafting._shared.model_drafter import (
+    ModelDrafter,
+    bucket_of,
     depth_option,
     draws_option,
-    grade,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import loaded, shared_vocabulary, told
-from lengthwise.methods.drafting.translation import Translator
+from lengthwise.methods.nested import plan_of
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES
+from lengthwise.tokenization.translation import Translator
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.placement import Placement
@@ -55,7 +59,21 @@ class SecondModel(Method):
 
     name: ClassVar[str] = "model"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Speculative Decoding (2023), arXiv 2211.17192"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "Fast Inference from Transformers via Speculative Decoding",
+            "Leviathan et al.",
+            2023,
+            arxiv="2211.17192",
+            venue="ICML",
+        ),
+        Paper(
+            "Accelerating Large Language Model Decoding with Speculative Sampling",
+            "Chen et al.",
+            2023,
+            arxiv="2302.01318",
+        ),
+    )
     lossless: ClassVar[bool] = True
     path: str | None = option(
         None, "folder, GGUF file, hub name or a given model; none: the embedded model"
@@ -87,7 +105,7 @@ class SecondModel(Method):
         """The second model, loaded and adapted once per process, where the first one lives; or the
         one that was given, as it is."""
         dtype = DTYPES[self.dtype] if self.dtype else model.dtype
-        draft = loaded(self.path, dtype, model.device)
+        draft = load_draft_model(self.path, dtype, model.device)
         if draft.model is model.model:
             draft = model
         if self.dtype and draft.dtype != dtype:
@@ -99,9 +117,7 @@ class SecondModel(Method):
 
     def plan(self, draft: AdaptedModel) -> Plan:
         """How the second model reads; raises Refused for what would be left out of it."""
-        from lengthwise import recipes  # A recipe inside a recipe, read at run time.
-
-        plan = recipes.resolve(self.recipe, draft)
+        plan = plan_of(self.recipe, draft)
         given = f"model(recipe={plan.text})"
         if plan.drafters or plan.mode:
             raise Refused(
@@ -118,30 +134,30 @@ class SecondModel(Method):
             )
         return plan
 
-    def start_drafter(self, model: AdaptedModel) -> ModelDrafter:
+    def start_drafter(self, model: AdaptedModel) -> SecondModelDrafter:
         draft = self.load(model)
         plan = self.plan(draft)
         target, own = model.tokenizer, draft.tokenizer
         if shared_vocabulary(str(self), model, draft) or target is None or own is None:
-            found = ModelDrafter(self, draft, plan)
+            found = SecondModelDrafter(self, draft, plan)
         else:
             found = TranslatingDrafter(self, draft, plan, target, own)
-        found.notes = told(self.name, model, draft)
+        found.notes = draft_model_notes(self.name, model, draft)
         return found
 
 
-class ModelDrafter(AskingDrafter):
+class SecondModelDrafter(ModelDrafter):
     """Asks a model that has the target's vocabulary. plan: how it reads."""
 
     def __init__(self, options: SecondModel, draft: AdaptedModel, plan: Plan) -> None:
         super().__init__("model", options.depth, options.width, options.draws)
         self.draft, self.plan = draft, plan
 
-    def open(self, sequence: Sequence) -> Scout:
-        return Scout.reading(self.draft, sequence.tokens, self.plan)
+    def open(self, sequence: Sequence) -> DraftModelRunner:
+        return DraftModelRunner.prefilled(self.draft, sequence.tokens, self.plan)
 
 
-class TranslatingDrafter(ModelDrafter):
+class TranslatingDrafter(SecondModelDrafter):
     """Asks a model that has another vocabulary; its likeliest chain is translated into guesses.
 
     Its noise cannot be the target's, so under sampling too it guesses what is likeliest.
@@ -161,9 +177,9 @@ class TranslatingDrafter(ModelDrafter):
         self.translator = Translator(target_tokenizer, draft_tokenizer, str(options))
         self._named = len(draft_tokenizer)
 
-    def open(self, sequence: Sequence) -> Scout:
+    def open(self, sequence: Sequence) -> DraftModelRunner:
         self.translator.read(sequence.tokens)
-        return Scout.reading(self.draft, self.translator.settled[:-1], self.plan)
+        return DraftModelRunner.prefilled(self.draft, self.translator.settled[:-1], self.plan)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         translator = self.translator
@@ -173,20 +189,20 @@ class TranslatingDrafter(ModelDrafter):
         asked = Tree(translator.settled[-1])
         asked.add_chain(translator.open)
         guesses: list[int] = []
-        chances: list[float] = []
+        probs: list[float] = []
         for _ in range(min(limit, self.depth)):
-            logits = self.scout.score(translator.settled, asked, self.pace.wants_state)[-1]
-            chance, best = logits[: self._named].float().softmax(-1).max(-1)
+            logits = self.runner.score(translator.settled, asked, self.draft_depth.wants_state)[-1]
+            prob, best = logits[: self._named].float().softmax(-1).max(-1)
             guesses.append(int(best))
-            chances.append(float(chance))
+            probs.append(float(prob))
             asked.add(len(asked) - 1, guesses[-1])
-            state = self.scout.states[-1] if self.scout.states is not None else None
-            if not self.pace.go_on(grade(0, chances[-1]), chances[-1], state):
+            state = self.runner.states[-1] if self.runner.states is not None else None
+            if not self.draft_depth.should_continue(bucket_of(0, probs[-1]), probs[-1], state):
                 break
         node = 0
-        for guess in translator.back(tokens, guesses, chances)[:limit]:
-            kind = grade(int(guess.open), guess.prior)
+        for guess in translator.back(tokens, guesses, probs)[:limit]:
+            kind = bucket_of(int(guess.open), guess.prior)
             node = tree.add(node, guess.token, self.name, kind, guess.prior)
 
 
-__all__ = ["ModelDrafter", "SecondModel", "TranslatingDrafter"]
+__all__ = ["SecondModelDrafter", "SecondModel", "TranslatingDrafter"]

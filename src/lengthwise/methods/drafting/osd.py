@@ -1,8 +1,10 @@
 """OSD: the drafting model learns from what it guesses wrong, while it serves.
 
-Liu et al., "Online Speculative Decoding", ICML 2024, arXiv 2310.07177. Verification computes what
-the target would have said at every guess; where a guess was wrong, that law is a lesson for the
-drafter, and costs nothing more. What people ask today is like what they ask next.
+Liu et al., "Online Speculative Decoding", ICML 2024, arXiv:2310.07177.
+
+Verification computes what the target would have said at every guess. Where a guess was wrong, that
+distribution is an example for the drafter, and costs nothing more. What people ask today is like
+what they ask next.
 
     while serving: keep (text so far, p) at each place whose guess was rejected
     every I requests: descend on the mean over these places of
@@ -11,16 +13,16 @@ drafter, and costs nothing more. What people ask today is like what they ask nex
         both     0.9 KL(p || q) + 0.1 KL(q || p),   which is what the authors' code calls jsd
     the new q guesses from the next request on
 
-While it serves the authors' code knows the forward loss alone, which is the default; the others are
-of its training beforehand.
+While it serves, the authors' code knows the forward loss alone, which is the default. The others
+are of its training beforehand.
 
 Only the drafter changes, and only between requests, so nothing is lost. The drafter is a second
-model, or a copy of some of the target's layers, which reads with a cache of its own: weights that
-change cannot read what the target's have stored. Laws are kept as their 64 largest entries and the
-rest; each is learned from once, within a window of the text (see `distil`). Lessons are taken where
-the drafter's likeliest chain first left the text, and never where it was right to its end.
+model, or a copy of some of the target's layers. The copy reads with a cache of its own, because
+weights that change cannot read what the target's have stored.
 
-`save` keeps the taught weights between processes.
+Distributions are kept as their 64 largest entries and the rest. Each is learned from once, within a
+window of the text. Examples are taken where the drafter's likeliest chain first left the text, and
+never where it was right to its end. `save` keeps the taught weights between processes.
 """
 
 from __future__ import annotations
@@ -37,26 +39,34 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.scout import Scout
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
-    Guess,
-    depth_option,
-    draws_option,
-    width_option,
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.loading import LOCK
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.distillation import (
+    LOSSES,
+    Example,
+    ReplayBuffer,
+    Report,
+    Student,
+    TopKProbs,
+    training_examples,
 )
-from lengthwise.methods.drafting.distil import LOSSES, Buffer, Law, Lesson, Report, Student, lessons
-from lengthwise.methods.drafting.guessers import (
-    guesser,
+from lengthwise.methods.drafting._shared.draft_choice import (
+    draft_model,
     layers_option,
     notes,
     one_choice,
     path_option,
 )
-from lengthwise.methods.drafting.guessing_models import LOCK
-from lengthwise.methods.drafting.writing import check_writable
+from lengthwise.methods.drafting._shared.model_drafter import (
+    DraftToken,
+    ModelDrafter,
+    depth_option,
+    draws_option,
+    width_option,
+)
+from lengthwise.methods.drafting._shared.writable import check_writable
 from lengthwise.models.adapted_model import AdaptedModel
 
 LEARNS = Needs("every=1 or more", lambda method: method.every)
@@ -69,7 +79,14 @@ class OSD(Method):
 
     name: ClassVar[str] = "osd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Online Speculative Decoding (2024), arXiv 2310.07177"
+    paper: ClassVar[Paper] = Paper(
+        "Online Speculative Decoding",
+        "Liu et al.",
+        2024,
+        arxiv="2310.07177",
+        venue="ICML",
+        code="https://github.com/LiuXiaoxuanPKU/OSD",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     layers: str = layers_option()
@@ -101,13 +118,13 @@ class OSD(Method):
             check_writable(self.name, self.save)
 
     def start_drafter(self, model: AdaptedModel) -> OSDDrafter:
-        drafter = OSDDrafter(self, school_of(self, model))
+        drafter = OSDDrafter(self, trainer_of(self, model))
         drafter.notes += notes(self.name, self.path, model)
         return drafter
 
 
-class School:
-    """What requests share: a student, its lessons, and how well it guesses.
+class OnlineTrainer:
+    """What requests share: a student, its replay buffer, and how well it guesses.
 
     first: what guessed before anything was learned. right of tested: first guesses of levels since
     the last update; earlier: their share before it.
@@ -116,7 +133,7 @@ class School:
     def __init__(self, options: OSD, first: AdaptedModel) -> None:
         self.options, self.first = options, first
         self.student = Student(first, options.lr, options.loss)
-        self.buffer = Buffer(options.buffer)
+        self.buffer = ReplayBuffer(options.buffer)
         self.requests = self.right = self.tested = 0
         self.earlier: float | None = None
         self._lock = threading.RLock()
@@ -135,9 +152,11 @@ class School:
             self.tested += 1
             self.right += right
 
-    def end_request(self, new: Seq[Lesson] = ()) -> str | None:
-        """Counts a request and keeps its lessons; after every so many requests the student learns,
-        and what came of it is told. One thread at a time."""
+    def end_request(self, new: Seq[Example] = ()) -> str | None:
+        """Counts a request and keeps its examples; returns a report of an update, if one was due.
+
+        The student learns after every so many requests. One thread at a time.
+        """
         with self._lock:
             self.buffer.add(new)
             self.requests += 1
@@ -145,9 +164,9 @@ class School:
             if not options.every or self.requests % options.every or not len(self.buffer):
                 return None
             report = self.student.learn(self.buffer.take(), options.batch)
-            told = self._told(report)
+            note = self._report(report)
             self.earlier, self.right, self.tested = self.rate, 0, 0
-            return told
+            return note
 
     def save(self) -> None:
         """Keeps the taught weights where a file is named; raises LengthwiseError where it cannot be
@@ -156,7 +175,7 @@ class School:
             with self._lock:
                 self.student.save(self.options.save, self._whose)
 
-    def _told(self, report: Report) -> str:
+    def _report(self, report: Report) -> str:
         before = "" if self.earlier is None else f", {self.earlier:.0%} before the update before"
         return (
             f"osd: update {self.student.updates} on {report.places} rejected guesses brought their "
@@ -165,34 +184,34 @@ class School:
         )
 
 
-class OSDDrafter(AskingDrafter):
-    """Asks the student of a school and brings it what the target said in its stead.
+class OSDDrafter(ModelDrafter):
+    """Runs the student of a trainer and brings it what the target said in its stead.
 
     notes: what the user should know once the request is over.
     """
 
-    def __init__(self, options: OSD, school: School) -> None:
+    def __init__(self, options: OSD, trainer: OnlineTrainer) -> None:
         super().__init__("osd", options.depth, options.width, options.draws)
-        self.school, self.draft = school, school.first
+        self.trainer, self.draft = trainer, trainer.first
         self.window = options.window
         self.notes: list[str] = []
         self._chain: list[int] = []
-        self._laws: dict[int, Law] = {}
+        self._targets: dict[int, TopKProbs] = {}
         self._tokens: Seq[int] = ()
         self._vocab_size = 0
 
-    def open(self, sequence: Sequence) -> Scout:
-        serving = self.school.student.serving
+    def open(self, sequence: Sequence) -> DraftModelRunner:
+        serving = self.trainer.student.serving
         self._vocab_size = min(serving.vocab_size, sequence.model.vocab_size)
-        return Scout.reading(serving, sequence.tokens)
+        return DraftModelRunner.prefilled(serving, sequence.tokens)
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
-        self._chain, self._laws, self._tokens = [], {}, ()
+        self._chain, self._targets, self._tokens = [], {}, ()
         super().begin(sequence, sampling)
 
     def guess(
         self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
-    ) -> list[Guess]:
+    ) -> list[DraftToken]:
         found = super().guess(logits, tokens, path, tree, node)
         self._chain[len(path) :] = [found[0].token]
         return found
@@ -203,36 +222,36 @@ class OSDDrafter(AskingDrafter):
         known = len(tokens) - len(accepted)
         for depth, (guess, node) in enumerate(zip(chain, accepted, strict=False)):
             right = guess == tokens[known + depth]
-            self.school.count(right)
+            self.trainer.count(right)
             if not right:
                 # The node's token stands one place before the one that was guessed wrong.
-                self._laws[known + depth - 1] = Law.of(logits[node], self._vocab_size)
+                self._targets[known + depth - 1] = TopKProbs.of(logits[node], self._vocab_size)
                 self._tokens = tokens
                 return
 
     def finish(self) -> None:
-        learns = self.school.options.every
-        new = lessons(self._tokens, self._laws, self.window) if learns else []
-        self._laws, self._tokens = {}, ()
-        note = self.school.end_request(new)
+        learns = self.trainer.options.every
+        new = training_examples(self._tokens, self._targets, self.window) if learns else []
+        self._targets, self._tokens = {}, ()
+        note = self.trainer.end_request(new)
         if note is not None:
             self.notes.append(note)
-            self.school.save()
+            self.trainer.save()
 
 
-def school_of(options: OSD, model: AdaptedModel) -> School:
-    """The school of a model for these options; it lives as long as the model.
+def trainer_of(options: OSD, model: AdaptedModel) -> OnlineTrainer:
+    """The trainer of a model for these options; it lives as long as the model.
 
     Raises LengthwiseError where `save` names a file that is not its student's.
     """
     with LOCK:
-        schools = _SCHOOLS.setdefault(model, {})
-        if options not in schools:
-            first = guesser(options.name, options.path, options.layers, model)
-            schools[options] = School(options, first)
-        return schools[options]
+        trainers = _TRAINERS.setdefault(model, {})
+        if options not in trainers:
+            first = draft_model(options.name, options.path, options.layers, model)
+            trainers[options] = OnlineTrainer(options, first)
+        return trainers[options]
 
 
-_SCHOOLS: WeakKeyDictionary[AdaptedModel, dict[OSD, School]] = WeakKeyDictionary()
+_TRAINERS: WeakKeyDictionary[AdaptedModel, dict[OSD, OnlineTrainer]] = WeakKeyDictionary()
 
-__all__ = ["OSD", "OSDDrafter", "School", "school_of"]
+__all__ = ["OSD", "OSDDrafter", "OnlineTrainer", "trainer_of"]

@@ -1,8 +1,10 @@
 """RAPID: the model itself, or a larger one, guesses from the passages that the question is about.
 
 Chen et al., "Long-Context Inference with Retrieval-Augmented Speculative Decoding", ICML 2025,
-arXiv 2502.20330. Verifying a few tokens over a long context costs what one does; guessing is cheap
-where the drafter reads a short context: chunks of the prompt retrieved by the question at its end.
+arXiv:2502.20330.
+
+Verifying a few tokens over a long context costs what one does. Guessing is cheap where the drafter
+reads a short context: chunks of the prompt retrieved by the question at its end.
 
     draft   q = model(x | first tokens, retrieved chunks in their order, question, what was said)
     plain   verify with p = model(x | everything): nothing is lost
@@ -13,16 +15,17 @@ where the drafter reads a short context: chunks of the prompt retrieved by the q
                 mask=q       p_hat = softmax(z / T + eta (q - p) [q >= 0.1 max q])
             accept x ~ q with min(1, p_hat(x) / q(x)), else draw from norm(max(p_hat - q, 0))
 
-The first is that of the paper's equations and the default, the second that of the released
-code: there a token that the drafter thinks unlikely is not pulled at all, before the softmax, and
-what is pulled takes from it in proportion. See the page for what either gives.
+The first mask is that of the paper's equations, and the default. The second is that of the released
+code. There a token that the drafter thinks unlikely is not pulled at all, before the softmax. What
+is pulled takes from it in proportion. See the page for what either gives.
 
-The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat;
-ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
-At temperature 0 both laws are taken at 1 and the largest p_hat is said. Retrieval happens once a
-request, by shared tokens unless an encoder is given (see `retrieved`). The paper's budget, at least
-4,096 tokens and a 24th of the input, is bounded by a quarter of the input, so that short inputs are
-drafted for too.
+The paper corrects a rejection with norm(max(p - p_hat, p - q, 0)), which gives neither p nor p_hat.
+Ours says exactly p_hat where the drafter guessed, and p where it did not, as after its last guess.
+At temperature 0 both distributions are taken at 1, and the largest p_hat is said.
+
+Retrieval happens once a request, by shared tokens unless an encoder is given. The paper's budget is
+a 24th of the input, and at least 4,096 tokens. Ours is bounded by a quarter of the input too, so
+that short inputs are drafted for as well.
 """
 
 from __future__ import annotations
@@ -36,24 +39,24 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampler
-from lengthwise.engine.scout import Scout
-from lengthwise.engine.tree import Draws, Tree
-from lengthwise.engine.verify import match, reject
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.tree import Draws, Tree
+from lengthwise.engine.speculative.verification import match, reject
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
-    Guess,
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.draft_choice import notes, path_option, second_model
+from lengthwise.methods.drafting._shared.model_drafter import (
+    DraftToken,
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.guessers import notes, path_option, second_model
-from lengthwise.methods.drafting.retrieved import Scoring, encoder, lexical, retrieve
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.retrieval.passages import Scoring, bm25, encoder, retrieve
 
 MODES = ("plain", "augmented")
-# Whose chance says which tokens are pulled, and the share of the largest that is needed.
+# Whose probability says which tokens are pulled, and the share of the largest that is needed.
 MASKS = ("p_hat", "q")
 TAIL = 0.1
 # The retrieved text: at least so many tokens or this part of the input, at most this part of it.
@@ -69,7 +72,14 @@ class Rapid(Method):
 
     name: ClassVar[str] = "rapid"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RAPID (2025), arXiv 2502.20330"
+    paper: ClassVar[Paper] = Paper(
+        "Long-Context Inference with Retrieval-Augmented Speculative Decoding",
+        "Chen et al.",
+        2025,
+        arxiv="2502.20330",
+        venue="ICML",
+        code="https://github.com/NUS-TRAIL/RAPID",
+    )
     lossless: ClassVar[bool] = True
     path: str = path_option()
     chunk: int = option(512, "tokens of a chunk, at most a 16th of the prompt", low=8)
@@ -81,7 +91,7 @@ class Rapid(Method):
     mode: str = option("plain", "what is verified with: p, or p pulled towards q", choices=MODES)
     eta: float = option(10.0, "how far p is pulled", low=0, needs=PULL)
     mask: str = option(
-        "p_hat", "by which law unlikely tokens are not pulled", choices=MASKS, needs=PULL
+        "p_hat", "by which distribution unlikely tokens are not pulled", choices=MASKS, needs=PULL
     )
     gamma: int = depth_option(10)
     width: int = width_option(1)
@@ -95,19 +105,19 @@ class Rapid(Method):
 
     @classmethod
     def identity(cls, length: int) -> Rapid:
-        """A pull of 0 leaves the law, and so the text, as it is."""
+        """A pull of 0 leaves the distribution, and so the text, as it is."""
         return cls(mode="augmented", eta=0.0)
 
     def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def guesser(self, model: AdaptedModel) -> AdaptedModel:
+    def draft_model(self, model: AdaptedModel) -> AdaptedModel:
         return second_model(self.name, self.path, model) if self.path else model
 
     def scoring(self, model: AdaptedModel) -> Scoring:
         """How chunks are compared with the question."""
         if not self.encoder:
-            return lexical
+            return bm25
         tokenizer = model.tokenizer
         if tokenizer is None:
             raise Refused(
@@ -132,7 +142,7 @@ class Rapid(Method):
         return [*whole[: self.head], *found, *asked]
 
     def start_drafter(self, model: AdaptedModel) -> RapidDrafter:
-        drafter = RapidDrafter(self, self.guesser(model), self.scoring(model))
+        drafter = RapidDrafter(self, self.draft_model(model), self.scoring(model))
         drafter.notes = notes(self.name, self.path, model)
         return drafter
 
@@ -140,22 +150,23 @@ class Rapid(Method):
         return AugmentedVerifier(self.eta, self.mask) if self.mode == "augmented" else None
 
 
-class RapidDrafter(AskingDrafter):
+class RapidDrafter(ModelDrafter):
     """Asks a model that has read a shortened prompt, which has a cache of its own."""
 
     def __init__(self, options: Rapid, draft: AdaptedModel, score: Scoring) -> None:
         self.augmented = options.mode == "augmented"
-        # The verifier compares with the law that guesses were drawn from, so they must be drawn.
+        # The verifier compares with the distribution that guesses were drawn from, so they must be
+        # drawn.
         draws = "rejection" if self.augmented else options.draws
         super().__init__("rapid", options.gamma, options.width, draws)
         self.options, self.draft, self.score = options, draft, score
         self.short: list[int] = []
         self._prompt = 0
 
-    def open(self, sequence: Sequence) -> Scout:
+    def open(self, sequence: Sequence) -> DraftModelRunner:
         self._prompt = len(sequence.tokens)
         self.short = self.options.shortened(sequence.tokens, self.score)
-        return Scout.reading(self.draft, self.short)
+        return DraftModelRunner.prefilled(self.draft, self.short)
 
     def reads(self, tokens: Seq[int]) -> Seq[int]:
         """The shortened prompt and all that was said since."""
@@ -163,18 +174,18 @@ class RapidDrafter(AskingDrafter):
 
     def guess(
         self, logits: Tensor, tokens: Seq[int], path: Seq[int], tree: Tree, node: int
-    ) -> list[Guess]:
+    ) -> list[DraftToken]:
         found = super().guess(logits, tokens, path, tree, node)
         if self.augmented and self.sampler.sampling.temperature == 0:
-            # Greedy guesses are not drawn, but their law pulls the target's as well.
-            law = self.chances(logits, tokens, path)
+            # Greedy guesses are not drawn, but their distribution pulls the target's as well.
+            probs = self.probs(logits, tokens, path)
             nodes = tuple(guess.node for guess in found)
-            tree.draws.setdefault(node, []).append(Draws(law, nodes))
+            tree.draws.setdefault(node, []).append(Draws(probs, nodes))
         return found
 
 
 class AugmentedVerifier:
-    """Says p_hat where a drafter's law is known, p elsewhere. Lossy; see the module."""
+    """Says p_hat where a drafter's distribution is known, p elsewhere. Lossy; see the module."""
 
     def __init__(self, eta: float, mask: str = "p_hat") -> None:
         self.eta, self.mask = eta, mask
@@ -182,7 +193,7 @@ class AugmentedVerifier:
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
-        """See `engine.verify.Verifier`."""
+        """See `engine.speculative.verification.Verifier`."""
         length, greedy = len(context), sampler.sampling.temperature == 0
 
         def choose(node: int, below: list[int]) -> int:
@@ -191,8 +202,8 @@ class AugmentedVerifier:
             groups = tree.draws.get(node, ())
             if not groups:
                 return sampler.choose(logits[node], context)
-            law = sampler.law(logits[node], context)
-            target = pulled(law, groups[0].law, self.eta, self.mask)
+            probs = sampler.probs(logits[node], context)
+            target = pulled(probs, groups[0].probs, self.eta, self.mask)
             if greedy:
                 return int(target.argmax())
             return reject(tree, groups, target, sampler, len(context))
@@ -202,12 +213,13 @@ class AugmentedVerifier:
         return found
 
 
-def pulled(law: Tensor, draft: Tensor, eta: float, mask: str = "p_hat") -> Tensor:
-    """p_hat `[vocab]` of the target's law p and the drafter's law q, float64 on the CPU.
+def pulled(probs: Tensor, draft: Tensor, eta: float, mask: str = "p_hat") -> Tensor:
+    """p_hat `[vocab]` of the target's distribution p and the drafter's distribution q, float64 on
+    the CPU.
 
     mask: see the module. What p forbids stays forbidden.
     """
-    p, q = (each.to("cpu", torch.float64) for each in (law, draft))
+    p, q = (each.to("cpu", torch.float64) for each in (probs, draft))
     pull = eta * (q - p)
     if mask == "q":
         return torch.softmax(p.log() + torch.where(q < TAIL * q.max(), 0, pull), -1)

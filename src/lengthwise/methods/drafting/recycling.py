@@ -1,17 +1,19 @@
-"""Token Recycling: the runners-up of every token that was scored are tomorrow's guesses.
+"""Token Recycling: the next best tokens behind every token that was scored are later guesses.
 
 Luo et al., "Turning Trash into Treasure: Accelerating Inference of Large Language Models with Token
-Recycling", 2025, arXiv 2408.08696. Verification yields logits behind every token of the draft,
-right or wrong. A matrix keeps the best eight tokens behind each, and the next draft is read off it:
+Recycling", ACL 2025, arXiv:2408.08696.
+
+Verification yields logits behind every token of the draft, right or wrong. A matrix keeps the best
+eight tokens behind each, and the next draft is read from it:
 
     M[t] = top 8 of the logits behind t,  for every t of the verified tree
     draft(path) = M[draft(path without its last rank)][last rank]
 
-Ours keeps their probabilities too, a byte each, and grows the tree best-first by their products,
-below the root and below whatever other drafters have guessed, where the paper fills one fixed
-template of 80 nodes (`tree=static`). Rows that nothing was learned about guess nothing. Where a
-token stands several times in a tree, an accepted place wins over a rejected one, and a later one
-over an earlier.
+Ours keeps their probabilities too, a byte each, and grows the tree best-first by their products. It
+grows below the root and below whatever other drafters have guessed. The paper fills one fixed
+template of 80 nodes (`tree=static`). Rows that nothing was learned about guess nothing. A token may
+stand several times in a tree. An accepted place then wins over a rejected one, and a later one over
+an earlier.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Question, option
-from lengthwise.methods.drafting import tables
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Paper, Question, option
+from lengthwise.methods.drafting._shared import tables
 from lengthwise.models.adapted_model import AdaptedModel
 
 # Successors kept of a token.
@@ -39,9 +41,9 @@ UNIT = 16
 UNSEEN = 255
 # How often a successor stored at a cost comes true behind another text than it was learned behind,
 # as measured on the default model: sure ones less often than they claim, poor ones more often.
-CHANCES = [0.65 * math.exp(-0.8 * cost / UNIT) + 0.015 for cost in range(UNSEEN)]
-STEPS = [-math.log(chance) for chance in CHANCES]
-# The least chance that is told from none.
+PROBS = [0.65 * math.exp(-0.8 * cost / UNIT) + 0.015 for cost in range(UNSEEN)]
+STEPS = [-math.log(prob) for prob in PROBS]
+# The least probability that is told from 0.
 LEAST = 0.02
 NODES = 64
 # Children of each node of the paper's tree, by the ranks that lead to it.
@@ -113,7 +115,15 @@ class Recycling(tables.TableMethod):
 
     name: ClassVar[str] = "recycling"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "arXiv 2408.08696"
+    paper: ClassVar[Paper] = Paper(
+        "Turning Trash into Treasure: Accelerating Inference of Large Language Models with "
+        "Token Recycling",
+        "Luo et al.",
+        2025,
+        arxiv="2408.08696",
+        venue="ACL",
+        code="https://github.com/Luowaterbi/TokenRecycling",
+    )
     lossless: ClassVar[bool] = True
     kept: ClassVar[type[tables.Table]] = Matrix
     nodes: int | None = option(None, "most guesses a step (none: 64, or the paper's 80)", low=1)
@@ -131,7 +141,7 @@ class Recycling(tables.TableMethod):
 
 
 class RecyclingDrafter(Drafter):
-    """A guess is graded by the probability it was stored with."""
+    """The bucket of a guess is that of the probability it was stored with."""
 
     name = "recycling"
     lock = tables.Table.lock
@@ -152,7 +162,7 @@ class RecyclingDrafter(Drafter):
         """Adds the likeliest nodes, below all that stand there already.
 
         Of every open node the heap holds the likeliest successor that was not looked at yet, as
-        (-log chance of its path, node, rank).
+        (-log-probability of its path, node, rank).
         """
         heap: list[tuple[float, int, int]] = []
         opened: dict[int, tuple[float, int, list[tuple[int, int]]]] = {}
@@ -172,7 +182,7 @@ class RecyclingDrafter(Drafter):
             if rank + 1 < len(row):
                 heapq.heappush(heap, (before + STEPS[row[rank + 1][0]], node, rank + 1))
             new = len(tree)
-            if tree.add(node, token, self.name, grade(cost), CHANCES[cost]) == new:
+            if tree.add(node, token, self.name, bucket_of(cost), PROBS[cost]) == new:
                 left -= 1
                 open_node(new, path, deepest)
 
@@ -187,7 +197,7 @@ class RecyclingDrafter(Drafter):
                     return
                 left -= 1
                 places[f"{path}{rank}"] = tree.add(
-                    parent, token, self.name, grade(cost), CHANCES[cost]
+                    parent, token, self.name, bucket_of(cost), PROBS[cost]
                 )
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
@@ -199,7 +209,7 @@ class RecyclingDrafter(Drafter):
 
 
 def _openings(tree: Tree) -> list[float]:
-    """For every node -log of the chance that it comes true and what follows it was not guessed."""
+    """-log of the probability, by node, that it comes true and what follows it was not guessed."""
     paths = [0.0]
     for node in range(1, len(tree)):
         paths.append(paths[tree.parents[node]] - math.log(max(tree.priors[node], LEAST)))
@@ -207,6 +217,6 @@ def _openings(tree: Tree) -> list[float]:
     return [path - math.log(max(rest, LEAST)) for path, rest in zip(paths, left, strict=True)]
 
 
-def grade(cost: int) -> int:
-    """Eight grades, each of 0.6 times the probability of the one before."""
+def bucket_of(cost: int) -> int:
+    """Eight buckets, each of 0.6 times the probability of the one before."""
     return min(cost // 8, 7)

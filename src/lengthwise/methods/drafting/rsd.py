@@ -1,8 +1,10 @@
 """RSD: a tree of guesses drawn without replacement, from a drafting model.
 
 Jeon et al., "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without
-Replacement", 2024, arXiv 2402.14160. Several draws below a node are worth more if no two are equal,
-and recursive rejection (`engine.verify`) accepts among them without changing the target's law.
+Replacement", 2024, arXiv:2402.14160.
+
+Several draws below a node are worth more if no two are equal. Recursive rejection, in the engine's
+verification, accepts among them without changing the target's distribution.
 
 RSD-C draws `branching[l]` children below every node of level l by the Gumbel-top-k trick, the most
 perturbed first:
@@ -10,17 +12,17 @@ perturbed first:
     the b tokens v of largest  log q(v) + g_v,   g_v ~ Gumbel
 
 RSD-S keeps the `width` nodes of each level whose paths are the most perturbed (stochastic beam
-search). A path of log chance phi and perturbed value G has children v with
+search). A path of log-probability phi and perturbed value G has children v with
 
     phi_v = phi + log q(v)         ~g_v = phi_v + Gumbel          Z = max over v of ~g_v
     G_v   = -log(exp(-G) - exp(-Z) + exp(-~g_v))       so that the largest of them is G itself
 
 computed as  u = G - ~g_v + log(1 - exp(~g_v - Z)),  G_v = G - max(u, 0) - log(1 + exp(-|u|)).
 
-q is the draft's law after temperature, top-k, top-p and penalties. At temperature 0, and where
-guesses are coupled to the target's noise, the tree is the likeliest of the same shape instead, of
-plain guesses. Ours stops at any level where the length policy sees no gain in another; what was
-drawn stays, which keeps it lossless. The model that is asked is that of any drafter that asks one.
+q is the draft's distribution after temperature, top-k, top-p and penalties. At temperature 0, and
+where guesses are coupled to the target's noise, the tree is the likeliest of the same shape
+instead, of plain guesses. Ours stops at any level where the length policy sees no gain in another.
+What was drawn stays, which keeps it lossless. The model is chosen as for any drafter that runs one.
 """
 
 from __future__ import annotations
@@ -34,10 +36,11 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import DRAWN, streams
-from lengthwise.engine.tree import Tree
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import DRAWS, AskingDrafter, Scorer, grade
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.model_drafter import DRAWS, ModelDrafter, Scorer, bucket_of
+from lengthwise.methods.nested import methods_of
 from lengthwise.models.adapted_model import AdaptedModel
 
 # Streams of noise are numbered by round and node.
@@ -53,7 +56,13 @@ class RSD(Method):
 
     name: ClassVar[str] = "rsd"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "RSD (2024), arXiv 2402.14160"
+    paper: ClassVar[Paper] = Paper(
+        "Recursive Speculative Decoding: Accelerating LLM Inference via Sampling Without "
+        "Replacement",
+        "Jeon et al.",
+        2024,
+        arxiv="2402.14160",
+    )
     lossless: ClassVar[bool] = True
     draft: str = option("layers", 'whose model is asked, such as "layers(keep=50%)"')
     kind: str = option("beam", "RSD-S or RSD-C", choices=("beam", "constant"))
@@ -94,19 +103,17 @@ class RSD(Method):
     def check(self, model: AdaptedModel) -> None:
         self.start_drafter(model)
 
-    def asked(self, model: AdaptedModel) -> AskingDrafter:
+    def asked(self, model: AdaptedModel) -> ModelDrafter:
         """The drafter whose model is asked; raises RecipeError where it has none to share."""
-        from lengthwise import recipes  # A recipe inside a recipe, read at run time.
-
-        methods = recipes.parse(self.draft).methods
+        methods = methods_of(self.draft)
         if len(methods) == 1:
             methods[0].check(model)
             found = methods[0].start_drafter(model)
             # One that proposes in a way of its own may have another vocabulary.
-            if isinstance(found, AskingDrafter) and type(found).propose is AskingDrafter.propose:
+            if isinstance(found, ModelDrafter) and type(found).propose is ModelDrafter.propose:
                 return found
         raise RecipeError(
-            f"rsd(draft={self.draft}): it needs one drafter that asks a model of this vocabulary, "
+            f"rsd(draft={self.draft}): it needs one drafter that runs a model of this vocabulary, "
             'such as "layers" or "model(path=FOLDER)"'
         )
 
@@ -115,33 +122,33 @@ class RSD(Method):
 
 
 @dataclass(frozen=True)
-class Path:
+class DraftPath:
     """A guess and those above it. node, place: its numbers in the tree and in what is asked.
 
-    chance, value: log chance and perturbed value of the whole path.
+    log_prob, value: log-probability and perturbed value of the whole path.
     """
 
     node: int
     place: int
     tokens: tuple[int, ...] = ()
-    chance: float = 0.0
+    log_prob: float = 0.0
     value: float = 0.0
 
 
 @dataclass(frozen=True)
 class Child:
-    """A guess to come below a path; prior: its chance there."""
+    """A guess to come below a path; prior: its probability there."""
 
     token: int
     prior: float
-    chance: float
+    log_prob: float
     value: float
 
 
-class RSDDrafter(AskingDrafter):
+class RSDDrafter(ModelDrafter):
     """Grows a tree level by level from the model of another drafter."""
 
-    def __init__(self, options: RSD, asked: AskingDrafter) -> None:
+    def __init__(self, options: RSD, asked: ModelDrafter) -> None:
         branches = options.branches()
         super().__init__("rsd", len(branches), max(branches), options.draws)
         self.asked, self.branches = asked, branches
@@ -157,26 +164,29 @@ class RSDDrafter(AskingDrafter):
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         self.start_round(tree)
-        seen, asked, paths = self.reads(tokens), Tree(tokens[-1]), [Path(0, 0)]
+        seen, asked, paths = self.reads(tokens), Tree(tokens[-1]), [DraftPath(0, 0)]
         for count in self.branches[:limit]:
-            logits = self.scout.score(seen, asked, self.pace.wants_state)
+            logits = self.runner.score(seen, asked, self.draft_depth.wants_state)
             grown = []
             for path in paths:
-                law = self.chances(logits[path.place], tokens, path.tokens).double().cpu()
-                grown.append((path, law, self.children(path, law, count, len(tokens))))
+                probs = self.probs(logits[path.place], tokens, path.tokens).double().cpu()
+                grown.append((path, probs, self.children(path, probs, count, len(tokens))))
             if self.beam is not None:
                 grown = survivors(grown, self.beam)
             paths = [new for each in grown for new in self._add(tree, asked, *each)]
             if not paths:
                 return
-            best = max(paths, key=lambda path: path.chance)
+            best = max(paths, key=lambda path: path.log_prob)
             parent = asked.parents[best.place]
-            state = self.scout.states[parent] if self.scout.states is not None else None
-            if not self.pace.go_on(tree.grades[best.node], tree.priors[best.node], state):
+            state = self.runner.states[parent] if self.runner.states is not None else None
+            if not self.draft_depth.should_continue(
+                tree.buckets[best.node], tree.priors[best.node], state
+            ):
                 return
 
-    def children(self, path: Path, law: Tensor, count: int, known: int) -> list[Child]:
-        """Up to `count` children of a path by their law `[vocab]`, in the order of their values.
+    def children(self, path: DraftPath, probs: Tensor, count: int, known: int) -> list[Child]:
+        """Up to `count` children of a path by their distribution `[vocab]`, in the order of their
+        values.
 
         known: tokens before the root's guesses.
         """
@@ -184,38 +194,38 @@ class RSDDrafter(AskingDrafter):
             # No position is guessed in rounds so far apart that one number stands for both.
             number = self._rounds % (DRAWN // NODES_A_ROUND)
             stream = streams(self.name) + NODES_A_ROUND * number + path.place
-            perturbed = self.sampler.perturbed(law, known + len(path.tokens), stream)
+            perturbed = self.sampler.perturbed(probs, known + len(path.tokens), stream)
         else:
-            perturbed = law.log()
-        top = perturbed.topk(min(count, len(law)))
-        values = top.values + path.chance
+            perturbed = probs.log()
+        top = perturbed.topk(min(count, len(probs)))
+        values = top.values + path.log_prob
         if self.drawing and self.beam is not None:
             values = conditioned(values, path.value)
-        priors = law[top.indices]
+        priors = probs[top.indices]
         rows = zip(top.indices.tolist(), priors.tolist(), values.tolist(), strict=True)
-        chances = (priors.log() + path.chance).tolist()
+        log_probs = (priors.log() + path.log_prob).tolist()
         return [
-            Child(token, prior, chance, value)
-            for (token, prior, value), chance in zip(rows, chances, strict=True)
+            Child(token, prior, log_prob, value)
+            for (token, prior, value), log_prob in zip(rows, log_probs, strict=True)
             if prior > 0
         ]
 
     def _add(
-        self, tree: Tree, asked: Tree, path: Path, law: Tensor, children: Seq[Child]
-    ) -> list[Path]:
+        self, tree: Tree, asked: Tree, path: DraftPath, probs: Tensor, children: Seq[Child]
+    ) -> list[DraftPath]:
         """Adds the children of a path to the tree and to what is asked next."""
-        grades = [grade(rank, child.prior) for rank, child in enumerate(children)]
+        buckets = [bucket_of(rank, child.prior) for rank, child in enumerate(children)]
         if self.drawing:
             ids = [child.token for child in children]
-            nodes = tree.draw(path.node, ids, law, self.name, grades) if ids else []
+            nodes = tree.draw(path.node, ids, probs, self.name, buckets) if ids else []
         else:
             nodes = [
                 tree.add(path.node, child.token, self.name, kind, child.prior)
-                for child, kind in zip(children, grades, strict=True)
+                for child, kind in zip(children, buckets, strict=True)
             ]
         return [
-            Path(node, asked.add(path.place, child.token), (*path.tokens, child.token),
-                 child.chance, child.value)
+            DraftPath(node, asked.add(path.place, child.token), (*path.tokens, child.token),
+                 child.log_prob, child.value)
             for node, child in zip(nodes, children, strict=True)
         ]  # fmt: skip
 
@@ -226,7 +236,7 @@ def conditioned(values: Tensor, largest: float) -> Tensor:
     return largest - u.clamp_min(0) - torch.log1p(torch.exp(-u.abs()))
 
 
-Grown = list[tuple[Path, Tensor, list[Child]]]
+Grown = list[tuple[DraftPath, Tensor, list[Child]]]
 
 
 def survivors(grown: Grown, width: int) -> Grown:
@@ -234,8 +244,8 @@ def survivors(grown: Grown, width: int) -> Grown:
     values = sorted((child.value for *_, found in grown for child in found), reverse=True)
     least = values[width - 1] if len(values) > width else -torch.inf
     return [
-        (path, law, [child for child in found if child.value >= least])
-        for path, law, found in grown
+        (path, probs, [child for child in found if child.value >= least])
+        for path, probs, found in grown
     ]
 
 

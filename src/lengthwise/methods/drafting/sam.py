@@ -1,8 +1,9 @@
 """SAM-Decoding: a suffix automaton finds the longest end of the text that stood there before.
 
-Hu et al., "SAM Decoding: Speculative Decoding via Suffix Automaton", ACL 2025 (arXiv 2411.10666).
-Two automata are read along with the text, one of the text itself and one of a corpus; whichever
-knows the longer end is copied from, and a short match is left to another drafter:
+Hu et al., "SAM Decoding: Speculative Decoding via Suffix Automaton", ACL 2025, arXiv:2411.10666.
+
+Two automata are read along with the text, one of the text itself and one of a corpus. What is
+copied comes from the one that knows the longer end. A short match is left to another drafter:
 
     l_dyn, l_sta = lengths of the longest end of the text in the text before it, and in the corpus
     copy from the corpus  if  l_sta - bias > l_dyn,  else from the text:   l = the larger of the two
@@ -10,17 +11,17 @@ knows the longer end is copied from, and a short match is left to another drafte
                                                recycling`
     draft = the tokens behind the earliest place of that end, at most min(max_draft, alpha l)
 
-The authors' code comes in two settings. Alone it copies alpha = 4 tokens a token of match, with no
-threshold, which is the default here; beside an auxiliary drafter it copies 40 whatever the match,
-from 5 tokens on: `sam(threshold=5, alpha=none)`. There the one or the other guesses; here both
-write into one tree and the policy verifies what is worth it, so a threshold only leaves out what
-nobody else has guessed.
+The authors' code comes in two settings. Alone, it copies alpha = 4 tokens a token of match, with no
+threshold, which is the default here. Beside an auxiliary drafter it copies 40 whatever the match,
+from 5 tokens on: `sam(threshold=5, alpha=none)`. There the one or the other guesses. Here both
+write into one tree, and the policy verifies what is worth it. So a threshold only leaves out what
+no other drafter has guessed.
 
-As in the code, a place that fewer than `max_draft` tokens follow gives way to a shorter end that
+As in the code, a place that fewer than `max_draft` tokens follow is given up for a shorter end that
 stood further ahead. Beyond the end of the text ours reads its own copy, where the code pads with
 token 0. The corpus is a datastore with a suffix array (`lengthwise datastore build`), which finds
-the same longest end; a document's end is an end. The text's automaton costs O(1) a token (see
-`automaton`), the corpus a binary search a step.
+the same longest end. A document's end is an end. The text's automaton costs O(1) a token, the
+corpus a binary search a step.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.engine.speculative.drafter import Drafter
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.automaton import Automaton
-from lengthwise.methods.drafting.corpus import SEPARATOR, Datastore, check_tokenizer, opened
-from lengthwise.methods.drafting.suffixes import GRADED
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.match_length import BY_MATCH_LENGTH
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.retrieval.datastore import SEPARATOR, Datastore, opened_for
+from lengthwise.retrieval.suffix_automaton import SuffixAutomaton
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,14 @@ class SAM(Method):
 
     name: ClassVar[str] = "sam"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SAM-Decoding (2025), arXiv 2411.10666"
+    paper: ClassVar[Paper] = Paper(
+        "SAM Decoding: Speculative Decoding via Suffix Automaton",
+        "Hu et al.",
+        2025,
+        arxiv="2411.10666",
+        venue="ACL",
+        code="https://github.com/hyx1999/SAM-Decoding",
+    )
     best_known: ClassVar[str] = "sam(alpha=none)"
     lossless: ClassVar[bool] = True
     max_draft: int = option(40, "most tokens copied a step", low=1)
@@ -70,25 +78,21 @@ class SAM(Method):
     def store(self, model: AdaptedModel) -> Datastore | None:
         """The corpus, where one is named; raises RecipeError or Refused where it cannot serve this
         model."""
-        if not self.datastore:
-            return None
-        found = opened(self.name, self.datastore)
-        check_tokenizer(found, self.datastore, model)
-        return found
+        return opened_for(self.name, self.datastore, model)
 
     def start_drafter(self, model: AdaptedModel) -> SAMDrafter:
         return SAMDrafter(self, self.store(model))
 
 
 class SAMDrafter(Drafter):
-    """Adds one chain. A guess is graded by the match that has grown up to it; guesses from the
-    corpus are graded apart."""
+    """Adds one chain. The bucket of a guess is that of the match that has grown up to it;
+    guesses from the corpus have buckets of their own."""
 
     name = "sam"
 
     def __init__(self, options: SAM, store: Datastore | None = None) -> None:
         self.options = options
-        self.automaton = Automaton()
+        self.automaton = SuffixAutomaton()
         self.corpus = None if store is None else Corpus(store)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
@@ -102,13 +106,13 @@ class SAMDrafter(Drafter):
                 copied = self.corpus.after(place, known, self._count(length, limit))
         if length < options.threshold:
             return
-        shift = len(GRADED) if copied is not None else 0
+        shift = len(BY_MATCH_LENGTH) if copied is not None else 0
         if copied is None:
             copied = _after(tokens, end, self._count(length, limit))
         parent = 0
         for token in copied:
-            grade, chance = GRADED[min(length, len(GRADED) - 1)]
-            parent = tree.add(parent, token, self.name, grade + shift, chance)
+            bucket, prob = BY_MATCH_LENGTH[min(length, len(BY_MATCH_LENGTH) - 1)]
+            parent = tree.add(parent, token, self.name, bucket + shift, prob)
             length += 1
 
     def _count(self, length: int, limit: int) -> int:

@@ -1,25 +1,27 @@
 """Superposed decoding: several continuations from the forwards of one.
 
 Shen et al., "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference
-Pass", NeurIPS 2024 (arXiv 2405.18400). The model is fed the mixture of the last tokens of all
-drafts; its one answer is an approximate mixture of theirs, and n-gram models, which see each draft
-by itself, say which token belongs to which.
+Pass", NeurIPS 2024, arXiv:2405.18400.
+
+The model is fed the mixture of the last tokens of all drafts. Its one answer is an approximate
+mixture of theirs. N-gram models see each draft by itself, and say which token belongs to which
+draft.
 
     input = sum_i w_i E[last token of draft i],   w = softmax(l)
     p     = softmax(logits / temperature), its `top` likeliest tokens, renormalised
     s(i, v) = (1 - alpha) log p(v) + alpha log sum_n weight_n freq_n(v | last n tokens of draft i)
     l_i v = l_i + s(i, v);   the best 2k of all (i, v) are split into going on and ended
 
-Drafts share their keys and values, so they are suggestions to choose from and no samples; with one
+Drafts share their keys and values. So they are suggestions to choose from, and no samples. With one
 draft and alpha 0 this is greedy decoding. Ours counts n-grams in the prompt and in each draft, and
 in a datastore where one is given. With corpora that small,
 
 - a token that no n-gram knows loses `penalty` where others are known, and is not ruled out as soon
-  as its own draft knows any; the authors' 200 was measured to cost perplexity here, hence 5; where
-  nothing is known nobody is penalised, which keeps drafts that have ended comparable;
-- a stop token is judged by the model alone: no corpus says where an answer ends;
-- a draft ends only if that is among the best k of a step, and when k have ended the search is over;
-  texts are ranked by their mean score.
+  as its own draft knows any. The authors' 200 was measured to cost perplexity here, hence 5. Where
+  nothing is known no token is penalised, which keeps drafts that have ended comparable.
+- a stop token is judged by the model alone, because no corpus says where an answer ends.
+- a draft ends only if that is among the best k of a step. When k have ended the search is over.
+  Texts are ranked by their mean score.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lengthwise.engine.decoding_mode import Alternative, Column, Mode
+from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.drafting.corpus import Datastore, check_tokenizer, opened
-from lengthwise.methods.drafting.ngrams import Grams
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import takes_embeddings
+from lengthwise.retrieval.datastore import Datastore, check_tokenizer, opened
+from lengthwise.retrieval.ngrams import NgramModels
 
 Floats = NDArray[np.float64]
 
@@ -48,15 +50,22 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Superposed(Method):
     """drafts: texts written at once. top: tokens of a step that are looked at. temperature: of the
-    model's law before that. alpha: weight of the n-gram models. penalty: in nats. datastore: a file
-    whose n-grams are counted too."""
+    model's distribution before that. alpha: weight of the n-gram models. penalty: in nats.
+    datastore: a file whose n-grams are counted too."""
 
     name: ClassVar[str] = "superposed"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "Superposed Decoding (2024), arXiv 2405.18400"
+    paper: ClassVar[Paper] = Paper(
+        "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass",
+        "Shen et al.",
+        2024,
+        arxiv="2405.18400",
+        venue="NeurIPS",
+        code="https://github.com/RAIVNLab/SuperposedDecoding",
+    )
     drafts: int = option(3, "texts written at once", low=1, high=64)
     top: int = option(9, "likeliest tokens that are looked at", low=1)
-    temperature: float = option(0.06, "of the model's law", low=1e-3)
+    temperature: float = option(0.06, "of the model's distribution", low=1e-3)
     alpha: float = option(0.54, "weight of the n-gram models", low=0.0, high=1.0)
     penalty: float = option(5.0, "what a token loses that no n-gram knows", low=0.0)
     datastore: str = option("", "file made by `lengthwise datastore build`")
@@ -94,7 +103,7 @@ class _Draft:
     total: float
 
 
-class Superposition(Mode):
+class Superposition(DecodingMode):
     """Drafts that share one sequence. alive: those that go on, best first; ended: by stop tokens,
     best first."""
 
@@ -104,7 +113,7 @@ class Superposition(Mode):
         self.ended: list[Alternative] = []
         self.limit = 0
         self.stop_ids: Set[int] = frozenset()
-        self.grams: Grams | None = None
+        self.grams: NgramModels | None = None
 
     def begin(self, sampling: Sampling, limit: int, stop_ids: Set[int]) -> None:
         if not sampling.plain:
@@ -116,7 +125,7 @@ class Superposition(Mode):
 
     def start(self, tokens: Seq[int], logits: Tensor) -> None:
         if self.options.alpha:
-            self.grams = Grams(tokens, self.store)
+            self.grams = NgramModels(tokens, self.store)
         self.advance(logits)
 
     @property
@@ -124,18 +133,18 @@ class Superposition(Mode):
         full = len(self.ended) >= self.options.drafts
         return full or not self.alive or len(self.alive[0].tokens) >= self.limit
 
-    def column(self) -> Column:
+    def step_input(self) -> StepInput:
         ids = [draft.tokens[-1] for draft in self.alive]
         device = self.model.device
         totals = torch.tensor([draft.total for draft in self.alive], dtype=torch.float64)
         weights = torch.softmax(totals, 0).to(device, torch.float32)
         each = self.model.embed(torch.tensor(ids, device=device))
-        return Column(ids[0], (weights @ each.float()).to(each.dtype))
+        return StepInput(ids[0], (weights @ each.float()).to(each.dtype))
 
     def advance(self, logits: Tensor) -> None:
         """Grows every draft by the tokens that suit it, and keeps the best."""
-        tokens, law = _likeliest(logits, self.options.top, self.options.temperature)
-        totals = np.array([[draft.total] for draft in self.alive]) + self._judge(tokens, law)
+        tokens, log_probs = _likeliest(logits, self.options.top, self.options.temperature)
+        totals = np.array([[draft.total] for draft in self.alive]) + self._judge(tokens, log_probs)
         count = self.options.drafts
         best = (-totals.ravel()).argsort(kind="stable")[: 2 * count]
         alive: list[_Draft] = []
@@ -165,26 +174,26 @@ class Superposition(Mode):
         if all(tokens != each.tokens for each in self.ended):
             self.ended.append(Alternative(tokens, total / (len(tokens) + 1), True))
 
-    def _judge(self, tokens: NDArray[np.int64], law: Floats) -> Floats:
-        """Scores `[drafts, n]` of tokens after each draft; law: the model's log chances `[n]`."""
+    def _judge(self, tokens: NDArray[np.int64], log_probs: Floats) -> Floats:
+        """Scores `[drafts, n]` of tokens after each draft; log_probs `[n]`: the model's."""
         alpha = self.options.alpha
-        scores = np.broadcast_to((1 - alpha) * law, (len(self.alive), len(tokens)))
+        scores = np.broadcast_to((1 - alpha) * log_probs, (len(self.alive), len(tokens)))
         if self.grams is None:
             return scores
-        chances = self.grams.chances(tokens)
-        known = chances > 0
+        ngram_probs = self.grams.probs(tokens)
+        known = ngram_probs > 0
         if known.any():
-            said = alpha * np.log(chances, where=known, out=np.zeros_like(chances))
+            said = alpha * np.log(ngram_probs, where=known, out=np.zeros_like(ngram_probs))
             scores = scores + np.where(known, said, -self.options.penalty)
         stops = np.array([int(token) in self.stop_ids for token in tokens])
-        return np.where(stops, law, scores)
+        return np.where(stops, log_probs, scores)
 
 
 def _likeliest(logits: Tensor, top: int, temperature: float) -> tuple[NDArray[np.int64], Floats]:
     """The `top` likeliest tokens of logits `[vocab]`, best first, of equals the first, and their
-    renormalised log chances."""
+    renormalised log-probabilities."""
     values, ids = logits.float().topk(min(top, len(logits)))
     numbers, tokens = values.double().cpu().numpy(), ids.cpu().numpy()
     order = np.lexsort((tokens, -numbers))
-    law = (numbers[order] - numbers.max()) / temperature
-    return tokens[order], law - np.log(np.exp(law).sum())
+    scaled = (numbers[order] - numbers.max()) / temperature
+    return tokens[order], scaled - np.log(np.exp(scaled).sum())

@@ -1,20 +1,24 @@
 """SWIFT: the model guesses with some of its layers, and finds out which while it writes.
 
-Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", 2024,
-arXiv 2410.06916. Which layers a guess can do without differs from model to model and from text to
-text, so sets of a fixed size are tried on what was just said, and the best one guesses:
+Xia et al., "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration", ICLR 2025,
+arXiv:2410.06916.
+
+Which layers a guess can do without differs from model to model and from text to text. So sets of a
+fixed size are tried on what was just said, and the best one guesses:
 
     matchness(S) = share of the first `window` new tokens that S chooses behind the prompt
     trial: another set S;  if matchness(S) > matchness(best):  best = S
 
-One trial every `interval` rounds, until a set reaches `enough`, `patience` trials in a row brought
-nothing, or `trials` are done. The first and the last layer always stay.
+There is one trial every `interval` rounds. Trials end when a set reaches `enough`, when `patience`
+of them in a row brought nothing, or when `trials` are done. The first and the last layer always
+stay.
 
-Ours: whole layers are left out, where the original leaves out attention and MLP apart; every other
-trial changes the best set in one place, where every 25th of the original is a Bayesian step; how
-far a chain goes is the policy's to say, where the original stops below a confidence of 0.8. What
-was found is in the request's notes: `layers(skip="...")` guesses with it from then on, which is
-Draft & Verify (arXiv 2309.08168), and `lengthwise calibrate layers` searches before.
+Ours: whole layers are left out, where the original leaves out attention and MLP apart. Every other
+trial changes the best set in one place, where every 25th of the original is a Bayesian step. The
+policy decides how far a chain goes, where the original stops below a confidence of 0.8.
+
+What was found is in the request's notes. `layers(skip="...")` guesses with it from then on, which
+is Draft & Verify (arXiv:2309.08168). `lengthwise calibrate layers` searches before.
 """
 
 from __future__ import annotations
@@ -25,17 +29,17 @@ from typing import ClassVar
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.tree import Tree
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
+from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
+from lengthwise.methods.drafting._shared.layer_subset import layer_subset
+from lengthwise.methods.drafting._shared.model_drafter import (
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
 )
-from lengthwise.methods.drafting.glance import Glance
-from lengthwise.methods.drafting.layer_search import LayerSearch, matchness
-from lengthwise.methods.drafting.thinning import thinned
 from lengthwise.models.adapted_model import AdaptedModel
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
@@ -49,7 +53,14 @@ class Swift(Method):
 
     name: ClassVar[str] = "swift"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "SWIFT (2024), arXiv 2410.06916"
+    paper: ClassVar[Paper] = Paper(
+        "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
+        "Xia et al.",
+        2025,
+        arxiv="2410.06916",
+        venue="ICLR",
+        code="https://github.com/hemingkx/SWIFT",
+    )
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
     window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)
@@ -80,7 +91,7 @@ class Swift(Method):
         return SwiftDrafter(self, model)
 
 
-class SwiftDrafter(AskingDrafter):
+class SwiftDrafter(ModelDrafter):
     """Asks the best layers found so far, through the target's own cache."""
 
     def __init__(self, options: Swift, model: AdaptedModel) -> None:
@@ -88,7 +99,7 @@ class SwiftDrafter(AskingDrafter):
         self.options, self.model = options, model
         total = len(model.layers)
         self.search = LayerSearch(total, int((total - 2) * options.skip), options.seed)
-        self.draft = thinned(model, self.search.kept)
+        self.draft = layer_subset(model, self.search.kept)
         self._before: Sequence | None = None
         self._prompt = 0
 
@@ -100,8 +111,8 @@ class SwiftDrafter(AskingDrafter):
             self._before.end_prefill()
         self._prompt = len(sequence)
 
-    def open(self, sequence: Sequence) -> Glance:
-        return Glance(sequence, self.draft, self.search.kept)
+    def open(self, sequence: Sequence) -> LayerSkipScorer:
+        return LayerSkipScorer(sequence, self.draft, self.search.kept)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         said = len(tokens) - self._prompt
@@ -116,9 +127,9 @@ class SwiftDrafter(AskingDrafter):
         best = search.kept
         search.tell(matchness(self.model, before, search.propose(), said))
         if search.kept != best:
-            self.draft = thinned(self.model, search.kept)
-            assert isinstance(self.scout, Glance)
-            self.scout.draft, self.scout.kept = self.draft, search.kept
+            self.draft = layer_subset(self.model, search.kept)
+            assert isinstance(self.runner, LayerSkipScorer)
+            self.runner.draft, self.runner.kept = self.draft, search.kept
         done = search.score >= options.enough or search.unchanged >= options.patience
         if done or search.tried >= options.trials:
             self._before = None

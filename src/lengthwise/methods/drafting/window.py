@@ -1,26 +1,30 @@
 """Window: the model itself guesses, from a small part of what it has read.
 
 Sun et al., "TriForce: Lossless Acceleration of Long Sequence Generation with Hierarchical
-Speculative Decoding", 2024, arXiv 2404.11912; Chen et al., "MagicDec: Breaking the Latency-
-Throughput Tradeoff for Long Context Generation with Speculative Decoding", 2024, arXiv 2408.11049.
-At long context a step is bound by reading the cache, and most next tokens depend on little of it:
+Speculative Decoding", COLM 2024, arXiv:2404.11912. Chen et al., "MagicDec: Breaking the
+Latency-Throughput Tradeoff for Long Context Generation with Speculative Decoding", ICLR 2025,
+arXiv:2408.11049.
+
+At long context the time of a step is that of reading the cache, and most next tokens depend on
+little of it:
 
     draft  q(x) = model(x | first tokens, the last w tokens)      or any other compressed cache
     verify p(x) = model(x | everything)
 
-The small cache is a fork of the sequence's own, taken when the prompt has been read and before the
-recipe compresses it, so nothing is read twice; the weights are shared. `recipe` puts any method
-that keeps or stores less in place of the window: snapkv as MagicDec does, kivi as later work.
+The small cache is a fork of the sequence's own. It is taken when the prompt has been read and
+before the recipe compresses it, so nothing is read twice. The weights are shared. `recipe` puts any
+method that keeps or stores less in place of the window: snapkv as MagicDec does, kivi as later
+work.
 
-TriForce's own cache is `window(retrieved=4096)`: of chunks of 8 prompt tokens those whose mean key
-agrees best with the prompt's last query, head by head, and the first chunk always:
+TriForce's own cache is `window(retrieved=4096)`. It keeps some of the chunks of 8 prompt tokens:
+the first one, and those whose mean key agrees best with the prompt's last query, head by head.
 
     chosen = {0} and the chunks of largest q . mean(k_j of chunk)
 
-Ours: the window is cut in runs of an eighth of itself, not token by token; of grouped heads the
-queries are added up; what is said after the prompt is kept beside the chosen chunks, where the
-original writes it over the last of them. TriForce's third level, a small model that guesses for the
-guesser, is left to `model` in the same recipe.
+Ours: the window is cut in runs of an eighth of itself, not token by token. Of grouped heads the
+queries are added up. What is said after the prompt is kept beside the chosen chunks, where the
+original writes it over the last of them. TriForce's third level is a small model that guesses for
+the guesser. It is left to `model` in the same recipe.
 """
 
 from __future__ import annotations
@@ -35,18 +39,19 @@ from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.scout import Scout
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.errors import RecipeError, Refused
-from lengthwise.methods.base import Method, Needs, Question, option
-from lengthwise.methods.drafting.asking import (
-    AskingDrafter,
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
+from lengthwise.methods.drafting._shared.model_drafter import (
+    ModelDrafter,
     depth_option,
     draws_option,
     width_option,
 )
 
 if TYPE_CHECKING:
-    from lengthwise.models.adapted_model import AdaptedModel
+    from lengthwise.methods.nested import plan_of
+from lengthwise.models.adapted_model import AdaptedModel
 
 # The window may overhang by this share of itself before it is cut again.
 OVERHANG = 8
@@ -63,7 +68,26 @@ class Window(Method):
 
     name: ClassVar[str] = "window"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "TriForce (2024), arXiv 2404.11912"
+    paper: ClassVar[tuple[Paper, ...]] = (
+        Paper(
+            "TriForce: Lossless Acceleration of Long Sequence Generation with Hierarchical "
+            "Speculative Decoding",
+            "Sun et al.",
+            2024,
+            arxiv="2404.11912",
+            venue="COLM",
+            code="https://github.com/Infini-AI-Lab/TriForce",
+        ),
+        Paper(
+            "MagicDec: Breaking the Latency-Throughput Tradeoff for Long Context Generation "
+            "with Speculative Decoding",
+            "Chen et al.",
+            2025,
+            arxiv="2408.11049",
+            venue="ICLR",
+            code="https://github.com/Infini-AI-Lab/MagicDec",
+        ),
+    )
     lossless: ClassVar[bool] = True
     sinks: int = option(4, "first tokens the guesses see", low=0, needs=ENDS)
     window: int = option(512, "most recent tokens the guesses see", low=1, needs=ENDS)
@@ -95,10 +119,7 @@ class Window(Method):
             return Plan(retention=lambda: Retrieved(self.retrieved, self.chunk))
         if self.recipe is None:
             return Plan(retention=lambda: Recent(self.sinks, self.window))
-        # A recipe inside a recipe: the only way down here from above is at run time.
-        from lengthwise import recipes
-
-        plan = recipes.resolve(self.recipe, model)
+        plan = plan_of(self.recipe, model)
         given = f"window(recipe={plan.text})"
         others = plan.rule, plan.selector, plan.drafters, plan.mode
         if any(others) or plan.placement != ORDINARY:
@@ -120,7 +141,7 @@ class Window(Method):
         return WindowDrafter(self, self.view(model), model)
 
 
-class WindowDrafter(AskingDrafter):
+class WindowDrafter(ModelDrafter):
     """Asks the model over a fork that keeps less. view: what the fork adopts."""
 
     def __init__(self, options: Window, view: Plan, model: AdaptedModel) -> None:
@@ -131,7 +152,7 @@ class WindowDrafter(AskingDrafter):
         retention = view.retention() if view.retention else None
         self.remember = max([retention.window if retention else 0, *windows])
 
-    def open(self, sequence: Sequence) -> Scout:
+    def open(self, sequence: Sequence) -> DraftModelRunner:
         plan = replace(sequence.plan, text=self.view.text, retention=self.view.retention,
                        codec=self.view.codec, selector=None, drafters=(), verifier=None,
                        policy=None)  # fmt: skip
@@ -140,7 +161,7 @@ class WindowDrafter(AskingDrafter):
         for _, group in fork.groups():
             group.selector = None
         fork.end_prefill()
-        return Scout(fork)
+        return DraftModelRunner(fork)
 
 
 class Recent:

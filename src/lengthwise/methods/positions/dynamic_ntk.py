@@ -1,19 +1,22 @@
 """Dynamic NTK: a rotary base that grows with the text.
 
-emozilla, "Dynamically Scaled RoPE", 2023 (a forum post; described in the YaRN paper, arXiv
-2309.00071). Texts within the trained length L0 are read with the trained base, exactly; beyond it
-the base follows the current length n, so that a text is never stretched more than it must be.
+emozilla, "Dynamically Scaled RoPE further increases performance of long context LLaMA with zero
+fine-tuning", 2023. A forum post; the YaRN paper, arXiv:2309.00071, describes it.
+
+Texts within the trained length L0 are read with the trained base, exactly. Beyond L0 the base
+follows the current length n, so a text is never stretched more than it must be.
 
     n <= L0: theta' = theta          n > L0: theta' = theta (s n / L0 - (s - 1))^(d / (d - 2))
 
-During a prompt n is the prompt's length, afterwards the current one. Ours differs in two ways.
-Keys are cached un-rotated and rotated when read, where common code keeps those of an older base.
-And n is rounded up to a multiple of a small step (at most 64 tokens, a divisor of L0), so that a
-draft can be verified under one base; within the trained length nothing changes.
+During a prompt n is the prompt's length, afterwards the current one.
 
-Past L0 a step moves the keys of all tokens but not what deeper layers made of them under an older
-base, so decoding is not what a prefill of the same text gives. `length` freezes the base at that
-many tokens, which makes decoding exact and lets keys be cached rotated.
+Ours differs in two ways. Keys are cached un-rotated and rotated when read, where common code keeps
+keys of an older base. And n is rounded up to a multiple of a small step: at most 64 tokens, a
+divisor of L0. So a draft can be verified under one base. Within the trained length nothing changes.
+
+Past L0 a step moves the keys of all tokens. It does not change what deeper layers computed from
+them under an older base. So decoding is not what a prefill of the same text gives. `length` freezes
+the base at that many tokens, which makes decoding exact and lets keys be cached rotated.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.positions.frequency import needs_still_frequencies, ntk_ratio
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.rope import FrequencyRule, RopeFacts
@@ -39,7 +42,13 @@ class DynamicNTK(Method):
 
     name: ClassVar[str] = "dynamic_ntk"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "Dynamically Scaled RoPE (emozilla, 2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Dynamically Scaled RoPE further increases performance of long context LLaMA with "
+        "zero fine-tuning",
+        "emozilla",
+        2023,
+        url="https://www.reddit.com/r/LocalLLaMA/comments/14mrgpr/dynamically_scaled_rope_further_increases/",
+    )
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
     factor: float = option(2.0, "how fast the base grows past the trained length", low=1.0)

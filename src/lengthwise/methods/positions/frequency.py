@@ -1,11 +1,13 @@
 """What the methods that change rotary frequencies share: which models they fit, and the NTK base.
 
 Every rule here is a factor per channel on the frequencies the model was trained with, a static
-scaling of its own included. So factor 1 does nothing on every model, and partial rotary heads need
-no special case: i counts the pairs that rotate.
+scaling of its own included. So factor 1 does nothing on every model. Partial rotary heads need no
+special case: i counts the pairs that rotate.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, needs_rope
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
 def needs_still_frequencies(method: Method, model: AdaptedModel) -> None:
@@ -26,6 +29,21 @@ def needs_still_frequencies(method: Method, model: AdaptedModel) -> None:
             "tokens",
             "use self_extend or lm_infinite, or a selection or retention method, instead",
         )
+
+
+class FrequencyMethod(Method, ABC):
+    """A method that replaces the rotary frequencies, whatever the length, by `changed`."""
+
+    @abstractmethod
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        """The frequencies that take the place of inv_freq, float32 `[pairs]`, and what cos and sin
+        are multiplied by."""
+
+    def check(self, model: AdaptedModel) -> None:
+        needs_still_frequencies(self, model)
+
+    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
+        return FrequencyRule(self.changed)
 
 
 def ntk_ratio(growth: float, rotary_dim: int, pairs: int) -> Tensor:

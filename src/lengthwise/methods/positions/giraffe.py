@@ -1,18 +1,20 @@
 """Giraffe: other rotary bases, by power, by truncation and by linear scale.
 
-Pal, Karkhanis, Roberts, Dooley, Sundararajan and Naidu, "Giraffe: Adventures in Expanding Context
-Lengths in LLMs", 2023, arXiv 2308.10882. A study of which change of the frequencies carries
-furthest when a model is tuned with it; linear scaling wins, and a truncated basis is introduced,
-in which channels too slow to be learned within the window no longer depend on the position.
+Pal et al., "Giraffe: Adventures in Expanding Context Lengths in LLMs", 2023, arXiv:2308.10882.
+
+The paper studies which change of the frequencies reaches the longest texts when a model is tuned
+with it. Linear scaling wins. The paper also introduces a truncated basis: channels too slow to be
+learned within the window no longer depend on the position.
 
     linear     f_i <- f_i / s
     power      f_i <- f_i (1 - i / (d/2))^p
     truncated  hi = 2 pi / Tr,  lo = 2 pi / (16 Tr)
                f_i >= hi: kept;   hi / 8 <= f_i < hi: lo;   f_i < hi / 8: 0
 
-The paper tries them one at a time; here those asked for apply in this order, which is that of the
-authors' code. The default is the paper's winner, the linear scale alone, by the 4 of its first
-released model; asking for another change asks for no scale, as in the code, unless it is given.
+The paper tries them one at a time. Here those asked for apply in this order, which is that of the
+authors' code. The default is the paper's winner: the linear scale alone, by the 4 of its first
+released model. Asking for another change asks for no scale, as in the code, unless one is given.
+
 A frequency of zero is meant: that channel compares content only. The constants 8 and 16 are the
 authors'. Keys are cached rotated.
 """
@@ -26,22 +28,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Paper, Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 DEFAULT_SCALE = 4.0
 
 
 @dataclass(frozen=True)
-class Giraffe(Method):
+class Giraffe(FrequencyMethod):
     """truncate: Tr in tokens, the longest wavelength that is kept; None keeps all. power: p.
     scale: s; None is DEFAULT_SCALE where nothing else is asked for, and else 1."""
 
     name: ClassVar[str] = "giraffe"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = "Giraffe: Adventures in Expanding Context Lengths in LLMs (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Giraffe: Adventures in Expanding Context Lengths in LLMs",
+        "Pal et al.",
+        2023,
+        arxiv="2308.10882",
+        code="https://github.com/abacusai/Long-Context",
+    )
     truncate: int | None = option(None, "longest wavelength kept, in tokens (none: all)", low=1)
     power: float = option(0.0, "power p of the slow channels' decay (0: none)", low=0.0)
     scale: float | None = option(
@@ -51,9 +58,6 @@ class Giraffe(Method):
     @classmethod
     def identity(cls, length: int) -> Giraffe:
         return cls(scale=1.0)
-
-    def check(self, model: AdaptedModel) -> None:
-        needs_still_frequencies(self, model)
 
     @property
     def divisor(self) -> float:
@@ -73,8 +77,5 @@ class Giraffe(Method):
             changed = torch.where(changed >= high, changed, slow)
         return changed
 
-    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            return self.basis(inv_freq), 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        return self.basis(inv_freq), 1.0

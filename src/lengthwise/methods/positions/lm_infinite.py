@@ -1,27 +1,31 @@
 """LM-Infinite: the first tokens and a local window, at distances that stop growing.
 
-Han, Wang, Peng, Xiong, Chen, Ji and Wang, "LM-Infinite: Zero-Shot Extreme Length Generalization for
-Large Language Models", 2023, arXiv 2308.16137. Long texts fail because of distances never seen, of
-too many tokens in one softmax, and of the loss of the first tokens, which carry much of the
-attention. A mask shaped like a Lambda and a cap on distances mend all three, without tuning.
+Han et al., "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models", NAACL
+2024, arXiv:2308.16137.
+
+Long texts fail for three reasons. Distances occur that were never seen. Too many tokens share one
+softmax. And the first tokens, which receive much of the attention, are lost. A mask shaped like a
+Lambda and a cap on distances solve all three, without tuning.
 
     i - j <  W:            logit R(i) q . R(j) k
     i - j >= W,  j < G:    logit R(min(i, Lmax)) q . k          the key not rotated at all
     otherwise:             not seen
 
-One softmax over both parts. Only G + W tokens are kept: memory and time per token are constant.
-Ours differs from the authors' code in the cap: there all queries of a call share min(Lmax, n - 1),
-here each query has its own, so that text may be read in pieces of any size.
+Both parts share one softmax. Only G + W tokens are kept, so memory and time per token are constant.
+Ours differs from the authors' code in the cap. There all queries of a call share min(Lmax, n - 1).
+Here each query has its own, so that text may be read in pieces of any size.
 
-Middle tokens can be re-admitted, for retrieval. In layers from `top_k_from` on, each query head of
-a token being decoded, and of the last token of a prompt, also sees the `top_k` middle tokens with
+Middle tokens can be seen again, for retrieval. It applies in layers from `top_k_from` on, to a
+token being decoded and to the last token of a prompt. Each of their query heads also sees the
+`top_k` middle tokens with
 
     the largest logits R(D) q . k,  G <= j <= i - W      all of them at the one distance D
 
-Off by default, as in the authors' code, whose commands for retrieval ask for 5 of them; D 2048 and
-layer 4 are its defaults, 2048 being half of what its models were trained for. Then everything is
-kept, in all layers, and decoding is not what a prefill of the same text gives. A token becomes a
-candidate up to 63 tokens after it has left the window, because entries leave it together.
+This is off by default, as in the authors' code, whose commands for retrieval ask for 5 tokens. D
+2048 and layer 4 are that code's defaults. 2048 is half of what its models were trained for. With
+`top_k` everything is kept, in all layers, and decoding is not what a prefill of the same text
+gives. A token becomes a candidate up to 63 tokens after it has left the window, because entries
+leave it together.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Method, Needs, Question, needs_rope, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, needs_rope, option
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -49,8 +53,13 @@ class LMInfinite(Method):
 
     name: ClassVar[str] = "lm_infinite"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models",
+        "Han et al.",
+        2024,
+        arxiv="2308.16137",
+        venue="NAACL",
+        code="https://github.com/Glaciohound/LM-Infinite",
     )
     sinks: int = option(10, "first tokens that are always seen", low=0)
     window: int = option(2048, "most recent tokens that are seen", low=1)

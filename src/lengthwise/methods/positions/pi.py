@@ -1,13 +1,15 @@
 """PI: positions divided by a factor.
 
-Chen, Wong, Chen and Tian, "Extending Context Window of Large Language Models via Positional
-Interpolation", 2023, arXiv 2306.15595. A token at position m is placed at m L0 / L1, so that no
-distance exceeds the trained length L0 however long the text of L1 tokens is. Neighbours come closer
-than the model ever saw them, which costs quality at once unless the model is tuned for it.
+Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation", 2023,
+arXiv:2306.15595.
+
+A token at position m is placed at m L0 / L1. So no distance exceeds the trained length L0, however
+long the text of L1 tokens is. Neighbours come closer than the model ever saw them. That costs
+quality, unless the model is tuned for it.
 
     f(x, m) -> f(x, m / s),  s = L1 / L0        as frequencies: theta_i -> theta_i / s
 
-Dividing frequencies and dividing positions are one and the same, so keys are cached rotated.
+Dividing frequencies is the same as dividing positions, so keys are cached rotated.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Paper, Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 
 @dataclass(frozen=True)
-class PI(Method):
+class PI(FrequencyMethod):
     """factor: s, how many times longer than trained the text may be."""
 
     name: ClassVar[str] = "pi"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "Extending Context Window of Large Language Models via Positional Interpolation (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Extending Context Window of Large Language Models via Positional Interpolation",
+        "Chen et al.",
+        2023,
+        arxiv="2306.15595",
     )
     factor: float = option(4.0, "positions are divided by it", low=1.0)
 
@@ -38,11 +42,5 @@ class PI(Method):
     def identity(cls, length: int) -> PI:
         return cls(factor=1.0)
 
-    def check(self, model: AdaptedModel) -> None:
-        needs_still_frequencies(self, model)
-
-    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            return inv_freq / self.factor, 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        return inv_freq / self.factor, 1.0

@@ -1,9 +1,11 @@
-"""YaRN: slow channels interpolated, fast ones kept, attention sharpened.
+"""YaRN: slow channels interpolated, fast ones kept, attention made sharper.
 
-Peng, Quesnelle, Fan and Shippole, "YaRN: Efficient Context Window Extension of Large Language
-Models", 2023, arXiv 2309.00071. Channels that turn many times within the trained length L0 tell
-neighbours apart and stay; those that turn less than once are divided by s; a ramp joins them.
-Logits grow with the length, to make up for the entropy that more keys add.
+Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", ICLR 2024,
+arXiv:2309.00071.
+
+Channels that turn many times within the trained length L0 tell neighbours apart, and stay. Channels
+that turn less than once are divided by s. A ramp joins the two. Logits grow with the length, to
+make up for the entropy that more keys add.
 
     dim(r)  = d ln(L0 / (2 pi r)) / (2 ln theta)          the channel that turns r times within L0
     low     = floor(dim(beta_fast)),  high = ceil(dim(beta_slow)),  within 0 .. d - 1
@@ -11,12 +13,14 @@ Logits grow with the length, to make up for the entropy that more keys add.
     f_i'    = f_i (1 - ramp_i) + f_i / s ramp_i
     cos and sin are multiplied by 0.1 ln s + 1, for queries and keys, so logits by its square
 
-Defaults are the paper's for Llama. `attention` replaces 0.1 ln s + 1; it is what transformers calls
-`attention_factor` (the authors' `attn_factor` multiplies the formula instead).
-low and high count up to d although i counts the d/2 pairs: so do the authors. Frequencies are
-fixed and keys are cached rotated. On a model with a static scaling of its own (llama3, yarn) f_i
-is what it was trained with and the ramp that of its plain base and original length: s extends
-what the model already reaches, factor 1 does nothing, and its own amplitude stays as a factor.
+Defaults are the paper's for Llama. `attention` replaces 0.1 ln s + 1. It is what transformers calls
+`attention_factor`; the authors' `attn_factor` multiplies the formula instead. As in the authors'
+code, low and high count up to d although i counts the d/2 pairs. Frequencies are fixed, and keys
+are cached rotated.
+
+A model may have a static scaling of its own (llama3, yarn). Then f_i is what it was trained with,
+and the ramp is that of its plain base and original length. So s extends what the model already
+reaches, and factor 1 does nothing. The model's own amplitude stays as a factor.
 """
 
 from __future__ import annotations
@@ -28,22 +32,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.methods.base import Method, Question, option
-from lengthwise.methods.positions.frequency import needs_still_frequencies
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.rope import FrequencyRule, RopeFacts
+from lengthwise.methods.base import Paper, Question, option
+from lengthwise.methods.positions.frequency import FrequencyMethod
+from lengthwise.models.rope import RopeFacts
 
 
 @dataclass(frozen=True)
-class YaRN(Method):
+class YaRN(FrequencyMethod):
     """factor: s. beta_fast, beta_slow: turns within the trained length above which a channel is
     kept and below which it is interpolated. attention: what cos and sin are multiplied by; None is
     the paper's 0.1 ln s + 1."""
 
     name: ClassVar[str] = "yarn"
     question: ClassVar[Question] = Question.POSITIONS
-    paper: ClassVar[str] = (
-        "YaRN: Efficient Context Window Extension of Large Language Models (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "YaRN: Efficient Context Window Extension of Large Language Models",
+        "Peng et al.",
+        2024,
+        arxiv="2309.00071",
+        venue="ICLR",
+        code="https://github.com/jquesnelle/yarn",
     )
     factor: float = option(4.0, "how many times longer than trained the text may be", low=1.0)
     beta_fast: float = option(32.0, "channels turning more often are kept", low=1.0)
@@ -55,9 +63,6 @@ class YaRN(Method):
     @classmethod
     def identity(cls, length: int) -> YaRN:
         return cls(factor=1.0)
-
-    def check(self, model: AdaptedModel) -> None:
-        needs_still_frequencies(self, model)
 
     def ramp(self, facts: RopeFacts, pairs: int) -> Tensor:
         """How far each pair is interpolated, from 0 to 1: float32 `[pairs]`."""
@@ -72,10 +77,7 @@ class YaRN(Method):
         width = high - low or 1e-3
         return ((torch.arange(pairs, dtype=torch.float32) - low) / width).clamp(0, 1)
 
-    def frequencies(self, model: AdaptedModel) -> FrequencyRule:
-        def scale(inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-            ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
-            mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp
-            return mixed, self.attention or 0.1 * math.log(self.factor) + 1.0
-
-        return FrequencyRule(scale)
+    def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
+        ramp = self.ramp(facts, len(inv_freq)).to(inv_freq.device)
+        mixed = inv_freq * (1 - ramp) + inv_freq / self.factor * ramp
+        return mixed, self.attention or 0.1 * math.log(self.factor) + 1.0

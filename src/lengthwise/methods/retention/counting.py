@@ -1,7 +1,7 @@
 """How many entries a budget pays for, once everything that is stored beside keys and values counts.
 
 A budget is a promise about bytes. Heads that keep different tokens need an index each, and an
-observer needs a number an entry; with narrow heads in bf16 that is 3% and more. So a budget of T
+observer needs a number an entry. With narrow heads in bf16 that is 3% and more. So a budget of T
 tokens is read as the bytes of T plain tokens, and as many entries are kept as fit in them.
 """
 

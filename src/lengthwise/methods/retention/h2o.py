@@ -1,20 +1,22 @@
-"""H2O: Heavy-Hitter Oracle for Efficient Generative Inference of LLMs
-(Zhang et al. 2023, arXiv:2306.14048).
+"""H2O: the tokens that received the most attention, and the most recent ones.
 
-A few tokens receive most of the attention and go on receiving it. Keep these heavy hitters and the
+Zhang et al., "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language
+Models", NeurIPS 2023, arXiv:2306.14048.
+
+A few tokens receive most of the attention, and go on receiving it. Keep these heavy hitters and the
 most recent tokens, and go on choosing while decoding. With p the softmax of the model,
 
     a[j] = sum over all queries i >= j and the query heads of a group of p[i, j]
     kept = the latest tokens + the largest a of the others, per key head
 
-Ours: entries are dropped in runs of budget/64, not one a step, so that memory is freed for real and
-drafts have room; `normalise` divides a[j] by the queries that could see j, since plain sums favour
+Ours: entries are dropped in runs of budget/64, not one a step. So memory is really freed, and
+drafts have room. `normalise` divides a[j] by the queries that could see j, since plain sums favour
 old tokens. The index and the sum of every entry are paid out of the budget. Every query's whole row
 of probabilities is needed, so recipes that skip keys are refused. A share is never fewer tokens
 than `floor`, where the authors cut a prompt of any length.
 
-Defaults are the paper's and its released code's: a fifth of the prompt, half of it the latest
-tokens (heavy and recent ratio 0.1 each).
+Defaults are those of the paper and of its released code: a fifth of the prompt, half of it the
+latest tokens (heavy and recent ratio 0.1 each).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from lengthwise.engine.kv_cache.entries import KVStore
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import (
     affordable,
     floor_option,
@@ -53,7 +55,14 @@ class H2O(Method):
 
     name: ClassVar[str] = "h2o"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "H2O, Zhang et al. 2023, arXiv:2306.14048"
+    paper: ClassVar[Paper] = Paper(
+        "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models",
+        "Zhang et al.",
+        2023,
+        arxiv="2306.14048",
+        venue="NeurIPS",
+        code="https://github.com/FMInference/H2O",
+    )
     ordinary_only: ClassVar[bool] = True
     deletes_each_step: ClassVar[bool] = True
     best_known: ClassVar[str] = "h2o(normalise=true)"
@@ -97,12 +106,15 @@ class H2O(Method):
             )
         return capacity, run
 
-    def start_retention(self, model: AdaptedModel) -> _HeavyHitters:
-        return _HeavyHitters(self)
+    def start_retention(self, model: AdaptedModel) -> HeavyHitters:
+        return HeavyHitters(self)
 
 
-class _HeavyHitters:
-    """limits: by layer, how many entries set off the next deletion."""
+class HeavyHitters:
+    """Goes on keeping the latest entries and the best of the others; `score` says which are best.
+
+    limits: by layer, how many entries set off the next deletion.
+    """
 
     window = 0
     wants_attention_mass = True
@@ -130,7 +142,7 @@ class _HeavyHitters:
         held = len(group.compressible)
         older = held - round(count * self.method.recent)
         heavy = (
-            self._score(group.compressible, seen)[:, :older]
+            self.score(group.compressible, seen)[:, :older]
             .topk(count - (held - older), dim=1)
             .indices.sort(1)
             .values
@@ -138,7 +150,7 @@ class _HeavyHitters:
         last = torch.arange(older, held, device=heavy.device).expand(len(heavy), -1)
         group.keep(torch.cat([heavy, last], 1), room)
 
-    def _score(self, compressible: KVStore, seen: int) -> Tensor:
+    def score(self, compressible: KVStore, seen: int) -> Tensor:
         """What decides who stays, `[kv_heads, entries]`, after `seen` tokens."""
         attention_mass = compressible.attention_mass()
         assert attention_mass is not None
@@ -155,4 +167,4 @@ class _HeavyHitters:
         return min(left)
 
 
-__all__ = ["H2O"]
+__all__ = ["H2O", "HeavyHitters"]

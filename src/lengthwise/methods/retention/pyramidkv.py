@@ -1,7 +1,9 @@
-"""PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling
-(Cai et al. 2024, arXiv:2406.02069).
+"""PyramidKV: SnapKV's choice, with larger budgets in lower layers.
 
-Lower layers spread their attention and higher ones gather it in few tokens, so at the same total
+Cai et al., "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling",
+2024, arXiv:2406.02069.
+
+Lower layers spread their attention, and higher ones gather it in few tokens. So at the same total
 the lower layers keep more. With cap a layer's mean budget, w the window, n the prompt, N layers:
 
     min = (cap - w) / beta,  max = 2 (cap - w) - min        (if max > n - w: max = n - w and
@@ -11,7 +13,7 @@ Within a layer tokens are chosen as SnapKV chooses them. As in the released code
 is left whole, and one below 2 (cap - w) is cut to cap in all layers.
 
 Ours: fractions of tokens are carried from layer to layer, so that the budgets sum to N cap and
-never exceed it; layers with a sliding window of the model's own are left out of the pyramid. A
+never exceed it. Layers with a sliding window of the model's own are left out of the pyramid. A
 share of the prompt is never fewer tokens than w + `floor`.
 
 Defaults are those of the released code's LongBench script: w = 8, max pooling over 7, beta = 20,
@@ -23,23 +25,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Paper, Question, option
 from lengthwise.methods.retention.counting import floor_option, full_layers, layer_tokens
-from lengthwise.methods.retention.votes import PromptVotes, check_votes
+from lengthwise.methods.retention.votes import VotingMethod
 
 if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)
-class PyramidKV(Method):
+class PyramidKV(VotingMethod):
     """SnapKV with more entries in lower layers and fewer in higher ones."""
 
     name: ClassVar[str] = "pyramidkv"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "PyramidKV, Cai et al. 2024, arXiv:2406.02069"
+    paper: ClassVar[Paper] = Paper(
+        "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling",
+        "Cai et al.",
+        2024,
+        arxiv="2406.02069",
+        code="https://github.com/Zefan-Cai/KVCache-Factory",
+    )
     best_known: ClassVar[str] = "pyramidkv(kernel=31)"
 
     budget: Budget = option(Budget(512), "what layers keep of the prompt, on average")
@@ -57,27 +64,12 @@ class PyramidKV(Method):
     def identity(cls, length: int) -> PyramidKV:
         return cls(budget=Budget(length), window=min(8, length))
 
-    def check(self, model: AdaptedModel) -> None:
-        check_votes(self.name, self.budget, self.window, self.kernel, model)
-
-    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
-        self.start_retention(model).check(model, length, placement)
-
-    def start_retention(self, model: AdaptedModel) -> PromptVotes:
-        return _State(self)
-
-
-class _State(PromptVotes):
-    def __init__(self, method: PyramidKV) -> None:
-        super().__init__(method.window, method.kernel, method.pooling)
-        self.method = method
-
     def tokens(self, model: AdaptedModel, layer: LayerFacts, length: int, taken: int) -> int:
         order = [each.index for each in full_layers(model)]
         # Beyond a recipe's near window the pyramid stands on what every layer holds of it.
         base = taken or self.window
-        cap = layer_tokens(self.method.budget, model, length, base + self.method.floor)
-        budgets = pyramid(cap, length, base, len(order), self.method.beta)
+        cap = layer_tokens(self.budget, model, length, base + self.floor)
+        budgets = pyramid(cap, length, base, len(order), self.beta)
         return budgets[order.index(layer.index)]
 
 

@@ -1,22 +1,24 @@
-"""RazorAttention: Efficient KV Cache Compression Through Retrieval Heads
-(Tang et al. 2024, arXiv:2407.15891).
+"""RazorAttention: a few retrieval heads keep everything, the others a short cache.
 
-Few heads look far back; these keep everything. The others keep N0 sinks, a buffer of the latest
-L_h = max(S0, N / C) tokens, and one compensation entry, the mean of the N_d dropped keys and
-values, which counts N_d times in their softmax:
+Tang et al., "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads", ICLR 2025,
+arXiv:2407.15891.
+
+Few heads look far back; these keep everything. The others keep N0 sinks and a buffer of the latest
+L_h = max(S0, N / C) tokens. They also keep one compensation entry: the mean of the N_d dropped keys
+and values. It counts N_d times in their softmax:
 
     k^ = mean(k_d),  v^ = mean(v_d),  its logit = q k^ / sqrt(d) + log N_d
 
-Tokens that leave the buffer while decoding are folded into the means. Retrieval heads are found
-once for a model on repeated random tokens (`lengthwise calibrate razor`): over all layers, one in
-fifteen of them is the best by echo score, the others by induction score.
+Tokens that leave the buffer while decoding are added to the means. Retrieval heads are found once
+for a model, on repeated random tokens (`lengthwise calibrate razor`). Over all layers, one in
+fifteen of the retrieval heads is chosen by its echo score, the others by their induction score.
 
-Ours: means are kept as float32 sums; the buffer moves in small runs (a 64th of itself), so heads
+Ours: means are kept as float32 sums. The buffer moves in small runs (a 64th of itself), so heads
 hold up to that much more than L_h. Heads are searched on two repeats, not four, and under the
 model's own frequencies.
 
 Defaults are the paper's: 15% of the heads, N0 = 4, S0 = 4,000, C = 5. With these a prompt of 4,000
-tokens is left whole; a small model needs a smaller S0 to gain anything.
+tokens is left whole. A small model needs a smaller S0 to gain anything.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
 
 if TYPE_CHECKING:
@@ -49,7 +51,13 @@ class Razor(Method):
 
     name: ClassVar[str] = "razor"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "RazorAttention, Tang et al. 2024, arXiv:2407.15891"
+    paper: ClassVar[Paper] = Paper(
+        "RazorAttention: Efficient KV Cache Compression Through Retrieval Heads",
+        "Tang et al.",
+        2025,
+        arxiv="2407.15891",
+        venue="ICLR",
+    )
     frozen_positions: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
     best_known: ClassVar[str] = "razor(buffer=256, compensate=false)"

@@ -1,9 +1,10 @@
 """SirLLM: a streaming cache that remembers what was surprising.
 
-Yao, Li and Zhao, "SirLLM: Streaming Infinite Retentive LLM", 2024, arXiv 2405.12528. StreamingLLM
-forgets everything but its first tokens and its window. Here part of the cache belongs to the tokens
-the model found hardest to predict, which are those that carry news; a decay over turns lets old
-news fade.
+Yao et al., "SirLLM: Streaming Infinite Retentive LLM", ACL 2024, arXiv:2405.12528.
+
+StreamingLLM forgets everything but its first tokens and its window. Here part of the cache belongs
+to the tokens the model found hardest to predict, which are those that carry news. A decay over
+turns makes old news less important.
 
     score_j = -log p(token j | tokens before it) * decay^(turns since j)
     kept    = first `start` tokens, the turn under way, `recent` of the others, and among the rest
@@ -13,10 +14,10 @@ news fade.
 One set of tokens is kept for all layers and heads.
 
 Ours: a sequence here does not know who speaks, so a turn is a fixed number of tokens. The authors
-prune before a turn and make room for all of it, so nothing of a turn is lost while it lasts; here
-the cache is pruned when it exceeds its budget, by 1/64 of it at a time, and the latest `turn`
-tokens stay (half of the budget at most). What a token could see depends on the chunks the prompt
-was read in. A share is one of the prompt, also while it is read.
+prune before a turn and make room for all of it, so nothing of a turn is lost while it lasts. Here
+the cache is pruned when it exceeds its budget, by 1/64 of it at a time. The latest `turn` tokens
+stay, half of the budget at most. What a token could see depends on the chunks the prompt was read
+in. A share is one of the prompt, also while it is read.
 
 Defaults are those of the commands in the authors' repository for two of their three tasks: 4 first
 tokens, 1,020 others, recent=0, decay=1. (Rock-paper-scissors has decay=0.9; DailyDialog 508 others
@@ -35,7 +36,7 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import (
     SIDE_BYTES,
     floor_option,
@@ -56,7 +57,14 @@ class SirLLM(Method):
 
     name: ClassVar[str] = "sirllm"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "SirLLM: Streaming Infinite Retentive LLM (2024)"
+    paper: ClassVar[Paper] = Paper(
+        "SirLLM: Streaming Infinite Retentive LLM",
+        "Yao et al.",
+        2024,
+        arxiv="2405.12528",
+        venue="ACL",
+        code="https://github.com/Zoeyyao27/SirLLM",
+    )
     chunking_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True
     deletes_each_step: ClassVar[bool] = True

@@ -1,19 +1,21 @@
 """StreamingLLM: attention sinks and a recent window.
 
-Xiao, Tian, Chen, Han and Lewis, "Efficient Streaming Language Models with Attention Sinks", 2023,
-arXiv 2309.17453. Models put much attention on their first tokens whatever these say; a window
-that drops them falls apart, and one that keeps a few of them stays fluent for ever. Positions are
-counted inside the cache, so they never exceed its size.
+Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024,
+arXiv:2309.17453.
+
+Models put much attention on their first tokens, whatever these say. A model whose window drops them
+writes nonsense. One that keeps a few of them writes well for any length. Positions are counted
+inside the cache, so they never exceed its size.
 
     cache of query i:  sinks j < s0, then the last w tokens, itself included
     positions:         rank in the cache, 0 .. s0 + w - 1
 
-Within the window ranks differ by what indices differ by, so recent keys keep their own positions
-and are cached rotated; a sink stands at j and is reached from min(i, s0 + w - 1). That is the
-same logits without rotating the cache anew at every step. Every query has a window of its own, so
-text read in chunks gives what one token at a time gives (the authors' chunks do not).
+Within the window, ranks differ by as much as indices do. So recent keys keep their own positions
+and are cached rotated. A sink stands at j and is reached from min(i, s0 + w - 1). These are the
+same logits, without rotating the cache again at every step. Every query has a window of its own, so
+text read in chunks gives what one token at a time gives. (The authors' chunks do not.)
 
-Defaults are 4 + 1,020 of the paper's first table (its released code streams with 4 + 2,000).
+Defaults are 4 + 1,020 of the paper's first table. (Its released code streams with 4 + 2,000.)
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapted_model import AdaptedModel
 
 
@@ -34,7 +36,14 @@ class Streaming(Method):
 
     name: ClassVar[str] = "streaming"
     question: ClassVar[Question] = Question.RETENTION
-    paper: ClassVar[str] = "Efficient Streaming Language Models with Attention Sinks (2023)"
+    paper: ClassVar[Paper] = Paper(
+        "Efficient Streaming Language Models with Attention Sinks",
+        "Xiao et al.",
+        2024,
+        arxiv="2309.17453",
+        venue="ICLR",
+        code="https://github.com/mit-han-lab/streaming-llm",
+    )
     sinks: int = option(4, "first tokens that are kept", low=0)
     window: int = option(1020, "most recent tokens that are kept", low=1)
 

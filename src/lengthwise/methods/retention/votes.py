@@ -1,8 +1,8 @@
-"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and its kin.
+"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and PyramidKV.
 
-The votes are probabilities of the model's own softmax, made by the engine's one primitive: a pass
-that yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of
-the size [queries, keys] outlives a block.
+The votes are probabilities of the model's own softmax, made by the engine's one primitive. A pass
+yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of the
+size [queries, keys] outlives a block.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
+from lengthwise.methods.base import Method
+from lengthwise.methods.budget import Budget
 from lengthwise.methods.retention.counting import (
     SIDE_BYTES,
     affordable,
@@ -28,31 +30,62 @@ from lengthwise.methods.retention.counting import (
 )
 
 if TYPE_CHECKING:
-    from lengthwise.methods.budget import Budget
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
-class PromptVotes(ABC):
-    """A retention that acts once, when the prompt is complete; later tokens are all kept.
+class VotingMethod(Method, ABC):
+    """A method that keeps what a prompt's last queries look at. How much of it a layer keeps is the
+    method's own: `tokens`.
 
     window: how many last queries vote. kernel and pooling ("avg" or "max") spread a vote over its
-    neighbours, so that what is kept are phrases rather than single tokens. A prompt that is within
+    neighbours, so that phrases are kept rather than single tokens. A prompt that is within
     what a layer may hold is left whole.
     """
 
-    wants_attention_mass = False
-    wants_token_nll = False
-
-    def __init__(self, window: int, kernel: int, pooling: str) -> None:
-        self.window = window
-        self.kernel = kernel
-        self.pooling = pooling
+    budget: Budget
+    window: int
+    kernel: int
+    pooling: str
 
     @abstractmethod
     def tokens(self, model: AdaptedModel, layer: LayerFacts, length: int, taken: int) -> int:
         """Plain tokens whose bytes the layer may hold of a prompt of `length` tokens; `taken` of
         them belong to a near window."""
+
+    def check(self, model: AdaptedModel) -> None:
+        """Raises Refused where the options cannot be met on this model."""
+        needs_full_layers(self.name, model)
+        if self.kernel % 2 == 0:
+            raise Refused(
+                f"{self.name}(kernel={self.kernel}): a vote spreads evenly to both sides, so "
+                "kernel is odd",
+                f"use kernel={self.kernel + 1}",
+            )
+        if self.budget.unit == "tokens" and self.budget.amount < self.window:
+            raise Refused(
+                f"{self.name}(budget={self.budget}, window={self.window}): the window alone is "
+                "more than the budget",
+                f"use a window of at most {self.budget}",
+            )
+
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
+        self.start_retention(model).check(model, length, placement)
+
+    def start_retention(self, model: AdaptedModel) -> PromptVotes:
+        return PromptVotes(self)
+
+
+class PromptVotes:
+    """A retention that acts once, when the prompt is complete; later tokens are all kept. A prompt
+    that is within what a layer may hold is left whole."""
+
+    wants_attention_mass = False
+    wants_token_nll = False
+
+    def __init__(self, method: VotingMethod) -> None:
+        self.method = method
+        self.window = method.window
 
     def tokens_until_change(self, sequence: CacheView) -> int | None:
         return None
@@ -75,7 +108,7 @@ class PromptVotes(ABC):
         `near` (0: there is none). None where all stay; raises Refused where none could."""
         plain = plain_bytes(layer, model.dtype)
         spent = near * (plain + SIDE_BYTES)
-        allowed = self.tokens(model, layer, length, -(-spent // plain))
+        allowed = self.method.tokens(model, layer, length, -(-spent // plain))
         if length <= allowed:
             return None
         count = affordable(layer, model.dtype, allowed, spent=spent)
@@ -99,26 +132,11 @@ class PromptVotes(ABC):
         """Ids int64 `[kv_heads, count]`: the `latest` entries and the best voted of the others."""
         older = len(group.compressible) - latest
         votes = received_attention(group, update, self.window)[:, :older]
-        best = pool(votes, self.kernel, self.pooling)
+        best = pool(votes, self.method.kernel, self.method.pooling)
         best = best.unflatten(0, (update.layer.num_kv_heads, -1)).mean(1)
         ids = best.topk(count - latest, dim=1).indices.sort(1).values
         last = torch.arange(older, older + latest, device=ids.device).expand(len(ids), -1)
         return torch.cat([ids, last], 1)
-
-
-def check_votes(name: str, budget: Budget, window: int, kernel: int, model: AdaptedModel) -> None:
-    """Raises Refused where options of a method that votes cannot be met on this model."""
-    needs_full_layers(name, model)
-    if kernel % 2 == 0:
-        raise Refused(
-            f"{name}(kernel={kernel}): a vote spreads evenly to both sides, so kernel is odd",
-            f"use kernel={kernel + 1}",
-        )
-    if budget.unit == "tokens" and budget.amount < window:
-        raise Refused(
-            f"{name}(budget={budget}, window={window}): the window alone is more than the budget",
-            f"use a window of at most {budget}",
-        )
 
 
 def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:
@@ -131,4 +149,4 @@ def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:
     return F.avg_pool1d(votes, kernel, 1, kernel // 2)
 
 
-__all__ = ["PromptVotes", "check_votes", "pool"]
+__all__ = ["PromptVotes", "VotingMethod", "pool"]

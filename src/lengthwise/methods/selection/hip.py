@@ -1,9 +1,11 @@
-"""HiP Attention: Sparse Sub-Quadratic Attention with Hierarchical Attention Pruning (Lee et al.,
-2024, arXiv 2406.09827).
+"""HiP Attention: a tree search finds the blocks of keys that a block of queries reads.
 
-The top-k keys of a block of queries are found by a tree search that looks at one representative per
-group of keys: in each of O(log n) rounds every group is halved and the better half of the halves
-stays. No training, no index: cost is O(k log n) a block of queries.
+Lee et al., "HiP Attention: Sparse Sub-Quadratic Attention with Hierarchical Attention Pruning",
+2024, arXiv:2406.09827.
+
+The search looks at one representative per group of keys. In each of O(log n) rounds every group is
+halved, and the better half of the halves stays. It needs no training and no index. It costs O(k log
+n) a block of queries.
 
     M = k / block groups cover the far keys evenly; until groups are single blocks of keys:
         split every group into two halves
@@ -12,15 +14,17 @@ stays. No training, no index: cost is O(k log n) a block of queries.
         keep the M best of the 2M halves
     read: first tokens, the M blocks, and the window; exact attention, ordinary positions
 
-Masks are per query head; decoding steps share one for `interval` steps. The first `dense` layers
-read everything. Defaults are those of the released code of the paper (version 1.1: k 512, blocks of
-2 keys and 64 queries, every second query, window 256, 16 first tokens, middle blocks) and of its
-commands (3 dense layers, masks of 8 steps). With `sample=first` a half is scored by its first
-block; one that starts where its parent started keeps its parent's score: a search costs half.
+Masks are per query head. Decoding steps share one for `interval` steps. The first `dense` layers
+read everything.
+
+Defaults are those of the released code of the paper, version 1.1: k 512, blocks of 2 keys and 64
+queries, every second query, window 256, 16 first tokens, middle blocks. The 3 dense layers and
+masks of 8 steps are those of its commands. With `sample=first` a half is scored by its first block.
+One that starts where its parent started keeps its parent's score, so a search costs half.
 
 Differences: one stage, not the three of InfiniteHiP. A mask ends `interval` steps after the window
-last moved or after the mask before it, where the authors count from the first step: what a draft
-reads must not depend on how it was fed, and drafts stop where a new mask begins. Keys that do not
+last moved, or after the mask before it. The authors count from the first step instead. What a draft
+reads must not depend on how it was fed. So drafts stop where a new mask begins. Keys that do not
 fill a block before the window are read in any case. The budget counts the window, its overhang and
 the first tokens, so that 784 is a k of 450 to 512.
 """
@@ -37,7 +41,7 @@ from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import (
     check_budget,
     check_offload,
@@ -61,7 +65,13 @@ class HiP(Method):
 
     name: ClassVar[str] = "hip"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "HiP Attention (Lee et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "HiP Attention: Sparse Sub-Quadratic Attention with Hierarchical Attention Pruning",
+        "Lee et al.",
+        2024,
+        arxiv="2406.09827",
+        code="https://github.com/DeepAuto-AI/hip-attention",
+    )
     best_known: ClassVar[str] = "hip(interval=1)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False

@@ -1,23 +1,27 @@
-"""InfLLM: Unveiling the Intrinsic Capacity of LLMs for Understanding Extremely Long Sequences with
-Training-Free Memory (Xiao et al., 2024, arXiv 2402.04617).
+"""InfLLM: far tokens in blocks, of which each block of queries reads the best few.
 
-Tokens that leave a local window are cut into blocks, and each block is represented by the few keys
-that received most attention while they were local. A block of queries reads the initial tokens, the
-window, and the blocks whose representatives it likes best, all far tokens at one constant distance.
+Xiao et al., "InfLLM: Unveiling the Intrinsic Capacity of LLMs for Understanding Extremely Long
+Sequences with Training-Free Memory", 2024, arXiv:2402.04617.
+
+Tokens that leave a local window are cut into blocks. Each block is represented by the few keys that
+received most attention while they were local. A block of queries reads the initial tokens, the
+window, and the blocks whose representatives score best. All far tokens stand at one constant
+distance.
 
     r_k    = probability received by key k, summed over the queries that saw it as local
     rep_B  = mean of the `representatives` keys of B with the largest r
     score  = sum over heads of q . rep_B,  q = mean over the block of R(n_local - 1) q~
     far logit of a pair = R(n_local - 1) q~ . k~   (k~ un-rotated)
 
-Tokens that have left the window and do not fill a block yet are always read. Differences: r is
-summed over the query heads of a key head and there is one representative a key head, where the
-paper repeats keys and keeps one a query head; scores are still summed over all query heads.
-Everything stays on the device unless `offload` says otherwise: then
-blocks live in CPU memory or in a file and the 32 used last on the device too, as the authors have
-it. Finding r takes the probabilities of the window a second time, so
-only every `observe`-th query of a prompt counts (1 is the paper's). Defaults are scaled from the
-paper's window of 4,096 tokens to models trained at a few thousand.
+Tokens that have left the window and do not fill a block yet are always read.
+
+Differences: r is summed over the query heads of a key head, and there is one representative a key
+head. The paper repeats keys and keeps one a query head. Scores are still summed over all query
+heads. Everything stays on the device unless `offload` says otherwise. With it, blocks live in CPU
+memory or in a file, and the 32 used last on the device too, as in the authors' code. Finding r
+takes the probabilities of the window a second time. So only every `observe`-th query of a prompt
+counts (1 is the paper's). Defaults are scaled from the paper's window of 4,096 tokens to models
+trained at a few thousand.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.offload import Offload
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Budget, Method, Needs, Question, needs_rope, option
+from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -50,7 +54,14 @@ class InfLLM(Method):
 
     name: ClassVar[str] = "infllm"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "InfLLM (Xiao et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "InfLLM: Unveiling the Intrinsic Capacity of LLMs for Understanding Extremely Long "
+        "Sequences with Training-Free Memory",
+        "Xiao et al.",
+        2024,
+        arxiv="2402.04617",
+        code="https://github.com/thunlp/InfLLM",
+    )
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     raw_keys: ClassVar[bool] = True

@@ -1,15 +1,17 @@
-"""Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference (Tang et al., 2024,
-arXiv 2406.10774).
+"""Quest: a decoding step reads the pages of keys that could hold a large logit.
 
-Everything is kept; each decoding step reads only the pages of keys that could hold a large logit,
-by a bound made of the smallest and largest value of every channel in the page. Prefill is full, and
-so are the first `dense` layers.
+Tang et al., "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference", ICML 2024,
+arXiv:2406.10774.
+
+Everything is kept. Each decoding step reads only some pages of keys, chosen by a bound on their
+logits. The bound is made of the smallest and largest value of every channel in the page. Prefill is
+full, and so are the first `dense` layers.
 
     score(page) = sum_c max(q_c min_c, q_c max_c)  >=  max over keys k of the page of q . k
     read: the max(3, budget / page) pages with the largest scores, per query head
 
-Differences: the newest tokens are a window that is always read, instead of a forced last page;
-tokens between the last whole page and the window are read too. Pages are of keys as they are
+Differences: the newest tokens are a window that is always read, instead of a forced last page.
+Tokens between the last whole page and the window are read too. Pages are of keys as they are
 stored, so nothing may move them later.
 """
 
@@ -24,7 +26,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Budget, Method, Question, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
@@ -38,7 +40,14 @@ class Quest(Method):
 
     name: ClassVar[str] = "quest"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "Quest (Tang et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
+        "Tang et al.",
+        2024,
+        arxiv="2406.10774",
+        venue="ICML",
+        code="https://github.com/mit-han-lab/Quest",
+    )
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

@@ -3,9 +3,9 @@
 A selection's budget counts everything a query reads, its window and first tokens included, so that
 one number compares methods. It deletes nothing: bytes held stay those of full attention.
 
-A window is let go a few tokens at a time, so it overhangs by up to a quarter of itself, 63 tokens
-at most. What is read in any case, the overhang included, comes off the budget, and the rest is
-chosen: then no query reads more than was asked, but for what an option says of prompts.
+A window releases its oldest tokens a few at a time. So it overhangs by up to a quarter of itself,
+63 tokens at most. What is read in any case, the overhang included, comes off the budget, and the
+rest is chosen. So no query reads more than was asked, except where an option says so of prompts.
 """
 
 from __future__ import annotations

@@ -1,24 +1,27 @@
-"""TokenSelect: Efficient Long-Context Inference and Length Extrapolation for LLMs via Dynamic
-Token-Level KV Cache Selection (Wu et al., 2024, arXiv 2411.02886).
+"""TokenSelect: single far tokens, chosen by all heads together and read at compacted positions.
 
-Single far tokens are chosen by query-key products in which all heads have a soft vote, and are read
-at compacted positions, so that distances never exceed what was trained. A selection is used again
+Wu et al., "TokenSelect: Efficient Long-Context Inference and Length Extrapolation for LLMs via
+Dynamic Token-Level KV Cache Selection", EMNLP 2025, arXiv:2411.02886.
+
+Far tokens are chosen by query-key products to which each head adds its softmax. They are read at
+compacted positions, so that distances never exceed what was trained. A selection is used again
 while queries stay similar.
 
     a_h    = softmax over far tokens of (R(n_local) q_h . k~ / sqrt(d)),  q_h the mean of the block
     chosen = top-k of sum_h a_h  (max-pooled over `pool` neighbours first, if asked)
     positions: initial and chosen tokens 0..m-1 in order, window and queries right after
 
-The window is the last n_local tokens up to the end of a block of queries, so that all of a block of
-512 queries under a window of 512 is the block itself: so do the authors. Defaults are those of the
-released configurations (n_init 128, n_local 512, k 2048, blocks of 512), whose code leaves the
-reuse of selections off; the paper reuses them above a cosine of 0.9. `budget` takes the overhang of
-the window off what is chosen; `k` chooses that many whatever the overhang.
+The window is the last n_local tokens up to the end of a block of queries. So for a block of 512
+queries a window of 512 is the block itself, as in the authors' code.
+
+Defaults are those of the released configurations (n_init 128, n_local 512, k 2048, blocks of 512).
+Their code leaves the reuse of selections off; the paper reuses them above a cosine of 0.9. `budget`
+takes the overhang of the window off what is chosen. `k` chooses that many whatever the overhang.
 
 Differences: the scoring query stands at the constant position n_local, not at n_local + its place
-in the block. A query is compared with the first one since the window last moved (the anchor), not
-with the one before: the anchor is always a committed token, so a draft that is rejected leaves no
-trace and drafting equals plain decoding; an anchor lives at most 64 tokens.
+in the block. And a query is not compared with the one before it, but with the first one since the
+window last moved (the anchor). The anchor is always a committed token. So a draft that is rejected
+leaves no trace, and drafting equals plain decoding. An anchor lives at most 64 tokens.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.errors import RecipeError
-from lengthwise.methods.base import Budget, Method, Question, needs_rope, option
+from lengthwise.methods.base import Budget, Method, Paper, Question, needs_rope, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -52,7 +55,15 @@ class TokenSelect(Method):
 
     name: ClassVar[str] = "token_select"
     question: ClassVar[Question] = Question.SELECTION
-    paper: ClassVar[str] = "TokenSelect (Wu et al., 2024)"
+    paper: ClassVar[Paper] = Paper(
+        "TokenSelect: Efficient Long-Context Inference and Length Extrapolation for LLMs via "
+        "Dynamic Token-Level KV Cache Selection",
+        "Wu et al.",
+        2025,
+        arxiv="2411.02886",
+        venue="EMNLP",
+        code="https://github.com/pzs19/TokenSelect",
+    )
     best_known: ClassVar[str] = "token_select(query_block=128)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False

@@ -1,33 +1,26 @@
-"""What a sequence builder is, and the table of them."""
+"""What a sequence builder is, and which there are: the entry points `lengthwise.builders`."""
 
 from __future__ import annotations
 
 import dataclasses
-from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
+from lengthwise._utils.papers import Papers
+from lengthwise._utils.registry import Registry
+from lengthwise._utils.suggestions import hint
 from lengthwise.methods.options import options
 from lengthwise.sequences.encoder import Encoder
-from lengthwise.sequences.errors import SequenceError, hint
+from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.rows import Built, Documents
 from lengthwise.sequences.token_store import TokenStore
-
-# Each file is imported when it is asked for, and names its class in the words of its method.
-BUILDERS = {
-    "concat": "concat:Concat",
-    "concat-masked": "concat:ConcatMasked",
-    "best-fit": "best_fit:BestFit",
-    "decompose": "decompose:Decompose",
-    "utk": "utk:Utk",
-    "pair": "pair:Pair",
-}
 
 
 class Builder(Protocol):
     """One way to make rows. Its dataclass fields are its options.
 
+    paper: what it rests on: a Paper, a tuple of them, or None without one.
     whole_documents: whether a part of the corpus ends where a document ends; if not, it ends at a
         multiple of max_length tokens.
     document_mask: whether attention may stay within the pieces of a row.
@@ -37,6 +30,7 @@ class Builder(Protocol):
     """
 
     name: ClassVar[str]
+    paper: ClassVar[Papers]
     whole_documents: ClassVar[bool]
     document_mask: ClassVar[bool]
     target_token: ClassVar[bool]
@@ -66,15 +60,33 @@ class Builder(Protocol):
         ...
 
 
+def _check(name: str, found: object) -> type[Builder]:
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise TypeError("it is no dataclass")
+    lacks = [each for each in _ASKED if not hasattr(found, each)]
+    if lacks:
+        raise TypeError(f"its class has no {lacks[0]!r}, which every builder has")
+    if found.name != name:  # type: ignore[attr-defined]
+        raise ValueError(f"its class is named {found.name!r}")  # type: ignore[attr-defined]
+    options(found)
+    return cast("type[Builder]", found)
+
+
+_ASKED = tuple(each for each in (*Builder.__annotations__, *vars(Builder)) if each[0] != "_")
+
+BUILDERS: Registry[type[Builder]] = Registry(
+    "lengthwise.builders", "sequence builder", _check, SequenceError
+)
+
+
 def make_builder(method: str, settings: dict[str, str], max_length: int | None = None) -> Builder:
     """The builder called `method`, with options as text.
 
     Raises SequenceError for an unknown method or option, RecipeError for a value not allowed.
     """
-    if method not in BUILDERS:
+    kind = BUILDERS.get(method)
+    if kind is None:
         raise SequenceError(f"there is no method {method!r}{hint(method, BUILDERS)}")
-    module, _, cls = BUILDERS[method].partition(":")
-    kind = getattr(import_module(f"lengthwise.sequences.builders.{module}"), cls)
     known = {option.name: option for option in options(kind)}
     values: dict[str, Any] = {}
     if max_length is not None:
@@ -85,8 +97,7 @@ def make_builder(method: str, settings: dict[str, str], max_length: int | None =
         if name in values:
             raise SequenceError(f"--max-length and --set {name} are the same option: give one")
         values[name] = known[name].read(text)
-    builder: Builder = kind(**values)
-    return builder
+    return kind(**values)
 
 
 def settings_of(builder: Builder) -> dict[str, Any]:

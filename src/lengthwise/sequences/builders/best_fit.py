@@ -1,6 +1,8 @@
-"""Best-fit-decreasing packing (Ding et al., 2024): whole documents in rows that are nearly full.
+"""Best-fit-decreasing packing: whole documents in rows that are nearly full.
 
-A document longer than a row is cut into full rows and a rest; nothing is dropped. Pieces are taken
+Ding et al., "Fewer Truncations Improve Language Modeling", ICML 2024, arXiv:2404.10830.
+
+A document longer than a row is cut into full rows and a rest. Nothing is dropped. Pieces are taken
 from the longest down, each into the row whose free room is the least that will do. Attention stays
 within pieces.
 """
@@ -13,9 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.rows import Built, Documents, Rows
 from lengthwise.sequences.token_store import ranges
 
@@ -25,6 +28,13 @@ class BestFit(Plain):
     """Rows of at most max_length tokens, no padding stored."""
 
     name: ClassVar[str] = "best-fit"
+    paper: ClassVar[Paper] = Paper(
+        "Fewer Truncations Improve Language Modeling",
+        "Ding et al.",
+        2024,
+        arxiv="2404.10830",
+        venue="ICML",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 

@@ -23,6 +23,7 @@ class Concat(Plain):
     """Rows of exactly max_length tokens."""
 
     name: ClassVar[str] = "concat"
+    paper: ClassVar[None] = None
     whole_documents: ClassVar[bool] = False
     document_mask: ClassVar[bool] = False
 

@@ -1,14 +1,18 @@
-"""Dataset Decomposition (Pouransari et al., 2024): a document is the sum of powers of two.
+"""Dataset Decomposition: a document is the sum of powers of two.
 
-From the front of a document of n tokens a piece of 2^k + 1 is cut, k = floor(log2(n - 1)), and so
-on with the rest until it is shorter than the shortest piece; that tail is dropped. Pieces of one
-length make one bucket, each within one document, so attention never pays for strangers. The one
-token over is the target of the last input.
+Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence Length
+Curriculum", NeurIPS 2024, arXiv:2405.13226.
 
-The end token is the last of the tail: only documents that fall into pieces to the last token keep
-theirs, in the authors' script too (it appends the token, and returns when the rest is too short). A
-model trained on such rows sees few ends. With `drop=start` the same pieces lie at the end of the
-document, and what is too short is its beginning: every document with a row keeps its end token.
+From the front of a document of n tokens a piece of 2^k + 1 is cut, k = floor(log2(n - 1)). The same
+is done with the rest, until it is shorter than the shortest piece. That tail is dropped. Pieces of
+one length make one bucket. Each lies within one document, so attention never pays for other
+documents. The one token over is the target of the last input.
+
+The end token is the last of the tail. So only documents that divide into pieces to the last token
+keep theirs. It is so in the authors' script too: it appends the token, and returns when the rest is
+too short. A model trained on such rows sees few ends. With `drop=start` the same pieces lie at the
+end of the document, and what is too short is its beginning. Then every document with a row keeps
+its end token.
 
 A document too long for the longest bucket would fill that one alone. So while it is too long, k is
 drawn with probability proportional to 2^-k: as many tokens for every bucket on average
@@ -22,9 +26,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints, key, uniforms, words
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints, key, uniforms, words
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
 
@@ -38,6 +43,14 @@ class Decompose(Plain):
     """Bucket k has rows of 2^k + 1 tokens."""
 
     name: ClassVar[str] = "decompose"
+    paper: ClassVar[Paper] = Paper(
+        "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
+        "Pouransari et al.",
+        2024,
+        arxiv="2405.13226",
+        venue="NeurIPS",
+        code="https://github.com/apple/ml-dataset-decomposition",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = True

@@ -1,58 +1,17 @@
-"""What `utk` is made of: lots that need no state, and rows put together token by token."""
+"""What `utk` writes: rows put together token by token."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 
-from lengthwise.sequences.chance import uniforms
 from lengthwise.sequences.rows import Rows
-
-Thing = TypeVar("Thing")
-_AHEAD = 256
-
-
-class Lots:
-    """Random numbers drawn one after another from a key."""
-
-    def __init__(self, key: int) -> None:
-        self._key, self._drawn = key, 0
-        self._ahead: list[float] = []
-
-    def uniform(self) -> float:
-        """In [0, 1)."""
-        if not self._ahead:
-            counters = np.arange(self._drawn, self._drawn + _AHEAD)
-            self._ahead = uniforms(self._key, counters)[::-1].tolist()
-            self._drawn += _AHEAD
-        return self._ahead.pop()
-
-    def below(self, count: int) -> int:
-        """A whole number from 0 to count - 1."""
-        return int(self.uniform() * count)
-
-    def distinct(self, wanted: int, count: int) -> list[int]:
-        """`wanted` different numbers below `count`, rising (Floyd's sampling)."""
-        found: set[int] = set()
-        for top in range(count - wanted, count):
-            drawn = self.below(top + 1)
-            found.add(top if drawn in found else drawn)
-        return sorted(found)
-
-    def shuffled(self, things: list[Thing]) -> list[Thing]:
-        """The things in random order (Fisher and Yates)."""
-        out = list(things)
-        for last in range(len(out) - 1, 0, -1):
-            other = self.below(last + 1)
-            out[last], out[other] = out[other], out[last]
-        return out
 
 
 @dataclass
-class Scribe:
+class RowWriter:
     """Writes rows from stretches of the store and from tokens that no document has.
 
     A token is predicted unless it was written hidden, or what stands before it is `blind`: a knot

@@ -1,15 +1,18 @@
-"""CAT-LM (Rao et al., 2023): a code file and its test in one sequence, the code first.
+"""CAT-LM: a code file and its test in one sequence, the code first.
 
-A pair is `code <|codetestpair|> test`, one piece that attention stays within, so the test is
+Rao et al., "CAT-LM: Training Language Models on Aligned Code And Tests", ASE 2023,
+arXiv:2310.01602.
+
+A pair is `code <|codetestpair|> test`, one piece that attention stays within. So the test is
 predicted from the code that it tests. The pair token stands in the place of the code's end token.
-Which files are a pair is found by their names (see `pairing`); all others are pieces of their own.
-Pieces are packed best-fit. Folders made before have the pair token `<|test|>`, as their manifest
-says, and are read as ever.
+Which files are a pair is found by their names (see `pairing`). All other files are pieces of their
+own. Pieces are packed best-fit. Folders made before have the pair token `<|test|>`, as their
+manifest says, and are read as before.
 
-Where ours differs: the authors' example prompts have a line break behind the pair token; here the
+Where ours differs: the authors' example prompts have a line break behind the pair token. Here the
 test follows as its file begins. They match names fuzzily; here equal names come first.
 
-A pair longer than a row keeps its code whole and as much of the test as fits; the rest of the test
+A pair longer than a row keeps its code whole and as much of the test as fits. The rest of the test
 is a piece of its own. Code that fills a row alone has no room for a test: both stand alone.
 """
 
@@ -21,10 +24,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.best_fit import best_fit_decreasing, cut
 from lengthwise.sequences.builders.plain import LONGEST, Plain
-from lengthwise.sequences.chance import Ints
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import written_aside
@@ -42,6 +46,14 @@ class Pair(Plain):
     """Rows of at most max_length tokens, no padding stored."""
 
     name: ClassVar[str] = "pair"
+    paper: ClassVar[Paper] = Paper(
+        "CAT-LM: Training Language Models on Aligned Code And Tests",
+        "Rao et al.",
+        2023,
+        arxiv="2310.01602",
+        venue="ASE",
+        code="https://github.com/RaoNikitha/CAT-LM",
+    )
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
 

@@ -1,0 +1,1 @@
+"""Draft length: how many tokens are drafted and verified at a step."""

@@ -1,0 +1,1 @@
+"""What policies of the draft length are made of; no methods."""

@@ -1,0 +1,75 @@
+"""What a recipe decides: one slot for each thing, declared here and nowhere else.
+
+A slot names the question that it belongs to and the hook by which a method answers. From `SLOTS`
+follow the questions that a method may name, who owns what in a recipe, the plan that the engine
+runs, the order of `lengthwise methods` and `lengthwise check`, and the headings of the pages. So a
+new question, or a new role within one, is one entry here and the code in the engine that asks it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Per = Literal["model", "sequence", "layer"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One thing that a recipe decides.
+
+    question: what methods that answer it name as their question. asks: the question in words; the
+    first slot of a question gives it.
+    hook: the function of a method's class that answers, and that makes a method one of this slot by
+    being there.
+    owns: what is decided, in words, as in "A and B both decide what is kept": of two methods that
+    have the hook one is refused. Empty where answers add up or are settled by rules of their own.
+    per: what the hook is asked for. "layer": it is given a layer's facts, and makes the state of
+    one layer of one sequence. "sequence": it is given the model, and makes the state of one
+    sequence. "model": it is given the model once, and what it returns is the answer.
+    fills: the field of the plan where the answer stands; without one it is `Plan.answers[hook]`.
+    many: all methods of a recipe answer, and the plan holds a tuple.
+    joined: the field takes more than this one hook, and is put together by the resolver.
+    """
+
+    question: str
+    hook: str
+    asks: str = ""
+    owns: str = ""
+    per: Per = "sequence"
+    fills: str = ""
+    many: bool = False
+    joined: bool = False
+
+
+_STORED = "how keys and values are stored"
+
+SLOTS: tuple[Slot, ...] = (
+    Slot("positions", "frequencies", "Where is each token?", owns="the rotary frequencies",
+         per="model", fills="rule", joined=True),
+    Slot("positions", "placement", per="model", fills="placement", joined=True),
+    Slot("selection", "start_selector", "Which keys does a query read?",
+         owns="which keys a query reads", per="layer", fills="selector"),
+    Slot("retention", "start_retention", "What is kept, what is dropped?", owns="what is kept",
+         fills="retention"),
+    Slot("codecs", "start_codec", "How is it stored?", owns=_STORED, per="layer", fills="codec",
+         joined=True),
+    Slot("codecs", "start_format", owns=_STORED, per="layer", fills="codec", joined=True),
+    Slot("codecs", "start_channels", owns="which channels of keys are stored", per="layer",
+         fills="codec", joined=True),
+    Slot("drafting", "start_drafter", "What is guessed ahead?", fills="drafters", many=True),
+    Slot("drafting", "start_verifier", owns="which guesses are accepted", fills="verifier"),
+    Slot("drafting", "start_policy", owns="how much is guessed", per="model", fills="policy"),
+    Slot("drafting", "start_mode", owns="how the text is written", fills="mode"),
+)  # fmt: skip
+
+
+def questions() -> dict[str, str]:
+    """Every question, in the order of its slots, with its words."""
+    found: dict[str, str] = {}
+    for slot in SLOTS:
+        found[slot.question] = found.get(slot.question) or slot.asks
+    return found
+
+
+__all__ = ["SLOTS", "Slot", "questions"]

@@ -1,0 +1,50 @@
+"""Recipes: one answer per question, written as a person would say it.
+
+    yarn(factor=4) + infllm(budget=2048) + kivi(bits=4)
+
+recipe: what a recipe is. parser: text to a recipe. registry: the methods there are, each imported
+when it is used. composition: which methods may run together. resolver: a recipe to the plan that
+the engine runs on a model. `full` is the empty recipe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lengthwise.methods import nested
+from lengthwise.recipes.parser import parse, recipe_of, recipes_of
+from lengthwise.recipes.recipe import Recipe, RecipeLike, is_one
+
+if TYPE_CHECKING:
+    from lengthwise.engine.plan import Plan
+    from lengthwise.methods.base import Method
+    from lengthwise.models.adapted_model import AdaptedModel
+    from lengthwise.recipes.resolver import assisted, resolve
+
+__all__ = [
+    "Recipe", "RecipeLike", "assisted", "is_one", "parse", "recipe_of", "recipes_of", "resolve",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # A plan is the engine's, and the engine imports torch: reading a recipe should not wait for it.
+    if name in ("assisted", "resolve"):
+        from lengthwise.recipes import resolver
+
+        return getattr(resolver, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Reader:
+    """Reads recipes for methods that take one as an option, and stand below this room."""
+
+    def methods(self, recipe: str) -> tuple[Method, ...]:
+        return parse(recipe).methods
+
+    def plan(self, recipe: str, model: AdaptedModel) -> Plan:
+        from lengthwise.recipes.resolver import resolve
+
+        return resolve(recipe, model)
+
+
+nested.entrust(_Reader())

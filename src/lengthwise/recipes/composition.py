@@ -1,0 +1,268 @@
+"""Which methods may run together, as rules over what they declare, never over their names.
+
+A `Piece` is a method seen through its hooks, its placement and its flags on one model. Every rule
+looks at two pieces and gives a reason and a way out, or nothing. `compose` raises the first refusal
+and returns the one placement that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
+from lengthwise.errors import Refused
+from lengthwise.methods import slots
+from lengthwise.methods.base import Method, Question, needs_rope
+
+if TYPE_CHECKING:
+    from lengthwise.models.adapted_model import AdaptedModel
+    from lengthwise.models.rope import FrequencyRule
+
+# A codec in one piece, or its two halves, of which a recipe may have one each.
+ENCODES = frozenset(slot.hook for slot in slots.SLOTS if slot.fills == "codec")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A method of a recipe: the hooks its class overrides, and what they give on this model."""
+
+    method: Method
+    hooks: frozenset[str]
+    rule: FrequencyRule | None = None
+    placement: Placement | None = None
+
+    @classmethod
+    def of(cls, method: Method, model: AdaptedModel) -> Piece:
+        """Raises Refused where the model alone already rules the method out."""
+        if method.question != Question.DRAFTING and all(x.window for x in model.layers):
+            raise Refused(
+                f"{method.name} has nothing to work on: every layer of this {model.family!r} model "
+                "keeps only a window of its own",
+                "use full, with a drafting method where speed matters",
+            )
+        method.check(model)
+        hooks = frozenset(s.hook for s in slots.SLOTS if _answers(method, s.hook))
+        if "start_verifier" in hooks and method.start_verifier(model) is None:
+            hooks -= {"start_verifier"}
+        if method.question == Question.POSITIONS:
+            needs_rope(method, model)
+            if not any(method.start_selector(layer) for layer in model.layers):
+                hooks -= {"start_selector"}
+        own_frequencies(method, hooks, model)
+        return cls(method, hooks, method.frequencies(model), method.placement(model))
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    @property
+    def far_moved(self) -> bool:
+        """Far keys stand elsewhere than where they were born, or close ranks when some go."""
+        where = self.placement
+        return where is not None and (not where.far_is_ordinary or where.compact)
+
+    @property
+    def bounded(self) -> bool:
+        """Nothing, or only a fixed few, is kept beyond a window."""
+        where = self.placement
+        if where is None or where.window is None:
+            return False
+        return not where.keeps_far or where.keep_far is not None
+
+    @property
+    def moves_stored_keys(self) -> bool:
+        """Keys do not stay at the rotation they were stored with."""
+        if self.rule is not None:
+            return self.rule.dynamic
+        compact = self.placement is not None and self.placement.compact
+        return compact or self.method.raw_keys
+
+
+def _answers(method: Method, hook: str) -> bool:
+    """Whether a method's class has this hook as its own."""
+    found = getattr(type(method), hook, None)
+    return found is not None and found is not getattr(Method, hook, None)
+
+
+def own_frequencies(method: Method, hooks: frozenset[str], model: AdaptedModel) -> None:
+    """Raises Refused where a model that changes its own frequencies with the length undoes what a
+    method holds."""
+    rope = model.rope
+    if rope is None or rope.switch is None:
+        return
+    if rope.grows and method.frozen_positions:
+        raise Refused(
+            f"{method.name} works on keys at the positions they were stored with, and this "
+            f"{model.family!r} model turns them with every token beyond {rope.switch:,}",
+            "use a method that holds entries alone, such as snapkv or kivi",
+        )
+    if "start_mode" in hooks:
+        raise Refused(
+            f"{method.name} reads mixtures of tokens, and this {model.family!r} model changes its "
+            f"rotary frequencies beyond {rope.switch:,} tokens, where all is read again",
+            "generate several texts with different seeds instead",
+        )
+
+
+Rule = Callable[[Piece, Piece], Refused | None]
+
+
+def same_twice(a: Piece, b: Piece) -> Refused | None:
+    if a.name != b.name:
+        return None
+    return Refused(f"{a.name} is given twice", "give it once")
+
+
+def one_owner(a: Piece, b: Piece) -> Refused | None:
+    """One method decides each thing; only drafters add up."""
+    for slot in slots.SLOTS:
+        if slot.owns and slot.hook in a.hooks and slot.hook in b.hooks:
+            return Refused(
+                f"{a.name} and {b.name} both decide {slot.owns}", f"choose {a.name} or {b.name}"
+            )
+    return None
+
+
+def whole_codec(a: Piece, b: Piece) -> Refused | None:
+    """Channels and numbers are halves of a codec; a codec in one piece decides both."""
+    if "start_codec" not in a.hooks or not b.hooks & (ENCODES - {"start_codec"}):
+        return None
+    return Refused(
+        f"{a.name} and {b.name} both decide how keys and values are stored",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+def one_placement(a: Piece, b: Piece) -> Refused | None:
+    """Of two placements one must be a selection's plain window, which gives way."""
+    if a.placement is None or b.placement is None or _gives_way(a) or _gives_way(b):
+        return None
+    return Refused(
+        f"{a.name} and {b.name} both decide at which positions far tokens stand",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+def frozen(a: Piece, b: Piece) -> Refused | None:
+    """What is made of rotated keys becomes wrong when they turn."""
+    if not (a.moves_stored_keys and b.method.frozen_positions):
+        return None
+    does = "keeps them un-rotated" if a.rule is None else "turns them as the text grows"
+    remedy = f"choose {a.name} or {b.name}"
+    if a.method.question == Question.POSITIONS:
+        remedy = f"replace {a.name} by a method whose positions stay, such as ntk or yarn"
+    return Refused(
+        f"{b.name} works on keys at the positions they were stored with, and {a.name} {does}",
+        remedy,
+    )
+
+
+def all_near(a: Piece, b: Piece) -> Refused | None:
+    where = b.placement
+    if not a.method.ordinary_only or where is None or where == ORDINARY:
+        return None
+    return Refused(
+        f"{a.name} needs every key near and at its ordinary position, and {b.name} sets some apart",
+        f"drop {b.name}, or replace {a.name} by a method that works beyond a window",
+    )
+
+
+def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
+    """Selections, retentions and codecs work on what lies beyond the window."""
+    hooks = b.hooks & (ENCODES | {"start_selector", "start_retention"})
+    if not a.bounded or not hooks:
+        return None
+    return Refused(
+        f"{a.name} keeps at most a few first tokens beyond its window, so {b.name} has nothing to "
+        "work on",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
+    if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
+        return None
+    return Refused(
+        f"{a.name} can only find what {b.name} has not deleted, and its index names entries that "
+        "go",
+        f"use {a.name} with a codec instead of {b.name}, which keeps everything in less memory",
+    )
+
+
+def offloaded(a: Piece, b: Piece) -> Refused | None:
+    """Entries that live off the device are plain and stand where their selection puts them."""
+    if a.placement is None or a.placement.offload is None:
+        return None
+    if b.hooks & ENCODES:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) and {b.name} both decide how far keys "
+            "and values are stored",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    if b.placement is not None:
+        return Refused(
+            f"{a.name}(offload={a.placement.offload.where}) keeps what has left its own window off "
+            f"the device, and {b.name} decides what that is instead",
+            f"drop {b.name}, or give {a.name}(offload=none)",
+        )
+    return None
+
+
+def delete_encoded(a: Piece, b: Piece) -> Refused | None:
+    """What is encoded together cannot lose entries one by one."""
+    if not a.method.deletes_each_step or not b.hooks & ENCODES or b.method.deletable:
+        return None
+    return Refused(
+        f"{a.name} deletes at every step from what {b.name} has encoded in blocks",
+        f"use {b.name} with a method that deletes once after the prompt, such as snapkv, or "
+        f"{a.name} with int8 or think, whose entries can be deleted one by one",
+    )
+
+
+def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
+    """A mode settles no token before its end, so there is none to guess, verify or budget for."""
+    if "start_mode" not in a.hooks or not b.hooks & {
+        "start_drafter", "start_verifier", "start_policy",
+    }:  # fmt: skip
+        return None
+    return Refused(
+        f"{a.name} writes several texts at once and settles none before the end, so {b.name} has "
+        "no next token to work on",
+        f"choose {a.name} or {b.name}",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    same_twice, one_owner, whole_codec, nothing_to_guess, evict_then_retrieve, one_placement,
+    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
+)  # fmt: skip
+
+
+def compose(pieces: Sequence[Piece], model: AdaptedModel) -> Placement:
+    """The placement of all pieces together; raises Refused by the first rule that is broken."""
+    for rule in RULES:
+        for a, b in permutations(pieces, 2):
+            refusal = rule(a, b)
+            if refusal is not None:
+                raise refusal
+    if not any("start_drafter" in piece.hooks for piece in pieces):
+        for piece in pieces:
+            if piece.hooks & {"start_verifier", "start_policy"}:
+                raise Refused(
+                    f"{piece.name} decides about guesses and this recipe has nobody who guesses",
+                    f"add a drafter, as in lookup + {piece.name}",
+                )
+    placed = [piece for piece in pieces if piece.placement is not None]
+    placed.sort(key=_gives_way)
+    return placed[0].placement or ORDINARY if placed else ORDINARY
+
+
+def _gives_way(piece: Piece) -> bool:
+    """A selection's window at ordinary positions: any other placement may stand in for it."""
+    return "start_selector" in piece.hooks and not piece.far_moved and not piece.bounded
+
+
+__all__ = ["Piece", "RULES", "compose"]

@@ -1,0 +1,36 @@
+"""A recipe as an object: the methods that run together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lengthwise.methods.base import Method
+
+FULL_NAME = "full"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Methods that run together; none of them is full attention.
+
+    It prints as the shortest text that gives it back.
+    """
+
+    methods: tuple[Method, ...] = ()
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.methods)) or FULL_NAME
+
+
+# A recipe as it may be given: its text, what `parse` made of it, or its methods.
+RecipeLike = str | Recipe | Sequence[Method]
+
+
+def is_one(given: object) -> bool:
+    """Whether this is one recipe, and not a list of them: methods in a list are one."""
+    several = isinstance(given, list | tuple) and bool(given)
+    return not several or all(isinstance(each, Method) for each in given)  # type: ignore[attr-defined]
+
+
+__all__ = ["FULL_NAME", "Recipe", "RecipeLike", "is_one"]

@@ -1,0 +1,8 @@
+"""Between tokens and text.
+
+    tokens --detokenise--> text as it streams
+    tokens of one vocabulary --translation--> text --> tokens of another
+
+- `detokenise`: text of tokens as they come, up to a stop string.
+- `translation`: what a drafter with another tokenizer reads, and its guesses in target tokens.
+"""

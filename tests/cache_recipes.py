@@ -1,0 +1,14 @@
+"""Recipes of every kind of cache, which drafting must leave the text of."""
+
+RECIPES = [
+    "full",
+    "streaming(sinks=2, window=24)",
+    "snapkv(budget=50%, window=8, floor=8)",
+    "h2o(budget=24)",
+    "think(ratio=0.5, recent=8, window=8)",
+    "kivi(bits=4, group=8, residual=16)",
+    "infllm(budget=32, window=16, block=4, init=2)",
+    "token_select(budget=32, window=16, init=2)",
+    "yarn(factor=2)",
+    "lm_infinite(window=24)",
+]

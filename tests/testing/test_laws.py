@@ -1,0 +1,31 @@
+"""Laws 1 to 6 for every registered method on tiny models of several families, and what its role
+asks of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lengthwise.methods.base import Method
+from lengthwise.recipes.registry import methods, registered
+from lengthwise.testing import Check, parametrize_with_checks
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    path: Path = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(path))
+
+
+@parametrize_with_checks(list(methods().values()))
+def test_law(method: type[Method], check: Check) -> None:
+    check(method)
+
+
+def test_everything_registered_can_be_used() -> None:
+    assert {item.name: item.error for item in registered() if item.error} == {}
+
+
+def test_every_method_has_an_identity() -> None:
+    assert [name for name, cls in methods().items() if cls.identity(64) is None] == []
