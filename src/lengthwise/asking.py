@@ -11,7 +11,7 @@ from lengthwise.document import Document
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.generation import NEW_TOKENS, Generation, Options, generation_of
+from lengthwise.generation import NEW_TOKENS, BatchOptions, Generation, Options, generation_of
 from lengthwise.prompts import Prompt
 from lengthwise.recipes import RecipeLike
 from lengthwise.streams import Stream
@@ -29,7 +29,7 @@ def open_batch(
     seed: int | Seq[int],
     sinks: Seq[Callable[[str], None]] | None,
     cancelled: Callable[[], bool] | None,
-    **options: Unpack[Options],
+    **options: Unpack[BatchOptions],
 ) -> tuple[Batch, list[Row]]:
     """A batch that is ready to be read, and its rows; raises before anything runs.
 

@@ -18,9 +18,9 @@ from lengthwise.tokenization.detokenise import TextStream
 NEW_TOKENS = 256
 
 
-class Options(TypedDict, total=False):
-    """The keywords of `Model.generate`, which says what they mean; `stream` and `astream` take the
-    same ones."""
+class BatchOptions(TypedDict, total=False):
+    """The keywords that `Model.generate_batch` shares with `Model.generate`, which says what they
+    mean."""
 
     max_new_tokens: int
     stop: str | Seq[str]
@@ -34,6 +34,11 @@ class Options(TypedDict, total=False):
     top_p: float
     min_p: float
     repetition_penalty: float
+
+
+class Options(BatchOptions, total=False):
+    """The keywords of `Model.generate`; `stream` and `astream` take the same ones."""
+
     seed: int
 
 

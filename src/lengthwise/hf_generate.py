@@ -377,8 +377,9 @@ def _output(handed: _Handed, rows: Seq[Row], done: Seq[Written]) -> Any:
     kept = [row.steering for row in rows if row.steering is not None]
     return GenerateDecoderOnlyOutput(
         sequences=ids,  # type: ignore[arg-type]
-        scores=_steps([s.scores for s in kept], kept, longest) if config.output_scores else None,
-        logits=_steps([s.logits for s in kept], kept, longest) if config.output_logits else None,
+        # transformers says a tuple of one, and means one a token.
+        scores=_steps([s.scores for s in kept], kept, longest) if config.output_scores else None,  # type: ignore[arg-type]
+        logits=_steps([s.logits for s in kept], kept, longest) if config.output_logits else None,  # type: ignore[arg-type]
     )
 
 

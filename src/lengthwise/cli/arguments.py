@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from lengthwise.errors import LengthwiseError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 # More of anything is a slip of the finger, and no number of C.
 MOST = 2**31 - 1
@@ -103,7 +105,7 @@ class Renamed(click.Option):
         return " / ".join(f"'{each}'" for each in self.opts if each != self.old)
 
 
-def force_option(what: str) -> Any:
+def force_option(what: str) -> Callable[[Command], Command]:
     """--force, for a verb that writes a file."""
     return click.option("--force", is_flag=True, help=f"overwrite a file that is no {what} of ours")
 

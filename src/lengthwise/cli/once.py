@@ -35,7 +35,7 @@ def once(command: click.Command) -> click.Command:
         return parse(context, args)
 
     parse_args.once = True  # type: ignore[attr-defined]
-    command.parse_args = parse_args  # type: ignore[method-assign]
+    command.parse_args = parse_args  # type: ignore[method-assign, assignment]
     return command
 
 

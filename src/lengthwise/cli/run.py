@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -76,9 +76,9 @@ def run(
     from lengthwise.recipes import parse
 
     shown = str(parse(recipe))
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
                 "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
-    Sampling(**sampling)  # type: ignore[arg-type]
+    Sampling(**sampling)
     for each in stop:
         check_text("a stop text", each)
     text, document = _given(prompt, documents, length)

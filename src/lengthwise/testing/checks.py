@@ -127,7 +127,7 @@ class _Nobody(Method):
 
     name = "nobody"
     question = Question.DRAFTING
-    paper = "none"
+    paper = None
 
     def start_drafter(self, model: AdaptedModel) -> Drafter | None:
         return None

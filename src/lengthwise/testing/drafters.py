@@ -127,11 +127,11 @@ class Watcher(Drafter):
                 self.seen.drawing = True
                 if self._is_law(group, work) and all(node in names for node in group.nodes):
                     nodes = tuple(names[node] for node in group.nodes)
-                    tree.draws.setdefault(names[parent], []).append(Draws(group.law, nodes))
+                    tree.draws.setdefault(names[parent], []).append(Draws(group.probs, nodes))
                     tree.drawing = True
 
     def _is_law(self, group: Draws, work: Tree) -> bool:
-        law = group.law
+        law = group.probs
         whole = law.shape == (self.vocab_size,) and bool(law.isfinite().all())
         if not whole or float(law.min()) < 0 or abs(float(law.sum()) - 1) > 1e-3:
             self.seen.fault(
@@ -160,9 +160,9 @@ class Watcher(Drafter):
         if not groups or self.sampler.sampling.temperature == 0:
             return
         context = tokens[: len(tokens) - len(accepted)]
-        law = groups[0].law.to("cpu", torch.float64)
+        law = groups[0].probs.to("cpu", torch.float64)
         token = tree.tokens[groups[0].nodes[0]]
-        target = self.sampler.law(logits[0], context)
+        target = self.sampler.probs(logits[0], context)
         # As a share of the likeliest one's: a flat distribution has small chances only.
         share = law / law.max()
         mean = float((law * share).sum())

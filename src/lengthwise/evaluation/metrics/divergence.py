@@ -31,6 +31,6 @@ def top_gap(sequence: Sequence, tokens: Seq[int], sampling: Sampling | None = No
     logits = loop.teacher_force(sequence, [*tokens, 0])[-1].float()
     if sampling is not None and sampling.temperature > 0:
         sampler = Sampler(sampling)
-        logits = sampler.perturbed(sampler.law(logits, context), len(context))
+        logits = sampler.perturbed(sampler.probs(logits, context), len(context))
     first, second = logits.topk(2).values.tolist()
     return float(first - second)

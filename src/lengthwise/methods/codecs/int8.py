@@ -112,7 +112,8 @@ class Int8Block:
         )
 
     def take(self, ids: Tensor) -> Int8Block:
-        return Int8Block(*(pick(t, ids) for t in self.tensors()), self.dtype)
+        key, key_scale, value, value_scale, index = (pick(t, ids) for t in self.tensors())
+        return Int8Block(key, key_scale, value, value_scale, index, self.dtype)
 
     def decode(self) -> KVEntries:
         key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))

@@ -36,9 +36,9 @@ import torch
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import ORDINARY
-from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.plan import Plan
+from lengthwise.engine.plan import Plan, whole
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Needs, Paper, Question, option
@@ -153,7 +153,7 @@ class WindowDrafter(ModelDrafter):
         self.remember = max([retention.window if retention else 0, *windows])
 
     def open(self, sequence: Sequence) -> DraftModelRunner:
-        plan = replace(sequence.plan, text=self.view.text, retention=self.view.retention,
+        plan = replace(whole(sequence.plan), text=self.view.text, retention=self.view.retention,
                        codec=self.view.codec, selector=None, drafters=(), verifier=None,
                        policy=None)  # fmt: skip
         fork = sequence.fork(plan)
@@ -190,7 +190,7 @@ class Recent:
         kept = torch.cat([ids[: self.sinks], ids[len(body) - last :]])
         group.keep(kept, 1 + last // OVERHANG)
 
-    def tokens_until_change(self, sequence: Sequence) -> None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         """Guesses may be made from a little more or less, so nothing has to wait for a cut."""
         return None
 
@@ -224,7 +224,7 @@ class Retrieved:
         rest = torch.arange(count * self.chunk, len(body), device=ids.device).expand(heads, -1)
         group.keep(torch.cat([ids, rest], 1))
 
-    def tokens_until_change(self, sequence: Sequence) -> None:
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
         """Nothing is dropped after the prompt."""
         return None
 

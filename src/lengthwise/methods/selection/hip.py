@@ -103,7 +103,7 @@ class HiP(Method):
 
     @classmethod
     def example(cls) -> HiP:
-        return cls(budget=24, window=8, init=4, block=2, query_block=8, dense=0)
+        return cls(budget=Budget(24), window=8, init=4, block=2, query_block=8, dense=0)
 
     @classmethod
     def identity(cls, length: int) -> HiP:
@@ -212,7 +212,8 @@ class _Away:
         size = self.shape[2]
         inside = torch.arange(size, device=blocks.device)
         ids = (blocks[..., None] * size + inside).flatten(1) + self.init
-        return self.far.take_keys(ids).unflatten(1, (-1, size))
+        found: Tensor = self.far.take_keys(ids).unflatten(1, (-1, size))
+        return found
 
 
 def tree_search(query: Tensor, keys: Tensor | _Away, groups: int, sample: str = "middle") -> Tensor:

@@ -93,7 +93,7 @@ class InfLLM(Method):
 
     @classmethod
     def example(cls) -> InfLLM:
-        return cls(budget=28, window=8, init=4, block=4, representatives=2, query_block=8)
+        return cls(budget=Budget(28), window=8, init=4, block=4, representatives=2, query_block=8)
 
     @classmethod
     def identity(cls, length: int) -> InfLLM:
@@ -162,7 +162,8 @@ class _Memory:
         count = min(self.method.representatives, size)
         best = attention_mass.unflatten(1, (-1, size)).topk(count, -1).indices
         rows = best[..., None].expand(-1, -1, -1, key.shape[-1])
-        return key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
+        found: Tensor = key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
+        return found
 
     def tensors(self) -> list[Tensor | None]:
         return [self.index, self.open_key, self.open_stat]

@@ -66,7 +66,7 @@ class Quest(Method):
 
     @classmethod
     def example(cls) -> Quest:
-        return cls(budget=24, window=8, page=4, dense=0)
+        return cls(budget=Budget(24), window=8, page=4, dense=0)
 
     @classmethod
     def identity(cls, length: int) -> Quest:

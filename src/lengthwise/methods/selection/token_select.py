@@ -100,7 +100,7 @@ class TokenSelect(Method):
 
     @classmethod
     def example(cls) -> TokenSelect:
-        return cls(budget=20, window=8, init=4, query_block=8)
+        return cls(budget=Budget(20), window=8, init=4, query_block=8)
 
     @classmethod
     def identity(cls, length: int) -> TokenSelect:
