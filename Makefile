@@ -12,7 +12,7 @@ help:
 	@echo "make demo         compare recipes on a long document; report in demo/report.html"
 	@echo "make test         the tests, but for those that take minutes"
 	@echo "make slow         the tests that take minutes"
-	@echo "make lint types   style, and strict types on models, engine and recipes"
+	@echo "make lint types   style and layers, strict types"
 	@echo "make bench        the figures, written to benchmarks/results"
 	@echo "make bench-peers  the same work in other engines, each in an environment of its own"
 	@echo "make docs         the generated pages of docs; what is new in them is run"
@@ -43,6 +43,7 @@ slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(READY)
 	$(BIN)/mypy

@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 
 import lengthwise
 from benchmarks.figures import Table, text_ids
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.errors import ModelError
 from lengthwise.models.embedded import built_aside, cache_dir
 

@@ -12,11 +12,11 @@ import torch
 from transformers import DynamicCache
 
 import lengthwise
-from lengthwise.api import Model
+from lengthwise.api.model import Model
+from lengthwise.documents.files import read_document
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.evaluation.documents.files import read_document
 from lengthwise.evaluation.tasks.probes import probe_context
 from lengthwise.models.load import load_pretrained
 

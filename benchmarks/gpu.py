@@ -24,7 +24,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 import lengthwise
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling

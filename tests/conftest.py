@@ -24,7 +24,7 @@ def _own_calibrations(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calibrations of tiny random models do not belong into the user's cache."""
-    from lengthwise import calibration
+    from lengthwise.methods import calibration
 
     place = tmp_path_factory.getbasetemp() / "calibrations"
 

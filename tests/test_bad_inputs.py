@@ -203,7 +203,7 @@ def test_an_import_that_swallows_ctrl_c_is_an_interruption_too(
 def test_no_memory_is_one_line(
     call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    from lengthwise.api import Model
+    from lengthwise.api.model import Model
 
     def full(*_: object, **__: object) -> None:
         raise error

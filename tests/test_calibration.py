@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise import calibration
 from lengthwise.engine.attention.attend import Part
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
 from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.methods import calibration
 from lengthwise.methods.retention.razor import Razor
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import lengthwise
-from lengthwise.api import Model
-from lengthwise.evaluation.documents.files import read_document
+from lengthwise.api.model import Model
+from lengthwise.documents.files import read_document
 from scripts import script
 
 FACT, ANSWER = "The password of the lighthouse is heliotrope.", "heliotrope"

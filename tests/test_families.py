@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from lengthwise.api.support import check
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.support import check
 from lengthwise.testing.tiny import EXPERTS, FAMILIES, LATENT, tiny, tiny_model, tokens
 
 COUNT = 40

@@ -14,10 +14,10 @@ import pytest
 from torch import nn
 
 import lengthwise
+from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, RecipeError
 from lengthwise.evaluation.compare import comparison as measuring
 from lengthwise.evaluation.compare.results import Comparison
-from lengthwise.evaluation.documents.folders import document_from
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.recipes import parse
 from lengthwise.testing.tiny import tiny_model

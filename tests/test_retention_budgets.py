@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import lengthwise
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.errors import Refused

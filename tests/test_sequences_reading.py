@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lengthwise.cli.sequences import sequences
+from lengthwise.documents import files as read_by_all
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents import files as read_by_all
 from lengthwise.sequences import folders, json_values as values, tokenise
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.errors import SequenceError, UnreadableError

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lengthwise.api.support import check
 from lengthwise.cli import main
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import RecipeError, Refused
@@ -20,7 +21,6 @@ from lengthwise.methods import slots
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.slots import SLOTS, Slot, questions
 from lengthwise.recipes import parse, registry, resolve
-from lengthwise.support import check
 from lengthwise.testing.tiny import tiny
 
 WORDS = "What enters the context?"

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import lengthwise
+from lengthwise.api.support import check
 from lengthwise.engine.attention.attend import Part
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
@@ -26,7 +27,6 @@ from lengthwise.models import (
 )
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.support import check
 from lengthwise.testing.tiny import tiny_model, tokens
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -37,8 +37,8 @@ from typing import Any
 import lengthwise
 from benchmarks.reproduction import tables
 from benchmarks.reproduction.tables import Columns
-from lengthwise.api import Model
-from lengthwise.evaluation.documents.files import read_document
+from lengthwise.api.model import Model
+from lengthwise.documents.files import read_document
 from lengthwise.evaluation.metrics.origin import Origin
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from benchmarks.reproduction.book import moby_dick
 from benchmarks.reproduction.harness import encode, load, reference
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses

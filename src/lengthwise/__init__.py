@@ -20,39 +20,41 @@ measured side by side.
 
 from __future__ import annotations
 
+from lengthwise._utils.version import __version__ as __version__
+
 # typing and importlib would be most of what `import lengthwise` costs; checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lengthwise.api import Model, check, load, wrap
-    from lengthwise.document import Document
+    from lengthwise.api.generation import Generation
+    from lengthwise.api.hf_generate import custom_generate
+    from lengthwise.api.model import Model, check, load, wrap
+    from lengthwise.api.streams import AsyncStream, Stream
+    from lengthwise.documents.document import Document
+    from lengthwise.documents.folders import read
     from lengthwise.engine.speculative.loading import drafting_model
     from lengthwise.errors import LengthwiseError
     from lengthwise.evaluation.compare.comparison import compare
     from lengthwise.evaluation.compare.results import Comparison
-    from lengthwise.evaluation.documents.folders import read
-    from lengthwise.generation import Generation
-    from lengthwise.hf_generate import custom_generate
     from lengthwise.recipes import Recipe
-    from lengthwise.streams import AsyncStream, Stream
 
 _WHERE = {
-    "AsyncStream": "lengthwise.streams",
+    "AsyncStream": "lengthwise.api.streams",
     "Comparison": "lengthwise.evaluation.compare.results",
-    "Document": "lengthwise.document",
-    "Generation": "lengthwise.generation",
+    "Document": "lengthwise.documents.document",
+    "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
-    "Model": "lengthwise.api",
+    "Model": "lengthwise.api.model",
     "Recipe": "lengthwise.recipes",
-    "Stream": "lengthwise.streams",
-    "check": "lengthwise.api",
+    "Stream": "lengthwise.api.streams",
+    "check": "lengthwise.api.model",
     "compare": "lengthwise.evaluation.compare.comparison",
-    "custom_generate": "lengthwise.hf_generate",
+    "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
-    "load": "lengthwise.api",
-    "read": "lengthwise.evaluation.documents.folders",
-    "wrap": "lengthwise.api",
+    "load": "lengthwise.api.model",
+    "read": "lengthwise.documents.folders",
+    "wrap": "lengthwise.api.model",
 }
 
 __all__ = [
@@ -72,7 +74,6 @@ __all__ = [
     "read",
     "wrap",
 ]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

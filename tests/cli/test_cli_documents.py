@@ -35,7 +35,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that `run` gives to the model; nothing is generated."""
-    from lengthwise.api import Generation, Model
+    from lengthwise.api.model import Generation, Model
     from lengthwise.engine.request import RequestMetrics
 
     found: list[str] = []
@@ -72,7 +72,7 @@ def test_run_reads_all_documents_in_their_order(call: Call, asked: list[str], fi
 
 
 def test_a_link_to_another_file_of_a_folder_is_not_a_second_one(files: Path) -> None:
-    from lengthwise.evaluation.documents.folders import read
+    from lengthwise.documents.folders import read
 
     (files / "code" / "again.py").symlink_to("c.py")
     (files / "code" / "far.txt").symlink_to(files / "a.txt")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise import batch
+from lengthwise.api.model import batch
 from lengthwise.cli import run as module
 from lengthwise.cli.main import main
 from lengthwise.engine import loop
@@ -128,7 +128,7 @@ def test_all_of_a_document_is_read_alike_with_and_without_a_length(world: Path) 
 
 
 def test_a_length_reads_what_compare_reads(world: Path) -> None:
-    from lengthwise.api import load
+    from lengthwise.api.model import load
     from lengthwise.evaluation.tasks.questions import build_prompt
 
     model = load("model")

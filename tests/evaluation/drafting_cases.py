@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lengthwise.evaluation.documents.files import read_document
+from lengthwise.documents.files import read_document
 
 VOCAB = 2048
 STOP = 3

@@ -19,7 +19,7 @@ from benchmarks.reproduction.drafting.prose import ANSWER, ASK, HEAD, NEXT, PASS
 from benchmarks.reproduction.drafting.searching import COLUMNS as TIMES, CONTEXT as SEARCHED, timed
 from benchmarks.reproduction.harness import Found, Note, Row, check, encode, load, reference
 
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.engine.plan import Plan

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.reproduction.harness import Found, Note, check, load, reference
 
 from lengthwise import recipes
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from benchmarks.reproduction.harness import Found, Row, check, load, reference
 
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence as Context
 from lengthwise.methods.drafting.superposed import Superposed

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from benchmarks.reproduction.harness import encode, load, reference
 
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan

@@ -13,7 +13,7 @@ from benchmarks.reproduction.harness import Found, Note, check
 from benchmarks.reproduction.retention.copying import AFTER, LENGTH, Bench, bench, means
 from torch import Tensor
 
-from lengthwise import calibration
+from lengthwise.methods import calibration
 from lengthwise.methods.base import Method
 from lengthwise.methods.retention.razor import Razor, choose_heads
 from lengthwise.models.adapted_model import AdaptedModel

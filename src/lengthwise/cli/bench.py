@@ -9,8 +9,8 @@ import click
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
 from lengthwise.cli.main import model_options, open_model
+from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.evaluation.compare.drafting import DEFAULT_RECIPES, bench as run_drafting
-from lengthwise.evaluation.documents.prompt_files import read_prompts
 from lengthwise.evaluation.metrics.drafting_rows import DraftingRow
 from lengthwise.evaluation.reports.drafting_table import show
 from lengthwise.evaluation.tasks.work import CONTEXTS, KINDS, PROMPTS, check_kinds

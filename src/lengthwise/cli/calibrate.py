@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from lengthwise._utils.outputs import HEAD, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, Place, Real, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.calibrators import CALIBRATORS, Asked, Calibrator
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import LengthwiseError
-from lengthwise.outputs import HEAD, Output, check_outputs, files_of
+from lengthwise.recipes.files import files_of
 
 if TYPE_CHECKING:
-    from lengthwise.api import Model
+    from lengthwise.api.model import Model
 
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
@@ -72,9 +73,9 @@ def _refuse_unused(kind: Calibrator) -> None:
 
 def _layers(loaded: Model, skip: float, trials: int, bar: Bar) -> None:
     """Draft & Verify: the best set of layers over several texts, before anything is decoded."""
+    from lengthwise.documents.files import read_document
     from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.engine.loop import prefill
-    from lengthwise.evaluation.documents.files import read_document
     from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
 
     model = loaded.adapted
@@ -103,7 +104,7 @@ def _layers(loaded: Model, skip: float, trials: int, bar: Bar) -> None:
 
 
 def _razor(loaded: Model, bar: Bar) -> None:
-    from lengthwise.calibration import calibrate_retrieval_heads, save
+    from lengthwise.methods.calibration import calibrate_retrieval_heads, save
 
     bar.stage("reading repeated random tokens", 0, "tokens")
     found = calibrate_retrieval_heads(loaded.adapted, bar.reached)
@@ -121,7 +122,7 @@ def _razor(loaded: Model, bar: Bar) -> None:
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
-    from lengthwise.evaluation.documents.files import read_document
+    from lengthwise.documents.files import read_document
     from lengthwise.methods.draft_length._shared.acceptance_head import examples, save, train
     from lengthwise.recipes import parse
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lengthwise._utils.registry import Registry
 
 if TYPE_CHECKING:
-    from lengthwise.api import Model
+    from lengthwise.api.model import Model
     from lengthwise.cli.bars import Bar
 
 

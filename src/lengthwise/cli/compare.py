@@ -9,6 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from lengthwise._utils.files import write_text
+from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
@@ -19,7 +20,7 @@ from lengthwise.evaluation.metrics.choice import GOALS
 from lengthwise.evaluation.metrics.expected import check_expected
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports.table import show
-from lengthwise.outputs import REPORT, Output, check_outputs, files_of
+from lengthwise.recipes.files import files_of
 
 # Beyond the 8,192 tokens the embedded model was trained for, and read in seconds on two cores.
 REFERENCE_LENGTH = 9216

@@ -10,9 +10,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.outputs import PICTURE, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, force_option
 from lengthwise.errors import LengthwiseError
-from lengthwise.outputs import PICTURE, Output, check_outputs
 from lengthwise.sequences.curricula import MOST_STEPS, NAMES, Curriculum
 from lengthwise.sequences.curriculum_picture import plot
 from lengthwise.sequences.store import manifest_in

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from lengthwise._utils.outputs import PICTURE, Output, check_outputs
 from lengthwise.cli.arguments import Place, force_option
-from lengthwise.outputs import PICTURE, Output, check_outputs
 
 
 @click.command()

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
+from lengthwise._utils.outputs import DATASTORE, Output, check_outputs
 from lengthwise.cli.arguments import Place, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import say_skipped
+from lengthwise.documents.files import read_document
+from lengthwise.documents.folders import texts_in
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.documents.files import read_document
-from lengthwise.evaluation.documents.folders import texts_in
-from lengthwise.outputs import DATASTORE, Output, check_outputs
 
 # Texts tokenised at once.
 BATCH = 64

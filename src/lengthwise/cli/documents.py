@@ -13,10 +13,10 @@ from pathlib import Path
 
 import click
 
-from lengthwise.document import Document
+from lengthwise.documents.document import Document
+from lengthwise.documents.files import document_of
+from lengthwise.documents.folders import read
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.files import document_of
-from lengthwise.evaluation.documents.folders import read
 
 # Seconds without an end of standard input before we say what is waited for.
 PATIENCE = 2.0

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from lengthwise import __version__
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import did_you_mean
+from lengthwise._utils.version import __version__
 from lengthwise.cli.arguments import refuse_empty
 from lengthwise.cli.once import once
 from lengthwise.errors import LengthwiseError
 
 if TYPE_CHECKING:
-    from lengthwise.api import Model
+    from lengthwise.api.model import Model
 
 # Verbs are imported when they are called: `lengthwise --help` should not wait for torch.
 VERBS = {
@@ -182,7 +182,7 @@ def model_options(function: Function) -> Function:
 
 def open_model(model: str | None, dtype: str | None, device: str | None) -> Model:
     """Loads a model and says on standard error what it runs as."""
-    from lengthwise.api import load
+    from lengthwise.api.model import load
 
     loaded = load(model, dtype, device)
     p = loaded.provenance

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from lengthwise.api.prompts import Shield
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import model_options, open_model
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.prompts import Shield
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
-    from lengthwise.api import Generation, Model
+    from lengthwise.api.model import Generation, Model
 
 
 class _Asking(click.Command):
@@ -76,8 +76,10 @@ def run(
     from lengthwise.recipes import parse
 
     shown = str(parse(recipe))
-    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-                "repetition_penalty": repetition_penalty, "seed": seed}  # fmt: skip
+    sampling: dict[str, Any] = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "seed": seed,
+    }  # fmt: skip
     Sampling(**sampling)
     for each in stop:
         check_text("a stop text", each)

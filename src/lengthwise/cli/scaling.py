@@ -79,8 +79,8 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit a law to the rows of DATA: CSV files, or JSON lines such as training logs."""
     from lengthwise._utils.files import write_text
+    from lengthwise._utils.outputs import FIT, PICTURE, Output, check_outputs
     from lengthwise.cli.bars import Bar
-    from lengthwise.outputs import FIT, PICTURE, Output, check_outputs
     from lengthwise.scaling import Objective, find_law, fit_law, read_table
     from lengthwise.scaling.plot import check_plot, plot_fit
 

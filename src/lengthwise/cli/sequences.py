@@ -12,10 +12,10 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemai
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise._utils.outputs import check_folder
 from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.curriculum import curriculum
-from lengthwise.outputs import check_folder
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources

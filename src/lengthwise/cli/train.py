@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from lengthwise._utils.outputs import check_folder
 from lengthwise.cli.arguments import Place
 from lengthwise.cli.bars import Bar
-from lengthwise.outputs import check_folder
 from lengthwise.training.progress import TrainingProgress
 
 if TYPE_CHECKING:

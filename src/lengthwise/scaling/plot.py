@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lengthwise._utils.files import write_aside
-from lengthwise.outputs import picture_metadata
+from lengthwise._utils.outputs import picture_metadata
 from lengthwise.scaling.fit import Fit
 from lengthwise.scaling.law import Array, ScalingError, find_law
 from lengthwise.scaling.predict import over_draws

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lengthwise.outputs import picture_metadata
+from lengthwise._utils.outputs import picture_metadata
 from lengthwise.sequences.curricula import Curriculum
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import written_aside

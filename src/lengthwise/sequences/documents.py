@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from lengthwise._utils.suggestions import closest
 from lengthwise.sequences import records
@@ -21,43 +20,18 @@ from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.files import glimpse
 from lengthwise.sequences.folders import Passed, Walk, passed_by
 from lengthwise.sequences.records import Fields, Record
+from lengthwise.sequences.source_file import SourceFile, SourceKind
 from lengthwise.sequences.streams import unpacked_name
-
-Kind = Literal["text", "document", "jsonl", "json", "parquet", "arrow", "datasets", "folder"]
 
 TEXT = (".txt", ".text", ".md", ".markdown", ".rst")
 CODE = (".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".java", ".c", ".h", ".cc", ".cpp", ".hpp",
         ".cs", ".go", ".rs", ".rb", ".php", ".swift", ".kt", ".scala", ".jl", ".lua", ".pl", ".r",
         ".sh", ".sql", ".hs", ".ml", ".ex", ".exs", ".clj", ".zig")  # fmt: skip
 DOCUMENTS = (".pdf", ".html", ".htm", ".xhtml", ".docx")
-TABLES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
+TABLES: dict[str, SourceKind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
                            ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
 SUFFIXES = (*TEXT, *CODE, *DOCUMENTS, *TABLES)
 HUB = "datasets:"
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One thing to read: where it is, what to call it, and the repository of what is in it.
-
-    why: what the system says of a folder that cannot be read.
-    """
-
-    location: str
-    name: str
-    repository: str
-    kind: Kind
-    why: str = ""
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk; 0 for what is not a file."""
-        if self.kind in ("datasets", "folder"):
-            return 0
-        try:
-            return os.stat(self.location).st_size
-        except OSError as error:
-            raise UnreadableError(self.location, str(error.strerror)) from error
 
 
 @dataclass(frozen=True)
@@ -164,7 +138,7 @@ class Sources:
 
     def _file(self, path: Path, name: str, repository: str, why: str = "") -> SourceFile:
         inner = Path(unpacked_name(path.name)[0]).suffix.lower()
-        kind: Kind = TABLES.get(inner, "document" if inner in DOCUMENTS else "text")
+        kind: SourceKind = TABLES.get(inner, "document" if inner in DOCUMENTS else "text")
         if why:
             kind = "folder"
         return SourceFile(str(path), _sayable(name), _sayable(repository), kind, why)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.hub import require_repository
+from lengthwise.sequences.source_file import SourceFile
 from lengthwise.sequences.tables import Fields, Found, size_of
-
-if TYPE_CHECKING:
-    from lengthwise.sequences.documents import SourceFile
 
 
 def require(location: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from lengthwise import __version__
 from lengthwise._utils.progress import Progress
+from lengthwise._utils.version import __version__
 from lengthwise.sequences.builders.base import Builder, settings_of
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lengthwise.errors import DocumentError
 from lengthwise.sequences import hub_rows
 from lengthwise.sequences.errors import UnreadableError
+from lengthwise.sequences.source_file import SourceFile
 from lengthwise.sequences.streams import BLOCK, blocks, opened, unpacked_name
 from lengthwise.sequences.tables import (
     NOT_JSON,
@@ -21,9 +22,6 @@ from lengthwise.sequences.tables import (
     holds_documents,
     records_of,
 )
-
-if TYPE_CHECKING:
-    from lengthwise.sequences.documents import SourceFile
 
 __all__ = ["NOT_JSON", "NOT_UTF8", "Fields", "Record", "check", "holds_documents", "read"]
 
@@ -126,7 +124,7 @@ def _document(file: SourceFile, fields: Fields, otherwise: str) -> Record:
         raise UnreadableError(file.location, "packed: unpack it first")
     if file.size > fields.memory // 6:
         return Record(file.name, file.repository, 0, file.size, skipped=otherwise or TOO_BIG)
-    from lengthwise.evaluation.documents.files import read_document
+    from lengthwise.documents.files import read_document
 
     try:
         text, why = _decoded(read_document(file.location).text)

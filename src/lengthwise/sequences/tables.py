@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.json_values import TooLongError, json_values
+from lengthwise.sequences.source_file import SourceFile
 from lengthwise.sequences.streams import opened, unpacked_name
-
-if TYPE_CHECKING:
-    from lengthwise.sequences.documents import SourceFile
 
 NOT_UTF8 = "invalid UTF-8"
 NOT_JSON = "a line that is not a JSON object"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lengthwise.outputs import picture_metadata
+from lengthwise._utils.outputs import picture_metadata
 from lengthwise.sequences.files import written_aside
 from lengthwise.training.config import TrainingError
 from lengthwise.training.log import NAME, read_log

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lengthwise import __version__
+from lengthwise._utils.version import __version__
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.config import RunConfig, TrainingError

@@ -13,6 +13,7 @@ import torch
 
 import lengthwise
 from lengthwise import recipes
+from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
@@ -22,7 +23,6 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.compare import drafting, drafting_suite
 from lengthwise.evaluation.compare.comparison import EvaluationProgress
 from lengthwise.evaluation.compare.drafting import GREEDY, PROMPT_LOOKUP, bench
-from lengthwise.evaluation.documents.prompt_files import read_prompts
 from lengthwise.evaluation.metrics.divergence import first_difference, top_gap
 from lengthwise.evaluation.metrics.drafting_rows import (
     DraftingRow,

@@ -12,12 +12,12 @@ import pytest
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from lengthwise.document import Document
+from lengthwise.documents.document import Document
+from lengthwise.documents.encodings import decode
+from lengthwise.documents.files import read_document
+from lengthwise.documents.folders import read
+from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.encodings import decode
-from lengthwise.evaluation.documents.files import read_document
-from lengthwise.evaluation.documents.folders import read
-from lengthwise.evaluation.documents.prompt_files import read_prompts
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>T</title>
 <style>p { color: red }</style><script>var hidden = 1</script></head>

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.prompt_files import read_prompts
 from tests.evaluation.drafting_cases import CHAT, TURNS, written
 
 

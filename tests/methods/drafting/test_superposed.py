@@ -60,7 +60,7 @@ def write(
     seed: int = 0,
     new: int = 20,
     stop_ids: tuple[int, ...] = (),
-) -> lengthwise.api.Generation:
+) -> lengthwise.api.model.Generation:
     return model().generate(
         tokens(40, seed), (*others, method), max_new_tokens=new, stop_ids=stop_ids
     )

@@ -19,12 +19,13 @@ from os import PathLike
 from typing import Any
 
 from lengthwise import recipes as recipe_module
-from lengthwise.api import Model
-from lengthwise.document import Document
+from lengthwise.api.given import require_count, texts
+from lengthwise.api.model import Model
+from lengthwise.documents.document import Document
+from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
 from lengthwise.evaluation.compare.results import Comparison
-from lengthwise.evaluation.documents.folders import document_from
 from lengthwise.evaluation.metrics.choice import check_goal
 from lengthwise.evaluation.metrics.expected import check_expected
 from lengthwise.evaluation.metrics.origin import Origin
@@ -39,7 +40,6 @@ from lengthwise.evaluation.metrics.reading import (
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet, continuation, probe_context
 from lengthwise.evaluation.tasks.questions import build_prompt
-from lengthwise.given import require_count, texts
 from lengthwise.recipes import RecipeLike
 
 __all__ = ["DEFAULT_QUESTION", "REMEMBER", "EvaluationProgress", "compare", "reads_as_full"]

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lengthwise import recipes as recipe_module
-from lengthwise.api import Model
+from lengthwise.api.model import Model
+from lengthwise.documents.prompt_files import Conversation
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import FULL, Plan
@@ -32,7 +33,6 @@ from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.evaluation.compare.drafting_suite import Suite, kinds_suite, own_suite
 from lengthwise.evaluation.compare.plain import without_drafters
 from lengthwise.evaluation.compare.stock import stock_run
-from lengthwise.evaluation.documents.prompt_files import Conversation
 from lengthwise.evaluation.metrics.divergence import first_difference, top_gap
 from lengthwise.evaluation.metrics.drafting_rows import (
     Divergence,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from lengthwise.api import Model
+from lengthwise.api.model import Model
+from lengthwise.documents.prompt_files import OWN, Conversation
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.documents.prompt_files import OWN, Conversation
 from lengthwise.evaluation.tasks import work
 from lengthwise.evaluation.tasks.work import Message, Messages, WorkPrompt
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from lengthwise._utils.files import write_text
+from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.rows import CompareRows
 from lengthwise.evaluation.reports.html import page
 from lengthwise.evaluation.reports.notebook import as_frame, as_text
 from lengthwise.evaluation.reports.table import report
-from lengthwise.outputs import REPORT, Output, check_outputs
 
 
 @dataclass(frozen=True, slots=True, repr=False)

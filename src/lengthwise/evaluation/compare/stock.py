@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.sampling import Sampling
 from lengthwise.evaluation.metrics.drafting_rows import Run

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lengthwise.evaluation.documents.prompt_files import OWN
+from lengthwise.documents.prompt_files import OWN
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.tasks.work import GROUNDED, SIX
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.progress import Progress
-from lengthwise.api import Model
+from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.sequence import Sequence

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lengthwise._utils.outputs import MARK
 from lengthwise.evaluation.metrics.choice import INTRODUCTION, WAYS, RecipeChoice
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.row import CompareRow
@@ -33,7 +34,6 @@ from lengthwise.evaluation.reports.columns import (
 )  # fmt: skip
 from lengthwise.evaluation.reports.html_answers import AnsweredQuestion, questions
 from lengthwise.evaluation.reports.svg import series_class
-from lengthwise.outputs import MARK
 
 _SHORT_HEAD = 8  # characters of a heading that stay in one line
 _CAPTION = 60  # characters of a question in a caption

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.documents.json_lines import json_lines
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.documents.json_lines import json_lines
 from lengthwise.evaluation.tasks.dialogue_tables import GROCERIES, PLAIN, TALKS
 
 MOVES = ("rock", "paper", "scissors")

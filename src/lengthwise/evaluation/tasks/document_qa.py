@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lengthwise.documents.json_lines import json_lines
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.documents.json_lines import json_lines
 
 PLACES = {"start": (0.0, 0.1), "bulk": (0.1, 0.9), "end": (0.9, 1.0)}
 YEARS = range(1000, 2101)

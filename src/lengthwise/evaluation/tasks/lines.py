@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lengthwise.documents.json_lines import json_lines
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.documents.json_lines import json_lines
 from lengthwise.evaluation.tasks.words import COMMON_WORDS
 
 LARGEST = 50_000

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lengthwise.api.prompts import Shield
 from lengthwise.errors import LengthwiseError
-from lengthwise.prompts import Shield
 
 if TYPE_CHECKING:
-    from lengthwise.api import Model
+    from lengthwise.api.model import Model
 
 _MARK = "\u241e"
 

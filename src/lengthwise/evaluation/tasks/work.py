@@ -17,8 +17,8 @@ from functools import cache, partial
 
 from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import did_you_mean
+from lengthwise.documents.files import read_document
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.documents.files import read_document
 from lengthwise.evaluation.tasks import conversations
 
 Message = dict[str, str]

@@ -31,7 +31,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.calibration import fingerprint
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_depth import DrafterView
 from lengthwise.engine.speculative.draft_length import LengthPolicy, UpTo
@@ -39,6 +38,7 @@ from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.calibration import fingerprint
 from lengthwise.methods.draft_length._shared import acceptance_head
 from lengthwise.methods.draft_length._shared.acceptance_head import AcceptanceHead
 from lengthwise.models.adapted_model import AdaptedModel

@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.calibration import retrieval_heads
 from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.calibration import retrieval_heads
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
 
 if TYPE_CHECKING:

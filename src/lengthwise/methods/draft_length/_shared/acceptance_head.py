@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.messages import first_line
-from lengthwise.calibration import fingerprint
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
 from lengthwise.errors import LengthwiseError
+from lengthwise.methods.calibration import fingerprint
 from lengthwise.models.adapted_model import AdaptedModel
 
 BLOCKS = 3

@@ -30,9 +30,9 @@ from transformers import PreTrainedModel
 
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.messages import first_line
-from lengthwise.calibration import INCIDENTAL
 from lengthwise.engine.speculative.loading import adapt_draft_model
 from lengthwise.errors import LengthwiseError
+from lengthwise.methods.calibration import INCIDENTAL
 from lengthwise.models.adapted_model import AdaptedModel
 
 # Entries of a distribution that are kept.

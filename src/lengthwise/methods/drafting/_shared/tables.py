@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from lengthwise._utils.files import write_aside
-from lengthwise.calibration import INCIDENTAL
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method, option
+from lengthwise.methods.calibration import INCIDENTAL
 from lengthwise.methods.drafting._shared.writable import check_writable
 from lengthwise.models.adapted_model import AdaptedModel
 

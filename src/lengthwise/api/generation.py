@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise.batch import Row, Written
+from lengthwise.api.batch import Row, Written
 from lengthwise.engine import loop
 from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.errors import NotFinite, Refused

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
 
 from torch import nn
 
+from lengthwise.api.held_model import HeldModel
 from lengthwise.errors import LengthwiseError
 
-if TYPE_CHECKING:
-    from lengthwise.api import Model
 
-
-def facts(model: Model) -> dict[str, str]:
+def facts(model: HeldModel) -> dict[str, str]:
     """What a user wants to know of a model, by name."""
     adapted, provenance = model.adapted, model.provenance
     weights = sum(p.numel() for p in adapted.model.parameters())
@@ -32,7 +29,7 @@ def facts(model: Model) -> dict[str, str]:
     }
 
 
-def as_text(model: Model) -> str:
+def as_text(model: HeldModel) -> str:
     known = facts(model)
     return (
         f"<Model {model.name}: {known['family']}, {known['parameters']} parameters, "
@@ -42,7 +39,7 @@ def as_text(model: Model) -> str:
     )
 
 
-def as_html(model: Model) -> str:
+def as_html(model: HeldModel) -> str:
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lengthwise.document import Document
+from lengthwise.documents.document import Document
+from lengthwise.documents.files import read_document
+from lengthwise.documents.formats import KIND_BY_SUFFIX
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.files import read_document
-from lengthwise.evaluation.documents.formats import KIND_BY_SUFFIX
 
 Source = str | os.PathLike[str]
 

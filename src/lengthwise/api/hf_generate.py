@@ -27,13 +27,13 @@ from transformers import (
 from transformers.generation import logits_process as stock
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-from lengthwise.batch import Asked, Row, Written, write
+from lengthwise.api.batch import Asked, Row, Written, write
+from lengthwise.api.given import known_options
 from lengthwise.engine.loop import Progress
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.given import known_options
 from lengthwise.recipes import RecipeLike
 
 # Attributes of a GenerationConfig that do here what they do in stock, and how.
@@ -283,7 +283,7 @@ def _check_positions(positions: Tensor, ids: Tensor, mask: Tensor | None) -> Non
 def _generate(
     model: PreTrainedModel, recipe: RecipeLike, handed: _Handed, options: _Options, streamer: Any
 ) -> Any:
-    from lengthwise.api import wrap
+    from lengthwise.api.model import wrap
 
     tokenizer = options.tokenizer
     columns = _Columns(streamer, handed.pad) if streamer is not None else None

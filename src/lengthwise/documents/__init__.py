@@ -8,5 +8,5 @@
     prompt_files.read_prompts   a user's own prompts, one JSON object a line
     json_lines.json_lines       published cases, which `tasks/` reads
 
-What flows is bytes, then text, then a `lengthwise.document.Document`. Nothing is cut here.
+What flows is bytes, then text, then a `document.Document`. Nothing is cut here.
 """

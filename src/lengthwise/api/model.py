@@ -15,27 +15,27 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise import recipes
-from lengthwise.asking import close_batch, open_batch, open_stream, require_one
-from lengthwise.document import Document
+from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
+from lengthwise.api.generation import NEW_TOKENS, Draft, Generation, Options
+from lengthwise.api.given import known_options, shown_as
+from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
+from lengthwise.api.shown import as_html, as_text, require_model
+from lengthwise.api.streams import AsyncStream, Stream
+from lengthwise.documents.document import Document
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError
-from lengthwise.generation import NEW_TOKENS, Draft, Generation, Options
-from lengthwise.given import known_options, shown_as
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance, load_pretrained
 from lengthwise.models.obstacles import no_autocast
-from lengthwise.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
 from lengthwise.recipes import RecipeLike
-from lengthwise.shown import as_html, as_text, require_model
-from lengthwise.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
-    from lengthwise.support import Support
+    from lengthwise.api.support import Support
 
 
 class Model:
@@ -82,7 +82,7 @@ class Model:
 
     def check(self) -> Support:
         """Which questions this model supports, which are refused, and why."""
-        from lengthwise.support import check
+        from lengthwise.api.support import check
 
         return check(self.adapted)
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lengthwise.documents.encodings import decode
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.encodings import decode
 
 
 def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:

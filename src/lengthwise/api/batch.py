@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise.api.given import require_count, texts, whole
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
@@ -16,7 +17,6 @@ from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, NotFinite, Refused
-from lengthwise.given import require_count, texts, whole
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
 from lengthwise.tokenization.detokenise import TextStream

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence as Seq
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from lengthwise import recipes
-from lengthwise.batch import Asked, Batch, Row
-from lengthwise.document import Document
+from lengthwise.api.batch import Asked, Batch, Row
+from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Generation, Options, generation_of
+from lengthwise.api.held_model import HeldModel
+from lengthwise.api.prompts import Prompt
+from lengthwise.api.streams import Stream
+from lengthwise.documents.document import Document
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.generation import NEW_TOKENS, BatchOptions, Generation, Options, generation_of
-from lengthwise.prompts import Prompt
 from lengthwise.recipes import RecipeLike
-from lengthwise.streams import Stream
-
-if TYPE_CHECKING:
-    from lengthwise.api import Model
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def open_batch(
-    model: Model,
+    model: HeldModel,
     prompts: Seq[Prompt],
     recipe: RecipeLike | Seq[RecipeLike],
     seed: int | Seq[int],
@@ -61,7 +59,7 @@ def open_batch(
     return Batch(model.adapted, model.tokenizer, rows, asked), rows
 
 
-def close_batch(model: Model, batch: Batch, rows: Seq[Row]) -> list[Generation]:
+def close_batch(model: HeldModel, batch: Batch, rows: Seq[Row]) -> list[Generation]:
     """What came out of every row of a batch, as far as it was written."""
     stop = list(batch.asked.stop)
     return [
@@ -70,7 +68,7 @@ def close_batch(model: Model, batch: Batch, rows: Seq[Row]) -> list[Generation]:
     ]
 
 
-def open_stream(model: Model, prompt: Prompt, recipe: RecipeLike, options: Options) -> Stream:
+def open_stream(model: HeldModel, prompt: Prompt, recipe: RecipeLike, options: Options) -> Stream:
     """A stream of one prompt; raises before anything runs."""
     require_one(recipe)
     opened: list[Row] = []
@@ -95,7 +93,7 @@ def require_one(recipe: RecipeLike | Seq[RecipeLike]) -> None:
 
 
 def _plans(
-    model: Model, recipe: RecipeLike | Seq[RecipeLike], assistant: Any, count: int
+    model: HeldModel, recipe: RecipeLike | Seq[RecipeLike], assistant: Any, count: int
 ) -> list[Plan]:
     """The plan of every row; rows of one recipe share one."""
     each = _each("recipe", recipe, count, recipes.is_one(recipe))

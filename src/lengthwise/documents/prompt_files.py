@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lengthwise.documents.encodings import decode
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.encodings import decode
 
 OWN = "own"
 _FORMS = '"turns" (a list of texts), "messages" (a chat), or "prompt" (a text)'

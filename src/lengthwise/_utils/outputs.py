@@ -110,20 +110,6 @@ def check_folder(
     _check_writable(option, inside / "lengthwise")
 
 
-def files_of(recipes: Iterable[str]) -> list[str]:
-    """Files and folders that recipes read: the texts among their options that name one."""
-    from lengthwise.recipes import parse
-
-    found = []
-    for recipe in recipes:
-        for method in parse(recipe).methods:
-            values = [value for value in vars(method).values() if isinstance(value, str)]
-            found += [
-                value for value in values if value and _exists(Path(os.path.expanduser(value)))
-            ]
-    return found
-
-
 def picture_metadata(path: Path) -> dict[str, str]:
     """The mark for matplotlib's `savefig(metadata=...)`, by the suffix of the picture."""
     return {"Software" if path.suffix == ".png" else "Creator": MARK}
@@ -135,7 +121,7 @@ def _check_place(output: Output, path: Path) -> None:
         raise LengthwiseError(f"{option} {path}: this is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise LengthwiseError(f"{option} {path}: there is no folder {path.parent}; make it first")
-    if _exists(path) and not path.is_file():
+    if exists(path) and not path.is_file():
         raise LengthwiseError(f"{option} {path}: this is a device or a pipe; name a file")
     if suffixes and path.suffix not in suffixes:
         raise LengthwiseError(
@@ -173,7 +159,8 @@ def _check_writable(option: str, path: Path) -> None:
         ) from None
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is anything at a path; a text that can be no path is none."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long for a name, or with a zero byte in it

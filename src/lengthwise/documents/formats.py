@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from lengthwise._utils.messages import first_line
-from lengthwise.document import DocumentKind
+from lengthwise.documents.document import DocumentKind
+from lengthwise.documents.encodings import WANTED, declared, decode
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.encodings import WANTED, declared, decode
 
 KIND_BY_SUFFIX: dict[str, DocumentKind] = {
     ".txt": "text",
@@ -128,7 +128,7 @@ def _cells(row: Any) -> list[str]:
 def _html(data: bytes, name: str, encoding: str | None) -> str:
     from bs4.dammit import EncodingDetector
 
-    from lengthwise.evaluation.documents.html_text import text_of_html
+    from lengthwise.documents.html_text import text_of_html
 
     found = encoding or declared(EncodingDetector.find_declared_encoding(data, is_html=True))
     text = text_of_html(decode(data, name, found))

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from lengthwise._utils.suggestions import closest
-from lengthwise.document import Document, DocumentKind
+from lengthwise.documents.document import Document, DocumentKind
+from lengthwise.documents.formats import KIND_BY_SUFFIX, sniff, text_of
 from lengthwise.errors import DocumentError
-from lengthwise.evaluation.documents.formats import KIND_BY_SUFFIX, sniff, text_of
 
 _LONGEST_PATH = 4096
 

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from lengthwise.batch import Batch, Cancelled
+from lengthwise.api.batch import Batch, Cancelled
+from lengthwise.api.generation import Generation
 from lengthwise.errors import LengthwiseError
-from lengthwise.generation import Generation
 from lengthwise.models.obstacles import no_autocast
 
 Open = Callable[[Callable[[str], None], Callable[[], bool]], Batch]

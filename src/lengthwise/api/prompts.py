@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise.document import Document
+from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
 
 Prompt = (
