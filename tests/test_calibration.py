@@ -28,13 +28,13 @@ def test_scores_are_attention_to_earlier_occurrences() -> None:
     seen: dict[int, Tensor] = {}
 
     class Recorder(Sequence):
-        def attend(self, layer, query, key, value, block):  # type: ignore[no-untyped-def]
-            frame = self.layers[layer]._frame(query, key, value, block)
+        def attend(self, layer, query, key, value, metadata):  # type: ignore[no-untyped-def]
+            inputs = self.layers[layer]._inputs(query, key, value, metadata)
             facts = self.model.layers[layer]
-            part = Part(frame.near_query, frame.near_key, torch.eye(49).expand(2, -1, -1),
+            part = Part(inputs.near_query, inputs.near_key, torch.eye(49).expand(2, -1, -1),
                         torch.ones(49, 49).tril().bool())  # fmt: skip
             seen[layer] = attend_plain([part], facts.scaling)[0]
-            return super().attend(layer, query, key, value, block)
+            return super().attend(layer, query, key, value, metadata)
 
     prefill(Recorder(model), ids)
     for layer, rows in seen.items():

@@ -21,7 +21,7 @@ HOP = re.compile(r"`([\w/]+\.py): ([\w.]+)`")
 def defined(tree: ast.Module | ast.ClassDef) -> dict[str, ast.AST]:
     """What a module or a class defines at its top level, by name."""
     found: dict[str, ast.AST] = {}
-    for node in tree.compressible:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found[node.name] = node
         for target in getattr(node, "targets", [getattr(node, "target", None)]):

@@ -102,7 +102,7 @@ FAULTY: list[tuple[Callable[[], Any], str]] = [
     (with_property("drawing"), "it is broken"),
     (with_property("wants_states"), "it is broken"),
     (with_property("notes"), "it is broken"),
-    (with_property("pace"), "pace"),
+    (with_property("draft_depth"), "draft_depth"),
     (with_property("name"), "it is broken"),
     (object, "which is no Drafter"),
     (Appends, "append"),
@@ -175,7 +175,7 @@ class Whole(LengthPolicy):
     """All of everything."""
 
 
-@pytest.mark.parametrize("hook", ["pace", "choose", "observe", "drafted", "gained", "clock"])
+@pytest.mark.parametrize("hook", ["draft_depth", "choose", "observe", "drafted", "gained", "clock"])
 @pytest.mark.parametrize("given", [True, False], ids=["given", "of-the-recipe"])
 def test_a_faulty_policy_is_left_out_with_one_note(hook: str, given: bool) -> None:
     policy = type("Broken", (Whole,), {hook: fail})()
@@ -187,7 +187,7 @@ def test_a_faulty_policy_is_left_out_with_one_note(hook: str, given: bool) -> No
 @pytest.mark.parametrize(
     ("hook", "answers", "reason"),
     [
-        ("pace", lambda *given: 4, "a int where a Pace or None is due"),
+        ("draft_depth", lambda *given: 4, "a int where a DraftDepth or None is due"),
         ("choose", lambda self, load, trees, beliefs: [], "gave back 0 trees of 1"),
         ("choose", lambda self, load, trees, beliefs: [Tree(1)], "not the one given"),
     ],

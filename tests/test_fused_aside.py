@@ -338,10 +338,10 @@ def test_a_look_at_the_model_is_a_few_calls_a_module() -> None:
     def count(_: Any, event: str, __: Any) -> None:
         calls[0] += event in ("call", "c_call")
 
-    watch = fast._parts.watch
+    snapshot = fast._parts.snapshot
     sys.setprofile(count)
     try:
-        watch.same()
+        snapshot.same()
     finally:
         sys.setprofile(None)
     assert calls[0] <= 3 * len(list(model.modules()))

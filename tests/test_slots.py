@@ -122,14 +122,18 @@ def test_a_new_question_is_listed_checked_and_headed(
     assert '  shorten  Anybody, "A toy", 2026' in listed
     assert json.loads(call("methods", "shorten", "--json"))["question"] == "prompting"
     assert check(tiny("llama"))["prompting"].runs == ("reorder", "shorten")
+    monkeypatch.syspath_prepend(str(DOCS))
     page = _generator()
     monkeypatch.setattr(page, "OURS", "toys")
-    text = page.page()
-    assert f"## {WORDS} (`prompting`)" in text and "### `shorten`" in text
+    text = page.index()
+    assert f"## {WORDS} (`prompting`)" in text and "[`shorten`](methods/shorten.md)" in text
+
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def _generator() -> Any:
-    path = Path(__file__).parents[1] / "docs" / "generate.py"
+    path = DOCS / "generate.py"
     spec = importlib.util.spec_from_file_location("generate_docs", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

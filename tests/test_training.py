@@ -245,7 +245,7 @@ def test_growth_in_the_middle_of_a_run_keeps_it_learning(
     outcome = trainer.run()
     assert outcome.evaluation is not None
     assert outcome.evaluation.per_token < math.log(257)
-    assert trainer.sizes.compressible - sizes.compressible == sizes.compressible - 32
+    assert trainer.sizes.body - sizes.body == sizes.body - 32
     averages = trainer.optimizer.state
     steps = {int(averages[p]["step"]) for p in trainer.model.parameters()}
     assert steps == ({3} if kept == "fresh" else {6})
@@ -320,8 +320,8 @@ def test_the_cost_law_is_found_and_predicts_lengths_left_out() -> None:
 def test_flops_are_those_counted_by_hand() -> None:
     sizes = sizes_of(model_of(LLAMA))
     layer = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 2 * 32
-    assert sizes.compressible == 2 * layer + 32
-    assert sizes.parameters == sizes.compressible + 257 * 32
+    assert sizes.body == 2 * layer + 32
+    assert sizes.parameters == sizes.body + 257 * 32
     assert sizes.parameter_flops(Work(10, 1, 0, 0)) == 60 * sizes.parameters
     assert sizes.attention_flops(Work(10, 1, 100, 55)) == 12 * 2 * 32 * 55
 

@@ -17,7 +17,7 @@ from lengthwise.engine.attention.attend import Part
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.errors import UnsupportedModel
 from lengthwise.models import (
-    adapted_model as adapting,
+    adapt as adapting,
     attention_hook,
     fused,
     obstacles,

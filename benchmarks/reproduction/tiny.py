@@ -63,8 +63,8 @@ def functions(path: Path) -> Iterator[str]:
     except (UnicodeDecodeError, SyntaxError):
         return
     lines = text.splitlines(keepends=True)
-    for node in tree.compressible:
-        for each in node.compressible if isinstance(node, ast.ClassDef) else [node]:
+    for node in tree.body:
+        for each in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield textwrap.dedent("".join(lines[each.lineno - 1 : each.end_lineno]))
 

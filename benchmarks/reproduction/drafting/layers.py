@@ -10,10 +10,10 @@ from benchmarks.reproduction.harness import Found, Note, check, load, reference
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
-from lengthwise.methods.drafting._shared.layer_subset import cut_model
 from lengthwise.methods.drafting.layers import Layers
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.cut import cut_model
 
 # Tokens of text that agreement is measured on, behind as many that are only read.
 AGREED = 96

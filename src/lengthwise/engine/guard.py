@@ -125,7 +125,9 @@ class GuardedPolicy(LengthPolicy):
         def ask() -> DraftDepth | None:
             found = self.policy.draft_depth(load, drafter, tree, acceptance, limit)
             if found is not None and not isinstance(found, DraftDepth):
-                raise TypeError(f"it gave a {type(found).__name__} where a Pace or None is due")
+                raise TypeError(
+                    f"it gave a {type(found).__name__} where a DraftDepth or None is due"
+                )
             return found
 
         return self._ask(ask, lambda: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.errors import UnsupportedModel
-from lengthwise.models import attention_hook, obstacles
+from lengthwise.models import attention_hook, obstacles, verify as verification
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.fused import fused_forward
@@ -13,7 +13,6 @@ from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import trained_length
 from lengthwise.models.probe import layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
-from lengthwise.models.verify import verify as compare
 
 
 def _rope(model: PreTrainedModel, layers: list[LayerFacts]) -> Rope | None:
@@ -56,7 +55,7 @@ def _adapted(
     adapted = AdaptedModel(model, layers, _rope(model, layers), trained_length(model.config))
     adapted.tokenizer = tokenizer
     try:
-        verifier = compare(adapted) if verify else None
+        verifier = verification.verify(adapted) if verify else None
     except UnsupportedModel:
         obstacles.refuse_two_ways(model)
         raise

@@ -76,7 +76,7 @@ class AdaptedModel:
     def __post_init__(self) -> None:
         self._as = obstacles.state_of(self.model)
         self.device = self._as["device"]
-        self.forward = self.through_modules
+        self.forward = self.through_modules if self.fast is None else self.fast
 
     @property
     def family(self) -> str:

@@ -156,7 +156,7 @@ class FusedForward:
 
     def _state(self, dtype: torch.dtype, device: torch.device) -> tuple[object, ...]:
         """What a model was adapted as, as far as a forward could not tell by itself."""
-        config = self._model.config
+        config = self._model.config.get_text_config()
         window = getattr(config, "sliding_window", None)
         return dtype, device, window, config.num_hidden_layers
 

@@ -110,8 +110,8 @@ KINDS: tuple[Kind, ...] = (
           "without drawn guesses, say what `Lossless` says; else declare `lossless` False, and "
           "give in `identity` a setting that does"),
     _role("start_policy", policies.check_policy_answers,
-          "`pace` returns a Pace or None, `choose` as many trees as it was given (docstring of "
-          "lengthwise.engine.speculative.draft_length.LengthPolicy)"),
+          "`draft_depth` returns a DraftDepth or None, `choose` as many trees as it was given "
+          "(docstring of lengthwise.engine.speculative.draft_length.LengthPolicy)"),
     _role("start_policy", policies.check_policy_trees,
           "prune with `tree.keep(nodes)`: the root, and every parent of what stays"),
     _role("start_policy", policies.check_policy_draws,

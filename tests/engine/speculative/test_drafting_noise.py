@@ -92,14 +92,17 @@ class Row:
     def max_block(self) -> None:
         return None
 
-    def commit(self, block: object, tokens: Seq[int], accepted: Seq[int]) -> None:
+    def tokens_from(self, start: int) -> list[int]:
+        return self.tokens[start:]
+
+    def commit(self, metadata: object, tokens: Seq[int], accepted: Seq[int] = ()) -> None:
         self.tokens += tokens
 
 
 def look_up(
-    items: Seq[tuple[Row, Seq[int], Tree]], keep: str, states: None = None
+    items: Seq[tuple[Row, Seq[int], Tree | None]], keep: str = "last", states: None = None
 ) -> tuple[list[Tensor], list[None]]:
-    return [TARGET[tree.tokens] for _, _, tree in items], [None] * len(items)
+    return [TARGET[list(tokens)] for _, tokens, _ in items], [None] * len(items)
 
 
 def said(seed: int, rows: Seq[Make], policy: LengthPolicy) -> list[list[int]]:

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from lengthwise import recipes
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import whole
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_depth import DraftDepth
@@ -267,7 +268,7 @@ def test_a_sequence_read_before_the_drafter_came_is_gone_on_with(target, medusa,
     plain = written(target, 5).output
     for method in drafters(medusa, eagle).values():
         plan = replace(
-            sequence.plan, drafters=(lambda method=method: method.start_drafter(target),)
+            whole(sequence.plan), drafters=(lambda method=method: method.start_drafter(target),)
         )
         fork = sequence.fork()
         fork.plan = plan

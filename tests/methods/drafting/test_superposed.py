@@ -7,6 +7,7 @@ import random
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,14 +92,15 @@ def test_a_step_is_one_forward_of_one_column_however_many_drafts(
     drafts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
-    forward = AdaptedModel.forward
+    adapted = model().adapted
+    forward = adapted.forward
 
-    def counted(self: AdaptedModel, ids: Tensor, *rest: object, **named: object) -> Tensor:
+    def counted(ids: Tensor, *rest: Any, **named: Any) -> Tensor:
         counts.append(len(ids))
-        return forward(self, ids, *rest, **named)  # type: ignore[arg-type]
+        return forward(ids, *rest, **named)
 
     assert model().plan((Superposed(),)).mode is not None  # Tries the family once.
-    monkeypatch.setattr(AdaptedModel, "forward", counted)
+    monkeypatch.setattr(adapted, "forward", counted)
     found = write(Superposed(drafts=drafts))
     assert counts == [40, *[1] * 19]
     assert found.metrics.steps == 19

@@ -30,7 +30,7 @@ the guesser. It is left to `model` in the same recipe.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -48,9 +48,7 @@ from lengthwise.methods.drafting._shared.model_drafter import (
     draws_option,
     width_option,
 )
-
-if TYPE_CHECKING:
-    from lengthwise.methods.nested import plan_of
+from lengthwise.methods.nested import plan_of
 from lengthwise.models.adapted_model import AdaptedModel
 
 # The window may overhang by this share of itself before it is cut again.
