@@ -26,7 +26,7 @@ from transformers import (
 from lengthwise.cli.arguments import Place, Real, Whole
 from lengthwise.cli.main import group
 from lengthwise.sequences.encoder import byte_tokenizer
-from training_runs import LLAMA, build_set, texts
+from tests.training_runs import LLAMA, build_set, texts
 
 Words = tuple[str, ...]
 

@@ -47,7 +47,7 @@ def gguf_path() -> Path:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of data sets that runs train on, one of them small."""
-    from training_runs import build_set, build_sets, texts
+    from tests.training_runs import build_set, build_sets, texts
 
     place = build_sets(tmp_path_factory.mktemp("folders"))
     build_set(place, "small", texts(40, 60), "decompose")
@@ -58,6 +58,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(place: Path) -> Path:
     """The folder of a run that nothing disturbed."""
     from lengthwise.training.trainer import train
-    from training_runs import config
+    from tests.training_runs import config
 
     return train(config(place, out="undisturbed")).folder

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bad_inputs import RIGHT, WRITTEN, commands, generated, make_world, numbers_without_range
-from called import called
+from tests.bad_inputs import RIGHT, WRITTEN, commands, generated, make_world, numbers_without_range
+from tests.called import called
 
 CASES = [*generated(), *WRITTEN]
 Call = Callable[..., tuple[int, str, str]]

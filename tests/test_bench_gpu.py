@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scripts import script
+from tests.scripts import script
 
 RECIPES = ("full", "streaming", "snapkv(budget=25%)")
 

@@ -10,7 +10,7 @@ import torch
 import lengthwise
 from lengthwise.api.model import Model
 from lengthwise.documents.files import read_document
-from scripts import script
+from tests.scripts import script
 
 FACT, ANSWER = "The password of the lighthouse is heliotrope.", "heliotrope"
 ASKED = "What is the password of the lighthouse? Answer with one word."

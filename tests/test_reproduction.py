@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import ROOT, rows, script
+from tests.scripts import ROOT, rows, script
 
 PAGES = sorted((ROOT / "docs" / "reproduction").glob("*.md"))
 FIGURES = ROOT / "docs" / "figures.py"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.api.model import batch
+from lengthwise.api import batch
 from lengthwise.cli import run as module
 from lengthwise.cli.main import main
 from lengthwise.engine import loop

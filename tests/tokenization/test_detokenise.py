@@ -10,7 +10,7 @@ from lengthwise.engine.request import RequestMetrics
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model
 from lengthwise.tokenization.detokenise import Incremental, TextStream, whole_characters
-from tiny_tokenizers import WORDS, byte_fallback, byte_level, word_piece
+from tests.tiny_tokenizers import WORDS, byte_fallback, byte_level, word_piece
 
 KINDS = {"byte fallback": byte_fallback, "byte level": byte_level, "word pieces": word_piece}
 

@@ -23,8 +23,7 @@ from benchmarks.reproduction.harness import Found, Note, check
 from torch import nn
 from transformers import DynamicCache
 
-from lengthwise.methods.drafting._shared.trained_heads import Checkpoint
-from lengthwise.methods.drafting.eagle import DraftLayer, Eagle
+from lengthwise.methods.drafting.eagle import Checkpoint, DraftLayer, Eagle
 from lengthwise.models.adapted_model import AdaptedModel
 
 

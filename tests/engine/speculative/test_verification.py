@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from all_ways import Dice, Drafting, Loaded, distance, pair, probs_of, without_replacement
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.speculative import verification as verify
 from lengthwise.engine.speculative.tree import Draws, Tree
@@ -25,7 +24,8 @@ from lengthwise.methods.verification.typical import Typical, TypicalVerifier
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
 from lengthwise.testing.tiny import tiny_model
-from scripts import rows
+from tests.all_ways import Dice, Drafting, Loaded, distance, pair, probs_of, without_replacement
+from tests.scripts import rows
 
 EXACT = 1e-12
 

@@ -18,7 +18,7 @@ from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.intervals import curve, wilson
 from lengthwise.evaluation.tasks.probes import probe_context
 from lengthwise.testing.tiny import tiny_model
-from tiny_tokenizers import byte_level
+from tests.tiny_tokenizers import byte_level
 
 TRAINED = 2048
 LENGTH = 1400

@@ -15,7 +15,7 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.drafting._shared.puct import PATHS, search_products, search_sums
 from lengthwise.methods.drafting.aded import ADED, ADEDDrafter, TextTrigrams, Trigrams
-from table_runs import VOCAB, generate, model, tokens
+from tests.table_runs import VOCAB, generate, model, tokens
 
 Table = dict[tuple[int, int], tuple[list[int], list[float]]]
 

@@ -20,7 +20,7 @@ from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import adapt
 from lengthwise.testing.tiny import tiny_model
-from table_runs import VOCAB, generate, model, tokens
+from tests.table_runs import VOCAB, generate, model, tokens
 
 # The rules we had before the authors' code was read.
 OURS = ADED(learn="logits", search="products")

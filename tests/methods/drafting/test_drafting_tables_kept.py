@@ -18,7 +18,7 @@ from lengthwise.methods.drafting.aded import ADED, ADEDDrafter
 from lengthwise.methods.drafting.recycling import Matrix, Recycling, RecyclingDrafter
 from lengthwise.models.adapt import adapt
 from lengthwise.testing.tiny import tiny_model
-from table_runs import VOCAB, generate, model, tokens
+from tests.table_runs import VOCAB, generate, model, tokens
 
 
 @pytest.mark.parametrize("cls", [Recycling, ADED])

@@ -24,7 +24,7 @@ from lengthwise.methods.drafting._shared.windowed_goodput import (
 )
 from lengthwise.methods.drafting.lookahead import Lookahead, LookaheadDrafter, NgramPool
 from lengthwise.methods.drafting.recycling import Recycling
-from table_runs import VOCAB, generate, model, tokens
+from tests.table_runs import VOCAB, generate, model, tokens
 
 
 class Watched(LookaheadDrafter):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from cache_recipes import RECIPES
 from lengthwise import recipes
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -29,6 +28,7 @@ from lengthwise.methods.drafting.window import Window
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.testing.tiny import tiny_model
+from tests.cache_recipes import RECIPES
 
 VOCAB = 16
 

@@ -16,7 +16,7 @@ from lengthwise.methods.drafting.recycling import Recycling
 from lengthwise.methods.drafting.sam import SAM, Corpus, SAMDrafter
 from lengthwise.retrieval.datastore import Datastore
 from lengthwise.retrieval.suffix_automaton import SuffixAutomaton
-from table_runs import VOCAB, generate, model, tokens
+from tests.table_runs import VOCAB, generate, model, tokens
 
 texts = st.lists(st.integers(0, 3), min_size=1, max_size=60)
 

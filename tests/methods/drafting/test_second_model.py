@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from cache_recipes import RECIPES
 from lengthwise import recipes
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -28,6 +27,7 @@ from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.testing.tiny import tiny_model
 from lengthwise.tokenization.translation import Translator
+from tests.cache_recipes import RECIPES
 
 PROSE = (
     "The keeper wrote every evening in a thick green book. He noted the wind, the height of the "

@@ -21,7 +21,7 @@ from lengthwise.sequences.errors import LengthwiseError, SequenceError
 from lengthwise.sequences.files import alone_in, reserve
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
-from sequence_runs import jsonl, rows_of, run, some_texts, tree
+from tests.sequence_runs import jsonl, rows_of, run, some_texts, tree
 
 
 def sharing(tokens: Path, out: Path, *sources: Path, **fields: Any) -> Build:

@@ -14,7 +14,7 @@ from lengthwise.sequences.curricula import Curriculum
 from lengthwise.training.config import TrainingError
 from lengthwise.training.stretches import Stretches
 from lengthwise.training.trainer import Trainer, train
-from training_runs import (
+from tests.training_runs import (
     Watching,
     config,
     log_of,

@@ -15,7 +15,7 @@ from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks.questions import build_prompt
 from lengthwise.testing.tiny import tiny_model, tokens
-from tiny_tokenizers import byte_fallback
+from tests.tiny_tokenizers import byte_fallback
 
 IDS = tokens(12)
 

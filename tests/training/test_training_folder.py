@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.config import TrainingError
 from lengthwise.training.trainer import Trainer, train
-from training_runs import (
+from tests.training_runs import (
     LLAMA,
     Watching,
     config,
@@ -168,7 +168,7 @@ trainer._step(); trainer._records(); trainer._checkpoint()
 print("holding", flush=True)
 time.sleep(600)
 """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])
     }

@@ -129,7 +129,7 @@ def test_a_new_question_is_listed_checked_and_headed(
     assert f"## {WORDS} (`prompting`)" in text and "[`shorten`](methods/shorten.md)" in text
 
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def _generator() -> Any:

@@ -25,7 +25,15 @@ from lengthwise.sequences.encoder import ByteEncoder
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
-from sequence_runs import CLI, goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
+from tests.sequence_runs import (
+    CLI,
+    goes_on_to_the_same_bytes,
+    jsonl,
+    rows_of,
+    run,
+    some_texts,
+    tree,
+)
 
 ONE_FOR_ONE = ("concat", "concat-masked", "best-fit", "decompose")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bad_inputs import FOLDERS, WRITTEN_TO, commands, make_world
-from called import called
 from lengthwise._utils import outputs
 from lengthwise._utils.outputs import FIT, PICTURE, REPORT, Output, check_folder, check_outputs
 from lengthwise.cli.arguments import Renamed
 from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.files import files_of
+from tests.bad_inputs import FOLDERS, WRITTEN_TO, commands, make_world
+from tests.called import called
 
 # A call of every verb that writes a file, without the file.
 WRITING = {

@@ -23,7 +23,7 @@ from lengthwise.sequences.collate import PackedCollator
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.loader import SequenceRows, StatefulLoader
 from lengthwise.sequences.store import Row, SequenceSet
-from sequence_runs import jsonl, run, some_texts
+from tests.sequence_runs import jsonl, run, some_texts
 
 
 @pytest.fixture(scope="module")

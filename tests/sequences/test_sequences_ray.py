@@ -26,8 +26,8 @@ from lengthwise.sequences.ray_engine import Ray, stretches
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.task import Entry
 from lengthwise.sequences.token_store import TokenStore
-from sequence_runs import jsonl, some_texts, tree
-from tests.test_sequences_knots import project, small_parts
+from tests.sequence_runs import jsonl, some_texts, tree
+from tests.sequences.test_sequences_knots import project, small_parts
 
 ray: Any = pytest.importorskip("ray")
 

@@ -13,8 +13,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 import lengthwise
-from fused_models import DTYPES, TEXT, check_equal, fused, made, stock
 from lengthwise.errors import LengthwiseError, UnsupportedModel
+from tests.fused_models import DTYPES, TEXT, check_equal, fused, made, stock
 
 # Hooks, forwards and modules that change after `wrap`, and what takes them away again.
 

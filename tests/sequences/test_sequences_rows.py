@@ -21,7 +21,7 @@ from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import Row, SequenceSet
-from sequence_runs import jsonl, rows_of, run, some_texts
+from tests.sequence_runs import jsonl, rows_of, run, some_texts
 
 
 def same(one: list[Row], two: list[Row]) -> bool:

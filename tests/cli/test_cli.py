@@ -15,7 +15,7 @@ import pytest
 from lengthwise.api.model import wrap
 from lengthwise.cli.main import main
 from lengthwise.testing.tiny import tiny_model
-from tiny_tokenizers import byte_level
+from tests.tiny_tokenizers import byte_level
 
 run_module = import_module("lengthwise.cli.run")
 

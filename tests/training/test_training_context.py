@@ -18,7 +18,7 @@ from lengthwise.sequences.store import Row
 from lengthwise.training.config import TrainingError, read_config
 from lengthwise.training.data import IGNORED, Feed, Work, make_batch
 from lengthwise.training.trainer import Trainer, train
-from training_runs import LLAMA, Watching, build_sets, config, log_of
+from tests.training_runs import LLAMA, Watching, build_sets, config, log_of
 
 # One key head, which two ranks both need; documents packed in two parts; layers that are stacked.
 QWEN: dict[str, Any] = {
@@ -94,7 +94,7 @@ def ranks(place: Path) -> Path:
 import socket
 from pathlib import Path
 import torch.multiprocessing as processes
-from test_training_context import rank
+from training.test_training_context import rank
 for world in (2, 4):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -102,7 +102,7 @@ for world in (2, 4):
     given = (world, port, Path({str(place)!r}))
     processes.start_processes(rank, given, nprocs=world, start_method="fork")
 """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     paths = os.pathsep.join([str(here.parent / "src"), str(here)])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1",
                                 "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip

@@ -25,7 +25,7 @@ from lengthwise.sequences.store import SequenceSet
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import load_weights
 from lengthwise.training.trainer import Trainer, train
-from training_runs import LLAMA, Watching, build_set, config, texts
+from tests.training_runs import LLAMA, Watching, build_set, config, texts
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import lengthwise
-from fused_models import DTYPES, ROUNDING, TEXT, check_equal, fused, made, stock
 from lengthwise.models import products
+from tests.fused_models import DTYPES, ROUNDING, TEXT, check_equal, fused, made, stock
 
 # Weights that change after `wrap`.
 

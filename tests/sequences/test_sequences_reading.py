@@ -26,7 +26,7 @@ from lengthwise.sequences.errors import SequenceError, UnreadableError
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.sequences.token_store import TokenStore
-from tests.test_sequences_sources import names_of, store_of, texts_of
+from tests.sequences.test_sequences_sources import names_of, store_of, texts_of
 
 TEXTS = ["one and two", "three, four and five", "six"]
 ROWS = [{"text": text, "repo": f"r{n}"} for n, text in enumerate(TEXTS)]

@@ -22,7 +22,7 @@ from lengthwise.sequences.pairing import match, project_of, subject_of
 from lengthwise.sequences.rows import Documents
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import ranges
-from sequence_runs import goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
+from tests.sequence_runs import goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
 
 END = 256
 

@@ -24,9 +24,9 @@ from lengthwise.scaling import (
 from lengthwise.scaling.checks import table
 from lengthwise.scaling.plot import check_plot
 from lengthwise.scaling.predict import solve
-from scaling_runs import Columns, runs
+from tests.scaling_runs import Columns, runs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def write_csv(path: Path, columns: Columns) -> Path:

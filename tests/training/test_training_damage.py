@@ -17,7 +17,7 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.training import export
 from lengthwise.training.config import TrainingError
 from lengthwise.training.trainer import Trainer, train
-from training_runs import (
+from tests.training_runs import (
     GPT2,
     LLAMA,
     config,

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import Trainer, train
-from training_runs import GPT2, Watching, build_sets, config, log_of
+from tests.training_runs import GPT2, Watching, build_sets, config, log_of
 
 # Dropout, growth, accumulation, records of several steps: all that a resumed run could get wrong.
 HARD: dict[str, Any] = {
@@ -78,7 +78,7 @@ torch.set_num_threads({torch.get_num_threads()})
 from lengthwise.cli.train import TrainingBar, train as train_verb
 from lengthwise.training import checkpoint
 from lengthwise.training.trainer import train
-from test_training_resume import HARD
+from training.test_training_resume import HARD
 from training_runs import config
 flush = checkpoint.flush
 def dying(folder):
@@ -127,7 +127,7 @@ def test_two_ranks_equal_one_with_weights_whole_or_sharded(place: Path) -> None:
     script.write_text(f"""
 from pathlib import Path
 from lengthwise.training.trainer import train
-from test_training_resume import on_ranks
+from training.test_training_resume import on_ranks
 for out, shard in (("two", False), ("sharded", True)):
     train(on_ranks(Path({str(place)!r}), out, shard))
 """)
@@ -160,7 +160,7 @@ def on_ranks(place: Path, out: str, shard: bool) -> Any:
 
 
 def python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     paths = [str(here.parent / "src"), str(here)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
                                 "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip

@@ -27,7 +27,15 @@ from lengthwise.sequences.orders import Stored, count_of
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.token_store import TokenStore
 from lengthwise.sequences.tokenise import tokenise
-from sequence_runs import CLI, goes_on_to_the_same_bytes, jsonl, rows_of, run, some_texts, tree
+from tests.sequence_runs import (
+    CLI,
+    goes_on_to_the_same_bytes,
+    jsonl,
+    rows_of,
+    run,
+    some_texts,
+    tree,
+)
 
 SUBJECTS = 12
 

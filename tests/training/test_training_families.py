@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from lengthwise.training.config import TrainingError
 from lengthwise.training.trainer import Trainer, train
-from training_runs import LLAMA, build_sets, config, log_of, same_weights, stop
+from tests.training_runs import LLAMA, build_sets, config, log_of, same_weights, stop
 
 MAMBA: dict[str, Any] = {
     "family": "mamba", "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4,
@@ -104,7 +104,7 @@ def test_torchrun_starts_the_module_that_the_help_names(place: Path) -> None:
         f'out = "by-module"\ntokens_per_step = 256\nsteps = 2\n[model]\n{settings}\n'
         '[data]\ntrain = "decompose"\n[log]\nevery = 1\nplot_every = 0\n'
     )
-    source = str(Path(__file__).parent.parent / "src")
+    source = str(Path(__file__).parents[2] / "src")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

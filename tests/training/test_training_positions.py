@@ -16,7 +16,7 @@ from lengthwise.testing.tiny import tiny_model
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import open_model
 from lengthwise.training.trainer import train
-from training_runs import GPT2, build_sets, config
+from tests.training_runs import GPT2, build_sets, config
 
 TRAINED, ROWS = 16, 64
 MANIFEST = {

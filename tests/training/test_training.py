@@ -32,7 +32,7 @@ from lengthwise.training.step import (
     token_losses,
 )
 from lengthwise.training.trainer import Trainer, train
-from training_runs import GPT2, LLAMA, Watching, build_set, build_sets, config, texts
+from tests.training_runs import GPT2, LLAMA, Watching, build_set, build_sets, config, texts
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from lengthwise.scaling import (
 from lengthwise.scaling.checks import RULE, Check, around, checks, table
 from lengthwise.scaling.predict import solve
 from lengthwise.scaling.vocabulary import budget, cheapest_vocabulary, width
-from scaling_runs import TRUE, Columns, runs
+from tests.scaling_runs import TRUE, Columns, runs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 PLAIN = Objective(math.inf)
 
