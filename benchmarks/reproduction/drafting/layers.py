@@ -47,7 +47,7 @@ class Stored:
         layer = self.kept[number]
         facts, rope = self.model.layers[layer], self.model.rope
         assert facts.layout is not None and rope is not None
-        angles = rope.angles(facts.layout, self.model.layer_type(facts), self.index)
+        angles = rope.angles(facts.layout, facts.rotary_type, self.index)
         query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         if not self.whole:
             self.noted.setdefault(layer, (key, value))

@@ -25,7 +25,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import Fixed, LengthPolicy
-from lengthwise.evaluation.compare.drafting import first_difference, top_gap
+from lengthwise.evaluation.metrics.divergence import first_difference, top_gap
 from lengthwise.retrieval.datastore import Datastore, fingerprint
 
 CACHES = (

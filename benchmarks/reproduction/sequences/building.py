@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks.reproduction.harness import Found, Note, check
 
-from lengthwise._utils.progress import Progress
 from lengthwise.sequences import row_files
-from lengthwise.sequences.build import Build, Settings, build_part, open_order
+from lengthwise.sequences.build import Build, Progress, Settings, build_part, open_order
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.builders.best_fit import BestFit
 from lengthwise.sequences.documents import Sources

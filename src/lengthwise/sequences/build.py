@@ -41,7 +41,7 @@ CLAIM = "build.json"
 _READING = 1
 """Version of how sources become tokens: token stores of another one are others."""
 
-__all__ = ["ORDERS", "Build", "Settings", "build", "build_part", "open_order"]
+__all__ = ["ORDERS", "Build", "Progress", "Settings", "build", "build_part", "open_order"]
 
 
 def build(

@@ -300,4 +300,4 @@ class EagleDrafter(Drafter):
         ]
 
 
-__all__ = ["DraftLayer", "Eagle", "EagleDrafter"]
+__all__ = ["Checkpoint", "DraftLayer", "Eagle", "EagleDrafter"]
