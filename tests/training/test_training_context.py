@@ -103,7 +103,7 @@ for world in (2, 4):
     processes.start_processes(rank, given, nprocs=world, start_method="fork")
 """
     here = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(here.parent / "src"), str(here)])
+    paths = os.pathsep.join(map(str, (here.parent / "src", here.parent, here)))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1",
                                 "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env=environment, text=True,

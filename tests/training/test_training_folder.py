@@ -170,7 +170,7 @@ time.sleep(600)
 """
     here = Path(__file__).parents[1]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here)])
+        "PYTHONPATH": os.pathsep.join([str(here.parent / "src"), str(here.parent), str(here)])
     }
     holder = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment

@@ -161,7 +161,7 @@ def on_ranks(place: Path, out: str, shard: bool) -> Any:
 
 def python(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     here = Path(__file__).parents[1]
-    paths = [str(here.parent / "src"), str(here)]
+    paths = [str(here.parent / "src"), str(here.parent), str(here)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
                                 "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
     return subprocess.run([sys.executable, *arguments], env=environment, text=True,
