@@ -25,6 +25,7 @@ from lengthwise.engine.kv_cache.entries import (
     Growing,
     KVEntries,
     KVStore,
+    concatenate,
     pick,
 )
 from lengthwise.engine.kv_cache.head_group import HeadGroup
@@ -113,6 +114,7 @@ __all__ = [
     "affordable",
     "by_key_head",
     "chosen_tokens",
+    "concatenate",
     "far_keys",
     "full_layers",
     "join_index",
