@@ -90,12 +90,53 @@ def affordable(
     return (tokens * plain - spent) // (plain + beside)
 
 
+def near_tokens(layer: LayerFacts, dtype: torch.dtype, near: int) -> int:
+    """Plain tokens whose bytes `near` entries of a window and their indices take."""
+    plain = plain_bytes(layer, dtype)
+    return -(-near * (plain + SIDE_BYTES) // plain)
+
+
+def prompt_entries(
+    layer: LayerFacts, dtype: torch.dtype, length: int, allowed: int, near: int = 0
+) -> int | None:
+    """Entries that stay of those a prompt of `length` tokens has beyond a window.
+
+    Args:
+        layer: whose entries they are.
+        dtype: the model's.
+        length: tokens of the prompt.
+        allowed: plain tokens whose bytes the layer may hold.
+        near: entries that the window keeps; 0 is that there is none.
+
+    Returns:
+        The number of entries a key head, or None where all stay.
+
+    Raises:
+        Refused: none could.
+    """
+    spent = near * (plain_bytes(layer, dtype) + SIDE_BYTES)
+    if length <= allowed:
+        return None
+    count = affordable(layer, dtype, allowed, spent=spent)
+    if count < (0 if near else 1):
+        raise Refused(
+            f"a budget of {allowed} tokens a layer is used up by the {near} that the recipe's "
+            "window keeps near"
+            if near
+            else f"a budget of {allowed} tokens does not pay for one entry and its index",
+            "give a larger budget or a smaller window",
+        )
+    return count
+
+
 __all__ = [
     "SIDE_BYTES",
     "affordable",
     "floor_option",
     "full_layers",
     "layer_tokens",
+    "near_tokens",
     "needs_full_layers",
     "plain_bytes",
+    "prompt_entries",
 ]

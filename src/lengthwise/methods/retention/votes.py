@@ -22,11 +22,10 @@ from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.retention.counting import (
-    SIDE_BYTES,
-    affordable,
     full_layers,
+    near_tokens,
     needs_full_layers,
-    plain_bytes,
+    prompt_entries,
 )
 
 if TYPE_CHECKING:
@@ -106,21 +105,9 @@ class PromptVotes:
     def count(self, model: AdaptedModel, layer: LayerFacts, length: int, near: int) -> int | None:
         """Entries that stay of those a prompt of `length` tokens has beyond a window, which keeps
         `near` (0: there is none). None where all stay; raises Refused where none could."""
-        plain = plain_bytes(layer, model.dtype)
-        spent = near * (plain + SIDE_BYTES)
-        allowed = self.method.tokens(model, layer, length, -(-spent // plain))
-        if length <= allowed:
-            return None
-        count = affordable(layer, model.dtype, allowed, spent=spent)
-        if count < (0 if near else 1):
-            raise Refused(
-                f"a budget of {allowed} tokens a layer is used up by the {near} that the recipe's "
-                "window keeps near"
-                if near
-                else f"a budget of {allowed} tokens does not pay for one entry and its index",
-                "give a larger budget or a smaller window",
-            )
-        return count
+        taken = near_tokens(layer, model.dtype, near)
+        allowed = self.method.tokens(model, layer, length, taken)
+        return prompt_entries(layer, model.dtype, length, allowed, near)
 
     def check(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be kept within the budget."""

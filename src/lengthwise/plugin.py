@@ -1,0 +1,131 @@
+"""Everything that the author of a method needs, under one import.
+
+    from lengthwise.plugin import Method, Question, option
+
+A file of a third party imports nothing else of lengthwise. By role:
+
+- every method: `Method`, `Question`, `Paper`, `option`, `Needs`, `Budget`, `Slot`, `LayerFacts`,
+  `AdaptedModel`, and the errors that a user sees.
+- retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
+  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
+- selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`.
+- codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
+- drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
+  `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
+- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`.
+
+`lengthwise.testing` holds a method to the laws.
+"""
+
+from lengthwise.engine.decoding_mode import DecodingMode
+from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+from lengthwise.engine.kv_cache.entries import (
+    Deletable,
+    Encoded,
+    Growing,
+    KVEntries,
+    KVStore,
+    concatenate,
+    pick,
+)
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.received import received_attention
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.speculative.acceptance import Acceptance
+from lengthwise.engine.speculative.draft_depth import DraftDepth, DrafterView, UpTo
+from lengthwise.engine.speculative.draft_length import LengthPolicy
+from lengthwise.engine.speculative.drafter import Drafter
+from lengthwise.engine.speculative.step_cost import Load
+from lengthwise.engine.speculative.tree import Draws, Tree
+from lengthwise.engine.speculative.verification import Lossless, Verifier, match, reject
+from lengthwise.errors import LengthwiseError, ModelError, RecipeError, Refused
+from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
+from lengthwise.methods.bases import ChainDrafter, ScoredRetention, ScoredSelection
+from lengthwise.methods.codecs.residual import ResidualCodec, join_index
+from lengthwise.methods.positions.frequency import FrequencyMethod, needs_still_frequencies
+from lengthwise.methods.retention.counting import (
+    affordable,
+    full_layers,
+    layer_tokens,
+    needs_full_layers,
+)
+from lengthwise.methods.selection.reading import by_key_head, chosen_tokens, far_keys, overhang
+from lengthwise.methods.slots import Slot
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.rope import FrequencyRule, RopeFacts
+
+__all__ = [
+    "Acceptance",
+    "AdaptedModel",
+    "Budget",
+    "CacheUpdate",
+    "CacheView",
+    "ChainDrafter",
+    "Channels",
+    "Codec",
+    "DecodingMode",
+    "Deletable",
+    "DraftDepth",
+    "Drafter",
+    "DrafterView",
+    "Draws",
+    "Encoded",
+    "Format",
+    "FrequencyMethod",
+    "FrequencyRule",
+    "Growing",
+    "HeadGroup",
+    "KVEntries",
+    "KVStore",
+    "LayerFacts",
+    "LengthPolicy",
+    "LengthwiseError",
+    "Load",
+    "Lossless",
+    "Method",
+    "ModelError",
+    "Needs",
+    "Paper",
+    "Phase",
+    "Placement",
+    "Queries",
+    "Question",
+    "RecipeError",
+    "Refused",
+    "ResidualCodec",
+    "Retention",
+    "RopeFacts",
+    "Sampler",
+    "Sampling",
+    "ScoredRetention",
+    "ScoredSelection",
+    "SelectedKeys",
+    "Selector",
+    "Sequence",
+    "Slot",
+    "Tree",
+    "UpTo",
+    "Verifier",
+    "affordable",
+    "by_key_head",
+    "chosen_tokens",
+    "concatenate",
+    "far_keys",
+    "full_layers",
+    "join_index",
+    "layer_tokens",
+    "match",
+    "needs_full_layers",
+    "needs_rope",
+    "needs_still_frequencies",
+    "option",
+    "overhang",
+    "pick",
+    "received_attention",
+    "reject",
+]
