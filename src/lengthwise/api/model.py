@@ -87,7 +87,12 @@ class Model:
         return check(self.adapted)
 
     def plan(self, recipe: RecipeLike = "full") -> Plan:
-        """The recipe resolved for this model; raises RecipeError or Refused."""
+        """The recipe resolved for this model.
+
+        Raises:
+            RecipeError: where it cannot be parsed, or names what does not exist.
+            Refused: where it cannot run on this model.
+        """
         return recipes.resolve(recipe, self.adapted)
 
     # Text and tokens.
@@ -95,12 +100,20 @@ class Model:
     def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        prompt: text, or a Document; chat messages, which go through the chat template (a last one
-        of the assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
-        returned. A text that begins with the text of the beginning token gets no second one.
-        special: what special tokens written out in it are, "tokens" or "text". None: tokens in a
-        string, as in transformers; text in a Document and in the contents of messages, so that none
-        can end itself.
+        Args:
+            prompt: text, or a Document; chat messages; or ids, in a list, a tensor, an array or
+                what a tokenizer returned. Messages go through the chat template, and a last one of
+                the assistant's is continued. A text that begins with the text of the beginning
+                token gets no second one.
+            special: what special tokens written out in it are, "tokens" or "text". None: tokens in
+                a string, as in transformers; text in a Document and in the contents of messages, so
+                that none can end itself.
+
+        Returns:
+            The ids, at least one, all of them in the vocabulary.
+
+        Raises:
+            LengthwiseError: for what is no prompt, an empty one, and text without a tokenizer.
         """
         if special is not None and special not in SPECIAL:
             raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
@@ -161,22 +174,40 @@ class Model:
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt, special: see `encode`. recipe: its text, such as "yarn(factor=2) + lookup", what
-        `recipes.parse` made of it, or a list of methods. stream: called with each piece of text as
-        it comes; joined, the pieces are the text (see `Model.stream` for an iterator).
-        stop: a string that ends the text, or several (left out of it; several texts written at once
-        are cut there when they are complete); stop_ids: ids that do, by default the model's own.
-        chunk: tokens of a prefill forward. progress: called with tokens read.
-        assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
-        `model(path=...)` does in a recipe (see `drafting_model`).
-        temperature: 0 is greedy. top_k: sample among the k likeliest, 0 for all. top_p: among the
-        likeliest that make up p. min_p: leave out those below this share of the likeliest.
-        repetition_penalty: 1 is none. seed: an integer of 64 bits. Of the model's generation_config
-        the end tokens hold, and what it suppresses or forces (suppress_tokens,
-        begin_suppress_tokens, bad_words_ids, forced_bos_token_id, forced_eos_token_id); its
-        temperature, penalties and lengths do not.
-        Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
-        model's logits are no numbers.
+        Of the model's generation_config the end tokens hold, and what it suppresses or forces.
+        Those are suppress_tokens, begin_suppress_tokens, bad_words_ids, forced_bos_token_id and
+        forced_eos_token_id. Its temperature, penalties and lengths do not hold.
+
+        Args:
+            prompt: see `encode`.
+            recipe: its text, such as "yarn(factor=2) + lookup", what `recipes.parse` made of it, or
+                a list of methods.
+            max_new_tokens: how many are written at most.
+            stream: called with each piece of text as it comes; joined, the pieces are the text. See
+                `Model.stream` for an iterator.
+            stop: a string that ends the text and is left out of it, or several. Several texts
+                written at once are cut there when they are complete.
+            stop_ids: ids that end the text; None: the model's own.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            progress: called with tokens read.
+            special: see `encode`.
+            assistant_model: a second model that guesses, a transformers model or one of lengthwise,
+                as `model(path=...)` does in a recipe (see `drafting_model`).
+            temperature: 0 is greedy.
+            top_k: sample among the k likeliest, 0 for all.
+            top_p: sample among the likeliest that make up p.
+            min_p: leave out those below this share of the likeliest.
+            repetition_penalty: 1 is none.
+            seed: an integer of 64 bits.
+
+        Returns:
+            The text, its token ids and its costs.
+
+        Raises:
+            RecipeError: before anything runs, for a recipe that cannot be parsed.
+            Refused: before anything runs, for a recipe that cannot serve this model or prompt.
+            LengthwiseError: before anything runs, for other arguments.
+            NotFinite: where the model's logits are no numbers.
         """
         require_one(recipe)
         return self.generate_batch(
@@ -211,10 +242,24 @@ class Model:
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone, its noise included.
 
-        recipe, seed: one for all, or a list with one for each prompt. What different recipes in one
-        batch cost stands in docs/python.md. Everything else is as in `generate`.
-        A row that its recipe cannot serve is not read and says so in `refused`; one whose logits
-        are no numbers ends, and says so in `failed`. Both leave the others as they are.
+        What different recipes in one batch cost stands in docs/python.md.
+
+        Args:
+            prompts: a list of them, each as for `encode`.
+            recipe: one for all, or a list with one for each prompt.
+            streams: None, or one function for each prompt, called with the pieces of its text.
+            seed: one for all, or a list with one for each prompt.
+
+        Everything else is as in `generate`.
+
+        Returns:
+            A generation for each prompt, in their order. A row that its recipe cannot serve is not
+                read and says so in `refused`. One whose logits are no numbers ends, and says so in
+                `failed`. Both leave the others as they are.
+
+        Raises:
+            LengthwiseError: before anything runs, as in `generate`; also for lists of other
+                lengths.
         """
         batch, rows = open_batch(
             self, prompts, recipe, seed, streams, None,
@@ -234,9 +279,20 @@ class Model:
     ) -> Stream:
         """The text piece by piece: `for piece in model.stream("Once", max_new_tokens=64)`.
 
-        options: as in `generate`, which also raises what this does. Nothing runs but what the next
-        piece takes; leaving the loop ends the generation, and so does `close` of the stream, from
-        any thread. Its `generation` is what `generate` would have returned.
+        Nothing runs but what the next piece takes. Leaving the loop ends the generation, and so
+        does `close` of the stream, from any thread.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            **options: as in `generate`.
+
+        Returns:
+            The stream, whose `generation` is what `generate` would have returned.
+
+        Raises:
+            LengthwiseError: what `generate` raises; of what the prompt or logits cause, as it is
+                read.
         """
         return open_stream(self, prompt, recipe, options)
 
@@ -247,8 +303,15 @@ class Model:
         """`stream` for asyncio: `async for piece in model.astream("Once")`.
 
         The model runs in a thread of the stream's own. Cancelling the task that reads it ends the
-        generation before the task ends, within one round or one chunk of a prompt. Errors come with
-        the first piece.
+        generation before the task ends, within one round or one chunk of a prompt.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            **options: as in `generate`.
+
+        Returns:
+            The stream; errors come with its first piece.
         """
         return AsyncStream(lambda: open_stream(self, prompt, recipe, options))
 
@@ -257,12 +320,24 @@ class Model:
         self, ids: Seq[int] | Tensor, recipe: RecipeLike = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
-        """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
-        model gives a token no chance. Raises NotFinite where its logits are no numbers.
+        """Log-probabilities of given tokens under a recipe.
 
-        prompt None: all are read as a prompt; returns `[n - 1]`, of every token but the first.
-        prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest
-        is fed as decoding would, `block` tokens a forward; returns `[n - p]`.
+        Args:
+            ids: two tokens or more, as for `encode`.
+            recipe: as for `generate`.
+            prompt: None: all tokens are read as a prompt. p: the first p are the prompt, so
+                retention and codecs act at its end, and the rest is fed as decoding would.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            block: tokens of a forward behind the prompt; other than 1 only where there is one.
+
+        Returns:
+            float32 `[n - 1]`, of every token but the first; with a prompt of p tokens `[n - p]`.
+                Minus infinity where the model gives a token no chance.
+
+        Raises:
+            LengthwiseError: for arguments other than these.
+            Refused: where the recipe cannot serve this model, or this many tokens.
+            NotFinite: where the model's logits are no numbers.
         """
         for name, given in (("prompt", prompt), ("chunk", chunk), ("block", block)):
             if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
@@ -297,8 +372,17 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
-    """Loads and adapts a model: None is the embedded SmolLM2-135M-Instruct; else a local folder, a
-    GGUF file or a hub name. dtype None is what the machine is fast at. Raises ModelError."""
+    """Loads and adapts a model.
+
+    Args:
+        name: a local folder, a GGUF file or a hub name; None is the embedded SmolLM2-135M-Instruct.
+        dtype: None is what the machine is fast at.
+        device: None is the accelerator if there is one, else the CPU.
+
+    Raises:
+        ModelError: for a model that cannot be had, read or adapted.
+        LengthwiseError: for a name that is no text and no path.
+    """
     if name is not None and not isinstance(name, (str, PathLike)):
         raise LengthwiseError(
             f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
@@ -314,11 +398,17 @@ def wrap(
 ) -> Model:
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
-    model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft. What
-    is done to it later (weights, hooks, adapters) shows at the next request. Raises
-    UnsupportedModel.
-    fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
-    weights beside the model's own; False saves that memory.
+    What is done to the model later (weights, hooks, adapters) shows at the next request.
+
+    Args:
+        model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft.
+        tokenizer: the model's; without one, prompts are token ids.
+        fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
+            weights beside the model's own; False saves that memory.
+
+    Raises:
+        UnsupportedModel: for a model that cannot be adapted.
+        LengthwiseError: for what is no model, or no tokenizer.
     """
     require_model(model, tokenizer)
     adapted = adapt(model, fuse, tokenizer=tokenizer)
@@ -328,7 +418,13 @@ def wrap(
 
 
 def check(model: Model | PreTrainedModel) -> Support:
-    """Which questions a model supports exactly, which are refused, and why."""
+    """Which questions a model supports exactly, which are refused, and why.
+
+    A model of transformers is wrapped first.
+
+    Raises:
+        UnsupportedModel: for a model of transformers that cannot be adapted.
+    """
     return model.check() if isinstance(model, Model) else wrap(model).check()
 
 
