@@ -156,12 +156,11 @@ def custom_generate(
 ) -> Callable[..., Any]:
     """A function for `model.generate(..., custom_generate=...)` that runs a recipe in our loop.
 
-    Everything that `generate` makes a logits processor or a stopping criterion of is honoured by
-    stock's own (processors and criteria of the user's included, which must be functions of the ids
-    and scores: every row is asked alone, at each token it says), sampling, num_return_sequences,
-    streamer, return_dict_in_generate with output_scores and output_logits. The rest is refused by
-    name before anything runs: beams, assistants, caches of the user's. Rows may be padded on the
-    left.
+    Logits processors and stopping criteria that `generate` makes are stock's own and honoured. So
+    are the user's, which must be functions of the ids and scores: every row is asked alone, at each
+    token it says. Sampling, num_return_sequences, streamer, and return_dict_in_generate with
+    output_scores and output_logits are honoured too. The rest is refused by name before anything
+    runs: beams, assistants, caches of the user's. Rows may be padded on the left.
 
     Args:
         recipe: as for `Model.generate`. Of one that writes several texts the best is taken.
@@ -174,9 +173,10 @@ def custom_generate(
 
     Everything else is an argument of `model.generate`.
 
-    Returns what `generate` would: ids int64 `[rows, prompt + new]`, an end token included where one
-    was said and padding behind it; or a GenerateDecoderOnlyOutput, whose scores and logits are
-    zeros behind the end of a row.
+    Returns:
+        The function. With it `generate` returns ids int64 `[rows, prompt + new]`, an end token
+            included where one was said and padding behind it. Or it returns a
+            GenerateDecoderOnlyOutput, whose scores and logits are zeros behind the end of a row.
     """
     options = _Options(seed, stop, tokenizer, chunk, progress)
 

@@ -45,5 +45,13 @@ class Document:
 
     @classmethod
     def from_text(cls, text: str, name: str = "text") -> Document:
-        """A document from text already at hand. Raises DocumentError when it is empty."""
+        """A document from text already at hand.
+
+        Args:
+            text: all of it.
+            name: what to call it in a report.
+
+        Raises:
+            DocumentError: when the text is empty or only white space.
+        """
         return cls(name=name, text=text)

@@ -67,11 +67,15 @@ WANTED = "give plain text, Markdown, HTML, PDF or .docx"
 def decode(data: bytes, name: str, encoding: str | None = None) -> str:
     """The text of `data`, nothing replaced and nothing left out; lines end in a plain newline.
 
-    name: what a refusal calls it. encoding: as Python names it; None is UTF-8, or UTF-16 or UTF-32
-        where a byte order mark says so.
+    Args:
+        data: the bytes.
+        name: what a refusal calls it.
+        encoding: as Python names it; None is UTF-8. A byte order mark of UTF-8, UTF-16 or UTF-32
+            goes before either.
 
-    Raises DocumentError for other bytes: what they most likely are and how to convert them, or that
-    they are no text.
+    Raises:
+        DocumentError: for other bytes, with what they most likely are and how to convert them, or
+            that they are no text.
     """
     marked = next((found for mark, found in _MARKS.items() if data.startswith(mark)), None)
     if marked is not None:

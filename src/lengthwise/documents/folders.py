@@ -146,8 +146,13 @@ def _hidden(path: Path) -> bool:
 def texts_in(
     folder: Path, read: Callable[[Path], Iterable[str]], skipped: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """(name, text) of what is read from the files of a folder that hold text. skipped: gets what
-    was wrong with each of the others."""
+    """(name, text) of what is read from the files of a folder that hold text.
+
+    Args:
+        folder: whose files are read, those of its folders included.
+        read: gives the texts of one file.
+        skipped: gets what was wrong with each of the others.
+    """
     name = folder.resolve().name
     for path in files_in(folder):
         shown = (Path(name) / path.relative_to(folder)).as_posix()

@@ -50,7 +50,17 @@ def sniff(data: bytes) -> DocumentKind:
 
 
 def text_of(data: bytes, name: str, kind: DocumentKind, encoding: str | None = None) -> str:
-    """All text of a file of this kind. encoding: of plain text and HTML, see `decode`."""
+    """All text of a file of this kind.
+
+    Args:
+        data: the bytes of the file.
+        name: what a refusal calls it.
+        kind: which reader takes it.
+        encoding: of plain text and HTML, see `decode`.
+
+    Raises:
+        DocumentError: where there is no text, or it cannot be read.
+    """
     if kind == "pdf":
         return _pdf(data, name)
     if kind == "docx":

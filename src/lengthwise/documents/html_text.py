@@ -46,7 +46,8 @@ _BLOCKS = [
 def text_of_html(markup: str) -> str:
     """The text of a page, blocks on lines of their own, `pre` kept as written.
 
-    markup: the decoded page. Scripts, styles and navigation are dropped; everything else stays.
+    Args:
+        markup: the decoded page. Scripts, styles and navigation are dropped; everything else stays.
     """
     soup = BeautifulSoup(markup, "html.parser")
     for element in soup.find_all(_DROPPED):

@@ -36,7 +36,11 @@ class Piece:
 
     @classmethod
     def of(cls, method: Method, model: AdaptedModel) -> Piece:
-        """Raises Refused where the model alone already rules the method out."""
+        """A method as it is on one model.
+
+        Raises:
+            Refused: where the model alone already rules the method out.
+        """
         if method.question != Question.DRAFTING and all(x.window for x in model.layers):
             raise Refused(
                 f"{method.name} has nothing to work on: every layer of this {model.family!r} model "
@@ -242,7 +246,15 @@ RULES: tuple[Rule, ...] = (
 
 
 def compose(pieces: Sequence[Piece], model: AdaptedModel) -> Placement:
-    """The placement of all pieces together; raises Refused by the first rule that is broken."""
+    """The placement of all pieces together.
+
+    Args:
+        pieces: the methods of a recipe.
+        model: that they run on.
+
+    Raises:
+        Refused: by the first rule that is broken.
+    """
     for rule in RULES:
         for a, b in permutations(pieces, 2):
             refusal = rule(a, b)

@@ -94,7 +94,14 @@ def methods() -> dict[str, type[Method]]:
 
 
 def find(name: str) -> type[Method]:
-    """The class of a method; RecipeError where it is unknown (with the nearest name) or broken."""
+    """The class of a method.
+
+    Args:
+        name: of the method, as recipes write it.
+
+    Raises:
+        RecipeError: where it is unknown (with the nearest name) or broken.
+    """
     found = METHODS.get(name)
     if found is not None:
         return found

@@ -30,7 +30,19 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(Plan))
 
 
 def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
-    """The plan of a recipe on a model; raises Refused where it cannot run there."""
+    """The plan of a recipe on a model.
+
+    Args:
+        recipe: its text, a Recipe, or a list of methods.
+        model: the adapted model that it is to run on.
+
+    Returns:
+        What the engine runs.
+
+    Raises:
+        RecipeError: where the recipe cannot be parsed.
+        Refused: where it cannot run on this model.
+    """
     methods = recipe_of(recipe).methods
     pieces = [Piece.of(method, model) for method in methods]
     placement = compose(pieces, model)
@@ -88,7 +100,12 @@ def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | No
 
 
 def assisted(recipe: RecipeLike, assistant: object) -> Recipe:
-    """A recipe with a second model that guesses: one that is held already, not a path."""
+    """A recipe with a second model that guesses: one that is held already, not a path.
+
+    Args:
+        recipe: as for `resolve`.
+        assistant: the second model, see `drafting_model`.
+    """
     from lengthwise.engine.speculative.loading import drafting_model
 
     return Recipe((*recipe_of(recipe).methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]

@@ -99,7 +99,13 @@ class Incremental:
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], special: bool = False) -> str:
-    """The text of tokens, without special ones. special: with them, and nothing cleaned up."""
+    """The text of tokens, without special ones.
+
+    Args:
+        tokenizer: whose tokens they are.
+        ids: the tokens.
+        special: with special tokens, and nothing cleaned up.
+    """
     if special:
         found = tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -114,8 +120,11 @@ def whole_characters(
 ) -> str:
     """`text` without the beginning of a character at its end whose other bytes were not said.
 
-    ids: the tokens that text was decoded from, which tell such a beginning from the character that
-    stands for it when a model really says it.
+    Args:
+        tokenizer: None leaves the text as it is.
+        ids: the tokens that text was decoded from, which tell such a beginning from the character
+            that stands for it when a model really says it.
+        text: what they were decoded to.
     """
     if tokenizer is None or not text.endswith(UNFINISHED):
         return text
@@ -157,8 +166,15 @@ class TextStream:
     def add(self, tokens: Sequence[int], metrics: Finishing) -> int:
         """Adds tokens; a stop string ends the request through its metrics.
 
-        Returns how many of them count. Those after the one that completes a stop string do not:
-        they come with it where several were drafted, and would not have been said one by one.
+        Those after the token that completes a stop string do not count. They come with it where
+        several were drafted, and would not have been said one by one.
+
+        Args:
+            tokens: the new ones.
+            metrics: whose `finish_reason` becomes "stop" at a stop string.
+
+        Returns:
+            How many of the tokens count.
         """
         if self._ended:
             return len(tokens)

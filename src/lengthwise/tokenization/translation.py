@@ -45,7 +45,15 @@ def same_vocabulary(target: PreTrainedTokenizerBase, draft: PreTrainedTokenizerB
 
 
 def backend(tokenizer: PreTrainedTokenizerBase, name: str) -> Tokenizer:
-    """The fast tokenizer beneath; raises Refused where there is none. name: of the method."""
+    """The fast tokenizer beneath.
+
+    Args:
+        tokenizer: of transformers.
+        name: of the method, for the refusal.
+
+    Raises:
+        Refused: where there is no fast tokenizer.
+    """
     found = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(found, Tokenizer):
         raise Refused(
@@ -99,7 +107,17 @@ class Translator:
             self.text, self.open = "", []
 
     def back(self, tokens: Seq[int], guesses: Seq[int], probs: Seq[float]) -> list[Translated]:
-        """The drafter's guesses and their probabilities as tokens that continue the target's."""
+        """The drafter's guesses and their probabilities as tokens that continue the target's.
+
+        Args:
+            tokens: the target's so far.
+            guesses: the drafter's tokens.
+            probs: of each guess.
+
+        Returns:
+            The guesses as tokens of the target; none where they would change how its last ones are
+                written.
+        """
         before = [*self.settled, *self.open][-BEHIND:]
         known = _decode(self.draft, before)
         whole = _decode(self.draft, [*before, *guesses]).rstrip(UNFINISHED)
