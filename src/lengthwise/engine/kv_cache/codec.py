@@ -13,22 +13,33 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate
 class Codec(Protocol):
     """Encodes entries in place; one object per layer and sequence.
 
-    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+    Attributes:
+        window: how many of the prompt's last queries it wants at the end of prefill (0: none).
     """
 
     window: int
 
     def encode(self, store: KVStore, update: CacheUpdate) -> None:
-        """May close the oldest plain entries of the segment into an encoded block.
+        """May close the oldest plain entries of the store into an encoded block.
 
         Called at PREFILL and at every DECODE, for each group of heads of the layer.
+
+        Args:
+            store: the entries of one group that may be encoded (`HeadGroup.compressible`).
+            update: when this is called, and with what.
         """
         ...
 
     def tokens_until_change(self, store: KVStore) -> int | None:
-        """Entries that may join the segment before the next encoding; None is any number.
+        """How far off the next encoding is.
 
         Drafts never cross it, so that drafting reads what plain decoding would read.
+
+        Args:
+            store: as in `encode`.
+
+        Returns:
+            Entries that may join the store before the next encoding; None is any number.
         """
         ...
 
@@ -36,22 +47,34 @@ class Codec(Protocol):
 class Channels(Protocol):
     """Chooses which channels of its keys an encoded entry keeps; one object per layer and sequence.
 
-    window: how many of the prompt's last queries it wants at the end of prefill. recent: newest
-    entries of the prompt whose keys stay whole.
+    Attributes:
+        window: how many of the prompt's last queries it wants at the end of prefill.
+        recent: newest entries of the prompt whose keys stay whole.
     """
 
     window: int
     recent: int
 
     def kept(self, head_dim: int) -> int:
-        """How many of head_dim channels stay."""
+        """Counts the channels that stay.
+
+        Args:
+            head_dim: channels of a key.
+
+        Returns:
+            How many of these stay.
+        """
         ...
 
     def choose(self, queries: Tensor, key: Tensor) -> Tensor:
-        """The channels that stay, int64 `[kv_heads, kept]`, ascending.
+        """Chooses the channels that stay.
 
-        queries `[heads, window, head_dim]` and key `[kv_heads, n, head_dim]`, both as attention
-        sees them.
+        Args:
+            queries: `[heads, window, head_dim]`, as attention sees them.
+            key: `[kv_heads, n, head_dim]`, as attention sees them.
+
+        Returns:
+            The channels that stay, int64 `[kv_heads, kept]`, ascending.
         """
         ...
 
@@ -59,16 +82,34 @@ class Channels(Protocol):
 class Format(Codec, Protocol):
     """A codec that rewrites the numbers of entries, however many channels their keys have.
 
-    residual: newest entries that stay plain at least. step: entries encoded at a time.
+    Attributes:
+        residual: newest entries that stay plain at least.
+        step: entries encoded at a time.
     """
 
     residual: int
     step: int
 
     def close(self, entries: KVEntries) -> Growing:
-        """Entries, a multiple of `step` of them, encoded, in memory of their own."""
+        """Encodes entries.
+
+        Args:
+            entries: plain ones, a multiple of `step` of them.
+
+        Returns:
+            The same entries encoded, in memory of their own.
+        """
         ...
 
     def entry_bytes(self, heads: int, key: int, value: int) -> float:
-        """Bytes of one encoded entry, birth id included, of so many channels a head."""
+        """Counts the bytes of one encoded entry, birth id included.
+
+        Args:
+            heads: key heads.
+            key: channels of a key, a head.
+            value: channels of a value, a head.
+
+        Returns:
+            Bytes of the entry over all these heads.
+        """
         ...

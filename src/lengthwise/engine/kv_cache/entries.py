@@ -1,9 +1,9 @@
 """Where keys and values live: entries that can be appended, moved, dropped and encoded for real.
 
-A segment holds the entries of some key heads of one layer, in the order of their birth ids. A birth
+A store holds the entries of some key heads of one layer, in the order of their birth ids. A birth
 id is the index of the token in its sequence; it survives deletion, and a position is made from it
-when it is needed. Heads of a segment may keep different tokens, but equally many; heads that keep
-unequal numbers live in segments of their own. Bytes are those of the tensors that are allocated.
+when it is needed. Heads of a store may keep different tokens, but equally many; heads that keep
+unequal numbers live in stores of their own. Bytes are those of the tensors that are allocated.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from lengthwise.errors import LengthwiseError
 class KVEntries:
     """Plain tensors of n entries.
 
-    key `[heads, n, head_dim]`, value `[heads, n, value_dim]`, index int32 `[1 or heads, n]` (birth
-    ids, ascending), log_weight float32 `[heads, n]` or None, stat float32 `[heads, n]` or None
-    (whatever an observer accumulates, for H2O the probability received).
+    Attributes:
+        key: `[heads, n, head_dim]`.
+        value: `[heads, n, value_dim]`.
+        index: birth ids, ascending, int32 `[1 or heads, n]`.
+        log_weight: float32 `[heads, n]`, or None.
+        attention_mass: float32 `[heads, n]`, or None: whatever an observer accumulates, for H2O the
+            probability received.
     """
 
     key: Tensor
@@ -51,7 +55,11 @@ class KVEntries:
         )
 
     def take(self, ids: Tensor) -> KVEntries:
-        """Entries ids: int64 `[n]` shared by all heads, or `[heads, n]`."""
+        """Copies some entries.
+
+        Args:
+            ids: which ones, int64: `[n]` shared by all heads, or `[heads, n]`.
+        """
         return self._map(lambda t: pick(t, ids))
 
     def heads(self, ids: Tensor) -> KVEntries:
@@ -69,7 +77,12 @@ class _TensorFunction(Protocol):
 
 
 def pick(t: Tensor, ids: Tensor) -> Tensor:
-    """Entries ids, int64 `[n]` or `[heads, n]`, of t `[1 or heads, entries, ...]`."""
+    """Copies some entries of a tensor.
+
+    Args:
+        t: `[1 or heads, entries, ...]`.
+        ids: which ones, int64 `[n]` or `[heads, n]`.
+    """
     if ids.dim() == 1:
         return t.index_select(1, ids)
     t = t.expand(len(ids), *t.shape[1:])
@@ -121,7 +134,14 @@ class Growing(Encoded, Protocol):
     """An encoded block that newer ones of its kind can be joined to."""
 
     def join(self, newer: Self) -> Self:
-        """Both, this one's entries first, without decoding either."""
+        """Joins two blocks without decoding either.
+
+        Args:
+            newer: the block whose entries come after this one's.
+
+        Returns:
+            Both, this one's entries first.
+        """
         ...
 
 
@@ -130,14 +150,21 @@ class Deletable(Encoded, Protocol):
     """Encoded entries that can lose some of themselves without being decoded."""
 
     def take(self, ids: Tensor) -> Self:
-        """Only the entries ids, int64 `[n]` or `[heads, n]`, ascending, in memory of its own."""
+        """Copies some entries without decoding them.
+
+        Args:
+            ids: which ones, int64 `[n]` or `[heads, n]`, ascending.
+
+        Returns:
+            Only these entries, in memory of its own.
+        """
         ...
 
 
 class KVStore:
     """Encoded blocks, oldest first, then a plain tail that grows in place.
 
-    capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%;
+    capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%.
     `reserve` makes room at once where the final length is known. What an observer accumulates for
     encoded entries is kept beside them, so no codec need know of it.
     """
@@ -172,7 +199,7 @@ class KVStore:
 
     @property
     def key_heads(self) -> int:
-        """Key heads of a segment that holds something."""
+        """Key heads of a store that holds something."""
         return (self._tail if self._tail is not None else self.blocks()[0]).key.shape[0]
 
     @property
@@ -194,7 +221,12 @@ class KVStore:
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def reserve(self, like: KVEntries, room: int) -> None:
-        """Makes room for `room` more entries shaped as `like`."""
+        """Makes room for more plain entries.
+
+        Args:
+            like: entries of the shape they will have.
+            room: how many.
+        """
         if self._length + room <= self.capacity:
             return
         size = self._length + room
@@ -227,8 +259,16 @@ class KVStore:
         self._length = stop
 
     def push(self, key: Tensor, value: Tensor, birth: int) -> tuple[Tensor, Tensor]:
-        """Appends one plain entry, key and value `[heads, 1, ...]`; returns all plain keys and
-        values."""
+        """Appends one plain entry.
+
+        Args:
+            key: `[heads, 1, head_dim]`.
+            value: `[heads, 1, value_dim]`.
+            birth: its birth id.
+
+        Returns:
+            All plain keys and all plain values.
+        """
         tail = self._tail
         if tail is None or self._length == tail.key.shape[1]:
             index = torch.tensor([[birth]], dtype=torch.int32, device=key.device)
@@ -276,7 +316,11 @@ class KVStore:
         return torch.cat(known, 1) if known else None
 
     def add_attention_mass(self, total: Tensor) -> None:
-        """Adds float32 `[heads, n]`, one number an entry."""
+        """Adds to what was accumulated for each entry.
+
+        Args:
+            total: float32 `[heads, n]`, one number an entry.
+        """
         before = 0
         if self._closed_mass is not None:
             before = self._closed_mass.shape[1]
@@ -287,7 +331,11 @@ class KVStore:
             tail.attention_mass.add_(total[:, before:])
 
     def take(self, ids: Tensor) -> KVEntries:
-        """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole segment."""
+        """Copies some entries; encoded ones are decoded.
+
+        Args:
+            ids: which ones, `[n]` or `[heads, n]`, counted over the whole store.
+        """
         if not self.closed:
             assert self._tail is not None
             return self._tail.take(ids)
@@ -296,17 +344,29 @@ class KVStore:
         return everything.take(ids)
 
     def replace(self, entries: KVEntries | None, room: int = 0) -> None:
-        """Holds exactly these entries, in memory of their own, with room for `room` more."""
+        """Holds exactly these entries, in memory of their own.
+
+        Args:
+            entries: what is held from now on; None is nothing.
+            room: how many more entries to make room for.
+        """
         self.closed, self._closed_mass, self._tail, self._length = [], None, None, 0
         if entries is not None and len(entries):
             self.reserve(entries, len(entries) + room)
             self.append(entries)
 
     def keep(self, ids: Tensor, room: int = 0) -> None:
-        """Deletes all entries but ids, `[n]` or `[heads, n]`, ascending over the whole segment.
+        """Deletes all entries but some.
 
         Encoded entries that can be deleted one by one stay encoded. Heads may keep unequal numbers
         of them: what some keep beyond the fewest is held plain, as it decodes.
+
+        Args:
+            ids: which ones stay, `[n]` or `[heads, n]`, ascending over the whole store.
+            room: how many more entries to make room for.
+
+        Raises:
+            LengthwiseError: where encoded entries cannot be deleted one by one.
         """
         if not self.closed:
             self.replace(self.take(ids), room)
@@ -327,7 +387,11 @@ class KVStore:
             self._closed_mass = None if attention_mass is None else pick(attention_mass, stay)
 
     def drop_front(self, count: int) -> None:
-        """Deletes the oldest `count` plain entries by moving the rest down in place."""
+        """Deletes the oldest plain entries by moving the rest down in place.
+
+        Args:
+            count: how many.
+        """
         assert self._tail is not None
         rest = self._length - count
         for t in self._tail.tensors():
@@ -335,7 +399,13 @@ class KVStore:
         self._length = rest
 
     def close(self, block: Encoded, count: int, room: int = 0) -> None:
-        """The oldest `count` plain entries become an encoded block; what is left is made tight."""
+        """The oldest plain entries become an encoded block; what is left is made tight.
+
+        Args:
+            block: these entries encoded.
+            count: how many they are.
+            room: how many more plain entries to make room for, where some are left.
+        """
         assert self._tail is not None
         leaving, rest = self._tail.slice(0, count), self._tail.slice(count, self._length)
         stats = [t for t in (self._closed_mass, leaving.attention_mass) if t is not None]
@@ -346,8 +416,13 @@ class KVStore:
             self._closed_mass = torch.cat(stats, 1)
 
     def retract(self, count: int, ids: Tensor | int = 0) -> None:
-        """Of the newest `count` plain entries keeps ids (int64 `[n]`, ascending), or the first
-        so many, which need not be moved."""
+        """Keeps some of the newest plain entries.
+
+        Args:
+            count: how many entries are the newest.
+            ids: which of them stay, int64 `[n]`, ascending; or a number, for the first so many,
+                which need not be moved.
+        """
         base = self._length - count
         if isinstance(ids, int):
             self._length = base + ids

@@ -1,7 +1,7 @@
 """Key heads of one layer that share a policy: what they keep, and the parts they give to attention.
 
 Most layers have one group of all heads. RazorAttention splits a layer into heads that keep
-everything and heads that keep little; each group then has segments of its own, so ragged heads are
+everything and heads that keep little; each group then has stores of its own, so ragged heads are
 really stored ragged.
 """
 
@@ -31,7 +31,10 @@ def slack_of(window: int, selecting: bool) -> int:
 
 
 class OnEvict(Protocol):
-    """What becomes of near entries that leave the window, where that is not a move to far."""
+    """What becomes of near entries that leave the window, where that is not a move to far.
+
+    It is called with the group and with the entries that are leaving it.
+    """
 
     def __call__(self, group: HeadGroup, leaving: KVEntries) -> None: ...
 
@@ -42,11 +45,17 @@ class OnEvict(Protocol):
 
 @dataclass
 class HeadGroup:
-    """heads: key heads int64 `[h]` of the layer, or None for all of them.
+    """Key heads of one layer that share a policy, and what they keep.
 
-    near holds entries inside the window (all entries where the window is None), contiguous birth
-    ids from near_start on; far holds what left it and was kept. fold replaces the usual move from
-    near to far (RazorAttention's running mean).
+    Attributes:
+        placement: where tokens stand for these heads.
+        heads: key heads int64 `[h]` of the layer, or None for all of them.
+        selector: chooses which far entries are read, where there is a selection.
+        on_evict: replaces the usual move from near to far (RazorAttention's running mean).
+        near: entries inside the window, or all entries where the window is None. Their birth ids
+            are contiguous.
+        far: entries that left the window and were kept.
+        near_start: the first birth id of near.
     """
 
     placement: Placement
@@ -64,7 +73,7 @@ class HeadGroup:
 
     @property
     def compressible(self) -> KVStore:
-        """The segment that retention prunes and codecs encode: far beyond a window, else near."""
+        """The store that retention prunes and codecs encode: far beyond a window, else near."""
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
@@ -76,11 +85,26 @@ class HeadGroup:
         return len(self.near) + len(self.far)
 
     def near_at(self, length: int) -> int:
-        """Near entries there are once `length` tokens are committed and nothing was deleted."""
+        """Counts near entries, given that nothing was deleted.
+
+        Args:
+            length: tokens that are committed.
+
+        Returns:
+            Near entries there are then.
+        """
         return length if self.placement.window is None else length - self._window_start(length)
 
     def keep(self, ids: Tensor, room: int = 0) -> None:
-        """Keeps only the entries ids of `compressible`: int64 `[n]` or `[heads, n]`, ascending."""
+        """Keeps only some entries of `compressible`.
+
+        Args:
+            ids: which ones, int64 `[n]` or `[heads, n]`, ascending.
+            room: how many more entries to make room for.
+
+        Raises:
+            LengthwiseError: where entries are encoded that cannot be deleted one by one.
+        """
         self.compressible.keep(ids, room)
 
     # Reading: the parts a block of queries sees.
@@ -88,7 +112,17 @@ class HeadGroup:
     def parts(
         self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
     ) -> list[Part]:
-        """Parts for the queries `rows` of the frame; own and own_past are the new tokens' parts."""
+        """Parts for some of the queries of a layer.
+
+        Args:
+            inputs: the new tokens in this layer.
+            rows: which of their queries.
+            own: a part of the new tokens' own, if there is one.
+            own_past: another part of the new tokens' own, if there is one.
+
+        Returns:
+            Parts of far entries, then of near ones, then `own_past` and `own`.
+        """
         query = inputs.near_query[:, rows]
         found = self._far_parts(inputs, rows)
         found += self._near_parts(inputs, rows, query)
@@ -224,8 +258,16 @@ class HeadGroup:
         return max(0, (upto - self.placement.window + 1) // self.slack * self.slack)
 
     def tokens_until_change(self, length: int) -> int | None:
-        """Tokens from `length` on before near entries move again, or before a selection makes a
-        plan to be used again; None where neither happens."""
+        """How far off the next change of what is read is.
+
+        A change is that near entries move again, or that a selection makes a plan to be used again.
+
+        Args:
+            length: tokens that are committed.
+
+        Returns:
+            Tokens from `length` on before the change; None where neither happens.
+        """
         if self.placement.window is None:
             return None
         left = self._window_start(length) + self.slack + self.placement.window - 1 - length
@@ -237,7 +279,12 @@ class HeadGroup:
         return left if shared is None else min(left, shared)
 
     def slide_window(self, inputs: LayerInputs, upto: int) -> None:
-        """Moves what no query from index `upto` on reaches as near; keeps or drops it as far."""
+        """Moves what no later query reaches as near; keeps or drops it as far.
+
+        Args:
+            inputs: the new tokens in this layer.
+            upto: birth id from which on queries are still to come.
+        """
         if self.placement.window is None:
             return
         target = self._window_start(upto)
@@ -261,7 +308,7 @@ class HeadGroup:
         self.near_start += count
 
     def offload(self) -> None:
-        """Puts the far segment where the placement wants it, before it holds anything."""
+        """Puts the far store where the placement wants it, before it holds anything."""
         where = self.placement.offload
         if where is None or self.selector is None or isinstance(self.far, OffloadedKVStore):
             return
@@ -298,8 +345,16 @@ def _part(query: Tensor, entries: KVEntries, mask: Tensor | None = None) -> Part
 
 
 def take_by_query_head(store: KVStore, ids: Tensor, heads: int) -> KVEntries:
-    """Entries ids `[m]`, `[kv_heads, m]` or `[heads, m]`; the last gives one key head a query
-    head."""
+    """Copies entries, as selected for all heads, for each key head or for each query head.
+
+    Args:
+        store: where they are.
+        ids: `[m]`, `[kv_heads, m]` or `[heads, m]`.
+        heads: query heads.
+
+    Returns:
+        The entries; for ids `[heads, m]` with one key head a query head.
+    """
     if ids.dim() == 1 or ids.shape[0] == 1:
         return store.take(ids.reshape(-1))
     key_heads = store.key_heads

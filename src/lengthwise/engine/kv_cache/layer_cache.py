@@ -98,8 +98,11 @@ class LayerCache:
     # Attending.
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata) -> Tensor:
-        """Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` of the block
-        -> `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token."""
+        """Attention of the new tokens of a step over what is kept and over themselves.
+
+        Un-rotated query `[heads, n, head_dim]`, key and value `[kv_heads, n, ...]` ->
+        `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token.
+        """
         count = query.shape[1]
         if self._steps_plainly(count):
             return self._step(query, key, value, metadata)
@@ -140,7 +143,7 @@ class LayerCache:
         cut = pieces(group, metadata)
         if self.watch.expected and self.codec is None and not group.far.capacity:
             group.offload()
-            # Many small moves into a far segment that grows a little at a time would copy it often.
+            # Many small moves into a far store that grows a little at a time would copy it often.
             group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
         for rows in cut:
             part = inputs if len(cut) == 1 else piece(inputs, rows)
@@ -330,7 +333,7 @@ class LayerCache:
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
     def _stride(self, inputs: LayerInputs) -> int:
-        """Every how many-th query of a block is observed; 0 for none."""
+        """Every how many-th query of a step is observed; 0 for none."""
         return (
             self.watch.stride
             if self.watch.reading and inputs.metadata.count > 1

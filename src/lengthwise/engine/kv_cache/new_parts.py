@@ -1,4 +1,4 @@
-"""What the queries of a block see of the block itself and of near entries, as parts."""
+"""What the queries of a step see of its new tokens and of near entries, as parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pieces(group: HeadGroup, metadata: StepMetadata) -> list[slice]:
 
 
 def piece(inputs: LayerInputs, rows: slice) -> LayerInputs:
-    """A frame of some rows of a text, as if they had been read by themselves."""
+    """Inputs of some rows of a text, as if they had been read by themselves."""
     metadata = inputs.metadata
     alone = StepMetadata(
         metadata.start + rows.start, metadata.index[rows], None, metadata.length, metadata.offset,

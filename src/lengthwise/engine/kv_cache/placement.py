@@ -25,23 +25,25 @@ def same(index: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Placement:
-    """window: distances below it are near; None makes every key near.
+    """Where tokens stand, and which entries survive a window. The default is full attention.
 
-    anchored: the window is measured once for a whole block of queries (all of it sees the same near
-        keys, at least `window` of them) instead of per query. Right where far keys have ordinary
-        positions anyway, and for methods that plan by block.
-    keeps_far: False where everything beyond the window is dropped.
-    keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None keeps
-    all.
-    reads_far: int64 index `[n]` -> bool `[n]`, which entries are read as far ones when they leave
-        the window, before a selection chooses among them; None reads all.
-    far_key, far_query: int64 index `[n]` -> position `[n]` of far keys and of queries reaching
-    them.
-    far_raw: far keys are stored un-rotated (position 0) whatever far_key would be, for methods that
-        score un-rotated keys and place the chosen ones themselves.
-    offload: where a selection's far entries live; None is on the device.
-    compact: keys stand at their rank among the kept entries, and queries follow; keys are stored
-        un-rotated and rotated when read (SirLLM).
+    Attributes:
+        window: distances below it are near; None makes every key near.
+        anchored: the window is measured once for a whole block of queries instead of per query. All
+            of the block sees the same near keys, at least `window` of them. Right where far keys
+            have ordinary positions anyway, and for methods that plan by block.
+        keeps_far: False where everything beyond the window is dropped.
+        keep_far: int64 index `[n]` -> bool `[n]`, which entries survive beyond the window; None
+            keeps all.
+        reads_far: int64 index `[n]` -> bool `[n]`, which entries are read as far ones when they
+            leave the window, before a selection chooses among them; None reads all.
+        far_key: int64 index `[n]` -> position `[n]` of far keys.
+        far_query: int64 index `[n]` -> position `[n]` of queries that reach far keys.
+        far_raw: far keys are stored un-rotated (position 0) whatever far_key would be. For methods
+            that score un-rotated keys and place the chosen ones themselves.
+        compact: keys stand at their rank among the kept entries, and queries follow. Keys are
+            stored un-rotated and rotated when read (SirLLM).
+        offload: where a selection's far entries live; None is on the device.
     """
 
     window: int | None = None

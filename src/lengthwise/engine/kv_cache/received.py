@@ -15,8 +15,13 @@ from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 def received_attention(group: HeadGroup, update: CacheUpdate, window: int) -> Tensor:
     """Probability that each compressible entry of a group gets from the last queries of a prompt.
 
-    float32 `[heads, entries]`, summed over the last `window` queries; needs an update that carries
-    them.
+    Args:
+        group: key heads of one layer.
+        update: one that carries the last queries.
+        window: how many of them count.
+
+    Returns:
+        float32 `[heads, entries]`, summed over the last `window` queries.
     """
     layer = update.layer
     parts = _parts(group, update, window)

@@ -29,9 +29,12 @@ class Phase(Enum):
 class CacheView(Protocol):
     """What a retention sees of the sequence whose cache it prunes. `len` is the tokens committed.
 
-    prompt_length: of those, the prompt's; None until the prompt is read. expected_prompt: tokens of
-    the prompt, those still to be read included where that is known. token_nll: -log p of each token
-    given those before it, where the retention asked for it. offset: added to every position.
+    Attributes:
+        prompt_length: tokens committed that are the prompt's; None until the prompt is read.
+        expected_prompt: tokens of the prompt. Those still to be read are included where their
+            number is known.
+        token_nll: -log p of each token given those before it, where the retention asked for it.
+        offset: added to every position.
     """
 
     @property
@@ -61,7 +64,11 @@ class CacheView(Protocol):
         ...
 
     def head_groups(self, layer: int) -> list[HeadGroup]:
-        """What a layer keeps now."""
+        """What a layer keeps now.
+
+        Args:
+            layer: its index.
+        """
         ...
 
 
@@ -69,10 +76,15 @@ class CacheView(Protocol):
 class CacheUpdate:
     """When a retention or codec is called, and with what.
 
-    layer: facts of the layer. queries: the last queries of the prompt as near keys see them,
-    `[heads, at least window, head_dim]` (fewer where the prompt is shorter), at PREFILL where a
-    retention or codec asked for a window; their birth ids in query_index int64. A codec gets only
-    the heads that read the store it is given.
+    Attributes:
+        phase: when it is called.
+        layer: facts of the layer.
+        sequence: what it may see of the sequence.
+        queries: the last queries of the prompt as near keys see them, `[heads, at least window,
+            head_dim]`. They are fewer where the prompt is shorter. They are there at PREFILL, where
+            a retention or codec asked for a window. A codec gets only the heads that read the store
+            it is given.
+        query_index: birth ids of these queries, int64.
     """
 
     phase: Phase
@@ -85,9 +97,10 @@ class CacheUpdate:
 class Retention(Protocol):
     """Deletes or merges entries, irrevocably; one object per sequence.
 
-    window: how many of the prompt's last queries it wants at the end of prefill (0: none).
-    wants_attention_mass: entries accumulate the probability they receive from every query.
-    wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
+    Attributes:
+        window: how many of the prompt's last queries it wants at the end of prefill (0: none).
+        wants_attention_mass: entries accumulate the probability they receive from every query.
+        wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
     """
 
     window: int
@@ -95,12 +108,26 @@ class Retention(Protocol):
     wants_token_nll: bool
 
     def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
-        """Changes the group in place, or returns the groups that replace it."""
+        """Changes the group in place, or returns the groups that replace it.
+
+        Args:
+            group: key heads of one layer, and what they keep.
+            update: when this is called, and with what.
+
+        Returns:
+            The groups that replace it; None where it was changed in place.
+        """
         ...
 
     def tokens_until_change(self, sequence: CacheView) -> int | None:
-        """Tokens that may be committed before the next deletion; None is any number.
+        """How far off the next deletion is.
 
         Drafts never cross it, so that drafting sees the cache that plain decoding would see.
+
+        Args:
+            sequence: the sequence whose cache it prunes.
+
+        Returns:
+            Tokens that may be committed before the next deletion; None is any number.
         """
         ...

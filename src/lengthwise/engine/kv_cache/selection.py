@@ -15,14 +15,19 @@ from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
 class Queries:
     """A block of queries that plans together.
 
-    raw: un-rotated `[heads, n, head_dim]`; far: rotated as they reach far keys (equal to the
-    ordinary rotation unless the placement says otherwise); index: int64 `[n]` birth ids.
-    near: how many near keys precede the block. decoding: a single new token. span: first and last
-    birth id. boundary: that of the oldest token that has not become a far one, so that a query with
-    birth id i reads at most i + 1 - boundary keys besides far ones. far_at: int64 `[n]`, where
-    `far` is rotated to. ends: the newest query is the last that is known to be read before
-    something is written. rotate: turns un-rotated queries or keys `[heads, n, head_dim]` to int64
-    positions `[n]`.
+    Attributes:
+        raw: un-rotated, `[heads, n, head_dim]`.
+        far: rotated as they reach far keys, `[heads, n, head_dim]`. This is the ordinary rotation
+            unless the placement says otherwise.
+        index: int64 `[n]` birth ids.
+        near: how many near keys precede the block.
+        decoding: a single new token.
+        span: first and last birth id.
+        boundary: birth id of the oldest token that has not become a far one. So a query with birth
+            id i reads at most i + 1 - boundary keys besides far ones.
+        far_at: int64 `[n]`, where `far` is rotated to.
+        ends: the newest query is the last that is known to be read before something is written.
+        rotate: turns un-rotated queries or keys `[heads, n, head_dim]` to int64 positions `[n]`.
     """
 
     raw: Tensor
@@ -41,10 +46,13 @@ class Queries:
 class SelectedKeys:
     """The far entries that a block of queries reads.
 
-    ids: int64 positions in the far segment, ascending: `[m]` for all heads, `[kv_heads, m]` or
-    `[heads, m]`. mask: bool broadcastable to `[heads, queries, m]`, or None. key_positions `[m]`
-    and query_positions `[queries]` place them anew (far keys must be raw then); None leaves the
-    placement's.
+    Attributes:
+        ids: int64 positions in the far store, ascending: `[m]` for all heads, `[kv_heads, m]` or
+            `[heads, m]`.
+        mask: bool, broadcastable to `[heads, queries, m]`, or None.
+        key_positions: `[m]`, places the keys anew, which must be stored raw then. None leaves the
+            placement's.
+        query_positions: `[queries]`, places the queries anew. None leaves the placement's.
     """
 
     ids: Tensor
@@ -56,14 +64,15 @@ class SelectedKeys:
 class Selector(Protocol):
     """Chooses far entries for blocks of queries; revocable, one object per layer and sequence.
 
-    query_block: queries of a prefill that share a plan, at most as many as the window has (a chunk
-        of a prompt is cut into blocks of so many, and each finds what a chunk of that size would);
-        None means that prefill reads everything.
-    last_alone: a text's last query plans by itself, as decoding would, and not with its block.
-    wants_attention_mass: near entries accumulate the probability they receive
-        (`KVEntries.attention_mass`, summed over the query heads of a group) until they leave the
-        window: from every query (1), from every n-th query of a prompt, weighted n (n), or not at
-        all (0).
+    Attributes:
+        query_block: queries of a prefill that share a plan, at most as many as the window has. A
+            chunk of a prompt is cut into blocks of so many. Each block finds what a chunk of that
+            size would find. None means that prefill reads everything.
+        last_alone: a text's last query plans by itself, as decoding would, and not with its block.
+        wants_attention_mass: whether near entries accumulate the probability they receive until
+            they leave the window. It stands in `KVEntries.attention_mass`, summed over the query
+            heads of a group. 1: from every query. n: from every n-th query of a prompt, weighted n.
+            0: not at all.
     """
 
     query_block: int | None
@@ -71,18 +80,37 @@ class Selector(Protocol):
     wants_attention_mass: int
 
     def extend(self, entries: KVEntries, far: KVStore) -> None:
-        """Entries have just been appended to far (they are its newest)."""
+        """Entries have just been appended to far.
+
+        Args:
+            entries: what was appended. They are the newest of far.
+            far: the far entries of one layer.
+        """
         ...
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
-        """What these queries read of far; None is all of it."""
+        """Chooses what these queries read of far.
+
+        Args:
+            queries: those that plan together.
+            far: the far entries of one layer.
+
+        Returns:
+            What they read; None is all of far.
+        """
         ...
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
-        """Tokens that may be committed after `length` ones before a plan is made afresh that later
-        queries use again; None is any number. boundary: as in `Queries`.
+        """How far off the next plan is that later queries use again.
 
         Drafts never cross it, so that what a guess finds was found by a committed token.
+
+        Args:
+            length: tokens that are committed.
+            boundary: as in `Queries`.
+
+        Returns:
+            Tokens that may be committed before such a plan is made afresh; None is any number.
         """
         ...
 

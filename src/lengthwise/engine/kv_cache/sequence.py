@@ -212,7 +212,7 @@ class Sequence:
         entries = codec.tokens_until_change(group.compressible)
         if entries is None or group.placement.window is None:
             return entries
-        # Entries join the far segment a slack at a time, when they leave the window.
+        # Entries join the far store a slack at a time, when they leave the window.
         left = -(-(group.near_start + entries) // group.slack) * group.slack
         return max(1, left + group.placement.window - 1 - len(self._tokens))
 
@@ -270,7 +270,7 @@ class Sequence:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
     ) -> Tensor:
-        """Attention of one layer over what it keeps and the block: see `LayerCache.attend`."""
+        """Attention of one layer over what it keeps and the new tokens: see `LayerCache.attend`."""
         return self.layers[layer].attend(query, key, value, metadata)
 
     # Committing.
@@ -278,7 +278,7 @@ class Sequence:
     def commit(
         self, metadata: StepMetadata, tokens: Seq[int], accepted: Seq[int] | None = None
     ) -> None:
-        """Makes the block's tokens, or the accepted nodes of its tree, part of the sequence."""
+        """Makes the new tokens of a step, or the accepted nodes of its tree, part of the sequence."""
         ids = None
         if accepted is not None and len(accepted) != len(metadata.index):
             ids = torch.tensor(accepted, device=self.model.device)

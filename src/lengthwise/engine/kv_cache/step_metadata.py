@@ -1,7 +1,7 @@
-"""One block of new tokens on its way through one layer: its queries, rotated for every purpose.
+"""The new tokens of a step on their way through one layer: queries, rotated for every purpose.
 
-Angles depend on the block and the layer_type of layer, not on the layer, so they are made once per
-forward and shared by all layers.
+Angles depend on the new tokens and on the `layer_type` of a layer, not on the layer itself. So they
+are made once per forward and shared by all layers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from lengthwise.models.rope import FrequencyRule, StepAngles
 class StepMetadata:
     """New tokens of one sequence in one forward.
 
-    start: birth id of the first; index int64 `[n]`: birth ids, which are start + depth for the
-    nodes of a tree; ancestors: bool `[n, n]` for a tree, None for a chain. length: the sequence
-    length that dynamic frequencies are made for. prompt: the tokens are a part of the prompt.
-    angles and kept are what the layers share: where the tokens stand, and which near entries
-    survive a window.
+    start: birth id of the first.
+    index: birth ids int64 `[n]`, which are start + depth for the nodes of a tree.
+    ancestors: bool `[n, n]` for a tree, None for a chain.
+    length: the sequence length that dynamic frequencies are made for.
+    prompt: the tokens are a part of the prompt.
+    angles, kept: what the layers share: where the tokens stand, and which near entries survive a
+    window.
     """
 
     start: int
@@ -48,7 +50,7 @@ class StepMetadata:
 
     @cached_property
     def hidden(self) -> Tensor:
-        """Bool `[n, n]`: which of the block's tokens each of them must not look at."""
+        """Bool `[n, n]`: which of the new tokens each of them must not look at."""
         if self.ancestors is not None:
             return ~self.ancestors
         ones = torch.ones(self.count, self.count, dtype=torch.bool, device=self.index.device)
@@ -56,7 +58,7 @@ class StepMetadata:
 
     @property
     def last(self) -> int:
-        """The largest birth id of the block."""
+        """The largest birth id of the new tokens."""
         if self.ancestors is None:
             return self.start + self.count - 1
         return int(self.index.max())
@@ -64,7 +66,7 @@ class StepMetadata:
 
 @dataclass(eq=False)
 class LayerInputs:
-    """A block in one layer. Queries are `[heads, n, head_dim]`.
+    """The new tokens of a step in one layer. Queries are `[heads, n, head_dim]`.
 
     staged: the new entries are among the near ones already, and need no parts of their own.
     """
