@@ -278,7 +278,7 @@ class Sequence:
     def commit(
         self, metadata: StepMetadata, tokens: Seq[int], accepted: Seq[int] | None = None
     ) -> None:
-        """Makes the new tokens of a step, or the accepted nodes of its tree, part of the sequence."""
+        """Makes the new tokens of a step, or accepted nodes of its tree, part of the sequence."""
         ids = None
         if accepted is not None and len(accepted) != len(metadata.index):
             ids = torch.tensor(accepted, device=self.model.device)
