@@ -2,5 +2,5 @@
 
     every room --> _utils: registry, papers, files, outputs, progress, counter_rng, ... --> errors
 
-What belongs to one room alone stays in that room.
+Each module is one helper and says what it does in its first line.
 """

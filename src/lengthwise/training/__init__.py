@@ -4,5 +4,5 @@
                      --> log, evaluate, checkpoint --export--> a folder that transformers loads
     lengths of a batch --flexsp--> which devices form a group, and who gets which sequence
 
-`schedules`, `cost` and `flexsp` can be used without a run.
+`schedules` and `flexsp` can be used without a run.
 """
