@@ -1,4 +1,10 @@
-"""The command line: one file a verb. Errors of the user's are one line and exit status 2."""
+"""The command line: one file a verb.
+
+    arguments --main, the file of the verb--> checked before any work --> a call of another room
+              --> tables, text or JSON on standard output; bars on standard error
+
+Errors of the user's are one line and exit status 2.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Evaluation: what recipes give and cost on a text, and the reports made of it.
 
-    documents/  bytes to text: files, folders, encodings, a user's own prompts
     tasks/      what a model is asked: probes, dialogues, questions, kinds of work
     metrics/    what is measured of a recipe, how sure it is, and which recipe to pick
     reports/    rows as a table, as a page, as charts

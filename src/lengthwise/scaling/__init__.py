@@ -1,8 +1,9 @@
 """Scaling laws: fit one to runs, see how sure the fit is, and predict the next run.
 
-A law is a formula on named columns; `laws`, `kaplan` and `vocabulary` hold the published ones with
-the constants that their papers printed, `fit` finds constants for your own runs, `checks`
-recomputes what the papers claim.
+    rows of runs --data--> Table --fit--> Fit: constants, intervals --predict--> the next run
+
+A law is a formula on named columns. `laws`, `kaplan` and `vocabulary` hold the published ones with
+the constants that their papers printed. `checks` recomputes what the papers claim.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 the constants that its paper printed.
 
 A formula takes `x` (the inputs, arrays of one length) and `p` (the parameters) and returns the
-prediction or, for laws that are sums of positive terms, its logarithm: added by log-sum-exp, such a
-sum keeps its precision while a search wanders through absurd parameters.
+prediction. For laws that are sums of positive terms it returns the logarithm of that. Added by
+log-sum-exp, such a sum keeps its precision while a search wanders through absurd parameters.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a step costs: FLOPs from the model's sizes, and seconds from a law fitted to measured steps.
 
-FLOPs are those of the forward and backward pass that the data asks for: 6 a weight in a matrix and
-token, 12 a layer, channel and pair of a token with one that it may see. A kernel that computes
-masked pairs too does more, and experts that a token skips are counted.
+FLOPs are those of the forward and backward pass that the data asks for. They are 6 a weight in a
+matrix and token, and 12 a layer, channel and pair of a token with one that it may see. A kernel
+that computes masked pairs too does more, and experts that a token skips are counted.
 
 Seconds follow t = a tokens + b tokens length + c rows: weights, attention, and what each row costs
 whatever its length. All three are sums over steps, so records of one step and of many fit alike.

@@ -1,10 +1,14 @@
 """What a micro-batch costs on a sequence-parallel group: milliseconds and memory from a table.
 
 A group of p devices shares every sequence it is given (Ulysses: all-to-all before and after
-attention). Its time is the sum over its sequences of (quadratic s^2 + linear s) / p for computing,
-plus the all-to-all volume / p over the bandwidth that a group of p has, plus a fixed part. That
-bandwidth falls off a cliff where a group leaves its node, so short sequences want small groups;
-long ones need large groups because a device holds only so many tokens.
+attention). Its time is a sum of three parts:
+
+    computing    sum over its sequences of (quadratic s^2 + linear s) / p
+    all-to-all   volume / p, over the bandwidth that a group of p has
+    a fixed part
+
+That bandwidth falls off a cliff where a group leaves its node, so short sequences want small
+groups; long ones need large groups because a device holds only so many tokens.
 """
 
 from __future__ import annotations

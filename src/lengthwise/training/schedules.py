@@ -8,9 +8,9 @@ one of tokens. A resumed run therefore has the rate it would have had, with no s
 Agnostic Learning Rate Scheduler", 2024, arXiv:2408.13359.
 
 The authors found the best constant rate for n tokens to be batch * a * n^b. So the rate follows
-that with the tokens seen so far, and the end need not be known. a = 4, b = -0.51 and the cap 0.02
-hold for models whose widths are scaled by muP. `b` has to be near that, `a` hardly. The batch is
-counted in sequences of 4,096 tokens, so a batch of other lengths is rescaled to that.
+that with the tokens seen so far, and the end need not be known. The values a = 4, b = -0.51 and the
+cap 0.02 hold for models whose widths are scaled by muP. `b` has to be near that, `a` hardly. The
+batch is counted in sequences of 4,096 tokens, so a batch of other lengths is rescaled to that.
 
 Where ours differs: widths are not scaled by muP, so `a` is not the paper's for every width. Warm-up
 goes to the rule's value at its end and not to the cap. Tokens are those of whole steps.

@@ -1,9 +1,9 @@
 """The rows of a run that was made longer after it had begun.
 
 A run shorter than an epoch reads the same share of every length (`Curriculum.shortened`), in an
-order that ends when the run does. Made longer, it keeps what it has read and reads on: the steps
-added are a curriculum of their own, from short rows to long ones, and its rows are those that the
-shuffle has not come to yet.
+order that ends when the run does. Made longer, it keeps what it has read and reads on.
+The steps added are a curriculum of their own, from short rows to long ones. Its rows are those that
+the shuffle has not come to yet.
 """
 
 from __future__ import annotations

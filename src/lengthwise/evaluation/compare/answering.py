@@ -1,9 +1,9 @@
 """The answers of one recipe, timed, each from a fork of the prompt that was read once.
 
-Two things are asked beside an answer. Whether a text that was guessed ahead is that of plain
-decoding, token by token: in 16 bits a forward of several tokens rounds otherwise than one of a
-single token, and near ties may fall the other way. And how likely the recipe finds an answer that
-the user knows.
+Two things are asked beside an answer. One is whether a text that was guessed ahead is that of plain
+decoding, token by token. In 16 bits a forward of several tokens rounds otherwise than one of a
+single token, and near ties may fall the other way. The other is how likely the recipe finds an
+answer that the user knows.
 """
 
 from __future__ import annotations
