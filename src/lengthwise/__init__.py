@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
-    from lengthwise.api.model import Model, check, load, wrap
+    from lengthwise.api.loading import check, load, wrap
+    from lengthwise.api.model import Model
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
@@ -48,13 +49,13 @@ _WHERE = {
     "Model": "lengthwise.api.model",
     "Recipe": "lengthwise.recipes",
     "Stream": "lengthwise.api.streams",
-    "check": "lengthwise.api.model",
+    "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
-    "load": "lengthwise.api.model",
+    "load": "lengthwise.api.loading",
     "read": "lengthwise.documents.folders",
-    "wrap": "lengthwise.api.model",
+    "wrap": "lengthwise.api.loading",
 }
 
 __all__ = [

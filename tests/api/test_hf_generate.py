@@ -347,7 +347,7 @@ def test_what_cannot_be_honoured_is_refused_by_name_before_anything_runs(
 ) -> None:
     config = GenerationConfig(max_length=30)
     setattr(config, name, OTHER[name])
-    monkeypatch.setattr("lengthwise.api.model.wrap", lambda *_: pytest.fail("it was wrapped"))
+    monkeypatch.setattr("lengthwise.api.loading.wrap", lambda *_: pytest.fail("it was wrapped"))
     with pytest.raises(LengthwiseError, match=f"cannot honour {name}=") as error:
         lengthwise.custom_generate()(stock, IDS, generation_config=config)
     assert "\n" not in str(error.value)

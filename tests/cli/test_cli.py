@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.api.model import wrap
+from lengthwise.api.loading import wrap
 from lengthwise.cli.main import main
 from lengthwise.testing.tiny import tiny_model
 from tests.tiny_tokenizers import byte_level

@@ -283,7 +283,7 @@ def _check_positions(positions: Tensor, ids: Tensor, mask: Tensor | None) -> Non
 def _generate(
     model: PreTrainedModel, recipe: RecipeLike, handed: _Handed, options: _Options, streamer: Any
 ) -> Any:
-    from lengthwise.api.model import wrap
+    from lengthwise.api.loading import wrap
 
     tokenizer = options.tokenizer
     columns = _Columns(streamer, handed.pad) if streamer is not None else None

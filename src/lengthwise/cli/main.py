@@ -182,7 +182,7 @@ def model_options(function: Function) -> Function:
 
 def open_model(model: str | None, dtype: str | None, device: str | None) -> Model:
     """Loads a model and says on standard error what it runs as."""
-    from lengthwise.api.model import load
+    from lengthwise.api.loading import load
 
     loaded = load(model, dtype, device)
     p = loaded.provenance
