@@ -24,11 +24,11 @@ from lengthwise.engine.kv_cache.entries import (
     Encoded,
     Growing,
     KVEntries,
-    KVStore,
     concatenate,
     pick,
 )
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention

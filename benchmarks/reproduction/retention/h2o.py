@@ -11,7 +11,7 @@ from benchmarks.reproduction.harness import Found, check
 from benchmarks.reproduction.retention.copying import AFTER, bench, means
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import KVStore
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.methods.base import Method
 from lengthwise.methods.retention.h2o import H2O, HeavyHitters
 from lengthwise.methods.retention.streaming import Streaming

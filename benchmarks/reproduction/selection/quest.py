@@ -9,7 +9,7 @@ from benchmarks.reproduction.harness import Found, check
 from benchmarks.reproduction.selection.copying import COPY, LENGTH, masses, mean, recent, rows
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import KVStore
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.methods.base import Method

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.papers import Papers
-from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector

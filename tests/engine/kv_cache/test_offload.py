@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from lengthwise.engine import loop
-from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore, mapped
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, prefill, start

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.kv_cache import layer_cache as engine_layer
-from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import Queries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend, prefill

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Growing, KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import Growing, KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate
 
 

@@ -18,18 +18,12 @@ from lengthwise.engine.attention.attend import (
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.attention.scores import column_sums, lse_at
+from lengthwise.engine.attention.scores import lse_at
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
-from lengthwise.engine.kv_cache.new_parts import (
-    near_part,
-    new_part,
-    own_parts,
-    piece,
-    pieces,
-    rows_together,
-)
+from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
+from lengthwise.engine.kv_cache.observed import attention_mass
 from lengthwise.engine.kv_cache.placement import IndexMap, same
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.models.adapted_model import AdaptedModel
@@ -393,27 +387,10 @@ class LayerCache:
     def _observe(self, ids: Tensor | None) -> None:
         """Adds the probability that near and new entries received from committed queries."""
         for (inputs, lse), group in zip(self._observed, self.groups, strict=True):
-            count, stride = inputs.metadata.count, self._stride(inputs)
-            rows = slice(0, count, stride) if ids is None else ids
-            if ids is not None:
-                lse = lse[:, ids]
-            parts = [near_part(group, inputs, rows)]
+            total = attention_mass(
+                group, inputs, lse, ids, self._stride(inputs), self.pending is not None
+            )
+            held = len(group.near)
+            group.near.add_attention_mass(total[:, :held])
             if self.pending is not None:
-                parts.append(new_part(inputs, rows, ids))
-            sums = [
-                column_sums(part, lse, self.facts.scaling, self.facts.softcap)
-                for part in parts
-                if part is not None
-            ]
-            each = inputs.near_query.shape[0] // inputs.near_key.shape[0]
-            total = torch.cat(sums, 1).unflatten(0, (-1, each)).sum(1)
-            if stride > 1:
-                total *= count / inputs.near_query[:, rows].shape[1]
-            self._add_attention_mass(group, total)
-
-    def _add_attention_mass(self, group: HeadGroup, total: Tensor) -> None:
-        """total float32 `[kv_heads, near entries + pending ones]`."""
-        held = len(group.near)
-        group.near.add_attention_mass(total[:, :held])
-        if self.pending is not None:
-            self.pending = replace(self.pending, attention_mass=total[:, held:])
+                self.pending = replace(self.pending, attention_mass=total[:, held:])

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line
-from lengthwise.engine.kv_cache.entries import KVEntries, KVStore, concatenate
+from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.errors import LengthwiseError
 
 PLACES = ("none", "cpu", "disk")

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
-from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Growing, KVEntries, KVStore, pick
+from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Growing, KVEntries, pick
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index

@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import Encoded, Growing, KVEntries, KVStore
+from lengthwise.engine.kv_cache.entries import Encoded, Growing, KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.layer_facts import LayerFacts

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import KVStore
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
