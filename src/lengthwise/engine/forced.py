@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import extend
-from lengthwise.engine.losses import token_losses
+from lengthwise.engine.losses import note_token_nll
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 
@@ -56,7 +56,7 @@ def _feed(sequence: Sequence, part: list[int]) -> Tensor:
     tree.add_chain(part[1:])
     (logits,), (metadata,) = extend([(sequence, part, tree)], "all")
     if sequence.wants_token_nll:
-        sequence.token_nll += token_losses(sequence.last_logits, logits, part, start=len(sequence))
+        note_token_nll(sequence, logits, part)
     sequence.commit(metadata, part, range(len(part)))
     sequence.last_logits = logits[-1].clone()
     return logits

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 from operator import index
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from lengthwise._utils.messages import first_line
 from lengthwise.engine.speculative.acceptance import Acceptance
@@ -26,17 +26,18 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes the drafter of a method, which carries the method's name whatever its class says."""
+class Maker(Generic[Made]):
+    """Makes the state of a method for one sequence. A drafter carries the method's name, whatever
+    its class says."""
 
     name: str
-    make: Callable[[], Drafter | None]
+    make: Callable[[], Made]
 
-    def __call__(self) -> Drafter | None:
-        drafter = self.make()
-        if isinstance(drafter, Drafter) and drafter.name != self.name:
-            drafter.name = self.name
-        return drafter
+    def __call__(self) -> Made:
+        made = self.make()
+        if isinstance(made, Drafter) and made.name != self.name:
+            made.name = self.name
+        return made
 
 
 def left_out(what: str, error: Exception) -> str:
@@ -152,3 +153,17 @@ class GuardedPolicy(LengthPolicy):
 
     def gained(self, load: Load, drafter: DrafterView, tokens: int) -> None:
         self._ask(lambda: self.policy.gained(load, drafter, tokens), lambda: None)
+
+
+def require_draws(policy: LengthPolicy, proposed: Seq[Tree], trees: Seq[Tree]) -> None:
+    """Raises LengthwiseError where a policy left out guesses that were drawn."""
+    for before, after in zip(proposed, trees, strict=True):
+        if before.draws and _draws(before) != _draws(after):
+            raise LengthwiseError(
+                f"the policy {type(policy).__name__} left out guesses that were drawn, which "
+                "changes what is said; it must keep all of tree.drawn()"
+            )
+
+
+def _draws(tree: Tree) -> int:
+    return sum(map(len, tree.draws.values()))

@@ -1,7 +1,7 @@
 """The one loop: prefill in chunks, then draft, verify and commit until something says stop.
 
-Everything goes through `extend`, one forward of new tokens for any number of sequences. A plain
-step is a tree with nothing but its root.
+Everything goes through `extend`, one forward of new tokens for any number of sequences. Where
+nobody drafts a step is one token for each, without a tree.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.guard import GuardedPolicy
+from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
-from lengthwise.engine.losses import Losses, predicting_rows, token_losses
+from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.request import Request, Verification
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
@@ -115,12 +115,17 @@ def prefill(
     progress: Progress | None = None,
     losses: Losses | None = None,
 ) -> Tensor:
-    """Reads tokens in chunks; returns the logits `[vocab]` after the last one.
+    """Reads tokens in chunks; returns the logits `[vocab]` after the last one. Does not end the
+    prompt: see `Sequence.end_prefill`.
 
-    chunk: tokens of a forward; None leaves it to the device. losses receives -log p of the tokens
-    it asks for. Does not end the prompt: see
-    `Sequence.end_prefill`. Raises Refused where the model has no positions for as many, and
-    NotFinite for losses that are no numbers.
+    Args:
+        chunk: tokens of a forward; None leaves it to the device.
+        progress: called with the number of tokens of each chunk.
+        losses: receives -log p of the tokens it asks for.
+
+    Raises:
+        Refused: where the model has no positions for as many.
+        NotFinite: for losses that are no numbers.
     """
     if not tokens:
         raise LengthwiseError("the prompt has no tokens; give at least one")
@@ -154,8 +159,7 @@ def prefill(
 
 
 def _chunk(device: torch.device, scores: bool) -> int:
-    """Tokens of a forward. scores: logits of all of them are wanted, which take far more memory
-    than anything else."""
+    """Tokens of a forward. scores: logits of all are wanted, which take the most memory."""
     return GPU_CHUNK if device.type == "cuda" and not scores else CHUNK
 
 
@@ -223,18 +227,13 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
             request.fail(error)
             continue
         if sequence.wants_token_nll:
-            sequence.token_nll += token_losses(
-                sequence.last_logits, logits, tokens, start=len(sequence)
-            )
-            sequence.last_logits = logits[-1].clone()
+            note_token_nll(sequence, logits, tokens)
         sequence.commit(metadata, tokens)
         mode.advance(logits[-1])
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request in requests:
-        request.metrics.decode_s += seconds
-        request.metrics.decoded += 1
-        request.metrics.steps += 1
+        request.metrics.add_step(1, seconds)
     return [
         [] if request.failed is not None else request.take_best(mode)
         for request, mode in zip(requests, modes, strict=True)
@@ -244,7 +243,8 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
 def _plain(requests: Seq[Request]) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    found, steps = extend([(request.sequence, [request.pending], None) for request in requests])
+    items = [(request.sequence, [request.pending], None) for request in requests]
+    found, steps = extend(items, "all")
     taken: list[list[int]] = []
     for request, logits, metadata in zip(requests, found, steps, strict=True):
         sequence, pending = request.sequence, request.pending
@@ -258,18 +258,12 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
         taken.append(request.emit([token]))
         request.pending = token
         if sequence.wants_token_nll:
-            sequence.token_nll += token_losses(
-                sequence.last_logits, logits, [pending], start=len(sequence)
-            )
-            sequence.last_logits = logits[-1].clone()
+            note_token_nll(sequence, logits, [pending])
         sequence.commit(metadata, [pending])
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request, tokens in zip(requests, taken, strict=True):
-        request.metrics.decode_s += seconds
-        request.metrics.verify_s += seconds
-        request.metrics.decoded += len(tokens) + (request.stopped is not None)
-        request.metrics.steps += 1
+        request.metrics.add_step(len(tokens) + (request.stopped is not None), seconds, seconds)
     return taken
 
 
@@ -287,7 +281,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     drawing = any(request.drawing for request in requests)
     proposed = [request.tree(policy, load, drawing) for request in requests]
     trees = policy.choose(load, proposed, [r.acceptance for r in requests])
-    _check_draws(given or policy, proposed, trees)
+    require_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
@@ -312,29 +306,13 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
             request.drop_policy(guarded.policy, guarded.failed)
     end = time.perf_counter()
     taken = [[] if verification is None else verification.taken for verification in verifications]
+    draft_s = verify_begin - begin + end - learning
     for request, tokens in zip(requests, taken, strict=True):
-        request.metrics.decode_s += end - begin
-        request.metrics.verify_s += learning - verify_begin
-        if request.drafters:
-            request.metrics.draft_s += verify_begin - begin + end - learning
         # A stop token is no part of the text, but it was decoded like any other.
-        request.metrics.decoded += len(tokens) + (request.stopped is not None)
-        request.metrics.steps += 1
+        decoded = len(tokens) + (request.stopped is not None)
+        spent = draft_s if request.drafters else 0.0
+        request.metrics.add_step(decoded, end - begin, learning - verify_begin, spent)
     return taken
-
-
-def _check_draws(policy: LengthPolicy, proposed: Seq[Tree], trees: Seq[Tree]) -> None:
-    """Raises where a policy left out guesses that were drawn."""
-    for before, after in zip(proposed, trees, strict=True):
-        if before.draws and _draws(before) != _draws(after):
-            raise LengthwiseError(
-                f"the policy {type(policy).__name__} left out guesses that were drawn, which "
-                "changes what is said; it must keep all of tree.drawn()"
-            )
-
-
-def _draws(tree: Tree) -> int:
-    return sum(map(len, tree.draws.values()))
 
 
 def _load(requests: Seq[Request]) -> Load | None:
@@ -350,7 +328,7 @@ def _settle(
     request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
     states: Tensor | None,
 ) -> Verification:  # fmt: skip
-    """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
+    """Verifies and commits one row; the arguments are those of its `Verification`."""
     sequence = request.sequence
     try:
         accepted, token = request.walk(tree, logits)
@@ -372,9 +350,7 @@ def _settle(
     request.pending = new[-1]
     kept = [tree.tokens[node] for node in accepted]
     if sequence.wants_token_nll:
-        rows = logits[torch.tensor(accepted, device=logits.device)]
-        sequence.token_nll += token_losses(sequence.last_logits, rows, kept, start=len(sequence))
-        sequence.last_logits = rows[-1].clone()
+        note_token_nll(sequence, logits[torch.tensor(accepted, device=logits.device)], kept)
     sequence.commit(metadata, kept, accepted)
     request.metrics.drafted += len(tree) - 1
     request.right = [tree.sources[node] for node in accepted[1:]]
@@ -402,9 +378,7 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
         part = list(tokens[start : start + block])
         (logits,), (new,) = extend([(sequence, part, None)], "all")
         if sequence.wants_token_nll:
-            sequence.token_nll += token_losses(
-                sequence.last_logits, logits, part, start=len(sequence)
-            )
+            note_token_nll(sequence, logits, part)
         sequence.commit(new, part)
         sequence.last_logits = logits[-1].clone()
         found.append(logits)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import NotFinite
 
 # Logits are turned into losses this many rows at a time: float32 copies stay small.
@@ -29,7 +30,7 @@ class Losses:
     positions: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
-    def add(self, start: int, losses: Sequence[float], every: int | None = None) -> None:
+    def add(self, start: int, losses: Seq[float], every: int | None = None) -> None:
         """Losses of the tokens at the multiples of `every` (by default its own, of which it has to
         be a divisor) from position `start` on."""
         given = every or self.every
@@ -57,7 +58,7 @@ def predicting_rows(count: int, every: int, start: int = 0) -> Tensor:
 
 
 def token_losses(
-    before: Tensor | None, logits: Tensor, tokens: Sequence[int], every: int = 1, start: int = 0
+    before: Tensor | None, logits: Tensor, tokens: Seq[int], every: int = 1, start: int = 0
 ) -> list[float]:
     """-log p of the tokens of a chunk that stand at multiples of `every`.
 
@@ -83,3 +84,12 @@ def token_losses(
             place = start + first + number * every
             raise NotFinite(place, dtype=str(logits.dtype).removeprefix("torch."))
     return found
+
+
+def note_token_nll(sequence: Sequence, logits: Tensor, tokens: Seq[int]) -> None:
+    """Notes -log p of tokens that are about to be committed, for a retention that asked for it.
+
+    logits `[len(tokens), vocab]`: those after each of them. Raises NotFinite as `token_losses`.
+    """
+    sequence.token_nll += token_losses(sequence.last_logits, logits, tokens, start=len(sequence))
+    sequence.last_logits = logits[-1].clone()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import begin, extend, finish, prefill, start, step
-from lengthwise.engine.losses import token_losses
+from lengthwise.engine.losses import note_token_nll
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
@@ -28,7 +28,7 @@ def feed(rows: Seq[tuple[Sequence, Seq[int]]]) -> list[Tensor]:
     found, blocks = extend([(sequence, part, None) for sequence, part in rows], "all")
     for (sequence, part), logits, block in zip(rows, found, blocks, strict=True):
         if sequence.wants_token_nll:
-            sequence.token_nll += token_losses(sequence.last_logits, logits, part)
+            note_token_nll(sequence, logits, part)
         sequence.commit(block, part)
         sequence.last_logits = logits[-1].clone()
     return found
