@@ -39,7 +39,11 @@ from benchmarks.reproduction import tables
 from benchmarks.reproduction.tables import Columns
 from lengthwise.api.model import Model
 from lengthwise.documents.files import read_document
+from lengthwise.engine.plan import FULL, Plan
 from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.methods.base import Method
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.recipes import resolve
 
 HERE = Path(__file__).parent
 COMMAND = "python -m benchmarks.reproduction"
@@ -95,6 +99,23 @@ def encode(model: Model, text: str) -> list[int]:
 def reference(model: Model) -> list[int]:
     """Token ids of the default document, Python's language reference."""
     return encode(model, read_document().text)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A loaded model and what checks over the default document ask of it."""
+
+    loaded: Model
+
+    @property
+    def model(self) -> AdaptedModel:
+        return self.loaded.adapted
+
+    def document(self) -> list[int]:
+        return reference(self.loaded)
+
+    def plan(self, method: Method | None) -> Plan:
+        return FULL if method is None else resolve([method], self.model)
 
 
 def methods() -> list[str]:

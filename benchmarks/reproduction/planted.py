@@ -16,16 +16,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.reproduction.book import moby_dick
-from benchmarks.reproduction.harness import encode, load, reference
-from lengthwise.api.model import Model
+from benchmarks.reproduction.harness import Workbench, encode, load
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.losses import Losses
-from lengthwise.engine.plan import FULL
 from lengthwise.evaluation.tasks.probes import Probe, ProbeSet, probe_context
 from lengthwise.methods.base import Method
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.recipes import resolve
 
 DTYPE = "bf16"
 LAST = 2_048
@@ -41,30 +37,21 @@ def bench() -> Bench:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Workbench):
     """The model, and token ids of the default document and of the book."""
-
-    loaded: Model
-
-    @property
-    def model(self) -> AdaptedModel:
-        return self.loaded.adapted
-
-    def reference(self) -> list[int]:
-        return reference(self.loaded)
 
     @cache  # noqa: B019 - one bench lives as long as the process
     def book(self) -> list[int]:
         return encode(self.loaded, moby_dick())
 
     def probes(self, length: int) -> ProbeSet:
-        return probe_context(self.reference(), self.loaded.tokenizer, length, DEPTHS)
+        return probe_context(self.document(), self.loaded.tokenizer, length, DEPTHS)
 
     def read(
         self, method: Method | None, ids: Seq[int], every: int = EVERY
     ) -> tuple[Sequence, Losses]:
         """A sequence that has read ids (its prompt not ended), and its losses."""
-        plan = FULL if method is None else resolve([method], self.model)
+        plan = self.plan(method)
         sequence, losses = Sequence(self.model, plan, expected=len(ids) + 256), Losses(every)
         prefill(sequence, ids, losses=losses)
         return sequence, losses

@@ -23,7 +23,7 @@ RECIPES = (
 def rows(bench: Bench, methods: Iterable[Method | None]) -> Iterator[Found]:
     """A row a method: the first 2,048 tokens, and what is asked of 12,288."""
     for method in methods:
-        losses = bench.read(method, bench.reference()[:SHORT])[1]
+        losses = bench.read(method, bench.document()[:SHORT])[1]
         found = bench.look_back(method, LONG)
         beyond = {BEYOND: found.pop("text"), **found}
         yield {"recipe": f"`{method or 'full'}`", WITHIN: mean(losses, 64), **beyond}

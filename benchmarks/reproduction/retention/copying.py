@@ -14,16 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmarks.reproduction.harness import encode, load, reference
+from benchmarks.reproduction.harness import Workbench, encode, load
 
-from lengthwise.api.model import Model
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.engine.plan import FULL, Plan
 from lengthwise.evaluation.tasks.probes import copy_probe
 from lengthwise.methods.base import Method
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.recipes import resolve
 
 DTYPE = "bf16"
 LENGTH = 4_096
@@ -40,20 +36,8 @@ def bench() -> Bench:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The model, and token ids of the default document."""
-
-    loaded: Model
-
-    @property
-    def model(self) -> AdaptedModel:
-        return self.loaded.adapted
-
-    def document(self) -> list[int]:
-        return reference(self.loaded)
-
-    def plan(self, method: Method | None) -> Plan:
-        return FULL if method is None else resolve([method], self.model)
+class Bench(Workbench):
+    """What reads a prompt once and lets methods go on from there."""
 
     def read(self, ids: Seq[int], method: Method | None = None) -> Sequence:
         """What has read ids, its prompt not ended; a fork may take on SnapKV and its kin."""
