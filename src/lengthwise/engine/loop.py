@@ -350,7 +350,10 @@ def _settle(
     request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
     states: Tensor | None,
 ) -> Verification:  # fmt: skip
-    """Verifies and commits one row. proposed: the tree before pruning. states: as in `Verdict`."""
+    """Verifies and commits one row.
+
+    proposed: the tree before pruning. states: as in `Verification`.
+    """
     sequence = request.sequence
     try:
         accepted, token = request.walk(tree, logits)

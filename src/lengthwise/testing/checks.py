@@ -68,11 +68,11 @@ KINDS: tuple[Kind, ...] = (
          "give options their `low`, `high` and `choices` with `option(...)`, and refuse in "
          "`check` or `check_prompt` what cannot run, before anything is read", decides=True),
     _role("start_retention", ids.check_retention_ids,
-          "`group.keep(ids)` takes int64 ids of `group.body`, ascending and each once: sort what "
-          "`topk` gives"),
+          "`group.keep(ids)` takes int64 ids of `group.compressible`, ascending and each once: "
+          "sort what `topk` gives"),
     _role("start_selector", ids.check_selection_ids,
-          "`Choice.ids` are int64 positions in the far segment, ascending and each once: sort "
-          "what `topk` gives"),
+          "`SelectedKeys.ids` are int64 positions in the far store, ascending and each once: "
+          "sort what `topk` gives"),
     _role("start_drafter", drafters.check_drafter_notes,
           f"the engine leaves out a drafter that raises; `notes` is for what the user has to know "
           f"(docstring of {DRAFTER})"),
@@ -110,8 +110,8 @@ KINDS: tuple[Kind, ...] = (
           "without drawn guesses, say what `Lossless` says; else declare `lossless` False, and "
           "give in `identity` a setting that does"),
     _role("start_policy", policies.check_policy_answers,
-          "`pace` returns a Pace or None, `choose` as many trees as it was given (docstring of "
-          "lengthwise.engine.speculative.draft_length.LengthPolicy)"),
+          "`draft_depth` returns a DraftDepth or None, `choose` as many trees as it was given "
+          "(docstring of lengthwise.engine.speculative.draft_length.LengthPolicy)"),
     _role("start_policy", policies.check_policy_trees,
           "prune with `tree.keep(nodes)`: the root, and every parent of what stays"),
     _role("start_policy", policies.check_policy_draws,

@@ -75,9 +75,9 @@ class _Retention:
             raise AttributeError(name)
         return getattr(self.inner, name)
 
-    def retain(self, group: HeadGroup, moment: CacheUpdate) -> Seq[HeadGroup] | None:
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
         try:
-            found = self.inner.retain(group, moment)
+            found = self.inner.retain(group, update)
         except (IndexError, RuntimeError) as error:
             # PyTorch raises either, by the way it indexes.
             raise WrongIds(f"retain: there is no such entry, or {error}") from error

@@ -45,8 +45,8 @@ class HeadGroup:
     """heads: key heads int64 `[h]` of the layer, or None for all of them.
 
     near holds entries inside the window (all entries where the window is None), contiguous birth
-    ids from near_start on; far holds what left it and was kept. fold replaces the usual move from
-    near to far (RazorAttention's running mean).
+    ids from near_start on; far holds what left it and was kept. on_evict replaces the usual move
+    from near to far (RazorAttention's running mean).
     """
 
     placement: Placement
