@@ -258,7 +258,7 @@ class Model:
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
         """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
-        model gives a token no chance. Raises NotFinite where its logits are no numbers.
+        model gives a token probability 0. Raises NotFinite where its logits are no numbers.
 
         prompt None: all are read as a prompt; returns `[n - 1]`, of every token but the first.
         prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest

@@ -202,7 +202,7 @@ def _column(scaled: Tensor, base: Tensor, columns: Tensor) -> Tensor:
 
 
 def _shared(layout: RotaryLayout | None, facts: list[LayerFacts]) -> RotaryLayout | None:
-    """The equal pairing of an earlier layer where there is one, so that tables are shared."""
+    """The equal layout of an earlier layer where there is one, so that tables are shared."""
     for fact in facts:
         other = fact.layout
         if layout is not None and other is not None and _equal(layout, other):

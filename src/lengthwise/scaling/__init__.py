@@ -1,8 +1,11 @@
 """Scaling laws: fit one to runs, see how sure the fit is, and predict the next run.
 
-A law is a formula on named columns; `laws`, `kaplan` and `vocabulary` hold the published ones with
-the constants that their papers printed, `fit` finds constants for your own runs, `checks`
-recomputes what the papers claim.
+    data (your runs) --> fit --> constants, with their spread --> predict, plot
+                          ^
+    law: a formula on named columns <-- laws, kaplan, vocabulary (as published)
+
+`fit` finds constants for your own runs. `checks` recomputes what the papers claim from the
+constants that they printed.
 """
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ class Codec(Protocol):
     window: int
 
     def encode(self, store: KVStore, update: CacheUpdate) -> None:
-        """May close the oldest plain entries of the segment into an encoded block.
+        """May close the oldest plain entries of the store into an encoded block.
 
         Called at PREFILL and at every DECODE, for each group of heads of the layer.
         """
         ...
 
     def tokens_until_change(self, store: KVStore) -> int | None:
-        """Entries that may join the segment before the next encoding; None is any number.
+        """Entries that may join the store before the next encoding; None is any number.
 
         Drafts never cross it, so that drafting reads what plain decoding would read.
         """

@@ -1,9 +1,9 @@
 """Where keys and values live: entries that can be appended, moved, dropped and encoded for real.
 
-A segment holds the entries of some key heads of one layer, in the order of their birth ids. A birth
+A store holds the entries of some key heads of one layer, in the order of their birth ids. A birth
 id is the index of the token in its sequence; it survives deletion, and a position is made from it
-when it is needed. Heads of a segment may keep different tokens, but equally many; heads that keep
-unequal numbers live in segments of their own. Bytes are those of the tensors that are allocated.
+when it is needed. Heads of a store may keep different tokens, but equally many; heads that keep
+unequal numbers live in stores of their own. Bytes are those of the tensors that are allocated.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class KVStore:
 
     @property
     def key_heads(self) -> int:
-        """Key heads of a segment that holds something."""
+        """Key heads of a store that holds something."""
         return (self._tail if self._tail is not None else self.blocks()[0]).key.shape[0]
 
     @property
@@ -287,7 +287,7 @@ class KVStore:
             tail.attention_mass.add_(total[:, before:])
 
     def take(self, ids: Tensor) -> KVEntries:
-        """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole segment."""
+        """Copies of the entries ids `[n]` or `[heads, n]`, counted over the whole store."""
         if not self.closed:
             assert self._tail is not None
             return self._tail.take(ids)
@@ -303,7 +303,7 @@ class KVStore:
             self.append(entries)
 
     def keep(self, ids: Tensor, room: int = 0) -> None:
-        """Deletes all entries but ids, `[n]` or `[heads, n]`, ascending over the whole segment.
+        """Deletes all entries but ids, `[n]` or `[heads, n]`, ascending over the whole store.
 
         Encoded entries that can be deleted one by one stay encoded. Heads may keep unequal numbers
         of them: what some keep beyond the fewest is held plain, as it decodes.

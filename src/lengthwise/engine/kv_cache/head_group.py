@@ -1,7 +1,7 @@
 """Key heads of one layer that share a policy: what they keep, and the parts they give to attention.
 
 Most layers have one group of all heads. RazorAttention splits a layer into heads that keep
-everything and heads that keep little; each group then has segments of its own, so ragged heads are
+everything and heads that keep little; each group then has stores of its own, so ragged heads are
 really stored ragged.
 """
 
@@ -64,7 +64,7 @@ class HeadGroup:
 
     @property
     def compressible(self) -> KVStore:
-        """The segment that retention prunes and codecs encode: far beyond a window, else near."""
+        """The store that retention prunes and codecs encode: far beyond a window, else near."""
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
@@ -88,7 +88,7 @@ class HeadGroup:
     def parts(
         self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
     ) -> list[Part]:
-        """Parts for the queries `rows` of the frame; own and own_past are the new tokens' parts."""
+        """Parts for the queries `rows`; own and own_past are the parts of the new tokens."""
         query = inputs.near_query[:, rows]
         found = self._far_parts(inputs, rows)
         found += self._near_parts(inputs, rows, query)
@@ -261,7 +261,7 @@ class HeadGroup:
         self.near_start += count
 
     def offload(self) -> None:
-        """Puts the far segment where the placement wants it, before it holds anything."""
+        """Puts the far store where the placement wants it, before it holds anything."""
         where = self.placement.offload
         if where is None or self.selector is None or isinstance(self.far, OffloadedKVStore):
             return

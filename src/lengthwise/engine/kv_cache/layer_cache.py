@@ -140,7 +140,7 @@ class LayerCache:
         cut = pieces(group, metadata)
         if self.watch.expected and self.codec is None and not group.far.capacity:
             group.offload()
-            # Many small moves into a far segment that grows a little at a time would copy it often.
+            # Many small moves into a far store that grows a little at a time would copy it often.
             group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
         for rows in cut:
             part = inputs if len(cut) == 1 else piece(inputs, rows)

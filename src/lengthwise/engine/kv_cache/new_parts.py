@@ -27,7 +27,7 @@ def pieces(group: HeadGroup, metadata: StepMetadata) -> list[slice]:
 
 
 def piece(inputs: LayerInputs, rows: slice) -> LayerInputs:
-    """A frame of some rows of a text, as if they had been read by themselves."""
+    """The inputs of some rows of a text, as if they had been read by themselves."""
     metadata = inputs.metadata
     alone = StepMetadata(
         metadata.start + rows.start, metadata.index[rows], None, metadata.length, metadata.offset,

@@ -38,7 +38,7 @@ class Offload:
 
 
 class OffloadedKVStore(KVStore):
-    """A segment of entries 0, 1, 2, ..., none of them ever deleted or encoded.
+    """A store of entries 0, 1, 2, ..., none of them ever deleted or encoded.
 
     _head and _open are on the device: the first entries, and the newest that fill no unit. _hosted
     entries between them are in _key and _value, `[capacity, heads, dim]`, so that a unit is one

@@ -41,7 +41,7 @@ class Queries:
 class SelectedKeys:
     """The far entries that a block of queries reads.
 
-    ids: int64 positions in the far segment, ascending: `[m]` for all heads, `[kv_heads, m]` or
+    ids: int64 positions in the far store, ascending: `[m]` for all heads, `[kv_heads, m]` or
     `[heads, m]`. mask: bool broadcastable to `[heads, queries, m]`, or None. key_positions `[m]`
     and query_positions `[queries]` place them anew (far keys must be raw then); None leaves the
     placement's.

@@ -212,7 +212,7 @@ class Sequence:
         entries = codec.tokens_until_change(group.compressible)
         if entries is None or group.placement.window is None:
             return entries
-        # Entries join the far segment a slack at a time, when they leave the window.
+        # Entries join the far store a slack at a time, when they leave the window.
         left = -(-(group.near_start + entries) // group.slack) * group.slack
         return max(1, left + group.placement.window - 1 - len(self._tokens))
 
