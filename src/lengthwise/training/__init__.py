@@ -8,5 +8,5 @@
 - `flexsp`, `flexsp_costs`, `flexsp_groups`, `cost`: what a step costs, and which devices work
   together. `folder`, `signals`: one run at a time, and how it stops.
 
-It imports `sequences`, and nothing of the engine.
+It imports `sequences`, and methods for the frequencies that a run may change; not the engine.
 """
