@@ -87,7 +87,12 @@ class Model:
         return check(self.adapted)
 
     def plan(self, recipe: RecipeLike = "full") -> Plan:
-        """The recipe resolved for this model; raises RecipeError or Refused."""
+        """The recipe resolved for this model.
+
+        Raises:
+            RecipeError: for a recipe that cannot be read.
+            Refused: for one that cannot run on this model, with a way out.
+        """
         return recipes.resolve(recipe, self.adapted)
 
     # Text and tokens.
@@ -95,12 +100,16 @@ class Model:
     def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
         """Token ids of a prompt.
 
-        prompt: text, or a Document; chat messages, which go through the chat template (a last one
-        of the assistant's is continued); or ids, in a list, a tensor, an array or what a tokenizer
-        returned. A text that begins with the text of the beginning token gets no second one.
-        special: what special tokens written out in it are, "tokens" or "text". None: tokens in a
-        string, as in transformers; text in a Document and in the contents of messages, so that none
-        can end itself.
+        Args:
+            prompt: text, or a Document; chat messages, which go through the chat template (a last
+                one of the assistant's is continued); or ids, in a list, a tensor, an array or what
+                a tokenizer returned. A text that begins with the beginning token gets no second.
+            special: what special tokens written out in it are, "tokens" or "text". None: tokens in
+                a string, as in transformers; text in a Document and in the contents of messages, so
+                that none can end itself.
+
+        Raises:
+            LengthwiseError: for an empty prompt, or ids outside of the vocabulary.
         """
         if special is not None and special not in SPECIAL:
             raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
@@ -161,22 +170,39 @@ class Model:
     ) -> Generation:
         """Reads the prompt and writes on, greedily unless a temperature is given.
 
-        prompt, special: see `encode`. recipe: its text, such as "yarn(factor=2) + lookup", what
-        `recipes.parse` made of it, or a list of methods. stream: called with each piece of text as
-        it comes; joined, the pieces are the text (see `Model.stream` for an iterator).
-        stop: a string that ends the text, or several (left out of it; several texts written at once
-        are cut there when they are complete); stop_ids: ids that do, by default the model's own.
-        chunk: tokens of a prefill forward. progress: called with tokens read.
-        assistant_model: a second model that guesses, a transformers model or one of lengthwise, as
-        `model(path=...)` does in a recipe (see `drafting_model`).
-        temperature: 0 is greedy. top_k: sample among the k likeliest, 0 for all. top_p: among the
-        likeliest that make up p. min_p: leave out those below this share of the likeliest.
-        repetition_penalty: 1 is none. seed: an integer of 64 bits. Of the model's generation_config
-        the end tokens hold, and what it suppresses or forces (suppress_tokens,
-        begin_suppress_tokens, bad_words_ids, forced_bos_token_id, forced_eos_token_id); its
-        temperature, penalties and lengths do not.
-        Raises RecipeError, Refused or LengthwiseError before anything runs, and NotFinite where the
-        model's logits are no numbers.
+        Of the model's generation_config the end tokens hold, and what it suppresses or forces
+        (suppress_tokens, begin_suppress_tokens, bad_words_ids, forced_bos_token_id,
+        forced_eos_token_id). Its temperature, penalties and lengths do not.
+
+        Args:
+            prompt: see `encode`.
+            recipe: its text, such as "yarn(factor=2) + lookup", what `recipes.parse` made of it, or
+                a list of methods.
+            max_new_tokens: most tokens of the answer.
+            stream: called with each piece of the text as it comes (`Model.stream` is an iterator).
+            stop: a string that ends the text, or several; left out of it. Several texts written at
+                once are cut there when they are complete.
+            stop_ids: ids that end the text; None is the model's own.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            progress: called with tokens read.
+            special: see `encode`.
+            assistant_model: a second model that guesses, of transformers or of lengthwise, as
+                `model(path=...)` does in a recipe (see `drafting_model`).
+            temperature: 0 is greedy.
+            top_k: sample among the k likeliest; 0 is all.
+            top_p: sample among the likeliest that make up this probability.
+            min_p: leave out those below this share of the likeliest one's probability.
+            repetition_penalty: 1 is none.
+            seed: of the samples, an integer of 64 bits.
+
+        Returns:
+            A Generation: the text, its tokens, and what it cost.
+
+        Raises:
+            RecipeError: for a recipe that cannot be read.
+            Refused: for one that cannot run here, with a way out.
+            LengthwiseError: for anything else that cannot be done, before anything runs.
+            NotFinite: where the model's logits are no numbers.
         """
         require_one(recipe)
         return self.generate_batch(
@@ -211,10 +237,24 @@ class Model:
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone, its noise included.
 
-        recipe, seed: one for all, or a list with one for each prompt. What different recipes in one
-        batch cost stands in docs/python.md. Everything else is as in `generate`.
-        A row that its recipe cannot serve is not read and says so in `refused`; one whose logits
-        are no numbers ends, and says so in `failed`. Both leave the others as they are.
+        What different recipes in one batch cost stands in docs/python.md. Everything that is not
+        named here is as in `generate`.
+
+        Args:
+            prompts: see `encode`.
+            recipe: one for all, or a list with one for each prompt.
+            streams: one for each prompt, called with pieces of its text.
+            seed: one for all, or a list with one for each prompt.
+
+        Returns:
+            A Generation for each prompt. A row that its recipe cannot serve is not read and says so
+            in `refused`. One whose logits are no numbers ends, and says so in `failed`. Both leave
+            the others as they are.
+
+        Raises:
+            RecipeError: for a recipe that cannot be read.
+            Refused: for one that cannot run on this model.
+            LengthwiseError: for anything else that cannot be done, before anything runs.
         """
         batch, rows = open_batch(
             self, prompts, recipe, seed, streams, None,
@@ -257,12 +297,24 @@ class Model:
         self, ids: Seq[int] | Tensor, recipe: RecipeLike = "full", *, prompt: int | None = None,
         chunk: int | None = None, block: int = 1,
     ) -> Tensor:  # fmt: skip
-        """Log-probabilities of given tokens under a recipe, float32; minus infinity where the
-        model gives a token probability 0. Raises NotFinite where its logits are no numbers.
+        """Log-probabilities of given tokens under a recipe.
 
-        prompt None: all are read as a prompt; returns `[n - 1]`, of every token but the first.
-        prompt p: the first p are the prompt (so retention and codecs act at its end) and the rest
-        is fed as decoding would, `block` tokens a forward; returns `[n - p]`.
+        Args:
+            ids: n tokens, at least two.
+            recipe: as in `generate`.
+            prompt: how many of them are the prompt, so that retention and codecs act at its end;
+                the rest is fed as decoding would. None reads all of them as a prompt.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            block: tokens of a forward after the prompt.
+
+        Returns:
+            float32 `[n - prompt]`, of every token after the prompt; `[n - 1]`, of every token but
+            the first, where prompt is None. Minus infinity is a token of probability 0.
+
+        Raises:
+            RecipeError: for a recipe that cannot be read.
+            Refused: for one that cannot run here, or more tokens than the model has positions for.
+            NotFinite: where the model's logits are no numbers.
         """
         for name, given in (("prompt", prompt), ("chunk", chunk), ("block", block)):
             if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
@@ -297,8 +349,17 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
 ) -> Model:
-    """Loads and adapts a model: None is the embedded SmolLM2-135M-Instruct; else a local folder, a
-    GGUF file or a hub name. dtype None is what the machine is fast at. Raises ModelError."""
+    """Loads and adapts a model.
+
+    Args:
+        name: a local folder, a GGUF file or a hub name; None is the embedded SmolLM2-135M-Instruct.
+        dtype: of the weights; None is what the machine is fast at.
+        device: where it runs; None is the machine's accelerator, or else the CPU.
+
+    Raises:
+        ModelError: for what is not there or cannot be read.
+        UnsupportedModel: for a model that is not itself at our attention hook.
+    """
     if name is not None and not isinstance(name, (str, PathLike)):
         raise LengthwiseError(
             f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
@@ -314,11 +375,15 @@ def wrap(
 ) -> Model:
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
-    model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft. What
-    is done to it later (weights, hooks, adapters) shows at the next request. Raises
-    UnsupportedModel.
-    fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
-    weights beside the model's own; False saves that memory.
+    Args:
+        model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft.
+            What is done to it later (weights, hooks, adapters) shows at the next request.
+        tokenizer: of the model; without one prompts are token ids.
+        fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
+            weights beside the model's own; False saves that memory.
+
+    Raises:
+        UnsupportedModel: for a model that cannot run here, with the reason.
     """
     require_model(model, tokenizer)
     adapted = adapt(model, fuse, tokenizer=tokenizer)

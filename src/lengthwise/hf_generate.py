@@ -157,11 +157,11 @@ def custom_generate(
     """A function for `model.generate(..., custom_generate=...)` that runs a recipe in our loop.
 
     Everything that `generate` makes a logits processor or a stopping criterion of is honoured by
-    stock's own (processors and criteria of the user's included, which must be functions of the ids
-    and scores: every row is asked alone, at each token it says), sampling, num_return_sequences,
-    streamer, return_dict_in_generate with output_scores and output_logits. The rest is refused by
-    name before anything runs: beams, assistants, caches of the user's. Rows may be padded on the
-    left.
+    stock's own, those of the user's included. They must be functions of the ids and scores: every
+    row is asked alone, at each token it says. Sampling, num_return_sequences, streamer and
+    return_dict_in_generate with output_scores and output_logits are honoured too. The rest is
+    refused by name before anything runs: beams, assistants, caches of the user's. Rows may be
+    padded on the left.
 
     Args:
         recipe: as for `Model.generate`. Of one that writes several texts the best is taken.
@@ -174,9 +174,9 @@ def custom_generate(
 
     Everything else is an argument of `model.generate`.
 
-    Returns what `generate` would: ids int64 `[rows, prompt + new]`, an end token included where one
-    was said and padding behind it; or a GenerateDecoderOnlyOutput, whose scores and logits are
-    zeros behind the end of a row.
+    Returns:
+        A function that returns what `generate` would: ids int64 `[rows, prompt + new]`, padded
+        behind an end token; or a GenerateDecoderOnlyOutput, with scores and logits of zero there.
     """
     options = _Options(seed, stop, tokenizer, chunk, progress)
 

@@ -1,9 +1,9 @@
 """What a call will write, checked before its work: hours must not end in a file that cannot be
 written, nor in one that is gone.
 
-A file to write is none of the files that the same call reads, whatever the two are called; it has a
-folder that is there and takes files; and where a file lies already, either lengthwise wrote it, as
-a file of the same kind, or the user says that it may go (`--force`). Files bear a mark that tells:
+A file to write is none of the files that the same call reads, whatever the two are called. It has a
+folder that is there and takes files. Where a file lies already, lengthwise wrote it, as a file of
+the same kind, or the user says that it may go (`--force`). Files bear a mark that tells:
 reports a `generator`, pictures the field for software, safetensors their header, fits their fields.
 """
 

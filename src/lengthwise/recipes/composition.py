@@ -242,7 +242,11 @@ RULES: tuple[Rule, ...] = (
 
 
 def compose(pieces: Sequence[Piece], model: AdaptedModel) -> Placement:
-    """The placement of all pieces together; raises Refused by the first rule that is broken."""
+    """The placement of all pieces together.
+
+    Raises:
+        Refused: by the first rule that is broken.
+    """
     for rule in RULES:
         for a, b in permutations(pieces, 2):
             refusal = rule(a, b)

@@ -26,19 +26,34 @@ _VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()="]+
 
 
 def parse(text: str) -> Recipe:
-    """Reads a recipe; RecipeError shows the place, what is allowed there and the nearest name."""
+    """Reads the text of a recipe.
+
+    Raises:
+        RecipeError: shows the place, what is allowed there and the nearest name.
+    """
     return _Parser(text).recipe()
 
 
 def recipe_of(given: RecipeLike) -> Recipe:
-    """A recipe in whichever way it was given. Raises RecipeError."""
+    """A recipe in whichever way it was given.
+
+    Args:
+        given: a Recipe, its text, or a list of methods.
+
+    Raises:
+        RecipeError: for what is no recipe.
+    """
     if isinstance(given, Recipe):
         return given
     return parse(given) if isinstance(given, str) else Recipe(_methods(given))
 
 
 def recipes_of(given: RecipeLike | Sequence[RecipeLike]) -> list[Recipe]:
-    """One recipe, or several, as a list. Raises RecipeError."""
+    """One recipe, or several, as a list.
+
+    Raises:
+        RecipeError: for what is no recipe.
+    """
     if is_one(given):
         return [recipe_of(given)]  # type: ignore[arg-type]
     return [recipe_of(each) for each in given]  # type: ignore[union-attr, arg-type]

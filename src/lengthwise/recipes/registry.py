@@ -94,7 +94,11 @@ def methods() -> dict[str, type[Method]]:
 
 
 def find(name: str) -> type[Method]:
-    """The class of a method; RecipeError where it is unknown (with the nearest name) or broken."""
+    """The class of a method by its name. Imports it alone.
+
+    Raises:
+        RecipeError: where it is unknown (with the nearest name) or broken.
+    """
     found = METHODS.get(name)
     if found is not None:
         return found

@@ -30,7 +30,19 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(Plan))
 
 
 def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
-    """The plan of a recipe on a model; raises Refused where it cannot run there."""
+    """The plan of a recipe on a model.
+
+    Args:
+        recipe: a Recipe, its text, or a list of methods.
+        model: what it is to run on.
+
+    Returns:
+        What the engine needs to know of it.
+
+    Raises:
+        RecipeError: for what is no recipe.
+        Refused: where it cannot run there, with the reason and a way out.
+    """
     methods = recipe_of(recipe).methods
     pieces = [Piece.of(method, model) for method in methods]
     placement = compose(pieces, model)
@@ -88,7 +100,16 @@ def _codec(pieces: Sequence[Piece]) -> Callable[[LayerFacts], Codec | None] | No
 
 
 def assisted(recipe: RecipeLike, assistant: object) -> Recipe:
-    """A recipe with a second model that guesses: one that is held already, not a path."""
+    """A recipe with a second model that guesses.
+
+    Args:
+        recipe: a Recipe, its text, or a list of methods.
+        assistant: a model that is held already, of transformers or of lengthwise; not a path.
+
+    Raises:
+        RecipeError: for what is no recipe.
+        LengthwiseError: for what is no model.
+    """
     from lengthwise.engine.speculative.loading import drafting_model
 
     return Recipe((*recipe_of(recipe).methods, find("model")(path=drafting_model(assistant))))  # type: ignore[call-arg]

@@ -1,7 +1,7 @@
 """Constants for a law from rows, and how sure they are.
 
 The objective is the Huber loss of the residuals, by default of log prediction less log observation
-with delta 1e-3, as in Chinchilla: beyond a tenth of a percent a row pulls with constant force, so
+with delta 1e-3, as in Chinchilla. Beyond a tenth of a percent a row pulls with constant force, so
 that a diverged run does not bend the curve. The search first levels every start with a wide delta,
 then narrows it from the best of them. Intervals are percentiles over fits to resampled rows.
 """

@@ -2,7 +2,7 @@
 the constants that its paper printed.
 
 A formula takes `x` (the inputs, arrays of one length) and `p` (the parameters) and returns the
-prediction or, for laws that are sums of positive terms, its logarithm: added by log-sum-exp, such a
+prediction or, for laws that are sums of positive terms, its logarithm. Added by log-sum-exp, such a
 sum keeps its precision while a search wanders through absurd parameters.
 """
 

@@ -4,8 +4,8 @@ Rows stand one after another in a batch of one. Each piece of a row counts its p
 its first token is the target of nothing: no attention and no loss crosses a border. The names are
 those that transformers' `DataCollatorWithFlattening` gives and its models take; `cu_seq_lens_q` is
 what flash-attention's varlen functions call `cu_seqlens_q`. Models with another attention find the
-borders in the positions, but only where they keep no cache: hence `use_cache` in the batch, without
-which a loop of one's own would let attention cross the borders and nothing would say so.
+borders in the positions, but only where they keep no cache. Hence `use_cache` in the batch: without
+it a loop of one's own would let attention cross the borders, and nothing would say so.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ class PackedCollator:
     flash_attention: bool = True
 
     def __call__(self, rows: Sequence[Row | Mapping[str, Any]]) -> dict[str, Any]:
-        """`input_ids`, `labels` and `position_ids`: int64 [1, tokens of all rows]; `cu_seq_lens_q`
-        and `_k`: int32 [pieces + 1], where each piece begins; `max_length_q` and `_k`: tokens of
-        the longest piece; `use_cache`: False. labels[i] is token i or IGNORED: the model shifts
-        them itself.
+        """A batch of one, as transformers takes it.
+
+        - `input_ids`, `labels`, `position_ids`: int64 `[1, tokens of all rows]`. labels[i] is token
+          i or IGNORED: the model shifts them itself.
+        - `cu_seq_lens_q` and `_k`: int32 `[pieces + 1]`, where each piece begins.
+        - `max_length_q` and `_k`: tokens of the longest piece.
+        - `use_cache`: False.
 
         Raises SequenceError where rows come without their pieces.
         """

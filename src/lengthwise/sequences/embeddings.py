@@ -1,9 +1,9 @@
 """One vector a document, in a memory map, so that documents of one subject lie near each other.
 
-Without a model: words are hashed tokens and pairs of neighbouring tokens, weighed by how often the
-document has them (1 + log count) and how few documents have them at all (inverse document
-frequency), and sent to DIMENSIONS numbers by a sparse random projection, in which each word adds
-its weight, with a sign of its own, to SPREAD of them. Angles between documents survive it. With a
+Without a model: words are hashed tokens and pairs of neighbouring tokens. They are weighed by how
+often the document has them (1 + log count) and how few documents have them at all (inverse document
+frequency). A sparse random projection sends them to DIMENSIONS numbers: each word adds its weight,
+with a sign of its own, to SPREAD of them. Angles between documents survive it. With a
 model: what `TextEncoder` makes of the first MODEL_TOKENS tokens of the text.
 
 Vectors have length 1, so that the product of two is the cosine of their angle.

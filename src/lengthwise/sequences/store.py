@@ -2,11 +2,13 @@
 
 Layout: `part-00000.parquet` and on, or the same in one folder a bucket,
 `bucket-11/part-00000.parquet`. What is no rows is out of the way of programs that read folders of
-Parquet: `__about__/` holds `manifest.json` and `tokenizer.json`, `__tokens__/` the token store that
-it was built from, which may be deleted or shared with other data sets. (Format 1 had both files
-beside the rows.) A row is `input_ids` (list<int32>), `lengths` (list<int32>, of the pieces that
-attention stays within; they sum to the row's length) and, where a method leaves tokens out of the
-loss, `loss_mask` (list<bool>; list<uint8> in format 1).
+Parquet. `__about__/` holds `manifest.json` and `tokenizer.json`. `__tokens__/` holds the token
+store that it was built from, which may be deleted or shared with other data sets. (Format 1 had
+both files beside the rows.) A row has these columns:
+
+- `input_ids`: list<int32>.
+- `lengths`: list<int32>, of the pieces that attention stays within; they sum to the row's length.
+- `loss_mask`: list<bool> (list<uint8> in format 1), where a method leaves tokens out of the loss.
 """
 
 from __future__ import annotations

@@ -22,13 +22,20 @@ class Codec(Protocol):
         """May close the oldest plain entries of the store into an encoded block.
 
         Called at PREFILL and at every DECODE, for each group of heads of the layer.
+
+        Args:
+            store: the entries of the group that are compressible. `store.close` takes a block.
+            update: when it is called, with the queries of the heads that read the store.
         """
         ...
 
     def tokens_until_change(self, store: KVStore) -> int | None:
-        """Entries that may join the store before the next encoding; None is any number.
+        """Entries that may join the store before the next encoding.
 
         Drafts never cross it, so that drafting reads what plain decoding would read.
+
+        Returns:
+            A number of entries; None is any number.
         """
         ...
 
@@ -44,14 +51,18 @@ class Channels(Protocol):
     recent: int
 
     def kept(self, head_dim: int) -> int:
-        """How many of head_dim channels stay."""
+        """How many of `head_dim` channels stay."""
         ...
 
     def choose(self, queries: Tensor, key: Tensor) -> Tensor:
-        """The channels that stay, int64 `[kv_heads, kept]`, ascending.
+        """The channels that stay.
 
-        queries `[heads, window, head_dim]` and key `[kv_heads, n, head_dim]`, both as attention
-        sees them.
+        Args:
+            queries: the prompt's last ones, `[heads, window, head_dim]`, as attention sees them.
+            key: `[kv_heads, n, head_dim]`, as attention sees them.
+
+        Returns:
+            int64 `[kv_heads, kept]`, ascending.
         """
         ...
 
@@ -66,9 +77,22 @@ class Format(Codec, Protocol):
     step: int
 
     def close(self, entries: KVEntries) -> Growing:
-        """Entries, a multiple of `step` of them, encoded, in memory of their own."""
+        """Encodes entries.
+
+        Args:
+            entries: a multiple of `step` of them.
+
+        Returns:
+            Their encoded form, in memory of its own.
+        """
         ...
 
     def entry_bytes(self, heads: int, key: int, value: int) -> float:
-        """Bytes of one encoded entry, birth id included, of so many channels a head."""
+        """Bytes of one encoded entry, birth id included.
+
+        Args:
+            heads: key heads.
+            key: channels of a key of one head.
+            value: channels of a value of one head.
+        """
         ...

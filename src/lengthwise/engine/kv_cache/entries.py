@@ -21,9 +21,10 @@ from lengthwise.errors import LengthwiseError
 class KVEntries:
     """Plain tensors of n entries.
 
-    key `[heads, n, head_dim]`, value `[heads, n, value_dim]`, index int32 `[1 or heads, n]` (birth
-    ids, ascending), log_weight float32 `[heads, n]` or None, attention_mass float32 `[heads, n]` or
-    None (whatever an observer accumulates, for H2O the probability received).
+    key: `[heads, n, head_dim]`. value: `[heads, n, value_dim]`. index: birth ids, int32
+    `[1 or heads, n]`, ascending. log_weight: float32 `[heads, n]` or None, added to the scores.
+    attention_mass: float32 `[heads, n]` or None, what an observer accumulates (for H2O the
+    probability received).
     """
 
     key: Tensor

@@ -42,11 +42,12 @@ class OnEvict(Protocol):
 
 @dataclass
 class HeadGroup:
-    """heads: key heads int64 `[h]` of the layer, or None for all of them.
+    """Key heads of one layer that share a policy.
 
-    near holds entries inside the window (all entries where the window is None), contiguous birth
-    ids from near_start on; far holds what left it and was kept. on_evict replaces the usual move
-    from near to far (RazorAttention's running mean).
+    heads: int64 `[h]`, or None for all of the layer. near: entries inside the window (all of them
+    where the window is None), of contiguous birth ids from near_start on. far: what left the window
+    and was kept. on_evict: takes the place of the usual move from near to far (RazorAttention's
+    running mean).
     """
 
     placement: Placement

@@ -5,8 +5,8 @@ The first entries and the newest, which are read in any case, stay on the device
 entries between them move off it together, and come back when they are chosen. The units used last
 stay on the device as well, up to `cached` of them.
 
-A file is unlinked as soon as it is mapped, so that nothing is left behind however a run ends, and
-all of its space is claimed beforehand: a full disk is one error, and no crash in mid-text.
+A file is unlinked as soon as it is mapped, so that nothing is left behind however a run ends. All
+of its space is claimed beforehand: a full disk is one error, and no crash in mid-text.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Offload:
 class OffloadedKVStore(KVStore):
     """A store of entries 0, 1, 2, ..., none of them ever deleted or encoded.
 
-    _head and _open are on the device: the first entries, and the newest that fill no unit. _hosted
-    entries between them are in _key and _value, `[capacity, heads, dim]`, so that a unit is one
-    piece of memory.
+    The first entries (_head) and the newest, which fill no unit (_open), are on the device. Between
+    them, _hosted entries are in _key and _value, `[capacity, heads, dim]`. So a unit is one piece
+    of memory.
     """
 
     def __init__(self, offload: Offload) -> None:

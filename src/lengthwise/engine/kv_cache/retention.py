@@ -70,9 +70,9 @@ class CacheUpdate:
     """When a retention or codec is called, and with what.
 
     layer: facts of the layer. queries: the last queries of the prompt as near keys see them,
-    `[heads, at least window, head_dim]` (fewer where the prompt is shorter), at PREFILL where a
-    retention or codec asked for a window; their birth ids in query_index int64. A codec gets only
-    the heads that read the store it is given.
+    `[heads, at least window, head_dim]`, fewer where the prompt is shorter. They are there at
+    PREFILL where a retention or codec asked for a window, with their birth ids in query_index
+    int64. A codec gets only the heads that read the store it is given.
     """
 
     phase: Phase
@@ -95,12 +95,27 @@ class Retention(Protocol):
     wants_token_nll: bool
 
     def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
-        """Changes the group in place, or returns the groups that replace it."""
+        """Deletes entries of a group of key heads.
+
+        Args:
+            group: key heads of one layer. `group.keep(ids)` deletes all but `ids` of
+                `group.compressible`.
+            update: when it is called (its phase), and what may be known then.
+
+        Returns:
+            None where the group was changed in place, or the groups that replace it.
+        """
         ...
 
     def tokens_until_change(self, sequence: CacheView) -> int | None:
-        """Tokens that may be committed before the next deletion; None is any number.
+        """Tokens that may be committed before the next deletion.
 
         Drafts never cross it, so that drafting sees the cache that plain decoding would see.
+
+        Args:
+            sequence: what may be known of the sequence.
+
+        Returns:
+            A number of tokens; None is any number.
         """
         ...

@@ -71,18 +71,37 @@ class Selector(Protocol):
     wants_attention_mass: int
 
     def extend(self, entries: KVEntries, far: KVStore) -> None:
-        """Entries have just been appended to far (they are its newest)."""
+        """Entries have just been appended to the far ones.
+
+        Args:
+            entries: what was appended.
+            far: the store, of which they are the newest.
+        """
         ...
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
-        """What these queries read of far; None is all of it."""
+        """What a block of queries reads.
+
+        Args:
+            queries: the block.
+            far: the far entries, as `extend` has seen them come.
+
+        Returns:
+            The far entries that are read; None is all of them.
+        """
         ...
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
-        """Tokens that may be committed after `length` ones before a plan is made afresh that later
-        queries use again; None is any number. boundary: as in `Queries`.
+        """Tokens that may be committed before a plan is made afresh that later queries use again.
 
         Drafts never cross it, so that what a guess finds was found by a committed token.
+
+        Args:
+            length: tokens committed so far.
+            boundary: as in `Queries`.
+
+        Returns:
+            A number of tokens; None is any number.
         """
         ...
 

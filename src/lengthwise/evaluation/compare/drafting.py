@@ -4,7 +4,7 @@ A prompt is read once; every run decodes from a fork of that reading. Recipes ta
 prompt (A, B, C, A, B, C, ...), so that a machine that gets busy slows all of them.
 
 Only decoding is timed. Ours is timed from the first token to the last. That of transformers is
-timed from the end of its first round to the end of its last, and tokens of the first round are not
+timed from the end of its first round to the end of its last. Tokens of the first round are not
 counted: that round reads the prompt, and with prompt lookup it may bring several tokens.
 
 Drafters that learn go through the prompts in order, each recipe and each round with tables of its
