@@ -26,7 +26,7 @@ BROKEN: list[tuple[type[Method], str, str, str]] = [
     (toys.drafting(toys.Chatty), "drafter_notes", "it says: all is well", "`notes` is for"),
     (toys.drafting(toys.Deep), "drafter_depth", "tokens ahead where limit is", "stop at `limit`"),
     (toys.drafting(toys.Huge), "drafter_tokens", "guessed token 1000000000", "vocab_size"),
-    (toys.drafting(toys.Unlikely), "drafter_tokens", "the chance nan", "`prior` of 0 to 1"),
+    (toys.drafting(toys.Unlikely), "drafter_tokens", "the prior nan", "`prior` of 0 to 1"),
     (toys.drafting(toys.Appending), "drafter_arguments", "changed the tokens", "copy what you"),
     (toys.drafting(toys.Scribbling), "drafter_arguments", "learn changed", "copy what you"),
     (toys.drafting(toys.Forging), "drafter_sources", "signed a guess as 'lookup'", "self.name"),

@@ -44,9 +44,15 @@ class DecodingMode(ABC):
 
     @abstractmethod
     def begin(self, sampling: Sampling, limit: int, stop_ids: Set[int]) -> None:
-        """Before the prompt is read: at most `limit` tokens each, up to a stop id.
+        """Before the prompt is read.
 
-        Raises LengthwiseError for a sampling it cannot honour.
+        Args:
+            sampling: how tokens are to be chosen.
+            limit: most tokens of each text.
+            stop_ids: tokens that end a text.
+
+        Raises:
+            LengthwiseError: for a sampling it cannot honour.
         """
 
     @abstractmethod

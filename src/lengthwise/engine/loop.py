@@ -194,7 +194,7 @@ def step(
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
     Requests may have recipes of their own. Those with a mode feed one input each, and those with a
-    policy of their own verify what it chooses, in a forward of their own; a request with a mode
+    policy of their own verify what it chooses, in a forward of their own. A request with a mode
     gives all its tokens when it is done. apart: a request whose logits are no numbers ends alone,
     see `Request.failed`; otherwise NotFinite is raised.
     """

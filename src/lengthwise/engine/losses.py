@@ -49,9 +49,12 @@ def first_wanted(start: int, every: int) -> int:
 
 
 def predicting_rows(count: int, every: int, start: int = 0) -> Tensor:
-    """Rows of a chunk of `count` tokens from position `start` on whose logits predict its tokens at
-    multiples of `every` (its first token is predicted by what came before the chunk); and the last
-    row, which predicts what comes next. every 0 asks for the last alone."""
+    """Rows of a chunk whose logits are wanted for losses, and its last row.
+
+    The chunk has `count` tokens from position `start` on. Wanted are the rows that predict its
+    tokens at multiples of `every`; its first token is predicted by what came before the chunk. The
+    last row predicts what comes next. every 0 asks for the last alone.
+    """
     wanted = range(first_wanted(start, every), count, every) if every else ()
     rows = torch.tensor([place - 1 for place in wanted if place], dtype=torch.long)
     return torch.cat([rows, torch.tensor([count - 1])])

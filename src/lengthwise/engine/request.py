@@ -364,7 +364,7 @@ def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None
     fields = (tree.tokens, tree.depths, tree.priors, tree.buckets)
     for token, depth, prior, bucket in zip(*(each[before:] for each in fields), strict=True):
         if type(bucket) is not int and not hasattr(bucket, "__index__"):
-            raise LengthwiseError(f"it gave a guess the grade {bucket!r}, which is no whole number")
+            raise LengthwiseError(f"it gave a guess the bucket {bucket!r}, no whole number")
         # Not a number is neither.
         if not 0 <= prior <= 1:
             raise LengthwiseError(f"it gave a guess the probability {prior}, and allowed is 0 to 1")

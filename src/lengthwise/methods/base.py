@@ -47,7 +47,7 @@ class Question(StrEnum):
 class Method:
     """Base of all methods.
 
-    Flags say what composition and conformance need to know:
+    Flags say what composition and the conformance suite need to know:
     chunking_exact: chunked prefill gives what one pass gives.
     decoding_exact: token by token gives what a prefill gives (before anything is dropped).
     shift_exact: adding a constant to all positions changes nothing after the prompt either; False

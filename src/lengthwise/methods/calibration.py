@@ -2,8 +2,8 @@
 
 An artefact is a small JSON file in the user's cache, named by what was measured, a fingerprint of
 the model, its dtype and the rotary frequencies it was measured under. The one here are the scores
-that find retrieval heads: on random tokens that repeat, a head that looks back to the same token
-(echo) or to the one after it (induction) can only be reading the far past.
+that find retrieval heads. On random tokens that repeat, some heads look back to the same token
+(echo) or to the one after it (induction). Those can only be reading the far past.
 """
 
 from __future__ import annotations
@@ -128,11 +128,12 @@ def calibrate_retrieval_heads(
 ) -> dict[str, Any]:
     """Echo and induction scores of every key head, on random tokens that stand `repeats` times.
 
-    "echo" and "induction" are `[layers][kv_heads]`: the probability a later token gives to earlier
-    occurrences of itself, or to the tokens after them, averaged over later tokens, the largest of
-    the query heads that share a key head. Layers with a window of the model's own score 0. progress
-    is given tokens done and in all; `length` random tokens are shortened where that many
-    times them would exceed what the model was trained for. Memory is O(chunk x keys).
+    "echo" and "induction" are `[layers][kv_heads]`. They are the probability that a later token
+    gives to earlier occurrences of itself, or to the tokens after them. It is averaged over later
+    tokens, and of query heads that share a key head the largest counts. Layers with a window of the
+    model's own score 0. progress is given tokens done and in all. `length` is shortened where that
+    many random tokens, `repeats` times, would exceed what the model was trained for. Memory is
+    O(chunk x keys).
     """
     length = max(2, min(length, (model.trained_length - 1) // repeats))
     generator = torch.Generator().manual_seed(seed)

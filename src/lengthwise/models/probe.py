@@ -1,7 +1,7 @@
 """What a model does, learned by asking it rather than by knowing its name.
 
-Four forwards of a few tokens, with attention stubbed out so that hidden states do not depend on it,
-tell of every layer: its heads, its scaling, its window, and how cos and sin enter each channel. A
+Four forwards of a few tokens tell of every layer: its heads, its scaling, its window, and how cos
+and sin enter each channel. Attention is stubbed out, so that hidden states do not depend on it. A
 last pair of forwards compares logits with the stock model; a family that differs is refused with
 the reason.
 """
@@ -202,7 +202,7 @@ def _column(scaled: Tensor, base: Tensor, columns: Tensor) -> Tensor:
 
 
 def _shared(layout: RotaryLayout | None, facts: list[LayerFacts]) -> RotaryLayout | None:
-    """The equal pairing of an earlier layer where there is one, so that tables are shared."""
+    """The equal layout of an earlier layer where there is one, so that tables are shared."""
     for fact in facts:
         other = fact.layout
         if layout is not None and other is not None and _equal(layout, other):

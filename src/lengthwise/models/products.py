@@ -8,9 +8,9 @@ tensor takes the place of the originals, which become views of it. A single one 
 and so are several that lie in memory which is not theirs alone (an optimiser's flat buffer, say).
 
 What is a view or the weight itself follows every write. A copy does not, so its originals are
-watched: where they lie and how often torch counted a write (`current`, each forward), and sums over
-what they hold (`written`, each text), because writes through `.data` and to tensors made in
-inference mode are not counted.
+watched. Each forward looks where they lie and how often torch counted a write (`current`). Writes
+through `.data` and to tensors made in inference mode are not counted, so each text compares sums
+over what they hold (`written`).
 """
 
 from __future__ import annotations

@@ -147,9 +147,9 @@ class Rope:
     ) -> Angles:
         """Full-width cos and sin `[n, head_dim]` for positions `[n]` (any real numbers).
 
-        length is the current sequence length, by which rules and the model itself may choose; None
-        is that of a text that ends with the last of the positions. amplitude False gives a pure
-        rotation (to move a key that already carries its amplitude).
+        length: that of the sequence now, by which rules and the model itself may choose. None is
+        that of a text which ends with the last of the positions. amplitude: False gives a pure
+        rotation, to move a key that already carries its amplitude.
         """
         if length is None:
             choosing = rule is not None or self.own.switch(layer_type) is not None

@@ -3,11 +3,11 @@
 Two comparisons, neither against a fixed constant that a deep model in 16 bits may rightly pass:
 
 - **Logits of the whole model**, over all tokens and the whole vocabulary, are held against what
-  rounding does to this very model: stock against stock with the inputs and outputs of every
-  attention changed by their last bit, and its SDPA against its eager attention. This sees all that
-  enters outside attention, such as learned positions.
+  rounding does to this very model. That is found twice: stock against stock with the inputs and
+  outputs of every attention changed by their last bit, and its SDPA against its eager attention.
+  This sees all that enters outside attention, such as learned positions.
 - **What attention gives, layer by layer**, in float32 at least. Queries are scaled so that scores
-  have a spread of a few units, in both alike: then positions, masks, windows, caps, sinks and the
+  have a spread of a few units, in both alike. Then positions, masks, windows, caps, sinks and the
   order of heads show at their full size, whatever the weights are, and rounding does not. A model
   in 16 bits is cut to one layer of each kind for this, one at a time, and only that layer is held
   in float32.

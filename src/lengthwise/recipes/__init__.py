@@ -2,9 +2,11 @@
 
     yarn(factor=4) + infllm(budget=2048) + kivi(bits=4)
 
-recipe: what a recipe is. parser: text to a recipe. registry: the methods there are, each imported
-when it is used. composition: which methods may run together. resolver: a recipe to the plan that
-the engine runs on a model. `full` is the empty recipe.
+    text --parser--> Recipe --composition--> may run together --resolver--> Plan of the engine
+              `-- registry: the methods there are, each imported when it is used
+
+`recipe` is what a recipe is. `full` is the empty one. What cannot run together is refused with the
+reason and a way out, before anything is read.
 """
 
 from __future__ import annotations

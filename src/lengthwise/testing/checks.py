@@ -68,11 +68,11 @@ KINDS: tuple[Kind, ...] = (
          "give options their `low`, `high` and `choices` with `option(...)`, and refuse in "
          "`check` or `check_prompt` what cannot run, before anything is read", decides=True),
     _role("start_retention", ids.check_retention_ids,
-          "`group.keep(ids)` takes int64 ids of `group.body`, ascending and each once: sort what "
-          "`topk` gives"),
+          "`group.keep(ids)` takes int64 ids of `group.compressible`, ascending and each once: "
+          "sort what `topk` gives"),
     _role("start_selector", ids.check_selection_ids,
-          "`Choice.ids` are int64 positions in the far segment, ascending and each once: sort "
-          "what `topk` gives"),
+          "`SelectedKeys.ids` are int64 positions in the far store, ascending and each once: "
+          "sort what `topk` gives"),
     _role("start_drafter", drafters.check_drafter_notes,
           f"the engine leaves out a drafter that raises; `notes` is for what the user has to know "
           f"(docstring of {DRAFTER})"),

@@ -1,7 +1,7 @@
 """Checks of drafters: each is watched while the engine runs it over repetitive text.
 
-The watcher stands between the engine and a drafter. It hands on copies, notes what is done to them,
-and lets through only what the engine can take, so that one fault is one failure.
+The observer stands between the engine and a drafter. It hands on copies, notes what is done to
+them, and lets through only what the engine can take, so that one fault is one failure.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Watched:
     """What was seen of a drafter. faults: the first of each kind, in words. guesses: nodes added.
 
     output, plain: the text with it and without. drawing: it drew. own, met: of the first token
-    drawn in each step, (deviation, variance) summed, of its own chance and of meeting the target's
-    choice.
+    drawn in each step, (deviation, variance) summed, of its own probability and of meeting the
+    target's choice.
     """
 
     faults: dict[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Watched:
         self.faults.setdefault(kind, what)
 
 
-class Watcher(Drafter):
+class ObservedDrafter(Drafter):
     """Runs another drafter for the engine and notes what it does."""
 
     def __init__(self, inner: Drafter, vocab_size: int, seen: Watched) -> None:
@@ -114,7 +114,7 @@ class Watcher(Drafter):
                 what = f"propose guessed token {token} of a vocabulary of {self.vocab_size}"
                 self.seen.fault("tokens", what)
             elif not 0 <= work.priors[node] <= 1:
-                what = f"propose gave a guess the chance {work.priors[node]}, and 0 to 1 is allowed"
+                what = f"propose gave a guess the prior {work.priors[node]}, and 0 to 1 is allowed"
                 self.seen.fault("tokens", what)
             elif work.parents[node] in names:
                 names[node] = tree.add(
@@ -125,7 +125,7 @@ class Watcher(Drafter):
         for parent, groups in work.draws.items():
             for group in groups[len(tree.draws.get(names.get(parent, -1), ())) :]:
                 self.seen.drawing = True
-                if self._is_law(group, work) and all(node in names for node in group.nodes):
+                if self._distribution(group, work) and all(node in names for node in group.nodes):
                     nodes = tuple(names[node] for node in group.nodes)
                     tree.draws.setdefault(names[parent], []).append(Draws(group.probs, nodes))
                     tree.drawing = True
@@ -155,7 +155,7 @@ class Watcher(Drafter):
             self.seen.fault("arguments", "learn changed what it was given")
 
     def _weigh(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        """Holds the first token drawn against its law, and against the target's own choice."""
+        """Holds the first token drawn against its probabilities and the target's own choice."""
         groups = tree.draws.get(0, ())
         if not groups or self.sampler.sampling.temperature == 0:
             return
@@ -168,9 +168,9 @@ class Watcher(Drafter):
         mean = float((law * share).sum())
         (a, b), (c, d) = self.seen.own, self.seen.met
         self.seen.own = (
-            a + float(share[token]) - mean, b + float((law * share**2).sum()) - mean**2
+            a + float(share[token]) - mean, b + float((probs * share**2).sum()) - mean**2
         )  # fmt: skip
-        mean = float((law * target).sum())
+        mean = float((probs * target).sum())
         met = token == self.sampler.draw(target, len(context))
         self.seen.met = c + met - mean, d + mean * (1 - mean)
 
@@ -190,7 +190,7 @@ def _watched(method: Method, model: AdaptedModel, sampling: Sampling, seen: Watc
 
     def watch(make: Callable[[], Drafter | None]) -> Drafter | None:
         drafter = make()
-        return None if drafter is None else Watcher(drafter, model.vocab_size, seen)
+        return None if drafter is None else ObservedDrafter(drafter, model.vocab_size, seen)
 
     makers = tuple(Maker(method.name, lambda make=make: watch(make)) for make in plan.drafters)  # type: ignore[misc]
     prompt = _prompt(sampling.seed)
@@ -265,7 +265,7 @@ def check_drafter_depth(cls: type[Method], model: AdaptedModel) -> None:
 
 
 def check_drafter_tokens(cls: type[Method], model: AdaptedModel) -> None:
-    """Guesses are ids of the vocabulary, and their priors are chances."""
+    """Guesses are ids of the vocabulary, and their priors are probabilities."""
     _check(cls, model, "tokens")
 
 

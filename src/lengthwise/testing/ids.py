@@ -76,15 +76,15 @@ class _Retention:
             raise AttributeError(name)
         return getattr(self.inner, name)
 
-    def retain(self, group: HeadGroup, moment: CacheUpdate) -> Seq[HeadGroup] | None:
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
         try:
-            found = self.inner.retain(group, moment)
+            found = self.inner.retain(group, update)
         except (IndexError, RuntimeError) as error:
             # PyTorch raises either, by the way it indexes.
             raise WrongIds(f"retain: there is no such entry, or {error}") from error
         for each in (group,) if found is None else found:
-            for segment in (each.near, each.far):
-                born = [block.index for block in segment.blocks()]
+            for store in (each.near, each.far):
+                born = [block.index for block in store.blocks()]
                 if born and (wrong := _disorder(torch.cat(born, -1))):
                     raise WrongIds(f"retain: {wrong}")
         return found

@@ -14,16 +14,16 @@ VOCAB = 12
 
 def random_tree(seed: int, draws: bool = False, root: int = 3) -> Tree:
     """Guesses of two drafters over VOCAB tokens; draws: a third one drew below the root."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     tree = Tree(root, draws)
     if draws:
-        law = torch.tensor([dice.random() for _ in range(VOCAB)])
-        law /= law.sum()
-        tree.draw(0, dice.sample(range(VOCAB), 2), law, "drawing", [0, 0])
-    for _ in range(dice.randint(4, 16)):
-        parent = dice.randrange(len(tree))
-        tree.add(parent, dice.randrange(VOCAB), dice.choice(["one", "two"]), dice.randrange(3),
-                 dice.random())  # fmt: skip
+        probs = torch.tensor([rng.random() for _ in range(VOCAB)])
+        probs /= probs.sum()
+        tree.draw(0, rng.sample(range(VOCAB), 2), probs, "drawing", [0, 0])
+    for _ in range(rng.randint(4, 16)):
+        parent = rng.randrange(len(tree))
+        tree.add(parent, rng.randrange(VOCAB), rng.choice(["one", "two"]), rng.randrange(3),
+                 rng.random())  # fmt: skip
     return tree
 
 
@@ -37,7 +37,7 @@ def random_logits(tree: Tree, seed: int) -> Tensor:
 
 
 def said(tree: Tree, accepted: list[int], token: int) -> list[int]:
-    """The tokens that a verdict says."""
+    """The tokens that a verification says."""
     return [*(tree.tokens[node] for node in accepted[1:]), token]
 
 

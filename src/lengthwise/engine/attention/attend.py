@@ -1,9 +1,12 @@
 """The one primitive: exact attention over a list of parts, merged by their log-sum-exp.
 
 Almost every long-context method decides which keys a block of queries sees, at which positions and
-with which weight, inside one softmax. Here is the only place that multiplies queries by keys: a
-part is a set of keys that share one rule, its partial result carries its log-sum-exp (LSE), and
-`o = sum_p exp(lse_p - lse) o_p` with `lse = log sum_p exp(lse_p)` is the softmax over all of them.
+with which weight, inside one softmax. Here is the only place that multiplies queries by keys. A
+part is a set of keys that share one rule. Its partial result o_p carries its log-sum-exp (LSE), and
+the softmax over all of them is
+
+    o = sum_p exp(lse_p - lse) o_p,   lse = log sum_p exp(lse_p)
+
 `scores.attend_plain` is the readable twin that materialises every score; tests compare the two.
 """
 

@@ -34,7 +34,7 @@ class Sequence:
 
     tokens: committed ids, to be read. prompt_length: of those, the prompt's (set by `end_prefill`).
     reading: tokens there will be when the prefill under way is through.
-    surprise: -log p of each token given those before it, where somebody asked for it.
+    token_nll: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).

@@ -70,18 +70,41 @@ class LengthPolicy:
     def draft_depth(
         self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> DraftDepth | None:
-        """How far a drafter goes that adds to a tree, up to `limit` deep; None is not to ask it."""
+        """How far a drafter goes that is about to add to a tree.
+
+        Args:
+            load: what the step has to do.
+            drafter: who would be asked.
+            tree: what was guessed before it.
+            acceptance: how often guesses were accepted in this row.
+            limit: levels that are allowed.
+
+        Returns:
+            What the drafter asks after each level; None is not to ask it.
+        """
         return DraftDepth()
 
     def choose(self, load: Load, trees: Seq[Tree], acceptances: Seq[Acceptance]) -> list[Tree]:
-        """The trees of a batch, pruned; node 0 of each always stays.
+        """Prunes the trees of a batch.
 
-        acceptances: how often guesses were accepted, by row.
+        Args:
+            load: what the step has to do.
+            trees: what was guessed, by row.
+            acceptances: how often guesses were accepted, by row.
+
+        Returns:
+            As many trees. Node 0 of each always stays, and so does what was drawn.
         """
         return list(trees)
 
     def observe(self, load: Load, guesses: int, seconds: float) -> None:
-        """A step with so many guesses over all rows took so long, drafting not counted."""
+        """A step was made.
+
+        Args:
+            load: what it had to do.
+            guesses: that were verified, over all rows.
+            seconds: that it took, drafting not counted.
+        """
 
     def drafted(self, load: Load, drafter: DrafterView, levels: int, seconds: float) -> None:
         """A drafter was asked, drafted so many levels and took so long."""

@@ -46,23 +46,33 @@ class Drafter(ABC):
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         """The prompt has been read; retention and codecs that wait for its end have not acted yet.
 
-        Fork the sequence rather than keep it.
+        Args:
+            sequence: the target's. Fork it rather than keep it.
+            sampling: how the target's tokens are chosen.
         """
         return None
 
     @abstractmethod
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        """Adds guesses to a tree whose root is tokens[-1], none deeper than `limit`.
+        """Adds guesses to a tree.
 
-        Nodes of drafters asked before stand there already. Where `tree.drawing` is set, neither
-        what is guessed nor how much may follow the noise the target will choose with. tokens is the
-        text as it grows: it cannot be changed, and costs time when copied.
+        Where `tree.drawing` is set, neither what is guessed nor how much may follow the noise that
+        the target will choose with.
+
+        Args:
+            tokens: the text as it grows. It cannot be changed, and costs time when copied.
+            tree: its root is tokens[-1]. Nodes of drafters asked before stand there already.
+            limit: the deepest that a guess may stand; the root has depth 0.
         """
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
-        """After verification: logits `[nodes, vocab]`; tokens include the committed ones.
+        """What became of the guesses.
 
-        The tree is what was verified, which may be less than was proposed.
+        Args:
+            tokens: the text, with the tokens that were just committed.
+            tree: what was verified, which may be less than was proposed.
+            logits: the target's, `[nodes, vocab]`.
+            accepted: the nodes that were accepted, root first.
         """
         return None
 

@@ -86,7 +86,7 @@ def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Int8Block:
-    """Encoded entries: int8 `[heads, n, channels]`, scales `[heads, n, 1]`, index as in Entries."""
+    """Encoded: int8 `[heads, n, channels]`, scales `[heads, n, 1]`, index as in KVEntries."""
 
     key: Tensor
     key_scale: Tensor

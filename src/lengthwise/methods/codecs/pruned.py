@@ -100,7 +100,7 @@ def narrow(entries: KVEntries, kept: Tensor) -> KVEntries:
 
 @dataclass(frozen=True)
 class PlainBlock:
-    """Entries as they are, in memory of their own: key, value and index as in Entries."""
+    """Entries as they are, in memory of their own: key, value and index as in KVEntries."""
 
     key: Tensor
     value: Tensor

@@ -1,7 +1,7 @@
 """What codecs with a plain residual share: when entries are closed, and how closed ones grow.
 
 The newest `residual` entries always stay plain. As soon as `step` more have gathered, the oldest of
-the plain ones are encoded. They are joined to what is encoded already, so a segment has one encoded
+the plain ones are encoded. They are joined to what is encoded already, so a store has one encoded
 block whatever its length. How many are encoded depends only on how many there are, not on how they
 came.
 """
@@ -42,11 +42,11 @@ class ResidualCodec(ABC):
         """Bytes of one encoded entry, birth id included, of so many channels a head."""
 
     def first(self, entries: KVEntries, tail: KVEntries, update: CacheUpdate) -> Growing:
-        """The block of a segment that has none yet; tail is all that it holds."""
+        """The block of a store that has none yet; tail is all that it holds."""
         return self.close(entries)
 
     def more(self, entries: KVEntries, older: Encoded) -> Growing:
-        """What is joined to the block that a segment has."""
+        """What is joined to the block that a store has."""
         return self.close(entries)
 
     def encode(self, store: KVStore, update: CacheUpdate) -> None:

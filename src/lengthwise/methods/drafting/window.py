@@ -24,7 +24,7 @@ the first one, and those whose mean key agrees best with the prompt's last query
 Ours: the window is cut in runs of an eighth of itself, not token by token. Of grouped heads the
 queries are added up. What is said after the prompt is kept beside the chosen chunks, where the
 original writes it over the last of them. TriForce's third level is a small model that guesses for
-the guesser. It is left to `model` in the same recipe.
+the draft model. It is left to `model` in the same recipe.
 """
 
 from __future__ import annotations

@@ -1,1 +1,8 @@
+"""Positions: where each token stands.
 
+    other frequencies       pi, ntk, dynamic_ntk, yarn, giraffe
+    other far positions     self_extend, lm_infinite
+
+The first answer with a frequency rule, the others with a placement. `frequency` is what the first
+share.
+"""

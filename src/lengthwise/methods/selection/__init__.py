@@ -1,1 +1,7 @@
+"""Selections: which far keys a query reads. What is not read stays, and may be read later.
 
+    blocks of keys      infllm, quest, hip
+    single tokens       token_select
+
+`reading` is what they share: how many tokens a query reads, and where the far keys lie.
+"""

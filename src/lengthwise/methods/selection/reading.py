@@ -49,7 +49,7 @@ def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
 
 
 def far_keys(far: KVStore) -> Tensor:
-    """Keys `[kv_heads, n, head_dim]` of the far segment as they are stored (decoded if encoded)."""
+    """Keys `[kv_heads, n, head_dim]` of the far store as they are stored (decoded if encoded)."""
     blocks = far.blocks()
     return blocks[0].key if len(blocks) == 1 else cat([block.key for block in blocks], 1)
 
