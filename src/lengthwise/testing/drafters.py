@@ -130,10 +130,10 @@ class ObservedDrafter(Drafter):
                     tree.draws.setdefault(names[parent], []).append(Draws(group.probs, nodes))
                     tree.drawing = True
 
-    def _is_law(self, group: Draws, work: Tree) -> bool:
-        law = group.probs
-        whole = law.shape == (self.vocab_size,) and bool(law.isfinite().all())
-        if not whole or float(law.min()) < 0 or abs(float(law.sum()) - 1) > 1e-3:
+    def _distribution(self, group: Draws, work: Tree) -> bool:
+        probs = group.probs
+        whole = probs.shape == (self.vocab_size,) and bool(probs.isfinite().all())
+        if not whole or float(probs.min()) < 0 or abs(float(probs.sum()) - 1) > 1e-3:
             self.seen.fault(
                 "draws", "propose drew from what is no distribution over the vocabulary"
             )
@@ -160,12 +160,12 @@ class ObservedDrafter(Drafter):
         if not groups or self.sampler.sampling.temperature == 0:
             return
         context = tokens[: len(tokens) - len(accepted)]
-        law = groups[0].probs.to("cpu", torch.float64)
+        probs = groups[0].probs.to("cpu", torch.float64)
         token = tree.tokens[groups[0].nodes[0]]
         target = self.sampler.probs(logits[0], context)
-        # As a share of the likeliest one's: a flat distribution has small chances only.
-        share = law / law.max()
-        mean = float((law * share).sum())
+        # As a share of the likeliest one's: a flat distribution has small ones only.
+        share = probs / probs.max()
+        mean = float((probs * share).sum())
         (a, b), (c, d) = self.seen.own, self.seen.met
         self.seen.own = (
             a + float(share[token]) - mean, b + float((probs * share**2).sum()) - mean**2
