@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lengthwise.cli.calibrators import CALIBRATORS
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks import work
 from lengthwise.evaluation.tasks.work import WORK, prompts
+from lengthwise.methods import base
 from lengthwise.recipes.registry import METHODS, registered
 from lengthwise.scaling import LAWS, find_law
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
@@ -77,7 +79,17 @@ def test_what_the_text_does_not_say_is_left_to_an_import() -> None:
     target = "lengthwise.methods.drafting.aded:ADED"
     assert "question" not in declared(target, {}), "a name that is not given is not read"
     assert declared("lengthwise.methods.nowhere:Gone", {}) == {}
+    assert declared("lengthwise.plugin:NoSuchName", {}) == {}
     assert declared("json:JSONDecoder", {}) == {}
+
+
+@pytest.mark.parametrize("name", ["ScoredRetention", "ScoredSelection", "ChainDrafter"])
+def test_what_a_class_inherits_is_read_from_the_text_of_its_base(name: str) -> None:
+    """Also where another module hands the base on, which is where authors take it from."""
+    said = declared(f"lengthwise.plugin:{name}", vars(base))
+    cls = getattr(import_module("lengthwise.plugin"), name)
+    assert said["question"] == cls.question and said["paper"] is None
+    assert said["lossless"] is cls.lossless and said["raw_keys"] is False
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """What a class of ours says of itself, read from the text of its module, which is not imported.
 
 Importing a method imports torch, and all of them take seconds; a list of names and papers should
-not wait for that. Only what is written out in the body of the class is read: literals, names of the
-module's own constants, names that the caller gives, their attributes and calls.
+not wait for that. Only what is written out in the body of the class, or of a class of ours that it
+inherits, is read: literals, names of the module's own constants, names that the caller gives, their
+attributes and calls.
 """
 
 from __future__ import annotations
@@ -24,17 +25,25 @@ def declared(target: str, names: Mapping[str, Any]) -> dict[str, Any]:
         names: what the text may refer to, by the name it has there.
 
     Returns:
-        The attributes whose values could be read; none of a module that is not ours, or whose text
-        is not installed.
+        The attributes whose values could be read, inherited ones included; none of a module that
+        is not ours, or whose text is not installed.
     """
     module, _, name = target.partition(":")
     tree = _tree(module)
     if tree is None:
         return {}
-    found: dict[str, Any] = {"__doc__": ast.get_docstring(tree)}
     body = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
+    if body is None:
+        # A module that only hands the name on, as `lengthwise.plugin` does.
+        source = _imports(tree).get(name)
+        return declared(source, names) if source else {}
+    found: dict[str, Any] = {}
+    for base in reversed(body.bases):
+        if isinstance(base, ast.Name):
+            found |= declared(_imports(tree).get(base.id, f"{module}:{base.id}"), names)
+    found["__doc__"] = ast.get_docstring(tree)
     constants = dict(_assigned(tree.body))
-    for attribute, node in _assigned(body.body) if body is not None else ():
+    for attribute, node in _assigned(body.body):
         try:
             found[attribute] = _value(node, names, constants)
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -52,6 +61,16 @@ def _tree(module: str) -> ast.Module | None:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+def _imports(tree: ast.Module) -> dict[str, str]:
+    """Names that a module imports from others, each with its `module:name`."""
+    return {
+        alias.asname or alias.name: f"{statement.module}:{alias.name}"
+        for statement in tree.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
 
 
 def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
