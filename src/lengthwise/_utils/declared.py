@@ -2,8 +2,8 @@
 
 Importing a method imports torch, and all of them take seconds; a list of names and papers should
 not wait for that. Only what is written out in the body of the class, or of a class of ours that it
-inherits, is read: literals, names of the module's own constants, names that the caller gives, their
-attributes and calls.
+inherits, is read: literals, constants of the module and of ours that it imports, names that the
+caller gives, their attributes and calls.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ def declared(target: str, names: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(base, ast.Name):
             found |= declared(_imports(tree).get(base.id, f"{module}:{base.id}"), names)
     found["__doc__"] = ast.get_docstring(tree)
-    constants = dict(_assigned(tree.body))
     for attribute, node in _assigned(body.body):
         try:
-            found[attribute] = _value(node, names, constants)
+            found[attribute] = _value(node, names, module)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # It is made in a way that only an import can follow.
     return found
@@ -83,25 +82,36 @@ def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
                 yield name, value
 
 
-def _value(node: ast.expr, names: Mapping[str, Any], constants: Mapping[str, ast.expr]) -> Any:
-    """What an expression gives; raises where it is none of the simple ones."""
+def _value(node: ast.expr, names: Mapping[str, Any], module: str) -> Any:
+    """What an expression of a module gives; raises where it is none of the simple ones."""
     match node:
         case ast.Constant():
             return node.value
         case ast.Tuple():
-            return tuple(_value(each, names, constants) for each in node.elts)
+            return tuple(_value(each, names, module) for each in node.elts)
         case ast.Name():
             if node.id in names:
                 return names[node.id]
-            rest = {name: each for name, each in constants.items() if name != node.id}
-            return _value(constants[node.id], names, rest)
+            return _constant(node.id, names, module)
         case ast.Attribute():
-            return getattr(_value(node.value, names, constants), node.attr)
+            return getattr(_value(node.value, names, module), node.attr)
         case ast.Call(func=ast.Name(id=function)):
-            positional = [_value(each, names, constants) for each in node.args]
-            named = {str(k.arg): _value(k.value, names, constants) for k in node.keywords}
+            positional = [_value(each, names, module) for each in node.args]
+            named = {str(k.arg): _value(k.value, names, module) for k in node.keywords}
             return names[function](*positional, **named)
     raise ValueError(f"{type(node).__name__} is not read")
+
+
+def _constant(name: str, names: Mapping[str, Any], module: str) -> Any:
+    """A constant of a module of ours, or one that it imports; raises KeyError for anything else."""
+    tree = _tree(module)
+    if tree is None:
+        raise KeyError(name)
+    own = dict(_assigned(tree.body)).get(name)
+    if own is not None:
+        return _value(own, names, module)
+    source, _, there = _imports(tree)[name].partition(":")
+    return _constant(there, names, source)
 
 
 __all__ = ["declared"]

@@ -36,6 +36,7 @@ from lengthwise.methods.retention.counting import (
     near_tokens,
     needs_full_layers,
     prompt_entries,
+    require_budget,
 )
 from lengthwise.methods.selection.reading import check_budget, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
@@ -97,12 +98,11 @@ class ScoredRetention(Method, ABC):
     def check(self, model: AdaptedModel) -> None:
         """Raises Refused where the options cannot be met on this model."""
         needs_full_layers(self.name, model)
-        if self.budget.unit == "tokens" and self.budget.amount < self.protected:
-            raise Refused(
-                f"{self.name}(budget={self.budget}, sinks={self.sinks}, recent={self.recent}): "
-                "sinks and recent tokens alone are more than the budget",
-                f"use a budget of at least {self.protected + 1}",
-            )
+        require_budget(
+            f"{self.name}(budget={self.budget}, sinks={self.sinks}, recent={self.recent}): sinks "
+            "and recent tokens alone are",
+            self.budget, self.protected, f"use a budget of at least {self.protected + 1}",
+        )  # fmt: skip
 
     def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be kept within the budget."""
@@ -145,11 +145,7 @@ class ScoredEntries:
         """Deletes what is not kept, at the end of the prompt."""
         if update.phase is not Phase.PREFILL:
             return
-        windowed = group.placement.window is not None
-        if windowed:
-            # Spare room depends on the chunks that were read; what is kept must not.
-            group.near.replace(group.near.tail)
-        near = len(group.near) if windowed else 0
+        near, windowed = group.tighten(), group.placement.window is not None
         length, held = len(update.sequence), len(group.compressible)
         count = self.method.entries(update.sequence.model, update.layer, length, near)
         if count is None or count >= held:

@@ -85,6 +85,17 @@ class HeadGroup:
         """Entries held per key head."""
         return len(self.near) + len(self.far)
 
+    def tighten(self) -> int:
+        """Gives back the spare room of a near window; returns what the window holds, 0 where there
+        is none.
+
+        Spare room depends on the chunks that were read, and what a budget pays for must not.
+        """
+        if self.placement.window is None:
+            return 0
+        self.near.replace(self.near.tail)
+        return len(self.near)
+
     def near_at(self, length: int) -> int:
         """Counts near entries, given that nothing was deleted.
 

@@ -36,6 +36,7 @@ from lengthwise.methods.drafting._shared.model_drafter import (
     draws_option,
     width_option,
 )
+from lengthwise.methods.papers import SWIFT
 from lengthwise.models.adapted_model import AdaptedModel
 
 
@@ -64,14 +65,7 @@ class Layers(Method):
             venue="ACL",
             code="https://github.com/facebookresearch/LayerSkip",
         ),
-        Paper(
-            "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
-            "Xia et al.",
-            2025,
-            arxiv="2410.06916",
-            venue="ICLR",
-            code="https://github.com/hemingkx/SWIFT",
-        ),
+        SWIFT,
     )
     lossless: ClassVar[bool] = True
     keep: str = option("80%", 'layers that guess: 24, 80% or "0-11,18-29"')

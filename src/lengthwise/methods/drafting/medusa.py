@@ -37,6 +37,7 @@ from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting._shared.model_drafter import bucket_of
 from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
+from lengthwise.methods.papers import MEDUSA
 from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
@@ -55,14 +56,7 @@ class Medusa(Method):
 
     name: ClassVar[str] = "medusa"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = Paper(
-        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-        "Cai et al.",
-        2024,
-        arxiv="2401.10774",
-        venue="ICML",
-        code="https://github.com/FasterDecoding/Medusa",
-    )
+    paper: ClassVar[Paper] = MEDUSA
     lossless: ClassVar[bool] = True
     path: str = option("", "trained heads: a folder or hub name, as their authors publish them")
     nodes: int = option(len(PATHS), "guesses of the fixed tree", low=0, high=len(PATHS))

@@ -40,6 +40,7 @@ from lengthwise.methods.drafting._shared.model_drafter import (
     draws_option,
     width_option,
 )
+from lengthwise.methods.papers import SWIFT
 from lengthwise.models.adapted_model import AdaptedModel
 
 TRIES = Needs("trials=1 or more", lambda method: method.trials)
@@ -53,14 +54,7 @@ class Swift(Method):
 
     name: ClassVar[str] = "swift"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = Paper(
-        "SWIFT: On-the-Fly Self-Speculative Decoding for LLM Inference Acceleration",
-        "Xia et al.",
-        2025,
-        arxiv="2410.06916",
-        venue="ICLR",
-        code="https://github.com/hemingkx/SWIFT",
-    )
+    paper: ClassVar[Paper] = SWIFT
     lossless: ClassVar[bool] = True
     skip: float = option(0.45, "share of the inner layers that guesses leave out", low=0, high=1)
     window: int = option(32, "new tokens that a set of layers is tried on", low=2, needs=TRIES)

@@ -35,6 +35,15 @@ def full_layers(model: AdaptedModel) -> list[LayerFacts]:
     return [layer for layer in model.layers if layer.window is None]
 
 
+def require_budget(what: str, budget: Budget, least: int, way: str) -> None:
+    """Raises Refused where a budget in tokens does not hold the `least` that always stay.
+
+    what: the recipe and what stays, as in "snapkv(budget=8): the window alone is". way: what to do.
+    """
+    if budget.unit == "tokens" and budget.amount < least:
+        raise Refused(f"{what} more than the budget", way)
+
+
 def needs_full_layers(name: str, model: AdaptedModel) -> None:
     """Raises Refused where every layer has a window of its own: nothing could be dropped."""
     if not full_layers(model):

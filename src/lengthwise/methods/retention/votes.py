@@ -26,6 +26,7 @@ from lengthwise.methods.retention.counting import (
     near_tokens,
     needs_full_layers,
     prompt_entries,
+    require_budget,
 )
 
 if TYPE_CHECKING:
@@ -61,12 +62,10 @@ class VotingMethod(Method, ABC):
                 "kernel is odd",
                 f"use kernel={self.kernel + 1}",
             )
-        if self.budget.unit == "tokens" and self.budget.amount < self.window:
-            raise Refused(
-                f"{self.name}(budget={self.budget}, window={self.window}): the window alone is "
-                "more than the budget",
-                f"use a window of at most {self.budget}",
-            )
+        require_budget(
+            f"{self.name}(budget={self.budget}, window={self.window}): the window alone is",
+            self.budget, self.window, f"use a window of at most {self.budget}",
+        )  # fmt: skip
 
     def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         self.start_retention(model).check(model, length, placement)
@@ -92,14 +91,10 @@ class PromptVotes:
     def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
         if update.phase is not Phase.PREFILL:
             return
-        windowed = group.placement.window is not None
-        if windowed:
-            # Spare room depends on the chunks that were read; what is kept must not.
-            group.near.replace(group.near.tail)
         model, length = update.sequence.model, len(update.sequence)
-        count = self.count(model, update.layer, length, len(group.near) if windowed else 0)
+        count = self.count(model, update.layer, length, group.tighten())
         if count is not None and count < len(group.compressible):
-            latest = 0 if windowed else min(self.window, count)
+            latest = min(self.window, count) if group.placement.window is None else 0
             group.keep(self._choose(group, update, count, latest))
 
     def count(self, model: AdaptedModel, layer: LayerFacts, length: int, near: int) -> int | None:

@@ -27,6 +27,7 @@ from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.papers import MEDUSA
 from lengthwise.models.adapted_model import AdaptedModel
 
 
@@ -34,14 +35,7 @@ from lengthwise.models.adapted_model import AdaptedModel
 class Typical(Method):
     name: ClassVar[str] = "typical"
     question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[Paper] = Paper(
-        "Medusa: Simple LLM Inference Acceleration Framework with Multiple Decoding Heads",
-        "Cai et al.",
-        2024,
-        arxiv="2401.10774",
-        venue="ICML",
-        code="https://github.com/FasterDecoding/Medusa",
-    )
+    paper: ClassVar[Paper] = MEDUSA
     lossless: ClassVar[bool] = False
     epsilon: float = option(0.09, "probability above which any guess is accepted", low=0, high=1)
     delta: float = option(0.3, "share of exp(-entropy) that is enough where it is less", low=0)

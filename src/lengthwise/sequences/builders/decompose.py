@@ -30,6 +30,7 @@ from lengthwise._utils.counter_rng import Ints, key, uniforms, words
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.builders.plain import LONGEST, Plain
+from lengthwise.sequences.curricula import PAPER
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.rows import Built, Documents, Rows
 
@@ -43,14 +44,7 @@ class Decompose(Plain):
     """Bucket k has rows of 2^k + 1 tokens."""
 
     name: ClassVar[str] = "decompose"
-    paper: ClassVar[Paper] = Paper(
-        "Dataset Decomposition: Faster LLM Training with Variable Sequence Length Curriculum",
-        "Pouransari et al.",
-        2024,
-        arxiv="2405.13226",
-        venue="NeurIPS",
-        code="https://github.com/apple/ml-dataset-decomposition",
-    )
+    paper: ClassVar[Paper] = PAPER
     whole_documents: ClassVar[bool] = True
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = True
