@@ -1,6 +1,8 @@
 # Everything runs in an environment of the project's own, .venv, made once and used from then on.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Processes that share the tests; each holds a model or two, at most 4 GB together for two of them.
+TEST_WORKERS ?= 2
 DEMO_ARGS ?=
 
 BIN := .venv/bin
@@ -34,7 +36,7 @@ demo: $(READY)
 	$(BIN)/lengthwise compare $(DEMO_ARGS) --html demo/report.html
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Exit status 5 is pytest's "no test is marked slow", which is no failure.
 slow: $(READY)

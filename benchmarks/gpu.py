@@ -6,9 +6,9 @@ needs torch and transformers beside the project, and makes its own weights in th
 SmolLM2, Llama 3.2 and Llama 3.1, so its figures are of speed and bytes alone. Every row is a shape,
 a context and a way to run it: seconds to the first token, tokens a second of the steps after it
 (medians of rounds), peak bytes beside the weights, and bytes of keys and values. `check` is what
-loading spends on asking whether the seam is right. With `--profile` the operators of one decoding
-step follow. On a CPU (`--device cpu --shapes tiny --contexts 64`) the same lines run at small
-shapes, for the tests.
+loading spends on asking whether the attention hook is right. With `--profile` the operators of one
+decoding step follow. On a CPU (`--device cpu --shapes tiny --contexts 64`) the same lines run at
+small shapes, for the tests.
 """
 
 from __future__ import annotations

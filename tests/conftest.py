@@ -9,6 +9,9 @@ from pathlib import Path
 # forgets to stay local fails at once instead of waiting for a hub it cannot reach.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Several processes share the cores: threads of one would only wait for those of the other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -37,7 +37,14 @@ def generate(
     new: int = 50,
 ) -> loop.Request:
     starters = tuple(lambda drafter=drafter: drafter for drafter in drafters)
-    sequence = Sequence(on or model(), Plan(drafters=starters))
+    return answered(on or model(), Plan(drafters=starters), prompt, sampling, new)
+
+
+def answered(
+    on: AdaptedModel, plan: Plan, prompt: Seq[int], sampling: Sampling | None, new: int
+) -> loop.Request:
+    """A request that ran to its end, in which nothing was noted."""
+    sequence = Sequence(on, plan)
     request = loop.begin(sequence, sampling or Sampling(), new, ())
     loop.start(request, loop.prefill(sequence, prompt))
     for _ in loop.run(request, Fixed()):

@@ -21,7 +21,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 import lengthwise
-from lengthwise.api.hf_generate import HONOURED, REFUSED
+from lengthwise.api.hf_config import HONOURED, REFUSED
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model, tokens
 

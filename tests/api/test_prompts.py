@@ -199,25 +199,25 @@ class TestSampling:
         assert given.token_ids == plain.token_ids
 
     def test_every_bit_of_a_seed_counts(self) -> None:
-        law = torch.full((64,), 1 / 64, dtype=torch.float64)
+        probs = torch.full((64,), 1 / 64, dtype=torch.float64)
         seeds = [0, *(1 << bit for bit in range(64)), -1, 1 + 2**32, 2**64 - 1]
-        noises = {tuple(Sampler(Sampling(1.0, seed=s)).perturbed(law, 5).tolist()) for s in seeds}
+        noises = {tuple(Sampler(Sampling(1.0, seed=s)).perturbed(probs, 5).tolist()) for s in seeds}
         assert len(noises) == len(seeds)
         coins = {Sampler(Sampling(1.0, seed=seed)).uniform(5, 0) for seed in seeds}
         assert len(coins) == len(seeds)
 
     def test_positions_streams_and_rows_have_noise_of_their_own(self) -> None:
-        law = torch.full((64,), 1 / 64, dtype=torch.float64)
+        probs = torch.full((64,), 1 / 64, dtype=torch.float64)
         one = Sampler(Sampling(1.0, seed=1))
         keys = [(p, s) for p in (0, 1, 2**32, 2**33) for s in (0, 1, 2**32, 1 << 20)]
-        assert len({tuple(one.perturbed(law, *key).tolist()) for key in keys}) == len(keys)
+        assert len({tuple(one.perturbed(probs, *key).tolist()) for key in keys}) == len(keys)
         seeds = [row_seed(seed, row) for seed in (0, 1, -5, 2**64 - 1) for row in range(50)]
         assert len(set(seeds)) == 200 and row_seed(7, 0) == 7
 
     def test_noise_of_many_keys_is_gumbel(self) -> None:
         """Its mean is Euler's constant, its variance pi^2 / 6, and keys do not correlate."""
-        law = torch.ones(2000, dtype=torch.float64)
-        rows = torch.stack([Sampler(Sampling(1.0, seed=s)).perturbed(law, 3) for s in range(50)])
+        probs = torch.ones(2000, dtype=torch.float64)
+        rows = torch.stack([Sampler(Sampling(1.0, seed=s)).perturbed(probs, 3) for s in range(50)])
         assert abs(float(rows.mean()) - 0.5772) < 0.02 and abs(float(rows.var()) - 1.6449) < 0.05
         between = torch.corrcoef(rows).fill_diagonal_(0).abs().max()
         assert float(between) < 0.1

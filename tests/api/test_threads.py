@@ -46,7 +46,7 @@ def together(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 
 def state(model: PreTrainedModel) -> list[Any]:
-    """What the seam could leave behind: buffers, attention by name, forwards of instances."""
+    """What the hook could leave behind: buffers, attention by name, forwards of instances."""
     found: list[Any] = [config._attn_implementation for config in attention_hook._configs(model)]
     for module in attention_hook.rotary_modules(model):
         found += [b.tolist() for b in module.buffers()]

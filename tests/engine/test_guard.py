@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -23,10 +23,10 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.token_view import TokenView
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.testing.tiny import tiny_model
+from tests.testing.toys import drafting
 
 PROMPT = [5, 9, 12, 7, 5, 9, 12, 7, 30, 5, 9, 12]
 NEW = 10
@@ -146,23 +146,11 @@ def test_drafters_that_are_equal_and_cannot_be_hashed_draft_like_any_other() -> 
     assert [drafter.name for drafter in request.drafters] == ["one"]
 
 
-@dataclass(frozen=True)
-class Toy(Method):
-    name: ClassVar[str] = "toy"
-    question: ClassVar[Question] = Question.DRAFTING
-    paper: ClassVar[str] = "none"
-    lossless: ClassVar[bool] = True
-    made: ClassVar[type[Drafter]] = Nameless
-
-    def start_drafter(self, model: AdaptedModel) -> Drafter:
-        return self.made()
-
-
 def test_a_drafter_bears_the_name_of_its_method_and_so_do_its_guesses() -> None:
     wrapped = lengthwise.wrap(tiny_model("llama", initializer_range=0.15, vocab_size=64))
-    told = wrapped.generate(PROMPT, recipe=[Toy()], max_new_tokens=24, stop_ids=[])
+    told = wrapped.generate(PROMPT, recipe=[drafting(Nameless)()], max_new_tokens=24, stop_ids=[])
     assert not told.metrics.notes and set(told.metrics.accepted) <= {"toy"}
-    plan = lengthwise.recipes.resolve([Toy()], model())
+    plan = lengthwise.recipes.resolve([drafting(Nameless)()], model())
     request = answer(plan, Sampling(), Fixed())
     assert [drafter.name for drafter in request.drafters] == ["toy"]
     tree = request.tree(Fixed(), None)

@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
          "activation_sparsity_pattern": [0.0] * 4, "vocab_size_per_layer_input": 128},
         "read the keys of earlier ones",
     ),
-    "glm_moe_dsa": ({}, "fails at the seam"),
+    "glm_moe_dsa": ({}, "fails under the attention hook"),
     "gpt_neo": ({"num_layers": 2, "attention_types": [[["global", "local"], 1]]}, INTERFACE),
     "gptj": ({"head_dim": ..., "rotary_dim": 16}, INTERFACE),
     "granitemoehybrid": ({}, STATE),

@@ -45,7 +45,7 @@ def refusal(given: Any) -> str:
     with pytest.raises(UnsupportedModel) as caught:
         lengthwise.wrap(given)
     text = str(caught.value)
-    assert "seam" not in text and "\n" not in text and ";" in text
+    assert "hook" not in text and "\n" not in text and ";" in text
     return text
 
 
@@ -84,7 +84,7 @@ def test_a_model_compiled_after_wrap_runs_as_written() -> None:
 
     model.compile(backend=backend)
     ours = wrapped.score(TEXT)
-    assert not traced, "a graph made at the seam has our attention in it"
+    assert not traced, "a graph made under the attention hook has our attention in it"
     assert torch.allclose(ours, stock(model), atol=3e-5) and traced
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_model_is_told_what_is_wanted(given: Any) -> None:
     with pytest.raises(LengthwiseError) as caught:
         lengthwise.wrap(given)
     text = str(caught.value)
-    assert "\n" not in text and "seam" not in text
+    assert "\n" not in text and "hook" not in text
     name = "None" if given is None else type(given).__name__
     assert name in text and "AutoModelForCausalLM.from_pretrained" in text
 

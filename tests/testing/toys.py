@@ -108,36 +108,36 @@ class Drawn(Again):
 
     drawing = True
 
-    def order(self, law: Tensor, position: int) -> Tensor:
+    def order(self, probs: Tensor, position: int) -> Tensor:
         self.rounds += 1
-        return self.sampler.perturbed(law, position, streams(self.name) + self.rounds)
+        return self.sampler.perturbed(probs, position, streams(self.name) + self.rounds)
 
-    def law(self) -> Tensor:
-        law = torch.arange(1, self.vocab_size + 1, dtype=torch.float64) ** 2
-        return law / law.sum()
+    def probs(self) -> Tensor:
+        probs = torch.arange(1, self.vocab_size + 1, dtype=torch.float64) ** 2
+        return probs / probs.sum()
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        token = int(self.order(self.law(), len(tokens)).argmax())
-        tree.draw(0, [token], self.law(), self.name, [0])
+        token = int(self.order(self.probs(), len(tokens)).argmax())
+        tree.draw(0, [token], self.probs(), self.name, [0])
 
 
 class Likeliest(Drawn):
     """Says that it drew what it took because it is likely."""
 
-    def law(self) -> Tensor:
-        return super().law() ** 3 / (super().law() ** 3).sum()
+    def probs(self) -> Tensor:
+        return super().probs() ** 3 / (super().probs() ** 3).sum()
 
-    def order(self, law: Tensor, position: int) -> Tensor:
-        return law
+    def order(self, probs: Tensor, position: int) -> Tensor:
+        return probs
 
 
 class Knowing(Drawn):
     """Draws with the noise that the target chooses with."""
 
-    def order(self, law: Tensor, position: int) -> Tensor:
-        return self.sampler.perturbed(law, position)
+    def order(self, probs: Tensor, position: int) -> Tensor:
+        return self.sampler.perturbed(probs, position)
 
-    def law(self) -> Tensor:
+    def probs(self) -> Tensor:
         return torch.full((self.vocab_size,), 1 / self.vocab_size, dtype=torch.float64)
 
 
@@ -145,7 +145,7 @@ class Heavy(Drawn):
     """Draws from what is no distribution."""
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
-        tree.draw(0, [5], self.law() * 2, self.name, [0])
+        tree.draw(0, [5], self.probs() * 2, self.name, [0])
 
 
 def drafting(make: Callable[[], Any]) -> type[Method]:

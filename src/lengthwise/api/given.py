@@ -94,7 +94,8 @@ def shown_as(
         own = inspect.signature(function)
         taken = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         names = {p.name for p in taken} | set(without)
-        more = [p for p in inspect.signature(other).parameters.values() if p.name not in names]
+        theirs = inspect.signature(other).parameters.values()
+        more = [p for p in theirs if p.kind is p.KEYWORD_ONLY and p.name not in names]
         function.__signature__ = own.replace(parameters=[*taken, *more])  # type: ignore[attr-defined]
         return known_options(function)
 

@@ -2,8 +2,7 @@
 
 `generate` prepares logits processors and stopping criteria from its arguments and the generation
 config, and hands them over: they are run as they are, token by token. What cannot be honoured is
-refused by name before anything runs; `HONOURED` and `REFUSED` together hold every attribute of a
-GenerationConfig.
+refused by name before anything runs; `hf_config.py` lists what a GenerationConfig may ask for.
 """
 
 from __future__ import annotations
@@ -29,84 +28,14 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from lengthwise.api.batch import Asked, Row, Written, write
 from lengthwise.api.given import known_options
+from lengthwise.api.hf_config import CACHE, DRAFT, cannot, check_config
 from lengthwise.engine.loop import Progress
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import Refused
 from lengthwise.recipes import RecipeLike
 
-# Attributes of a GenerationConfig that do here what they do in stock, and how.
-HONOURED: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size",
-            "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias", "min_length",
-            "min_new_tokens", "forced_bos_token_id", "forced_eos_token_id",
-            "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
-            "begin_suppress_tokens", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p",
-            "epsilon_cutoff", "eta_cutoff", "renormalize_logits", "watermarking_config",
-        ),
-        "a logits processor that generate hands over",
-    ),
-    **dict.fromkeys(
-        ("max_length", "max_new_tokens", "max_time", "stop_strings", "eos_token_id"),
-        "a stopping criterion that generate hands over",
-    ),
-    "do_sample": "greedy without it",
-    "num_return_sequences": "generate repeats the rows; each draws for itself",
-    "pad_token_id": "fills rows that have ended",
-    "return_dict_in_generate": "sequences, scores and logits",
-    "output_scores": "recorded as tokens are chosen",
-    "output_logits": "recorded as tokens are chosen",
-    "prefill_chunk_size": "tokens of a prefill forward",
-    "disable_compile": "nothing is compiled",
-    **dict.fromkeys(
-        ("bos_token_id", "decoder_start_token_id"), "generate begins an empty prompt with it"
-    ),
-    **dict.fromkeys(
-        ("early_stopping", "length_penalty"), "does nothing in stock without beams, nor here"
-    ),
-    **dict.fromkeys(
-        (
-            "num_assistant_tokens", "num_assistant_tokens_schedule",
-            "assistant_confidence_threshold", "max_matching_ngram_size", "assistant_lookbehind",
-            "target_lookbehind", "assistant_ensemble_weight",
-        ),
-        "does nothing in stock without an assistant, nor here",
-    ),
-    **dict.fromkeys(("_from_model_config", "transformers_version"), "where the config came from"),
-}  # fmt: skip
-
-_ONE = "one text is written at a time"
-_DRAFT = "a recipe guesses ahead: write 'lookup', 'model(path=...)' or another drafter into it"
-_CACHE = "what is kept and how is the recipe's: write 'kivi', 'snapkv' or others into it"
-# Attributes that are refused unless they have one of these values, and why.
-REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "num_beams": ((None, 1), f"{_ONE}; leave it out, or write 'superposed' into the recipe"),
-    "num_beam_groups": ((None, 1), _ONE),
-    "diversity_penalty": ((None, 0.0), _ONE),
-    "constraints": ((None,), f"{_ONE}, and constraints need beams"),
-    "force_words_ids": ((None,), f"{_ONE}, and forced words need beams"),
-    "low_memory": ((None, False), _ONE),
-    "penalty_alpha": ((None, 0, 0.0), "contrastive search is another loop"),
-    "dola_layers": ((None,), "DoLa reads other layers than the last"),
-    "guidance_scale": ((None, 1, 1.0), "guidance runs the model a second time, with stock's cache"),
-    "token_healing": ((None, False), "give the prompt healed"),
-    "use_mtp": ((None, False), _DRAFT),
-    "prompt_lookup_num_tokens": ((None,), _DRAFT),
-    "assistant_early_exit": ((None,), _DRAFT),
-    "speculation_type": ((None,), _DRAFT),
-    "is_assistant": ((None, False), "this model is nobody's assistant here"),
-    "use_cache": ((None, True), f"{_CACHE}; leave out use_cache"),
-    "cache_implementation": ((None, "dynamic"), _CACHE),
-    "cache_config": ((None,), _CACHE),
-    "max_cache_len": ((None,), _CACHE),
-    "compile_config": ((None,), "nothing is compiled here"),
-    "continuous_batching_config": ((None,), "give the prompts to one call"),
-    "output_attentions": ((None, False), "no attention probabilities are kept"),
-    "output_hidden_states": ((None, False), "no hidden states are kept"),
-}
 # Processors that remember what they were asked before, which drafting and rows of unequal length
 # would mix up.
 _REMEMBERING = (
@@ -212,24 +141,26 @@ def _accept(model: PreTrainedModel, ids: Tensor, given: dict[str, Any]) -> _Hand
     config = given.pop("generation_config", None) or model.generation_config
     processors = given.pop("logits_processor", None) or LogitsProcessorList()
     criteria = given.pop("stopping_criteria", None) or StoppingCriteriaList()
-    _check_config(config)
+    check_config(config)
     _check_arguments(ids, given)
     for processor in processors:
         if isinstance(processor, _REMEMBERING):
-            raise _no(type(processor).__name__, "it remembers earlier calls; leave it out")
+            raise cannot(type(processor).__name__, "it remembers earlier calls; leave it out")
     stop_ids = tuple(
         int(token) for c in criteria if isinstance(c, EosTokenCriteria) for token in c.eos_token_id
     )
     lengths = [c.max_length for c in criteria if isinstance(c, MaxLengthCriteria)]
     if not lengths:
-        raise _no("stopping_criteria", "none of them is a MaxLengthCriteria; call model.generate")
+        raise cannot(
+            "stopping_criteria", "none of them is a MaxLengthCriteria; call model.generate"
+        )
     new = min(lengths) - ids.shape[1]
     rest = [c for c in criteria if not isinstance(c, (EosTokenCriteria, MaxLengthCriteria))]
     pad = config.pad_token_id
     if pad is None:
         pad = stop_ids[0] if stop_ids else None
     if pad is None and rest and len(ids) > 1:
-        raise _no(
+        raise cannot(
             "stopping_criteria", "rows may end at different lengths; give pad_token_id as well"
         )
     return _Handed(
@@ -238,36 +169,25 @@ def _accept(model: PreTrainedModel, ids: Tensor, given: dict[str, Any]) -> _Hand
     )  # fmt: skip
 
 
-def _check_config(config: GenerationConfig) -> None:
-    known = vars(GenerationConfig())
-    for name, value in vars(config).items():
-        if name in REFUSED:
-            allowed, reason = REFUSED[name]
-            if value not in allowed:
-                raise _no(f"{name}={value!r}", reason)
-        elif name in known and name not in HONOURED and value is not None:
-            raise _no(f"{name}={value!r}", "this version does not know it; leave it out")
-
-
 def _check_arguments(ids: Tensor, given: Mapping[str, Any]) -> None:
     """Refuses arguments that generate passes on to the model, other than those it prepares."""
     if ids.dim() != 2 or not ids.shape[1]:
-        raise _no("inputs_embeds", "recipes read token ids; give input_ids alone")
+        raise cannot("inputs_embeds", "recipes read token ids; give input_ids alone")
     for name, value in given.items():
         if value is None or (name == "synced_gpus" and not value):
             continue
         if name == "assistant_model":
-            raise _no(name, _DRAFT)
+            raise cannot(name, DRAFT)
         if name == "past_key_values" and value.get_seq_length():
-            raise _no(name, f"{_CACHE}; give the whole text as input_ids")
+            raise cannot(name, f"{CACHE}; give the whole text as input_ids")
         if name == "past_key_values" and getattr(value, "_is_user_defined", False):
-            raise _no(name, _CACHE)
+            raise cannot(name, CACHE)
         if name == "position_ids":
             _check_positions(value, ids, given.get("attention_mask"))
         elif name == "logits_to_keep" and value != 1:
-            raise _no(f"{name}={value!r}", "the last logits are all that is read")
+            raise cannot(f"{name}={value!r}", "the last logits are all that is read")
         elif name not in _PREPARED and name != "logits_to_keep":
-            raise _no(name, "recipes read token ids and nothing else; leave it out")
+            raise cannot(name, "recipes read token ids and nothing else; leave it out")
 
 
 def _check_positions(positions: Tensor, ids: Tensor, mask: Tensor | None) -> None:
@@ -277,7 +197,7 @@ def _check_positions(positions: Tensor, ids: Tensor, mask: Tensor | None) -> Non
     if positions.shape[-2:] != ids.shape or not torch.equal(
         (positions.to(ids.device) * seen).expand_as(counted), counted * seen
     ):
-        raise _no("position_ids", "tokens are counted from 0 in each row; leave it out")
+        raise cannot("position_ids", "tokens are counted from 0 in each row; leave it out")
 
 
 def _generate(
@@ -293,7 +213,7 @@ def _generate(
             handed.config.output_scores or handed.config.output_logits
         )
         if record and (not plan.lossless or plan.mode is not None):
-            raise _no("output_scores", f"{plan.text} does not choose by them; leave it out")
+            raise cannot("output_scores", f"{plan.text} does not choose by them; leave it out")
         rows = _rows(wrapped.encode, handed, options.seed, record)
         asked = Asked(
             plan, handed.new, handed.stop_ids, options.stop,
@@ -395,7 +315,3 @@ def _steps(
         ])
         for step in range(longest)
     )  # fmt: skip
-
-
-def _no(what: str, reason: str) -> LengthwiseError:
-    return LengthwiseError(f"custom_generate cannot honour {what}: {reason}")

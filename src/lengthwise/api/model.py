@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
-from lengthwise.api.generation import NEW_TOKENS, Draft, Generation, Options
+from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
 from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
 from lengthwise.api.shown import as_html, as_text
@@ -212,27 +212,16 @@ class Model:
             repetition_penalty=repetition_penalty, seed=seed,
         )[0].require()  # fmt: skip
 
-    @known_options
+    @shown_as(generate, without=("stream",))
     @no_autocast()
     def generate_batch(
         self,
         prompts: Seq[Prompt],
         recipe: RecipeLike | Seq[RecipeLike] = "full",
         *,
-        max_new_tokens: int = NEW_TOKENS,
         streams: Seq[Callable[[str], None]] | None = None,
-        stop: str | Seq[str] = (),
-        stop_ids: Seq[int] | None = None,
-        chunk: int | None = None,
-        progress: loop.Progress | None = None,
-        special: str | None = None,
-        assistant_model: Any = None,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
         seed: int | Seq[int] = 0,
+        **options: Unpack[BatchOptions],
     ) -> list[Generation]:
         """Several prompts at once; each gets what it would get alone, its noise included.
 
@@ -243,8 +232,7 @@ class Model:
             recipe: one for all, or a list with one for each prompt.
             streams: None, or one function for each prompt, called with the pieces of its text.
             seed: one for all, or a list with one for each prompt.
-
-        Everything else is as in `generate`.
+            **options: as in `generate`.
 
         Returns:
             A generation for each prompt, in their order. A row that its recipe cannot serve is not
@@ -255,13 +243,7 @@ class Model:
             LengthwiseError: before anything runs, as in `generate`; also for lists of other
                 lengths.
         """
-        batch, rows = open_batch(
-            self, prompts, recipe, seed, streams, None,
-            max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, chunk=chunk,
-            progress=progress, special=special, assistant_model=assistant_model,
-            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-            repetition_penalty=repetition_penalty,
-        )  # fmt: skip
+        batch, rows = open_batch(self, prompts, recipe, seed, streams, None, **options)
         batch.read()
         while batch.active:
             batch.step()

@@ -290,7 +290,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     verifications: list[Verification | None] = []
     for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
         try:
-            verifications.append(_settle(*row))
+            verifications.append(_verify_row(*row))
         except NotFinite as error:
             row[0].fail(error)
             verifications.append(None)
@@ -324,7 +324,7 @@ def _load(requests: Seq[Request]) -> Load | None:
     return Load(recipe, len(requests), tokens.bit_length())
 
 
-def _settle(
+def _verify_row(
     request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
     states: Tensor | None,
 ) -> Verification:  # fmt: skip

@@ -239,7 +239,7 @@ def engaged(
     rotary: Callable[[RotaryForward], RotaryForward] = identity,
     mask: Callable[..., Tensor] | None = None,
 ) -> Iterator[None]:
-    """Engages the seam: every attention of the model that this thread runs goes to handler until
+    """Engages the hook: every attention of the model that this thread runs goes to handler until
     the context is left. mask: makes the masks that handlers are given; None gives none."""
     configs, modules = _configs(model), rotary_modules(model)
     forwards = {id(module): rotary(_reading(module)) for module in modules}

@@ -147,7 +147,7 @@ def first_state(module: nn.Module) -> nn.Module:
     """A private copy of the module as it was when it was made."""
     bare: Any = copy.copy(module)
     for name in ("forward", "_old_forward", "_hf_hook"):
-        # What an instance carries of its own: the seam's forward, or one that moves weights about.
+        # What an instance carries of its own: the hook's forward, or one that moves weights about.
         bare.__dict__.pop(name, None)
     bare.__dict__["_forward_hooks"] = OrderedDict()
     bare.__dict__["_forward_pre_hooks"] = OrderedDict()

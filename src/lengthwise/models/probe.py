@@ -95,7 +95,7 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     for index, seen in enumerate(one):
         layout = None
         if modules:
-            layout = _pairing(
+            layout = _rotary_layout(
                 family, seen.query, swap[index].query, *(r[index].query for r in ramp)
             )
             layout = _shared(layout, facts)
@@ -152,12 +152,12 @@ def _run(
         raise
     except Exception as error:
         raise UnsupportedModel(
-            family, f"its forward fails at the seam ({type(error).__name__}: {error})"
+            family, f"its forward fails under the attention hook ({type(error).__name__}: {error})"
         ) from error
     return seen
 
 
-def _pairing(
+def _rotary_layout(
     family: str, one: Tensor, swap: Tensor, cos_ramp: Tensor, sin_ramp: Tensor
 ) -> RotaryLayout | None:
     """Solves for the rotation from queries `[heads, n, head_dim]` under chosen cos and sin.

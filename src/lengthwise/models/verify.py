@@ -1,4 +1,4 @@
-"""Whether a model at our seam is the stock model, told from what rounding alone does to it.
+"""Whether a model under our hook is the stock model, told from what rounding alone does to it.
 
 Two comparisons, neither against a fixed constant that a deep model in 16 bits may rightly pass:
 
@@ -133,7 +133,8 @@ class Verifier:
             found = Distance.of(reading.stock, ours)
             if not found.within(reading.noise, self.floor):
                 return (
-                    f"its logits at the seam differ from the stock model's by {found.typical:.2g} "
+                    f"its logits under the attention hook differ from the stock model's by "
+                    f"{found.typical:.2g} "
                     f"of their spread, where rounding explains {reading.noise.typical:.2g}, and "
                     f"{found.agreement:.0%} of tokens keep their likeliest successor"
                 )
@@ -184,13 +185,14 @@ def apart(reference: Tensor, other: Tensor) -> float:
 
 
 def verify(adapted: AdaptedModel) -> Verifier:
-    """Raises UnsupportedModel where a model at the seam is not the stock model."""
+    """Raises UnsupportedModel where a model under the attention hook is not the stock model."""
     with torch.no_grad(), precisely():
         verifier = Verifier(adapted)
         found = verifier.logits() or verifier.layers()
     if found:
         raise UnsupportedModel(
-            adapted.family, f"{found}: positions or masks enter somewhere the seam does not reach"
+            adapted.family,
+            f"{found}: positions or masks enter somewhere the attention hook does not reach",
         )
     if attention_hook.drops_softcap(adapted.model.config.get_text_config()):
         adapted.notes.append(

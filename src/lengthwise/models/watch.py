@@ -23,7 +23,7 @@ def hook_tables(modules: Iterable[nn.Module]) -> list[dict[int, Callable[..., An
 def own_tables(model: nn.Module) -> list[dict[str, Any]]:
     """Attributes of the modules, among which a forward of their own would be.
 
-    Rotary modules are left out: the seam gives them one while it is engaged.
+    Rotary modules are left out: the attention hook gives them one while it is engaged.
     """
     rotary = set(map(id, attention_hook.rotary_modules(model)))
     return [vars(module) for module in model.modules() if id(module) not in rotary]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence as Seq
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -35,17 +34,7 @@ from lengthwise.evaluation.reports.drafting_table import show
 from lengthwise.evaluation.tasks import work
 from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapted_model import AdaptedModel
-from tests.evaluation.drafting_cases import CHAT, STOP, TURNS, saved_model, written
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> lengthwise.Model:
-    return lengthwise.load(str(folder), "float32", "cpu")
+from tests.evaluation.drafting_cases import CHAT, STOP, TURNS, written
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup
 from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.row import CompareRow
+from tests.evaluation.measured_rows import refused
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)> ${title} {{ 7*7 }} {% raw %}"
 LONG = "a_method_of_a_long_name(budget=25%, window=32, kernel=31, x=1)"
@@ -45,14 +46,6 @@ def row(recipe: str, number: int = 0, **values: Any) -> CompareRow:
     return CompareRow(
         recipe=recipe, model="m", dtype="bfloat16", device="cpu", **(measured | values)
     )
-
-
-def refused(recipe: str, reason: str, **values: Any) -> CompareRow:
-    """A row of a recipe that did not run."""
-    return CompareRow(
-        recipe=recipe, model="m", dtype="bfloat16", device="cpu", refused=reason,
-        **({"length": 8192, "question": "What is <it>?"} | values),
-    )  # fmt: skip
 
 
 def _run(*rows: CompareRow, document: str = "My <document>") -> Comparison:

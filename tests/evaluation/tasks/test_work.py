@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +12,6 @@ import lengthwise
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.compare import drafting_suite
 from lengthwise.evaluation.tasks import work
-from tests.evaluation.drafting_cases import saved_model
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> lengthwise.Model:
-    return lengthwise.load(str(folder), "float32", "cpu")
 
 
 @pytest.fixture

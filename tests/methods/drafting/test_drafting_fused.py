@@ -19,7 +19,6 @@ from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.speculative.draft_depth import DraftDepth
-from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
@@ -39,6 +38,7 @@ from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.retrieval.datastore import Datastore
 from lengthwise.testing.tiny import tiny_model
+from tests.table_runs import answered
 
 VOCAB = 16
 
@@ -66,14 +66,7 @@ def generate(
     target = model(family)
     starters = () if method is None else (make or partial(method.start_drafter, target),)
     verifier = None if method is None else partial(method.start_verifier, target)
-    sequence = Sequence(target, Plan(drafters=starters, verifier=verifier))
-    request = loop.begin(sequence, sampling or Sampling(), new, ())
-    loop.start(request, loop.prefill(sequence, prompt))
-    for _ in loop.run(request, Fixed()):
-        pass
-    loop.finish(request)
-    assert not request.metrics.notes
-    return request
+    return answered(target, Plan(drafters=starters, verifier=verifier), prompt, sampling, new)
 
 
 RAPID = Rapid(chunk=8, head=4, tail=8, gamma=4, budget=16)

@@ -60,7 +60,7 @@ class LayerCache:
         facts: LayerFacts,
         groups: list[HeadGroup],
         rule: FrequencyRule | None,
-        watch: Observation,
+        observation: Observation,
     ) -> None:
         self.model = model
         self.facts = facts
@@ -69,7 +69,7 @@ class LayerCache:
         # Some models change theirs with every token, which is a rule as much as ours are.
         own = model.rope.own_rule(facts.rotary_type) if model.rope is not None else None
         self.rule = own if rule is None or facts.window is not None else rule
-        self.watch = watch
+        self.observation = observation
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None
         self._placed = 0
@@ -103,7 +103,7 @@ class LayerCache:
         if count == 1 and self._steps_in_window(metadata):
             return self._step_in_window(query, key, value, metadata)
         inputs = self._inputs(query, key, value, metadata)
-        if self.watch.remember and self.watch.reading:
+        if self.observation.remember and self.observation.reading:
             self._remember(inputs.near_query)
         stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
         self.pending = KVEntries(stored, value, metadata.index[None].int())
@@ -135,10 +135,12 @@ class LayerCache:
         ahead = group.placement.anchored and metadata.ancestors is None
         ahead = ahead and group.selector.query_block is not None
         cut = pieces(group, metadata)
-        if self.watch.expected and self.codec is None and not group.far.capacity:
+        if self.observation.expected and self.codec is None and not group.far.capacity:
             group.offload()
             # Many small moves into a far store that grows a little at a time would copy it often.
-            group.far.reserve(entries, max(0, self.watch.expected - (group.placement.window or 0)))
+            group.far.reserve(
+                entries, max(0, self.observation.expected - (group.placement.window or 0))
+            )
         for rows in cut:
             part = inputs if len(cut) == 1 else piece(inputs, rows)
             if ahead:
@@ -166,8 +168,8 @@ class LayerCache:
         return (
             (count == 1 or (group.near.room >= count and scores <= SCORE_BLOCK))
             and len(self.groups) == 1
-            and not self.watch.reading
-            and not self.watch.stride
+            and not self.observation.reading
+            and not self.observation.stride
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
@@ -202,8 +204,8 @@ class LayerCache:
         placement = group.placement
         if (
             len(self.groups) > 1
-            or self.watch.reading
-            or self.watch.stride
+            or self.observation.reading
+            or self.observation.stride
             or placement.window is None
             or placement.compact
             or placement.anchored
@@ -282,14 +284,14 @@ class LayerCache:
             inputs.metadata.prompt
             and placement.window is None
             and group.selector is None
-            and not self.watch.stride
+            and not self.observation.stride
             and not group.near.closed
         )
         if inputs.metadata.count > 1 and not follows:
             return False
         assert self.pending is not None
         entry = self.pending
-        if self.watch.stride:
+        if self.observation.stride:
             entry = replace(
                 entry, attention_mass=torch.zeros(*entry.key.shape[:2], device=entry.key.device)
             )
@@ -299,8 +301,8 @@ class LayerCache:
         return True
 
     def _append(self, group: HeadGroup, entries: KVEntries) -> None:
-        if group.placement.window is None and not len(group.near) and self.watch.expected:
-            group.near.reserve(entries, max(self.watch.expected, len(entries)))
+        if group.placement.window is None and not len(group.near) and self.observation.expected:
+            group.near.reserve(entries, max(self.observation.expected, len(entries)))
         group.near.append(entries)
 
     def _attend_group(self, group: HeadGroup, inputs: LayerInputs) -> Tensor:
@@ -329,22 +331,22 @@ class LayerCache:
     def _stride(self, inputs: LayerInputs) -> int:
         """Every how many-th query of a step is observed; 0 for none."""
         return (
-            self.watch.stride
-            if self.watch.reading and inputs.metadata.count > 1
-            else min(1, self.watch.stride)
+            self.observation.stride
+            if self.observation.reading and inputs.metadata.count > 1
+            else min(1, self.observation.stride)
         )
 
     # Noting.
 
     def _remember(self, query: Tensor) -> None:
-        wanted = self.watch.remember
+        wanted = self.observation.remember
         self._window.append(query[:, -wanted:].clone())
         while sum(q.shape[1] for q in self._window[1:]) >= wanted:
             self._window.pop(0)
 
     def last_queries(self) -> Tensor | None:
         """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`."""
-        return torch.cat(self._window, 1)[:, -self.watch.remember :] if self._window else None
+        return torch.cat(self._window, 1)[:, -self.observation.remember :] if self._window else None
 
     def forget_queries(self) -> None:
         self._window.clear()
@@ -354,7 +356,7 @@ class LayerCache:
         ids are the first nodes in their order."""
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
-        if self.watch.stride and not self.own_window:
+        if self.observation.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
         if self._placed > 1 and ids is not None:

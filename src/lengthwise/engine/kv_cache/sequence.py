@@ -70,7 +70,7 @@ class Sequence:
         self.read_again: list[int] = []
         self._transient = 0
         self.last_logits: Tensor | None = None
-        self._watch = Observation(expected=expected)
+        self._observation = Observation(expected=expected)
         self.layers = [self._layer(facts) for facts in model.layers]
         self._follow(plan)
 
@@ -88,13 +88,13 @@ class Sequence:
         if self.retention is not None:
             windows.append(self.retention.window)
             strides.append(int(self.retention.wants_attention_mass))
-        self._watch.remember = max([self._remember_at_least, *windows])
-        self._watch.stride = min((stride for stride in strides if stride), default=0)
+        self._observation.remember = max([self._remember_at_least, *windows])
+        self._observation.stride = min((stride for stride in strides if stride), default=0)
 
     def remember(self, queries: int) -> None:
         """Keeps at least so many last queries of the prompt, for a plan that a fork may adopt."""
         self._remember_at_least = max(self._remember_at_least, queries)
-        self._watch.remember = max(self._watch.remember, queries)
+        self._observation.remember = max(self._observation.remember, queries)
 
     @property
     def frequency_rule(self) -> FrequencyRule | None:
@@ -127,7 +127,7 @@ class Sequence:
             group = HeadGroup(self.plan.placement)
             if self.plan.selector is not None:
                 group.selector = self.plan.selector(facts)
-        return LayerCache(self.model, facts, [group], self.plan.rule, self._watch)
+        return LayerCache(self.model, facts, [group], self.plan.rule, self._observation)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         # What a copy shares with its original: everything that no sequence ever changes.
@@ -156,7 +156,7 @@ class Sequence:
     @property
     def expected(self) -> int:
         """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
-        return self._watch.expected
+        return self._observation.expected
 
     # Bytes.
 
@@ -228,7 +228,7 @@ class Sequence:
     def empty(self) -> Sequence:
         """A sequence such as this one was when it had read nothing."""
         new = Sequence(self.model, self.plan, self.expected, self.offset, self._remember_at_least)
-        new._watch.remember = self._watch.remember
+        new._observation.remember = self._observation.remember
         return new
 
     def become(self, other: Sequence) -> None:
@@ -307,7 +307,7 @@ class Sequence:
             return
         self.note_peak()
         self.prompt_length = len(self._tokens)
-        self._watch.reading = False
+        self._observation.reading = False
         self._retain(Phase.PREFILL)
         self._encode(Phase.PREFILL)
         for layer in self.layers:

@@ -33,8 +33,8 @@ LOCK = threading.RLock()
 
 
 def adapt_draft_model(model: PreTrainedModel, fuse: bool = True) -> AdaptedModel:
-    """A model adapted for guessing; raises UnsupportedModel where it does not run at the seam or
-    what it says is not finite."""
+    """A model adapted for guessing; raises UnsupportedModel where it does not run under the
+    attention hook or what it says is not finite."""
     adapted = adapt(model, fuse, verify=False)
     ids = torch.arange(TRIED, device=adapted.device) % adapted.vocab_size
     positions = torch.arange(TRIED, device=adapted.device)
