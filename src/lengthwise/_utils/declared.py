@@ -2,8 +2,8 @@
 
 Importing a method imports torch, and all of them take seconds; a list of names and papers should
 not wait for that. Only what is written out in the body of the class, or of a class of ours that it
-inherits, is read: literals, constants of the module and of ours that it imports, names that the
-caller gives, their attributes and calls.
+inherits, is read. That is literals, constants of the module and of ours that it imports, names that
+the caller gives, their attributes and calls.
 """
 
 from __future__ import annotations

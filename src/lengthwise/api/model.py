@@ -244,10 +244,10 @@ class Model:
         Args:
             prompts: a list of them, each as for `encode`.
             recipe: one for all, or a list with one for each prompt.
+            max_new_tokens, stop, stop_ids, chunk, progress, special: as in `generate`.
             streams: None, or one function for each prompt, called with the pieces of its text.
+            assistant_model, temperature, top_k, top_p, min_p, repetition_penalty: as in `generate`.
             seed: one for all, or a list with one for each prompt.
-
-        Everything else is as in `generate`.
 
         Returns:
             A generation for each prompt, in their order. A row that its recipe cannot serve is not
