@@ -87,7 +87,7 @@ def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
         model: what it runs on.
 
     Raises:
-        ConformanceError: where bytes differ by more than BYTES_TOLERANCE.
+        ConformanceError: where bytes are off by more than BYTES_TOLERANCE, or none are saved.
     """
     example = cls.example()
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
@@ -231,7 +231,8 @@ def check_refusals(cls: type[Method], model: AdaptedModel) -> None:
         model: what it runs on.
 
     Raises:
-        ConformanceError: where something is taken, or refused without a reason.
+        ConformanceError: where something bad is taken, an error does not name the method, or a
+            recipe reads back as another one.
     """
     for each in options(cls):
         for bad in _outside(each):
