@@ -31,8 +31,17 @@ def open_batch(
 ) -> tuple[Batch, list[Row]]:
     """A batch that is ready to be read, and its rows; raises before anything runs.
 
-    recipe, seed: one for all prompts, or a list with one each. sinks: who is told of the text of
-    each prompt. cancelled: see `Asked`.
+    Args:
+        model: that writes.
+        prompts: a list of them.
+        recipe: one for all prompts, or a list with one each.
+        seed: as for the recipe.
+        sinks: who is told of the text of each prompt; None is nobody.
+        cancelled: see `Asked`.
+        **options: see `generate_batch`.
+
+    Raises:
+        LengthwiseError: for what is no list of prompts, and for lists of another length.
     """
     if isinstance(prompts, (str, Mapping, Document)) or not hasattr(prompts, "__len__"):
         raise LengthwiseError(
@@ -60,7 +69,13 @@ def open_batch(
 
 
 def close_batch(model: HeldModel, batch: Batch, rows: Seq[Row]) -> list[Generation]:
-    """What came out of every row of a batch, as far as it was written."""
+    """What came out of every row of a batch, as far as it was written.
+
+    Args:
+        model: that wrote.
+        batch: as `open_batch` gave it.
+        rows: beside the batch, one a prompt.
+    """
     stop = list(batch.asked.stop)
     return [
         generation_of(row, done, model.tokenizer, stop)
@@ -69,7 +84,14 @@ def close_batch(model: HeldModel, batch: Batch, rows: Seq[Row]) -> list[Generati
 
 
 def open_stream(model: HeldModel, prompt: Prompt, recipe: RecipeLike, options: Options) -> Stream:
-    """A stream of one prompt; raises before anything runs."""
+    """A stream of one prompt; raises before anything runs.
+
+    Args:
+        model: that writes.
+        prompt: what it goes on from.
+        recipe: one.
+        options: see `generate`.
+    """
     require_one(recipe)
     opened: list[Row] = []
     seed = options.get("seed", 0)
@@ -84,7 +106,14 @@ def open_stream(model: HeldModel, prompt: Prompt, recipe: RecipeLike, options: O
 
 
 def require_one(recipe: RecipeLike | Seq[RecipeLike]) -> None:
-    """Raises LengthwiseError for several recipes."""
+    """Refuses several recipes.
+
+    Args:
+        recipe: as a user gave it.
+
+    Raises:
+        LengthwiseError: for a list of recipes.
+    """
     if not recipes.is_one(recipe):
         raise LengthwiseError(
             f"a list of recipes ({len(recipe)}) for one prompt: give one (+ joins methods), a list "  # type: ignore[arg-type]

@@ -136,7 +136,17 @@ class Batch:
 def write(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, rows: Seq[Row], asked: Asked
 ) -> list[Written | Refused]:
-    """Reads every row and writes all of them on, to the end."""
+    """Reads every row and writes all of them on, to the end.
+
+    Args:
+        model: that writes.
+        tokenizer: the model's; None where there is neither stop string nor sink.
+        rows: one a prompt.
+        asked: what holds for all of them.
+
+    Returns:
+        For each row what it wrote, or why its recipe cannot serve the prompt.
+    """
     batch = Batch(model, tokenizer, rows, asked)
     batch.read()
     while batch.active:

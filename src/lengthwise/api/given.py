@@ -33,9 +33,14 @@ INSTEAD = {
 
 
 def texts(what: str, given: str | Iterable[str]) -> list[str]:
-    """One string or several as a list; raises LengthwiseError for others, and for empty ones.
+    """One string or several as a list.
 
-    what: the argument's name.
+    Args:
+        what: the argument's name, for the error.
+        given: what stands there.
+
+    Raises:
+        LengthwiseError: for what is no string, and for empty ones.
     """
     found = [given] if isinstance(given, str) else _list(given)
     if found is None or not all(isinstance(each, str) and each for each in found):
@@ -51,7 +56,15 @@ def whole(given: object) -> bool:
 
 
 def require_count(what: str, given: object) -> None:
-    """Raises LengthwiseError for anything but a whole number of 1 or more. what: its name."""
+    """Refuses anything but a whole number of 1 or more.
+
+    Args:
+        what: the argument's name, for the error.
+        given: what stands there.
+
+    Raises:
+        LengthwiseError: for anything else.
+    """
     if not whole(given):
         raise LengthwiseError(f"{what}={given!r}: give a whole number")
     if given < 1:  # type: ignore[operator]
@@ -63,7 +76,11 @@ def _list(given: object) -> list[Any] | None:
 
 
 def known_options(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, which names the nearest option for a keyword that it does not know."""
+    """The function, which names the nearest option for a keyword that it does not know.
+
+    Args:
+        function: its keyword-only parameters are the options.
+    """
     parameters = inspect.signature(function).parameters.values()
     known = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     named = {each.name for each in parameters}
@@ -88,7 +105,12 @@ def shown_as(
     other: Callable[..., object], without: tuple[str, ...] = ()
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Gives a function that takes another one's keywords that one's signature, for `help` and for
-    what editors show, and `known_options`. without: keywords that it does not take."""
+    what editors show, and `known_options`.
+
+    Args:
+        other: whose parameters are shown too.
+        without: keywords that the function does not take.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         own = inspect.signature(function)

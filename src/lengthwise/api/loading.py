@@ -77,6 +77,9 @@ def check(model: Model | PreTrainedModel) -> Support:
 
     A model of transformers is wrapped first.
 
+    Args:
+        model: one that `load` or `wrap` gave, or one of transformers.
+
     Raises:
         UnsupportedModel: for a model of transformers that cannot be adapted.
     """

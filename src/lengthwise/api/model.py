@@ -83,6 +83,9 @@ class Model:
     def plan(self, recipe: RecipeLike = "full") -> Plan:
         """The recipe resolved for this model.
 
+        Args:
+            recipe: its text, a parsed one, or its methods. "full" is full attention.
+
         Raises:
             RecipeError: where it cannot be parsed, or names what does not exist.
             Refused: where it cannot run on this model.

@@ -71,7 +71,12 @@ class Shield:
         return [self.all(each) for each in value] if isinstance(value, (list, tuple)) else value
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Ids of a text, what was taken out of it encoded as text."""
+        """Ids of a text, what was taken out of it encoded as text.
+
+        Args:
+            text: as `text` gave it, or a template made of such texts.
+            add_special_tokens: whether the tokenizer's own beginning and end come around it.
+        """
         if not self._taken:
             return _encode(self._tokenizer, text, add_special_tokens)
         ids: list[int] = []
@@ -93,7 +98,15 @@ def _ends(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of a text in which special tokens are letters like any others."""
+    """Ids of a text in which special tokens are letters like any others.
+
+    Args:
+        tokenizer: the model's.
+        text: such as "<|im_end|>".
+
+    Raises:
+        LengthwiseError: where the tokenizer gives a special token whatever is asked.
+    """
     found = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     ids = [int(i) for i in found]
     if special := set(ids) & set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}:
@@ -110,6 +123,11 @@ def encode_text(
     """Ids of a string, the tokenizer's own beginning and end included.
 
     A text that begins with the text of the beginning token gets no second one.
+
+    Args:
+        tokenizer: the model's.
+        text: the prompt.
+        special: what special tokens written out in it are, "tokens" or "text".
     """
     require_text("the prompt", text)
     if special == "text":
@@ -130,7 +148,16 @@ def encode_messages(
     tokenizer: PreTrainedTokenizerBase, messages: Seq[Mapping[str, Any]], special: str = "text"
 ) -> list[int]:
     """Ids of chat messages, through the chat template; a last one of the assistant's is gone on
-    with."""
+    with.
+
+    Args:
+        tokenizer: the model's, with a chat template.
+        messages: mappings with `role` and `content`, at least one.
+        special: what special tokens written out in them are, "tokens" or "text".
+
+    Raises:
+        LengthwiseError: without a template, and for messages that it does not take.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise LengthwiseError(
             "this model's tokenizer has no chat template, which chat messages need; give text"
@@ -157,7 +184,15 @@ def encode_messages(
 
 
 def require_text(what: str, text: str) -> None:
-    """Raises LengthwiseError for lone surrogates, which no tokenizer takes."""
+    """Refuses lone surrogates, which no tokenizer takes.
+
+    Args:
+        what: what the error calls the text.
+        text: what was given.
+
+    Raises:
+        LengthwiseError: for a text with one.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -169,7 +204,14 @@ def require_text(what: str, text: str) -> None:
 
 
 def given_ids(prompt: Any) -> list[int]:
-    """Ids from a list, a tensor, an array, or what a tokenizer returned: `[n]` or `[1, n]`."""
+    """Ids from a list, a tensor, an array, or what a tokenizer returned: `[n]` or `[1, n]`.
+
+    Args:
+        prompt: of a mapping `input_ids` is read, and `attention_mask` where there is one.
+
+    Raises:
+        LengthwiseError: for other shapes and types, and for ids that are no whole numbers.
+    """
     if isinstance(prompt, Mapping):
         if "input_ids" not in prompt:
             raise LengthwiseError(

@@ -56,7 +56,15 @@ def _count(weights: int) -> str:
 
 
 def require_model(model: object, tokenizer: object) -> None:
-    """Raises LengthwiseError for what `wrap` cannot take, with what to give instead."""
+    """Refuses what `wrap` cannot take, with what to give instead.
+
+    Args:
+        model: what stands for a model of transformers.
+        tokenizer: what stands for its tokenizer; None is none.
+
+    Raises:
+        LengthwiseError: for anything else.
+    """
     if hasattr(model, "adapted"):
         raise LengthwiseError("this model is wrapped already: use it as it is")
     if isinstance(model, nn.Module):

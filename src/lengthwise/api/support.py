@@ -69,7 +69,14 @@ class Support:
 
 
 def check(model: AdaptedModel | PreTrainedModel) -> Support:
-    """Asks every registered method; never raises for a model that cannot be adapted."""
+    """Asks every registered method; never raises for a model that cannot be adapted.
+
+    Args:
+        model: adapted, or of transformers.
+
+    Returns:
+        The answers; where the model cannot be adapted, the reason.
+    """
     from lengthwise.methods.slots import questions
     from lengthwise.models.adapt import adapt
 

@@ -100,13 +100,21 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
 
 
 def declared(encoding: str | None) -> str | None:
-    """The encoding that a browser reads a page in which declares this one."""
+    """The encoding that a browser reads a page in which declares this one.
+
+    Args:
+        encoding: as a page declares it; None where it declares none.
+    """
     return None if encoding is None else _WIDER.get(encoding.lower(), encoding.lower())
 
 
 def likely_encoding(data: bytes) -> str | None:
     """The encoding, by Python's name, that bytes which are no UTF-8 most likely are in; None where
-    they look like no text in any."""
+    they look like no text in any.
+
+    Args:
+        data: the bytes of a whole file.
+    """
     looked = data[:_LOOKED]
     if _binary(looked):
         return None

@@ -119,7 +119,11 @@ def _joined(parts: Sequence[tuple[str, str]], name: str, skipped: Sequence[str])
 
 def files_in(folder: Path) -> Iterator[Path]:
     """All files of a folder and those below it in the order of their names; none that is hidden,
-    and a link to another of them not a second time."""
+    and a link to another of them not a second time.
+
+    Args:
+        folder: links in it to files elsewhere are among them.
+    """
     whole = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if _hidden(path.relative_to(folder)) or not path.is_file():

@@ -40,7 +40,11 @@ _OTHERS = {
 
 
 def sniff(data: bytes) -> DocumentKind:
-    """What a file is by its first bytes."""
+    """What a file is by its first bytes.
+
+    Args:
+        data: the bytes of the whole file: what tells a Word file stands at its end.
+    """
     start = data[:1024].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if start.startswith(b"%pdf-"):
         return "pdf"

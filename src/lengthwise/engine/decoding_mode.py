@@ -57,7 +57,12 @@ class DecodingMode(ABC):
 
     @abstractmethod
     def start(self, tokens: Seq[int], logits: Tensor) -> None:
-        """The prompt has been read; logits `[vocab]` predict what follows it."""
+        """The prompt has been read; logits `[vocab]` predict what follows it.
+
+        Args:
+            tokens: ids of the prompt.
+            logits: of the token after it, the model's own.
+        """
 
     @property
     @abstractmethod
@@ -70,7 +75,11 @@ class DecodingMode(ABC):
 
     @abstractmethod
     def advance(self, logits: Tensor) -> None:
-        """Takes the logits `[vocab]` after that input."""
+        """Takes the logits `[vocab]` after that input.
+
+        Args:
+            logits: the model's own, of what follows the last `step_input`.
+        """
 
     @abstractmethod
     def alternatives(self) -> list[Alternative]:

@@ -180,14 +180,26 @@ class Sampler:
         self.obey(rules)
 
     def obey(self, rules: Sequence[Any]) -> None:
-        """Puts processors in front of those of the sampling."""
+        """Puts processors in front of those of the sampling.
+
+        Args:
+            rules: logits processors of transformers, in order; they replace those given before.
+        """
         self._processors = LogitsProcessorList([*rules, *self.sampling.processors()])
         self._reads = bool(rules) or self.sampling.repetition_penalty != 1
         #: Greedy over untouched logits: an argmax is all there is to do.
         self.plain = self.sampling.plain and not rules and self.steering is None
 
     def process(self, logits: Tensor, context: Sequence[int]) -> Tensor:
-        """Logits `[vocab]` of the token after context, processed, float32. Raises NotFinite."""
+        """Logits `[vocab]` of the token after context, processed, float32.
+
+        Args:
+            logits: the model's own, `[vocab]`.
+            context: ids of all tokens before it.
+
+        Raises:
+            NotFinite: where no token can be chosen from them.
+        """
         if self.steering is not None:
             scores = self.steering.process(logits, context)
         else:
@@ -205,7 +217,10 @@ class Sampler:
     def require(self, largest: float, position: int, logits: Tensor) -> None:
         """Raises NotFinite where the largest of what a token is chosen from is no number.
 
-        position: of the token. logits: the model's own, of any shape.
+        Args:
+            largest: the largest score.
+            position: of the token, counted from 0.
+            logits: the model's own, of any shape. They tell a model's fault from a rule's.
         """
         if math.isfinite(largest):
             return
@@ -215,7 +230,15 @@ class Sampler:
         )  # fmt: skip
 
     def choose(self, logits: Tensor, context: Sequence[int]) -> int:
-        """The token that follows context; logits `[vocab]` are the model's own."""
+        """The token that follows context.
+
+        Args:
+            logits: the model's own, `[vocab]`.
+            context: ids of all tokens before it.
+
+        Raises:
+            NotFinite: where no token can be chosen.
+        """
         if self.plain:
             (token,), (value,) = likeliest(logits[None])
             self.require(value, len(context), logits)
@@ -226,15 +249,33 @@ class Sampler:
         return int((torch.log_softmax(scores, -1) + self._noise(len(context), scores)).argmax())
 
     def probs(self, logits: Tensor, context: Sequence[int]) -> Tensor:
-        """Probabilities `[vocab]` of the token after context, float64 on the CPU."""
+        """Probabilities `[vocab]` of the token after context, float64 on the CPU.
+
+        Args:
+            logits: the model's own, `[vocab]`.
+            context: ids of all tokens before it.
+
+        Raises:
+            NotFinite: where no token can be chosen.
+        """
         return torch.softmax(self.process(logits, context).to("cpu", torch.float64), -1)
 
     def draw(self, probs: Tensor, position: int) -> int:
-        """A token drawn from `probs` `[vocab]`, by the noise of its position."""
+        """A token drawn by the noise of its position.
+
+        Args:
+            probs: its probabilities, `[vocab]`.
+            position: of the token, counted from 0.
+        """
         return int((probs.log() + self._noise(position, probs)).argmax())
 
     def uniform(self, position: int, number: int) -> float:
-        """Uniform in [0, 1): the number-th of a position, independent of its noise."""
+        """Uniform in [0, 1): the number-th of a position, independent of its noise.
+
+        Args:
+            position: of the token, counted from 0.
+            number: from 0 on; each is another number.
+        """
         return float(self._generator(position, 1 + number).random())
 
     def perturbed(self, probs: Tensor, position: int, stream: int = 0) -> Tensor:
@@ -244,6 +285,11 @@ class Sampler:
         Stream 0 is the noise that the target's own choice at this position will use. Drafts that
         take it are likely to guess that choice. They are guesses, not draws: those take a stream
         from DRAWN on.
+
+        Args:
+            probs: the drafter's probabilities, `[vocab]`.
+            position: of the token, counted from 0.
+            stream: which noise of the position.
         """
         return probs.log() + self._noise(position, probs, stream)
 

@@ -98,7 +98,11 @@ class Method:
 
     @classmethod
     def identity(cls, length: int) -> Method | None:
-        """The setting that does nothing up to `length` tokens; None if there is none."""
+        """The setting that does nothing up to `length` tokens; None if there is none.
+
+        Args:
+            length: tokens of the text.
+        """
         return None
 
     @classmethod
@@ -119,39 +123,83 @@ class Method:
         return cls(**values)
 
     def check(self, model: AdaptedModel) -> None:
-        """Raises Refused where this model cannot run the method."""
+        """Raises Refused where this model cannot run the method.
+
+        Args:
+            model: the adapted model the recipe runs on.
+        """
 
     def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
         """Raises Refused where a prompt of `length` tokens cannot be served.
 
-        Asked before anything is read, with the placement that the whole recipe came to.
+        Asked before anything is read.
+
+        Args:
+            model: the adapted model the recipe runs on.
+            length: tokens of the prompt.
+            placement: what the whole recipe came to.
         """
 
     def frequencies(self, model: AdaptedModel) -> FrequencyRule | None:
-        """New rotary frequencies, for positions/ methods."""
+        """New rotary frequencies, for positions/ methods.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The rule; None leaves the model's own.
+        """
         return None
 
     def placement(self, model: AdaptedModel) -> Placement | None:
-        """Where tokens stand. A selection method gives its local window here."""
+        """Where tokens stand. A selection method gives its local window here.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The placement; None leaves it to the other methods of the recipe.
+        """
         return None
 
     def start_selector(self, layer: LayerFacts) -> Selector | None:
-        """State of a selection for one layer of one sequence; None leaves that layer dense."""
+        """State of a selection for one layer of one sequence; None leaves that layer dense.
+
+        Args:
+            layer: facts of the layer.
+        """
         return None
 
     def start_retention(self, model: AdaptedModel) -> Retention | None:
-        """State of a retention for one sequence (all its layers)."""
+        """State of a retention for one sequence (all its layers).
+
+        Args:
+            model: the adapted model the recipe runs on.
+        """
         return None
 
     def start_channels(self, layer: LayerFacts) -> Channels | None:
         """What chooses the key channels that are stored, for one layer of one sequence.
 
         A recipe may have one of these and one `start_format`: entries are pruned, then encoded.
+
+        Args:
+            layer: facts of the layer.
+
+        Returns:
+            The choice; None keeps all channels.
         """
         return None
 
     def start_format(self, layer: LayerFacts) -> Format | None:
-        """In which numbers entries are stored, for one layer of one sequence."""
+        """In which numbers entries are stored, for one layer of one sequence.
+
+        Args:
+            layer: facts of the layer.
+
+        Returns:
+            The format; None keeps the model's dtype.
+        """
         return None
 
     def start_codec(self, layer: LayerFacts) -> Codec | None:
@@ -159,30 +207,66 @@ class Method:
 
         By default it is what a choice of channels and a format of numbers make. A codec that is
         neither overrides it, and goes with no other.
+
+        Args:
+            layer: facts of the layer.
+
+        Returns:
+            The codec; None stores the layer plain.
         """
         from lengthwise.methods.codecs.pruned import coded
 
         return coded(self.start_channels(layer), self.start_format(layer))
 
     def start_drafter(self, model: AdaptedModel) -> Drafter | None:
-        """State of a drafter for one sequence."""
+        """State of a drafter for one sequence.
+
+        Args:
+            model: the target, which the recipe runs on.
+        """
         return None
 
     def start_verifier(self, model: AdaptedModel) -> Verifier | None:
-        """What accepts guesses in place of the lossless verifier, for one sequence."""
+        """What accepts guesses in place of the lossless verifier, for one sequence.
+
+        Args:
+            model: the target, which the recipe runs on.
+
+        Returns:
+            The verifier; None is the lossless one.
+        """
         return None
 
     def start_policy(self, model: AdaptedModel) -> LengthPolicy | None:
-        """What says how much is guessed in place of goodput."""
+        """What says how much is guessed in place of goodput.
+
+        Args:
+            model: the target, which the recipe runs on.
+
+        Returns:
+            One policy for all sequences of the recipe; None is goodput.
+        """
         return None
 
     def start_mode(self, model: AdaptedModel) -> DecodingMode | None:
-        """A way to write that takes the place of the loop's one token a step, for one sequence."""
+        """A way to write that takes the place of the loop's one token a step, for one sequence.
+
+        Args:
+            model: the adapted model the recipe runs on.
+        """
         return None
 
 
 def needs_rope(method: Method, model: AdaptedModel) -> None:
-    """Refuses a method that moves positions on a model without rotary positions."""
+    """Refuses a method that moves positions on a model without rotary positions.
+
+    Args:
+        method: which moves them.
+        model: the adapted model the recipe runs on.
+
+    Raises:
+        Refused: for such a model.
+    """
     if model.rope is None:
         raise Refused(
             f"{method.name} changes rotary positions and this {model.family!r} model has none",

@@ -87,7 +87,11 @@ class ScoredRetention(Method, ABC):
 
     @classmethod
     def identity(cls, length: int) -> Method | None:
-        """A budget of the whole prompt."""
+        """A budget of the whole prompt.
+
+        Args:
+            length: tokens of the prompt.
+        """
         return cls(budget=Budget(length), sinks=0, recent=0)
 
     @property
@@ -96,7 +100,11 @@ class ScoredRetention(Method, ABC):
         return self.sinks + self.recent
 
     def check(self, model: AdaptedModel) -> None:
-        """Raises Refused where the options cannot be met on this model."""
+        """Raises Refused where the options cannot be met on this model.
+
+        Args:
+            model: the adapted model the recipe runs on.
+        """
         needs_full_layers(self.name, model)
         require_budget(
             f"{self.name}(budget={self.budget}, sinks={self.sinks}, recent={self.recent}): sinks "
@@ -105,7 +113,13 @@ class ScoredRetention(Method, ABC):
         )  # fmt: skip
 
     def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
-        """Raises Refused where a prompt of `length` tokens cannot be kept within the budget."""
+        """Raises Refused where a prompt of `length` tokens cannot be kept within the budget.
+
+        Args:
+            model: the adapted model the recipe runs on.
+            length: tokens of the prompt.
+            placement: the whole recipe's. Entries in its window stay, and are paid for first.
+        """
         near = 0 if placement.window is None else HeadGroup(placement).near_at(length)
         for layer in full_layers(model):
             self.entries(model, layer, length, near)
@@ -113,7 +127,17 @@ class ScoredRetention(Method, ABC):
     def entries(self, model: AdaptedModel, layer: LayerFacts, length: int, near: int) -> int | None:
         """Entries that stay of those a prompt of `length` tokens has beyond its `near` newest ones.
 
-        None where all of them stay.
+        Args:
+            model: the adapted model the recipe runs on.
+            layer: facts of the layer whose entries they are.
+            length: tokens of the prompt.
+            near: entries that a window keeps; 0 is that there is none.
+
+        Returns:
+            The number of entries a key head, or None where all of them stay.
+
+        Raises:
+            Refused: where the budget does not pay for those that are always kept.
         """
         always = near_tokens(layer, model.dtype, near) or self.protected
         allowed = layer_tokens(self.budget, model, length, always + self.floor)
@@ -215,7 +239,11 @@ class ScoredSelection(Method, ABC):
 
     @classmethod
     def identity(cls, length: int) -> Method | None:
-        """A budget beyond the whole text, the overhang of the window included."""
+        """A budget beyond the whole text, the overhang of the window included.
+
+        Args:
+            length: tokens of the text.
+        """
         return cls(budget=Budget(length + 128))
 
     def placement(self, model: AdaptedModel) -> Placement:

@@ -21,7 +21,14 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | int | Budget) -> Budget:
-        """Reads `2048`, `64MB`, `25%`; raises RecipeError on anything else or on nothing."""
+        """Reads `2048`, `64MB`, `25%`.
+
+        Args:
+            text: a number with its unit. One without a unit counts tokens; a Budget is given back.
+
+        Raises:
+            RecipeError: for anything else, and for a budget of nothing.
+        """
         if isinstance(text, Budget):
             return text
         match = _PATTERN.fullmatch(str(text).strip())
@@ -42,7 +49,10 @@ class Budget:
     def tokens(self, length: int, bytes_per_token: float, floor: int = 1) -> int:
         """Tokens that may be kept of a prompt of `length` tokens (at least 1).
 
-        floor: a share is never fewer tokens than this, so that short prompts are left whole.
+        Args:
+            length: tokens of the prompt, of which a share is taken.
+            bytes_per_token: what one token takes in all layers that share the budget.
+            floor: a share is never fewer tokens than this, so that short prompts are left whole.
         """
         if self.unit == "tokens":
             return int(self.amount)

@@ -51,10 +51,17 @@ def option(
 ) -> Any:
     """A dataclass field that is an option of a recipe: int, float, bool, str or Budget.
 
-    low and high are inclusive bounds, choices the allowed values. bytes: whether a budget may be
-    given in bytes; False for methods that read less and hold everything. needs: without which the
-    option does nothing, and is refused where it is given. An annotation `X | None` also allows the
-    word `none`.
+    An annotation `X | None` also allows the word `none`.
+
+    Args:
+        default: the paper's, or that of its released code.
+        help: what it means, in a few words, for pages and errors.
+        low: smallest value, itself allowed; None is no bound.
+        high: largest value, itself allowed; None is no bound.
+        choices: the allowed values; None is any of its type.
+        bytes: whether a budget may be given in bytes; False for methods that read less and hold
+            everything.
+        needs: without which the option does nothing, and is refused where it is given.
     """
     metadata = {
         "help": help, "low": low, "high": high, "choices": choices, "bytes": bytes, "needs": needs,

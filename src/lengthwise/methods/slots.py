@@ -1,9 +1,9 @@
 """What a recipe decides: one slot for each thing, declared here and nowhere else.
 
 A slot names the question that it belongs to and the hook by which a method answers. From `SLOTS`
-follow the questions that a method may name, who owns what in a recipe, the plan that the engine
-runs, the order of `lengthwise methods` and `lengthwise check`, and the headings of the pages. So a
-new question, or a new role within one, is one entry here and the code in the engine that asks it.
+follow the questions that a method may name, who owns what in a recipe, and the plan that the engine
+runs. So do the order of `lengthwise methods` and `lengthwise check`, and the headings of the pages.
+A new question, or a new role within one, is one entry here and the code in the engine that asks it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,19 @@ class AdaptedModel:
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """`forward` by the model's own modules: the plain path, which serves every family."""
+        """`forward` by the model's own modules: the plain path, which serves every family.
+
+        Args:
+            ids: token ids, int64 `[n]`.
+            positions: where they stand, int64 `[n]`.
+            attention: called for every layer with its un-rotated queries, keys and values.
+            keep: indices of the tokens whose logits are wanted; None is all of them.
+            states: a list that gets the hidden states `[len(keep), hidden]` which the head reads.
+            embeddings: `[n, hidden]`, read instead of what `embed` gives for the ids.
+
+        Returns:
+            Logits `[len(keep), vocab]`.
+        """
         self.refuse_moved()
         obstacles.refuse_dropout(self.model)
         with obstacles.as_written(self.model):
@@ -118,7 +130,11 @@ class AdaptedModel:
         obstacles.refuse_moved(self.model, self._as)
 
     def use(self, fast: FastForward | None) -> None:
-        """Reads by a leaner forward from now on; None is the model's own modules again."""
+        """Reads by a leaner forward from now on; None is the model's own modules again.
+
+        Args:
+            fast: the forward of the model's family. The one before it gives its weights back.
+        """
         if self.fast is not None:
             self.fast.release()
         self.fast = fast
@@ -173,7 +189,11 @@ class AdaptedModel:
     @torch.no_grad()
     def embed(self, ids: Tensor) -> Tensor:
         """What the first layer is fed for ids `[n]`: `[n, hidden]`, before any factor that a family
-        applies to whatever it is fed."""
+        applies to whatever it is fed.
+
+        Args:
+            ids: token ids, int64 `[n]`, on the model's device.
+        """
         found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
         return found
 

@@ -77,7 +77,11 @@ class FrequencyRule:
     still: int = 0
 
     def tokens_until_change(self, length: int) -> int | None:
-        """Tokens that may follow `length` ones before frequencies change; None is any number."""
+        """Tokens that may follow `length` ones before frequencies change; None is any number.
+
+        Args:
+            length: tokens that are committed.
+        """
         if not self.dynamic:
             return None
         return max(self.still - length, self.interval - length % self.interval)

@@ -38,6 +38,10 @@ class Piece:
     def of(cls, method: Method, model: AdaptedModel) -> Piece:
         """A method as it is on one model.
 
+        Args:
+            method: of a recipe, with its options.
+            model: the adapted model the recipe runs on.
+
         Raises:
             Refused: where the model alone already rules the method out.
         """
@@ -93,7 +97,13 @@ def _answers(method: Method, hook: str) -> bool:
 
 def own_frequencies(method: Method, hooks: frozenset[str], model: AdaptedModel) -> None:
     """Raises Refused where a model that changes its own frequencies with the length undoes what a
-    method holds."""
+    method holds.
+
+    Args:
+        method: of a recipe.
+        hooks: names of those that its class overrides.
+        model: the adapted model the recipe runs on.
+    """
     rope = model.rope
     if rope is None or rope.switch is None:
         return
@@ -111,10 +121,12 @@ def own_frequencies(method: Method, hooks: frozenset[str], model: AdaptedModel) 
         )
 
 
+# Asked of every pair of a recipe, both ways round: why `a` cannot run beside `b`, or None.
 Rule = Callable[[Piece, Piece], Refused | None]
 
 
 def same_twice(a: Piece, b: Piece) -> Refused | None:
+    """A method stands in a recipe once."""
     if a.name != b.name:
         return None
     return Refused(f"{a.name} is given twice", "give it once")
@@ -165,6 +177,7 @@ def frozen(a: Piece, b: Piece) -> Refused | None:
 
 
 def all_near(a: Piece, b: Piece) -> Refused | None:
+    """What needs ordinary positions bears no placement that sets keys apart."""
     where = b.placement
     if not a.method.ordinary_only or where is None or where == ORDINARY:
         return None
@@ -187,6 +200,7 @@ def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
 
 
 def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
+    """A selection finds nothing that a retention has deleted."""
     if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
         return None
     return Refused(

@@ -28,7 +28,11 @@ RecipeLike = str | Recipe | Sequence[Method]
 
 
 def is_one(given: object) -> bool:
-    """Whether this is one recipe, and not a list of them: methods in a list are one."""
+    """Whether this is one recipe, and not a list of them: methods in a list are one.
+
+    Args:
+        given: as a user gave it.
+    """
     several = isinstance(given, list | tuple) and bool(given)
     return not several or all(isinstance(each, Method) for each in given)  # type: ignore[attr-defined]
 

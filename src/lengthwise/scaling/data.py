@@ -49,10 +49,19 @@ class Table:
 def read_table(
     paths: Sequence[Path], law: Law, rename: Mapping[str, str] | None = None, last: bool = False
 ) -> Table:
-    """Reads every file's rows for `law`; `rename` gives the file's column for a law's name.
+    """Reads every file's rows for `law`.
 
-    With `last` only the final row of each file counts (a run's end). Raises ScalingError for what
-    cannot be used, naming file, row and column.
+    Args:
+        paths: CSV files, or JSON lines such as training logs.
+        law: its inputs and output are the columns.
+        rename: the file's column for a law's name.
+        last: only the final row of each file counts (a run's end).
+
+    Returns:
+        The rows of all files, in their order.
+
+    Raises:
+        ScalingError: for what cannot be used, naming file, row and column.
     """
     renamed = dict(rename or {})
     wanted = (*law.inputs, law.output[0])

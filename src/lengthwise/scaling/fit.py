@@ -70,7 +70,14 @@ class Fit:
 
     @classmethod
     def read(cls, path: Path) -> Fit:
-        """Reads what `to_json` wrote; raises ScalingError for anything else."""
+        """Reads what `to_json` wrote.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ScalingError: for a file that holds anything else.
+        """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             record["objective"] = Objective(
@@ -92,8 +99,21 @@ def fit_law(
 ) -> Fit:  # fmt: skip
     """Fits `law` to columns `[rows]` named as its inputs and output.
 
-    `bootstrap` resamples give percentile intervals of `level`; the same seed gives the same ones.
-    Raises ScalingError when the rows cannot determine the parameters or no search converged.
+    Args:
+        law: whose parameters are searched.
+        columns: more rows than the law has parameters.
+        objective: None is the Huber loss, on logarithms where the law allows them.
+        bootstrap: resamples of the rows that the intervals are made of; 0 gives none.
+        level: share of the resamples within an interval, above 0 and below 1.
+        seed: of starts and resamples; the same one gives the same fit.
+        progress: called with the resamples that are done, and with `bootstrap`.
+
+    Returns:
+        The constants, their percentile intervals, and how well the rows are met.
+
+    Raises:
+        ScalingError: where an argument does not suit the law, the rows do not determine the
+            parameters, no search converged, or scipy is not installed.
     """
     objective = objective or Objective(log=law.logarithmic)
     if objective.log and not law.logarithmic:

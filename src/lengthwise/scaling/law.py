@@ -99,14 +99,27 @@ class Law:
         return tuple(parameter.name for parameter in self.parameters)
 
     def evaluate(self, x: Mapping[str, Array], values: Mapping[str, float], log: bool) -> Array:
-        """Predictions `[rows]` (their logarithms if `log`) for inputs `[rows]`."""
+        """Predictions `[rows]` (their logarithms if `log`) for inputs `[rows]`.
+
+        Args:
+            x: inputs by name.
+            values: all parameters by name.
+            log: whether logarithms are wanted.
+        """
         found = self.formula(SimpleNamespace(**x), SimpleNamespace(**values))
         if self.logarithmic:
             return found if log else np.exp(found)
         return np.log(found) if log else found
 
     def published(self, which: str = "") -> Constants:
-        """A named set of published constants, the first one without a name."""
+        """A named set of published constants, the first one without a name.
+
+        Args:
+            which: the name; "" is the first set.
+
+        Raises:
+            ScalingError: where there is no set of that name.
+        """
         if not which:
             return next(iter(self.constants.values()))
         if which not in self.constants:
@@ -116,7 +129,14 @@ class Law:
         return self.constants[which]
 
     def check_values(self, values: Mapping[str, float]) -> None:
-        """Refuses parameters that the law does not have, and values that they cannot have."""
+        """Refuses parameters that the law does not have, and values that they cannot have.
+
+        Args:
+            values: some of the parameters, by name.
+
+        Raises:
+            ScalingError: for the first that is refused.
+        """
         unknown = sorted(set(values) - set(self.names))
         if unknown:
             raise ScalingError(
@@ -129,7 +149,14 @@ class Law:
                 raise ScalingError(f"{name} is {value:g}; law {self.name} needs {allowed}")
 
     def complete(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The values in the law's order; refuses unknown names and names what is missing."""
+        """The values in the law's order; refuses unknown names and names what is missing.
+
+        Args:
+            values: all parameters by name.
+
+        Raises:
+            ScalingError: for a value that is refused or missing.
+        """
         self.check_values(values)
         missing = [name for name in self.names if name not in values]
         if missing:
@@ -174,7 +201,14 @@ def law(
 
 
 def find_law(name: str) -> Law:
-    """The law of that name; refuses others with the nearest."""
+    """The law of that name; refuses others with the nearest.
+
+    Args:
+        name: as an entry point of the group `lengthwise.laws`.
+
+    Raises:
+        ScalingError: where there is none.
+    """
     found = LAWS.get(name)
     if found is None:
         raise ScalingError(f"there is no law {name!r}{hint(name, LAWS)}")

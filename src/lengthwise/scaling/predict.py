@@ -32,7 +32,18 @@ def predict(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     fit: Fit | None = None,
 ) -> Prediction:
-    """Predicts at one point; with `fit`, its draws give the interval and its rows the range."""
+    """Predicts at one point; with `fit`, its draws give the interval and its rows the range.
+
+    Args:
+        law: that predicts.
+        values: all its parameters by name.
+        at: one value above 0 for each of its inputs.
+        ranges: lowest and highest by input that the values were fitted on; None is unknown.
+        fit: where the values come from; its ranges are used instead.
+
+    Raises:
+        ScalingError: where a name or a value is refused, and where no finite number comes out.
+    """
     check_names(f"law {law.name}", at, law.inputs)
     known = ranges if fit is None else fit.ranges
     warnings = outside(at, known or {})

@@ -187,7 +187,9 @@ def checks_for(
 ) -> Iterator[tuple[type[Method], Check]]:
     """Every check that a method is held to, with its class: `check(cls)` runs one.
 
-    families: of the tiny models; checks of a role run on the first of them alone.
+    Args:
+        method: a registered name, or a class.
+        families: of the tiny models; checks of a role run on the first of them alone.
     """
     cls = class_of(method)
     judges = overrides(cls, "start_verifier") or overrides(cls, "start_policy")
@@ -213,11 +215,14 @@ def parametrize_with_checks(
 ) -> pytest.MarkDecorator:
     """A decorator for a pytest test that takes `method` and `check`, once for every check.
 
-    expected_failed: reasons by check, by the name of the method; those are marked xfail.
-
         @parametrize_with_checks([MyMethod])
         def test_conforms(method, check):
             check(method)
+
+    Args:
+        methods: registered names, or classes.
+        expected_failed: reasons by check, by the name of the method; those are marked xfail.
+        families: of the tiny models that methods are tried on.
     """
     import pytest
 

@@ -45,7 +45,11 @@ Law = Callable[[type[Method], AdaptedModel], None]
 
 @lru_cache(maxsize=16)
 def law_model(family: str) -> AdaptedModel:
-    """A tiny model with sharp attention, trained for fewer tokens than the laws feed it."""
+    """A tiny model with sharp attention, trained for fewer tokens than the laws feed it.
+
+    Args:
+        family: as transformers names it, such as "llama"; see `FAMILIES`.
+    """
     model = tiny_model(family, initializer_range=0.15, max_position_embeddings=TRAINED)
     return adapt(model)
 
@@ -56,7 +60,15 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def check_identity(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 1: at its identity setting a method equals full attention."""
+    """Law 1: at its identity setting a method equals full attention.
+
+    Args:
+        cls: the method, at `cls.identity`; one without an identity is not asked.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where logits differ.
+    """
     method = cls.identity(COUNT)
     if method is None:
         return
@@ -68,7 +80,15 @@ def check_identity(cls: type[Method], model: AdaptedModel) -> None:
 
 
 def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 2: what is held is what was asked for, and compressing means fewer bytes."""
+    """Law 2: what is held is what was asked for, and compressing means fewer bytes.
+
+    Args:
+        cls: the method, at `cls.example` and at budgets of every unit.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where bytes are off by more than BYTES_TOLERANCE, or none are saved.
+    """
     example = cls.example()
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
     full = _held(None, model, LONG)
@@ -91,7 +111,15 @@ def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
 
 
 def check_drafting_equals_plain(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 3: any guesses at all leave greedy text as it is."""
+    """Law 3: any guesses at all leave greedy text as it is.
+
+    Args:
+        cls: the method, at `cls.example`.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where a token, or what is kept, differs.
+    """
     check_drafting((cls.example(),), model)
 
 
@@ -112,7 +140,15 @@ def check_drafting(methods_: Seq[Method], model: AdaptedModel, seeds: int = 3) -
 
 
 def check_positions(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 4: only distances count; chunks and single tokens give what one pass gives."""
+    """Law 4: only distances count; chunks and single tokens give what one pass gives.
+
+    Args:
+        cls: the method, at `cls.example`; what it declares not to hold is not asked.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where logits differ.
+    """
     method = cls.example()
     plan, text = resolve((method,), model), tokens(COUNT)
     whole = together(model, plan, [text], STEPS)[0]
@@ -147,7 +183,15 @@ def decoding_difference(model: AdaptedModel, plan: Plan, text: Seq[int]) -> floa
 
 
 def check_batch(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 5: rows of a batch are what they are alone."""
+    """Law 5: rows of a batch are what they are alone.
+
+    Args:
+        cls: the method, at `cls.example`.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where the logits of a row differ.
+    """
     method = cls.example()
     plan = resolve((method,), model)
     texts = [tokens(COUNT, 1), tokens(COUNT // 2, 2), tokens(COUNT - 19, 3)]
@@ -158,7 +202,15 @@ def check_batch(cls: type[Method], model: AdaptedModel) -> None:
 
 
 def check_fork(cls: type[Method], model: AdaptedModel) -> None:
-    """A fork goes on as the original would, and neither touches the other."""
+    """A fork goes on as the original would, and neither touches the other.
+
+    Args:
+        cls: the method, at `cls.example`.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where logits differ.
+    """
     method = cls.example()
     text = tokens(COUNT)
     sequence = Sequence(model, resolve((method,), model))
@@ -172,7 +224,16 @@ def check_fork(cls: type[Method], model: AdaptedModel) -> None:
 
 
 def check_refusals(cls: type[Method], model: AdaptedModel) -> None:
-    """Law 6: bad options and impossible recipes are refused; recipes print what they are."""
+    """Law 6: bad options and impossible recipes are refused; recipes print what they are.
+
+    Args:
+        cls: the method, and all its options.
+        model: what it runs on.
+
+    Raises:
+        ConformanceError: where something bad is taken, an error does not name the method, or a
+            recipe reads back as another one.
+    """
     for each in options(cls):
         for bad in _outside(each):
             try:

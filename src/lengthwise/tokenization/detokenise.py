@@ -55,10 +55,19 @@ class Incremental:
         self._settled, self._base = "", ""
 
     def add(self, token: int) -> None:
+        """Adds one token.
+
+        Args:
+            token: its id.
+        """
         self.extend([token])
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Adds tokens, decoded together."""
+        """Adds tokens, decoded together.
+
+        Args:
+            tokens: ids that follow those added before.
+        """
         self.ids.extend(tokens)
         window = self._decode(self._start, len(self.ids))
         self.text = self._settled + window[len(self._base) :]

@@ -40,7 +40,12 @@ class Translated:
 
 
 def same_vocabulary(target: PreTrainedTokenizerBase, draft: PreTrainedTokenizerBase) -> bool:
-    """Whether every token of the target is the same number to the drafter, which may know more."""
+    """Whether every token of the target is the same number to the drafter, which may know more.
+
+    Args:
+        target: the tokenizer of the model that writes.
+        draft: that of the model that guesses.
+    """
     return target.get_vocab().items() <= draft.get_vocab().items()
 
 
@@ -82,7 +87,11 @@ class Translator:
         self._given = 0
 
     def read(self, tokens: Seq[int]) -> None:
-        """Takes in the tokens that are new; a character that is not complete yet waits."""
+        """Takes in the tokens that are new; a character that is not complete yet waits.
+
+        Args:
+            tokens: all of the target's so far; those read before are skipped.
+        """
         said = self._said
         said.extend(tokens[len(said.ids) :])
         new, self._given = said.text[self._given : said.stable], max(self._given, said.stable)

@@ -37,6 +37,12 @@ class KVEntries:
         return [t for t in found if t is not None]
 
     def slice(self, start: int, stop: int) -> KVEntries:
+        """A range of the entries, as views of the same memory.
+
+        Args:
+            start: the first of them.
+            stop: the first that is left out.
+        """
         # Called for every layer of every step, hence spelled out.
         weight, attention_mass = self.log_weight, self.attention_mass
         return KVEntries(
@@ -56,6 +62,11 @@ class KVEntries:
         return self._map(lambda t: pick(t, ids))
 
     def heads(self, ids: Tensor) -> KVEntries:
+        """The entries of some key heads. An index that all heads share stays shared.
+
+        Args:
+            ids: which heads, int64 `[m]`.
+        """
         return self._map(lambda t: t if t.shape[0] == 1 and len(self.key) > 1 else t[ids])
 
     def _map(self, function: _TensorFunction) -> KVEntries:
@@ -84,7 +95,11 @@ def pick(t: Tensor, ids: Tensor) -> Tensor:
 
 
 def concatenate(blocks: list[KVEntries]) -> KVEntries:
-    """Joins blocks of the same heads along their entries."""
+    """Joins blocks of the same heads along their entries.
+
+    Args:
+        blocks: at least one. Where some lack a weight or an attention mass, theirs is 0.
+    """
     if len(blocks) == 1:
         return blocks[0]
     heads = blocks[0].key.shape[0]

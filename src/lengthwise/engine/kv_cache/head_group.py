@@ -253,7 +253,12 @@ class HeadGroup:
         return metadata.kept[key]
 
     def none_leave(self, metadata: StepMetadata, count: int) -> bool:
-        """Whether of the oldest `count` near entries, beyond the window, none is kept as far."""
+        """Whether of the oldest `count` near entries, beyond the window, none is kept as far.
+
+        Args:
+            metadata: of the current step, which remembers the answer.
+            count: how many near entries leave the window.
+        """
         if self.placement.keep_far is None or self.near.tail is None:
             return False
         return not len(self._kept_far(metadata, count))

@@ -104,6 +104,11 @@ class KVStore:
         self._tail = KVEntries(*(None if t is None else grow(t, before) for t, before in parts))  # type: ignore[arg-type]
 
     def append(self, entries: KVEntries) -> None:
+        """Adds plain entries behind those there are.
+
+        Args:
+            entries: plain ones of the same heads, newer than all that is held.
+        """
         count = len(entries)
         if not count:
             return

@@ -19,7 +19,11 @@ IndexMap = Callable[[Tensor], Tensor]
 
 
 def same(index: Tensor) -> Tensor:
-    """Ordinary positions: a token stands where it was born."""
+    """Ordinary positions: a token stands where it was born.
+
+    Args:
+        index: birth ids, int64 `[n]`.
+    """
     return index
 
 

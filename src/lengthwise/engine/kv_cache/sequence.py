@@ -92,7 +92,11 @@ class Sequence:
         self._observation.stride = min((stride for stride in strides if stride), default=0)
 
     def remember(self, queries: int) -> None:
-        """Keeps at least so many last queries of the prompt, for a plan that a fork may adopt."""
+        """Keeps at least so many last queries of the prompt, for a plan that a fork may adopt.
+
+        Args:
+            queries: how many, a layer.
+        """
         self._remember_at_least = max(self._remember_at_least, queries)
         self._observation.remember = max(self._observation.remember, queries)
 
@@ -106,7 +110,11 @@ class Sequence:
         return [index for index, layer in enumerate(self.layers) if not layer.own_window]
 
     def head_groups(self, layer: int) -> list[HeadGroup]:
-        """What a layer keeps now."""
+        """What a layer keeps now.
+
+        Args:
+            layer: its index.
+        """
         return self.layers[layer].groups
 
     def groups(self) -> Iterator[tuple[LayerCache, HeadGroup]]:
@@ -114,7 +122,11 @@ class Sequence:
         return ((layer, group) for layer in self.layers for group in layer.groups)
 
     def tokens_from(self, start: int) -> list[int]:
-        """Committed tokens from one on."""
+        """Committed tokens from one on.
+
+        Args:
+            start: birth id of the first.
+        """
         return self._tokens[start:]
 
     def __len__(self) -> int:
@@ -145,8 +157,9 @@ class Sequence:
     def fork(self, plan: CachePlan | None = None) -> Sequence:
         """An independent copy: what is done to one does not touch the other.
 
-        plan: what the copy does from now on. It must read a prompt exactly as this one's does, that
-        is differ in retention, codec and drafting alone, and the prompt must not have ended.
+        Args:
+            plan: what the copy does from now on; None is the same. It may differ in retention,
+                codec and drafting, and only before the prompt has ended.
         """
         new = copy.deepcopy(self)
         if plan is not None:
@@ -165,6 +178,11 @@ class Sequence:
         return sum(layer.nbytes() for layer in self.layers)
 
     def note_peak(self, metadata: StepMetadata | None = None) -> None:
+        """Raises `peak_bytes` to what is allocated now.
+
+        Args:
+            metadata: of a step whose copies are alive beside it; None counts none.
+        """
         extra = 0 if metadata is None else metadata.transient
         self.peak_bytes = max(self.peak_bytes, self.nbytes() + extra)
 
@@ -219,7 +237,14 @@ class Sequence:
     # Frequencies of the model's own that change with the length.
 
     def phase(self, ahead: int) -> int:
-        """Which of the model's own frequencies the next `ahead` tokens are read with."""
+        """Which of the model's own frequencies the next `ahead` tokens are read with.
+
+        Args:
+            ahead: tokens.
+
+        Returns:
+            0 for the first frequencies, which is all that most models have.
+        """
         rope = self.model.rope
         if rope is None or rope.switch is None:
             return 0
@@ -232,7 +257,11 @@ class Sequence:
         return new
 
     def become(self, other: Sequence) -> None:
-        """Takes on all that another sequence of the same tokens has kept."""
+        """Takes on all that another sequence of the same tokens has kept.
+
+        Args:
+            other: what it holds is shared from now on, so it is not to be used again.
+        """
         peak = max(self.peak_bytes, other.peak_bytes)
         self.__dict__.update(other.__dict__)
         self.peak_bytes = peak
@@ -240,7 +269,12 @@ class Sequence:
     # One forward.
 
     def next_step(self, count: int, tree: Tree | None = None) -> StepMetadata:
-        """The next `count` tokens, or the nodes of a tree whose root is the next token."""
+        """The next `count` tokens, or the nodes of a tree whose root is the next token.
+
+        Args:
+            count: new tokens, or nodes of the tree.
+            tree: None for tokens that follow each other.
+        """
         start = len(self._tokens)
         device = self.model.device
         # A tree is as long as its deepest path, however many its nodes.
@@ -270,7 +304,18 @@ class Sequence:
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
     ) -> Tensor:
-        """Attention of one layer over what it keeps and the new tokens: see `LayerCache.attend`."""
+        """Attention of one layer over what it keeps and the new tokens: see `LayerCache.attend`.
+
+        Args:
+            layer: its index.
+            query: un-rotated, `[heads, n, head_dim]`.
+            key: un-rotated, `[kv_heads, n, head_dim]`.
+            value: `[kv_heads, n, value_dim]`.
+            metadata: what `next_step` gave for these tokens.
+
+        Returns:
+            `[heads, n, value_dim]`.
+        """
         return self.layers[layer].attend(query, key, value, metadata)
 
     # Committing.
@@ -278,7 +323,13 @@ class Sequence:
     def commit(
         self, metadata: StepMetadata, tokens: Seq[int], accepted: Seq[int] | None = None
     ) -> None:
-        """Makes the new tokens of a step, or accepted nodes of its tree, part of the sequence."""
+        """Makes the new tokens of a step, or accepted nodes of its tree, part of the sequence.
+
+        Args:
+            metadata: what `next_step` gave, after every layer attended.
+            tokens: ids that join the sequence.
+            accepted: which nodes they are, ascending; None is all of the step.
+        """
         ids = None
         if accepted is not None and len(accepted) != len(metadata.index):
             ids = torch.tensor(accepted, device=self.model.device)

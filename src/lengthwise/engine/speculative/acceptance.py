@@ -35,14 +35,25 @@ class Acceptance:
         self._lock = threading.Lock()
 
     def prob(self, kind: Kind, prior: float) -> float:
-        """Probability that a guess of a kind is right: mean of a Beta that began at `prior`."""
+        """Probability that a guess of a kind is right: mean of a Beta that began at `prior`.
+
+        Args:
+            kind: the drafter's name, the bucket, and "alone", "agreed" or "contested".
+            prior: what is believed before any outcome, 0 to 1. It weighs PRIOR_WEIGHT guesses.
+        """
         if self.before is not None:
             prior = self.before.prob(kind, prior)
         right, tried = self._seen.get(kind, (0.0, 0.0))
         return (PRIOR_WEIGHT * prior + right) / (PRIOR_WEIGHT + tried)
 
     def average(self, source: str, bucket: int, prior: float) -> float:
-        """The same for a guess of which it is not known yet how it stands to others."""
+        """The same for a guess of which it is not known yet how it stands to others.
+
+        Args:
+            source: the drafter's name.
+            bucket: the kind of guess, as the drafter counts it.
+            prior: as in `prob`.
+        """
         kinds = [(source, bucket, how) for how in ("alone", "agreed", "contested")]
         seen = [self._seen.get(kind, (0.0, 0.0)) for kind in kinds]
         if self.before is not None:
@@ -51,7 +62,11 @@ class Acceptance:
         return (PRIOR_WEIGHT * prior + right) / (PRIOR_WEIGHT + tried)
 
     def mean(self, source: str) -> float:
-        """The same for any guess of a drafter; MEAN before anything was seen."""
+        """The same for any guess of a drafter; MEAN before anything was seen.
+
+        Args:
+            source: the drafter's name.
+        """
         with self._lock:
             seen = [counts for kind, counts in self._seen.items() if kind[0] == source]
         prior = MEAN if self.before is None else self.before.mean(source)
@@ -59,7 +74,14 @@ class Acceptance:
         return (PRIOR_WEIGHT * prior + right) / (PRIOR_WEIGHT + tried)
 
     def path_probs(self, tree: Tree) -> list[float]:
-        """By node, the probability that its whole path from the root is right."""
+        """By node, the probability that its whole path from the root is right.
+
+        Args:
+            tree: guesses with their priors.
+
+        Returns:
+            A probability for each node. That of the root is 1.
+        """
         found = [1.0]
         for node in range(1, len(tree)):
             own = self.prob(kind_of(tree, node), tree.priors[node])
@@ -70,6 +92,10 @@ class Acceptance:
         """Compares what was proposed with the tokens that came, whether verified or pruned.
 
         So a drafter whose guesses are pruned is still learned about.
+
+        Args:
+            tree: all that was proposed, pruned guesses included.
+            tokens: ids that came after the root, in order.
         """
         node: int | None = 0
         for token in tokens:

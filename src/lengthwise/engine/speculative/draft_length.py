@@ -107,10 +107,23 @@ class LengthPolicy:
         """
 
     def drafted(self, load: Load, drafter: DrafterView, levels: int, seconds: float) -> None:
-        """A drafter was asked, drafted so many levels and took so long."""
+        """A drafter was asked, drafted so many levels and took so long.
+
+        Args:
+            load: what the step had to do.
+            drafter: who was asked.
+            levels: how many it drafted with a model; 0 for one that runs none.
+            seconds: for drafting, and for learning from the outcome.
+        """
 
     def gained(self, load: Load, drafter: DrafterView, tokens: int) -> None:
-        """So many tokens were accepted that a drafter which was asked guessed first."""
+        """So many tokens were accepted that a drafter which was asked guessed first.
+
+        Args:
+            load: what the step had to do.
+            drafter: who was asked.
+            tokens: its accepted guesses; 0 where none came true.
+        """
 
 
 def _locked(method: Method) -> Method:

@@ -116,17 +116,34 @@ class Tree:
         return node
 
     def add_chain(self, tokens: Sequence[int], parent: int = 0, source: str = "") -> None:
+        """Adds guesses that follow each other.
+
+        Args:
+            tokens: first to last.
+            parent: the node that the first follows; 0 is the root.
+            source: the drafter's name.
+        """
         for token in tokens:
             parent = self.add(parent, token, source)
 
     def draw(
         self, parent: int, tokens: Sequence[int], probs: Tensor, source: str, buckets: Sequence[int]
     ) -> list[int]:
-        """Adds tokens drawn without replacement from `probs` `[vocab]`, in the order of the draws.
+        """Adds tokens drawn without replacement, in the order of the draws.
 
         What is drawn must be verified, or the whole draw treated as guesses, whatever the tokens
         are. If a draw were forgotten because of its tokens, those that are not forgotten would no
-        longer have their distribution. Returns the nodes.
+        longer have their distribution.
+
+        Args:
+            parent: the node that they follow.
+            tokens: what was drawn.
+            probs: that the first was drawn from, `[vocab]`. They are the priors too.
+            source: the drafter's name.
+            buckets: the kind of guess, for each token.
+
+        Returns:
+            The nodes, in the order of the tokens.
         """
         self.drawing = True
         priors = [float(probs[token]) for token in tokens]
@@ -143,7 +160,11 @@ class Tree:
         return self.above(node for group in groups for node in group.nodes)
 
     def above(self, nodes: Iterable[int]) -> set[int]:
-        """Nodes and all above them, the root always; each is visited once."""
+        """Nodes and all above them, the root always; each is visited once.
+
+        Args:
+            nodes: in any order.
+        """
         found = {0}
         for node in nodes:
             while node not in found:
@@ -152,9 +173,10 @@ class Tree:
         return found
 
     def keep(self, nodes: Sequence[int]) -> Tree:
-        """A tree of these nodes, ascending, the root and every parent among them.
+        """A tree of some of the nodes. Draws that lose a node become ordinary guesses.
 
-        Draws that lose a node become ordinary guesses.
+        Args:
+            nodes: ascending, the root and every parent among them.
         """
         new = Tree(self.tokens[0], self.drawing)
         names = {0: 0}
@@ -173,7 +195,11 @@ class Tree:
         return new
 
     def below(self, tokens: Sequence[int]) -> Tree:
-        """This tree's tokens hung below a chain of others; node n becomes node n + len(tokens)."""
+        """This tree's tokens hung below a chain of others; node n becomes node n + len(tokens).
+
+        Args:
+            tokens: the chain, its root first; without any, the tree itself is copied.
+        """
         if not tokens:
             return self.keep(range(len(self)))
         new = Tree(tokens[0])
@@ -191,7 +217,11 @@ class Tree:
         return all(parent == node - 1 for node, parent in enumerate(self.parents))
 
     def path(self, node: int) -> list[int]:
-        """Nodes from the root to a node, both included."""
+        """Nodes from the root to a node, both included.
+
+        Args:
+            node: the last of them.
+        """
         found = []
         while node >= 0:
             found.append(node)

@@ -47,8 +47,12 @@ class Verifier(Protocol):
 def match(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[int], int]:
     """Walks the tree along the target's own choices.
 
-    choose(node, path tokens below the root) draws the target's next token after a node. Returns the
-    accepted nodes, root first, and the token that follows them: drawn, but not guessed.
+    Args:
+        tree: what was drafted.
+        choose: gets a node and the path's tokens below the root; draws the target's next token.
+
+    Returns:
+        The accepted nodes, root first, and the token that follows them: drawn, but not guessed.
     """
     accepted = [0]
     below: list[int] = []
@@ -71,6 +75,14 @@ class Lossless:
     def walk(
         self, tree: Tree, logits: Tensor, sampler: Sampler, context: list[int]
     ) -> tuple[list[int], int]:
+        """Accepts a path of the tree; see `Verifier.walk`.
+
+        Args:
+            tree: what was drafted.
+            logits: the model's own, `[nodes, vocab]`.
+            sampler: how the request chooses tokens.
+            context: committed tokens up to the root. It grows on the way and is cut back.
+        """
         length = len(context)
         if sampler.plain:
             best, values = likeliest(logits)
@@ -102,8 +114,12 @@ def reject(
 ) -> int:
     """The token after a node some of whose children were drawn, by recursive rejection.
 
-    groups: the draws below the node. target: its probabilities `[vocab]`, float64. position: of the
-    token, which keys its noise.
+    Args:
+        tree: what was drafted.
+        groups: the draws below the node.
+        target: the target's probabilities `[vocab]` there, float64 on the CPU.
+        sampler: gives the uniform numbers, and draws where nothing is accepted.
+        position: of the token, which keys its noise.
     """
     tries = 0
     for group in groups:

@@ -56,7 +56,14 @@ class CompareRows(Sequence[CompareRow]):
         return self.rows[index]
 
     def full_is_valid(self, length: int) -> bool:
-        """Whether full attention can be trusted as the truth at `length` tokens."""
+        """Whether full attention can be trusted as the truth at `length` tokens.
+
+        Args:
+            length: tokens of the text.
+
+        Returns:
+            Where the trained length is not known: whether a row of this length has an agreement.
+        """
         if self.trained_length is not None:
             return length <= self.trained_length
         return any(row.agreement is not None for row in self.rows if row.length == length)
@@ -70,7 +77,11 @@ class CompareRows(Sequence[CompareRow]):
 
     def at_length(self, length: int) -> list[CompareRow]:
         """One row per recipe at `length`: over its questions, the mean of each quality and the
-        median of each cost. Question and answer are None where there was more than one."""
+        median of each cost. Question and answer are None where there was more than one.
+
+        Args:
+            length: tokens of the text; rows of other lengths are left out.
+        """
         by_recipe: dict[str, list[CompareRow]] = {}
         for row in self.rows:
             if row.length == length:
@@ -82,11 +93,17 @@ class CompareRows(Sequence[CompareRow]):
         return sorted({row.length for row in self.rows})
 
     def best(self, length: int | None = None, goal: str | None = None) -> RecipeChoice:
-        """What we would take at `length` (by default the longest) and why, in a few sentences.
+        """What we would take at `length` and why, in a few sentences.
 
-        goal: "quality", "speed" or "memory"; by default the run's own. Without one there is no
-        pick: the answer is the trade-off, that is the recipes that no other beats. The rules are
-        those of `lengthwise.evaluation.metrics.choice.choose`.
+        The rules are those of `lengthwise.evaluation.metrics.choice.choose`.
+
+        Args:
+            length: tokens of the text, one that was measured; None is the longest.
+            goal: "quality", "speed" or "memory"; None is the run's own. Without one there is no
+                pick: the answer is the trade-off, that is the recipes that no other beats.
+
+        Raises:
+            LengthwiseError: for another goal.
         """
         lengths = self.lengths()
         goal = self.goal if goal is None else goal

@@ -35,21 +35,51 @@ class ResidualCodec(ABC):
 
     @abstractmethod
     def close(self, entries: KVEntries) -> Growing:
-        """Entries, a multiple of `step` of them, in this codec's form and in memory of its own."""
+        """Encodes entries.
+
+        Args:
+            entries: plain ones, a multiple of `step` of them.
+
+        Returns:
+            The same entries in this codec's form, in memory of their own.
+        """
 
     @abstractmethod
     def entry_bytes(self, heads: int, key: int, value: int) -> float:
-        """Bytes of one encoded entry, birth id included, of so many channels a head."""
+        """Bytes of one encoded entry over all heads, birth id included.
+
+        Args:
+            heads: key heads.
+            key: channels of a key, a head.
+            value: channels of a value, a head.
+        """
 
     def first(self, entries: KVEntries, tail: KVEntries, update: CacheUpdate) -> Growing:
-        """The block of a store that has none yet; tail is all that it holds."""
+        """The block of a store that has none yet.
+
+        Args:
+            entries: those that are encoded.
+            tail: all plain entries of the store, these among them.
+            update: when this is called, and with what.
+        """
         return self.close(entries)
 
     def more(self, entries: KVEntries, older: Encoded) -> Growing:
-        """What is joined to the block that a store has."""
+        """What is joined to the block that a store has.
+
+        Args:
+            entries: those that are encoded.
+            older: the block that they are joined to.
+        """
         return self.close(entries)
 
     def encode(self, store: KVStore, update: CacheUpdate) -> None:
+        """Closes the oldest plain entries of a store once `step` more than `residual` are there.
+
+        Args:
+            store: the entries of one group that may be encoded.
+            update: when this is called, and with what.
+        """
         tail = store.tail
         if tail is None or tail.log_weight is not None:
             return
@@ -66,17 +96,35 @@ class ResidualCodec(ABC):
         store.close(block, count, self.residual + self.step - (len(tail) - count))
 
     def tokens_until_change(self, store: KVStore) -> int | None:
+        """How far off the next encoding is.
+
+        Args:
+            store: as in `encode`.
+
+        Returns:
+            Entries that may join the store before it; None where merged entries rule it out.
+        """
         tail = store.tail
         if tail is not None and tail.log_weight is not None:
             return None
         return max(1, self.residual + self.step - store.tail_length)
 
     def encoded(self, n: int) -> int:
-        """How many of n entries are encoded."""
+        """How many of n entries are encoded.
+
+        Args:
+            n: entries of a store.
+        """
         return max(0, (n - self.residual) // self.step * self.step)
 
     def bytes_held(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
-        """Bytes of a layer after a prompt of n tokens, birth ids and spare room included."""
+        """Bytes of a layer after a prompt of n tokens, birth ids and spare room included.
+
+        Args:
+            layer: facts of the layer.
+            dtype: the model's, in which the residual stays.
+            n: tokens of the prompt.
+        """
         closed = self.encoded(n)
         plain = layer.entry_numbers * dtype.itemsize + 4
         each = self.entry_bytes(layer.num_kv_heads, layer.head_dim, layer.value_dim)
@@ -84,7 +132,15 @@ class ResidualCodec(ABC):
 
 
 def join_index(older: Tensor, newer: Tensor) -> Tensor:
-    """Joins birth ids `[1 or heads, n]`."""
+    """Joins birth ids `[1 or heads, n]`.
+
+    Args:
+        older: int32, one row where all heads share them.
+        newer: the same of the entries that follow.
+
+    Returns:
+        int32 `[1 or heads, older + newer]`; one row where both have one.
+    """
     heads = max(len(older), len(newer))
     return torch.cat([older.expand(heads, -1), newer.expand(heads, -1)], 1)
 

@@ -19,7 +19,15 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 
 
 def needs_still_frequencies(method: Method, model: AdaptedModel) -> None:
-    """Refuses a model without rotary positions, or whose own frequencies change with the length."""
+    """Refuses a model without rotary positions, or whose own frequencies change with the length.
+
+    Args:
+        method: which replaces them.
+        model: the adapted model the recipe runs on.
+
+    Raises:
+        Refused: for such a model.
+    """
     needs_rope(method, model)
     if model.rope is not None and model.switch is not None:
         kinds = sorted({model.rope.own.rope_type(kind) for kind in model.rope.facts} - {"default"})
@@ -36,8 +44,16 @@ class FrequencyMethod(Method, ABC):
 
     @abstractmethod
     def changed(self, inv_freq: Tensor, facts: RopeFacts, length: int) -> tuple[Tensor, float]:
-        """The frequencies that take the place of inv_freq, float32 `[pairs]`, and what cos and sin
-        are multiplied by."""
+        """The frequencies that take the place of the model's own.
+
+        Args:
+            inv_freq: the model's, float32 `[pairs]`.
+            facts: base, rotated channels of a head, trained length in tokens.
+            length: of a text in tokens. Angles are kept for other texts: nothing may depend on it.
+
+        Returns:
+            Frequencies float32 `[pairs]`, and what cos and sin are multiplied by.
+        """
 
     def check(self, model: AdaptedModel) -> None:
         needs_still_frequencies(self, model)

@@ -31,7 +31,11 @@ def floor_option() -> Any:
 
 
 def full_layers(model: AdaptedModel) -> list[LayerFacts]:
-    """The layers whose cache grows with the text; a window of a layer's own is left alone."""
+    """The layers whose cache grows with the text; a window of a layer's own is left alone.
+
+    Args:
+        model: the adapted model the recipe runs on.
+    """
     return [layer for layer in model.layers if layer.window is None]
 
 
@@ -45,7 +49,12 @@ def require_budget(what: str, budget: Budget, least: int, way: str) -> None:
 
 
 def needs_full_layers(name: str, model: AdaptedModel) -> None:
-    """Raises Refused where every layer has a window of its own: nothing could be dropped."""
+    """Raises Refused where every layer has a window of its own: nothing could be dropped.
+
+    Args:
+        name: of the method, for the refusal.
+        model: the adapted model the recipe runs on.
+    """
     if not full_layers(model):
         raise Refused(
             f"{name} has nothing to drop: every layer of this {model.family!r} model already keeps "
@@ -59,9 +68,17 @@ def layer_tokens(
 ) -> int:
     """Plain tokens that each full layer may hold of a prompt of `length` tokens.
 
-    floor: what a share comes to at least. beside: bytes a token takes beside keys and values, in a
-    layer. Bytes are those of the whole cache, so what the model's own windows hold is taken off
-    first; raises Refused where nothing is left.
+    Bytes are those of the whole cache, so what the model's own windows hold is taken off first.
+
+    Args:
+        budget: what the user gave.
+        model: the adapted model the recipe runs on.
+        length: tokens of the prompt.
+        floor: what a share comes to at least, in tokens.
+        beside: bytes a token takes beside keys and values, in a layer.
+
+    Raises:
+        Refused: where bytes do not pay for one token.
     """
     each = sum(plain_bytes(layer, model.dtype) + beside for layer in full_layers(model))
     if budget.unit not in UNITS:
@@ -91,8 +108,17 @@ def affordable(
 ) -> int:
     """Entries a key head that fit in the bytes of `tokens` plain tokens of one layer.
 
-    Every head pays for an index of its own, and for a statistic where `stat`; `spent` bytes are
-    taken already. At most `tokens`; can be 0 or less.
+    Every head pays for an index of its own.
+
+    Args:
+        layer: facts of the layer.
+        dtype: the model's.
+        tokens: plain ones whose bytes may be used.
+        attention_mass: whether each entry also pays for a float32 of mass.
+        spent: bytes of these that are taken already.
+
+    Returns:
+        At most `tokens`; it can be 0 or less.
     """
     plain = plain_bytes(layer, dtype)
     beside = SIDE_BYTES * layer.num_kv_heads * (2 if attention_mass else 1)

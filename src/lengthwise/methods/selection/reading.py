@@ -22,7 +22,11 @@ from lengthwise.models.adapted_model import AdaptedModel
 
 
 def overhang(window: int) -> int:
-    """Most tokens beyond its own that a selection's window holds."""
+    """Most tokens beyond its own that a selection's window holds.
+
+    Args:
+        window: in tokens.
+    """
     return slack_of(window, selecting=True) - 1
 
 
@@ -43,19 +47,32 @@ def check_budget(name: str, budget: Budget, always: int, least: int, window: int
 def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
     """Far tokens that may be chosen where `always` are read in any case.
 
-    last: birth id of the last query that reads them; a share is one of the text up to there.
+    Args:
+        budget: tokens that a query reads in all, or a share.
+        always: tokens read in any case, the window's overhang included.
+        least: what is chosen at least.
+        last: birth id of the last query that reads them; a share is one of the text up to there.
     """
     return max(least, budget.tokens(last + 1, 1.0) - always)
 
 
 def far_keys(far: KVStore) -> Tensor:
-    """Keys `[kv_heads, n, head_dim]` of the far store as they are stored (decoded if encoded)."""
+    """Keys `[kv_heads, n, head_dim]` of the far store as they are stored (decoded if encoded).
+
+    Args:
+        far: the far entries of one layer, at least one.
+    """
     blocks = far.blocks()
     return blocks[0].key if len(blocks) == 1 else cat([block.key for block in blocks], 1)
 
 
 def by_key_head(query: Tensor, kv_heads: int) -> Tensor:
-    """Queries `[heads, n, head_dim]` -> `[kv_heads, group * n, head_dim]`."""
+    """Queries `[heads, n, head_dim]` -> `[kv_heads, group * n, head_dim]`.
+
+    Args:
+        query: of all heads; those that share a key head stand side by side.
+        kv_heads: key heads; it divides the number of heads.
+    """
     return query.reshape(kv_heads, -1, query.shape[-1])
 
 
