@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Read by huggingface_hub when it is first imported, hence here and not in a fixture: a test that
@@ -20,6 +22,20 @@ import torch
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_a_file_keeps_goes_with_it(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A file's tests share models; kept for longer, those of all files fill the memory."""
+    yield
+    for value in vars(request.module).values():
+        if str(getattr(value, "__module__", "")).startswith("tests") and _clears(value):
+            value.cache_clear()
+    gc.collect()
+
+
+def _clears(value: object) -> bool:
+    return callable(getattr(value, "cache_clear", None))
 
 
 @pytest.fixture(autouse=True)
