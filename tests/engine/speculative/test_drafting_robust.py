@@ -96,7 +96,11 @@ def test_a_guess_that_cannot_be_fed_costs_the_drafter_and_not_the_request(
     assert reason in note and note.startswith("drafter careless failed and was left out")
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16, torch.tensor], ids=["int64", "int32", "uint16", "tensor"])
+@pytest.mark.parametrize(
+    "kind",
+    [np.int64, np.int32, np.uint16, torch.tensor],
+    ids=["int64", "int32", "uint16", "tensor"],
+)
 def test_whole_numbers_of_other_libraries_become_ids_like_any_other(kind: Any) -> None:
     target = sharp()
     plain = answer(target, Plan(), PROMPT, 12)
