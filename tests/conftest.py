@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from pathlib import Path
 # forgets to stay local fails at once instead of waiting for a hub it cannot reach.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Kernels are not timed: which one serves a test hangs on nothing that moves.
+os.environ.setdefault("LENGTHWISE_KERNEL", "default")
 # Several processes share the cores: threads of one would only wait for those of the other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,18 +27,20 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+# Where models are held by functions that remember what they gave.
+HOLDING = ("tests", "lengthwise.engine", "lengthwise.methods", "lengthwise.testing")
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _what_a_file_keeps_goes_with_it(request: pytest.FixtureRequest) -> Iterator[None]:
+def _what_a_file_keeps_goes_with_it() -> Iterator[None]:
     """A file's tests share models; kept for longer, those of all files fill the memory."""
     yield
-    for value in vars(request.module).values():
-        if str(getattr(value, "__module__", "")).startswith("tests") and _clears(value):
-            value.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(HOLDING):
+            for value in list(vars(module).values()):
+                if callable(getattr(value, "cache_clear", None)):
+                    value.cache_clear()
     gc.collect()
-
-
-def _clears(value: object) -> bool:
-    return callable(getattr(value, "cache_clear", None))
 
 
 @pytest.fixture(autouse=True)
