@@ -230,7 +230,7 @@ def test_a_short_document_is_measured_without_probes_and_says_so(call: Call) -> 
     assert [row["recipe"] for row in rows] == ["full", "streaming"]
     for row in rows:
         assert row["copy_loss"] is None and row["needle_loss"] is None
-        assert row["agreement"] == 1 and row["kl"] == 0
+        assert row["agreement"] == 1 and row["kl"] < 1e-6
         assert any("probes are left out" in note for note in row["notes"])
     status, _, err = call("compare", "texts/a.txt", "-m", "model", "-r", "streaming", "-n", "1",
                           "--max-new-tokens", "2")  # fmt: skip

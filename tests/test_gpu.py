@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.engine.attention import device_flash
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
+from lengthwise.engine.kernels import varlen
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
@@ -51,7 +51,7 @@ def test_the_kernel_is_its_plain_twin(
     heads: int, groups: int, size: int, queries: int, keys: int, causal: bool, dtype: torch.dtype
 ) -> None:
     given = parts(heads, groups, queries, keys, size, dtype, causal)
-    assert device_flash.serves(given[0].query, given[0].key, given[0].value)
+    assert varlen.can(given[0].query, given[0].key, given[0].value)
     out, lse = attend(given, size**-0.5, need_lse=True)
     exact = [dataclasses.replace(p, query=p.query.float(), key=p.key.float(),
                                  value=p.value.float()) for p in given]  # fmt: skip

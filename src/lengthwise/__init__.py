@@ -12,10 +12,10 @@ measured side by side.
         print(piece, end="")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
-`load`, `wrap`, `check` and `drafting_model` take models; `read` takes files; `Model.generate`,
-`generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures them;
-`custom_generate` is the way in from `generate` of transformers. Whatever a user can get wrong is a
-`LengthwiseError` of one line.
+`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
+`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
+them; `custom_generate` is the way in from `generate` of transformers. Whatever a user can get wrong
+is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
     from lengthwise.api.loading import check, load, wrap
+    from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
@@ -54,6 +55,7 @@ _WHERE = {
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
     "load": "lengthwise.api.loading",
+    "machine": "lengthwise.api.machine",
     "read": "lengthwise.documents.folders",
     "wrap": "lengthwise.api.loading",
 }
@@ -72,6 +74,7 @@ __all__ = [
     "custom_generate",
     "drafting_model",
     "load",
+    "machine",
     "read",
     "wrap",
 ]

@@ -14,8 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.api.model import Model
 from lengthwise.api.shown import require_model
+from lengthwise.engine.kernels import choice
+from lengthwise.engine.kernels.tuning import tune
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import Provenance, load_pretrained
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ def load(
     name: str | PathLike[str] | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    kernel: str | None = None,
+    pack: bool | None = None,
 ) -> Model:
     """Loads and adapts a model.
 
@@ -33,24 +38,31 @@ def load(
         name: a local folder, a GGUF file or a hub name; None is the embedded SmolLM2-135M-Instruct.
         dtype: None is what the machine is fast at.
         device: None is the accelerator if there is one, else the CPU.
+        kernel: which kernels serve its attention, "flash" or "block=rows,step=products" for
+            instance; None is what was timed to be fastest on this machine (docs/machine.md).
+        pack: hold weights a second time, packed for the products of a CPU in bfloat16; None where
+            that was timed to pay, memory is there and the model is no larger than 2 GiB.
 
     Raises:
         ModelError: for a model that cannot be had, read or adapted.
-        LengthwiseError: for a name that is no text and no path.
+        LengthwiseError: for a name that is no text and no path, and a kernel that is none.
     """
     if name is not None and not isinstance(name, (str, PathLike)):
         raise LengthwiseError(
             f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
             "that you hold goes to lengthwise.wrap"
         )
+    _require_kernel(kernel)
     place = None if name is None else fspath(name)
     model, tokenizer, provenance = load_pretrained(place, dtype, device)
-    return Model(adapt(model, tokenizer=tokenizer), tokenizer, provenance)
+    adapted = _tuned(adapt(model, tokenizer=tokenizer, pack=pack), kernel)
+    return Model(adapted, tokenizer, provenance)
 
 
 def wrap(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, fuse: bool = True
-) -> Model:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, fuse: bool = True,
+    kernel: str | None = None, pack: bool | None = None,
+) -> Model:  # fmt: skip
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
     What is done to the model later (weights, hooks, adapters) shows at the next request.
@@ -58,18 +70,33 @@ def wrap(
     Args:
         model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft.
         tokenizer: the model's; without one, prompts are token ids.
-        fuse: let Llama-shaped families run leaner. In bf16 on a CPU that holds a packed copy of the
-            weights beside the model's own; False saves that memory.
+        fuse: let Llama-shaped families run leaner.
+        kernel, pack: see `load`.
 
     Raises:
         UnsupportedModel: for a model that cannot be adapted.
-        LengthwiseError: for what is no model, or no tokenizer.
+        LengthwiseError: for what is no model or no tokenizer, and a kernel that is none.
     """
     require_model(model, tokenizer)
-    adapted = adapt(model, fuse, tokenizer=tokenizer)
+    _require_kernel(kernel)
+    adapted = _tuned(adapt(model, fuse, tokenizer=tokenizer, pack=pack), kernel)
     name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
     return Model(adapted, tokenizer, provenance)
+
+
+def _require_kernel(kernel: str | None) -> None:
+    if kernel is not None and not isinstance(kernel, str):
+        raise LengthwiseError(f"kernel={kernel!r}: give text, such as 'flash', or None")
+    choice.read(kernel or "")
+
+
+def _tuned(adapted: AdaptedModel, kernel: str | None) -> AdaptedModel:
+    """Times what the model will need on this machine, where that is not known."""
+    adapted.kernel = kernel
+    with choice.using(kernel):
+        tune(adapted)
+    return adapted
 
 
 def check(model: Model | PreTrainedModel) -> Support:

@@ -30,6 +30,7 @@ VERBS = {
     "run": "answer one prompt under one recipe, streaming",
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
+    "machine": "tell which kernels serve a model on this machine, and what was timed",
     "calibrate": "measure on a model, once, what some methods need to know of it",
     "bench": "measure one side of it in depth: drafting on six kinds of work",
     "datastore": "index a corpus that the datastore drafter guesses from",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from lengthwise.engine.guard import GuardedPolicy, require_draws
+from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
@@ -79,7 +81,8 @@ def extend(
         ends = torch.tensor(counts, device=device).cumsum(0) - 1
         wanted = ends if keep == "last" else ends[:1]
     positions = torch.cat([metadata.index for metadata in steps])
-    logits = model.forward(ids, positions, attention, wanted, states, embeddings)
+    with nullcontext() if model.kernel is None else using(model.kernel):
+        logits = model.forward(ids, positions, attention, wanted, states, embeddings)
     if isinstance(keep, Tensor):
         return [logits], steps
     if keep == "none":

@@ -11,6 +11,7 @@ from lengthwise.models.frequencies import OwnFrequencies
 from lengthwise.models.fused import fused_forward
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.load import trained_length
+from lengthwise.models.packing import Packing
 from lengthwise.models.probe import layer_facts
 from lengthwise.models.rope import Rope, RopeFacts
 
@@ -35,25 +36,27 @@ def _rope(model: PreTrainedModel, layers: list[LayerFacts]) -> Rope | None:
 @obstacles.no_autocast()
 def adapt(
     model: PreTrainedModel, fuse: bool = True, verify: bool = True,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None, pack: bool | None = None,
 ) -> AdaptedModel:  # fmt: skip
     """Probes a causal language model and returns it adapted.
 
     fuse: use the leaner forward where the family has one and it gives the same. verify: compare
     with the stock model on a few tokens (see `verify`), of a text where there is a tokenizer.
+    pack: see `AdaptedModel`.
     Raises UnsupportedModel with the family and the reason.
     """
     model = obstacles.adaptable(model)
     with obstacles.as_written(model):
-        return _adapted(model, fuse, verify, tokenizer)
+        return _adapted(model, fuse, verify, tokenizer, pack)
 
 
 def _adapted(
-    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None
-) -> AdaptedModel:
+    model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None,
+    pack: bool | None,
+) -> AdaptedModel:  # fmt: skip
     layers = layer_facts(model)
     adapted = AdaptedModel(model, layers, _rope(model, layers), trained_length(model.config))
-    adapted.tokenizer = tokenizer
+    adapted.tokenizer, adapted.pack = tokenizer, pack
     try:
         verifier = verification.verify(adapted) if verify else None
     except UnsupportedModel:
@@ -65,4 +68,6 @@ def _adapted(
         if found:
             adapted.release()
             adapted.notes.append(f"its fused forward was left out, the plain one is used: {found}")
+        elif adapted.fast is not None and (note := Packing(model, pack).note):
+            adapted.notes.append(note)
     return adapted

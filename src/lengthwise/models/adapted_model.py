@@ -59,7 +59,9 @@ class AdaptedModel:
     layers: facts of every attention layer, by index. rope: None where there are no rotary
     positions. trained_length: tokens the model was trained to read at once. fast: a fused forward
     where the family has one. tokenizer: the model's, where one was given. notes: what `check` says
-    beside, one sentence each.
+    beside, one sentence each. kernel: which kernels serve its attention, by name; None leaves it to
+    what was timed. pack: whether its fused forward holds packed copies of weights on a CPU; None
+    where that was timed to pay and memory is there.
     """
 
     model: PreTrainedModel
@@ -69,6 +71,8 @@ class AdaptedModel:
     fast: FastForward | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
     notes: list[str] = field(default_factory=list)
+    kernel: str | None = None
+    pack: bool | None = None
 
     device: torch.device = field(init=False)
     forward: Forward = field(init=False)

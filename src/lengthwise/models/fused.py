@@ -25,7 +25,9 @@ from transformers.activations import ACT2FN
 
 from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
 from lengthwise.models.dropout import dropping
+from lengthwise.models.norms import MANY, Norms, NormWay
 from lengthwise.models.obstacles import DEVICES, no_autocast
+from lengthwise.models.packing import Packing
 from lengthwise.models.products import MAKING, Product, Stamp, product
 from lengthwise.models.watch import hook_tables, own_tables, undisturbed
 
@@ -103,12 +105,13 @@ def _values(tables: Iterable[dict[str, Any]]) -> Iterable[Any]:
 class _Parts:
     """What a forward is made of; never changed, so that threads may run one while another is made.
 
-    copies: the products whose weights are copies of the model's.
+    norms: how vectors are normed. copies: the products whose weights are copies of the model's.
     """
 
     embed: nn.Embedding
     layers: list[_Layer]
     final: Any
+    norms: Norms
     head: Product
     snapshot: Snapshot
     copies: list[Product]
@@ -172,12 +175,16 @@ class FusedForward:
         for layer, facts in zip(decoder.layers, self._facts, strict=True):
             if layer.self_attn.scaling != facts.scaling:
                 return None
-        layers = [_fuse(layer) for layer in decoder.layers]
-        head = product(self._model.lm_head)
+        packing = Packing(self._model, self._adapted.pack)
+        layers = [_fuse(layer, packing) for layer in decoder.layers]
+        head = product(self._model.lm_head, packing=packing)
+        packing.save()
         products = [head, *(p for layer in layers for p in layer.products)]
         snapshot = Snapshot(self._model, [stamp for p in products for stamp in p.stamps])
         copies = [p for p in products if p.packed]
-        return _Parts(decoder.embed_tokens, layers, decoder.norm, head, snapshot, copies)
+        weight = decoder.norm.weight
+        norms = Norms(len(weight), weight.dtype, weight.device, packing.timed)
+        return _Parts(decoder.embed_tokens, layers, decoder.norm, norms, head, snapshot, copies)
 
     def release(self) -> None:
         if self._parts is not None:
@@ -199,35 +206,36 @@ class FusedForward:
             return plain(ids, positions, attention, keep, states, embeddings)
         x = F.embedding(ids, parts.embed.weight) if embeddings is None else embeddings
         count = len(ids)
+        way = parts.norms.few if count < MANY else parts.norms.many
         for index, (layer, facts) in enumerate(zip(parts.layers, self._facts, strict=True)):
             heads, key_heads = facts.num_heads, facts.num_kv_heads
-            qkv = layer.qkv.multiply(_norm(x, layer.norm))
+            qkv = layer.qkv.multiply(_norm(way, x, layer.norm))
             qkv = qkv.view(count, heads + 2 * key_heads, facts.head_dim).transpose(0, 1)
             query, key, value = qkv.split((heads, key_heads, key_heads))
             out = attention(index, query, key, value)
             x = x + layer.out.multiply(out.transpose(0, 1).reshape(count, -1))
-            gate, up = layer.gate_up.multiply(_norm(x, layer.mlp_norm)).chunk(2, -1)
+            gate, up = layer.gate_up.multiply(_norm(way, x, layer.mlp_norm)).chunk(2, -1)
             x = x + layer.down.multiply(F.silu(gate).mul_(up))
-        x = _norm(x if keep is None else x[keep], parts.final)
+        x = _norm(way, x if keep is None else x[keep], parts.final)
         if states is not None:
             states.append(x)
         return parts.head.multiply(x)
 
 
-def _fuse(layer: Any) -> _Layer:
+def _fuse(layer: Any, packing: Packing) -> _Layer:
     attn, mlp = layer.self_attn, layer.mlp
     return _Layer(
         layer.input_layernorm,
-        product(attn.q_proj, attn.k_proj, attn.v_proj),
-        product(attn.o_proj),
+        product(attn.q_proj, attn.k_proj, attn.v_proj, packing=packing),
+        product(attn.o_proj, packing=packing),
         layer.post_attention_layernorm,
-        product(mlp.gate_proj, mlp.up_proj),
-        product(mlp.down_proj),
+        product(mlp.gate_proj, mlp.up_proj, packing=packing),
+        product(mlp.down_proj, packing=packing),
     )
 
 
-def _norm(x: Tensor, norm: Any) -> Tensor:
-    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+def _norm(way: NormWay, x: Tensor, norm: Any) -> Tensor:
+    return way(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def fused_forward(adapted: AdaptedModel) -> FusedForward | None:

@@ -1,9 +1,8 @@
 """Products of a token with weights, made ready once, that know when they are no longer the model's.
 
-On a CPU in bfloat16 weights are reordered into oneDNN's blocked layout. A product of one token then
-reads them at 43 GB/s where the plain layout gives 19 on the same two cores, with the same bits in
-the result; larger products gain too. The packed copy lives beside the originals, which the model
-keeps for its own use. Elsewhere several weights that read the same input are joined: the joined
+On a CPU in bfloat16 weights may be reordered into oneDNN's blocked layout, where that was timed to
+pay (`packing.py`). The packed copy lives beside the originals, which the model keeps for its own
+use. Elsewhere several weights that read the same input are joined: the joined
 tensor takes the place of the originals, which become views of it. A single one is used as it is,
 and so are several that lie in memory which is not theirs alone (an optimiser's flat buffer, say).
 
@@ -25,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from lengthwise.models.packing import Packing, packed
+
 # A weight or bias, where it lay, and how often it had been written to (None: writes are seen).
 Stamp = tuple[Tensor, int, int | None]
 
@@ -33,18 +34,18 @@ class Product:
     """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one.
 
     multiply: does it, in one call wherever the layers could be made one.
+
+    rows: from how many rows on a packed copy does not serve; 0 is no copy, None a copy for all.
     """
 
-    def __init__(self, *linears: nn.Linear) -> None:
+    def __init__(self, *linears: nn.Linear, rows: int | None = 0) -> None:
         weights = [linear.weight for linear in linears]
         biases = [linear.bias for linear in linears if linear.bias is not None]
-        self.packed = can_pack(weights[0])
+        self.packed = rows != 0
+        self._rows = rows
         self._held = [*weights, *biases]
-        several = not self.packed and len(linears) > 1
-        self._joined = several and all(map(_alone, self._held))
-        self._apart = [
-            (linear.weight, linear.bias) for linear in linears if several and not self._joined
-        ]
+        self._joined = not self.packed and len(linears) > 1 and all(map(_alone, self._held))
+        self._apart = [(linear.weight, linear.bias) for linear in linears]
         self._weight: Tensor = weights[0]
         self._bias: Tensor | None = biases[0] if biases else None
         self._sums: list[Tensor] = []
@@ -53,9 +54,7 @@ class Product:
             # Noted first, so that what is written while it is copied counts as written later.
             self.stamps = [(t, t.data_ptr(), _writes(t)) for t in self._held]
             self._sums = [_sums(tensor) for tensor in self._held]
-            # The second argument is the batch the layout is tuned for; all sizes measured alike.
-            whole = torch.cat([weight.data for weight in weights])
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(whole, 1)
+            self._weight = packed(torch.cat([weight.data for weight in weights]))
             self._bias = torch.cat([bias.data for bias in biases]) if biases else None
         elif self._joined:
             self._weight = _join(weights)
@@ -67,15 +66,22 @@ class Product:
         return self.multiply(x)
 
     def _multiplication(self) -> Callable[[Tensor], Tensor]:
-        if self.packed:
-            return partial(
-                torch.ops.mkldnn._linear_pointwise, W=self._weight, B=self._bias, attr="none",
-                scalars=[], algorithm="",
-            )  # fmt: skip
-        apart, weight, bias = self._apart, self._weight, self._bias
-        if apart:
-            return lambda x: torch.cat([F.linear(x, *each) for each in apart], -1)
-        return partial(F.linear, weight=weight, bias=bias)
+        weight, bias, rows = self._weight, self._bias, self._rows
+        if not self.packed:
+            joined = self._joined or len(self._apart) == 1
+            return partial(F.linear, weight=weight, bias=bias) if joined else self._one_by_one
+        copy = partial(
+            torch.ops.mkldnn._linear_pointwise, W=weight, B=bias, attr="none", scalars=[],
+            algorithm="",
+        )  # fmt: skip
+        if rows is None:
+            return copy
+        return lambda x: copy(x) if len(x) < rows else self._one_by_one(x)
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        """By the weights of the layers themselves."""
+        outs = [F.linear(x, *each) for each in self._apart]
+        return outs[0] if len(outs) == 1 else torch.cat(outs, -1)
 
     def current(self) -> bool:
         """Whether the weights lie where they lay, unwritten as far as torch counts."""
@@ -96,21 +102,24 @@ class Product:
                     tensor.data = tensor.data.clone()
 
 
-def product(*linears: nn.Linear) -> Product:
+def product(*linears: nn.Linear, packing: Packing | None = None) -> Product:
     """The product of these layers; a model that shares their weights with another shares it too.
 
     A product holds its weights, so the numbers by which it is known are not given to others.
+    packing: what is packed; None is nothing.
     """
     tensors = [t for linear in linears for t in (linear.weight, linear.bias) if t is not None]
-    key = tuple(id(tensor) for tensor in tensors)
+    outputs = sum(len(linear.weight) for linear in linears)
+    rows = 0 if packing is None else packing.rows(linears[0].weight, outputs)
+    key = (rows, *(id(tensor) for tensor in tensors))
     with MAKING:
         found = _PRODUCTS.get(key)
         if found is None or not found.current() or found.written():
-            found = _PRODUCTS[key] = Product(*linears)
+            found = _PRODUCTS[key] = Product(*linears, rows=rows)
     return found
 
 
-_PRODUCTS: WeakValueDictionary[tuple[int, ...], Product] = WeakValueDictionary()
+_PRODUCTS: WeakValueDictionary[tuple[int | None, ...], Product] = WeakValueDictionary()
 # Joining moves weights that another thread may be about to join.
 MAKING = threading.RLock()
 
@@ -126,17 +135,6 @@ def unmoved(stamps: list[Stamp]) -> bool:
 def _writes(tensor: Tensor) -> int | None:
     """How often a tensor was written to, where that is counted."""
     return None if tensor.is_inference() else tensor._version
-
-
-def can_pack(weight: Tensor) -> bool:
-    """Whether this torch can hold this weight in oneDNN's own layout, and gains by it."""
-    return bool(
-        weight.device.type == "cpu"
-        and weight.dtype == torch.bfloat16
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
 
 
 # Memory of our own, made for several weights, by where it lies: what has gone may lie there anew as

@@ -14,7 +14,6 @@ from lengthwise.engine.attention.attend import (
     tree_softmax,
 )
 from lengthwise.engine.attention.scores import attend_plain, column_sums, logits
-from lengthwise.models.fused import Product
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 
@@ -142,20 +141,6 @@ def test_a_causal_part_may_have_keys_before_its_queries() -> None:
     for attention in (attend, attend_plain):
         whole, apart = attention([joined], 0.3)[0], attention([past, new], 0.3)[0]
         assert torch.allclose(whole, apart, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fused_product_equals_its_linear_layers(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    linears = [torch.nn.Linear(48, size, bias=size != 16).to(dtype) for size in (32, 32)]
-    wanted = [linear.weight.clone() for linear in linears]
-    for rows in (1, 5, 70):
-        x = torch.randn(rows, 48).to(dtype)
-        apart = torch.cat([linear(x) for linear in linears], -1)
-        product = Product(*linears)
-        assert torch.allclose(product(x), apart, atol=1e-6 if dtype == torch.float32 else 0.02)
-        product.release()
-    assert all(torch.equal(a, b.weight) for a, b in zip(wanted, linears, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

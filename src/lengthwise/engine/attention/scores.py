@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.attend import SCORE_BLOCK, Part, attend, repeat_heads
+from lengthwise.engine.attention.attend import attend
+from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.plain import logits, lower, plain
+from lengthwise.engine.kernels.products import SCORE_BLOCK
 
 
 def attend_plain(
@@ -18,31 +20,9 @@ def attend_plain(
     sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The twin of `attend`: all scores of all parts in one float32 softmax."""
-    scores = torch.cat([logits(part, scaling, softcap) for part in parts], -1)
-    heads = scores.shape[0]
-    values = torch.cat([repeat_heads(part.value, heads).float() for part in parts], 1)
-    lse = torch.logsumexp(scores, -1)
-    if sinks is not None:
-        lse = torch.logaddexp(lse, sinks.float()[:, None])
-    weights = torch.exp(scores - lse[..., None]).nan_to_num(0.0)
-    return torch.matmul(weights, values).to(parts[0].value.dtype), lse
-
-
-def logits(part: Part, scaling: float, softcap: float | None = None) -> Tensor:
-    """Masked logits of a part, float32 `[heads, queries, keys]`; invisible ones are -inf."""
-    heads, queries, _ = part.query.shape
-    key = repeat_heads(part.key, heads)
-    scores = torch.matmul(part.query, key.transpose(1, 2)).float() * scaling
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if part.log_weight is not None:
-        scores = scores + repeat_heads(part.log_weight, heads)[:, None]
-    mask = part.mask
-    if part.causal:
-        mask = _lower(part)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return scores
+    out, lse = plain(Asked(parts, scaling, softcap, sinks, need_lse=True))
+    assert lse is not None
+    return out, lse
 
 
 def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None = None) -> Tensor:
@@ -55,7 +35,7 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
     total = torch.zeros(heads, part.key.shape[1], device=part.query.device)
     step = max(1, SCORE_BLOCK // max(1, heads * part.key.shape[1]))
     if part.causal:
-        part = Part(part.query, part.key, part.value, _lower(part), False, part.log_weight)
+        part = Part(part.query, part.key, part.value, lower(part), False, part.log_weight)
     for start in range(0, queries, step):
         rows = slice(start, start + step)
         mask = None if part.mask is None else part.mask[..., rows, :]
@@ -78,20 +58,13 @@ def lse_at(
         return query.new_empty(query.shape[:2], dtype=torch.float32)
     picked = []
     for part in parts:
-        mask = _lower(part) if part.causal else part.mask
+        mask = lower(part) if part.causal else part.mask
         mask = None if mask is None else mask[..., rows, :]
         query = part.query[:, rows]
         picked.append(Part(query, part.key, part.value, mask, False, part.log_weight))
     lse = attend(picked, scaling, softcap, sinks, need_lse=True)[1]
     assert lse is not None
     return lse
-
-
-def _lower(part: Part) -> Tensor:
-    """The mask bool `[queries, keys]` that a causal part stands for."""
-    queries, keys = part.query.shape[1], part.key.shape[1]
-    ones = torch.ones(queries, keys, dtype=torch.bool, device=part.query.device)
-    return ones.tril_(keys - queries)
 
 
 __all__ = ["attend_plain", "column_sums", "logits", "lse_at"]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import (
-    SCORE_BLOCK,
+    SingleSoftmax,
     attend,
     joint_softmax,
-    single_softmax,
     tree_softmax,
 )
 from lengthwise.engine.attention.scores import lse_at
+from lengthwise.engine.kernels.products import SCORE_BLOCK
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
@@ -73,6 +73,7 @@ class LayerCache:
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None
         self._placed = 0
+        self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
 
@@ -189,7 +190,7 @@ class LayerCache:
         self._placed = count
         if count == 1:
             keys, values = near.push(key, value, metadata.start)
-            out = single_softmax(folded, keys, values, facts.scaling)
+            out = self._single(folded, keys, values, facts.scaling)
         else:
             near.append(KVEntries(key, value, metadata.index[None].int()))
             tail = near.tail

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.attention.attend import Part
+from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 

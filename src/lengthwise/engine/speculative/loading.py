@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lengthwise._utils.messages import first_line
+from lengthwise.engine.kernels.tuning import tune
 from lengthwise.errors import LengthwiseError, ModelError, UnsupportedModel
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
@@ -64,6 +65,7 @@ def _loaded(path: str | None, dtype: torch.dtype, device: torch.device) -> Adapt
     model, tokenizer, _ = load_pretrained(path, dtype, device)
     adapted = _adapt_whole(model)
     adapted.tokenizer = tokenizer
+    tune(adapted)
     return adapted
 
 

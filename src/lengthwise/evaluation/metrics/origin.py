@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from lengthwise._utils.machine import cores, cpu_features, cpu_name, memory, output_of
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a run was made on and with.
 
-    machine: "cpu", "cores", "memory" and, where a model ran, "threads" that its products ran on and
-        the "gpu" in use.
+    machine: "cpu", "features" (instructions that decide which products are fast), "cores",
+        "memory" and, where a model ran, "threads" that its products ran on and the "gpu" in use.
     versions: of lengthwise, torch, transformers and python.
     commit: `git describe` of the checkout this package runs from; None outside of one.
     command: what to type to get the run again.
@@ -39,10 +39,10 @@ class Origin:
     def lines(self) -> list[tuple[str, str]]:
         """(label, text) pairs for a report, most telling first."""
         machine = dict(self.machine)
-        parts = [machine.get("gpu"), machine.get("cpu")]
-        parts += [f"{machine[key]}" for key in ("cores", "threads", "memory") if key in machine]
+        told = ("gpu", "cpu", "features", "cores", "threads", "memory")
+        parts = [machine[key] for key in told if key in machine]
         pairs = [
-            ("Machine", ", ".join(part for part in parts if part)),
+            ("Machine", ", ".join(parts)),
             ("Commit", self.commit or ""),
             ("Versions", ", ".join(f"{name} {text}" for name, text in self.versions.items())),
             ("Command", self.command or ""),
@@ -51,7 +51,10 @@ class Origin:
 
 
 def _machine() -> dict[str, str]:
-    machine = {"cpu": _cpu_name(), "cores": _cores(), "memory": _memory()}
+    machine = {
+        "cpu": cpu_name(), "features": " ".join(cpu_features()), "cores": _cores(cores()),
+        "memory": _memory(memory()),
+    }  # fmt: skip
     torch = sys.modules.get("torch")  # loaded by whoever ran a model; not worth loading for this
     if torch is not None:
         machine["threads"] = _threads(torch.get_num_threads())
@@ -60,33 +63,16 @@ def _machine() -> dict[str, str]:
     return {name: text for name, text in machine.items() if text}
 
 
-def _cpu_name() -> str:
-    if sys.platform == "darwin":
-        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: the standard library's answer has to do
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> str:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{usable} core{'s' if usable != 1 else ''}"
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count != 1 else ''}"
 
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' if count != 1 else ''}"
 
 
-def _memory() -> str:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return ""
-    return f"{total / 2**30:.0f} GiB memory"
+def _memory(total: int | None) -> str:
+    return "" if total is None else f"{total / 2**30:.0f} GiB memory"
 
 
 def _version(package: str) -> str:
@@ -98,22 +84,16 @@ def _version(package: str) -> str:
 
 def _commit() -> str | None:
     source = Path(__file__).resolve().parents[3]
-    top = _output(["git", "-C", str(source), "rev-parse", "--show-toplevel"])
+    top = output_of(["git", "-C", str(source), "rev-parse", "--show-toplevel"])
     # An installed copy may lie inside some other project's checkout, whose commit is not ours.
     if not top or Path(top).resolve() / "src" != source:
         return None
-    return _output(["git", "-C", str(source), "describe", "--always", "--dirty", "--tags"]) or None
+    return (
+        output_of(["git", "-C", str(source), "describe", "--always", "--dirty", "--tags"]) or None
+    )
 
 
 def _command() -> str | None:
     if not sys.argv or not sys.argv[0] or sys.argv[0] == "-c":
         return None
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def _output(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

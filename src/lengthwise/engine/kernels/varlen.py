@@ -2,7 +2,7 @@
 
 `torch.ops.aten._flash_attention_forward` is what PyTorch's own `varlen_attn` calls. It reads keys
 where they lie, `[key_heads, keys, head_dim]` with room behind, without a copy for every query head.
-Its plain twin is `scores.attend_plain`.
+A causal part needs no pieces here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels import products
+from lengthwise.engine.kernels.merge import part_by_part
+from lengthwise.engine.kernels.part import Answer, Asked, Part
+
 # What the kernel is built for.
 LARGEST_HEAD = 256
 STEP = 8
@@ -20,7 +24,7 @@ DTYPES = (torch.float16, torch.bfloat16)
 CAPABILITY = 8
 
 
-def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
+def can(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether the kernel can multiply these: on CUDA, in 16 bits, with heads of a size it knows."""
     size = query.shape[-1]
     return (
@@ -32,6 +36,26 @@ def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
         and key.stride(-1) == value.stride(-1) == 1
         and _capable(query.device)
     )
+
+
+def serves(asked: Asked) -> bool:
+    """Whether it can do a part; the others are left to plain products."""
+    return asked.softcap is None and any(map(_serves, asked.parts))
+
+
+def _serves(part: Part) -> bool:
+    plain = part.mask is None and part.log_weight is None
+    return plain and can(part.query, part.key, part.value)
+
+
+def attend(asked: Asked) -> Answer:
+    return part_by_part(_one, lambda part: [part], asked)
+
+
+def _one(part: Part, scaling: float, softcap: float | None, need_lse: bool) -> Answer:
+    if not _serves(part):
+        return products.one(part, scaling, softcap, need_lse)
+    return flash(part.query, part.key, part.value, part.causal, scaling)
 
 
 @cache
@@ -68,4 +92,4 @@ def flash(
     return out.transpose(0, 1), lse
 
 
-__all__ = ["flash", "serves"]
+__all__ = ["attend", "can", "flash", "serves"]

@@ -1,0 +1,11 @@
+"""The ways to attend: small functions that multiply queries by keys, and which of them serves.
+
+- `part`: what is asked, `Asked` over several `Part`s.
+- `rows`: the joined scores of a few queries at a time.
+- `flash`: the CPU's flash kernel, part by part; `varlen`: that of a GPU.
+- `stock`: `scaled_dot_product_attention`; `products`: plain products, for everything.
+- `plain`: the readable twin of all of them.
+- `merge`: partial results joined by their log-sum-exp.
+- `kernel`: what a kernel says of itself, and the list of them; `choice`: which one serves, from
+  what was timed on this machine (`tuning`).
+"""

@@ -1,0 +1,62 @@
+"""What a kernel is asked: keys that share a rule, and one softmax over several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """Keys that a block of queries sees under one rule.
+
+    query: `[heads, queries, head_dim]`, already rotated for this part.
+    key: `[key_heads, keys, head_dim]`; `key_heads` divides `heads`, query head `h` reads
+        key head `h // (heads // key_heads)`.
+    value: `[key_heads, keys, value_dim]`.
+    mask: bool, True where visible, broadcastable to `[heads, queries, keys]` (leading dimension 1
+        or heads, or absent); None when all keys are visible to all queries.
+    causal: of n queries over m >= n keys, query t sees keys 0..m - n + t; needs no mask.
+    log_weight: float32 `[key_heads, keys]`, added to the logits: an entry standing for N tokens
+        carries log N.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None = None
+    causal: bool = False
+    log_weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One softmax over the keys of all parts, none of which is empty.
+
+    scaling multiplies the logits; softcap c replaces a logit x by c tanh(x / c) (gemma 2);
+    sinks `[heads]` are learned logits that take weight and give no value (gpt_oss).
+    need_lse: whether the LSE is wanted beside the output.
+    """
+
+    parts: Sequence[Part]
+    scaling: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    need_lse: bool = False
+
+
+# The output `[heads, queries, value_dim]` in the dtype of the values, and the log-sum-exp of the
+# logits, float32 `[heads, queries]`, where it was wanted (else None where it costs something).
+Answer = tuple[Tensor, Tensor | None]
+
+
+def repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """`[key_heads, ...]` -> `[heads, ...]`: a copy of its key head for every query head."""
+    if x.shape[0] == heads:
+        return x
+    return x.repeat_interleave(heads // x.shape[0], dim=0)
+
+
+__all__ = ["Answer", "Asked", "Part", "repeat_heads"]

@@ -1,0 +1,88 @@
+"""One softmax over the joined scores of all parts, a few queries at a time.
+
+A block of scores stays in cache between its products and its softmax, and parts need no merging.
+Sinks are one more column. Scores are held in the dtype of the queries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lengthwise.engine.kernels.part import Answer, Asked, Part, repeat_heads
+from lengthwise.engine.kernels.products import row_products
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+# Scores held at a time: a few megabytes, which stay in the last cache of the processors we know.
+ROW_BLOCK = 1 << 21
+LEAST_ROWS = 16
+
+
+def serves(asked: Asked) -> bool:
+    query = asked.parts[0].query
+    return query.device.type == "cpu" and query.dtype in DTYPES
+
+
+def attend(asked: Asked) -> Answer:
+    parts = asked.parts
+    heads, queries, _ = parts[0].query.shape
+    keys = sum(part.key.shape[1] for part in parts)
+    step = max(LEAST_ROWS, min(ROW_BLOCK // (heads * keys), queries))
+    outs, lses = [], []
+    for start in range(0, queries, step):
+        out, lse = _rows(asked, slice(start, min(start + step, queries)))
+        outs.append(out)
+        if lse is not None:
+            lses.append(lse)
+    out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
+    return out, torch.cat(lses, 1) if lses else None
+
+
+def _rows(asked: Asked, rows: slice) -> Answer:
+    """Some of the queries."""
+    parts = asked.parts
+    scores = [_row_scores(part, rows, asked.scaling, asked.softcap) for part in parts]
+    widths = [score.shape[-1] for score in scores]
+    heads, count, _ = scores[0].shape
+    if asked.sinks is not None:
+        sinks = asked.sinks.to(scores[0].dtype)
+        scores.append(sinks[:, None, None].expand(-1, count, 1))
+    joined = torch.cat(scores, -1) if len(scores) > 1 else scores[0]
+    lse = torch.logsumexp(joined.float(), -1) if asked.need_lse else None
+    weights = torch.softmax(joined, -1).split([*widths, joined.shape[-1] - sum(widths)], -1)
+    out: Tensor | None = None
+    for part, weight in zip(parts, weights, strict=False):
+        key_heads, width = part.key.shape[0], weight.shape[-1]
+        value = torch.bmm(weight.reshape(key_heads, -1, width), part.value[:, :width])
+        out = value if out is None else out.view_as(value).add_(value)
+        out = out.view(heads, count, -1)
+    assert out is not None
+    return out, lse
+
+
+def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) -> Tensor:
+    """Masked logits of some queries of a part, `[heads, rows, keys]` in the dtype of the
+    queries."""
+    heads, count = part.query.shape[0], rows.stop - rows.start
+    before = part.key.shape[1] - part.query.shape[1]
+    key = part.key[:, : before + rows.stop] if part.causal else part.key
+    query = (part.query[:, rows] * scaling).reshape(part.key.shape[0], -1, part.query.shape[-1])
+    scores = row_products(query, key).view(heads, count, -1)
+    if softcap is not None or part.log_weight is not None:
+        weight = None if part.log_weight is None else repeat_heads(part.log_weight, heads)
+        weight = None if weight is None else weight[:, : key.shape[1]]
+        exact = scores.float()
+        if softcap is not None:
+            exact = exact.div_(softcap).tanh_().mul_(softcap)
+        scores = (exact if weight is None else exact.add_(weight[:, None])).to(scores.dtype)
+    if part.causal:
+        hidden = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
+        scores[..., before + rows.start :].masked_fill_(hidden, -math.inf)
+    elif part.mask is not None:
+        scores.masked_fill_(~part.mask[..., rows, :], -math.inf)
+    return scores
+
+
+__all__ = ["attend", "serves"]

@@ -1,0 +1,146 @@
+"""Times the kernels that a model will need on this machine, once, for a few shapes.
+
+A second or two for the first model of a shape; afterwards a file in the cache folder is read
+(`_utils.timings`). What was timed goes to `choice`, which is asked at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lengthwise._utils.timings import Timings, Ways
+from lengthwise.engine.kernels import choice, flash, varlen
+from lengthwise.engine.kernels.choice import KERNELS, Shape
+from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.products import PRODUCTS, one_softmax
+from lengthwise.models.adapted_model import AdaptedModel
+
+# Models with fewer parameters are done before their kernels are timed.
+SMALL = 1 << 24
+# (queries, keys): a tree, a piece of a selection, a chunk of a prompt.
+BLOCKS = ((16, 256), (16, 4096), (128, 512), (128, 4096), (1024, 1024), (1024, 4096))
+# (tokens, keys) of a step; the heads of a group are so many rows each.
+STEPS = ((1, 256), (1, 1024), (1, 4096), (8, 256), (8, 4096))
+ROOM = 256
+SCORES = ((1, 256), (1, 4096), (8, 1024), (64, 1024), (512, 4096))
+
+
+def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
+    """Times what the first layer of this model needs; None for a small model, or on other devices
+    than CPUs and CUDA GPUs.
+
+    Args:
+        model: whose heads and dtype are timed.
+        again: whether what is known is timed anew.
+    """
+    device, shape = model.device, shape_of(model)
+    small = sum(p.numel() for p in model.model.parameters()) < SMALL
+    if small or device.type not in ("cpu", "cuda") or choice.fixed():
+        return None
+    if choice.known(shape) and not again:
+        return None
+    timings = Timings(device)
+    if again:
+        timings.forget()
+    with torch.inference_mode():
+        _scores(shape, timings)
+        _steps(shape, timings)
+        _blocks(shape, timings)
+    timings.save()
+    return timings
+
+
+def shape_of(model: AdaptedModel) -> Shape:
+    """What is timed for a model: its first layer."""
+    facts = model.layers[0]
+    heads, key_heads = facts.num_heads, facts.num_kv_heads
+    return Shape(model.device.type, model.dtype, heads, key_heads, facts.head_dim)
+
+
+def _scores(shape: Shape, timings: Timings) -> None:
+    """Products of rows and keys come first: the others are timed with the best of them."""
+    folded = _folded(shape)
+    found = {}
+    for tokens, keys in SCORES:
+        rows = tokens * shape.heads // shape.key_heads
+        ways = partial(_score_ways, folded, rows, keys)
+        found[rows, keys] = timings.seconds(f"scores {folded} {rows}x{keys}", ways)
+    choice.remember("scores", folded, found)
+
+
+def _score_ways(shape: Shape, rows: int, keys: int) -> Ways:
+    query, key, _ = _made(shape, rows, keys)
+    return {name: partial(way, query, key) for name, way in PRODUCTS.items()}
+
+
+def _steps(shape: Shape, timings: Timings) -> None:
+    folded = _folded(shape)
+    found = {}
+    for tokens, keys in STEPS:
+        rows = tokens * shape.heads // shape.key_heads
+        ways = partial(_step_ways, folded, rows, keys)
+        found[rows, keys] = timings.seconds(f"step {folded} {rows}x{keys}", ways)
+    choice.remember("step", folded, found)
+
+
+def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
+    query, key, value = _made(shape, rows, keys)
+    ways: dict[str, Callable[[], object]] = {
+        "products": partial(one_softmax, query, key, value, 0.125)
+    }
+    if flash.can(query, value):
+        ways["flash"] = partial(flash.flash, query, key, value, None, False, 0.125)
+    if varlen.can(query, key, value):
+        one = query.reshape(-1, 1, query.shape[-1])
+        ways["varlen"] = partial(varlen.flash, one, key, value, False, 0.125)
+    return ways
+
+
+def _blocks(shape: Shape, timings: Timings) -> None:
+    found = {}
+    for queries, keys in BLOCKS:
+        ways = partial(_block_ways, shape, queries, keys)
+        found[queries, keys] = timings.seconds(f"block {shape} {queries}x{keys}", ways)
+    choice.remember("block", shape, found)
+
+
+def _block_ways(shape: Shape, queries: int, keys: int) -> Ways:
+    """Queries of a chunk behind what was read before, those of its own causal."""
+    asked = Asked([Part(*_made(shape, queries, keys), None, causal=True)], 0.125)
+    return {
+        name: partial(kernel.attend, asked)
+        for name, kernel in BLOCK.items()
+        if name != "plain" and kernel.serves(asked)
+    }
+
+
+def _folded(shape: Shape) -> Shape:
+    """The heads of a group as rows of their key head."""
+    return Shape(shape.device, shape.dtype, shape.key_heads, shape.key_heads, shape.head_dim)
+
+
+def _made(shape: Shape, rows: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value; keys and values lie as a cache's do, with room behind each head."""
+
+    def normal(heads: int, count: int, room: int = 0) -> Tensor:
+        made = torch.randn(heads, count + room, shape.head_dim, device=shape.device)
+        return made.to(shape.dtype)[:, :count]
+
+    key, value = (normal(shape.key_heads, keys, ROOM) for _ in range(2))
+    return normal(shape.heads, rows), key, value
+
+
+def timed(shape: Shape) -> Iterator[tuple[str, tuple[int, int], choice.Seconds]]:
+    """Of every question: rows, keys and the seconds of each kernel, as they are known now."""
+    for question in KERNELS:
+        of = shape if question == "block" else _folded(shape)
+        for at, seconds in choice.known_seconds(question, of).items():
+            yield question, at, seconds
+
+
+__all__ = ["shape_of", "timed", "tune"]

@@ -1,0 +1,67 @@
+"""`lengthwise machine`: the table, the same in JSON, and what is said where nothing is timed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import lengthwise
+from lengthwise.cli.machine import machine
+from lengthwise.engine.kernels import choice, tuning
+from lengthwise.errors import LengthwiseError
+from tests.evaluation.drafting_cases import saved_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(choice.VARIABLE)
+    monkeypatch.setattr(choice, "_TIMED", {})
+    monkeypatch.setattr(choice, "_SPOTS", {})
+    return str(saved_model(tmp_path / "tiny"))
+
+
+def test_a_small_model_has_no_table(folder: str) -> None:
+    called = CliRunner().invoke(machine, ["--model", folder, "--dtype", "float32"])
+    assert called.exit_code == 0 and "nothing is timed for models this small" in called.output
+    assert "GB/s" in called.output and "TFLOP/s" in called.output
+
+
+def test_the_table_and_its_json(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "SMALL", 0)
+    monkeypatch.setattr(tuning, "BLOCKS", ((16, 32), (16, 64)))
+    monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
+    monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
+    given = ["--model", folder, "--dtype", "float32"]
+    called = CliRunner().invoke(machine, given)
+    assert called.exit_code == 0, called.output
+    assert called.output.count("block") == 2 and "kept in" in called.output
+    found = json.loads(CliRunner().invoke(machine, [*given, "--json"]).stdout)
+    rows = found["timed"]
+    assert [row["question"] for row in rows] == ["block", "block", "step", "scores"]
+    for row in rows:
+        assert row["chosen"] in row["seconds"] and row["rate"] > 0
+        assert row["chosen"] == choice.fastest(row["question"], row["seconds"])
+
+
+def test_an_override_is_said(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.VARIABLE, "default")
+    called = CliRunner().invoke(machine, ["--model", folder, "--dtype", "float32"])
+    assert "an override is given" in called.output
+
+
+def test_a_kernel_that_is_none_is_refused_before_a_model_is_read() -> None:
+    with pytest.raises(LengthwiseError, match="did you mean flash"):
+        lengthwise.load("nowhere", kernel="flsh")
+    with pytest.raises(LengthwiseError, match="kernel=3: give text"):
+        lengthwise.load("nowhere", kernel=3)  # type: ignore[arg-type]
+
+
+def test_a_model_runs_with_the_kernel_it_was_given(folder: str) -> None:
+    wanted = lengthwise.load(folder, "float32", "cpu").generate([5, 6, 7], max_new_tokens=8)
+    for kernel in ("plain", "products,narrow", "block=rows", "stock"):
+        model = lengthwise.load(folder, "float32", "cpu", kernel=kernel)
+        assert model.generate([5, 6, 7], max_new_tokens=8).token_ids == wanted.token_ids

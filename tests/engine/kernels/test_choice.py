@@ -1,0 +1,113 @@
+"""Which kernel serves: what was timed, an override, and bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from lengthwise.engine.kernels import choice, tuning
+from lengthwise.engine.kernels.choice import KERNELS, Shape, chosen, order, read, remember, using
+from lengthwise.errors import LengthwiseError
+from lengthwise.models.adapt import adapt
+from lengthwise.testing.tiny import tiny_model
+
+SHAPE = Shape("cpu", torch.float32, 4, 2, 16)
+
+
+@pytest.fixture(autouse=True)
+def nothing_timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(choice, "_TIMED", {})
+    monkeypatch.setattr(choice, "_SPOTS", {})
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    yield
+
+
+def asked(rows: int, keys: int, heads: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty(heads, rows, 16), torch.empty(2, keys, 16)
+
+
+def test_where_nothing_was_timed_the_first_name_serves() -> None:
+    for question, names in KERNELS.items():
+        assert order(question, *asked(5, 7)) == names
+
+
+def test_the_fastest_of_what_was_timed_nearest_serves() -> None:
+    remember("block", SHAPE, {
+        (16, 256): {"flash": 1.0, "rows": 0.5, "products": 2.0},
+        (1024, 4096): {"flash": 1.0, "rows": 3.0, "products": 2.0},
+    })  # fmt: skip
+    assert chosen("block", *asked(16, 256)) == "rows"
+    assert chosen("block", *asked(9, 100)) == "rows"
+    assert chosen("block", *asked(1000, 4000)) == "flash"
+    assert chosen("block", *asked(2000, 60_000)) == "flash"
+    assert order("block", *asked(1000, 4000))[:3] == ("flash", "products", "rows")
+    assert sorted(order("block", *asked(1000, 4000))) == sorted(KERNELS["block"])
+
+
+def test_another_shape_is_not_timed() -> None:
+    remember("block", SHAPE, {(16, 256): {"flash": 1.0, "rows": 0.5}})
+    assert chosen("block", *asked(16, 256, heads=8)) == KERNELS["block"][0]
+
+
+def test_what_is_hardly_faster_does_not_win() -> None:
+    remember("block", SHAPE, {(16, 256): {"flash": 1.0, "rows": 0.97}})
+    assert chosen("block", *asked(16, 256)) == "flash"
+    remember("block", SHAPE, {(16, 256): {"flash": 1.0, "rows": 0.9}})
+    assert chosen("block", *asked(16, 256)) == "rows"
+
+
+def test_an_override_is_first_and_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    remember("block", SHAPE, {(16, 256): {"flash": 1.0, "rows": 0.5}})
+    monkeypatch.setenv(choice.VARIABLE, "products")
+    assert chosen("block", *asked(16, 256)) == chosen("step", *asked(1, 9)) == "products"
+    assert chosen("scores", *asked(1, 9)) == "wide"
+    with using("block=flash, narrow"):
+        assert chosen("block", *asked(16, 256)) == "flash"
+        assert chosen("scores", *asked(1, 9)) == "narrow"
+        assert chosen("step", *asked(1, 9)) == "varlen"
+    assert chosen("block", *asked(16, 256)) == "products"
+    with using("default"):
+        assert chosen("block", *asked(16, 256)) == KERNELS["block"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("flsh", "did you mean flash"),
+        ("step=rows", "kernel 'step=rows'"),
+        ("block:flash", "kernel 'block:flash'"),
+        ("steps=flash", "kernel 'steps=flash'"),
+    ],
+)
+def test_a_kernel_that_is_none_is_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(LengthwiseError, match=said) as error:
+        read(text)
+    assert "\n" not in str(error.value) and "flash" in str(error.value)
+
+
+def test_a_small_model_is_not_timed() -> None:
+    assert tuning.tune(adapt(tiny_model("llama"))) is None
+
+
+def test_tuning_times_every_question_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "SMALL", 0)
+    monkeypatch.setattr(tuning, "BLOCKS", ((16, 32),))
+    monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
+    monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
+    model = adapt(tiny_model("llama"))
+    timings = tuning.tune(model)
+    assert timings is not None and timings.path.is_file()
+    found = list(tuning.timed(tuning.shape_of(model)))
+    assert {question for question, _, _ in found} == KERNELS.keys()
+    for question, _, seconds in found:
+        assert set(seconds) <= set(KERNELS[question]) and all(s > 0 for s in seconds.values())
+        assert "plain" not in seconds
+    assert tuning.tune(model) is None  # it is known in this process
+    monkeypatch.setattr(choice, "_TIMED", {})
+    again = tuning.tune(model)
+    assert again is not None and list(tuning.timed(tuning.shape_of(model))) == found
+    with using("default"):
+        assert tuning.tune(model, again=True) is None  # nothing is left open

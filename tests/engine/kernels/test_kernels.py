@@ -1,0 +1,141 @@
+"""Every kernel is its plain twin, on whatever it says it serves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import Tensor
+
+from lengthwise.engine.attention.attend import attend, single_softmax
+from lengthwise.engine.kernels import choice
+from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.plain import plain
+from lengthwise.engine.kernels.products import PRODUCTS
+
+HEADS, KEY_HEADS, DIM = 4, 2, 16
+KINDS = ("all", "causal", "masked", "masked by head", "weighted", "own keys")
+HERE = sorted(BLOCK.keys() - {"plain", "varlen"})
+LIMITS = {torch.float32: 2e-5, torch.float64: 1e-9, torch.bfloat16: 0.05}
+
+
+def part(kind: str, queries: int, keys: int, generator: torch.Generator) -> Part:
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    query = normal(HEADS, queries, DIM)
+    if kind == "causal":
+        return Part(query, *normal(2, KEY_HEADS, queries + keys - 1, DIM), causal=True)
+    key_heads = HEADS if kind == "own keys" else KEY_HEADS
+    key, value = normal(2, key_heads, keys, DIM)
+    if kind == "masked":
+        return Part(query, key, value, torch.rand(queries, keys, generator=generator) > 0.5)
+    if kind == "masked by head":
+        return Part(query, key, value, torch.rand(HEADS, queries, keys, generator=generator) > 0.5)
+    if kind == "weighted":
+        weight = torch.rand(key_heads, keys, generator=generator) * 3
+        return Part(query, key, value, log_weight=weight)
+    return Part(query, key, value)
+
+
+def cast(given: Part, dtype: torch.dtype) -> Part:
+    return dataclasses.replace(
+        given, query=given.query.to(dtype), key=given.key.to(dtype), value=given.value.to(dtype)
+    )
+
+
+@pytest.mark.parametrize("name", HERE)
+@settings(max_examples=30, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), max_size=3),
+    first=st.sampled_from(["all", "causal"]),
+    queries=st.sampled_from([1, 2, 7, 33, 130]),
+    keys=st.integers(1, 40),
+    softcap=st.sampled_from([None, 3.0]),
+    sinks=st.booleans(),
+    lse=st.booleans(),
+    dtype=st.sampled_from(list(LIMITS)),
+    seed=st.integers(0, 1000),
+)
+def test_a_kernel_is_its_twin_where_it_serves(
+    name, kinds, first, queries, keys, softcap, sinks, lse, dtype, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # One part of which every query sees a key: a softmax over nothing is not defined.
+    parts = [cast(part(kind, queries, keys, generator), dtype) for kind in (first, *kinds)]
+    sink = torch.randn(HEADS, generator=generator) if sinks else None
+    asked = Asked(parts, 0.3, softcap, sink, lse)
+    if not BLOCK[name].serves(asked):
+        return
+    out, found = BLOCK[name].attend(asked)
+    right, total = plain(Asked([cast(p, torch.float32) for p in parts], 0.3, softcap, sink, True))
+    limit = max(LIMITS[dtype], 2e-5)
+    assert out.dtype == dtype
+    assert torch.allclose(out.float(), right, atol=limit)
+    if lse:
+        assert found is not None and total is not None
+        assert torch.allclose(found.float(), total, atol=limit)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_kernel_serves_what_it_is_there_for(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plain_part = part("causal", 7, 1, generator)
+    assert BLOCK[name].serves(Asked([plain_part], 0.3))
+    assert BLOCK[name].serves(Asked([cast(plain_part, torch.bfloat16)], 0.3))
+
+
+@pytest.mark.parametrize("queries", [1, 3, 40])
+@pytest.mark.parametrize("keys", [1, 17, 2000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_of_rows_and_keys_are_the_same(
+    queries: int, keys: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(KEY_HEADS, queries, DIM, generator=generator).to(dtype)
+    key = torch.randn(KEY_HEADS, keys + 9, DIM, generator=generator).to(dtype)[:, :keys]
+    exact = rows.double() @ key.double().transpose(1, 2)
+    limit = 0.1 if dtype == torch.bfloat16 else 1e-4
+    for way in PRODUCTS.values():
+        assert torch.allclose(way(rows, key).double(), exact, atol=limit)
+
+
+@pytest.mark.parametrize("name", [name for name in choice.KERNELS["step"] if name != "varlen"])
+@pytest.mark.parametrize("keys", [3, 1500])
+def test_a_step_is_its_twin(name: str, keys: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    given_part = part("all", 1, keys, generator)
+    query = given_part.query.reshape(KEY_HEADS, -1, DIM)
+    with choice.using(f"step={name}"):
+        out = single_softmax(query, given_part.key, given_part.value, 0.3)
+    right = plain(Asked([given_part], 0.3))[0]
+    assert torch.allclose(out.reshape(HEADS, 1, DIM), right, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_attend_takes_the_kernel_that_is_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    kernel = BLOCK[name]
+
+    def attended(what: Asked):
+        asked.append(name)
+        return kernel.attend(what)
+
+    monkeypatch.setitem(BLOCK, name, dataclasses.replace(kernel, attend=attended))
+    given_part = part("causal", 7, 1, torch.Generator().manual_seed(0))
+    with choice.using(name):
+        attend([given_part], 0.3)
+    assert asked == [name]
+
+
+def test_what_the_kernel_asked_for_cannot_do_is_done_by_another() -> None:
+    given_part = part("weighted", 7, 5, torch.Generator().manual_seed(0))
+    assert not BLOCK["stock"].serves(Asked([given_part], 0.3))
+    with choice.using("stock"):
+        out, _ = attend([given_part], 0.3)
+    assert torch.allclose(out, plain(Asked([given_part], 0.3))[0], atol=1e-5)
