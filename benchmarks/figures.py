@@ -122,6 +122,37 @@ def decode(rounds: int) -> Table:
     return table
 
 
+def kernels(rounds: int) -> Table:
+    """The kernels that were timed to be fastest here, and those that were not chosen."""
+    table = Table(
+        "kernels", "`full` under the kernels that serve here, and under others (bf16)",
+        "`timed` is what `lengthwise machine` chose on this machine; the others are what another "
+        "machine might. Medians of rounds in turn: seconds to the first token of 4,096, tokens a "
+        "second behind 256 and 4,096.",
+    )  # fmt: skip
+    model = lengthwise.load()
+    texts = {length: text_ids(model, length) for length in (256, 4096)}
+    ways: dict[str, str | None] = {
+        "timed": None, "flash": "flash", "rows": "rows,products", "products": "products",
+    }  # fmt: skip
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
+    for _ in range(rounds):
+        for name, kernel in ways.items():
+            model.adapted.kernel = kernel
+            for length, ids in texts.items():
+                run = Ours(model, ids)
+                for _ in range(3):
+                    run.step()
+                speed = 16 / timed(lambda run=run: [run.step() for _ in range(16)])
+                found[name].setdefault(f"first_s_{length}", []).append(run.ttft_s)
+                found[name].setdefault(f"tok_s_{length}", []).append(speed)
+    model.adapted.kernel = None
+    for name, kernel in ways.items():
+        figures = {key: median(values) for key, values in found[name].items()}
+        table.rows.append({"kernels": name, "override": kernel or "", **figures})
+    return table
+
+
 def prefill(rounds: int) -> Table:
     """`full` against transformers, the whole prompt."""
     table = Table(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ RESULTS = Path(__file__).with_name("results")
 PARTS: dict[str, Callable[[int], figures.Table]] = {
     "decode": figures.decode,
     "prefill": figures.prefill,
+    "kernels": figures.kernels,
     "window": figures.window,
     "lookup": figures.lookup,
     "search": figures.draft_search,
@@ -34,14 +36,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of each pair")
-    parser.add_argument("--out", type=Path, help="page to write (default: results/<date>.md)")
+    parser.add_argument("--out", type=Path, help="page to write (default: by date and machine)")
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}; allowed are {', '.join(PARTS)}")
     today = datetime.date.today().isoformat()
-    path = arguments.out or RESULTS / f"{today}.md"
     origin = Origin.here(f"python -m benchmarks.run {' '.join(arguments.parts)}".strip())
+    path = arguments.out or RESULTS / f"{today}-{slug(origin)}.md"
+    print(f"machine: {machine(origin)}", file=sys.stderr, flush=True)
+    for page_of, whose in others(origin):
+        print(f"another machine's: {page_of} ({whose})", file=sys.stderr, flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = []
     for part in arguments.parts or PARTS:
@@ -52,6 +57,29 @@ def main() -> int:
         path.write_text(page(today, origin, tables), encoding="utf-8")
     print(json.dumps({table.name: table.rows for table in tables}))
     return 0
+
+
+def machine(origin: Origin) -> str:
+    """The machine in a line, as it stands at the top of a page."""
+    return dict(origin.lines())["Machine"]
+
+
+def slug(origin: Origin) -> str:
+    """The machine in the name of a page: its GPU, or its processor and cores."""
+    facts = origin.machine
+    name = facts.get("gpu") or f"{facts['cpu']} {facts['cores']}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def others(origin: Origin) -> list[tuple[str, str]]:
+    """Pages of other machines, and whose they are: their figures say nothing of this one."""
+    found = []
+    for path in sorted(RESULTS.glob("*.md")):
+        line = re.search(r"^- Machine: (.*)$", path.read_text(encoding="utf-8"), re.M)
+        whose = line.group(1) if line else "a machine it does not name"
+        if origin.machine.get("gpu", origin.machine["cpu"]) not in whose:
+            found.append((path.name, whose))
+    return found
 
 
 def page(today: str, origin: Origin, tables: list[figures.Table]) -> str:

@@ -85,3 +85,21 @@ class NotFinite(LengthwiseError):
             f"the model's logits for the token at position {self.position}{whose} are not finite "
             f"(NaN, or infinite) in {self.dtype}; {remedy}"
         )
+
+
+class OutOfMemory(LengthwiseError):
+    """Memory ran out in the middle of a request, which ended; the model stays usable.
+
+    tokens: that it held. kept: bytes of their keys and values. device: whose memory.
+    """
+
+    def __init__(self, tokens: int, kept: int, device: str, cause: BaseException | str) -> None:
+        super().__init__(tokens, kept, device, str(cause))
+        self.tokens, self.kept, self.device = tokens, kept, device
+
+    def __str__(self) -> str:
+        return (
+            f"out of memory on {self.device} behind {self.tokens:,} tokens, whose keys and values "
+            f"took {self.kept / 1e6:,.0f} MB; give a shorter prompt, fewer rows at once, a smaller "
+            "chunk, or a recipe that keeps less, such as 'snapkv(budget=25%)' or 'kivi'"
+        )

@@ -224,7 +224,7 @@ def test_a_fused_forward_that_differs_is_left_out_with_a_note(
     with torch.no_grad():
         stock = model(text).logits
     norm = fused._norm
-    monkeypatch.setattr(fused, "_norm", lambda x, module: norm(x, module) * 1.2)
+    monkeypatch.setattr(fused, "_norm", lambda *given: norm(*given) * 1.2)
     adapted = adapt(model)
     assert adapted.fast is None
     assert "fused forward was left out" in str(check(adapted))

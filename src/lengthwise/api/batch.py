@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
-from lengthwise.engine import loop
+from lengthwise.engine import loop, shortage
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
@@ -195,6 +196,11 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
     except NotFinite as error:
         error.row = request.sampler.row
         request.fail(error)
+        return
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        shortage.end(request, error)
         return
     loop.synchronize(sequence.model.device)
     request.metrics.ttft_s = time.perf_counter() - begin

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lengthwise.api.batch import Row, Written
 from lengthwise.engine import loop
 from lengthwise.engine.request import Request, RequestMetrics
-from lengthwise.errors import NotFinite, Refused
+from lengthwise.errors import NotFinite, OutOfMemory, Refused
 from lengthwise.tokenization.detokenise import TextStream
 
 # Tokens of an answer, at most, where nothing is said.
@@ -58,8 +58,8 @@ class Generation:
     drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
     of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
     which was then not read at all; None where it can. failed: why this row of a batch ended without
-    a next token, the model's logits being no numbers; its text is what was said before. None where
-    it did not.
+    a next token, the model's logits being no numbers or memory having run out; its text is what was
+    said before. None where it did not.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Generation:
     metrics: RequestMetrics
     drafts: tuple[Draft, ...] = ()
     refused: Refused | None = None
-    failed: NotFinite | None = None
+    failed: NotFinite | OutOfMemory | None = None
 
     @property
     def alternatives(self) -> list[str]:

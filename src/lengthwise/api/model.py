@@ -205,6 +205,7 @@ class Model:
             Refused: before anything runs, for a recipe that cannot serve this model or prompt.
             LengthwiseError: before anything runs, for other arguments.
             NotFinite: where the model's logits are no numbers.
+            OutOfMemory: where memory runs out; the model stays usable.
         """
         require_one(recipe)
         return self.generate_batch(
@@ -239,8 +240,8 @@ class Model:
 
         Returns:
             A generation for each prompt, in their order. A row that its recipe cannot serve is not
-                read and says so in `refused`. One whose logits are no numbers ends, and says so in
-                `failed`. Both leave the others as they are.
+                read and says so in `refused`. One whose logits are no numbers ends, and so does the
+                longest one where memory runs out; `failed` says so. The others go on.
 
         Raises:
             LengthwiseError: before anything runs, as in `generate`; also for lists of other

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from lengthwise._utils.messages import first_line
+from lengthwise._utils.messages import first_line, ran_out
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise._utils.version import __version__
 from lengthwise.cli.arguments import refuse_empty
 from lengthwise.cli.once import once
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, OutOfMemory
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
@@ -112,6 +112,8 @@ def main() -> None:
         # Whoever read our output has left; nothing more can be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OutOfMemory as error:
+        _fail(str(error), 1)
     except LengthwiseError as error:
         _fail(str(error), 2)
     except OSError as error:
@@ -119,7 +121,7 @@ def main() -> None:
     except Exception as error:
         if _interrupted(error):
             _fail("interrupted", 130)
-        if _out_of_memory(error):
+        if ran_out(error):
             _fail(f"out of memory ({first_line(error)}); ask for less at once", 1)
         raise
     sys.exit(status if isinstance(status, int) else 0)
@@ -147,12 +149,6 @@ def _interrupted(error: BaseException) -> bool:
     """Whether Ctrl-C is behind an error: modules that import others in C hand on what they like."""
     before = error.__cause__ or error.__context__
     return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; torch has a class for that on GPUs alone."""
-    cpu = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    return cpu or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _fail(message: str, status: int) -> None:

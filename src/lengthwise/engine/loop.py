@@ -20,6 +20,7 @@ from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.request import Request, Verification
+from lengthwise.engine.shortage import lose_step
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
@@ -207,7 +208,10 @@ def step(
         groups.setdefault(own, []).append(request)
     found: dict[int, list[int]] = {}
     for key, group in groups.items():
-        new = _write(group) if key == "mode" else _round(group, policy)
+        try:
+            new = _write(group) if key == "mode" else _round(group, policy)
+        except Exception as error:
+            new = lose_step(group, error)
         found |= zip(map(id, group), new, strict=True)
     if failed := [r.failed for r in requests if r.failed is not None and not apart]:
         raise failed[0]

@@ -22,7 +22,7 @@ from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.engine.token_view import TokenView
-from lengthwise.errors import LengthwiseError, NotFinite
+from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Request:
     plan: Plan = FULL
     stopped: int | None = None
     cramped: int = 0
-    failed: NotFinite | None = None
+    failed: NotFinite | OutOfMemory | None = None
     lost_policy: bool = False
     _context: list[int] = field(default_factory=list)
 
@@ -154,10 +154,11 @@ class Request:
             return None
         return given if given is not None else self.plan.policy
 
-    def fail(self, error: NotFinite) -> None:
-        """Ends the request, and no other: its logits are no numbers."""
+    def fail(self, error: NotFinite | OutOfMemory) -> None:
+        """Ends the request, and no other: its logits are no numbers, or memory ran out."""
         self.failed = error
-        self.metrics.finish_reason = "not_finite"
+        memory = isinstance(error, OutOfMemory)
+        self.metrics.finish_reason = "out_of_memory" if memory else "not_finite"
         self.sequence.discard()
 
     def emit(self, tokens: Seq[int]) -> list[int]:

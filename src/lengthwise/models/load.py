@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
+from lengthwise.models.fits import require_fits
 from lengthwise.models.gguf_files import load_gguf
 
 DTYPES = {
@@ -76,7 +77,7 @@ def load_pretrained(
             model, tokenizer = embedded.load_embedded(kind)
             name, source = embedded.NAME, embedded.SOURCE
         else:
-            model, tokenizer, source = _load_named(name, kind)
+            model, tokenizer, source = _load_named(name, kind, place)
     model.to(place)  # type: ignore[arg-type]
     model.eval()
     model.requires_grad_(False)
@@ -140,12 +141,13 @@ def _cpu_has_bf16() -> bool:
 
 
 def _load_named(
-    name: str, dtype: torch.dtype
+    name: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if not name.strip():
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(os.path.expanduser(name))
     if path.is_dir():
+        require_fits(str(path), True, dtype, device)
         return *_load_folder(str(path), path, dtype), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
@@ -154,6 +156,7 @@ def _load_named(
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
     _require_on_hub(name)
+    require_fits(name, False, dtype, device)
     return *_load_folder(name, None, dtype), "hub"
 
 
