@@ -133,7 +133,7 @@ def kernels(rounds: int) -> Table:
     model = lengthwise.load()
     texts = {length: text_ids(model, length) for length in (256, 4096)}
     ways: dict[str, str | None] = {
-        "timed": None, "flash": "flash", "rows": "rows,products", "products": "products",
+        "timed": None, "flash": "flash", "rows": "block=rows,step=products", "products": "products",
     }  # fmt: skip
     found: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for _ in range(rounds):
