@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import lengthwise
 from lengthwise.cli.machine import machine
 from lengthwise.engine.kernels import choice, tuning
 from lengthwise.errors import LengthwiseError
+from lengthwise.models import packing
+from lengthwise.models.packing import can_pack
 from tests.evaluation.drafting_cases import saved_model
 
 
@@ -31,7 +34,8 @@ def test_a_small_model_has_no_table(folder: str) -> None:
 
 
 def test_the_table_and_its_json(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "SMALL", 0)
+    for module in (tuning, packing):
+        monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(tuning, "BLOCKS", ((16, 32), (16, 64)))
     monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
     monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
@@ -41,10 +45,34 @@ def test_the_table_and_its_json(folder: str, monkeypatch: pytest.MonkeyPatch) ->
     assert called.output.count("block") == 2 and "kept in" in called.output
     found = json.loads(CliRunner().invoke(machine, [*given, "--json"]).stdout)
     rows = found["timed"]
-    assert [row["question"] for row in rows] == ["block", "block", "step", "scores"]
+    assert [row["question"] for row in rows][:4] == ["block", "block", "step", "scores"]
+    assert {row["question"] for row in rows[4:]} == {"norm"}  # float32 is not packed
     for row in rows:
         assert row["chosen"] in row["seconds"] and row["rate"] > 0
-        assert row["chosen"] == choice.fastest(row["question"], row["seconds"])
+        if row["question"] in choice.KERNELS:
+            assert row["chosen"] == choice.fastest(row["question"], row["seconds"])
+
+
+@pytest.mark.skipif(not can_pack(torch.empty(1, 1).bfloat16()), reason="oneDNN packs nothing here")
+def test_weights_are_in_the_table_and_timed_again(
+    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in (tuning, packing):
+        monkeypatch.setattr(module, "SMALL", 0)
+    for name in ("BLOCKS", "STEPS", "SCORES"):
+        monkeypatch.setattr(tuning, name, ((16, 32),))
+    model = lengthwise.load(folder, "bfloat16", "cpu")
+    found = lengthwise.machine(model)
+    products = [row for row in found.timed if row.question == "product"]
+    assert {row.rows for row in products} == set(packing.ROWS)
+    assert all(row.chosen in row.seconds and row.rate > 0 for row in products)
+    (kept,) = (tmp_path / "cache" / "machine").glob("*.json")
+    kept.write_text(kept.read_text().replace('"packed": ', '"packed": 9'))  # one of them is slow
+    told = [row for row in lengthwise.machine(model).timed if row.question == "product"]
+    assert {row.chosen for row in told} == {"plain"}
+    again = lengthwise.machine(model, again=True).timed
+    seconds = [row.seconds["packed"] for row in again if row.question == "product"]
+    assert len(seconds) == len(products) and max(seconds) < 9
 
 
 def test_an_override_is_said(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,9 +70,14 @@ class Timings:
             self._changed = True
         return self._seconds[subject]
 
+    def known(self) -> Mapping[str, Mapping[str, float]]:
+        """All that was timed, by subject."""
+        return dict(self._seconds)
+
     def forget(self) -> None:
         """Everything is timed again."""
         self._seconds.clear()
+        self._changed = True
 
     def save(self) -> None:
         """Writes what is new, aside and renamed. A folder that cannot be written is said once."""

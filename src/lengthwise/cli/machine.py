@@ -46,12 +46,12 @@ def machine(
 
 
 def _table(found: Machine) -> Table:
-    table = Table("question", "rows", "keys", "serves", "rate", "ms of each", box=None)
-    for name in ("rows", "keys", "rate"):
+    table = Table("question", "rows", "over", "serves", "rate", "ms of each", box=None)
+    for name in ("rows", "over", "rate"):
         next(c for c in table.columns if c.header == name).justify = "right"
     for row in found.timed:
         table.add_row(
-            row.question, str(row.rows), str(row.keys), row.chosen,
+            row.question, str(row.rows), row.over, row.chosen,
             f"{row.rate / SCALE[row.unit]:.2f} {row.unit}", _each(row),
         )  # fmt: skip
     return table

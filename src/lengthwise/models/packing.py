@@ -8,7 +8,7 @@ would take most of the memory that is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -23,6 +23,7 @@ LARGEST = 2 << 30
 SHARE = 4
 # Rows that are timed: a token, a tree, a chunk.
 ROWS = (1, 16, 128, 1024)
+SUBJECT = "product bfloat16"
 # A copy has to be this much faster for one token.
 PAYS = 0.9
 # Larger weights are timed by a part of their rows.
@@ -75,13 +76,7 @@ class Packing:
             return 0
         if self._wanted or not self.timed:
             return None
-        found = [self._seconds(weight.shape[1], outputs, rows) for rows in ROWS]
-        if found[0]["packed"] > PAYS * found[0]["plain"]:
-            return 0
-        for rows, seconds in zip(ROWS, found, strict=True):
-            if seconds["packed"] > seconds["plain"]:
-                return rows
-        return None
+        return serving([self._seconds(weight.shape[1], outputs, rows) for rows in ROWS])
 
     def save(self) -> None:
         """Keeps what was timed."""
@@ -92,8 +87,21 @@ class Packing:
         if self._timings is None:
             self._timings = Timings(torch.device("cpu"))
         outputs = min(outputs, max(1, TIMED // inputs))
-        subject = f"product bfloat16 {rows}x{inputs}x{outputs}"
+        subject = f"{SUBJECT} {rows}x{inputs}x{outputs}"
         return self._timings.seconds(subject, partial(_ways, inputs, outputs, rows))
+
+
+def serving(found: Sequence[Mapping[str, float]]) -> int | None:
+    """From how many rows on the plain weight serves, as `Packing.rows` says it.
+
+    found: the seconds of both for each of ROWS.
+    """
+    if found[0]["packed"] > PAYS * found[0]["plain"]:
+        return 0
+    for rows, seconds in zip(ROWS, found, strict=True):
+        if seconds["packed"] > seconds["plain"]:
+            return rows
+    return None
 
 
 def _ways(inputs: int, outputs: int, rows: int) -> Mapping[str, Callable[[], object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,9 +47,17 @@ def test_the_fastest_of_what_was_timed_nearest_serves() -> None:
     assert sorted(order("block", *asked(1000, 4000))) == sorted(KERNELS["block"])
 
 
-def test_another_shape_is_not_timed() -> None:
+def test_a_shape_that_was_not_timed_goes_by_the_one_most_like_it() -> None:
     remember("block", SHAPE, {(16, 256): {"flash": 1.0, "rows": 0.5}})
-    assert chosen("block", *asked(16, 256, heads=8)) == KERNELS["block"][0]
+    remember("block", replace(SHAPE, heads=32, key_heads=8), {(16, 256): {"flash": 1, "rows": 2}})
+    assert chosen("block", *asked(16, 256, heads=2)) == "rows"
+    assert chosen("block", *asked(16, 256, heads=24)) == "flash"
+
+
+def test_another_dtype_or_question_says_nothing() -> None:
+    remember("block", replace(SHAPE, dtype=torch.bfloat16), {(16, 256): {"flash": 1, "rows": 0.5}})
+    remember("step", SHAPE, {(16, 256): {"flash": 1.0, "products": 0.5}})
+    assert chosen("block", *asked(16, 256)) == KERNELS["block"][0]
 
 
 def test_what_is_hardly_faster_does_not_win() -> None:

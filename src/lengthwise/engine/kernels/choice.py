@@ -102,11 +102,29 @@ def chosen(question: str, query: Tensor, key: Tensor) -> str:
 def _order(
     question: str, wanted: str | None, shape: Shape, rows: int, keys: int
 ) -> tuple[str, ...]:
-    names = _by_speed(question, _nearest(_TIMED.get((question, shape), {}), rows, keys))
+    names = _by_speed(question, _nearest(_alike(question, shape), rows, keys))
     first = _override().get(question)
     if first is None:
         return names
     return (first, *(name for name in names if name != first))
+
+
+def _alike(question: str, shape: Shape) -> Mapping[tuple[int, int], Seconds]:
+    """What was timed of this shape, or of the one most like it: some heads of a layer, as those of
+    a group that keeps less, go by the whole layer."""
+    there = {
+        other: seconds
+        for (asked, other), seconds in _TIMED.items()
+        if (asked, other.device, other.dtype) == (question, shape.device, shape.dtype)
+    }
+    if not there:
+        return {}
+    return there[min(there, key=lambda other: _distance(other, shape))]
+
+
+def _distance(a: Shape, b: Shape) -> float:
+    pairs = ((a.head_dim, b.head_dim), (a.heads, b.heads), (a.key_heads, b.key_heads))
+    return sum(abs(log2(mine / theirs)) for mine, theirs in pairs)
 
 
 def _nearest(timed: Mapping[tuple[int, int], Seconds], rows: int, keys: int) -> Seconds:

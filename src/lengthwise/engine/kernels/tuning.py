@@ -36,7 +36,8 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
 
     Args:
         model: whose heads and dtype are timed.
-        again: whether what is known is timed anew.
+        again: whether a shape that is known to this process is looked up again, and what its file
+            lacks timed.
     """
     device, shape = model.device, shape_of(model)
     small = sum(p.numel() for p in model.model.parameters()) < SMALL
@@ -45,8 +46,6 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
     if choice.known(shape) and not again:
         return None
     timings = Timings(device)
-    if again:
-        timings.forget()
     with torch.inference_mode():
         _scores(shape, timings)
         _steps(shape, timings)
