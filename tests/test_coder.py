@@ -45,7 +45,8 @@ def test_a_real_model_is_rightly_adapted_and_fused(model: Model) -> None:
     assert adapted.family == "qwen2"
     assert len(adapted.layers) == 28
     assert adapted.fast is not None
-    assert adapted.notes == []
+    # Whether its weights are packed hangs on the memory that is free.
+    assert [note for note in adapted.notes if "pack=True" not in note] == []
     ids = model.encode("The keeper of the lighthouse wrote down every ship that passed.")
     with torch.no_grad():
         stock = adapted.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)

@@ -41,7 +41,7 @@ def load(
         kernel: which kernels serve its attention, "flash" or "block=rows,step=products" for
             instance; None is what was timed to be fastest on this machine (docs/machine.md).
         pack: hold weights a second time, packed for the products of a CPU in bfloat16; None where
-            that was timed to pay, memory is there and the model is no larger than 2 GiB.
+            that was timed to pay, memory is there and the model is no larger than 4 GiB.
 
     Raises:
         ModelError: for a model that cannot be had, read or adapted.

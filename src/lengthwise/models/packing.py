@@ -19,7 +19,7 @@ from lengthwise._utils.machine import free_memory
 from lengthwise._utils.timings import Timings, timing
 
 # Bytes of copies that are made without being asked, and the share of free memory they may take.
-LARGEST = 2 << 30
+LARGEST = 4 << 30
 SHARE = 4
 # Rows that are timed: a token, a tree, a chunk.
 ROWS = (1, 16, 128, 1024)
