@@ -106,3 +106,41 @@ def test_the_machine_is_known() -> None:
     total, free = machine.memory(), machine.free_memory()
     assert total is None or (total > 1 << 28 and (free is None or 0 < free <= total))
     assert set(machine.cpu_features()) <= set(machine.TELLING)
+
+
+def test_numbers_to_time_on_leave_the_users_stream_as_it_is() -> None:
+    before = torch.get_rng_state()
+    assert timings.drawn(3, 4, dtype=torch.bfloat16).shape == (3, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "max", "memory.current": "5"}, None),
+        ({"memory.max": "1000", "memory.current": "400"}, 600),
+        (
+            {"memory.max": "1000", "memory.current": "900",
+             "memory.stat": "anon 1\nactive_file 200\ninactive_file 300\nfile 999"}, 600,
+        ),
+        ({"memory.max": "1000", "memory.current": "1200"}, 0),
+        ({"memory.max": "1000", "memory.current": "x"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_a_container_leaves_what_is_not_used_and_what_it_read_from_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], free: int | None
+) -> None:
+    monkeypatch.setattr(machine, "GROUP", folder)
+    for name, text in files.items():
+        (folder / name).write_text(text + "\n")
+    assert machine._container() == free
+    if free is not None:
+        assert machine.free_memory() == free
+
+
+def test_swap_counts_where_it_is_asked_for() -> None:
+    plain, swapped = machine.free_memory(), machine.free_memory(swap=True)
+    assert (plain is None) == (swapped is None)
+    if plain is not None and swapped is not None:
+        assert swapped >= 0.9 * plain

@@ -10,6 +10,7 @@ import torch
 
 import lengthwise
 from lengthwise.api.model import Model
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import OutOfMemory
 from lengthwise.testing.tiny import tiny_model
 from tests.tiny_tokenizers import byte_level
@@ -80,6 +81,50 @@ def test_of_a_batch_the_longest_ends_and_the_others_go_on(
     assert len(found[1].token_ids) == number - 3
     for row in (0, 2):
         assert found[row].token_ids == wanted[row].token_ids
+
+
+@pytest.mark.parametrize("recipe", ["full", "lookup", "streaming(window=16)"])
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_a_row_that_cannot_be_kept_ends_with_all_it_said(
+    model: Model, monkeypatch: pytest.MonkeyPatch, recipe: str, row: int
+) -> None:
+    """Memory runs out as what a step said is put into the cache, behind rows that have theirs."""
+    wanted = model.generate_batch(PROMPTS, recipe, max_new_tokens=12, stop_ids=[])
+    commit, steps = Sequence.commit, 0
+
+    def broken(sequence: Sequence, *given: Any) -> None:
+        nonlocal steps
+        if sequence.prompt_length is not None and sequence.tokens[:5] == PROMPTS[row][:5]:
+            steps += 1
+            if steps == 3:
+                raise MemoryError
+        commit(sequence, *given)
+
+    monkeypatch.setattr(Sequence, "commit", broken)
+    found = model.generate_batch(PROMPTS, recipe, max_new_tokens=12, stop_ids=[])
+    assert [each.failed is not None for each in found] == [n == row for n in range(3)]
+    said = found[row].token_ids
+    assert said and said == wanted[row].token_ids[: len(said)]
+    for other in {0, 1, 2} - {row}:
+        assert found[other].token_ids == wanted[other].token_ids
+
+
+def test_the_text_holds_all_tokens_of_a_row_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = byte_level()
+    small = tiny_model("llama", initializer_range=0.15, vocab_size=len(tokenizer))
+    model, steps, commit = lengthwise.wrap(small, tokenizer), 0, Sequence.commit
+
+    def broken(sequence: Sequence, *given: Any) -> None:
+        nonlocal steps
+        steps += sequence.prompt_length is not None
+        if steps == 4:
+            raise MemoryError
+        commit(sequence, *given)
+
+    monkeypatch.setattr(Sequence, "commit", broken)
+    (found,) = model.generate_batch([PROMPTS[0]], max_new_tokens=12, stop_ids=[])
+    assert found.failed is not None and len(found.token_ids) == 5
+    assert found.text == tokenizer.decode(found.token_ids)
 
 
 def test_a_prompt_that_does_not_fit_ends_alone(model: Model, breaks: Break) -> None:

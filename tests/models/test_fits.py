@@ -40,11 +40,11 @@ def test_what_does_not_fit_is_said_with_what_is_missing(
 ) -> None:
     size = weight_bytes(folder, True, torch.float32)
     assert size is not None
-    monkeypatch.setattr(fits, "free_memory", lambda: int(size * share))
+    monkeypatch.setattr(fits, "free_memory", lambda swap: int(size * share))
     with pytest.raises(ModelError, match=said) as error:
         lengthwise.load(folder, dtype, "cpu")
     assert "GB are missing" in str(error.value) and "\n" not in str(error.value)
-    monkeypatch.setattr(fits, "free_memory", lambda: None)
+    monkeypatch.setattr(fits, "free_memory", lambda swap: None)
     lengthwise.load(folder, dtype, "cpu")
 
 

@@ -111,7 +111,9 @@ def test_products_are_timed_by_their_sizes_and_kept(
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
     monkeypatch.delenv(timings.VARIABLE, raising=False)
     monkeypatch.setattr(packing, "SMALL", 0)
-    adapted = adapt(tiny_model("llama").bfloat16())
+    model, before = tiny_model("llama").bfloat16(), torch.get_rng_state()
+    adapted = adapt(model)
+    assert torch.equal(torch.get_rng_state(), before), "the user's random numbers are the user's"
     assert adapted.fast is not None
     (kept,) = (tmp_path / "machine").glob("*.json")
     text = kept.read_text(encoding="utf-8")

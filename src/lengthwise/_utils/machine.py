@@ -16,6 +16,10 @@ TELLING = (
 )  # fmt: skip
 
 
+# The control group of a container, of Linux.
+GROUP = Path("/sys/fs/cgroup")
+
+
 @cache
 def cpu_name() -> str:
     """The processor's name, as far as the system tells it."""
@@ -46,33 +50,49 @@ def memory() -> int | None:
         return None
 
 
-def free_memory() -> int | None:
+def free_memory(swap: bool = False) -> int | None:
     """Bytes that this process may still take, its container's limit included; None where the
-    system does not say."""
-    found = [_available(), _container()]
+    system does not say.
+
+    swap: whether what may be swapped out counts.
+    """
+    found = [_available(swap), _container()]
     known = [value for value in found if value is not None]
     return min(known) if known else None
 
 
-def _available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
+def _available(swap: bool) -> int | None:
+    """What Linux says it can give without swapping, and beside it what swap still takes."""
+    wanted = ("MemAvailable", "SwapFree") if swap else ("MemAvailable",)
+    found = _numbers(Path("/proc/meminfo"), ":")
+    return sum(found.get(name, 0) for name in wanted) * 1024 if "MemAvailable" in found else None
 
 
 def _container() -> int | None:
-    """What a control group of Linux (version 2) leaves."""
-    group = Path("/sys/fs/cgroup")
+    """What a control group of Linux (version 2) leaves. Files it has read may be forgotten."""
     try:
-        most = (group / "memory.max").read_text(encoding="utf-8").strip()
-        used = (group / "memory.current").read_text(encoding="utf-8").strip()
-        return None if most == "max" else max(0, int(most) - int(used))
+        most = (GROUP / "memory.max").read_text(encoding="utf-8").strip()
+        used = int((GROUP / "memory.current").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    if not most.isdigit():  # "max" is no limit
+        return None
+    files = _numbers(GROUP / "memory.stat")
+    cached = files.get("active_file", 0) + files.get("inactive_file", 0)
+    return max(0, int(most) - used + cached)
+
+
+def _numbers(path: Path, mark: str = "") -> dict[str, int]:
+    """Names and numbers, a pair a line, a mark behind the name; none where there is no file."""
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return {}
+    return {
+        line[0].removesuffix(mark): int(line[1])
+        for line in lines
+        if len(line) > 1 and line[1].isdigit()
+    }
 
 
 def _cpuinfo(name: str) -> str:

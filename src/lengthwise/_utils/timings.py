@@ -126,6 +126,12 @@ def _positive(value: object) -> float:
     return float(value)
 
 
+def drawn(*size: int, dtype: torch.dtype, device: str = "cpu") -> torch.Tensor:
+    """Normal numbers to time on, which leave the user's own stream of them as it is."""
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randn(size, generator=generator, device=device).to(dtype)
+
+
 def in_turn(ways: Ways, device: torch.device | None = None) -> dict[str, float]:
     """Least seconds of each way. They take turns, so that a noisy moment strikes all of them."""
     found = {name: _once(way, device) for name, way in ways.items()}  # the first is a warm-up
@@ -147,4 +153,4 @@ def _once(way: Callable[[], object], device: torch.device | None) -> float:
     return max(time.perf_counter() - begin, 1e-9)
 
 
-__all__ = ["VARIABLE", "Timings", "facts", "in_turn", "timing"]
+__all__ = ["VARIABLE", "Timings", "drawn", "facts", "in_turn", "timing"]

@@ -19,10 +19,9 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
-from lengthwise.engine.request import Request, Verification
-from lengthwise.engine.shortage import lose_step
+from lengthwise.engine.request import Request, Verification, load_of
+from lengthwise.engine.shortage import lose_row, lose_step
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
-from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
@@ -230,13 +229,12 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     for request, (sequence, tokens, _), mode, logits, metadata in rows:
         try:
             request.sampler.require(float(logits.max()), len(sequence) + 1, logits)
-        except NotFinite as error:
-            request.fail(error)
-            continue
-        if sequence.wants_token_nll:
-            note_token_nll(sequence, logits, tokens)
-        sequence.commit(metadata, tokens)
-        mode.advance(logits[-1])
+            if sequence.wants_token_nll:
+                note_token_nll(sequence, logits, tokens)
+            sequence.commit(metadata, tokens)
+            mode.advance(logits[-1])
+        except Exception as error:
+            lose_row(request, error)
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request in requests:
@@ -254,19 +252,18 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
     found, steps = extend(items, "all")
     taken: list[list[int]] = []
     for request, logits, metadata in zip(requests, found, steps, strict=True):
-        sequence, pending = request.sequence, request.pending
+        sequence, pending, said = request.sequence, request.pending, len(request.output)
         try:
             token = request.sampler.choose(logits[0], request.context())
-        except NotFinite as error:
-            request.fail(error)
-            taken.append([])
-            continue
-        request.right = []
-        taken.append(request.emit([token]))
-        request.pending = token
-        if sequence.wants_token_nll:
-            note_token_nll(sequence, logits, [pending])
-        sequence.commit(metadata, [pending])
+            request.right = []
+            request.emit([token])
+            request.pending = token
+            if sequence.wants_token_nll:
+                note_token_nll(sequence, logits, [pending])
+            sequence.commit(metadata, [pending])
+        except Exception as error:
+            lose_row(request, error)
+        taken.append(request.output[said:])
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request, tokens in zip(requests, taken, strict=True):
@@ -276,7 +273,7 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
 
 def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int]]:
     """`step` for requests without a mode, of which some draft."""
-    load = _load(requests)
+    load = load_of(requests)
     if load is None:
         return _plain(requests)
     begin = time.perf_counter()
@@ -294,12 +291,13 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
     logits, steps = extend(items, "all", found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
+    said = [len(request.output) for request in requests]
     verifications: list[Verification | None] = []
     for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
         try:
             verifications.append(_verify_row(*row))
-        except NotFinite as error:
-            row[0].fail(error)
+        except Exception as error:
+            lose_row(row[0], error)
             verifications.append(None)
     synchronize(model.device)
     took = policy.clock() - verifying
@@ -312,7 +310,7 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         for request in requests:
             request.drop_policy(guarded.policy, guarded.failed)
     end = time.perf_counter()
-    taken = [[] if verification is None else verification.taken for verification in verifications]
+    taken = [request.output[count:] for request, count in zip(requests, said, strict=True)]
     draft_s = verify_begin - begin + end - learning
     for request, tokens in zip(requests, taken, strict=True):
         # A stop token is no part of the text, but it was decoded like any other.
@@ -320,15 +318,6 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         spent = draft_s if request.drafters else 0.0
         request.metrics.add_step(decoded, end - begin, learning - verify_begin, spent)
     return taken
-
-
-def _load(requests: Seq[Request]) -> Load | None:
-    """What the step's time depends on; None where nobody drafts."""
-    if not any(request.drafters for request in requests):
-        return None
-    recipe = " | ".join(sorted({request.sequence.plan.text for request in requests}))
-    tokens = sum(len(request.sequence) for request in requests)
-    return Load(recipe, len(requests), tokens.bit_length())
 
 
 def _verify_row(

@@ -373,3 +373,12 @@ def _check_guesses(tree: Tree, before: int, limit: int, vocab_size: int) -> None
             raise LengthwiseError(f"it guessed token {token} of a vocabulary of {vocab_size}")
         if depth > limit:
             raise LengthwiseError(f"it guessed {depth} tokens ahead where {limit} were allowed")
+
+
+def load_of(requests: Seq[Request]) -> Load | None:
+    """What the time of a step of these requests depends on; None where nobody drafts."""
+    if not any(request.drafters for request in requests):
+        return None
+    recipe = " | ".join(sorted({request.sequence.plan.text for request in requests}))
+    tokens = sum(len(request.sequence) for request in requests)
+    return Load(recipe, len(requests), tokens.bit_length())

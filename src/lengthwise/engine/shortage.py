@@ -1,4 +1,4 @@
-"""Memory that runs out in the middle of a request: it ends, and the model stays usable."""
+"""A request that cannot go on: it ends, and the others, and the model, are as they were."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence as Seq
 
 from lengthwise._utils.messages import ran_out
 from lengthwise.engine.request import Request
-from lengthwise.errors import OutOfMemory
+from lengthwise.errors import NotFinite, OutOfMemory
 
 
 def lose_step(requests: Seq[Request], error: Exception) -> list[list[int]]:
@@ -21,6 +21,17 @@ def lose_step(requests: Seq[Request], error: Exception) -> list[list[int]]:
     return [[] for _ in requests]
 
 
+def lose_row(request: Request, error: Exception) -> None:
+    """Ends a request, and no other of its step, whose logits are no numbers or for which memory ran
+    out; what it said stays. Raises any other error again."""
+    if isinstance(error, NotFinite):
+        request.fail(error)
+    elif ran_out(error):
+        end(request, error)
+    else:
+        raise error
+
+
 def end(request: Request, error: Exception) -> None:
     """Ends a request for which memory ran out, and frees what it kept."""
     sequence = request.sequence
@@ -28,4 +39,4 @@ def end(request: Request, error: Exception) -> None:
     sequence.become(sequence.empty())
 
 
-__all__ = ["end", "lose_step"]
+__all__ = ["end", "lose_row", "lose_step"]

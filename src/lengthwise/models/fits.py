@@ -35,10 +35,11 @@ def require_fits(name: str, local: bool, dtype: torch.dtype, device: torch.devic
 
 
 def free_on(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where it does not say."""
+    """Bytes that are free on a device, of a CPU with what may be swapped out; None where it does
+    not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory() if device.type == "cpu" else None
+    return free_memory(swap=True) if device.type == "cpu" else None
 
 
 def weight_bytes(name: str, local: bool, dtype: torch.dtype) -> int | None:

@@ -134,6 +134,8 @@ class FusedForward:
         self._as = self._state(adapted.dtype, adapted.device)
         self._facts = adapted.layers
         self._parts: _Parts | None = None
+        # What was found to be fastest here; held, so that weights that change are read as before.
+        self._timed: tuple[Packing, Norms] | None = None
 
     def _ready(self, positions: Tensor) -> _Parts | None:
         """What computes what the model's modules do now; None where the plain path has to.
@@ -175,22 +177,24 @@ class FusedForward:
         for layer, facts in zip(decoder.layers, self._facts, strict=True):
             if layer.self_attn.scaling != facts.scaling:
                 return None
-        packing = Packing(self._model, self._adapted.pack)
+        packing, norms = self._timed = self._timed or self._time(decoder.norm.weight)
         layers = [_fuse(layer, packing) for layer in decoder.layers]
         head = product(self._model.lm_head, packing=packing)
         packing.save()
         products = [head, *(p for layer in layers for p in layer.products)]
         snapshot = Snapshot(self._model, [stamp for p in products for stamp in p.stamps])
         copies = [p for p in products if p.packed]
-        weight = decoder.norm.weight
-        norms = Norms(len(weight), weight.dtype, weight.device, packing.timed)
         return _Parts(decoder.embed_tokens, layers, decoder.norm, norms, head, snapshot, copies)
+
+    def _time(self, norm: Tensor) -> tuple[Packing, Norms]:
+        packing = Packing(self._model, self._adapted.pack)
+        return packing, Norms(len(norm), norm.dtype, norm.device, packing.timed)
 
     def release(self) -> None:
         if self._parts is not None:
             for each in self._parts.products:
                 each.release()
-        self._parts = None
+        self._parts = self._timed = None
 
     @torch.no_grad()
     def __call__(

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise._utils.timings import Timings, timing
+from lengthwise._utils.timings import Timings, drawn, timing
 
 # x `[n, size]`, (size,), weight `[size]`, eps.
 NormWay = Callable[[Tensor, tuple[int], Tensor, float], Tensor]
@@ -63,7 +63,7 @@ def _subject(size: int, dtype: torch.dtype, rows: int) -> str:
 
 
 def _made(size: int, dtype: torch.dtype, rows: int) -> Mapping[str, Callable[[], object]]:
-    x, weight = torch.randn(rows, size).to(dtype), torch.rand(size).to(dtype)
+    x, weight = drawn(rows, size, dtype=dtype), drawn(size, dtype=dtype)
     return {name: partial(way, x, (size,), weight, 1e-5) for name, way in WAYS.items()}
 
 

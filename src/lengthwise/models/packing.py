@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise._utils.machine import free_memory
-from lengthwise._utils.timings import Timings, timing
+from lengthwise._utils.timings import Timings, drawn, timing
 
 # Bytes of copies that are made without being asked, and the share of free memory they may take.
 LARGEST = 4 << 30
@@ -105,8 +105,8 @@ def serving(found: Sequence[Mapping[str, float]]) -> int | None:
 
 
 def _ways(inputs: int, outputs: int, rows: int) -> Mapping[str, Callable[[], object]]:
-    weight = torch.randn(outputs, inputs, dtype=torch.bfloat16)
-    x = torch.randn(rows, inputs, dtype=torch.bfloat16)
+    weight = drawn(outputs, inputs, dtype=torch.bfloat16)
+    x = drawn(rows, inputs, dtype=torch.bfloat16)
     copy = packed(weight)
     return {"packed": partial(multiply_packed, x, copy), "plain": partial(F.linear, x, weight)}
 

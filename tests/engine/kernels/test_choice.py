@@ -10,6 +10,8 @@ import torch
 
 from lengthwise.engine.kernels import choice, tuning
 from lengthwise.engine.kernels.choice import KERNELS, Shape, chosen, order, read, remember, using
+from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.products import PRODUCTS
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapt import adapt
 from lengthwise.testing.tiny import tiny_model
@@ -27,6 +29,10 @@ def nothing_timed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def asked(rows: int, keys: int, heads: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.empty(heads, rows, 16), torch.empty(2, keys, 16)
+
+
+def test_every_kernel_has_its_place_in_the_order() -> None:
+    assert set(KERNELS["block"]) == set(BLOCK) and set(KERNELS["scores"]) == set(PRODUCTS)
 
 
 def test_where_nothing_was_timed_the_first_name_serves() -> None:
@@ -107,7 +113,9 @@ def test_tuning_times_every_question_and_is_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
     monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
     model = adapt(tiny_model("llama"))
+    before = torch.get_rng_state()
     timings = tuning.tune(model)
+    assert torch.equal(torch.get_rng_state(), before), "the user's random numbers are the user's"
     assert timings is not None and timings.path.is_file()
     found = list(tuning.timed(tuning.shape_of(model)))
     assert {question for question, _, _ in found} == KERNELS.keys()

@@ -1,6 +1,8 @@
 """Partial results over several parts, joined by their log-sum-exp (LSE).
 
-o = sum_p exp(lse_p - lse) o_p,   lse = log sum_p exp(lse_p)
+Of parts p with outputs o_p the softmax over all of them is
+
+    o = sum_p exp(lse_p - lse) o_p,   lse = log sum_p exp(lse_p)
 """
 
 from __future__ import annotations

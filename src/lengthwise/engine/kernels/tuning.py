@@ -6,13 +6,13 @@ A second or two for the first model of a shape; afterwards a file in the cache f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lengthwise._utils.timings import Timings, Ways
+from lengthwise._utils.timings import Timings, Ways, drawn
 from lengthwise.engine.kernels import choice, flash, varlen
 from lengthwise.engine.kernels.choice import KERNELS, Shape
 from lengthwise.engine.kernels.kernel import BLOCK
@@ -24,10 +24,14 @@ from lengthwise.models.adapted_model import AdaptedModel
 SMALL = 1 << 24
 # (queries, keys): a tree, a piece of a selection, a chunk of a prompt.
 BLOCKS = ((16, 256), (16, 4096), (128, 512), (128, 4096), (1024, 1024), (1024, 4096))
-# (tokens, keys) of a step; the heads of a group are so many rows each.
+# (tokens, keys) of a step, and of products; the heads of a group are so many rows each.
 STEPS = ((1, 256), (1, 1024), (1, 4096), (8, 256), (8, 4096))
-ROOM = 256
 SCORES = ((1, 256), (1, 4096), (8, 1024), (64, 1024), (512, 4096))
+# Entries that a cache has room for behind those that it holds.
+ROOM = 256
+
+# A shape, rows, keys -> what can be timed there.
+WaysOf = Callable[[Shape, int, int], Ways]
 
 
 def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
@@ -45,11 +49,16 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
         return None
     if choice.known(shape) and not again:
         return None
-    timings = Timings(device)
+    timings, folded = Timings(device), _folded(shape)
+    group = shape.heads // shape.key_heads
     with torch.inference_mode():
-        _scores(shape, timings)
-        _steps(shape, timings)
-        _blocks(shape, timings)
+        # Products of rows and keys come first: the others are timed with the best of them.
+        for question, spots, ways in (
+            ("scores", SCORES, _score_ways), ("step", STEPS, _step_ways),
+        ):  # fmt: skip
+            each = ((tokens * group, keys) for tokens, keys in spots)
+            _time(question, folded, each, ways, timings)
+        _time("block", shape, BLOCKS, _block_ways, timings)
     timings.save()
     return timings
 
@@ -61,30 +70,20 @@ def shape_of(model: AdaptedModel) -> Shape:
     return Shape(model.device.type, model.dtype, heads, key_heads, facts.head_dim)
 
 
-def _scores(shape: Shape, timings: Timings) -> None:
-    """Products of rows and keys come first: the others are timed with the best of them."""
-    folded = _folded(shape)
+def _time(
+    question: str, shape: Shape, spots: Iterable[tuple[int, int]], ways: WaysOf, timings: Timings
+) -> None:
+    """Times a question at some (rows, keys), and has `choice` remember it."""
     found = {}
-    for tokens, keys in SCORES:
-        rows = tokens * shape.heads // shape.key_heads
-        ways = partial(_score_ways, folded, rows, keys)
-        found[rows, keys] = timings.seconds(f"scores {folded} {rows}x{keys}", ways)
-    choice.remember("scores", folded, found)
+    for rows, keys in spots:
+        subject = f"{question} {shape} {rows}x{keys}"
+        found[rows, keys] = timings.seconds(subject, partial(ways, shape, rows, keys))
+    choice.remember(question, shape, found)
 
 
 def _score_ways(shape: Shape, rows: int, keys: int) -> Ways:
     query, key, _ = _made(shape, rows, keys)
     return {name: partial(way, query, key) for name, way in PRODUCTS.items()}
-
-
-def _steps(shape: Shape, timings: Timings) -> None:
-    folded = _folded(shape)
-    found = {}
-    for tokens, keys in STEPS:
-        rows = tokens * shape.heads // shape.key_heads
-        ways = partial(_step_ways, folded, rows, keys)
-        found[rows, keys] = timings.seconds(f"step {folded} {rows}x{keys}", ways)
-    choice.remember("step", folded, found)
 
 
 def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
@@ -98,14 +97,6 @@ def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
         one = query.reshape(-1, 1, query.shape[-1])
         ways["varlen"] = partial(varlen.flash, one, key, value, False, 0.125)
     return ways
-
-
-def _blocks(shape: Shape, timings: Timings) -> None:
-    found = {}
-    for queries, keys in BLOCKS:
-        ways = partial(_block_ways, shape, queries, keys)
-        found[queries, keys] = timings.seconds(f"block {shape} {queries}x{keys}", ways)
-    choice.remember("block", shape, found)
 
 
 def _block_ways(shape: Shape, queries: int, keys: int) -> Ways:
@@ -127,8 +118,8 @@ def _made(shape: Shape, rows: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value; keys and values lie as a cache's do, with room behind each head."""
 
     def normal(heads: int, count: int, room: int = 0) -> Tensor:
-        made = torch.randn(heads, count + room, shape.head_dim, device=shape.device)
-        return made.to(shape.dtype)[:, :count]
+        size = heads, count + room, shape.head_dim
+        return drawn(*size, dtype=shape.dtype, device=shape.device)[:, :count]
 
     key, value = (normal(shape.key_heads, keys, ROOM) for _ in range(2))
     return normal(shape.heads, rows), key, value
