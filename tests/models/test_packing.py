@@ -51,7 +51,7 @@ class Told(Packing):
 
     def __init__(self, *seconds: float) -> None:
         super().__init__(tiny_model("llama"))
-        self.timed, self._told = True, dict(zip(packing.ROWS, seconds, strict=True))
+        self.times, self._told = True, dict(zip(packing.ROWS, seconds, strict=True))
 
     def _seconds(self, inputs: int, outputs: int, rows: int) -> Mapping[str, float]:
         return {"packed": self._told[rows], "plain": 1.0}

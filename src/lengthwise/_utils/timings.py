@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
@@ -48,6 +49,30 @@ def timing() -> bool:
     return os.environ.get(VARIABLE) != "default"
 
 
+@dataclass(frozen=True)
+class Timed:
+    """One shape of one question.
+
+    question: of kernels ("block", "step", "scores"), "product" of rows with weights, or "norm" of
+    rows. over: what the rows are multiplied by, "4096 keys" or "576x960", or their size. seconds:
+    of each way that can. chosen: the one that serves. amount: what it reads in bytes, or computes
+    in operations, by `unit` ("GB/s", "TFLOP/s").
+    """
+
+    question: str
+    rows: int
+    over: str
+    seconds: Mapping[str, float]
+    chosen: str
+    amount: float
+    unit: str
+
+    @property
+    def rate(self) -> float:
+        """Of the way that serves, a second."""
+        return self.amount / self.seconds[self.chosen]
+
+
 class Timings:
     """The timings of one machine, by subject and way, in seconds."""
 
@@ -69,10 +94,6 @@ class Timings:
             self._seconds[subject] = in_turn(make(), self._device)
             self._changed = True
         return self._seconds[subject]
-
-    def known(self) -> Mapping[str, Mapping[str, float]]:
-        """All that was timed, by subject."""
-        return dict(self._seconds)
 
     def forget(self) -> None:
         """Everything is timed again."""
@@ -153,4 +174,4 @@ def _once(way: Callable[[], object], device: torch.device | None) -> float:
     return max(time.perf_counter() - begin, 1e-9)
 
 
-__all__ = ["VARIABLE", "Timings", "drawn", "facts", "in_turn", "timing"]
+__all__ = ["VARIABLE", "Timed", "Timings", "drawn", "facts", "in_turn", "timing"]

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lengthwise.api.machine import Machine, Timed, machine as look
+from lengthwise._utils.timings import Timed
+from lengthwise.api.machine import Machine, machine as look
 from lengthwise.cli.main import model_options, open_model
 
 SCALE = {"GB/s": 1e9, "TFLOP/s": 1e12}
@@ -27,7 +28,7 @@ def machine(
     what the machine gives for plain reads and products."""
     found = look(open_model(model, dtype, device), again)
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json.dumps(asdict(found) | {"timed": [*map(_record, found.timed)]}))
         return
     console = Console()
     told = [found.facts.get("gpu", ""), found.facts["cpu"], found.facts["features"]]
@@ -55,6 +56,10 @@ def _table(found: Machine) -> Table:
             f"{row.rate / SCALE[row.unit]:.2f} {row.unit}", _each(row),
         )  # fmt: skip
     return table
+
+
+def _record(row: Timed) -> dict[str, object]:
+    return asdict(row) | {"rate": row.rate}
 
 
 def _each(row: Timed) -> str:

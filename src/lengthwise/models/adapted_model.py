@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lengthwise._utils.timings import Timed
 from lengthwise.models import attention_hook, obstacles
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import Rope
@@ -49,6 +50,10 @@ class FastForward(Forward, Protocol):
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
+        ...
+
+    def timed(self) -> Iterator[Timed]:
+        """What was timed on this machine of what it is made of."""
         ...
 
 

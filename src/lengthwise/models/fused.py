@@ -13,7 +13,7 @@ steps aside for the plain path, and comes back when that has gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from lengthwise._utils.timings import Timed
 from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
 from lengthwise.models.dropout import dropping
 from lengthwise.models.norms import MANY, Norms, NormWay
@@ -188,7 +189,12 @@ class FusedForward:
 
     def _time(self, norm: Tensor) -> tuple[Packing, Norms]:
         packing = Packing(self._model, self._adapted.pack)
-        return packing, Norms(len(norm), norm.dtype, norm.device, packing.timed)
+        return packing, Norms(len(norm), norm.dtype, norm.device, packing.times)
+
+    def timed(self) -> Iterator[Timed]:
+        """What was timed of its products and norms."""
+        for each in self._timed or ():
+            yield from each.timed()
 
     def release(self) -> None:
         if self._parts is not None:

@@ -8,14 +8,14 @@ LayerNorm has a kernel there: over x and -x, whose mean is 0, it is an RMSNorm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lengthwise._utils.timings import Timings, drawn, timing
+from lengthwise._utils.timings import Timed, Timings, drawn, timing
 
 # x `[n, size]`, (size,), weight `[size]`, eps.
 NormWay = Callable[[Tensor, tuple[int], Tensor, float], Tensor]
@@ -48,14 +48,22 @@ class Norms:
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device, timed: bool) -> None:
         self.few = self.many = WAYS["whole"]
+        self._found: list[Mapping[str, float]] = []
+        self._bytes, self._size = 2 * size * dtype.itemsize, size
         if timed and device.type == "cpu" and dtype != torch.float64 and timing():
             timings = Timings(device)
-            found = [
+            self._found = [
                 timings.seconds(_subject(size, dtype, rows), partial(_made, size, dtype, rows))
                 for rows in ROWS
             ]
-            self.few, self.many = (WAYS[fastest(seconds)] for seconds in found)
+            self.few, self.many = (WAYS[fastest(seconds)] for seconds in self._found)
             timings.save()
+
+    def timed(self) -> Iterator[Timed]:
+        """What was timed; vectors are read and written."""
+        for rows, seconds in zip(ROWS, self._found, strict=bool(self._found)):
+            chosen, amount = fastest(seconds), rows * self._bytes
+            yield Timed("norm", rows, str(self._size), seconds, chosen, amount, "GB/s")
 
 
 def _subject(size: int, dtype: torch.dtype, rows: int) -> str:

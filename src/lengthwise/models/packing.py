@@ -8,7 +8,7 @@ would take most of the memory that is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -16,14 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lengthwise._utils.machine import free_memory
-from lengthwise._utils.timings import Timings, drawn, timing
+from lengthwise._utils.timings import Timed, Timings, drawn, timing
 
 # Bytes of copies that are made without being asked, and the share of free memory they may take.
 LARGEST = 4 << 30
 SHARE = 4
 # Rows that are timed: a token, a tree, a chunk.
 ROWS = (1, 16, 128, 1024)
-SUBJECT = "product bfloat16"
 # A copy has to be this much faster for one token.
 PAYS = 0.9
 # Larger weights are timed by a part of their rows.
@@ -44,9 +43,10 @@ class Packing:
         self._bytes = sum(weight.nbytes for weight in weights)
         self._wanted = wanted
         # Whether anything of this model is timed.
-        self.timed = sum(weight.numel() for weight in weights) >= SMALL and timing()
+        self.times = sum(weight.numel() for weight in weights) >= SMALL and timing()
         self._free = free_memory()
         self._timings: Timings | None = None
+        self._found: dict[tuple[int, int], list[Mapping[str, float]]] = {}
 
     @property
     def fits(self) -> bool:
@@ -74,9 +74,23 @@ class Packing:
         """
         if not can_pack(weight) or self._wanted is False or not (self._wanted or self.fits):
             return 0
-        if self._wanted or not self.timed:
+        if self._wanted or not self.times:
             return None
-        return serving([self._seconds(weight.shape[1], outputs, rows) for rows in ROWS])
+        sizes = weight.shape[1], outputs
+        self._found[sizes] = [self._seconds(*sizes, rows) for rows in ROWS]
+        return serving(self._found[sizes])
+
+    def timed(self) -> Iterator[Timed]:
+        """What was timed of the products that were asked for."""
+        for (inputs, outputs), found in self._found.items():
+            plain = serving(found)
+            for rows, seconds in zip(ROWS, found, strict=True):
+                chosen = "packed" if plain is None or rows < plain else "plain"
+                timed = min(outputs, _most(inputs))
+                amount, unit = 2.0 * rows * inputs * timed, "TFLOP/s"
+                if rows == 1:
+                    amount, unit = inputs * timed * torch.bfloat16.itemsize, "GB/s"
+                yield Timed("product", rows, f"{inputs}x{timed}", seconds, chosen, amount, unit)
 
     def save(self) -> None:
         """Keeps what was timed."""
@@ -86,9 +100,14 @@ class Packing:
     def _seconds(self, inputs: int, outputs: int, rows: int) -> Mapping[str, float]:
         if self._timings is None:
             self._timings = Timings(torch.device("cpu"))
-        outputs = min(outputs, max(1, TIMED // inputs))
-        subject = f"{SUBJECT} {rows}x{inputs}x{outputs}"
+        outputs = min(outputs, _most(inputs))
+        subject = f"product bfloat16 {rows}x{inputs}x{outputs}"
         return self._timings.seconds(subject, partial(_ways, inputs, outputs, rows))
+
+
+def _most(inputs: int) -> int:
+    """Outputs that are timed."""
+    return max(1, TIMED // inputs)
 
 
 def serving(found: Sequence[Mapping[str, float]]) -> int | None:

@@ -118,10 +118,10 @@ def test_tuning_times_every_question_and_is_kept(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(torch.get_rng_state(), before), "the user's random numbers are the user's"
     assert timings is not None and timings.path.is_file()
     found = list(tuning.timed(tuning.shape_of(model)))
-    assert {question for question, _, _ in found} == KERNELS.keys()
-    for question, _, seconds in found:
-        assert set(seconds) <= set(KERNELS[question]) and all(s > 0 for s in seconds.values())
-        assert "plain" not in seconds
+    assert {row.question for row in found} == KERNELS.keys()
+    for row in found:
+        assert set(row.seconds) <= set(KERNELS[row.question]) and min(row.seconds.values()) > 0
+        assert "plain" not in row.seconds and row.chosen in row.seconds and row.rate > 0
     assert tuning.tune(model) is None  # it is known in this process
     monkeypatch.setattr(choice, "_TIMED", {})
     again = tuning.tune(model)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lengthwise._utils.timings import Timings, Ways, drawn
+from lengthwise._utils.timings import Timed, Timings, Ways, drawn
 from lengthwise.engine.kernels import choice, flash, varlen
 from lengthwise.engine.kernels.choice import KERNELS, Shape
 from lengthwise.engine.kernels.kernel import BLOCK
@@ -125,12 +125,23 @@ def _made(shape: Shape, rows: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     return normal(shape.heads, rows), key, value
 
 
-def timed(shape: Shape) -> Iterator[tuple[str, tuple[int, int], choice.Seconds]]:
-    """Of every question: rows, keys and the seconds of each kernel, as they are known now."""
+def timed(shape: Shape) -> Iterator[Timed]:
+    """What is known of each question now.
+
+    Of a block the products of queries with the keys they see, and with the values, are counted; of
+    the others the bytes that are read of keys, and of values where they are.
+    """
     for question in KERNELS:
         of = shape if question == "block" else _folded(shape)
-        for at, seconds in choice.known_seconds(question, of).items():
-            yield question, at, seconds
+        for (rows, keys), seconds in choice.known_seconds(question, of).items():
+            if question == "block":
+                seen = rows * (keys - rows) + rows * (rows + 1) / 2
+                amount, unit = 4 * shape.heads * seen * shape.head_dim, "TFLOP/s"
+            else:
+                each = shape.key_heads * keys * shape.head_dim * shape.dtype.itemsize
+                amount, unit = each * (2 if question == "step" else 1), "GB/s"
+            chosen = choice.fastest(question, seconds)
+            yield Timed(question, rows, f"{keys} keys", seconds, chosen, amount, unit)
 
 
 __all__ = ["shape_of", "timed", "tune"]
