@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
-    DynamicCache,
     EosTokenCriteria,
     GenerationConfig,
     LogitsProcessor,
@@ -21,41 +20,12 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 import lengthwise
-from lengthwise.api.hf_config import HONOURED, REFUSED
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.api.hf_runs import IDS, NEW, ours, plain
 
-NEW = 24
-IDS = torch.tensor([tokens(20)])
-ROWS = torch.tensor([tokens(20), [0] * 6 + tokens(14, 1), [0] * 3 + tokens(17, 2)])
+ROWS = torch.tensor([tokens(20), [0] * 6 + tokens(14, 1), [0] * 3 + tokens(17, 2)]) % 64
 MASK = (ROWS != 0).long()
-
-
-@pytest.fixture(scope="module")
-def stock() -> PreTrainedModel:
-    """A model that repeats itself, so that drafts come true."""
-    return tiny_model("llama", vocab_size=64, initializer_range=0.3)
-
-
-@pytest.fixture(autouse=True)
-def small_ids() -> None:
-    """Ids of the tiny vocabulary above."""
-    for ids in (IDS, ROWS):
-        ids.remainder_(64)
-
-
-def ours(model: PreTrainedModel, recipe: str = "full", **given: Any) -> Any:
-    options = given.pop("options", {})
-    return model.generate(
-        given.pop("ids", IDS), max_new_tokens=given.pop("max_new_tokens", NEW),
-        custom_generate=lengthwise.custom_generate(recipe, **options), **given,
-    )  # fmt: skip
-
-
-def plain(model: PreTrainedModel, **given: Any) -> Any:
-    return model.generate(
-        given.pop("ids", IDS), max_new_tokens=given.pop("max_new_tokens", NEW), **given
-    )
 
 
 class Odd(LogitsProcessor):
@@ -324,97 +294,6 @@ def test_a_text_iterator_ends(stock: PreTrainedModel) -> None:
     assert text == model.generate(ids, max_new_tokens=12, stop_ids=[]).text
 
 
-OTHER: dict[str, Any] = {
-    "num_beams": 3, "num_beam_groups": 2, "diversity_penalty": 0.5, "constraints": [1],
-    "force_words_ids": [[5]], "low_memory": True, "penalty_alpha": 0.6, "dola_layers": "high",
-    "guidance_scale": 1.5, "token_healing": True, "use_mtp": True, "prompt_lookup_num_tokens": 3,
-    "assistant_early_exit": 1, "speculation_type": "dflash", "is_assistant": True,
-    "use_cache": False, "cache_implementation": "static", "cache_config": {"a": 1},
-    "max_cache_len": 100, "compile_config": object(), "continuous_batching_config": object(),
-    "output_attentions": True, "output_hidden_states": True,
-}  # fmt: skip
-
-
-def test_every_attribute_of_a_generation_config_is_honoured_or_refused() -> None:
-    known = {name for name in vars(GenerationConfig()) if name != "_original_object_hash"}
-    assert known == HONOURED.keys() | REFUSED.keys() and not HONOURED.keys() & REFUSED.keys()
-    assert OTHER.keys() == REFUSED.keys()
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_honoured_is_refused_by_name_before_anything_runs(
-    stock: PreTrainedModel, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = GenerationConfig(max_length=30)
-    setattr(config, name, OTHER[name])
-    monkeypatch.setattr("lengthwise.api.loading.wrap", lambda *_: pytest.fail("it was wrapped"))
-    with pytest.raises(LengthwiseError, match=f"cannot honour {name}=") as error:
-        lengthwise.custom_generate()(stock, IDS, generation_config=config)
-    assert "\n" not in str(error.value)
-
-
-def test_defaults_of_stock_are_not_refused(stock: PreTrainedModel) -> None:
-    config = GenerationConfig(**GenerationConfig._get_default_generation_params())
-    config.max_length = None
-    assert ours(stock, generation_config=config).tolist() == plain(stock).tolist()
-
-
-@pytest.mark.parametrize(
-    ("given", "word"),
-    [
-        ({"num_beams": 3}, "num_beams=3"),
-        ({"num_beams": 2, "num_return_sequences": 2}, "num_beams=2"),
-        ({"guidance_scale": 2.0}, "guidance_scale=2.0"),
-        ({"use_cache": False}, "use_cache=False"),
-        ({"token_type_ids": torch.zeros_like(IDS)}, "token_type_ids"),
-        ({"position_ids": torch.arange(5, 25)[None]}, "position_ids"),
-        ({"output_hidden_states": True}, "output_hidden_states"),
-        ({"synced_gpus": True}, "synced_gpus"),
-        ({"prompt_lookup_num_tokens": 4}, "prompt_lookup_num_tokens=4"),
-    ],
-)
-def test_arguments_of_generate_are_refused_by_name(
-    stock: PreTrainedModel, given: dict[str, Any], word: str
-) -> None:
-    if "token_type_ids" in given:
-        with pytest.raises(LengthwiseError, match=word):
-            lengthwise.custom_generate()(stock, IDS, **_prepared(), **given)
-        return
-    with pytest.raises(LengthwiseError, match=f"cannot honour {word}"):
-        ours(stock, **given)
-
-
-def _prepared() -> dict[str, Any]:
-    from transformers import MaxLengthCriteria
-
-    return {"generation_config": GenerationConfig(), "stopping_criteria": [MaxLengthCriteria(30)]}
-
-
-def test_a_cache_embeddings_and_an_assistant_of_the_users_are_refused(
-    stock: PreTrainedModel,
-) -> None:
-    cache = DynamicCache(config=stock.config)
-    with torch.no_grad():
-        stock(IDS[:, :10], past_key_values=cache)
-    for given in ({"past_key_values": cache}, {"past_key_values": DynamicCache()}):
-        with pytest.raises(LengthwiseError, match="cannot honour past_key_values"):
-            ours(stock, **given)
-    with pytest.raises(LengthwiseError, match="cannot honour assistant_model"):
-        ours(stock, assistant_model=stock)
-    with pytest.raises(LengthwiseError, match="cannot honour inputs_embeds"):
-        stock.generate(
-            inputs_embeds=torch.zeros(1, 4, 64), max_new_tokens=4,
-            custom_generate=lengthwise.custom_generate(),
-        )  # fmt: skip
-
-
-def test_options_are_known_or_refused(stock: PreTrainedModel) -> None:
-    with pytest.raises(LengthwiseError, match="'temperature' is no option of custom_generate"):
-        lengthwise.custom_generate("full", temperature=0.5)
-    with pytest.raises(LengthwiseError, match="stop strings and streamed text need a tokenizer"):
-        ours(stock, options={"stop": ["x"]})
-
-
 def test_stop_strings_end_rows_behind_the_token_that_completes_them() -> None:
     model = lengthwise.load(dtype="float32")
     assert model.tokenizer is not None
@@ -424,11 +303,6 @@ def test_stop_strings_end_rows_behind_the_token_that_completes_them() -> None:
                  options={"stop": stop, "tokenizer": model.tokenizer})  # fmt: skip
     wanted = plain(model.adapted.model, ids=ids, stop_strings=stop, tokenizer=model.tokenizer)
     assert found.tolist() == wanted.tolist()
-
-
-def test_lossy_recipes_give_no_scores(stock: PreTrainedModel) -> None:
-    with pytest.raises(LengthwiseError, match="cannot honour output_scores"):
-        ours(stock, "lookup + typical", return_dict_in_generate=True, output_scores=True)
 
 
 def test_custom_generate_stays_a_function_however_often_it_is_asked_for() -> None:

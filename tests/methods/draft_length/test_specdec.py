@@ -19,6 +19,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import Fixed, LengthPolicy
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
+from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.draft_length._shared import acceptance_head
@@ -113,7 +114,7 @@ def test_guesses_that_ask_no_model_are_verified_up_to_the_first_doubtful_one() -
     assert len(kept) == 1
 
 
-LOAD = loop.Load("test", 1, 10)
+LOAD = Load("test", 1, 10)
 VOCAB = 32
 
 
