@@ -45,7 +45,7 @@ def machine(model: Model, again: bool = False) -> Machine:
 
     Args:
         model: one that `load` or `wrap` gave; its heads and dtype are what is timed.
-        again: times everything anew, which takes a second or two; False reads what is known.
+        again: times everything anew, which takes some seconds; False reads what is known.
 
     Raises:
         LengthwiseError: for what is no model.

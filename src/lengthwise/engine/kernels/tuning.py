@@ -1,6 +1,6 @@
 """Times the kernels that a model will need on this machine, once, for a few shapes.
 
-A second or two for the first model of a shape; afterwards a file in the cache folder is read
+Some seconds for the first model of a shape; afterwards a file in the cache folder is read
 (`_utils.timings`). What was timed goes to `choice`, which is asked at every step.
 """
 
