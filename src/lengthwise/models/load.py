@@ -97,8 +97,8 @@ def load_pretrained(
     model.to(place)  # type: ignore[arg-type]
     model.eval()
     model.requires_grad_(False)
-    found = Provenance(name, kind, place, source, trained_length(model.config), weights)
-    return model, tokenizer, found
+    length, held = trained_length(model.config), format_of(model)
+    return model, tokenizer, Provenance(name, kind, place, source, length, held)
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
