@@ -32,6 +32,7 @@ from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
 from lengthwise.models.fits import require_fits
+from lengthwise.models.gguf_blocks import low_bit_of
 from lengthwise.models.gguf_files import load_gguf
 from lengthwise.models.quantised import format_of, quantise, require_format
 
@@ -169,7 +170,7 @@ def _load_named(
         return *_load_folder(str(path), path, dtype, config), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            return *load_gguf(path, dtype), "GGUF file"
+            return *_load_gguf(path, dtype, device, weights), "GGUF file"
         raise ModelError(f"{name}: a file, but no .gguf file; name the folder a model lies in")
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
@@ -177,6 +178,15 @@ def _load_named(
     require_fits(name, False, dtype, device, weights)
     config = _small(name, False, weights, device)
     return *_load_folder(name, None, dtype, config), "hub"
+
+
+def _load_gguf(
+    path: Path, dtype: torch.dtype, device: torch.device, weights: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model, tokenizer = load_gguf(path, dtype)
+    if weights == "int4":
+        quantise(model, weights, device, low_bit_of(model, path, device))
+    return model, tokenizer
 
 
 def _small(name: str, local: bool, weights: str | None, device: torch.device) -> Any:

@@ -118,7 +118,10 @@ def require_format(weights: str | None) -> None:
 
 
 @torch.no_grad()
-def quantise(model: PreTrainedModel, weights: str, device: torch.device | None = None) -> None:
+def quantise(
+    model: PreTrainedModel, weights: str, device: torch.device | None = None,
+    held: Mapping[str, LowBit] | None = None,
+) -> None:  # fmt: skip
     """Holds the weights of a model's linear layers in 8 or 4 bits from now on.
 
     The layer that gives the logits is held in 8 bits in any case: it is one layer of many, and in 4
@@ -129,6 +132,7 @@ def quantise(model: PreTrainedModel, weights: str, device: torch.device | None =
         weights: of `low_bit.FORMATS`.
         device: where these layers are to be; None leaves them where they are. How int4 is packed
             hangs on it.
+        held: weights of layers by their names, where they are known in fewer bits already.
 
     Raises:
         LengthwiseError: for a format that there is not.
@@ -148,7 +152,7 @@ def quantise(model: PreTrainedModel, weights: str, device: torch.device | None =
     for name in names:
         layer = model.get_submodule(name)
         small = "int8" if layer is head else weights
-        weight = low_bit(matrix(layer).to(device), small)
+        weight = (held or {}).get(name) or low_bit(matrix(layer).to(device), small)
         model.set_submodule(name, LowBitLinear(weight, _bias(layer)))
     model.config.tie_word_embeddings = False
     time_rows(model)
