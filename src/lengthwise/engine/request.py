@@ -224,7 +224,7 @@ class Request:
         limit = min(self.max_new_tokens - len(self.output), room) - 1
         if limit <= 0 or load is None:
             return tree
-        context, vocab_size = TokenView(self.context()), self.sequence.model.vocab_size
+        context, model = TokenView(self.context()), self.sequence.model
         for drafter in sorted(self.drafters, key=_turn):
             begin = policy.clock()
             draft_depth = policy.draft_depth(load, drafter, tree, self.acceptance, limit)
@@ -240,7 +240,8 @@ class Request:
                 failed = error
             try:
                 # Who fails after drawing may fail because of what was drawn, which therefore stays.
-                _check_guesses(tree, before, limit, vocab_size)
+                if len(tree) > before or tree.draws:
+                    _check_guesses(tree, before, limit, model.vocab_size)
             except Exception as error:
                 tree = tree.keep(range(before))
                 failed = failed or error

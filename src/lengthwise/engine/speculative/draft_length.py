@@ -237,11 +237,13 @@ class Goodput(LengthPolicy):
         cost = self.cost(load)
         if cost.unsure and not held:
             return prune(trees, [])
-        seconds = cost.curve(len(ranked))
-        if cost.known:
-            # Drafting is paid for already, and the dearer it was the more guesses are worth it.
-            seconds = seconds + sum(depth.seconds for _, depth in asked)
-        size = best_size(float(len(trees)), ranked, seconds, self.margin)
+        size = 0
+        if ranked:
+            seconds = cost.curve(len(ranked))
+            if cost.known:
+                # Drafting is paid for, and the dearer it was the more guesses are worth it.
+                seconds = seconds + sum(depth.seconds for _, depth in asked)
+            size = best_size(float(len(trees)), ranked, seconds, self.margin)
         found = prune(trees, ranked[:size])
         for name in {drafter.name for drafter, depth in asked if depth.levels}:
             levels = sum(depth.levels for drafter, depth in asked if drafter.name == name)
@@ -269,7 +271,7 @@ class Goodput(LengthPolicy):
 
     def _plain(self, load: Load) -> float:
         """Seconds that a token takes without drafting."""
-        return float(self.cost(load).curve(0)[0]) / load.rows
+        return self.cost(load).plain / load.rows
 
     def cost(self, load: Load) -> StepCost:
         """The times of a load; those of the nearest load of the recipe to begin with."""

@@ -32,6 +32,7 @@ class StepCost:
         self._recent: dict[int, deque[float]] = {}
         self._last: dict[int, int] = {}
         self._borrowed = False
+        self._found: tuple[NDArray[np.float64], list[float]] | None = None
 
     def borrow(self) -> StepCost:
         """A copy for another load, whose first measurement sets its scale."""
@@ -52,6 +53,7 @@ class StepCost:
                 times.extend([scale * times.popleft() for _ in range(len(times))])
             self._borrowed = False
         self._steps += 1
+        self._found = None
         anchor = min(ANCHORS, key=lambda a: abs(math.log1p(a) - math.log1p(guesses)))
         ratio = seconds / (1 + self.slope * guesses)
         self._recent.setdefault(anchor, deque(maxlen=RECENT)).append(ratio)
@@ -74,11 +76,25 @@ class StepCost:
         """Expected time of 0 to `most` guesses, `[most + 1]`; relative until one is measured."""
         guesses = np.arange(most + 1, dtype=np.float64)
         shape = 1 + self.slope * guesses
-        known = [a for a in ANCHORS if a in self._recent and self._counted(a)]
-        if not known:
+        known, ratios = self._ratios()
+        if not ratios:
             return shape
-        ratios = [median_low(self._recent[a]) for a in known]
-        return np.multiply(shape, np.interp(np.log1p(guesses), np.log1p(known), ratios))
+        return np.multiply(shape, np.interp(np.log1p(guesses), known, ratios))
+
+    @property
+    def plain(self) -> float:
+        """Expected time of a step without guesses: the first of `curve`."""
+        ratios = self._ratios()[1]
+        return ratios[0] if ratios else 1.0
+
+    def _ratios(self) -> tuple[NDArray[np.float64], list[float]]:
+        """Sizes that count, as log(1 + guesses), and the times of each divided by its shape."""
+        # Asked several times a step, and changed once.
+        if self._found is None:
+            known = [a for a in ANCHORS if a in self._recent and self._counted(a)]
+            ratios = [median_low(self._recent[a]) for a in known]
+            self._found = np.log1p(np.array(known, dtype=np.float64)), ratios
+        return self._found
 
     def _counted(self, anchor: int) -> bool:
         age = self._steps - self._last[anchor]
