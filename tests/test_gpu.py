@@ -10,7 +10,9 @@ import torch
 
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kernels import varlen
+from lengthwise.engine.kernels import tree, varlen
+from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.part import Asked
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
@@ -82,6 +84,49 @@ def test_one_step_is_its_plain_twin(rows: int) -> None:
     weights = torch.softmax(query.float() @ key.float().transpose(1, 2) * 0.125, -1)
     right = weights @ value.float()
     assert float((found - right).norm() / right.norm()) < 1e-2
+
+
+SHAPES = [(9, 3, 64), (32, 8, 128)]
+LONG = 32_768
+
+
+def close(out: torch.Tensor, right: torch.Tensor) -> bool:
+    return float((out.float() - right).norm() / right.norm()) < 1e-2
+
+
+def exact(part: Part) -> Part:
+    return dataclasses.replace(
+        part, query=part.query.float(), key=part.key.float(), value=part.value.float()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 7, 64, 128])
+@pytest.mark.parametrize("kind", ["causal", "tree", "masked", "weighted", "capped"])
+def test_triton_is_its_plain_twin(
+    kind: str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    (part,) = parts(shape[0], shape[0] // shape[1], queries, LONG, shape[2], dtype, False)
+    scaling, cap, given = shape[2] ** -0.5, 3.0 if kind == "capped" else None, {}
+    seen = torch.rand(queries, queries, device="cuda").tril() + torch.eye(queries).cuda() > 0.5
+    whole = torch.ones(queries, LONG, dtype=torch.bool, device="cuda")
+    whole[:, -queries:] = seen
+    if kind == "causal":
+        part = dataclasses.replace(part, causal=True)
+    elif kind in ("tree", "masked"):
+        part = dataclasses.replace(part, mask=whole)
+        given = {"hidden": ~seen} if kind == "tree" else {"mask": whole}
+    elif kind == "weighted":
+        part = dataclasses.replace(part, log_weight=torch.rand(shape[1], LONG, device="cuda") * 3)
+    assert BLOCK["triton"].serves(Asked([part], scaling, cap))
+    if kind in ("tree", "masked"):
+        out, lse = tree.attend_spans(part.query, part.key, part.value, scaling, **given)
+    else:
+        out, lse = BLOCK["triton"].attend(Asked([part], scaling, cap, None, True))
+    right, total = attend_plain([exact(part)], scaling, cap)
+    assert close(out, right) and float((lse - total).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])

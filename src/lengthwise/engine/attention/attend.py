@@ -19,9 +19,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels import flash, varlen
+from lengthwise.engine.kernels import flash, tree, varlen
+from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
-from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.kernel import answer
 from lengthwise.engine.kernels.merge import merge
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
@@ -49,13 +50,7 @@ def attend(
             `[heads, queries]` in float32 where `need_lse` (else None where it was not needed).
     """
     parts = [part for part in parts if part.key.shape[1]]
-    asked = Asked(parts, scaling, softcap, sinks, need_lse)
-    widest = max(parts, key=lambda part: part.key.shape[1])
-    for name in order("block", widest.query, widest.key):
-        kernel = BLOCK[name]
-        if kernel.serves(asked):
-            return kernel.attend(asked)
-    raise AssertionError("plain products serve everything")
+    return answer(Asked(parts, scaling, softcap, sinks, need_lse))
 
 
 class SingleSoftmax:
@@ -116,10 +111,26 @@ def tree_softmax(
     query `[key_heads, heads of a group * n, head_dim]`; hidden: bool `[n, n]`, True where a new
     token must not look.
     """
+    each = query.view(-1, len(hidden), query.shape[-1])
+    if _by_triton(each, key, value):
+        found = attempt(
+            tree.NAME, each, key,
+            lambda: tree.attend_spans(each, key, value, scaling, hidden=hidden)[0],
+        )  # fmt: skip
+        if found is not None:
+            return found.view(*query.shape[:2], -1)
     scores = row_products(query * scaling, key)
     own = scores.view(-1, len(hidden), key.shape[1])[..., -len(hidden) :]
     own.masked_fill_(hidden, -math.inf)
     return torch.bmm(torch.softmax(scores, -1), value)
+
+
+def _by_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether Triton serves a tree, query `[heads, n, d]`: of the kernels that know its mask."""
+    if not tree.can(query, key, value):
+        return False
+    names = order("block", query, key)
+    return names.index(tree.NAME) < names.index("products")
 
 
 def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:

@@ -3,9 +3,12 @@
 - `part`: what is asked, `Asked` over several `Part`s.
 - `rows`: the joined scores of a few queries at a time.
 - `flash`: the CPU's flash kernel, part by part; `varlen`: that of a GPU.
+- `tree`: a kernel in Triton for any mask; `programs` is what runs on the device, `compiled` what
+  such kernels share on the host.
 - `stock`: `scaled_dot_product_attention`; `products`: plain products, for everything.
 - `plain`: the readable twin of all of them.
 - `merge`: partial results joined by their log-sum-exp.
+- `attempts`: kernels that are compiled where they run, and what becomes of those that fail.
 - `kernel`: what a kernel says of itself, and the list of them; `choice`: which one serves, from
   what was timed on this machine (`tuning`).
 """

@@ -15,7 +15,8 @@ from torch import Tensor
 from lengthwise._utils.timings import Timed, Timings, Ways, drawn
 from lengthwise.engine.kernels import choice, flash, varlen
 from lengthwise.engine.kernels.choice import KERNELS, Shape
-from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.compiled import INTERPRETED
+from lengthwise.engine.kernels.kernel import BLOCK, tried
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.products import PRODUCTS, one_softmax
 from lengthwise.models.adapted_model import AdaptedModel
@@ -105,8 +106,16 @@ def _block_ways(shape: Shape, queries: int, keys: int) -> Ways:
     return {
         name: partial(kernel.attend, asked)
         for name, kernel in BLOCK.items()
-        if name != "plain" and kernel.serves(asked)
+        if name != "plain" and kernel.serves(asked) and _works(name, asked)
     }
+
+
+def _works(name: str, asked: Asked) -> bool:
+    """Whether a kernel that is compiled where it runs does so here; what is interpreted is not
+    timed."""
+    if not BLOCK[name].compiled:
+        return True
+    return not INTERPRETED and tried(name, asked) is not None
 
 
 def _folded(shape: Shape) -> Shape:

@@ -1,0 +1,45 @@
+"""The programs in Triton compile for a GPU, which needs none: what the interpreter does not see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lengthwise.engine.kernels import compiled
+
+pytestmark = pytest.mark.skipif(
+    compiled.INTERPRETED or not compiled.installed(), reason="needs triton, not interpreted"
+)
+
+FLAGS = {
+    "FOLD": 3, "SHARE": 1, "DIM": 64, "VALUE": 64, "ROWS": 16, "D": 64, "V": 64, "KEYS": 32,
+    "CAUSAL": True, "MASKED": True, "HIDDEN": 1, "WEIGHTED": True, "CHOSEN": True, "CAPPED": True,
+}  # fmt: skip
+POINTERS = {
+    "query": "*bf16", "key": "*bf16", "value": "*bf16", "mask": "*u8", "weight": "*fp32",
+    "ids": "*i64", "out": "*fp32", "lse": "*fp32", "each": "*fp32", "theirs": "*fp32",
+    "scaling": "fp32", "softcap": "fp32",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["attend_span", "join"])
+def test_a_program_compiles_for_a_gpu(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    program = getattr(compiled.programs(), name)
+    while not isinstance(program, triton.JITFunction):
+        program = program.fn
+    names = [parameter.name for parameter in program.params]
+    flags = {name: FLAGS[name] for name in names if name in FLAGS}
+    signature = {
+        name: "constexpr" if name in flags else POINTERS.get(name, "i32") for name in names
+    }
+    source = ASTSource(program, signature, constexprs=flags)
+    made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_stages": 2})
+    assert made.asm["ptx"] and made.metadata.shared < 99 << 10
