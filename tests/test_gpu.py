@@ -10,9 +10,9 @@ import torch
 
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kernels import tree, varlen
+from lengthwise.engine.kernels import gather, tree, varlen
 from lengthwise.engine.kernels.kernel import BLOCK
-from lengthwise.engine.kernels.part import Asked
+from lengthwise.engine.kernels.part import Asked, Chosen
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
@@ -127,6 +127,25 @@ def test_triton_is_its_plain_twin(
         out, lse = BLOCK["triton"].attend(Asked([part], scaling, cap, None, True))
     right, total = attend_plain([exact(part)], scaling, cap)
     assert close(out, right) and float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 64, 128])
+@pytest.mark.parametrize("rows", ["shared", "by key head", "by head"])
+def test_chosen_keys_are_read_where_they_lie(
+    rows: str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    count = {"shared": 1, "by key head": key_heads, "by head": heads}[rows]
+    ids = torch.rand(count, LONG, device="cuda").argsort(-1)[:, :2048].sort(-1).values
+    asked = Chosen(part.query, part.key, part.value, ids)
+    assert gather.can(asked)
+    out, lse = gather.run(asked, size**-0.5)
+    right, total = attend_plain([exact(asked.part())], size**-0.5)
+    assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])

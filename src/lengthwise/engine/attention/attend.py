@@ -19,18 +19,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels import flash, tree, varlen
+from lengthwise.engine.kernels import flash, gather, tree, varlen
 from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
 from lengthwise.engine.kernels.kernel import answer
 from lengthwise.engine.kernels.merge import merge
-from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.part import Answer, Asked, Chosen, Part
 from lengthwise.engine.kernels.plain import plain
 from lengthwise.engine.kernels.products import one_softmax, row_products
 
 
 def attend(
-    parts: Sequence[Part],
+    parts: Sequence[Part | Chosen],
     scaling: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -39,7 +39,8 @@ def attend(
     """One softmax over the keys of all parts.
 
     Args:
-        parts: at least one of them has keys; every query sees a key of some part.
+        parts: at least one of them has keys; every query sees a key of some part. Those of chosen
+            keys go to a kernel of their own, and are copied where it fails.
         scaling: multiplies the logits.
         softcap: c replaces a logit x by c tanh(x / c) (gemma 2).
         sinks: `[heads]`, learned logits that take weight and give no value (gpt_oss).
@@ -49,8 +50,22 @@ def attend(
         The output `[heads, queries, value_dim]` in the dtype of the values, and the LSE
             `[heads, queries]` in float32 where `need_lse` (else None where it was not needed).
     """
-    parts = [part for part in parts if part.key.shape[1]]
-    return answer(Asked(parts, scaling, softcap, sinks, need_lse))
+    direct: list[Part] = []
+    results: list[Answer] = []
+    for part in parts:
+        if isinstance(part, Chosen):
+            found = gather.attend(part, scaling, softcap) if len(part) else None
+            if found is not None:
+                results.append(found)
+                continue
+            part = part.part()
+        if part.key.shape[1]:
+            direct.append(part)
+    if not results:
+        return answer(Asked(direct, scaling, softcap, sinks, need_lse))
+    if direct:
+        results.append(answer(Asked(direct, scaling, softcap, None, True)))
+    return results[0] if len(results) == 1 and sinks is None else merge(results, sinks)
 
 
 class SingleSoftmax:
@@ -147,5 +162,6 @@ def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float
 
 
 __all__ = [
-    "Part", "SingleSoftmax", "attend", "joint_softmax", "merge", "single_softmax", "tree_softmax",
+    "Chosen", "Part", "SingleSoftmax", "attend", "joint_softmax", "merge", "single_softmax",
+    "tree_softmax",
 ]  # fmt: skip

@@ -8,6 +8,7 @@
 - `stock`: `scaled_dot_product_attention`; `products`: plain products, for everything.
 - `plain`: the readable twin of all of them.
 - `merge`: partial results joined by their log-sum-exp.
+- `gather`: the same over chosen keys, without a copy of them.
 - `attempts`: kernels that are compiled where they run, and what becomes of those that fail.
 - `kernel`: what a kernel says of itself, and the list of them; `choice`: which one serves, from
   what was timed on this machine (`tuning`).

@@ -40,11 +40,11 @@ def installed() -> bool:
     return find_spec("triton") is not None
 
 
-def runs(query: Tensor) -> bool:
-    """Whether kernels in Triton run where a query is, in its dtype and size of a head."""
-    if query.shape[-1] > LARGEST_HEAD or not (query.is_cuda or INTERPRETED):
+def runs(device: str, dtype: torch.dtype, size: int) -> bool:
+    """Whether kernels in Triton run on such a device, in a dtype, with heads of a size."""
+    if size > LARGEST_HEAD or not (device == "cuda" or INTERPRETED):
         return False
-    return query.dtype in (DTYPES + EXACT if INTERPRETED else DTYPES) and installed()
+    return dtype in (DTYPES + EXACT if INTERPRETED else DTYPES) and installed()
 
 
 def why_not(device: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -29,6 +29,48 @@ class Part:
     mask: Tensor | None = None
     causal: bool = False
     log_weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some keys out of many, read where they lie; `part` copies them.
+
+    query: `[heads, queries, head_dim]`, already rotated.
+    key, value: `[key_heads, keys, ...]`, all that are held.
+    ids: int64, those that are read: `[m]` or `[1, m]` for all heads, `[key_heads, m]` or
+        `[heads, m]`.
+    mask: bool, True where visible, broadcastable to `[heads, queries, m]`, or None.
+    log_weight: float32 `[key_heads, keys]`, or None, as in `Part`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    ids: Tensor
+    mask: Tensor | None = None
+    log_weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids.shape[-1]
+
+    def rows(self, rows: slice) -> Chosen:
+        """The same for some of the queries."""
+        mask = None if self.mask is None else self.mask[..., rows, :]
+        return replace(self, query=self.query[:, rows], mask=mask)
+
+    def part(self) -> Part:
+        """The keys copied; with a key head a query head where each of these has ids."""
+        weight = None if self.log_weight is None else self._taken(self.log_weight)
+        key, value = self._taken(self.key), self._taken(self.value)
+        return Part(self.query, key, value, self.mask, log_weight=weight)
+
+    def _taken(self, x: Tensor) -> Tensor:
+        ids = self.ids if self.ids.dim() == 2 else self.ids[None]
+        if len(ids) == 1:
+            return x.index_select(1, ids[0])
+        owner = ids.reshape(len(x), -1)
+        wide = owner if x.dim() == 2 else owner[..., None].expand(-1, -1, x.shape[-1])
+        return x.gather(1, wide).reshape(*ids.shape, *x.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -59,4 +101,4 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[0], dim=0)
 
 
-__all__ = ["Answer", "Asked", "Part", "repeat_heads"]
+__all__ = ["Answer", "Asked", "Chosen", "Part", "repeat_heads"]

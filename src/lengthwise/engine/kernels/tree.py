@@ -30,7 +30,11 @@ NAME = "triton"
 def can(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether Triton runs there, and has products of these."""
     same = key.dtype == query.dtype == value.dtype
-    return same and value.shape[-1] <= LARGEST_HEAD and runs(query)
+    return (
+        same
+        and value.shape[-1] <= LARGEST_HEAD
+        and runs(query.device.type, query.dtype, query.shape[-1])
+    )
 
 
 def serves(asked: Asked) -> bool:

@@ -13,12 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Part
+from lengthwise.engine.kernels import gather
+from lengthwise.engine.kernels.part import Chosen, Part
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.selection import Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
@@ -123,7 +124,7 @@ class HeadGroup:
 
     def parts(
         self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
-    ) -> list[Part]:
+    ) -> list[Part | Chosen]:
         """Parts for some of the queries of a layer.
 
         Args:
@@ -166,8 +167,8 @@ class HeadGroup:
             parts.append(_part(query, block.slice(band, start), mask))
         return parts
 
-    def _far_parts(self, inputs: LayerInputs, rows: slice) -> list[Part]:
-        found: list[Part] = []
+    def _far_parts(self, inputs: LayerInputs, rows: slice) -> list[Part | Chosen]:
+        found: list[Part | Chosen] = []
         if len(self.far):
             found = self._chosen(inputs, rows)
         placement = self.placement
@@ -175,7 +176,7 @@ class HeadGroup:
             found += self._leaving(inputs, rows)
         return found
 
-    def _chosen(self, inputs: LayerInputs, rows: slice) -> list[Part]:
+    def _chosen(self, inputs: LayerInputs, rows: slice) -> list[Part | Chosen]:
         choice = None
         if self.selector is not None and inputs.selects(self.selector):
             index, span = inputs.index[rows], inputs.span(rows)
@@ -194,6 +195,8 @@ class HeadGroup:
                 Part(query, inputs.read_far(b, self.placement), b.value, log_weight=b.log_weight)
                 for b in blocks
             ]
+        if (found := self._in_place(inputs, query, choice)) is not None:
+            return [found]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         inputs.note_transient([entries])
         if choice.key_positions is not None:
@@ -203,6 +206,16 @@ class HeadGroup:
         else:
             key = inputs.read_far(entries, self.placement)
         return [Part(query, key, entries.value, choice.mask, log_weight=entries.log_weight)]
+
+    def _in_place(self, inputs: LayerInputs, query: Tensor, choice: SelectedKeys) -> Chosen | None:
+        """Chosen entries read where they lie, if they are plain, on the device, and stored as they
+        are read; else None, and they are copied."""
+        tail = self.far.tail
+        turned = choice.key_positions is not None or inputs.turns_far(self.placement)
+        if turned or tail is None or self.far.closed:
+            return None
+        found = Chosen(query, tail.key, tail.value, choice.ids, choice.mask, tail.log_weight)
+        return found if gather.serves(found) else None
 
     def _leaving(self, inputs: LayerInputs, rows: slice) -> list[Part]:
         """Near entries that some of these queries already reach as far ones."""
