@@ -131,6 +131,27 @@ def test_triton_is_its_plain_twin(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["causal", "masked", "weighted", "capped"])
+def test_flex_is_its_plain_twin(kind: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    for queries, keys in ((1, LONG), (64, LONG), (128, 4096)):
+        (part,) = parts(heads, heads // key_heads, queries, keys, size, dtype, kind == "causal")
+        if kind == "masked":
+            part = dataclasses.replace(part, mask=torch.rand(queries, keys, device="cuda") > 0.5)
+        if kind == "weighted":
+            weight = torch.rand(key_heads, keys, device="cuda") * 3
+            part = dataclasses.replace(part, log_weight=weight)
+        asked = Asked([part], size**-0.5, 3.0 if kind == "capped" else None, None, True)
+        assert BLOCK["flex"].serves(asked)
+        out, lse = BLOCK["flex"].attend(asked)
+        right, total = attend_plain([exact(part)], asked.scaling, asked.softcap)
+        assert close(out, right) and lse is not None
+        assert float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("queries", [1, 64, 128])
 @pytest.mark.parametrize("rows", ["shared", "by key head", "by head"])
 def test_chosen_keys_are_read_where_they_lie(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lengthwise.engine.attention.attend import attend
-from lengthwise.engine.kernels import attempts, choice, tuning
+from lengthwise.engine.kernels import attempts, choice, flex, tuning
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
@@ -72,3 +72,26 @@ def test_a_kernel_that_fails_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> No
     shape = choice.Shape("cpu", torch.float32, 4, 2, 16)
     ways = tuning._block_ways(shape, 8, 8)
     assert "stock" not in ways and "flash" in ways
+
+
+def test_flex_is_timed_where_a_softcap_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flex, "EAGER", True)
+    shape = choice.Shape("cpu", torch.float32, 4, 2, 16)
+    assert "flex" not in tuning._block_ways(shape, 8, 8)
+    assert "flex" in tuning._block_ways(shape, 8, 8, softcap=5.0)
+
+
+def test_where_flex_does_not_compile_another_serves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*given: object, **named: object) -> None:
+        raise RuntimeError("BackendCompilerFailed: no C compiler")
+
+    monkeypatch.setattr(flex, "EAGER", True)
+    monkeypatch.setattr(flex, "_attention", lambda: fails)
+    part = drawn()
+    with choice.using("flex"):
+        for _ in range(2):
+            out, _ = attend([part], 0.3, softcap=3.0)
+            assert torch.allclose(out, plain(Asked([part], 0.3, 3.0))[0], atol=1e-5)
+    assert capsys.readouterr().err.count("kernel flex fails here") == 1

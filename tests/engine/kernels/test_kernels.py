@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend, single_softmax
-from lengthwise.engine.kernels import choice, compiled, tree
+from lengthwise.engine.kernels import choice, compiled, flex, tree
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
@@ -47,6 +48,14 @@ def cast(given: Part, dtype: torch.dtype) -> Part:
     return dataclasses.replace(
         given, query=given.query.to(dtype), key=given.key.to(dtype), value=given.value.to(dtype)
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def flex_is_eager() -> Iterator[None]:
+    """Compiled for a CPU it would take minutes; what it computes is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex, "EAGER", True)
+        yield
 
 
 @pytest.mark.parametrize("name", HERE)

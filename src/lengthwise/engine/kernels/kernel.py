@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lengthwise.engine.kernels import flash, plain, products, rows, stock, tree, varlen
+from lengthwise.engine.kernels import flash, flex, plain, products, rows, stock, tree, varlen
 from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
 from lengthwise.engine.kernels.part import Answer, Asked
@@ -25,6 +25,7 @@ BLOCK: dict[str, Kernel] = {
     "varlen": Kernel(varlen.serves, varlen.attend),
     "flash": Kernel(flash.serves, flash.attend),
     tree.NAME: Kernel(tree.serves, tree.attend, compiled=True),
+    flex.NAME: Kernel(flex.serves, flex.attend, compiled=True),
     "rows": Kernel(rows.serves, rows.attend),
     "stock": Kernel(stock.serves, stock.attend),
     "products": Kernel(products.serves, products.attend),

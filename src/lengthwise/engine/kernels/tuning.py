@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.timings import Timed, Timings, Ways, drawn
-from lengthwise.engine.kernels import choice, flash, gather, varlen
+from lengthwise.engine.kernels import choice, flash, flex, gather, varlen
 from lengthwise.engine.kernels.choice import KERNELS, Shape
 from lengthwise.engine.kernels.compiled import INTERPRETED, runs
 from lengthwise.engine.kernels.kernel import BLOCK, answer, tried
@@ -54,7 +54,8 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
     if choice.known(shape) and not again:
         return None
     timings, folded = Timings(device), _folded(shape)
-    group = shape.heads // shape.key_heads
+    group, softcap = shape.heads // shape.key_heads, model.layers[0].softcap
+    capped = "" if softcap is None else " capped"
     with torch.inference_mode():
         # Products of rows and keys come first: the others are timed with the best of them.
         for question, spots, ways in (
@@ -62,7 +63,7 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
         ):  # fmt: skip
             each = ((tokens * group, keys) for tokens, keys in spots)
             _time(question, folded, each, ways, timings)
-        _time("block", shape, BLOCKS, _block_ways, timings)
+        _time("block", shape, BLOCKS, partial(_block_ways, softcap=softcap), timings, capped)
         if _triton(shape):
             _time("chosen", shape, CHOICES, _chosen_ways, timings)
     timings.save()
@@ -77,12 +78,18 @@ def shape_of(model: AdaptedModel) -> Shape:
 
 
 def _time(
-    question: str, shape: Shape, spots: Iterable[tuple[int, int]], ways: WaysOf, timings: Timings
+    question: str,
+    shape: Shape,
+    spots: Iterable[tuple[int, int]],
+    ways: WaysOf,
+    timings: Timings,
+    kind: str = "",
 ) -> None:
-    """Times a question at some (rows, keys), and has `choice` remember it."""
+    """Times a question at some (rows, keys), and has `choice` remember it. kind: what sets a
+    model's answers apart from others of its shape."""
     found = {}
     for rows, keys in spots:
-        subject = f"{question} {shape} {rows}x{keys}"
+        subject = f"{question}{kind} {shape} {rows}x{keys}"
         found[rows, keys] = timings.seconds(subject, partial(ways, shape, rows, keys))
     choice.remember(question, shape, found)
 
@@ -110,9 +117,9 @@ def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
     return ways
 
 
-def _block_ways(shape: Shape, queries: int, keys: int) -> Ways:
+def _block_ways(shape: Shape, queries: int, keys: int, softcap: float | None = None) -> Ways:
     """Queries of a chunk behind what was read before, those of its own causal."""
-    asked = Asked([Part(*_made(shape, queries, keys), None, causal=True)], 0.125)
+    asked = Asked([Part(*_made(shape, queries, keys), None, causal=True)], 0.125, softcap)
     return {
         name: partial(kernel.attend, asked)
         for name, kernel in BLOCK.items()
@@ -138,6 +145,8 @@ def _works(name: str, asked: Asked) -> bool:
     timed."""
     if not BLOCK[name].compiled:
         return True
+    if name == flex.NAME and asked.softcap is None:
+        return False  # It takes seconds to compile, and nothing needs it.
     return not INTERPRETED and tried(name, asked) is not None
 
 
