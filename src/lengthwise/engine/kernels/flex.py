@@ -71,9 +71,12 @@ def _score_mod(part: Part, softcap: float | None) -> ScoreMod | None:
     if mask is not None:
         mask = mask.expand(part.query.shape[0], part.query.shape[1], part.key.shape[1])
 
+    # What is compiled has symbols for numbers, and none for those inside this function.
+    cap = None if softcap is None else _number(softcap, part.query.device)
+
     def changed(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        if softcap is not None:
-            score = torch.tanh(score / softcap) * softcap
+        if cap is not None:
+            score = torch.tanh(score / cap) * cap
         if weight is not None:
             score = score + weight[head // group, key]
         if mask is not None:
@@ -81,6 +84,11 @@ def _score_mod(part: Part, softcap: float | None) -> ScoreMod | None:
         return score
 
     return changed
+
+
+@lru_cache(maxsize=8)
+def _number(number: float, device: torch.device) -> Tensor:
+    return torch.full((), number, device=device)
 
 
 @lru_cache(maxsize=8)
