@@ -10,11 +10,14 @@ import torch
 
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kernels import gather, tree, varlen
+from lengthwise.engine.kernels import dequantise, gather, tree, varlen
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Chosen
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
+from lengthwise.methods.codecs.int8 import Int8Codec
+from lengthwise.methods.codecs.kivi import KiviCodec
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
@@ -167,6 +170,26 @@ def test_chosen_keys_are_read_where_they_lie(
     out, lse = gather.run(asked, size**-0.5)
     right, total = attend_plain([exact(asked.part())], size**-0.5)
     assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 64, 128])
+@pytest.mark.parametrize("bits", [2, 4, 8, "int8"])
+def test_encoded_keys_are_decoded_tile_by_tile(
+    bits: int | str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    index = torch.arange(LONG, dtype=torch.int32, device="cuda")[None]
+    codec = Int8Codec(1, 32) if isinstance(bits, str) else KiviCodec(bits, bits, 32, 1)
+    block = codec.close(KVEntries(part.key.contiguous(), part.value.contiguous(), index))
+    coded = block.read(part.query)
+    assert dequantise.can(coded)
+    out, lse = dequantise.run(coded, size**-0.5)
+    right, total = attend_plain([exact(coded.part())], size**-0.5)
+    assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 2e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])

@@ -19,18 +19,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels import flash, gather, tree, varlen
+from lengthwise.engine.kernels import dequantise, flash, gather, tree, varlen
 from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
 from lengthwise.engine.kernels.kernel import answer
 from lengthwise.engine.kernels.merge import merge
-from lengthwise.engine.kernels.part import Answer, Asked, Chosen, Part
+from lengthwise.engine.kernels.part import Answer, Asked, Chosen, Part, Stored
 from lengthwise.engine.kernels.plain import plain
 from lengthwise.engine.kernels.products import one_softmax, row_products
 
 
 def attend(
-    parts: Sequence[Part | Chosen],
+    parts: Sequence[Part | Stored],
     scaling: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -39,8 +39,8 @@ def attend(
     """One softmax over the keys of all parts.
 
     Args:
-        parts: at least one of them has keys; every query sees a key of some part. Those of chosen
-            keys go to a kernel of their own, and are copied where it fails.
+        parts: at least one of them has keys; every query sees a key of some part. Those that are
+            read as they are stored go to a kernel of their own, and are copied where it fails.
         scaling: multiplies the logits.
         softcap: c replaces a logit x by c tanh(x / c) (gemma 2).
         sinks: `[heads]`, learned logits that take weight and give no value (gpt_oss).
@@ -53,8 +53,8 @@ def attend(
     direct: list[Part] = []
     results: list[Answer] = []
     for part in parts:
-        if isinstance(part, Chosen):
-            found = gather.attend(part, scaling, softcap) if len(part) else None
+        if not isinstance(part, Part):
+            found = _stored(part, scaling, softcap) if len(part) else None
             if found is not None:
                 results.append(found)
                 continue
@@ -66,6 +66,13 @@ def attend(
     if direct:
         results.append(answer(Asked(direct, scaling, softcap, None, True)))
     return results[0] if len(results) == 1 and sinks is None else merge(results, sinks)
+
+
+def _stored(part: Stored, scaling: float, softcap: float | None) -> Answer | None:
+    """By the kernel for what is read as it is stored; None where that fails."""
+    if isinstance(part, Chosen):
+        return gather.attend(part, scaling, softcap)
+    return dequantise.attend(part, scaling, softcap)
 
 
 class SingleSoftmax:
@@ -162,6 +169,6 @@ def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float
 
 
 __all__ = [
-    "Chosen", "Part", "SingleSoftmax", "attend", "joint_softmax", "merge", "single_softmax",
+    "Part", "SingleSoftmax", "Stored", "attend", "joint_softmax", "merge", "single_softmax",
     "tree_softmax",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend
-from lengthwise.engine.kernels.part import Asked, Chosen, Part
+from lengthwise.engine.kernels.part import Asked, Part, Stored
 from lengthwise.engine.kernels.plain import logits, lower, plain
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 
@@ -45,7 +45,7 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
 
 
 def lse_at(
-    parts: Sequence[Part | Chosen],
+    parts: Sequence[Part | Stored],
     rows: slice,
     scaling: float,
     softcap: float | None = None,
@@ -56,9 +56,9 @@ def lse_at(
     if not query.shape[1]:
         # The kernels divide by the number of queries.
         return query.new_empty(query.shape[:2], dtype=torch.float32)
-    picked: list[Part | Chosen] = []
+    picked: list[Part | Stored] = []
     for part in parts:
-        if isinstance(part, Chosen):
+        if not isinstance(part, Part):
             picked.append(part.rows(rows))
             continue
         mask = lower(part) if part.causal else part.mask

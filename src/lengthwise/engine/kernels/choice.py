@@ -1,11 +1,12 @@
 """Which kernel serves: the fastest one of those timed on this machine (`tuning`).
 
-Four questions are asked, each of rows over keys:
+Five questions are asked, each of rows over keys:
 
 - `block`: queries of a chunk or a tree over parts of any rule;
 - `step`: rows that all see all keys of one part, as those of a single new token do;
 - `scores`: how plain products multiply rows by keys;
-- `chosen`: queries over some keys out of many, read where they lie or copied.
+- `chosen`: queries over some keys out of many, read where they lie or copied;
+- `coded`: queries over what a codec holds, read as it is stored or decoded first; never timed.
 
 Nothing is timed for small models, nor before `tuning.tune` ran. Then the first name serves that
 can.
@@ -34,6 +35,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "step": ("varlen", "flash", "products", "plain"),
     "scores": ("wide", "narrow", "by_head"),
     "chosen": ("gather", "copy"),
+    "coded": ("dequantise", "decode"),
 }
 # Another kernel than the first has to be this much faster: so near, either may win the next time.
 MARGIN = 0.95

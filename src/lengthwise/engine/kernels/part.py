@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -74,6 +75,63 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Codes:
+    """Numbers `[heads, n, channels]` in few bits: a number is minimum + scale code.
+
+    codes: uint8 `[heads, n, bytes]`, codes of neighbouring channels in one byte, the first in its
+        lowest bits; or int8 `[heads, n, channels]`, which have no minimum.
+    scale, minimum: `[heads, n / tokens, channels / each]`: one for so many tokens and channels.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    minimum: Tensor | None
+    bits: int
+    tokens: int
+    each: int
+    channels: int
+
+    def decode(self) -> Tensor:
+        """The numbers in float32: the plain twin of what kernels and codecs do."""
+        codes = self.codes
+        if self.minimum is not None:
+            places = torch.arange(0, 8, self.bits, dtype=torch.uint8, device=codes.device)
+            codes = (codes[..., None] >> places & (1 << self.bits) - 1).flatten(2)
+        wide = [
+            x.float().repeat_interleave(self.tokens, 1).repeat_interleave(self.each, 2)
+            for x in (self.scale, self.minimum)
+            if x is not None
+        ]
+        found = codes[..., : self.channels].float() * wide[0]
+        return found if self.minimum is None else found + wide[1]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Entries of a codec that all queries see, read as they are stored; `part` decodes them.
+
+    query: `[heads, queries, channels of a key]`, already rotated.
+    decode: gives key and value `[key_heads, keys, ...]` in the dtype of the query.
+    """
+
+    query: Tensor
+    key: Codes
+    value: Codes
+    decode: Callable[[], tuple[Tensor, Tensor]]
+
+    def __len__(self) -> int:
+        return self.key.codes.shape[1]
+
+    def rows(self, rows: slice) -> Coded:
+        """The same for some of the queries."""
+        return replace(self, query=self.query[:, rows])
+
+    def part(self) -> Part:
+        """The entries decoded."""
+        return Part(self.query, *self.decode())
+
+
+@dataclass(frozen=True)
 class Asked:
     """One softmax over the keys of all parts, none of which is empty.
 
@@ -94,6 +152,10 @@ class Asked:
 Answer = tuple[Tensor, Tensor | None]
 
 
+# Parts that are read as they are stored, by a kernel of their own.
+Stored = Chosen | Coded
+
+
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """`[key_heads, ...]` -> `[heads, ...]`: a copy of its key head for every query head."""
     if x.shape[0] == heads:
@@ -101,4 +163,4 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[0], dim=0)
 
 
-__all__ = ["Answer", "Asked", "Chosen", "Part", "repeat_heads"]
+__all__ = ["Answer", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "repeat_heads"]

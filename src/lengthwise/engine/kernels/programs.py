@@ -163,6 +163,63 @@ def attend_span(
 
 
 @triton.jit
+def decoded(codes, scale, minimum, row, there, dims, c_row, s_row,
+            SIZE: tl.constexpr, BITS: tl.constexpr, TOKENS: tl.constexpr, EACH: tl.constexpr,
+            SIGNED: tl.constexpr):
+    """Numbers `[KEYS, channels]` of the entries `row`: minimum + scale code."""
+    inside = there[:, None] & (dims < SIZE)[None, :]
+    place = (row // TOKENS * s_row)[:, None] + (dims // EACH)[None, :]
+    size = tl.load(scale + place, mask=inside, other=0.0).to(tl.float32)
+    if SIGNED:
+        code = tl.load(codes + (row * c_row)[:, None] + dims[None, :], mask=inside, other=0)
+        return code.to(tl.float32) * size
+    byte = tl.load(codes + (row * c_row)[:, None] + (dims * BITS // 8)[None, :], mask=inside,
+                   other=0).to(tl.int32)
+    code = (byte >> (dims * BITS % 8)[None, :]) & ((1 << BITS) - 1)
+    least = tl.load(minimum + place, mask=inside, other=0.0).to(tl.float32)
+    return code.to(tl.float32) * size + least
+
+
+@_tuned
+def attend_codes(
+    query, k_codes, k_scale, k_least, v_codes, v_scale, v_least, out, lse, scaling, softcap,
+    heads, queries, keys, span, bucket, q_head, q_row,
+    k_head, k_row, ks_head, ks_row, v_head, v_row, vs_head, vs_row,
+    FOLD: tl.constexpr, DIM: tl.constexpr, VALUE: tl.constexpr, ROWS: tl.constexpr,
+    D: tl.constexpr, V: tl.constexpr, CAPPED: tl.constexpr,
+    K_BITS: tl.constexpr, K_TOKENS: tl.constexpr, K_EACH: tl.constexpr, K_SIGNED: tl.constexpr,
+    V_BITS: tl.constexpr, V_TOKENS: tl.constexpr, V_EACH: tl.constexpr, V_SIGNED: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """A tile of rows over a span of encoded keys, all of them visible."""
+    owner, part = tl.program_id(2), tl.program_id(1)
+    head, token, inside = row_of(owner, queries, FOLD, ROWS)
+    dims, wide = tl.arange(0, D), tl.arange(0, V)
+    at_key = owner.to(tl.int64)
+    rows = head.to(tl.int64) * q_head + token.to(tl.int64) * q_row
+    q = tile_of(query, rows, inside, dims, DIM)
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    mixed = tl.zeros([ROWS, V], tl.float32)
+    stop = tl.minimum(part * span + span, keys)
+    for start in range(part * span, stop, KEYS):
+        column = start + tl.arange(0, KEYS)
+        there = column < stop
+        row = column.to(tl.int64)
+        k = decoded(k_codes + at_key * k_head, k_scale + at_key * ks_head,
+                    k_least + at_key * ks_head, row, there, dims, k_row, ks_row,
+                    DIM, K_BITS, K_TOKENS, K_EACH, K_SIGNED).to(q.dtype)
+        scores = adjusted(product(q, tl.trans(k)), scaling, softcap, CAPPED)
+        scores = tl.where(there[None, :], scores, float("-inf"))
+        v = decoded(v_codes + at_key * v_head, v_scale + at_key * vs_head,
+                    v_least + at_key * vs_head, row, there, wide, v_row, vs_row,
+                    VALUE, V_BITS, V_TOKENS, V_EACH, V_SIGNED).to(q.dtype)
+        top, total, mixed = add_tile(scores, v, top, total, mixed)
+    at = (part * heads + head).to(tl.int64) * queries + token
+    put(out, lse, at, inside, top, total, mixed, VALUE, V)
+
+
+@triton.jit
 def join(each, theirs, out, lse, rows, spans, VALUE: tl.constexpr, V: tl.constexpr):
     """Joins the spans of one row: outputs `[spans, rows, VALUE]` by their LSE `[spans, rows]`."""
     row = tl.program_id(0).to(tl.int64)
