@@ -10,9 +10,10 @@ import torch
 
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kernels import dequantise, gather, tree, varlen
+from lengthwise.engine.kernels import dequantise, gather, ragged, tree, varlen
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Chosen
+from lengthwise.engine.kernels.ragged import Piece
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
@@ -190,6 +191,37 @@ def test_encoded_keys_are_decoded_tile_by_tile(
     out, lse = dequantise.run(coded, size**-0.5)
     right, total = attend_plain([exact(coded.part())], size**-0.5)
     assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 2e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 128])
+def test_heads_that_keep_unequal_numbers_are_attended_to_together(
+    queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    rest = list(range(1, key_heads))
+    weight = torch.rand(key_heads - 1, 5, device="cuda") * 5
+    pieces = [
+        Piece([0], part.key[:1], part.value[:1]),
+        Piece(rest, part.key[1:, :700], part.value[1:, :700]),
+        Piece(rest, part.key[1:, 900:905], part.value[1:, 900:905], weight),
+    ]
+    assert ragged.can(part.query, pieces)
+    out, lse = ragged.run(part.query, pieces, size**-0.5)
+    assert lse is not None
+    group = heads // key_heads
+    alone = exact(part)
+    first = Part(alone.query[:group], alone.key[:1], alone.value[:1])
+    others = [
+        Part(alone.query[group:], piece.key.float(), piece.value.float(), log_weight=w)
+        for piece, w in zip(pieces[1:], (None, weight), strict=True)
+    ]
+    for rows, given in ((slice(group), [first]), (slice(group, None), others)):
+        right, total = attend_plain(given, size**-0.5)
+        assert close(out[rows], right) and float((lse[rows] - total).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])

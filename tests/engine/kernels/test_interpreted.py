@@ -17,7 +17,13 @@ from lengthwise.engine.kernels import compiled
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-FILES = ["test_kernels.py", "test_triton.py", "test_gather.py", "test_dequantise.py"]
+FILES = [
+    "test_kernels.py",
+    "test_triton.py",
+    "test_gather.py",
+    "test_dequantise.py",
+    "test_ragged.py",
+]
 
 
 @pytest.mark.skipif(not compiled.installed(), reason="needs triton")

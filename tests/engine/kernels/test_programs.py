@@ -15,9 +15,11 @@ pytestmark = pytest.mark.skipif(
 FLAGS = {
     "FOLD": 3, "SHARE": 1, "DIM": 64, "VALUE": 64, "ROWS": 16, "D": 64, "V": 64, "KEYS": 32,
     "K_BITS": 2, "K_TOKENS": 32, "K_EACH": 1, "K_SIGNED": False,
-    "V_BITS": 8, "V_TOKENS": 1, "V_EACH": 64, "V_SIGNED": True, "CAUSAL": True, "MASKED": True, "HIDDEN": 1, "WEIGHTED": True, "CHOSEN": True, "CAPPED": True,
+    "V_BITS": 8, "V_TOKENS": 1, "V_EACH": 64, "V_SIGNED": True,
+    "CAUSAL": True, "MASKED": True, "HIDDEN": 1, "WEIGHTED": True, "CHOSEN": True, "CAPPED": True,
 }  # fmt: skip
 POINTERS = {
+    "table": "*i64",
     "query": "*bf16", "key": "*bf16", "value": "*bf16", "mask": "*u8", "weight": "*fp32",
     "ids": "*i64", "out": "*fp32", "lse": "*fp32", "each": "*fp32", "theirs": "*fp32",
     "k_codes": "*u8", "k_scale": "*bf16", "k_least": "*bf16", "v_codes": "*i8", "v_scale": "*fp16",
@@ -25,7 +27,7 @@ POINTERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["attend_span", "attend_codes", "join"])
+@pytest.mark.parametrize("name", ["attend_span", "attend_codes", "attend_ragged", "join"])
 def test_a_program_compiles_for_a_gpu(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

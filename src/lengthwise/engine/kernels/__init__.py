@@ -10,6 +10,7 @@
 - `merge`: partial results joined by their log-sum-exp.
 - `gather`: the same over chosen keys, without a copy of them.
 - `dequantise`: keys and values in few bits, decoded tile by tile.
+- `ragged`: heads that keep unequal numbers of keys, in one call.
 - `flex`: FlexAttention of PyTorch, compiled.
 - `attempts`: kernels that are compiled where they run, and what becomes of those that fail.
 - `kernel`: what a kernel says of itself, and the list of them; `choice`: which one serves, from

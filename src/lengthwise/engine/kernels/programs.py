@@ -34,7 +34,8 @@ def _tuned(function: Any) -> Any:
     tune = triton.autotune(
         ways[:1] if INTERPRETED else ways, key=NAMES, do_bench=_bench, cache_results=True
     )
-    return tune(triton.jit(function, do_not_specialize=["keys", "span", "bucket"]))
+    counts = {"keys", "span", "slots", "bucket"} & set(function.__code__.co_varnames)
+    return tune(triton.jit(function, do_not_specialize=sorted(counts)))
 
 
 def _bench(call: Callable[[], object], quantiles: tuple[float, ...]) -> Any:
@@ -216,6 +217,43 @@ def attend_codes(
                     VALUE, V_BITS, V_TOKENS, V_EACH, V_SIGNED).to(q.dtype)
         top, total, mixed = add_tile(scores, v, top, total, mixed)
     at = (part * heads + head).to(tl.int64) * queries + token
+    put(out, lse, at, inside, top, total, mixed, VALUE, V)
+
+
+@_tuned
+def attend_ragged(
+    query, table, out, lse, scaling, softcap, heads, queries, slots, bucket, q_head, q_row,
+    FOLD: tl.constexpr, DIM: tl.constexpr, VALUE: tl.constexpr, ROWS: tl.constexpr,
+    D: tl.constexpr, V: tl.constexpr, CAPPED: tl.constexpr, KEYS: tl.constexpr,
+):
+    """A tile of rows over one span of the table `[owners, slots, 4]`: addresses of its keys, values
+    and weights (0: none), and how many keys it has. Addresses are multiples of 16 bytes."""
+    owner, slot = tl.program_id(2), tl.program_id(1)
+    head, token, inside = row_of(owner, queries, FOLD, ROWS)
+    dims, wide = tl.arange(0, D), tl.arange(0, V)
+    entry = table + (owner * slots + slot) * 4
+    kind = tl.pointer_type(query.dtype.element_ty)
+    key = tl.multiple_of(tl.load(entry), 16).to(kind)
+    value = tl.multiple_of(tl.load(entry + 1), 16).to(kind)
+    address = tl.load(entry + 2)
+    weight = address.to(tl.pointer_type(tl.float32))
+    keys = tl.load(entry + 3).to(tl.int32)
+    rows = head.to(tl.int64) * q_head + token.to(tl.int64) * q_row
+    q = tile_of(query, rows, inside, dims, DIM)
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    mixed = tl.zeros([ROWS, V], tl.float32)
+    for start in range(0, keys, KEYS):
+        column = start + tl.arange(0, KEYS)
+        there = column < keys
+        place = column.to(tl.int64)
+        k = tile_of(key, place * DIM, there, dims, DIM)
+        scores = adjusted(product(q, tl.trans(k)), scaling, softcap, CAPPED)
+        more = tl.load(weight + column, mask=there & (tl.where(there, address, 0) != 0), other=0.0)
+        scores = tl.where(there[None, :], scores + more[None, :], float("-inf"))
+        v = tile_of(value, place * VALUE, there, wide, VALUE)
+        top, total, mixed = add_tile(scores, v, top, total, mixed)
+    at = (slot * heads + head).to(tl.int64) * queries + token
     put(out, lse, at, inside, top, total, mixed, VALUE, V)
 
 

@@ -8,6 +8,7 @@ really stored ragged.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -67,6 +68,11 @@ class HeadGroup:
     near: KVStore = field(default_factory=KVStore)
     far: KVStore = field(default_factory=KVStore)
     near_start: int = 0
+
+    @cached_property
+    def head_numbers(self) -> list[int]:
+        """`heads` as numbers, which are asked of the device once."""
+        return [] if self.heads is None else [int(head) for head in self.heads.tolist()]
 
     @property
     def slack(self) -> int:
