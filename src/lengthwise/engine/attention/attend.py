@@ -133,7 +133,7 @@ def tree_softmax(
     query `[key_heads, heads of a group * n, head_dim]`; hidden: bool `[n, n]`, True where a new
     token must not look.
     """
-    each = query.view(-1, len(hidden), query.shape[-1])
+    each = query.reshape(-1, len(hidden), query.shape[-1])
     if _by_triton(each, key, value):
         found = attempt(
             tree.NAME, each, key,

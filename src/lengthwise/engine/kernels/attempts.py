@@ -36,6 +36,8 @@ def attempt(name: str, query: Tensor, key: Tensor, call: Callable[[], T]) -> T |
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # Compilers raise what they like.
+        if query.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise  # Another kernel would be recorded into a graph that is broken.
         shape = Shape.of(query, key)
         _FAILED.add((name, shape))
         say_once(

@@ -34,7 +34,7 @@ from lengthwise.errors import LengthwiseError
 
 # The kernels of each question, first the one that serves where nothing was timed.
 KERNELS: dict[str, tuple[str, ...]] = {
-    "block": ("varlen", "flash", "triton", "flex", "products", "rows", "stock", "plain"),
+    "block": ("varlen", "flash", "triton", "products", "rows", "stock", "flex", "plain"),
     "step": ("varlen", "flash", "products", "plain"),
     "scores": ("wide", "narrow", "by_head"),
     "chosen": ("gather", "copy"),
