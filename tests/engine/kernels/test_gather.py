@@ -138,15 +138,15 @@ def test_triton_serves_a_selection_without_copies(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = adapt(tiny_model("llama", max_position_embeddings=2048))
-    text, found, served = tokens(150), [], []
+    text, found, served = tokens(106), [], []
     run = gather.run
     monkeypatch.setattr(gather, "run", lambda *given: served.append(1) or run(*given))
     for way in ("copy", "gather"):
         sequence = Sequence(model, resolve([SELECTIONS[name]], model))
         with choice.using(f"chosen={way}"):
-            prefill(sequence, text[:140])
+            prefill(sequence, text[:102])
             sequence.end_prefill()
-            logits = teacher_force(sequence, text[140:])
+            logits = teacher_force(sequence, text[102:])
         found.append((logits, sequence.peak_bytes - sequence.nbytes()))
         assert bool(served) == (way == "gather" and name != "token_select")
     (copied, there), (read, here) = found

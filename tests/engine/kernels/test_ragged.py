@@ -85,13 +85,13 @@ def some_heads_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def razor(way: str, model: AdaptedModel) -> torch.Tensor:
-    text = tokens(160)
+    text = tokens(86)
     plan = resolve("razor(heads=0.5, buffer=24, share=0.0)", model)
     sequence = Sequence(model, plan)
     with choice.using(f"groups={way}"):
-        prefill(sequence, text[:140])
+        prefill(sequence, text[:80])
         sequence.end_prefill()
-        logits = teacher_force(sequence, text[140:])
+        logits = teacher_force(sequence, text[80:])
     assert any(len(layer.groups) > 1 for layer in sequence.layers)
     return logits
 
