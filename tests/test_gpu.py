@@ -10,9 +10,15 @@ import torch
 
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
-from lengthwise.engine.kernels import varlen
+from lengthwise.engine.kernels import dequantise, gather, ragged, tree, varlen
+from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.part import Asked, Chosen
+from lengthwise.engine.kernels.ragged import Piece
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
+from lengthwise.methods.codecs.int8 import Int8Codec
+from lengthwise.methods.codecs.kivi import KiviCodec
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.models.adapt import adapt
@@ -82,6 +88,140 @@ def test_one_step_is_its_plain_twin(rows: int) -> None:
     weights = torch.softmax(query.float() @ key.float().transpose(1, 2) * 0.125, -1)
     right = weights @ value.float()
     assert float((found - right).norm() / right.norm()) < 1e-2
+
+
+SHAPES = [(9, 3, 64), (32, 8, 128)]
+LONG = 32_768
+
+
+def close(out: torch.Tensor, right: torch.Tensor) -> bool:
+    return float((out.float() - right).norm() / right.norm()) < 1e-2
+
+
+def exact(part: Part) -> Part:
+    return dataclasses.replace(
+        part, query=part.query.float(), key=part.key.float(), value=part.value.float()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 7, 64, 128])
+@pytest.mark.parametrize("kind", ["causal", "tree", "masked", "weighted", "capped"])
+def test_triton_is_its_plain_twin(
+    kind: str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    (part,) = parts(shape[0], shape[0] // shape[1], queries, LONG, shape[2], dtype, False)
+    scaling, cap, given = shape[2] ** -0.5, 3.0 if kind == "capped" else None, {}
+    seen = torch.rand(queries, queries, device="cuda").tril() + torch.eye(queries).cuda() > 0.5
+    whole = torch.ones(queries, LONG, dtype=torch.bool, device="cuda")
+    whole[:, -queries:] = seen
+    if kind == "causal":
+        part = dataclasses.replace(part, causal=True)
+    elif kind in ("tree", "masked"):
+        part = dataclasses.replace(part, mask=whole)
+        given = {"hidden": ~seen} if kind == "tree" else {"mask": whole}
+    elif kind == "weighted":
+        part = dataclasses.replace(part, log_weight=torch.rand(shape[1], LONG, device="cuda") * 3)
+    assert BLOCK["triton"].serves(Asked([part], scaling, cap))
+    if kind in ("tree", "masked"):
+        out, lse = tree.attend_spans(part.query, part.key, part.value, scaling, **given)
+    else:
+        out, lse = BLOCK["triton"].attend(Asked([part], scaling, cap, None, True))
+    right, total = attend_plain([exact(part)], scaling, cap)
+    assert close(out, right) and float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["causal", "masked", "weighted", "capped"])
+def test_flex_is_its_plain_twin(kind: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    for queries, keys in ((1, LONG), (64, LONG), (128, 4096)):
+        (part,) = parts(heads, heads // key_heads, queries, keys, size, dtype, kind == "causal")
+        if kind == "masked":
+            part = dataclasses.replace(part, mask=torch.rand(queries, keys, device="cuda") > 0.5)
+        if kind == "weighted":
+            weight = torch.rand(key_heads, keys, device="cuda") * 3
+            part = dataclasses.replace(part, log_weight=weight)
+        asked = Asked([part], size**-0.5, 3.0 if kind == "capped" else None, None, True)
+        assert BLOCK["flex"].serves(asked)
+        out, lse = BLOCK["flex"].attend(asked)
+        right, total = attend_plain([exact(part)], asked.scaling, asked.softcap)
+        assert close(out, right) and lse is not None
+        assert float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 64, 128])
+@pytest.mark.parametrize("rows", ["shared", "by key head", "by head"])
+def test_chosen_keys_are_read_where_they_lie(
+    rows: str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    count = {"shared": 1, "by key head": key_heads, "by head": heads}[rows]
+    ids = torch.rand(count, LONG, device="cuda").argsort(-1)[:, :2048].sort(-1).values
+    asked = Chosen(part.query, part.key, part.value, ids)
+    assert gather.can(asked)
+    out, lse = gather.run(asked, size**-0.5)
+    right, total = attend_plain([exact(asked.part())], size**-0.5)
+    assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 64, 128])
+@pytest.mark.parametrize("bits", [2, 4, 8, "int8"])
+def test_encoded_keys_are_decoded_tile_by_tile(
+    bits: int | str, queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    index = torch.arange(LONG, dtype=torch.int32, device="cuda")[None]
+    codec = Int8Codec(1, 32) if isinstance(bits, str) else KiviCodec(bits, bits, 32, 1)
+    block = codec.close(KVEntries(part.key.contiguous(), part.value.contiguous(), index))
+    coded = block.read(part.query)
+    assert dequantise.can(coded)
+    out, lse = dequantise.run(coded, size**-0.5)
+    right, total = attend_plain([exact(coded.part())], size**-0.5)
+    assert close(out, right) and lse is not None and float((lse - total).abs().max()) < 2e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("queries", [1, 128])
+def test_heads_that_keep_unequal_numbers_are_attended_to_together(
+    queries: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    pytest.importorskip("triton")
+    heads, key_heads, size = shape
+    (part,) = parts(heads, heads // key_heads, queries, LONG, size, dtype, False)
+    rest = list(range(1, key_heads))
+    weight = torch.rand(key_heads - 1, 5, device="cuda") * 5
+    pieces = [
+        Piece([0], part.key[:1], part.value[:1]),
+        Piece(rest, part.key[1:, :700], part.value[1:, :700]),
+        Piece(rest, part.key[1:, 900:905], part.value[1:, 900:905], weight),
+    ]
+    assert ragged.can(part.query, pieces)
+    out, lse = ragged.run(part.query, pieces, size**-0.5)
+    assert lse is not None
+    group = heads // key_heads
+    alone = exact(part)
+    first = Part(alone.query[:group], alone.key[:1], alone.value[:1])
+    others = [
+        Part(alone.query[group:], piece.key.float(), piece.value.float(), log_weight=w)
+        for piece, w in zip(pieces[1:], (None, weight), strict=True)
+    ]
+    for rows, given in ((slice(group), [first]), (slice(group, None), others)):
+        right, total = attend_plain(given, size**-0.5)
+        assert close(out[rows], right) and float((lse[rows] - total).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_oss"])

@@ -10,8 +10,9 @@ import torch
 from click.testing import CliRunner
 
 import lengthwise
+from lengthwise.api import machine as api_machine
 from lengthwise.cli.machine import machine
-from lengthwise.engine.kernels import choice, tuning
+from lengthwise.engine.kernels import choice, compiled, tuning
 from lengthwise.errors import LengthwiseError
 from lengthwise.models import packing
 from lengthwise.models.packing import can_pack
@@ -73,6 +74,21 @@ def test_weights_are_in_the_table_and_timed_again(
     again = lengthwise.machine(model, again=True).timed
     seconds = [row.seconds["packed"] for row in again if row.question == "product"]
     assert len(seconds) == len(products) and max(seconds) < 9
+
+
+def test_a_gpu_without_triton_is_told_and_works(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--model", folder, "--dtype", "float32"]
+    told = "triton is not installed"
+    assert told not in CliRunner().invoke(machine, given).output
+    monkeypatch.setattr(compiled, "installed", lambda: False)
+    assert told not in CliRunner().invoke(machine, given).output, "a CPU does not need it"
+    monkeypatch.setattr(api_machine, "why_not", lambda device: compiled.why_not("cuda"))
+    called = CliRunner().invoke(machine, given)
+    assert called.exit_code == 0 and called.output.count(told) == 1
+    found = json.loads(CliRunner().invoke(machine, [*given, "--json"]).stdout)
+    assert "pip install triton" in found["missing"]
 
 
 def test_an_override_is_said(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kernels import choice
 from lengthwise.engine.kernels.choice import Seconds
+from lengthwise.engine.kernels.compiled import why_not
 from lengthwise.engine.kernels.tuning import shape_of, timed, tune
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import LengthwiseError
@@ -29,7 +30,8 @@ class Machine:
 
     facts: what timings hold for (processor, features, threads, torch, GPU). reads: bytes a second
     of a plain sum. products: operations a second of a plain product in the model's dtype. timed:
-    empty where nothing is, which `note` explains. path: where the timings are kept.
+    empty where nothing is, which `note` explains. path: where the timings are kept. missing: what
+    this machine has to do without, "" for nothing.
     """
 
     facts: Mapping[str, str]
@@ -39,6 +41,7 @@ class Machine:
     timed: tuple[Timed, ...]
     note: str = ""
     path: str = ""
+    missing: str = ""
 
 
 def machine(model: Model, again: bool = False) -> Machine:
@@ -63,13 +66,16 @@ def machine(model: Model, again: bool = False) -> Machine:
         shape = shape_of(adapted)
         found = tuple(timed(shape))
     reads, products = _plain(adapted.device, adapted.dtype)
+    missing = why_not(adapted.device.type)
     if not found:
         note = _why_not(adapted.kernel)
-        return Machine(facts(adapted.device), reads, products, str(shape), found, note)
+        return Machine(
+            facts(adapted.device), reads, products, str(shape), found, note, missing=missing
+        )
     weights = (*timed_layers(adapted.model), *(adapted.fast.timed() if adapted.fast else ()))
     return Machine(
         facts(adapted.device), reads, products, str(shape), found + weights,
-        path=str(Timings(adapted.device).path),
+        path=str(Timings(adapted.device).path), missing=missing,
     )  # fmt: skip
 
 

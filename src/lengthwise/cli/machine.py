@@ -38,6 +38,8 @@ def machine(choice: ModelChoice, again: bool, as_json: bool) -> None:
     )  # fmt: skip
     console.print(f"a model of {found.shape}" + (f": {found.note}" if found.note else ""),
                   highlight=False, soft_wrap=True)  # fmt: skip
+    if found.missing:
+        console.print(found.missing, highlight=False, soft_wrap=True, markup=False)
     if found.timed:
         console.print(_table(found))
     if found.path:

@@ -118,7 +118,8 @@ def test_tuning_times_every_question_and_is_kept(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(torch.get_rng_state(), before), "the user's random numbers are the user's"
     assert timings is not None and timings.path.is_file()
     found = list(tuning.timed(tuning.shape_of(model)))
-    assert {row.question for row in found} == KERNELS.keys()
+    # Where Triton does not run, there is nothing to choose: keys are copied, groups take turns.
+    assert {row.question for row in found} == KERNELS.keys() - {"chosen", "coded", "groups"}
     for row in found:
         assert set(row.seconds) <= set(KERNELS[row.question]) and min(row.seconds.values()) > 0
         assert "plain" not in row.seconds and row.chosen in row.seconds and row.rate > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend, single_softmax
-from lengthwise.engine.kernels import choice
+from lengthwise.engine.kernels import choice, compiled, flex, tree
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
@@ -18,7 +19,9 @@ from lengthwise.engine.kernels.products import PRODUCTS
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 KINDS = ("all", "causal", "masked", "masked by head", "weighted", "own keys")
-HERE = sorted(BLOCK.keys() - {"plain", "varlen"})
+# Kernels in Triton run on a CPU where they are interpreted: `test_interpreted` has them there.
+TRITON = {tree.NAME} if compiled.INTERPRETED and compiled.installed() else set()
+HERE = sorted(BLOCK.keys() - {"plain", "varlen", tree.NAME} | TRITON)
 LIMITS = {torch.float32: 2e-5, torch.float64: 1e-9, torch.bfloat16: 0.05}
 
 
@@ -45,6 +48,14 @@ def cast(given: Part, dtype: torch.dtype) -> Part:
     return dataclasses.replace(
         given, query=given.query.to(dtype), key=given.key.to(dtype), value=given.value.to(dtype)
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def flex_is_eager() -> Iterator[None]:
+    """Compiled for a CPU it would take minutes; what it computes is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex, "EAGER", True)
+        yield
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -19,17 +19,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels import flash, varlen
+from lengthwise.engine.kernels import dequantise, flash, gather, tree, varlen
+from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
-from lengthwise.engine.kernels.kernel import BLOCK
+from lengthwise.engine.kernels.kernel import answer
 from lengthwise.engine.kernels.merge import merge
-from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.part import Answer, Asked, Chosen, Part, Stored
 from lengthwise.engine.kernels.plain import plain
 from lengthwise.engine.kernels.products import one_softmax, row_products
 
 
 def attend(
-    parts: Sequence[Part],
+    parts: Sequence[Part | Stored],
     scaling: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -38,7 +39,8 @@ def attend(
     """One softmax over the keys of all parts.
 
     Args:
-        parts: at least one of them has keys; every query sees a key of some part.
+        parts: at least one of them has keys; every query sees a key of some part. Those that are
+            read as they are stored go to a kernel of their own, and are copied where it fails.
         scaling: multiplies the logits.
         softcap: c replaces a logit x by c tanh(x / c) (gemma 2).
         sinks: `[heads]`, learned logits that take weight and give no value (gpt_oss).
@@ -48,14 +50,29 @@ def attend(
         The output `[heads, queries, value_dim]` in the dtype of the values, and the LSE
             `[heads, queries]` in float32 where `need_lse` (else None where it was not needed).
     """
-    parts = [part for part in parts if part.key.shape[1]]
-    asked = Asked(parts, scaling, softcap, sinks, need_lse)
-    widest = max(parts, key=lambda part: part.key.shape[1])
-    for name in order("block", widest.query, widest.key):
-        kernel = BLOCK[name]
-        if kernel.serves(asked):
-            return kernel.attend(asked)
-    raise AssertionError("plain products serve everything")
+    direct: list[Part] = []
+    results: list[Answer] = []
+    for part in parts:
+        if not isinstance(part, Part):
+            found = _stored(part, scaling, softcap) if len(part) else None
+            if found is not None:
+                results.append(found)
+                continue
+            part = part.part()
+        if part.key.shape[1]:
+            direct.append(part)
+    if not results:
+        return answer(Asked(direct, scaling, softcap, sinks, need_lse))
+    if direct:
+        results.append(answer(Asked(direct, scaling, softcap, None, True)))
+    return results[0] if len(results) == 1 and sinks is None else merge(results, sinks)
+
+
+def _stored(part: Stored, scaling: float, softcap: float | None) -> Answer | None:
+    """By the kernel for what is read as it is stored; None where that fails."""
+    if isinstance(part, Chosen):
+        return gather.attend(part, scaling, softcap)
+    return dequantise.attend(part, scaling, softcap)
 
 
 class SingleSoftmax:
@@ -116,10 +133,26 @@ def tree_softmax(
     query `[key_heads, heads of a group * n, head_dim]`; hidden: bool `[n, n]`, True where a new
     token must not look.
     """
+    each = query.reshape(-1, len(hidden), query.shape[-1])
+    if _by_triton(each, key, value):
+        found = attempt(
+            tree.NAME, each, key,
+            lambda: tree.attend_spans(each, key, value, scaling, hidden=hidden)[0],
+        )  # fmt: skip
+        if found is not None:
+            return found.view(*query.shape[:2], -1)
     scores = row_products(query * scaling, key)
     own = scores.view(-1, len(hidden), key.shape[1])[..., -len(hidden) :]
     own.masked_fill_(hidden, -math.inf)
     return torch.bmm(torch.softmax(scores, -1), value)
+
+
+def _by_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether Triton serves a tree, query `[heads, n, d]`: of the kernels that know its mask."""
+    if not tree.can(query, key, value):
+        return False
+    names = order("block", query, key)
+    return names.index(tree.NAME) < names.index("products")
 
 
 def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:
@@ -136,5 +169,6 @@ def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float
 
 
 __all__ = [
-    "Part", "SingleSoftmax", "attend", "joint_softmax", "merge", "single_softmax", "tree_softmax",
+    "Part", "SingleSoftmax", "Stored", "attend", "joint_softmax", "merge", "single_softmax",
+    "tree_softmax",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend
-from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.part import Asked, Part, Stored
 from lengthwise.engine.kernels.plain import logits, lower, plain
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 
@@ -45,7 +45,7 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
 
 
 def lse_at(
-    parts: Sequence[Part],
+    parts: Sequence[Part | Stored],
     rows: slice,
     scaling: float,
     softcap: float | None = None,
@@ -56,8 +56,11 @@ def lse_at(
     if not query.shape[1]:
         # The kernels divide by the number of queries.
         return query.new_empty(query.shape[:2], dtype=torch.float32)
-    picked = []
+    picked: list[Part | Stored] = []
     for part in parts:
+        if not isinstance(part, Part):
+            picked.append(part.rows(rows))
+            continue
         mask = lower(part) if part.causal else part.mask
         mask = None if mask is None else mask[..., rows, :]
         query = part.query[:, rows]

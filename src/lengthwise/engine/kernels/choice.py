@@ -1,10 +1,15 @@
 """Which kernel serves: the fastest one of those timed on this machine (`tuning`).
 
-Three questions are asked, each of rows over keys:
+Six questions are asked, each of rows over keys:
 
 - `block`: queries of a chunk or a tree over parts of any rule;
 - `step`: rows that all see all keys of one part, as those of a single new token do;
-- `scores`: how plain products multiply rows by keys.
+- `scores`: how plain products multiply rows by keys;
+- `chosen`: queries over some keys out of many, read where they lie or copied;
+- `coded`: queries over what a codec holds, read as it is stored or decoded first;
+- `groups`: a new token over heads that keep unequal numbers of keys, all at once or in turn.
+
+The last two are not timed.
 
 Nothing is timed for small models, nor before `tuning.tune` ran. Then the first name serves that
 can.
@@ -29,9 +34,12 @@ from lengthwise.errors import LengthwiseError
 
 # The kernels of each question, first the one that serves where nothing was timed.
 KERNELS: dict[str, tuple[str, ...]] = {
-    "block": ("varlen", "flash", "products", "rows", "stock", "plain"),
+    "block": ("varlen", "flash", "triton", "products", "rows", "stock", "flex", "plain"),
     "step": ("varlen", "flash", "products", "plain"),
     "scores": ("wide", "narrow", "by_head"),
+    "chosen": ("gather", "copy"),
+    "coded": ("dequantise", "decode"),
+    "groups": ("ragged", "turns"),
 }
 # Another kernel than the first has to be this much faster: so near, either may win the next time.
 MARGIN = 0.95

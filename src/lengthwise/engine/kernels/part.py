@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 
@@ -32,6 +33,105 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Some keys out of many, read where they lie; `part` copies them.
+
+    query: `[heads, queries, head_dim]`, already rotated.
+    key, value: `[key_heads, keys, ...]`, all that are held.
+    ids: int64, those that are read: `[m]` or `[1, m]` for all heads, `[key_heads, m]` or
+        `[heads, m]`.
+    mask: bool, True where visible, broadcastable to `[heads, queries, m]`, or None.
+    log_weight: float32 `[key_heads, keys]`, or None, as in `Part`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    ids: Tensor
+    mask: Tensor | None = None
+    log_weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ids.shape[-1]
+
+    def rows(self, rows: slice) -> Chosen:
+        """The same for some of the queries."""
+        mask = None if self.mask is None else self.mask[..., rows, :]
+        return replace(self, query=self.query[:, rows], mask=mask)
+
+    def part(self) -> Part:
+        """The keys copied; with a key head a query head where each of these has ids."""
+        weight = None if self.log_weight is None else self._taken(self.log_weight)
+        key, value = self._taken(self.key), self._taken(self.value)
+        return Part(self.query, key, value, self.mask, log_weight=weight)
+
+    def _taken(self, x: Tensor) -> Tensor:
+        ids = self.ids if self.ids.dim() == 2 else self.ids[None]
+        if len(ids) == 1:
+            return x.index_select(1, ids[0])
+        owner = ids.reshape(len(x), -1)
+        wide = owner if x.dim() == 2 else owner[..., None].expand(-1, -1, x.shape[-1])
+        return x.gather(1, wide).reshape(*ids.shape, *x.shape[2:])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Numbers `[heads, n, channels]` in few bits: a number is minimum + scale code.
+
+    codes: uint8 `[heads, n, bytes]`, codes of neighbouring channels in one byte, the first in its
+        lowest bits; or int8 `[heads, n, channels]`, which have no minimum.
+    scale, minimum: `[heads, n / tokens, channels / each]`: one for so many tokens and channels.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    minimum: Tensor | None
+    bits: int
+    tokens: int
+    each: int
+    channels: int
+
+    def decode(self) -> Tensor:
+        """The numbers in float32: the plain twin of what kernels and codecs do."""
+        codes = self.codes
+        if self.minimum is not None:
+            places = torch.arange(0, 8, self.bits, dtype=torch.uint8, device=codes.device)
+            codes = (codes[..., None] >> places & (1 << self.bits) - 1).flatten(2)
+        wide = [
+            x.float().repeat_interleave(self.tokens, 1).repeat_interleave(self.each, 2)
+            for x in (self.scale, self.minimum)
+            if x is not None
+        ]
+        found = codes[..., : self.channels].float() * wide[0]
+        return found if self.minimum is None else found + wide[1]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Entries of a codec that all queries see, read as they are stored; `part` decodes them.
+
+    query: `[heads, queries, channels of a key]`, already rotated.
+    decode: gives key and value `[key_heads, keys, ...]` in the dtype of the query.
+    """
+
+    query: Tensor
+    key: Codes
+    value: Codes
+    decode: Callable[[], tuple[Tensor, Tensor]]
+
+    def __len__(self) -> int:
+        return self.key.codes.shape[1]
+
+    def rows(self, rows: slice) -> Coded:
+        """The same for some of the queries."""
+        return replace(self, query=self.query[:, rows])
+
+    def part(self) -> Part:
+        """The entries decoded."""
+        return Part(self.query, *self.decode())
+
+
+@dataclass(frozen=True)
 class Asked:
     """One softmax over the keys of all parts, none of which is empty.
 
@@ -52,6 +152,10 @@ class Asked:
 Answer = tuple[Tensor, Tensor | None]
 
 
+# Parts that are read as they are stored, by a kernel of their own.
+Stored = Chosen | Coded
+
+
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """`[key_heads, ...]` -> `[heads, ...]`: a copy of its key head for every query head."""
     if x.shape[0] == heads:
@@ -59,4 +163,4 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[0], dim=0)
 
 
-__all__ = ["Answer", "Asked", "Part", "repeat_heads"]
+__all__ = ["Answer", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "repeat_heads"]

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.timings import Timed, Timings, Ways, drawn
-from lengthwise.engine.kernels import choice, flash, varlen
+from lengthwise.engine.kernels import choice, flash, flex, gather, varlen
 from lengthwise.engine.kernels.choice import KERNELS, Shape
-from lengthwise.engine.kernels.kernel import BLOCK
-from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.compiled import INTERPRETED, runs
+from lengthwise.engine.kernels.kernel import BLOCK, answer, tried
+from lengthwise.engine.kernels.part import Asked, Chosen, Part
 from lengthwise.engine.kernels.products import PRODUCTS, one_softmax
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.quantised import numbers
@@ -28,6 +29,9 @@ BLOCKS = ((16, 256), (16, 4096), (128, 512), (128, 4096), (1024, 1024), (1024, 4
 # (tokens, keys) of a step, and of products; the heads of a group are so many rows each.
 STEPS = ((1, 256), (1, 1024), (1, 4096), (8, 256), (8, 4096))
 SCORES = ((1, 256), (1, 4096), (8, 1024), (64, 1024), (512, 4096))
+# (queries, keys) of a selection, of which one in so many is chosen, for each query head.
+CHOICES = ((1, 4096), (1, 32768), (128, 4096))
+SPARSE = 8
 # Entries that a cache has room for behind those that it holds.
 ROOM = 256
 
@@ -51,7 +55,8 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
     if choice.known(shape) and not again:
         return None
     timings, folded = Timings(device), _folded(shape)
-    group = shape.heads // shape.key_heads
+    group, softcap = shape.heads // shape.key_heads, model.layers[0].softcap
+    capped = "" if softcap is None else " capped"
     with torch.inference_mode():
         # Products of rows and keys come first: the others are timed with the best of them.
         for question, spots, ways in (
@@ -59,7 +64,9 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
         ):  # fmt: skip
             each = ((tokens * group, keys) for tokens, keys in spots)
             _time(question, folded, each, ways, timings)
-        _time("block", shape, BLOCKS, _block_ways, timings)
+        _time("block", shape, BLOCKS, partial(_block_ways, softcap=softcap), timings, capped)
+        if _triton(shape):
+            _time("chosen", shape, CHOICES, _chosen_ways, timings)
     timings.save()
     return timings
 
@@ -72,14 +79,25 @@ def shape_of(model: AdaptedModel) -> Shape:
 
 
 def _time(
-    question: str, shape: Shape, spots: Iterable[tuple[int, int]], ways: WaysOf, timings: Timings
+    question: str,
+    shape: Shape,
+    spots: Iterable[tuple[int, int]],
+    ways: WaysOf,
+    timings: Timings,
+    kind: str = "",
 ) -> None:
-    """Times a question at some (rows, keys), and has `choice` remember it."""
+    """Times a question at some (rows, keys), and has `choice` remember it. kind: what sets a
+    model's answers apart from others of its shape."""
     found = {}
     for rows, keys in spots:
-        subject = f"{question} {shape} {rows}x{keys}"
+        subject = f"{question}{kind} {shape} {rows}x{keys}"
         found[rows, keys] = timings.seconds(subject, partial(ways, shape, rows, keys))
     choice.remember(question, shape, found)
+
+
+def _triton(shape: Shape) -> bool:
+    """Whether Triton serves there, and is not interpreted: else some questions have one answer."""
+    return runs(shape.device, shape.dtype, shape.head_dim) and not INTERPRETED
 
 
 def _score_ways(shape: Shape, rows: int, keys: int) -> Ways:
@@ -100,14 +118,37 @@ def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
     return ways
 
 
-def _block_ways(shape: Shape, queries: int, keys: int) -> Ways:
+def _block_ways(shape: Shape, queries: int, keys: int, softcap: float | None = None) -> Ways:
     """Queries of a chunk behind what was read before, those of its own causal."""
-    asked = Asked([Part(*_made(shape, queries, keys), None, causal=True)], 0.125)
+    asked = Asked([Part(*_made(shape, queries, keys), None, causal=True)], 0.125, softcap)
     return {
         name: partial(kernel.attend, asked)
         for name, kernel in BLOCK.items()
-        if name != "plain" and kernel.serves(asked)
+        if name != "plain" and kernel.serves(asked) and _works(name, asked)
     }
+
+
+def _chosen_ways(shape: Shape, queries: int, keys: int) -> Ways:
+    """Some keys of each query head, read in place or copied first."""
+    query, key, value = _made(shape, queries, keys)
+    ids = torch.arange(0, keys, SPARSE, device=shape.device).expand(shape.heads, -1)
+    asked = Chosen(query, key, value, ids.contiguous())
+    ways: dict[str, Callable[[], object]] = {
+        "copy": lambda: answer(Asked([asked.part()], 0.125, need_lse=True))
+    }
+    if gather.attend(asked, 0.125) is not None:
+        ways["gather"] = partial(gather.run, asked, 0.125)
+    return ways
+
+
+def _works(name: str, asked: Asked) -> bool:
+    """Whether a kernel that is compiled where it runs does so here; what is interpreted is not
+    timed."""
+    if not BLOCK[name].compiled:
+        return True
+    if name == flex.NAME and asked.softcap is None:
+        return False  # It takes seconds to compile, and nothing needs it.
+    return not INTERPRETED and tried(name, asked) is not None
 
 
 def _folded(shape: Shape) -> Shape:
@@ -133,11 +174,14 @@ def timed(shape: Shape) -> Iterator[Timed]:
     the others the bytes that are read of keys, and of values where they are.
     """
     for question in KERNELS:
-        of = shape if question == "block" else _folded(shape)
+        of = shape if question in ("block", "chosen") else _folded(shape)
         for (rows, keys), seconds in choice.known_seconds(question, of).items():
             if question == "block":
                 seen = rows * (keys - rows) + rows * (rows + 1) / 2
                 amount, unit = 4 * shape.heads * seen * shape.head_dim, "TFLOP/s"
+            elif question == "chosen":
+                each = shape.heads * (keys // SPARSE) * shape.head_dim * shape.dtype.itemsize
+                amount, unit = 2 * each, "GB/s"
             else:
                 each = shape.key_heads * keys * shape.head_dim * shape.dtype.itemsize
                 amount, unit = each * (2 if question == "step" else 1), "GB/s"

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels import products
+from lengthwise.engine.kernels import tree
 from lengthwise.engine.kernels.merge import part_by_part
 from lengthwise.engine.kernels.part import Answer, Asked, Part
 
@@ -39,7 +39,7 @@ def can(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def serves(asked: Asked) -> bool:
-    """Whether it can do a part; the others are left to plain products."""
+    """Whether it can do a part; the others are left to Triton or plain products."""
     return asked.softcap is None and any(map(_serves, asked.parts))
 
 
@@ -54,7 +54,7 @@ def attend(asked: Asked) -> Answer:
 
 def _one(part: Part, scaling: float, softcap: float | None, need_lse: bool) -> Answer:
     if not _serves(part):
-        return products.one(part, scaling, softcap, need_lse)
+        return tree.one(part, scaling, softcap, need_lse)
     return flash(part.query, part.key, part.value, part.causal, scaling)
 
 

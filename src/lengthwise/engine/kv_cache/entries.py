@@ -9,6 +9,8 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels.part import Coded, Part
+
 
 @dataclass(frozen=True)
 class KVEntries:
@@ -149,6 +151,22 @@ class Growing(Encoded, Protocol):
 
         Returns:
             Both, this one's entries first.
+        """
+        ...
+
+
+@runtime_checkable
+class Readable(Encoded, Protocol):
+    """Encoded entries that a kernel may attend to as they are stored."""
+
+    def read(self, query: Tensor) -> Part | Coded | None:
+        """What queries see of the entries, without decoding them.
+
+        Args:
+            query: `[heads, n, head_dim]`, rotated as the keys are.
+
+        Returns:
+            All entries as a part, or coded; None where these cannot be read so.
         """
         ...
 

@@ -8,16 +8,18 @@ really stored ragged.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Part
+from lengthwise.engine.kernels.part import Part, Stored
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.reading import read_chosen, read_encoded, take_by_query_head
 from lengthwise.engine.kv_cache.selection import Queries, Selector
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
@@ -66,6 +68,11 @@ class HeadGroup:
     near: KVStore = field(default_factory=KVStore)
     far: KVStore = field(default_factory=KVStore)
     near_start: int = 0
+
+    @cached_property
+    def head_numbers(self) -> list[int]:
+        """`heads` as numbers, which are asked of the device once."""
+        return [] if self.heads is None else [int(head) for head in self.heads.tolist()]
 
     @property
     def slack(self) -> int:
@@ -123,7 +130,7 @@ class HeadGroup:
 
     def parts(
         self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
-    ) -> list[Part]:
+    ) -> list[Part | Stored]:
         """Parts for some of the queries of a layer.
 
         Args:
@@ -141,8 +148,9 @@ class HeadGroup:
         found += [part for part in (own_past, own) if part is not None]
         return found
 
-    def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part]:
+    def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part | Stored]:
         placement = self.placement
+        found: list[Part | Stored] = []
         if placement.compact or inputs.raw_near:
             entries = self.near.read()
             if entries is None:
@@ -150,15 +158,16 @@ class HeadGroup:
             key = inputs.rotate_read(entries, compact=placement.compact)
             blocks = [KVEntries(key, entries.value, entries.index, entries.log_weight)]
         else:
-            blocks = self.near.blocks()
-            inputs.note_transient(blocks[: len(self.near.closed)])
+            found, blocks = read_encoded(self.near, query)
+            inputs.note_transient(blocks[: 0 if found else len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
             causal = inputs.staged and inputs.metadata.count > 1
-            return [Part(query, b.key, b.value, None, causal, b.log_weight) for b in blocks]
+            plain = [Part(query, b.key, b.value, None, causal, b.log_weight) for b in blocks]
+            return [*found, *plain]
         (block,) = blocks
         first, last = inputs.span(rows)
         start = min(max(0, last - placement.window + 1 - self.near_start), len(block))
-        parts = [_part(query, block.slice(start, len(block)))]
+        parts: list[Part | Stored] = [_part(query, block.slice(start, len(block)))]
         band = min(max(0, first - placement.window + 1 - self.near_start), len(block))
         if band < start:
             ids = torch.arange(band, start, device=query.device) + self.near_start
@@ -166,8 +175,8 @@ class HeadGroup:
             parts.append(_part(query, block.slice(band, start), mask))
         return parts
 
-    def _far_parts(self, inputs: LayerInputs, rows: slice) -> list[Part]:
-        found: list[Part] = []
+    def _far_parts(self, inputs: LayerInputs, rows: slice) -> list[Part | Stored]:
+        found: list[Part | Stored] = []
         if len(self.far):
             found = self._chosen(inputs, rows)
         placement = self.placement
@@ -175,7 +184,7 @@ class HeadGroup:
             found += self._leaving(inputs, rows)
         return found
 
-    def _chosen(self, inputs: LayerInputs, rows: slice) -> list[Part]:
+    def _chosen(self, inputs: LayerInputs, rows: slice) -> list[Part | Stored]:
         choice = None
         if self.selector is not None and inputs.selects(self.selector):
             index, span = inputs.index[rows], inputs.span(rows)
@@ -187,13 +196,21 @@ class HeadGroup:
             choice = self.selector.plan(queries, self.far)
         query = inputs.far_query[:, rows]
         if choice is None:
-            blocks = self.far.blocks()
+            found: list[Part | Stored] = []
+            if inputs.turns_far(self.placement):
+                blocks = self.far.blocks()
+            else:
+                found, blocks = read_encoded(self.far, query)
             # What is encoded or elsewhere was copied for this.
-            inputs.note_transient(blocks[: 1 if self.far.offloaded else len(self.far.closed)])
-            return [
-                Part(query, inputs.read_far(b, self.placement), b.value, log_weight=b.log_weight)
-                for b in blocks
-            ]
+            copied = 1 if self.far.offloaded else len(self.far.closed)
+            inputs.note_transient(blocks[: 0 if found else copied])
+            for b in blocks:
+                key = inputs.read_far(b, self.placement)
+                found.append(Part(query, key, b.value, log_weight=b.log_weight))
+            return found
+        turned = choice.key_positions is not None or inputs.turns_far(self.placement)
+        if not turned and (chosen := read_chosen(self.far, query, choice)) is not None:
+            return [chosen]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         inputs.note_transient([entries])
         if choice.key_positions is not None:
@@ -361,32 +378,4 @@ def _part(query: Tensor, entries: KVEntries, mask: Tensor | None = None) -> Part
     return Part(query, entries.key, entries.value, mask, log_weight=entries.log_weight)
 
 
-def take_by_query_head(store: KVStore, ids: Tensor, heads: int) -> KVEntries:
-    """Copies entries, as selected for all heads, for each key head or for each query head.
-
-    Args:
-        store: where they are.
-        ids: `[m]`, `[kv_heads, m]` or `[heads, m]`.
-        heads: query heads.
-
-    Returns:
-        The entries; for ids `[heads, m]` with one key head a query head.
-    """
-    if ids.dim() == 1 or ids.shape[0] == 1:
-        return store.take(ids.reshape(-1))
-    key_heads = store.key_heads
-    if ids.shape[0] == key_heads and key_heads != heads:
-        return store.take(ids)
-    groups = heads // key_heads
-    found = store.take(ids.reshape(key_heads, -1))
-
-    def spread(t: Tensor) -> Tensor:
-        return t.reshape(heads, ids.shape[1], *t.shape[2:])
-
-    weight = None if found.log_weight is None else spread(found.log_weight)
-    index = found.index.expand(key_heads, -1)
-    assert groups * key_heads == heads
-    return KVEntries(spread(found.key), spread(found.value), spread(index), weight)
-
-
-__all__ = ["HeadGroup", "take_by_query_head"]
+__all__ = ["HeadGroup"]

@@ -21,6 +21,7 @@ from lengthwise.engine.attention.scores import lse_at
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.groups import attend_groups
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
@@ -113,17 +114,8 @@ class LayerCache:
         if len(self.groups) == 1:
             inputs.staged = self._stage(self.groups[0], inputs)
             return self._attend_group(self.groups[0], inputs)
-        out = torch.empty(*query.shape[:2], value.shape[-1], dtype=value.dtype, device=value.device)
-        for group in self.groups:
-            assert group.heads is not None
-            rows = self.query_heads(group.heads)
-            part = replace(
-                inputs, placement=group.placement, raw_query=query[rows], heads=rows,
-                near_query=inputs.near_query[rows], far_query=inputs.far_query[rows],
-                near_key=inputs.near_key[group.heads], value=value[group.heads],
-            )  # fmt: skip
-            out[rows] = self._attend_group(group, part)
-        return out
+        watched = bool(self._stride(inputs))
+        return attend_groups(self.groups, inputs, self.query_heads, self._attend_group, watched)
 
     def _attend_pieces(self, group: HeadGroup, inputs: LayerInputs, entries: KVEntries) -> Tensor:
         """A text as its selection plans for it: each piece finds, and leaves, what it would if it

@@ -149,8 +149,12 @@ class LayerInputs:
             return self.rotate_at(entries.key, positions)
         return self.rotate_by_index(entries, same)
 
+    def turns_far(self, placement: Placement) -> bool:
+        """Whether far keys are rotated when they are read."""
+        return self.raw_near and not placement.far_raw
+
     def read_far(self, entries: KVEntries, placement: Placement) -> Tensor:
-        if not self.raw_near or placement.far_raw:
+        if not self.turns_far(placement):
             return entries.key
         return self.rotate_by_index(entries, placement.far_key)
 

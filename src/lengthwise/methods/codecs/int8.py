@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels.part import Coded, Codes
 from lengthwise.engine.kv_cache.entries import KVEntries, pick
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
@@ -119,3 +120,15 @@ class Int8Block:
         key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))
         value = self.value.to(self.dtype).mul_(self.value_scale.to(self.dtype))
         return KVEntries(key, value, self.index)
+
+    def read(self, query: Tensor) -> Coded:
+        key, value = (
+            Codes(x, scale, None, 8, 1, x.shape[-1], x.shape[-1])
+            for x, scale in ((self.key, self.key_scale), (self.value, self.value_scale))
+        )
+
+        def decoded() -> tuple[Tensor, Tensor]:
+            entries = self.decode()
+            return entries.key, entries.value
+
+        return Coded(query, key, value, decoded)

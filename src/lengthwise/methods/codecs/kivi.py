@@ -32,6 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels.part import Coded
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Paper, Question, option
@@ -142,3 +143,9 @@ class KiviBlock:
 
     def decode(self) -> KVEntries:
         return KVEntries(self.key.decode(), self.value.decode(), self.index)
+
+    def read(self, query: Tensor) -> Coded:
+        return Coded(
+            query, self.key.codes(), self.value.codes(),
+            lambda: (self.key.decode(), self.value.decode()),
+        )  # fmt: skip

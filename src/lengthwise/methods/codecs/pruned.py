@@ -20,8 +20,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels.part import Coded, Part
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
-from lengthwise.engine.kv_cache.entries import Deletable, Encoded, Growing, KVEntries, pick
+from lengthwise.engine.kv_cache.entries import (
+    Deletable,
+    Encoded,
+    Growing,
+    KVEntries,
+    Readable,
+    pick,
+)
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.errors import LengthwiseError
@@ -127,6 +135,9 @@ class PlainBlock:
     def decode(self) -> KVEntries:
         return KVEntries(self.key, self.value, self.index)
 
+    def read(self, query: Tensor) -> Part:
+        return Part(query, self.key, self.value)
+
 
 @dataclass(frozen=True)
 class PrunedBlock:
@@ -153,6 +164,14 @@ class PrunedBlock:
         if not isinstance(self.inner, Deletable):
             raise LengthwiseError(f"{type(self.inner).__name__} cannot lose entries one by one")
         return replace(self, inner=self.inner.take(ids))
+
+    def read(self, query: Tensor) -> Part | Coded | None:
+        """Of a query only the channels that keys have are read, which gives the same logits."""
+        if not isinstance(self.inner, Readable):
+            return None
+        group = len(query) // len(self.kept)
+        kept = self.kept.repeat_interleave(group, 0)[:, None].expand(-1, query.shape[1], -1)
+        return self.inner.read(query.gather(2, kept))
 
     def decode(self) -> KVEntries:
         # Spreading by a product with zeros and ones is exact and twice as fast as a scatter.

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kernels.part import Codes
 from lengthwise.methods.codecs.residual import to_scale
 
 Axis = Literal["channel", "token"]
@@ -99,6 +100,13 @@ class Quantised:
         pairs = zip(self.tensors(), newer.tensors(), strict=True)
         packed, scale, minimum = (torch.cat(pair, 1) for pair in pairs)
         return replace(self, packed=packed, scale=scale, minimum=minimum)
+
+    def codes(self) -> Codes:
+        """The same as kernels read it."""
+        by_token = self.axis == "token"
+        scale, minimum = (x.squeeze(3 if by_token else 2) for x in (self.scale, self.minimum))
+        tokens, each = (1, self.group) if by_token else (self.group, 1)
+        return Codes(self.packed, scale, minimum, self.bits, tokens, each, self.channels)
 
     def decode(self) -> Tensor:
         """The numbers `[heads, n, channels]` in the dtype they had."""
