@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend
 from lengthwise.engine.kernels import attempts, choice, flex, tuning
 from lengthwise.engine.kernels.kernel import BLOCK
-from lengthwise.engine.kernels.part import Asked, Part
+from lengthwise.engine.kernels.part import Answer, Asked, Part
 from lengthwise.engine.kernels.plain import plain
 
 
@@ -21,6 +23,7 @@ def drawn(size: int = 16) -> Part:
 @pytest.fixture(autouse=True)
 def nothing_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "_FAILED", set())
+    monkeypatch.setattr(attempts, "_PROVEN", set())
     monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
 
 
@@ -95,3 +98,52 @@ def test_where_flex_does_not_compile_another_serves(
             out, _ = attend([part], 0.3, softcap=3.0)
             assert torch.allclose(out, plain(Asked([part], 0.3, 3.0))[0], atol=1e-5)
     assert capsys.readouterr().err.count("kernel flex fails here") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda out, lse: (out * 1.1, lse), "differs from its plain twin by 10.0%"),
+        (lambda out, lse: (out, lse + 1), "differs from its plain twin by"),
+        (lambda out, lse: (out / 0, lse), "gives numbers that its plain twin does not"),
+        (lambda out, lse: (out.roll(1, 1), lse), "differs from its plain twin by"),
+    ],
+)
+def test_a_kernel_that_gives_wrong_numbers_gives_way(
+    wrong: Callable[[Tensor, Tensor], Answer], said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def attended(asked: Asked) -> Answer:
+        out, lse = plain(asked)
+        assert lse is not None
+        return wrong(out, lse)
+
+    kernel = dataclasses.replace(BLOCK["stock"], attend=attended, compiled=True)
+    monkeypatch.setitem(BLOCK, "stock", kernel)
+    part = drawn()
+    with choice.using("stock"):
+        for _ in range(2):
+            out, lse = attend([part], 0.3, need_lse=True)
+            right, total = plain(Asked([part], 0.3, need_lse=True))
+            assert torch.allclose(out, right, atol=1e-5)
+            assert lse is not None and total is not None and torch.allclose(lse, total, atol=1e-5)
+    assert said in capsys.readouterr().err
+
+
+def test_a_kernel_is_compared_once_for_a_shape_and_not_where_scores_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twins: list[int] = []
+
+    def twin() -> Answer:
+        twins.append(1)
+        return torch.ones(4, 3, 16), None
+
+    part = drawn()
+    for _ in range(3):
+        found = attempts.attempt("toy", part.query, part.key, twin, twin)
+        assert found is not None
+    assert len(twins) == 4
+    monkeypatch.setattr(attempts, "COMPARED", 1)
+    attempts.attempt("other", part.query, part.key, twin, twin)
+    assert len(twins) == 5

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -134,13 +135,21 @@ def tree_softmax(
     token must not look.
     """
     each = query.reshape(-1, len(hidden), query.shape[-1])
+    by_products = partial(_tree_by_products, query, key, value, scaling, hidden)
     if _by_triton(each, key, value):
         found = attempt(
             tree.NAME, each, key,
-            lambda: tree.attend_spans(each, key, value, scaling, hidden=hidden)[0],
+            lambda: tree.attend_spans(each, key, value, scaling, hidden=hidden),
+            lambda: (by_products().view(*each.shape[:2], -1), None),
         )  # fmt: skip
         if found is not None:
-            return found.view(*query.shape[:2], -1)
+            return found[0].view(*query.shape[:2], -1)
+    return by_products()
+
+
+def _tree_by_products(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, hidden: Tensor
+) -> Tensor:
     scores = row_products(query * scaling, key)
     own = scores.view(-1, len(hidden), key.shape[1])[..., -len(hidden) :]
     own.masked_fill_(hidden, -math.inf)

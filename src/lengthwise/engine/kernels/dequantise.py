@@ -16,7 +16,8 @@ from lengthwise.engine.kernels import tree
 from lengthwise.engine.kernels.attempts import attempt, works
 from lengthwise.engine.kernels.choice import chosen
 from lengthwise.engine.kernels.compiled import Grid, flat, in_spans, programs, runs, width
-from lengthwise.engine.kernels.part import Answer, Coded, Codes, Part
+from lengthwise.engine.kernels.part import Answer, Asked, Coded, Codes, Part
+from lengthwise.engine.kernels.plain import plain
 
 NAME = "dequantise"
 
@@ -42,7 +43,10 @@ def serves(asked: Part | Coded) -> bool:
 
 def attend(asked: Coded, scaling: float, softcap: float | None = None) -> Answer | None:
     """Output and LSE, as of a `Part`; None where that fails here."""
-    return attempt(NAME, asked.query, asked.key.codes, lambda: run(asked, scaling, softcap))
+    return attempt(
+        NAME, asked.query, asked.key.codes, lambda: run(asked, scaling, softcap),
+        lambda: plain(Asked([asked.part()], scaling, softcap, need_lse=True)),
+    )  # fmt: skip
 
 
 def run(asked: Coded, scaling: float, softcap: float | None = None) -> Answer:

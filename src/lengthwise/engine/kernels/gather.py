@@ -9,7 +9,8 @@ from __future__ import annotations
 from lengthwise.engine.kernels import tree
 from lengthwise.engine.kernels.attempts import attempt, works
 from lengthwise.engine.kernels.choice import chosen
-from lengthwise.engine.kernels.part import Answer, Chosen
+from lengthwise.engine.kernels.part import Answer, Asked, Chosen
+from lengthwise.engine.kernels.plain import plain
 
 NAME = "gather"
 
@@ -30,7 +31,10 @@ def serves(asked: Chosen) -> bool:
 
 def attend(asked: Chosen, scaling: float, softcap: float | None = None) -> Answer | None:
     """Output and LSE, as of a `Part`; None where that fails here."""
-    return attempt(NAME, asked.query, asked.key, lambda: run(asked, scaling, softcap))
+    return attempt(
+        NAME, asked.query, asked.key, lambda: run(asked, scaling, softcap),
+        lambda: plain(Asked([asked.part()], scaling, softcap, need_lse=True)),
+    )  # fmt: skip
 
 
 def run(asked: Chosen, scaling: float, softcap: float | None = None) -> Answer:

@@ -49,7 +49,10 @@ def answer(asked: Asked) -> Answer:
 def tried(name: str, asked: Asked) -> Answer | None:
     """What a kernel answers; None where it is compiled here and fails."""
     widest = max(asked.parts, key=lambda part: part.key.shape[1])
-    return attempt(name, widest.query, widest.key, lambda: BLOCK[name].attend(asked))
+    return attempt(
+        name, widest.query, widest.key, lambda: BLOCK[name].attend(asked),
+        lambda: plain.plain(asked),
+    )  # fmt: skip
 
 
 __all__ = ["BLOCK", "Kernel", "answer", "tried"]

@@ -16,7 +16,8 @@ from torch import Tensor
 from lengthwise.engine.kernels.attempts import attempt, works
 from lengthwise.engine.kernels.choice import chosen
 from lengthwise.engine.kernels.compiled import Grid, flat, in_spans, programs, runs, width
-from lengthwise.engine.kernels.part import Answer
+from lengthwise.engine.kernels.part import Answer, Asked, Part
+from lengthwise.engine.kernels.plain import plain
 
 NAME = "ragged"
 # Bytes that memory is aligned to, as the program is told.
@@ -64,7 +65,28 @@ def attend(
     """query `[heads, n, head_dim]` over pieces that hold keys for every head -> output and LSE;
     None where that fails here."""
     key = max(pieces, key=lambda piece: piece.key.shape[1]).key
-    return attempt(NAME, query, key, lambda: run(query, pieces, scaling, softcap))
+    return attempt(
+        NAME, query, key, lambda: run(query, pieces, scaling, softcap),
+        lambda: by_head(query, pieces, scaling, softcap),
+    )  # fmt: skip
+
+
+def by_head(
+    query: Tensor, pieces: Sequence[Piece], scaling: float, softcap: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The plain twin: one key head after another, over its own pieces."""
+    key_heads = 1 + max(max(piece.heads) for piece in pieces)
+    answers = []
+    for head, own in enumerate(query.chunk(key_heads)):
+        held = [(piece, list(piece.heads).index(head)) for piece in pieces if head in piece.heads]
+        parts = [
+            Part(own, piece.key[row : row + 1], piece.value[row : row + 1],
+                 log_weight=None if piece.log_weight is None else piece.log_weight[row : row + 1])
+            for piece, row in held if piece.key.shape[1]
+        ]  # fmt: skip
+        answers.append(plain(Asked(parts, scaling, softcap, need_lse=True)))
+    outs, lses = zip(*answers, strict=True)
+    return torch.cat(outs), torch.cat(lses)
 
 
 def run(

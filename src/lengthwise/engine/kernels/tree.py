@@ -23,6 +23,7 @@ from lengthwise.engine.kernels.compiled import (
 )  # fmt: skip
 from lengthwise.engine.kernels.merge import part_by_part
 from lengthwise.engine.kernels.part import Answer, Asked, Part
+from lengthwise.engine.kernels.plain import plain
 
 NAME = "triton"
 
@@ -60,7 +61,10 @@ def one(part: Part, scaling: float, softcap: float | None, need_lse: bool) -> An
     """One part, for the kernels that cannot do it: here where that works, else by products."""
     found = None
     if _serves(part):
-        found = attempt(NAME, part.query, part.key, lambda: _one(part, scaling, softcap, need_lse))
+        found = attempt(
+            NAME, part.query, part.key, lambda: _one(part, scaling, softcap, need_lse),
+            lambda: plain(Asked([part], scaling, softcap, need_lse=True)),
+        )  # fmt: skip
     return products.one(part, scaling, softcap, need_lse) if found is None else found
 
 
