@@ -175,7 +175,7 @@ class _Watch:
         self.cache: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        facts, rope, index = self.model.layers[layer], self.model.rope, self.index
+        facts, rope, index = self.model.layers[layer], self.model.rope, self.index.to(query.device)
         if facts.layout is not None and rope is not None:
             angles = rope.angles(facts.layout, facts.rotary_type, index)
             query, key = (facts.layout.rotate(x, angles) for x in (query, key))
@@ -212,9 +212,10 @@ class _Watch:
         after: the key follows the earlier occurrence by this many tokens. Returns
         `[kv_heads, group]`, a number for each query head.
         """
-        rows = (self.index - back - after >= self.first).nonzero()[:, 0]
+        index = self.index.to(query.device)
+        rows = (index - back - after >= self.first).nonzero()[:, 0]
         groups = facts.num_heads // facts.num_kv_heads
-        chosen = keys[:, self.index[rows] - back].repeat_interleave(groups, 0)
+        chosen = keys[:, index[rows] - back].repeat_interleave(groups, 0)
         score = (query[:, rows].float() * chosen.float()).sum(-1) * facts.scaling
         if facts.softcap is not None:
             score = torch.tanh(score / facts.softcap) * facts.softcap

@@ -160,12 +160,12 @@ class Verifier:
 
     def _attention(self, adapted: AdaptedModel, stock: Stock, names: list[int]) -> str:
         for reading in self.readings:
-            ids = reading.ids
+            ids, positions = reading.ids, reading.positions.to(adapted.device)
             if adapted is not self.adapted:
                 # A model of one layer has the tokens of this text alone.
-                ids = torch.arange(len(ids), device=ids.device)
-            theirs = stock.attention(adapted, ids, reading.positions)
-            ours = our_attention(adapted, ids, reading.positions, theirs)
+                ids = torch.arange(len(ids), device=adapted.device)
+            theirs = stock.attention(adapted, ids, positions)
+            ours = our_attention(adapted, ids, positions, theirs)
             for name, seen, found in zip(names, theirs, ours, strict=True):
                 error = apart(seen.out, found)
                 rounding = 0.0 if seen.eager is None else apart(seen.out, seen.eager)
