@@ -24,7 +24,16 @@ class _Nowhere(backend_registration._DummyPrivateUse1Hook):
         return False
 
 
-backend_registration._setup_privateuseone_for_python_backend("elsewhere", hook=_Nowhere())
+class _Nothing(backend_registration._DummyBackendModule):
+    """`torch.elsewhere`, which says the same."""
+
+    def is_available(self) -> bool:
+        return False
+
+
+backend_registration._setup_privateuseone_for_python_backend(
+    "elsewhere", backend_module=_Nothing(), hook=_Nowhere()
+)
 FIRST, SECOND = torch.device("elsewhere:0"), torch.device("elsewhere:1")
 COPIES = ("aten.copy_.default", "aten._to_copy.default")
 INDEXING = ("aten.index.Tensor", "aten.index_put_.default", "aten.index_put.default")
