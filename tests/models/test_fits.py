@@ -31,8 +31,8 @@ def test_bytes_are_those_of_the_loaded_model(folder: str) -> None:
     ("share", "dtype", "said"),
     [
         (0.99, "float32", "dtype='bfloat16' takes half of it, which fits"),
-        (0.4, "float32", "take a smaller model or another device"),
-        (0.4, "bfloat16", "take a smaller model or another device"),
+        (0.4, "float32", "weights='int8' or 'int4' takes less, and device_map='auto' puts"),
+        (0.4, "bfloat16", "weights='int8' or 'int4' takes less, and device_map='auto' puts"),
     ],
 )
 def test_what_does_not_fit_is_said_with_what_is_missing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -160,8 +162,24 @@ def _fail(message: str, status: int) -> None:
 
 
 def model_options(function: Function) -> Function:
-    """--model, --dtype and --device."""
+    """--model, --dtype, --device, and --device-map with --offload-folder, which `open_model` takes
+    from the context."""
     for option in (
+        click.option(
+            "--offload-folder",
+            expose_value=False,
+            callback=_keep,
+            metavar="FOLDER",
+            help="for weights on disk that cannot stay in the model's own files",
+        ),
+        click.option(
+            "--device-map",
+            expose_value=False,
+            callback=_keep,
+            metavar="MAP",
+            help="auto, balanced or sequential: spread the model over devices, CPU memory and disk;"
+            ' or places by modules, {"model.layers.0": 0, ...}, as JSON or a file of it',
+        ),
         click.option(
             "--device", help="where to run: cpu, cuda, cuda:1, mps (default: the best here)"
         ),
@@ -177,14 +195,43 @@ def model_options(function: Function) -> Function:
     return function
 
 
+def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    context.meta[f"{__name__}.{option.name}"] = value
+
+
+def _kept(name: str) -> str | None:
+    context = click.get_current_context(silent=True)
+    found: str | None = None if context is None else context.meta.get(f"{__name__}.{name}")
+    return found
+
+
+def _device_map(text: str | None) -> Any:
+    """What --device-map says: a word, or JSON, which may stand in a file."""
+    if text is None or not (text.lstrip().startswith("{") or text.endswith(".json")):
+        return text
+    try:
+        if text.endswith(".json"):
+            text = Path(text).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise LengthwiseError(f"--device-map: no JSON can be read ({error})") from error
+
+
 def open_model(model: str | None, dtype: str | None, device: str | None) -> Model:
     """Loads a model and says on standard error what it runs as."""
     from lengthwise.api.loading import load
 
-    loaded = load(model, dtype, device)
+    loaded = load(
+        model, dtype, device, device_map=_device_map(_kept("device_map")),
+        offload_folder=_kept("offload_folder"),
+    )  # fmt: skip
     p = loaded.provenance
     kind = str(p.dtype).removeprefix("torch.")
+    places = getattr(loaded.adapted.model, "hf_device_map", None) or {}
+    found = list(dict.fromkeys(map(str, places.values())))
+    spread = f" (its parts on {', '.join(found)})" if len(found) > 1 else ""
     click.echo(
-        f"{p.name} in {kind} on {p.device}, trained to {p.trained_length:,} tokens", err=True
+        f"{p.name} in {kind} on {p.device}{spread}, trained to {p.trained_length:,} tokens",
+        err=True,
     )
     return loaded

@@ -25,6 +25,7 @@ from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.obstacles import at_hand
 
 # Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance and
 # not four: more and nearer repeats bring up other heads, and hide the one echo head without which
@@ -47,7 +48,9 @@ def fingerprint(model: AdaptedModel) -> str:
         config = model.model.config.get_text_config().to_dict()
         facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        for name, weight in sorted(model.model.state_dict().items()):
+        for name, held in sorted(model.model.state_dict().items()):
+            inside, _, own = name.rpartition(".")
+            weight = at_hand(model.model.get_submodule(inside), own, held)
             row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
             digest.update(name.encode() + row[:SAMPLE].float().cpu().numpy().tobytes())
         _fingerprints[model] = digest.hexdigest()[:16]

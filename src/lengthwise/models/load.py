@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ from transformers.utils import logging as transformers_logging
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
-from lengthwise.models.fits import require_fits
+from lengthwise.models.fits import hollow, require_fits
 from lengthwise.models.gguf_files import load_gguf
+from lengthwise.models.obstacles import device_of
+from lengthwise.models.placing import DeviceMap, MaxMemory, Placing, find_device, placing
+from lengthwise.models.prequantised import method_of, require_library
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -63,43 +67,30 @@ def load_pretrained(
     name: str | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: MaxMemory | None = None,
+    offload_folder: str | PathLike[str] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Provenance]:
     """Load a causal language model for inference: evaluation mode, no gradients.
 
     `name` is a local folder, a .gguf file, or a hub name; None is the embedded model. `dtype`
     None is the fastest of `device`; `device` None is the accelerator if there is one, else the CPU.
+    `device_map`, `max_memory` and `offload_folder` are those of `placing`.
     Raises `ModelError`, one line, for whatever cannot be had or read.
     """
-    place = find_device(device)
-    kind = fast_dtype(place) if dtype is None else parse_dtype(dtype)
+    place = placing(device, device_map, max_memory, offload_folder)
+    kind = fast_dtype(place.device) if dtype is None else parse_dtype(dtype)
     with _few_words():
         if name is None:
             model, tokenizer = embedded.load_embedded(kind)
+            place.dispatch(model)
             name, source = embedded.NAME, embedded.SOURCE
         else:
             model, tokenizer, source = _load_named(name, kind, place)
-    model.to(place)  # type: ignore[arg-type]
     model.eval()
     model.requires_grad_(False)
-    return model, tokenizer, Provenance(name, kind, place, source, trained_length(model.config))
-
-
-def find_device(device: str | torch.device | None = None) -> torch.device:
-    """`device` if this machine has it; for None its accelerator, or else the CPU."""
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        if place.type == "meta" or (place.type == "cpu" and place.index):
-            there = "it holds no numbers" if place.type == "meta" else "there is one CPU, 'cpu'"
-            raise ModelError(f"device {str(device)!r} is not to be had here ({there})")
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        cause = first_line(error)
-        raise ModelError(f"device {str(device)!r} is not to be had here ({cause})") from error
-    return place
+    length = trained_length(model.config)
+    return model, tokenizer, Provenance(name, model.dtype, device_of(model), source, length)
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -141,23 +132,23 @@ def _cpu_has_bf16() -> bool:
 
 
 def _load_named(
-    name: str, dtype: torch.dtype, device: torch.device
+    name: str, dtype: torch.dtype, place: Placing
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if not name.strip():
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        require_fits(str(path), True, dtype, device)
-        return *_load_folder(str(path), path, dtype), "local folder"
+        return *_load_folder(str(path), path, dtype, place), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            return *load_gguf(path, dtype), "GGUF file"
+            model, tokenizer = load_gguf(path, dtype)
+            place.dispatch(model)
+            return model, tokenizer, "GGUF file"
         raise ModelError(f"{name}: a file, but no .gguf file; name the folder a model lies in")
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
     _require_on_hub(name)
-    require_fits(name, False, dtype, device)
-    return *_load_folder(name, None, dtype), "hub"
+    return *_load_folder(name, None, dtype, place), "hub"
 
 
 def _require_on_hub(name: str) -> None:
@@ -171,23 +162,11 @@ def _require_on_hub(name: str) -> None:
 
 
 def _load_folder(
-    name: str, folder: Path | None, dtype: torch.dtype
+    name: str, folder: Path | None, dtype: torch.dtype, place: Placing
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`."""
     local = folder is not None
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, local_files_only=local, output_loading_info=True
-        )
-    except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
-        damaged = _bad_file(folder) if folder is not None else None
-        raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{name}: {len(missing)} weights of the model are in none of its files, the first "
-            f"being {missing[0]}"
-        )
+    model = _load_weights(name, folder, dtype, place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except Exception as error:  # as above
@@ -201,6 +180,38 @@ def _load_folder(
             "beside it, with tokenizer.save_pretrained"
         )
     return model, tokenizer
+
+
+def _load_weights(
+    name: str, folder: Path | None, dtype: torch.dtype, place: Placing
+) -> PreTrainedModel:
+    local = folder is not None
+    if isinstance(place.map, dict) and (empty := hollow(name, local)) is not None:
+        place = place.over(empty)
+    require_fits(name, local, dtype, place)
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        require_library(name, config)
+        packed = method_of(config) is not None
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, local_files_only=local, output_loading_info=True,
+            **place.arguments(packed),
+        )  # fmt: skip
+    except ModelError:
+        raise
+    except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
+        damaged = _bad_file(folder) if folder is not None else None
+        raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{name}: {len(missing)} weights of the model are in none of its files, the first "
+            f"being {missing[0]}"
+        )
+    if place.map is None and not packed:
+        model.to(place.device)
+    found: PreTrainedModel = model
+    return found
 
 
 def _made_up(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> bool:
@@ -254,3 +265,8 @@ def _few_words() -> Iterator[None]:
         client.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+__all__ = [
+    "Provenance", "fast_dtype", "find_device", "load_pretrained", "parse_dtype", "trained_length"
+]  # fmt: skip

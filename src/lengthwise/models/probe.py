@@ -40,8 +40,8 @@ class _Seen:
 
 
 class _Windows:
-    """Makes masks that say which window they were made for. A number that tells it fills them, for a
-    mask that goes to another device arrives as a copy."""
+    """Makes masks that say which window they were made for. A number that tells it fills them, as
+    masks that go to another device arrive as copies."""
 
     def __init__(self) -> None:
         self._found: list[int | None] = []
