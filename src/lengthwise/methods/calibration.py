@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import write_text
@@ -48,13 +48,21 @@ def fingerprint(model: AdaptedModel) -> str:
         config = model.model.config.get_text_config().to_dict()
         facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+        modules = dict(model.model.named_modules())
         for name, held in sorted(model.model.state_dict().items()):
             inside, _, own = name.rpartition(".")
-            weight = at_hand(model.model.get_submodule(inside), own, held)
-            row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
-            digest.update(name.encode() + row[:SAMPLE].float().cpu().numpy().tobytes())
+            weight = at_hand(modules[inside], own, held) if inside in modules else held
+            digest.update(name.encode() + _sample(weight).float().cpu().numpy().tobytes())
         _fingerprints[model] = digest.hexdigest()[:16]
     return _fingerprints[model]
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """The first numbers of a weight: of one that is no plain tensor (torchao), as it computes."""
+    if type(weight) not in (Tensor, nn.Parameter):
+        weight = weight[:1].dequantize() if weight.dim() else weight.dequantize()
+    row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
+    return row[:SAMPLE]
 
 
 def artefact_path(kind: str, model: AdaptedModel, rule: str = "") -> Path:

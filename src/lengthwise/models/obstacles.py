@@ -158,6 +158,13 @@ def _hooks_of_accelerate(module: nn.Module) -> list[Any]:
     return list(getattr(hook, "hooks", [hook]))
 
 
+def quantised(model: PreTrainedModel) -> bool:
+    """Whether weights are held in fewer bits than the model computes with, by whatever library."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return True
+    return any(type(weight) is not nn.Parameter for weight in model.parameters())
+
+
 def at_hand(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
     """A weight or buffer of a module; one that accelerate keeps elsewhere is read from there."""
     for hook in _hooks_of_accelerate(module) if tensor.is_meta else ():
@@ -310,6 +317,6 @@ def _compiled(module: nn.Module) -> bool:
 
 
 __all__ = [
-    "adaptable", "as_written", "at_hand", "device_of", "devices_of", "no_autocast",
+    "adaptable", "as_written", "at_hand", "device_of", "devices_of", "no_autocast", "quantised",
     "refuse_changed", "refuse_dropout", "refuse_moved", "refuse_two_ways", "state_of",
 ]  # fmt: skip
