@@ -1,4 +1,5 @@
-"""Models that were quantised before they came to us: run as transformers runs them, or said why not.
+"""Models that were quantised before they came to us: they run as in transformers, or it is said
+why not.
 
 Each library is tested where it is installed (`pip install lengthwise[quantised]`).
 """

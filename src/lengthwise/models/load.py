@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
+from lengthwise.models.adapters import base_of, is_adapter, with_adapter
 from lengthwise.models.fits import hollow, require_fits
 from lengthwise.models.gguf_files import load_gguf
 from lengthwise.models.obstacles import device_of
@@ -138,6 +139,8 @@ def _load_named(
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(os.path.expanduser(name))
     if path.is_dir():
+        if is_adapter(path):
+            return _load_adapter(path, dtype, place)
         return *_load_folder(str(path), path, dtype, place), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
@@ -149,6 +152,20 @@ def _load_named(
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
     _require_on_hub(name)
     return *_load_folder(name, None, dtype, place), "hub"
+
+
+def _load_adapter(
+    folder: Path, dtype: torch.dtype, place: Placing
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """The model an adapter belongs to, with it; the tokenizer is that of the model."""
+    base = base_of(folder)
+    try:
+        model, tokenizer, source = _load_named(base, dtype, place)
+    except ModelError as error:
+        raise ModelError(
+            f"{folder}: an adapter of {base!r}, which cannot be had: {error}"
+        ) from error
+    return with_adapter(model, folder), tokenizer, f"{source}, with an adapter"
 
 
 def _require_on_hub(name: str) -> None:
