@@ -46,14 +46,17 @@ class Away(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, held: Tensor, device: torch.device) -> Away:
+    def __new__(
+        cls, held: Tensor, device: torch.device | None = None, requires_grad: bool = False
+    ) -> Away:  # fmt: skip
+        # accelerate makes a parameter anew by its class, of a tensor that is away already.
         return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
             cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(),
-            dtype=held.dtype, device=device,
+            dtype=held.dtype, device=held.device if device is None else device,
         )  # fmt: skip
 
-    def __init__(self, held: Tensor, device: torch.device) -> None:
-        self.held = held
+    def __init__(self, held: Tensor, *_: Any, **__: Any) -> None:
+        self.held = held.held if isinstance(held, Away) else held
 
     def tolist(self) -> Any:
         return self.held.tolist()
@@ -125,16 +128,19 @@ def _refuse_mixed(name: str, args: Any, tensors: list[Tensor]) -> None:
         raise RuntimeError(f"{name}: tensors on several devices, {sorted(map(str, found))}")
 
 
-def spread(model: Any, layers: list[torch.device]) -> Any:
-    """A model of transformers with its first parts on FIRST, its head on SECOND, and its layers
-    where it is said."""
+def spread(
+    model: Any, layers: list[torch.device], first: torch.device = FIRST,
+    second: torch.device = SECOND,
+) -> Any:  # fmt: skip
+    """A model of transformers with its first parts on one device, its head on a second, and its
+    layers where it is said."""
     stack = f"{model.base_model_prefix}."
     decoder = model.base_model
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     places: dict[str, torch.device] = {
-        f"{stack}{name}": FIRST for name, _ in decoder.named_children() if name != "layers"
+        f"{stack}{name}": first for name, _ in decoder.named_children() if name != "layers"
     }
-    places[f"{stack}norm"] = SECOND
-    places["lm_head"] = FIRST if tied else SECOND
+    places[f"{stack}norm"] = second
+    places["lm_head"] = first if tied else second
     places |= {f"{stack}layers.{index}": place for index, place in enumerate(layers)}
-    return accelerate.dispatch_model(model, places, main_device=FIRST, force_hooks=True)
+    return accelerate.dispatch_model(model, places, main_device=first, force_hooks=True)

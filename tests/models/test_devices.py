@@ -150,3 +150,20 @@ def test_some_layers_of_a_model_run_where_they_lie(place: str) -> None:
         attention = plain_attention(each, here)
         found.append(each.forward(ids.to(each.device), here, attention).to("cpu"))
     assert float((found[0] - found[1]).abs().max()) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_that_wait_in_cpu_memory_run_on_their_device(dtype: torch.dtype) -> None:
+    places: dict[str, Any] = {
+        "model.embed_tokens": FIRST, "model.rotary_emb": FIRST, "model.layers.0": "cpu",
+        "model.layers.1": SECOND, "model.norm": FIRST, "lm_head": "cpu",
+    }  # fmt: skip
+    model: Any = tiny_model("llama").to(dtype)  # type: ignore[arg-type]
+    whole = lengthwise.wrap(tiny_model("llama"))
+    given = accelerate.dispatch_model(model, places, main_device=FIRST)
+    assert any(weight.is_meta for weight in given.parameters())
+    wrapped = lengthwise.wrap(given)
+    assert set(wrapped.adapted.devices) == {FIRST, SECOND} and not wrapped.adapted.notes
+    assert [layer.device for layer in wrapped.adapted.layers] == [FIRST, SECOND]
+    most = 3e-5 if dtype == torch.float32 else 0.3
+    assert float((wrapped.score(TEXT) - whole.score(TEXT)).abs().max()) <= most
