@@ -18,7 +18,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import lengthwise
-from lengthwise.errors import ModelError
+from lengthwise.errors import ModelError, UnsuitableModel
 from lengthwise.methods.calibration import fingerprint
 from lengthwise.models import fits, prequantised
 from lengthwise.models.fits import is_quantised, weight_bytes
@@ -126,6 +126,46 @@ def test_a_quantised_model_says_what_transformers_says(
     files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert is_quantised(str(tmp_path), True)
     assert weight_bytes(str(tmp_path), True, torch.float32) == files
+
+
+def test_compressed_tensors_are_unpacked_before_they_are_asked(plain: str, tmp_path: Path) -> None:
+    pytest.importorskip("compressed_tensors")
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import (
+        QuantizationArgs,
+        QuantizationConfig,
+        QuantizationScheme,
+        QuantizationStatus,
+        apply_quantization_config,
+    )
+
+    model = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    weights = QuantizationArgs(num_bits=8, type="int", symmetric=True, strategy="channel")
+    scheme = QuantizationScheme(targets=["Linear"], weights=weights)
+    groups = {"all": scheme}
+    apply_quantization_config(
+        model, QuantizationConfig(config_groups=groups, ignore=["lm_head"], format="pack-quantized")
+    )
+    for module in model.modules():
+        if hasattr(module, "weight_scale"):
+            most = module.weight.data.abs().amax(1, keepdim=True) / 127
+            module.weight_scale.data.copy_(most.reshape(module.weight_scale.shape))
+            module.quantization_status = QuantizationStatus.FROZEN
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(tmp_path, state_dict=model.state_dict())
+    compressor.update_config(tmp_path)
+    AutoTokenizer.from_pretrained(plain).save_pretrained(tmp_path)
+    loaded = lengthwise.load(tmp_path, "float32", "cpu")
+    check_same(loaded, AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32), EXACT)
+
+
+def test_a_model_whose_own_forward_fails_is_said(plain: str) -> None:
+    model = LlamaForCausalLM.from_pretrained(plain, dtype=torch.float32)
+    model.config.quantization_config = {"quant_method": "of a GPU"}
+    model.lm_head.forward = lambda x: torch.ops.aten.of_nobody(x)
+    with pytest.raises(UnsuitableModel, match="its own forward fails in float32 on cpu"):
+        lengthwise.wrap(model)
 
 
 def test_fp8_is_unpacked_where_there_is_no_gpu(plain: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models.dropout import dropping
 from lengthwise.models.layer_facts import LayerFacts
@@ -163,6 +164,26 @@ def quantised(model: PreTrainedModel) -> bool:
     if getattr(model.config, "quantization_config", None) is not None:
         return True
     return any(type(weight) is not nn.Parameter for weight in model.parameters())
+
+
+@torch.no_grad()
+def settle(model: PreTrainedModel) -> None:
+    """Has a quantised model do what its library leaves to the first forward (unpacking, another
+    layout of weights), while nothing of ours is in the way.
+
+    Raises UnsuitableModel where that fails.
+    """
+    if not quantised(model):
+        return
+    try:
+        model(input_ids=torch.full((1, 1), 3, device=device_of(model)), use_cache=False)
+    except Exception as error:  # Of libraries that only run elsewhere.
+        raise UnsuitableModel(
+            _family(model),
+            f"its own forward fails in {str(model.dtype).removeprefix('torch.')} on "
+            f"{device_of(model)} ({type(error).__name__}: {first_line(error)})",
+            "try another dtype or device",
+        ) from error
 
 
 def at_hand(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
@@ -318,5 +339,5 @@ def _compiled(module: nn.Module) -> bool:
 
 __all__ = [
     "adaptable", "as_written", "at_hand", "device_of", "devices_of", "no_autocast", "quantised",
-    "refuse_changed", "refuse_dropout", "refuse_moved", "refuse_two_ways", "state_of",
+    "refuse_changed", "refuse_dropout", "refuse_moved", "refuse_two_ways", "settle", "state_of",
 ]  # fmt: skip

@@ -48,7 +48,9 @@ def method_of(config: Any) -> str | None:
 
 
 def stays_packed(method: str) -> bool:
-    """Whether weights stay as they are in the files."""
+    """Whether weights stay in memory as they are in the files."""
+    if method == "compressed-tensors":
+        return False  # Its library unpacks them at the first forward.
     return method not in UNPACKED or torch.cuda.is_available()
 
 
