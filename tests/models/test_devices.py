@@ -52,7 +52,7 @@ def test_the_devices_that_are_not_there_do_not_mix() -> None:
 
 
 CASES = [*(("llama", recipe) for recipe in RECIPES),
-         *(("gemma2", recipe) for recipe in RECIPES[:3])]  # fmt: skip
+         *(("gemma2", recipe) for recipe in RECIPES[1:3])]  # fmt: skip
 
 
 @pytest.mark.parametrize(("family", "recipe"), CASES)
@@ -84,7 +84,7 @@ def test_what_a_layer_keeps_is_where_it_attends(family: str) -> None:
         assert {t.device for t in group.near.tail.tensors()} == {facts.device}
 
 
-METHODS = ["razor", "window", "layers", "medusa", "superposed", "sirllm"]
+METHODS = ["razor", "layers", "medusa", "sirllm"]
 
 
 @pytest.mark.parametrize("name", METHODS)
