@@ -186,12 +186,12 @@ main()
 def test_an_import_that_swallows_ctrl_c_is_an_interruption_too(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lengthwise.models import load
+    from lengthwise.models import placing
 
     def broken(*_: object, **__: object) -> None:
         raise ImportError("numpy cannot be imported") from KeyboardInterrupt()
 
-    monkeypatch.setattr(load, "find_device", broken)
+    monkeypatch.setattr(placing, "find_device", broken)
     status, _, err = call("run", "hi", "-m", "model")
     assert (status, err.strip()) == (130, "lengthwise: interrupted")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import lengthwise
 from lengthwise.engine.attention.attend import Part, attend, single_softmax
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kernels import dequantise, gather, ragged, tree, varlen
@@ -28,6 +30,8 @@ from lengthwise.recipes.registry import methods
 from lengthwise.testing import check_method, laws
 from lengthwise.testing.drive import generate
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.cache_recipes import RECIPES
+from tests.evaluation.drafting_cases import saved_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 KEPT: list[Method] = [
@@ -275,3 +279,65 @@ def test_prefill_and_steps_are_those_of_float32(family: str, dtype: torch.dtype)
         found.append(teacher_force(sequence, ids[560:]).float().cpu())
     exact, ours = found
     assert float((ours - exact).abs().mean() / exact.std()) < 0.05
+
+
+# Parts of a model elsewhere.
+
+PARTS = ("model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.1",
+         "model.norm", "lm_head")  # fmt: skip
+AWAY: dict[str, Any] = {
+    "cpu": {**dict.fromkeys(PARTS, 0), "model.layers.1": "cpu"},
+    "disk": {**dict.fromkeys(PARTS, 0), "model.layers.0": "disk"},
+    "first layers": {**dict.fromkeys(PARTS, 0), "model.embed_tokens": "cpu", "lm_head": "disk"},
+    "auto": "auto",
+}
+
+
+@pytest.fixture(scope="module")
+def two_layers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    place = saved_model(tmp_path_factory.mktemp("models") / "two")
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(
+        place, num_hidden_layers=2, tie_word_embeddings=False, initializer_range=0.15
+    )
+    LlamaForCausalLM(config).save_pretrained(place)
+    return str(place)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("away", AWAY)
+def test_layers_that_wait_elsewhere_leave_the_text_as_it_is(
+    two_layers: str, away: str, dtype: str, tmp_path: Path
+) -> None:
+    whole = lengthwise.load(two_layers, dtype, "cuda")
+    placed = lengthwise.load(
+        two_layers, dtype, device_map=AWAY[away], offload_folder=tmp_path / "weights"
+    )
+    waiting = sum(weight.is_meta for weight in placed.adapted.model.parameters())
+    assert (waiting > 0) == (away != "auto") and placed.adapted.device.type == "cuda"
+    ids = [token % 500 + 4 for token in tokens(120)]
+    near = 1e-4 if dtype == "float32" else 0.1
+    for recipe in RECIPES:
+        theirs = whole.score(ids, recipe, prompt=100)
+        assert float((placed.score(ids, recipe, prompt=100) - theirs).abs().max()) <= near, recipe
+        if dtype == "float32":
+            said = {"recipe": f"{recipe} + lookup", "max_new_tokens": 16, "stop_ids": []}
+            ours = placed.generate(ids, **said).token_ids
+            assert ours == whole.generate(ids, **said).token_ids, recipe
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss"])
+def test_layers_on_two_gpus_leave_the_text_as_it_is(family: str) -> None:
+    from tests.second_devices import spread
+
+    places = [torch.device("cuda:0"), torch.device("cuda:1")]
+    whole = lengthwise.wrap(tiny_model(family).cuda())
+    split = lengthwise.wrap(spread(tiny_model(family), places, *places))
+    assert [layer.device for layer in split.adapted.layers] == places
+    ids = [min(token, 119) for token in tokens(90)]
+    for recipe in RECIPES:
+        theirs = whole.score(ids, recipe, prompt=80)
+        assert float((split.score(ids, recipe, prompt=80) - theirs).abs().max()) <= 1e-4, recipe

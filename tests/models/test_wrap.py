@@ -167,14 +167,6 @@ def test_a_model_without_values_is_refused_by_name() -> None:
     assert "meta device" in refusal(tiny_model("llama").to("meta"))  # type: ignore[arg-type]
 
 
-def test_layers_on_several_devices_are_refused_by_name() -> None:
-    model: Any = tiny_model("llama")
-    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": 1, "lm_head": "cpu"}
-    assert "spread over devices (0, 1)" in refusal(model)
-    model.hf_device_map = {"model.layers.0": "cpu", "model.layers.1": "disk"}
-    check_equal(model)
-
-
 # Adapters.
 
 

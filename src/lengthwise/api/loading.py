@@ -20,6 +20,7 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import Provenance, load_pretrained
+from lengthwise.models.placing import DeviceMap, MaxMemory
 
 if TYPE_CHECKING:
     from lengthwise.api.support import Support
@@ -31,6 +32,9 @@ def load(
     device: str | torch.device | None = None,
     kernel: str | None = None,
     pack: bool | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: MaxMemory | None = None,
+    offload_folder: str | PathLike[str] | None = None,
     weights: str | None = None,
 ) -> Model:
     """Loads and adapts a model.
@@ -43,8 +47,13 @@ def load(
             instance; None is what was timed to be fastest on this machine (docs/machine.md).
         pack: hold weights a second time, packed for the products of a CPU in bfloat16; None where
             that was timed to pay, memory is there and the model is no larger than 4 GiB.
+        device_map: places parts of the model on several devices, in CPU memory and on disk, in
+            place of `device`: "auto", "balanced", "sequential", or a place by the name of a module
+            (docs/large-models.md).
+        max_memory: the most that "auto" and the like may use, by device: {0: "10GiB"}.
+        offload_folder: takes weights on disk that cannot stay in the model's own files.
         weights: "int8" or "int4" holds the weights of linear layers in as many bits; None as they
-            come (docs/machine.md).
+            come (docs/machine.md). Not with a device_map.
 
     Raises:
         ModelError: for a model that cannot be had, read or adapted.
@@ -57,7 +66,9 @@ def load(
         )
     _require_kernel(kernel)
     place = None if name is None else fspath(name)
-    model, tokenizer, provenance = load_pretrained(place, dtype, device, weights)
+    model, tokenizer, provenance = load_pretrained(
+        place, dtype, device, device_map, max_memory, offload_folder, weights
+    )
     adapted = _tuned(adapt(model, tokenizer=tokenizer, pack=pack), kernel)
     return Model(adapted, tokenizer, provenance)
 

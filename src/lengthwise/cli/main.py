@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -163,28 +165,49 @@ def _fail(message: str, status: int) -> None:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What --model, --dtype, --device and --weights ask for."""
+    """What --model, --dtype, --device, --weights, --device-map and --offload-folder ask for."""
 
     model: str | None
     dtype: str | None
     device: str | None
     weights: str | None
+    device_map: str | None
+    offload_folder: str | None
 
     def open(self) -> Model:
         """Loads the model and says on standard error what it runs as."""
         from lengthwise.api.loading import load
 
-        loaded = load(self.model, self.dtype, self.device, weights=self.weights)
+        loaded = load(
+            self.model, self.dtype, self.device, weights=self.weights,
+            device_map=_device_map(self.device_map), offload_folder=self.offload_folder,
+        )  # fmt: skip
         p = loaded.provenance
+        places = getattr(loaded.adapted.model, "hf_device_map", None) or {}
+        found = list(dict.fromkeys(map(str, places.values())))
+        spread = f" (its parts on {', '.join(found)})" if len(found) > 1 else ""
         click.echo(
-            f"{p.name} in {p.dtype_text} on {p.device}, trained to {p.trained_length:,} tokens",
+            f"{p.name} in {p.dtype_text} on {p.device}{spread}, trained to "
+            f"{p.trained_length:,} tokens",
             err=True,
         )
         return loaded
 
 
+def _device_map(text: str | None) -> Any:
+    """What --device-map says: a word, or JSON, which may stand in a file."""
+    if text is None or not (text.lstrip().startswith("{") or text.endswith(".json")):
+        return text
+    try:
+        if text.endswith(".json"):
+            text = Path(text).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise LengthwiseError(f"--device-map: no JSON can be read ({error})") from error
+
+
 def model_options(function: Function) -> Function:
-    """--model, --dtype, --device and --weights, as one argument `choice`."""
+    """The options of `ModelChoice`, as one argument `choice`."""
 
     @wraps(function)
     def with_choice(*args: Any, **kwargs: Any) -> Any:
@@ -193,6 +216,17 @@ def model_options(function: Function) -> Function:
 
     chosen: Any = with_choice
     for option in (
+        click.option(
+            "--offload-folder",
+            metavar="FOLDER",
+            help="for weights on disk that cannot stay in the model's own files",
+        ),
+        click.option(
+            "--device-map",
+            metavar="MAP",
+            help="auto, balanced or sequential: spread the model over devices, CPU memory and disk;"
+            ' or places by modules, {"model.layers.0": 0, ...}, as JSON or a file of it',
+        ),
         click.option(
             "--weights",
             help="int8 or int4: linear layers in as many bits (default: as they come)",

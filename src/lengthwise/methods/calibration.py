@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import write_text
@@ -25,6 +25,7 @@ from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.obstacles import at_hand
 
 # Random tokens that are repeated, and how often they stand. Two repeats at the paper's distance and
 # not four: more and nearer repeats bring up other heads, and hide the one echo head without which
@@ -47,11 +48,21 @@ def fingerprint(model: AdaptedModel) -> str:
         config = model.model.config.get_text_config().to_dict()
         facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        for name, weight in sorted(model.model.state_dict().items()):
-            row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
-            digest.update(name.encode() + row[:SAMPLE].float().cpu().numpy().tobytes())
+        modules = dict(model.model.named_modules())
+        for name, held in sorted(model.model.state_dict().items()):
+            inside, _, own = name.rpartition(".")
+            weight = at_hand(modules[inside], own, held) if inside in modules else held
+            digest.update(name.encode() + _sample(weight).float().cpu().numpy().tobytes())
         _fingerprints[model] = digest.hexdigest()[:16]
     return _fingerprints[model]
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """The first numbers of a weight: of one that is no plain tensor (torchao), as it computes."""
+    if type(weight) not in (Tensor, nn.Parameter):
+        weight = weight[:1].dequantize() if weight.dim() else weight.dequantize()
+    row = weight[(0,) * (weight.dim() - 1)] if weight.dim() else weight[None]
+    return row[:SAMPLE]
 
 
 def artefact_path(kind: str, model: AdaptedModel, rule: str = "") -> Path:
@@ -175,7 +186,7 @@ class _Watch:
         self.cache: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        facts, rope, index = self.model.layers[layer], self.model.rope, self.index
+        facts, rope, index = self.model.layers[layer], self.model.rope, self.index.to(query.device)
         if facts.layout is not None and rope is not None:
             angles = rope.angles(facts.layout, facts.rotary_type, index)
             query, key = (facts.layout.rotate(x, angles) for x in (query, key))
@@ -212,9 +223,10 @@ class _Watch:
         after: the key follows the earlier occurrence by this many tokens. Returns
         `[kv_heads, group]`, a number for each query head.
         """
-        rows = (self.index - back - after >= self.first).nonzero()[:, 0]
+        index = self.index.to(query.device)
+        rows = (index - back - after >= self.first).nonzero()[:, 0]
         groups = facts.num_heads // facts.num_kv_heads
-        chosen = keys[:, self.index[rows] - back].repeat_interleave(groups, 0)
+        chosen = keys[:, index[rows] - back].repeat_interleave(groups, 0)
         score = (query[:, rows].float() * chosen.float()).sum(-1) * facts.scaling
         if facts.softcap is not None:
             score = torch.tanh(score / facts.softcap) * facts.softcap

@@ -4,7 +4,8 @@
                              |                                |
                         layer_facts, rope      attention_hook, or fused where the family allows
 
-- Loading: `load`, `embedded`, `gguf_files`, `gguf_rope`.
+- Loading: `load`, `placing`, `fits`, `prequantised`, `adapters`, `embedded`, `gguf_files`,
+  `gguf_rope`.
 - Asking a family: `probe`, `layer_facts`, `rope`, `frequencies`, `limits`, `rules`.
 - Comparing with stock: `verify`, `sample`, `one_layer`, `plain_attention`.
 - Running: `attention_hook`, `fused` with its `products`, and `watch`, `dropout`, `obstacles`, which

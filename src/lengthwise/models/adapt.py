@@ -54,6 +54,7 @@ def _adapted(
     model: PreTrainedModel, fuse: bool, verify: bool, tokenizer: PreTrainedTokenizerBase | None,
     pack: bool | None,
 ) -> AdaptedModel:  # fmt: skip
+    obstacles.settle(model)
     layers = layer_facts(model)
     adapted = AdaptedModel(model, layers, _rope(model, layers), trained_length(model.config))
     adapted.tokenizer, adapted.pack = tokenizer, pack

@@ -67,7 +67,8 @@ class AdaptedModel:
     where the family has one. tokenizer: the model's, where one was given. notes: what `check` says
     beside, one sentence each. kernel: which kernels serve its attention, by name; None leaves it to
     what was timed. pack: whether its fused forward holds packed copies of weights on a CPU; None
-    where that was timed to pay and memory is there.
+    where that was timed to pay and memory is there. device: where tokens go and logits come from.
+    devices: all that its parts compute on; a layer's entries are kept where it attends.
     """
 
     model: PreTrainedModel
@@ -81,11 +82,13 @@ class AdaptedModel:
     pack: bool | None = None
 
     device: torch.device = field(init=False)
+    devices: list[torch.device] = field(init=False)
     forward: Forward = field(init=False)
 
     def __post_init__(self) -> None:
         self._as = obstacles.state_of(self.model)
         self.device = self._as["device"]
+        self.devices = obstacles.devices_of(self.model)
         self.forward = self.through_modules if self.fast is None else self.fast
 
     @property
@@ -172,30 +175,39 @@ class AdaptedModel:
             return out.transpose(0, 1)[None].contiguous()
 
         arguments: dict[str, Any] = {}
-        if keep is not None and self._takes_keep:
+        # Of a model on several devices, what its head reads may lie on another than keep.
+        late = keep is not None and self._takes_keep and len(self.devices) > 1
+        if keep is not None and self._takes_keep and not late:
             arguments["logits_to_keep"] = keep
         cache = attention_hook.PassThroughCache(len(self.layers))
-        with attention_hook.engaged(self.model, handler), self._noting(states, keep):
+        with attention_hook.engaged(self.model, handler), self._noting(states, keep, late):
             logits: Tensor = self.model(
                 **_inputs(ids, embeddings), position_ids=positions[None], past_key_values=cache,
                 use_cache=True, **arguments,
-            ).logits[0]  # fmt: skip
+            ).logits[0].to(self.device)  # fmt: skip
         return logits if keep is None or self._takes_keep else logits[keep]
 
     @contextmanager
-    def _noting(self, states: list[Tensor] | None, keep: Tensor | None) -> Iterator[None]:
-        """Adds what the head reads to states, where they are wanted."""
-        if states is None:
+    def _noting(
+        self, states: list[Tensor] | None, keep: Tensor | None, late: bool
+    ) -> Iterator[None]:
+        """Adds what the head reads to states, where they are wanted. late: has it read no more than
+        the tokens in keep."""
+        if states is None and not late:
             yield
             return
 
         mine = threading.get_ident()
 
-        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             if threading.get_ident() != mine:
-                return
+                return None
             read = inputs[0][0]
-            states.append(read if keep is None or self._takes_keep else read[keep])
+            if keep is not None and (late or not self._takes_keep):
+                read = read[keep.to(read.device)]
+            if states is not None:
+                states.append(read.to(self.device))
+            return (read[None], *inputs[1:]) if late else None
 
         handle = self.model.get_output_embeddings().register_forward_pre_hook(note)
         try:
@@ -212,7 +224,7 @@ class AdaptedModel:
             ids: token ids, int64 `[n]`, on the model's device.
         """
         found: Tensor = self.model.get_input_embeddings()(ids[None])[0]
-        return found
+        return found.to(self.device)
 
     def release(self) -> None:
         """Undoes what a fused forward did to the model's weights."""

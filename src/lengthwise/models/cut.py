@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence as Seq
+from functools import partial, update_wrapper
+from types import MethodType
 from typing import Any
 
 from torch import nn
@@ -55,9 +57,21 @@ def _sharing(module: Any, done: dict[int, Any], configs: dict[int, PretrainedCon
             name: None if child is None else _sharing(child, done, configs)
             for name, child in module._modules.items()
         }
+        _rebind(new, module)
         if id(module.__dict__.get("config")) in configs:
             new.config = configs[id(module.config)]
     return done[id(module)]
+
+
+def _rebind(new: Any, module: Any) -> None:
+    """The forward that accelerate puts on a module, for its hooks, is bound to that module: a copy
+    is given one of its own."""
+    hooked, before = (new.__dict__.get(name) for name in ("forward", "_old_forward"))
+    if isinstance(hooked, partial) and hooked.args and hooked.args[0] is module:
+        mine = partial(hooked.func, new, *hooked.args[1:], **hooked.keywords)
+        new.__dict__["forward"] = update_wrapper(mine, hooked)
+    if isinstance(before, MethodType) and before.__self__ is module:
+        new.__dict__["_old_forward"] = MethodType(before.__func__, new)
 
 
 def _cut(config: PretrainedConfig, total: int, kept: Seq[int]) -> None:

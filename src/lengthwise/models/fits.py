@@ -2,54 +2,110 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lengthwise._utils.machine import free_memory
 from lengthwise.errors import ModelError
 from lengthwise.models.low_bit import BITS, FORMATS
+from lengthwise.models.placing import Placing
+from lengthwise.models.prequantised import method_of, stays_packed
 from lengthwise.models.quantised import is_linear, matrix
 
+# Files that weights are in; transformers reads the first kind that is there.
+WEIGHTS = ("*.safetensors", "*.bin")
+Place = torch.device | str
 
-def require_fits(
-    name: str, local: bool, dtype: torch.dtype, device: torch.device, weights: str | None = None
-) -> None:
-    """Raises ModelError for a model larger than the memory that is free on its device.
 
-    What cannot be told beforehand (a model that transformers does not know by itself, quantised
-    weights, a device that does not say) is left to the loading.
+def require_fits(name: str, local: bool, dtype: torch.dtype, place: Placing) -> None:
+    """Raises ModelError for a model larger than the memory that is free where it goes.
+
+    A strategy such as "auto" leaves what does not fit on disk, so it refuses nothing. What cannot
+    be told beforehand (a model that transformers does not know by itself, quantised weights of a
+    hub, a device that does not say) is left to the loading.
 
     Args:
         name: a folder or a hub name.
         local: whether the hub is not to be asked.
-        dtype: that the weights are loaded in.
-        device: where they go.
-        weights: what linear layers hold them in, where that is not dtype: "int8" or "int4".
+        dtype: that the weights are loaded in; quantised ones are as large as their files.
+        place: where they go.
     """
-    free, size = free_on(device), weight_bytes(name, local, dtype, weights)
-    if free is None or size is None or size <= free:
+    if isinstance(place.map, str):
         return
-    kind = str(dtype).removeprefix("torch.") if weights is None else weights
-    raise ModelError(
-        f"{name}: its weights take {size / 1e9:.1f} GB in {kind}, and "
-        f"{free / 1e9:.1f} GB are free on {device}: {(size - free) / 1e9:.1f} GB are missing; "
-        f"{_remedy(name, local, dtype, weights, free)}"
-    )
+    small = is_quantised(name, local)
+    for where, size in _needs(name, local, dtype, place).items():
+        free = _free(where, place)
+        if free is None or size <= free:
+            continue
+        what = "its weights take" if place.map is None else f"what goes to {where} takes"
+        kind = str(dtype).removeprefix("torch.") if place.weights is None else place.weights
+        how = "as they are" if small else f"in {kind}"
+        remedy = "put fewer layers there, or give device_map='auto'"
+        if place.map is None:
+            smaller = None if small else _smaller(name, local, dtype, place, free)
+            remedy = smaller or (
+                "device_map='auto' puts the rest on other devices, in CPU memory and on disk"
+            )
+        raise ModelError(
+            f"{name}: {what} {size / 1e9:.1f} GB {how}, and {free / 1e9:.1f} GB are free on "
+            f"{where}: {(size - free) / 1e9:.1f} GB are missing; {remedy}"
+        )
 
 
-def _remedy(name: str, local: bool, dtype: torch.dtype, weights: str | None, free: int) -> str:
-    """What would fit, if anything does."""
+def _smaller(name: str, local: bool, dtype: torch.dtype, place: Placing, free: int) -> str | None:
+    """The first of the ways to hold the model in fewer bits that would fit."""
     half = torch.bfloat16 if dtype.itemsize > 2 else dtype
-    others: dict[str, tuple[torch.dtype, str | None]] = {}
+    ways: dict[str, tuple[torch.dtype, str | None]] = {}
     if half != dtype:
-        others["dtype='bfloat16'"] = half, None
-    for small in FORMATS if weights is None else ():
-        others[f"weights={small!r}"] = half, small
-    for text, kind in others.items():
+        ways["dtype='bfloat16'"] = half, place.weights
+    for small in FORMATS if place.weights is None else ():
+        ways[f"weights={small!r}"] = half, small
+    for text, kind in ways.items():
         size = weight_bytes(name, local, *kind)
         if size is not None and size <= free:
             return f"{text} takes {size / 1e9:.1f} GB, which fits"
-    return "take a smaller model or another device"
+    return None
+
+
+def _needs(name: str, local: bool, dtype: torch.dtype, place: Placing) -> dict[Place, int]:
+    """Bytes that go to each place; none where that cannot be told."""
+    places = {"": place.device} if place.map is None else place.map
+    if isinstance(places, str):
+        return {}
+    if set(places) == {""}:
+        size = weight_bytes(name, local, dtype, place.weights)
+        return {} if size is None else {places[""]: size}
+    model = None if is_quantised(name, local) else hollow(name, local)
+    found: dict[Place, int] = {}
+    for parameter, weight in () if model is None else model.named_parameters():
+        where = next((places[above] for above in _above(parameter) if above in places), None)
+        if where is not None:
+            found[where] = found.get(where, 0) + weight.numel() * dtype.itemsize
+    return found
+
+
+def _above(name: str) -> Iterator[str]:
+    """A parameter's name, then those of the modules it is in, the innermost first."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+    yield ""
+
+
+def _free(where: Place, place: Placing) -> int | None:
+    """Bytes that are free in a place; None for a disk on which weights stay in their own files."""
+    if where != "disk":
+        return free_on(torch.device(where))
+    if place.offload_folder is None:
+        return None
+    folder = Path(place.offload_folder).absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return shutil.disk_usage(there).free
 
 
 def free_on(device: torch.device) -> int | None:
@@ -63,15 +119,15 @@ def free_on(device: torch.device) -> int | None:
 def weight_bytes(
     name: str, local: bool, dtype: torch.dtype, weights: str | None = None
 ) -> int | None:
-    """Bytes of all weights of a model in a dtype, from its configuration alone; None where that
-    does not tell. weights: what linear layers hold theirs in, "int8" or "int4"."""
-    try:
-        config = AutoConfig.from_pretrained(name, local_files_only=local)
-        if getattr(config, "quantization_config", None) is not None:
-            return None
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except Exception:  # The loading finds the same, and says it.
+    """Bytes of all weights of a model in a dtype, from its configuration alone; of quantised ones,
+    of their files. None where that does not tell. weights: what linear layers hold theirs in,
+    "int8" or "int4"."""
+    if is_quantised(name, local):
+        kinds = [[*Path(name).glob(kind)] for kind in WEIGHTS] if local else []
+        files = next(filter(None, kinds), [])
+        return sum(path.stat().st_size for path in files) or None
+    model = hollow(name, local)
+    if model is None:
         return None
     every: int = sum(weight.numel() for weight in model.parameters())
     if weights is None:
@@ -86,4 +142,27 @@ def weight_bytes(
     return wide * dtype.itemsize + int(sum(small[name] * BITS[name] / 8 for name in small))
 
 
-__all__ = ["free_on", "require_fits", "weight_bytes"]
+def is_quantised(name: str, local: bool) -> bool:
+    """Whether weights were quantised before they were saved, and stay so in memory."""
+    method = method_of(_config(name, local))
+    return method is not None and stays_packed(method)
+
+
+def _config(name: str, local: bool) -> Any:
+    try:
+        return AutoConfig.from_pretrained(name, local_files_only=local)
+    except Exception:  # The loading finds the same, and says it.
+        return None
+
+
+def hollow(name: str, local: bool) -> Any:
+    """The model of a configuration without values; None where transformers makes none."""
+    config = _config(name, local)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except Exception:  # As above.
+        return None
+
+
+__all__ = ["free_on", "hollow", "is_quantised", "require_fits", "weight_bytes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lengthwise.models.rope import RotaryLayout
@@ -14,7 +15,7 @@ class LayerFacts:
     """One attention layer. window: a query sees this many keys, itself included; None is all.
 
     layer_type: as the configuration names it. rotary_type: that type where the rotary module is
-    called with it, else None.
+    called with it, else None. device: where the layer attends, and so where its entries are kept.
     """
 
     index: int
@@ -29,6 +30,7 @@ class LayerFacts:
     layer_type: str | None
     layout: RotaryLayout | None
     rotary_type: str | None = None
+    device: torch.device = torch.device("cpu")
 
     @property
     def entry_numbers(self) -> int:

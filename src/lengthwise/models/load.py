@@ -10,9 +10,10 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,15 @@ from transformers.utils import logging as transformers_logging
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
-from lengthwise.models.fits import require_fits
+from lengthwise.models.adapters import base_of, is_adapter, with_adapter
+from lengthwise.models.fits import hollow, require_fits
 from lengthwise.models.gguf_blocks import low_bit_of
 from lengthwise.models.gguf_files import load_gguf
-from lengthwise.models.quantised import format_of, quantise, require_format
+from lengthwise.models.low_bit import LowBit
+from lengthwise.models.obstacles import device_of
+from lengthwise.models.placing import DeviceMap, MaxMemory, Placing, find_device, placing
+from lengthwise.models.prequantised import method_of, require_library
+from lengthwise.models.quantised import format_of, quantise
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -75,49 +81,41 @@ def load_pretrained(
     name: str | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: MaxMemory | None = None,
+    offload_folder: str | PathLike[str] | None = None,
     weights: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Provenance]:
     """Load a causal language model for inference: evaluation mode, no gradients.
 
     `name` is a local folder, a .gguf file, or a hub name; None is the embedded model. `dtype`
     None is the fastest of `device`; `device` None is the accelerator if there is one, else the CPU.
-    `weights` is "int8" or "int4" (`quantised.py`); None leaves them as they come.
+    `device_map`, `max_memory`, `offload_folder` and `weights` are those of `placing`.
     Raises `ModelError`, one line, for whatever cannot be had or read.
     """
-    require_format(weights)
-    place = find_device(device)
-    kind = fast_dtype(place) if dtype is None else parse_dtype(dtype)
+    place = placing(device, device_map, max_memory, offload_folder, weights)
+    kind = fast_dtype(place.device) if dtype is None else parse_dtype(dtype)
     with _few_words():
         if name is None:
             model, tokenizer = embedded.load_embedded(kind)
+            _put(model, place)
             name, source = embedded.NAME, embedded.SOURCE
         else:
-            model, tokenizer, source = _load_named(name, kind, place, weights)
-    if weights is not None and format_of(model) is None:
-        quantise(model, weights, place)
-    model.to(place)  # type: ignore[arg-type]
+            model, tokenizer, source = _load_named(name, kind, place)
     model.eval()
     model.requires_grad_(False)
-    length, held = trained_length(model.config), format_of(model)
-    return model, tokenizer, Provenance(name, kind, place, source, length, held)
+    where, length, held = device_of(model), trained_length(model.config), format_of(model)
+    return model, tokenizer, Provenance(name, model.dtype, where, source, length, held)
 
 
-def find_device(device: str | torch.device | None = None) -> torch.device:
-    """`device` if this machine has it; for None its accelerator, or else the CPU."""
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        if place.type == "meta" or (place.type == "cpu" and place.index):
-            there = "it holds no numbers" if place.type == "meta" else "there is one CPU, 'cpu'"
-            raise ModelError(f"device {str(device)!r} is not to be had here ({there})")
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        cause = first_line(error)
-        raise ModelError(f"device {str(device)!r} is not to be had here ({cause})") from error
-    return place
+def _put(model: PreTrainedModel, place: Placing, held: Mapping[str, LowBit] | None = None) -> None:
+    """Puts a model that lies in CPU memory where it goes, in the bits it is to have there.
+
+    held: weights of layers by their names, where they are known in fewer bits already.
+    """
+    if place.weights is not None:
+        quantise(model, place.weights, place.device, held)
+    place.dispatch(model)
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -159,52 +157,42 @@ def _cpu_has_bf16() -> bool:
 
 
 def _load_named(
-    name: str, dtype: torch.dtype, device: torch.device, weights: str | None
+    name: str, dtype: torch.dtype, place: Placing
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if not name.strip():
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        require_fits(str(path), True, dtype, device, weights)
-        config = _small(str(path), True, weights, device)
-        return *_load_folder(str(path), path, dtype, config), "local folder"
+        if is_adapter(path):
+            return _load_adapter(path, dtype, place)
+        return *_load_folder(str(path), path, dtype, place), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            return *_load_gguf(path, dtype, device, weights), "GGUF file"
+            model, tokenizer = load_gguf(path, dtype)
+            own = low_bit_of(model, path, place.device) if place.weights == "int4" else None
+            _put(model, place, own)
+            return model, tokenizer, "GGUF file"
         raise ModelError(f"{name}: a file, but no .gguf file; name the folder a model lies in")
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
     _require_on_hub(name)
-    require_fits(name, False, dtype, device, weights)
-    config = _small(name, False, weights, device)
-    return *_load_folder(name, None, dtype, config), "hub"
+    return *_load_folder(name, None, dtype, place), "hub"
 
 
-def _load_gguf(
-    path: Path, dtype: torch.dtype, device: torch.device, weights: str | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model, tokenizer = load_gguf(path, dtype)
-    if weights == "int4":
-        quantise(model, weights, device, low_bit_of(model, path, device))
-    return model, tokenizer
-
-
-def _small(name: str, local: bool, weights: str | None, device: torch.device) -> Any:
-    """What has the weights of a checkpoint turned into fewer bits as they are read."""
-    if weights is None:
-        return None
+def _load_adapter(
+    folder: Path, dtype: torch.dtype, place: Placing
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """The model an adapter belongs to, with it; the tokenizer is that of the model."""
+    base = base_of(folder)
+    if place.weights is not None:
+        raise ModelError(f"{folder}: an adapter needs weights as they come; load without weights=")
     try:
-        config = AutoConfig.from_pretrained(name, local_files_only=local)
-    except Exception:  # The loading finds the same, and says it.
-        return None
-    if (held := getattr(config, "quantization_config", None)) is not None:
-        method = held.get("quant_method") if isinstance(held, dict) else held.quant_method
+        model, tokenizer, source = _load_named(base, dtype, place)
+    except ModelError as error:
         raise ModelError(
-            f"{name}: its weights are quantised already ({method}); load it without weights="
-        )
-    from lengthwise.models.quantised_loading import LowBitConfig
-
-    return LowBitConfig(weights, str(device))
+            f"{folder}: an adapter of {base!r}, which cannot be had: {error}"
+        ) from error
+    return with_adapter(model, folder), tokenizer, f"{source}, with an adapter"
 
 
 def _require_on_hub(name: str) -> None:
@@ -218,27 +206,11 @@ def _require_on_hub(name: str) -> None:
 
 
 def _load_folder(
-    name: str, folder: Path | None, dtype: torch.dtype, quantization: Any = None
+    name: str, folder: Path | None, dtype: torch.dtype, place: Placing
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`.
-
-    quantization: a configuration of transformers that is not the checkpoint's own.
-    """
-    asked = {} if quantization is None else {"quantization_config": quantization}
+    """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`."""
     local = folder is not None
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, local_files_only=local, output_loading_info=True, **asked
-        )
-    except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
-        damaged = _bad_file(folder) if folder is not None else None
-        raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{name}: {len(missing)} weights of the model are in none of its files, the first "
-            f"being {missing[0]}"
-        )
+    model = _load_weights(name, folder, dtype, place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except Exception as error:  # as above
@@ -252,6 +224,51 @@ def _load_folder(
             "beside it, with tokenizer.save_pretrained"
         )
     return model, tokenizer
+
+
+def _load_weights(
+    name: str, folder: Path | None, dtype: torch.dtype, place: Placing
+) -> PreTrainedModel:
+    local = folder is not None
+    if isinstance(place.map, dict) and (empty := hollow(name, local)) is not None:
+        place = place.over(empty)
+    require_fits(name, local, dtype, place)
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        require_library(name, config)
+        packed = (method := method_of(config)) is not None
+        if packed and place.weights is not None:
+            raise ModelError(
+                f"{name}: its weights are quantised already ({method}); load it without weights="
+            )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, local_files_only=local, output_loading_info=True,
+            **place.arguments(packed), **_small(place),
+        )  # fmt: skip
+    except ModelError:
+        raise
+    except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
+        damaged = _bad_file(folder) if folder is not None else None
+        raise damaged or ModelError(f"{name}: cannot be loaded ({_cause(error)})") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{name}: {len(missing)} weights of the model are in none of its files, the first "
+            f"being {missing[0]}"
+        )
+    if place.map is None and not packed:
+        model.to(place.device)
+    found: PreTrainedModel = model
+    return found
+
+
+def _small(place: Placing) -> dict[str, Any]:
+    """What has weights turned into fewer bits as they are read."""
+    if place.weights is None:
+        return {}
+    from lengthwise.models.quantised_loading import LowBitConfig
+
+    return {"quantization_config": LowBitConfig(place.weights, str(place.device))}
 
 
 def _made_up(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> bool:
@@ -305,3 +322,8 @@ def _few_words() -> Iterator[None]:
         client.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+__all__ = [
+    "Provenance", "fast_dtype", "find_device", "load_pretrained", "parse_dtype", "trained_length"
+]  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lengthwise._utils.messages import first_line
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models.dropout import dropping
 from lengthwise.models.layer_facts import LayerFacts
@@ -23,8 +24,6 @@ from lengthwise.models.layer_facts import LayerFacts
 _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module",
              "DistributedDataParallel": "module"}  # fmt: skip
 _SHARDED = ("FullyShardedDataParallel", "DeepSpeedEngine")
-# Devices of a map that say where weights wait, not where layers run.
-_STORES = ("cpu", "disk", "meta")
 # Where autocast may be on.
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 # Of logits that later tokens moved, as a share of their spread: more than rounding does.
@@ -129,11 +128,30 @@ def device_of(model: PreTrainedModel) -> torch.device:
         return model.device
     for module in model.modules():
         for hook in _hooks_of_accelerate(module):
-            device = getattr(hook, "execution_device", None)
-            if device is not None and str(device) != "meta":
-                # A number is that of an accelerator.
-                return torch.empty(0, device=device).device
+            device = _runs_on(hook)
+            if device is not None:
+                return device
     return model.device
+
+
+def devices_of(model: PreTrainedModel) -> list[torch.device]:
+    """Every device that parts of a model compute on, that of the first weight first."""
+    found = {device_of(model): None}
+    for module in model.modules():
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        found.update((t.device, None) for t in tensors if not t.is_meta)
+        places = map(_runs_on, _hooks_of_accelerate(module))
+        found.update((place, None) for place in places if place is not None)
+    return list(found)
+
+
+def _runs_on(hook: Any) -> torch.device | None:
+    """Where a hook of accelerate has its module compute."""
+    device = getattr(hook, "execution_device", None)
+    if device is None or str(device) == "meta":
+        return None
+    # A number is that of an accelerator.
+    return torch.empty(0, device=device).device
 
 
 def _hooks_of_accelerate(module: nn.Module) -> list[Any]:
@@ -141,17 +159,45 @@ def _hooks_of_accelerate(module: nn.Module) -> list[Any]:
     return list(getattr(hook, "hooks", [hook]))
 
 
-def _refuse_places(model: PreTrainedModel) -> None:
-    """Refuses weights that cannot be had where they are used."""
-    spread = sorted({str(d) for d in (getattr(model, "hf_device_map", None) or {}).values()})
-    running = [device for device in spread if device not in _STORES]
-    if len(running) > 1:
+def quantised(model: PreTrainedModel) -> bool:
+    """Whether weights are held in fewer bits than the model computes with, by whatever library."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return True
+    return any(type(weight) is not nn.Parameter for weight in model.parameters())
+
+
+@torch.no_grad()
+def settle(model: PreTrainedModel) -> None:
+    """Has a quantised model do what its library leaves to the first forward (unpacking, another
+    layout of weights), while nothing of ours is in the way.
+
+    Raises UnsuitableModel where that fails.
+    """
+    if not quantised(model):
+        return
+    try:
+        model(input_ids=torch.full((1, 1), 3, device=device_of(model)), use_cache=False)
+    except Exception as error:  # Of libraries that only run elsewhere.
         raise UnsuitableModel(
             _family(model),
-            f"its layers are spread over devices ({', '.join(running)}), and the cache of a text "
-            "lies on one",
-            "load it on a single device, with the rest offloaded to cpu or disk",
-        )
+            f"its own forward fails in {str(model.dtype).removeprefix('torch.')} on "
+            f"{device_of(model)} ({type(error).__name__}: {first_line(error)})",
+            "try another dtype or device",
+        ) from error
+
+
+def at_hand(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """A weight or buffer of a module; one that accelerate keeps elsewhere is read from there."""
+    for hook in _hooks_of_accelerate(module) if tensor.is_meta else ():
+        held = getattr(hook, "weights_map", None)
+        if held is not None:
+            found: Tensor = held[name]
+            return found
+    return tensor
+
+
+def _refuse_places(model: PreTrainedModel) -> None:
+    """Refuses weights that cannot be had where they are used."""
     for name, module in model.named_modules():
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         offloaded = any(getattr(hook, "offload", False) for hook in _hooks_of_accelerate(module))
@@ -292,6 +338,6 @@ def _compiled(module: nn.Module) -> bool:
 
 
 __all__ = [
-    "adaptable", "as_written", "device_of", "no_autocast", "refuse_changed", "refuse_dropout",
-    "refuse_moved", "refuse_two_ways", "state_of",
+    "adaptable", "as_written", "at_hand", "device_of", "devices_of", "no_autocast", "quantised",
+    "refuse_changed", "refuse_dropout", "refuse_moved", "refuse_two_ways", "settle", "state_of",
 ]  # fmt: skip

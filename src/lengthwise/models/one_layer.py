@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lengthwise.models import attention_hook
+from lengthwise.models import attention_hook, obstacles
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.cut import cut_model
 from lengthwise.models.rope import Rope
@@ -37,7 +37,7 @@ def in_float32(adapted: AdaptedModel, index: int) -> AdaptedModel | None:
     try:
         model = cut_model(adapted.model, [index])
         ids = sample_ids(adapted, count_of(adapted))
-        _widen(model, ids)
+        _widen(model, ids, layer.device)
         rope = adapted.rope
         if rope is not None:
             rope = Rope(rope.own, rope.facts, torch.float32, adapted.device)
@@ -51,24 +51,31 @@ def in_float32(adapted: AdaptedModel, index: int) -> AdaptedModel | None:
     return alone
 
 
-def _widen(model: PreTrainedModel, ids: Tensor) -> None:
-    """Parameters in float32: of the embeddings only those of ids, and no head. Those of the model
-    that this one shares its parameters with stay as they are."""
+def _widen(model: PreTrainedModel, ids: Tensor, device: torch.device) -> None:
+    """Parameters in float32, in memory of a device: of the embeddings only those of ids, and no
+    head. Those of the model that this one shares its parameters with stay as they are."""
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
-    rows = embedding.weight.detach()[ids].float()
-    # Frequencies may have been rounded with the model; what is turned by them is not.
-    left = [embedding, head, *attention_hook.rotary_modules(model)]
+    weight = obstacles.at_hand(embedding, "weight", embedding.weight.detach())
+    rows = weight[ids.to(weight.device)].to(device, torch.float32)
+    rotary = attention_hook.rotary_modules(model)
     for module in model.modules():
-        if any(module is each for each in left):
+        if module is embedding or module is head:
             continue
+        # Frequencies may have been rounded with the model; what is turned by them is not.
+        kind = None if any(module is each for each in rotary) else torch.float32
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                wide = parameter.detach().float()
+                wide = obstacles.at_hand(module, name, parameter.detach()).to(device, kind)
                 module._parameters[name] = nn.Parameter(wide, requires_grad=False)
         for name, buffer in module._buffers.items():
-            if buffer is not None and buffer.is_floating_point():
-                module._buffers[name] = buffer.float()
+            if buffer is not None:
+                held = obstacles.at_hand(module, name, buffer)
+                module._buffers[name] = held.to(device, kind if held.is_floating_point() else None)
+    # All is in place now, and accelerate's hooks would bring it once more.
+    for hooked in (vars(module) for module in model.modules() if "_hf_hook" in vars(module)):
+        for name in ("_hf_hook", "_old_forward", "forward"):
+            hooked.pop(name, None)
     embedding._parameters["weight"] = nn.Parameter(rows, requires_grad=False)
     embedding.num_embeddings, embedding.padding_idx = len(rows), None
     for owner in model.modules():

@@ -20,7 +20,7 @@ def plain_attention(adapted: AdaptedModel, positions: Tensor) -> LayerAttention:
         if facts.layout is not None and adapted.rope is not None:
             angles = adapted.rope.angles(facts.layout, facts.rotary_type, positions)
             query, key = (facts.layout.rotate(x, angles) for x in (query, key))
-        order = torch.arange(len(positions), device=positions.device)
+        order = torch.arange(len(positions), device=query.device)
         distance = order[:, None] - order[None]
         mask = distance >= 0
         if facts.window is not None:

@@ -25,6 +25,8 @@ from lengthwise.models.rope import RotaryLayout
 TOKENS = 8
 # Far enough that no trained window reaches back to the first key.
 FAR = 1 << 20
+# What the first probing mask is filled with; no mask of a model holds it, and any dtype does.
+FIRST_MASK = 8
 RECURRENT = ("linear", "mamba", "recurrent", "conv", "hybrid", "deltanet")
 
 
@@ -37,19 +39,33 @@ class _Seen:
     info: dict[str, Any]
 
 
-def _probe_mask(*_: Any, mask_function: Callable[..., Any], q_length: int, kv_length: int,
-                device: Any = None, **__: Any) -> Tensor:  # fmt: skip
-    """A mask tensor that carries the window it was made for, found by asking its own function."""
-    mask = torch.zeros(1, 1, q_length, kv_length, device=device)
-    keys = torch.arange(FAR + 1, device=device)
-    zero = torch.zeros((), dtype=torch.long, device=device)
-    visible = mask_function(zero, zero, torch.tensor(FAR, device=device), keys)
-    visible = torch.as_tensor(visible, device=device).expand(FAR + 1)
-    count = int(visible.sum())
-    contiguous = bool(visible[FAR + 1 - count :].all())
-    window = (None if count == FAR + 1 else count) if contiguous else -1
-    mask.lengthwise_window = window  # type: ignore[attr-defined]
-    return mask
+class _Windows:
+    """Makes masks that say which window they were made for. A number that tells it fills them, as
+    masks that go to another device arrive as copies."""
+
+    def __init__(self) -> None:
+        self._found: list[int | None] = []
+
+    def mask(self, *_: Any, mask_function: Callable[..., Any], q_length: int, kv_length: int,
+             device: Any = None, **__: Any) -> Tensor:  # fmt: skip
+        """A mask for the window that is found by asking the family's own function."""
+        keys = torch.arange(FAR + 1, device=device)
+        zero = torch.zeros((), dtype=torch.long, device=device)
+        visible = mask_function(zero, zero, torch.tensor(FAR, device=device), keys)
+        visible = torch.as_tensor(visible, device=device).expand(FAR + 1)
+        count = int(visible.sum())
+        contiguous = bool(visible[FAR + 1 - count :].all())
+        self._found.append((None if count == FAR + 1 else count) if contiguous else -1)
+        number = float(FIRST_MASK + len(self._found) - 1)
+        return torch.full((1, 1, q_length, kv_length), number, device=device)
+
+    def of(self, mask: Any) -> tuple[bool, int | None]:
+        """Whether a mask is one of these, and its window; -1 is a mask that is no window."""
+        if not isinstance(mask, Tensor) or not mask.is_floating_point():
+            return False, None
+        number = int(mask.flatten()[0].nan_to_num(0.0, 0.0, 0.0)) - FIRST_MASK
+        known = 0 <= number < len(self._found) and bool((mask == number + FIRST_MASK).all())
+        return known, self._found[number] if known else None
 
 
 def refuse_by_config(model: PreTrainedModel) -> None:
@@ -77,7 +93,8 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
     modules = attention_hook.rotary_modules(model)
     if len(modules) > 1:
         raise UnsupportedModel(family, "it has several rotary modules")
-    one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)), _probe_mask)
+    windows = _Windows()
+    one = _run(model, lambda c: (torch.ones_like(c), torch.zeros_like(c)), windows.mask)
     if not one:
         raise UnsupportedModel(family, "it does not use the attention interface of transformers")
     swap = _run(model, lambda c: (torch.zeros_like(c), torch.ones_like(c)))
@@ -99,7 +116,7 @@ def layer_facts(model: PreTrainedModel) -> list[LayerFacts]:
                 family, seen.query, swap[index].query, *(r[index].query for r in ramp)
             )
             layout = _shared(layout, facts)
-        facts.append(_facts(family, index, seen, layout, typed))
+        facts.append(_facts(family, index, seen, layout, typed, windows))
     return facts
 
 
@@ -211,7 +228,8 @@ def _shared(layout: RotaryLayout | None, facts: list[LayerFacts]) -> RotaryLayou
 
 
 def _equal(a: RotaryLayout, b: RotaryLayout) -> bool:
-    return a.partner.shape == b.partner.shape and all(
+    alike = a.partner.shape == b.partner.shape and a.partner.device == b.partner.device
+    return alike and all(
         torch.equal(x, y)
         for x, y in (
             (a.partner, b.partner),
@@ -223,17 +241,17 @@ def _equal(a: RotaryLayout, b: RotaryLayout) -> bool:
 
 
 def _facts(
-    family: str, index: int, seen: _Seen, layout: RotaryLayout | None, typed: bool
-) -> LayerFacts:
+    family: str, index: int, seen: _Seen, layout: RotaryLayout | None, typed: bool,
+    windows: _Windows,
+) -> LayerFacts:  # fmt: skip
     config = getattr(seen.module, "config", None)
     types = getattr(config, "layer_types", None)
     declared = seen.info.get("sliding_window")
-    mask = seen.info.get("attention_mask")
-    window = getattr(mask, "lengthwise_window", None)
+    known, window = windows.of(seen.info.get("attention_mask"))
     if window == -1:
         raise UnsupportedModel(family, f"layer {index} has a mask that is not a window")
     sliding = types is not None and types[index] == "sliding_attention"
-    if not hasattr(mask, "lengthwise_window"):
+    if not known:
         window = declared or (getattr(config, "sliding_window", None) if sliding else None)
     if sliding and window is None:
         raise UnsupportedModel(family, f"the window of its sliding layer {index} cannot be found")
@@ -253,4 +271,5 @@ def _facts(
         layer_type=types[index] if types is not None else None,
         layout=layout,
         rotary_type=types[index] if typed and types is not None else None,
+        device=seen.query.device,
     )

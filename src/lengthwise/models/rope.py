@@ -164,8 +164,8 @@ class Rope:
             used = Frequencies(inv_freq.to(used.inv_freq.device), used.scaling * scale)
         if not amplitude:
             used = Frequencies(used.inv_freq, 1.0)
-        where = positions.to(self.device)
-        return layout.spread(*self.own.cos_sin(layer_type, used, where, self.dtype))
+        found = self.own.cos_sin(layer_type, used, positions.to(self.device), self.dtype)
+        return layout.spread(*(columns.to(layout.sign.device) for columns in found))
 
     def table(
         self,
@@ -208,6 +208,15 @@ class StepAngles:
         self._offset = offset
         self._length = length
         self._found: dict[tuple[object, ...], Angles] = {}
+
+    def on(self, device: torch.device) -> StepAngles:
+        """Those of layers that attend on another device.
+
+        Args:
+            device: where.
+        """
+        index = self._index.to(device)
+        return StepAngles(self._rope, index, self._start, self._offset, self._length)
 
     def at(
         self,

@@ -231,6 +231,8 @@ class KVStore:
         Raises:
             LengthwiseError: where encoded entries cannot be deleted one by one.
         """
+        # Layers may attend on several devices and be given the same ids.
+        ids = ids.to((self.closed[0].index if self._tail is None else self._tail.index).device)
         if not self.closed:
             self.replace(self.take(ids), room)
             return

@@ -347,6 +347,8 @@ class LayerCache:
     def commit(self, ids: Tensor | None, first: bool = False) -> None:
         """Pending entries, or those of the accepted nodes ids, become near entries. first: whether
         ids are the first nodes in their order."""
+        if ids is not None:
+            ids = ids.to(self.facts.device)
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
         if self.observation.stride and not self.own_window:

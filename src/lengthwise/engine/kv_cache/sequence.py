@@ -316,7 +316,12 @@ class Sequence:
         Returns:
             `[heads, n, value_dim]`.
         """
-        return self.layers[layer].attend(query, key, value, metadata)
+        if len(self.model.devices) == 1:
+            return self.layers[layer].attend(query, key, value, metadata)
+        there = metadata.on(query.device)
+        out = self.layers[layer].attend(query, key, value, there)
+        metadata.transient = max(metadata.transient, there.transient)
+        return out
 
     # Committing.
 

@@ -32,6 +32,7 @@ class StepMetadata:
     prompt: the tokens are a part of the prompt.
     angles, kept: what the layers share: where the tokens stand, and which near entries survive a
     window.
+    elsewhere: the same tokens for layers that attend on other devices.
     """
 
     start: int
@@ -43,10 +44,28 @@ class StepMetadata:
     kept: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
     transient: int = 0
     prompt: bool = False
+    elsewhere: dict[torch.device, StepMetadata] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.index)
+
+    def on(self, device: torch.device) -> StepMetadata:
+        """The same tokens where a layer attends.
+
+        Args:
+            device: of the layer.
+        """
+        if device == self.index.device:
+            return self
+        if device not in self.elsewhere:
+            self.elsewhere[device] = StepMetadata(
+                self.start, self.index.to(device),
+                None if self.ancestors is None else self.ancestors.to(device), self.length,
+                self.offset, None if self.angles is None else self.angles.on(device),
+                prompt=self.prompt,
+            )  # fmt: skip
+        return self.elsewhere[device]
 
     @cached_property
     def hidden(self) -> Tensor:

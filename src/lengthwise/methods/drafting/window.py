@@ -184,7 +184,7 @@ class Recent:
         slack = 1 + last // OVERHANG if update.phase is Phase.DECODE else 0
         if len(body) <= self.sinks + last + slack:
             return
-        ids = torch.arange(len(body), device=update.sequence.model.device)
+        ids = torch.arange(len(body), device=update.layer.device)
         kept = torch.cat([ids[: self.sinks], ids[len(body) - last :]])
         group.keep(kept, 1 + last // OVERHANG)
 

@@ -115,7 +115,7 @@ class _Razor:
         if update.phase is not Phase.PREFILL:
             return None
         length = len(update.sequence)
-        keeps = self.table[update.layer.index].to(update.sequence.model.device)
+        keeps = self.table[update.layer.index].to(update.layer.device)
         if bool(keeps.all()):
             return None
         buffer = max(self.method.buffer, math.ceil(length * self.method.share))
