@@ -235,12 +235,12 @@ def _load_weights(
     require_fits(name, local, dtype, place)
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=local)
-        require_library(name, config)
         packed = (method := method_of(config)) is not None
         if packed and place.weights is not None:
             raise ModelError(
                 f"{name}: its weights are quantised already ({method}); load it without weights="
             )
+        require_library(name, config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype, local_files_only=local, output_loading_info=True,
             **place.arguments(packed), **_small(place),
