@@ -6,6 +6,7 @@ nobody drafts a step is one token for each, without a tree.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from lengthwise.engine.request import Request, Verification, load_of
 from lengthwise.engine.shortage import lose_row, lose_step
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.static.graphs import VARIABLE, Served, serve
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
@@ -248,13 +250,19 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
 def _plain(requests: Seq[Request]) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    items = [(request.sequence, [request.pending], None) for request in requests]
-    found, steps = extend(items, "all")
+    sequences = [request.sequence for request in requests]
+    served = None
+    if sequences[0].model.device.type == "cuda" or VARIABLE in os.environ:
+        served = serve(sequences, [request.pending for request in requests])
+    if served is None:
+        found, steps = extend([(r.sequence, [r.pending], None) for r in requests], "all")
+        served = Served(found, steps, [None] * len(requests))
     taken: list[list[int]] = []
-    for request, logits, metadata in zip(requests, found, steps, strict=True):
+    rows = zip(requests, served.logits, served.steps, served.best, strict=True)
+    for request, logits, metadata, best in rows:
         sequence, pending, said = request.sequence, request.pending, len(request.output)
         try:
-            token = request.sampler.choose(logits[0], request.context())
+            token = request.sampler.choose(logits[0], request.context(), best)
             request.right = []
             request.emit([token])
             request.pending = token

@@ -1,0 +1,211 @@
+"""When a step is captured, replayed and dropped. In place of graphs stands what runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.request import Request
+from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.static import graphs
+from lengthwise.engine.static.graphs import FIRST_STEPS, StaticSteps
+from lengthwise.engine.static.step import StaticStep
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model, tokens
+
+
+class Recorded:
+    """What a graph does: the same operators on the same memory, whoever holds that now."""
+
+    def __init__(self, step: StaticStep) -> None:
+        self.step, self.replays = step, 0
+        with torch.no_grad():
+            logits, best = step()
+        self.out = torch.zeros_like(logits), torch.zeros_like(best)
+
+    def replay(self) -> None:
+        self.replays += 1
+        for mine, new in zip(self.out, self.step(), strict=True):
+            mine.copy_(new)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorded]]:
+    """Every step of the loop is served as on a GPU; the graphs that were made."""
+    found: list[Recorded] = []
+
+    def captured(step: StaticStep) -> tuple[Recorded, Tensor, Tensor]:
+        found.append(Recorded(step))
+        return found[-1], *found[-1].out
+
+    steps = StaticSteps()
+    monkeypatch.setattr(graphs, "captured", captured)
+    monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
+    monkeypatch.setattr(
+        loop, "serve", lambda rows, ids: steps.serve(rows[0].model, rows, ids, True)
+    )
+    yield found
+
+
+@pytest.fixture
+def model() -> AdaptedModel:
+    return adapt(tiny_model("llama", initializer_range=0.15))
+
+
+@lru_cache
+def plan(recipe: str, model: AdaptedModel) -> Plan:
+    """One for all rows of a batch, whose placements are compared."""
+    return resolve(recipe, model)
+
+
+def begin(
+    model: AdaptedModel, recipe: str, prompt: int, new: int, expected: int | None = None
+) -> Request:
+    size = prompt + new if expected is None else expected
+    sequence = Sequence(model, plan(recipe, model), expected=size)
+    request = loop.begin(sequence, Sampling(), new, ())
+    loop.start(request, loop.prefill(sequence, tokens(prompt, seed=prompt)))
+    return request
+
+
+def texts(requests: list[Request]) -> list[list[int]]:
+    while active := [request for request in requests if not request.done]:
+        loop.step(active)
+    return [request.output for request in requests]
+
+
+def ordinary(monkeypatch: pytest.MonkeyPatch, requests: list[Request]) -> list[list[int]]:
+    with monkeypatch.context() as patch:
+        patch.delenv("LENGTHWISE_GRAPH")
+        return texts(requests)
+
+
+@pytest.mark.parametrize(
+    "recipe", ["full", "streaming(sinks=2, window=24)", "snapkv(budget=50%, window=8, floor=8)"]
+)
+def test_replayed_steps_write_the_same_text(
+    recipe: str, model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, right = ([begin(model, recipe, n, 40) for n in (60, 33)] for _ in range(2))
+    assert texts(ours) == ordinary(monkeypatch, right)
+    assert sum(graph.replays for graph in made) >= 39 - FIRST_STEPS * (1 + len(made))
+    assert len(made) <= 2
+
+
+def test_where_memory_moves_another_graph_is_made(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lengthwise.engine.static.rooms.GROWTH", 8)
+    ours, right = ([begin(model, "full", 20, 60, expected=0)] for _ in range(2))
+    assert texts(ours) == ordinary(monkeypatch, right)
+    assert len(made) >= 2
+    assert all(graph.replays for graph in made)
+
+
+def test_rows_that_lie_where_others_lay_use_their_graph(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = begin(model, "full", 20, 12)
+    texts([first])
+    second, right = (begin(model, "full", 21, 11) for _ in range(2))
+    # As an allocator does that gives the memory of a request that is over to the next one.
+    for old, new in zip(first.sequence.layers, second.sequence.layers, strict=True):
+        memory = old.groups[0].near.allocated
+        assert memory is not None
+        new.groups[0].near.move(memory)
+    assert texts([second]) == ordinary(monkeypatch, [right])
+    assert len(made) == 1
+
+
+def test_graphs_hold_no_cache(model: AdaptedModel, made: list[Recorded]) -> None:
+    import gc
+    import weakref
+
+    request = begin(model, "full", 20, 12)
+    texts([request])
+    memory = request.sequence.layers[0].groups[0].near.allocated
+    gone = weakref.ref(memory)
+    made.clear()
+    graphs_held = weakref.ref(request.sequence)
+    del request, memory
+    gc.collect()
+    assert graphs_held() is None
+    # The place of a graph holds the step, which a graph does not.
+    assert gone() is None or made == []
+
+
+def test_other_weights_are_captured_anew(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner: Any = model.model
+    weight = inner.model.layers[0].mlp.gate_proj.weight
+    kept = weight.detach().clone()
+    found = []
+    for graph in (True, False):
+        request = begin(model, "full", 20, 20)
+        for number in range(19):
+            if number == 9:
+                weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+            if graph:
+                loop.step([request])
+            else:
+                with monkeypatch.context() as patch:
+                    patch.delenv("LENGTHWISE_GRAPH")
+                    loop.step([request])
+        weight.data = kept.clone()
+        found.append(request.output)
+    assert found[0] == found[1]
+    assert len(made) == 2
+
+
+def test_only_so_many_graphs_are_kept(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "KEPT", 2)
+    steps = StaticSteps()
+    monkeypatch.setattr(loop, "serve", lambda rows, ids: steps.serve(model, rows, ids, True))
+    requests = [begin(model, "full", 20 + n, 9) for n in range(4)]
+    for request in requests:
+        texts([request])
+    assert len(made) == 4 and len(steps._graphs) == 2
+    # Each of the graphs that had to go served a few steps only, so the next ones wait longer.
+    assert steps._patience == 4 * FIRST_STEPS
+
+
+def test_a_capture_that_fails_is_said_once(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
+
+    def failing(step: StaticStep) -> None:
+        raise RuntimeError("CUDA driver version is insufficient\nand more")
+
+    monkeypatch.setattr(graphs, "captured", failing)
+    ours, right = ([begin(model, "full", 20, 20)] for _ in range(2))
+    assert texts(ours) == ordinary(monkeypatch, right)
+    said = capsys.readouterr().err
+    assert said.count("cannot be captured as a CUDA graph (CUDA driver version") == 1
+    assert "and more" not in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU captures")
+def test_without_a_gpu_nothing_is_captured(
+    model: AdaptedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
+    steps, request = StaticSteps(), begin(model, "full", 20, 9)
+    monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
+    monkeypatch.setattr(loop, "serve", lambda rows, ids: steps.serve(model, rows, ids, True))
+    assert len(texts([request])[0]) == 9
+    assert "cannot be captured" in capsys.readouterr().err
