@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
@@ -28,13 +31,15 @@ class Recorded:
     """What a graph does: the same operators on the same memory, whoever holds that now."""
 
     def __init__(self, step: StaticStep) -> None:
-        self.step, self.replays = step, 0
+        self.step: StaticStep | None = step
+        self.replays = 0
         with torch.no_grad():
             logits, best = step()
         self.out = torch.zeros_like(logits), torch.zeros_like(best)
 
     def replay(self) -> None:
         self.replays += 1
+        assert self.step is not None
         for mine, new in zip(self.out, self.step(), strict=True):
             mine.copy_(new)
 
@@ -127,21 +132,31 @@ def test_rows_that_lie_where_others_lay_use_their_graph(
     assert len(made) == 1
 
 
-def test_graphs_hold_no_cache(model: AdaptedModel, made: list[Recorded]) -> None:
-    import gc
-    import weakref
+def near_memory(request: Request) -> weakref.ref[KVEntries]:
+    memory = request.sequence.layers[0].groups[0].near.allocated
+    assert memory is not None
+    return weakref.ref(memory)
 
+
+def test_graphs_hold_no_cache(model: AdaptedModel, made: list[Recorded]) -> None:
     request = begin(model, "full", 20, 12)
     texts([request])
-    memory = request.sequence.layers[0].groups[0].near.allocated
-    gone = weakref.ref(memory)
-    made.clear()
-    graphs_held = weakref.ref(request.sequence)
-    del request, memory
+    memory = near_memory(request)
+    # A graph holds no step.
+    made[0].step = None
+    del request
     gc.collect()
-    assert graphs_held() is None
-    # The place of a graph holds the step, which a graph does not.
-    assert gone() is None or made == []
+    assert memory() is None
+
+
+def test_entries_that_move_are_held_no_longer(model: AdaptedModel, made: list[Recorded]) -> None:
+    requests = [begin(model, "full", 20 + n, 30) for n in range(2)]
+    loop.step(requests[:1])
+    loop.step(requests[1:])
+    alone = [near_memory(request) for request in requests]
+    loop.step(requests)
+    gc.collect()
+    assert [memory() for memory in alone] == [None, None]
 
 
 def test_other_weights_are_captured_anew(

@@ -90,7 +90,9 @@ class StaticSteps:
     ) -> Served | None:
         """One step of all rows, their new entries in place; None where it is no static one."""
         fused = model.fast
-        if not isinstance(fused, FusedForward) or any(map(torch.is_autocast_enabled, DEVICES)):
+        if not isinstance(fused, FusedForward) or model.forward is not fused:
+            return None
+        if any(map(torch.is_autocast_enabled, DEVICES)):
             return None
         starts = [len(sequence) for sequence in sequences]
         with self._lock:
@@ -125,6 +127,11 @@ class StaticSteps:
             lines = opened.step.rooms.inputs(sequences, tokens)
             if lines is not None:
                 return opened, lines
+            del opened
+        # What they held would stay beside what entries are moved to.
+        stale = [row for row, each in self._open.items() if each.step.rooms.share(sequences)]
+        for row in stale:
+            del self._open[row]
         rooms = open_rooms(sequences)
         if rooms is None:
             return None, None

@@ -141,6 +141,15 @@ class Rooms:
         """How many a step's inputs have."""
         return FIRST_LINE + LINES * len(self.alikes)
 
+    def share(self, sequences: Seq[Sequence]) -> bool:
+        """Whether some of these rows are among its own.
+
+        Args:
+            sequences: rows of the same model.
+        """
+        mine = [reference() for reference in self._sequences]
+        return any(sequence is each for sequence in sequences for each in mine)
+
     def address(self) -> tuple[object, ...]:
         """What a captured step holds on to: it serves all rows that lie there."""
         return (len(self), *(layer.address() for layer in self.layers))
