@@ -15,6 +15,7 @@ from lengthwise.engine.kernels import lengths, varlen
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.static import graphs
 from lengthwise.errors import ModelError
 from lengthwise.methods.base import Method
@@ -27,6 +28,7 @@ from lengthwise.recipes.registry import methods
 from lengthwise.testing import check_method, laws
 from lengthwise.testing.drive import generate
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.engine.static.few_guesses import Few
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 KEPT: list[Method] = [
@@ -188,7 +190,7 @@ def test_a_graph_gives_the_logits_of_the_ordinary_step(
     near = {torch.float32: 1e-4, torch.bfloat16: 0.05}[dtype]
     for _ in range(30):
         pending = [request.pending for request in right]
-        served = graphs.serve([request.sequence for request in ours], pending)
+        served = graphs.serve([r.sequence for r in ours], [[token] for token in pending])
         assert served is not None
         items = [(r.sequence, [token], None) for r, token in zip(right, pending, strict=True)]
         found, metadata = loop.extend(items, "all")
@@ -217,6 +219,20 @@ def test_the_text_of_graphs_is_that_of_ordinary_steps(
     assert captures
 
 
+@pytest.mark.parametrize("recipe", ["full", "snapkv(budget=50%)"])
+def test_trees_in_graphs_leave_the_text_as_it_is(recipe: str, captures: list[int]) -> None:
+    model = there(torch.float32)
+    (right,), (ours,) = (begun(model, recipe, [200], 120) for _ in range(2))
+    while not right.done:
+        loop.step([right])
+    ours.drafters.append(Few(200, right.output))
+    captures.clear()
+    while not ours.done:
+        loop.step([ours], Fixed())
+    assert ours.output == right.output
+    assert len(captures) >= 2
+
+
 def test_sixteen_rows_write_what_each_writes_alone() -> None:
     model, sizes = there(torch.float32), [40 + 23 * row for row in range(16)]
     together = begun(model, "full", sizes, 30)
@@ -235,7 +251,7 @@ def test_the_kernel_reads_rows_as_its_twin_does(
     heads: int, key_heads: int, size: int, dtype: torch.dtype
 ) -> None:
     device = torch.device("cuda")
-    assert lengths.agrees(lengths._flash, device, dtype, heads, key_heads, size)
+    assert lengths.agrees(device, dtype, heads, key_heads, size)
 
 
 @pytest.mark.parametrize("rows", [1, 8])

@@ -14,6 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -28,12 +29,6 @@ from lengthwise.engine.static.graphs import VARIABLE, Served, serve
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
-
-# Tokens of a prefill forward: large enough for full speed of the products, small enough that what
-# lives beside the cache stays a few percent of it.
-CHUNK = 1024
-# A GPU is not filled by as few: on an H200 8,192 tokens read in one go take 0.74 of the time.
-GPU_CHUNK = 8192
 
 Progress = Callable[[int], None]
 
@@ -138,7 +133,7 @@ def prefill(
     # The last token that is expected is said, and not read.
     require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
     every = 1 if sequence.wants_token_nll else losses.every if losses is not None else 0
-    limit, chunk = sequence.max_block(), chunk or _chunk(sequence.model.device, every > 0)
+    limit, chunk = sequence.max_block(), chunk or chunk_of(sequence.model.device, every > 0)
     step = max(1, min(chunk, limit or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
@@ -161,11 +156,6 @@ def prefill(
             progress(len(part))
     assert sequence.last_logits is not None
     return sequence.last_logits
-
-
-def _chunk(device: torch.device, scores: bool) -> int:
-    """Tokens of a forward. scores: logits of all are wanted, which take the most memory."""
-    return GPU_CHUNK if device.type == "cuda" and not scores else CHUNK
 
 
 def synchronize(device: torch.device) -> None:
@@ -247,16 +237,26 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     ]
 
 
+def _forward(
+    requests: Seq[Request], tokens: Seq[Seq[int]], trees: Seq[Tree] | None = None,
+    states: list[Tensor] | None = None,
+) -> Served:  # fmt: skip
+    """One forward of pending tokens, or of trees below them: a static step where that serves."""
+    sequences = [request.sequence for request in requests]
+    if sequences[0].model.device.type == "cuda" or VARIABLE in os.environ:
+        served = serve(sequences, tokens, trees, states)
+        if served is not None:
+            return served
+    none: list[Tree | None] = [None] * len(requests)
+    items = list(zip(sequences, tokens, trees or none, strict=True))
+    logits, steps = extend(items, "all", states)
+    return Served(logits, steps, [None] * len(requests))
+
+
 def _plain(requests: Seq[Request]) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    sequences = [request.sequence for request in requests]
-    served = None
-    if sequences[0].model.device.type == "cuda" or VARIABLE in os.environ:
-        served = serve(sequences, [request.pending for request in requests])
-    if served is None:
-        found, steps = extend([(r.sequence, [r.pending], None) for r in requests], "all")
-        served = Served(found, steps, [None] * len(requests))
+    served = _forward(requests, [[request.pending] for request in requests])
     taken: list[list[int]] = []
     rows = zip(requests, served.logits, served.steps, served.best, strict=True)
     for request, logits, metadata, best in rows:
@@ -295,13 +295,13 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     trees = policy.choose(load, proposed, [r.acceptance for r in requests])
     require_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
-    items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
-    logits, steps = extend(items, "all", found)
+    served = _forward(requests, [tree.tokens for tree in trees], trees, found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
     said = [len(request.output) for request in requests]
     verifications: list[Verification | None] = []
-    for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
+    rows = zip(requests, proposed, trees, served.logits, served.steps, states, strict=True)
+    for row in rows:
         try:
             verifications.append(_verify_row(*row))
         except Exception as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kernels import lengths
-from lengthwise.engine.kernels.lengths import RoomPart, attend_rows, flash_serves, masked
+from lengthwise.engine.kernels.lengths import OwnPart, RoomPart, attend_rows, flash_serves, masked
 from lengthwise.engine.kernels.part import Part
 
 CPU = torch.device("cpu")
@@ -20,57 +20,69 @@ CPU = torch.device("cpu")
 
 def by_definition(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, starts: Tensor, used: Tensor,
-    longest: int, scaling: float,
+    longest: tuple[int, int], scaling: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """What the kernel of a GPU does, row by row; rows that see nothing have LSE plus infinity."""
     outs, lses = [], []
-    assert ends.tolist() == list(range(len(query) + 1)) and len(starts) == len(ends)
+    nodes, most = longest
+    assert ends.tolist() == [nodes * row for row in range(len(starts))]
     for row, (start, count) in enumerate(zip(starts.tolist(), used.tolist(), strict=False)):
-        assert count <= longest
+        assert count <= most
+        mine = query[row * nodes : (row + 1) * nodes].transpose(0, 1)
         if not count:
-            outs.append(torch.zeros(query.shape[1], value.shape[-1]))
-            lses.append(torch.full((query.shape[1],), math.inf))
+            outs.append(torch.zeros(*mine.shape[:2], value.shape[-1]))
+            lses.append(torch.full(mine.shape[:2], math.inf))
             continue
         keys, values = (t[start : start + count].transpose(0, 1) for t in (key, value))
-        out, lse = attend_plain([Part(query[row][:, None], keys, values)], scaling)
-        outs.append(out[:, 0])
-        lses.append(lse[:, 0])
-    return torch.stack(outs), torch.stack(lses, 1)
+        out, lse = attend_plain([Part(mine, keys, values)], scaling)
+        outs.append(out)
+        lses.append(lse)
+    return torch.cat(outs, 1).transpose(0, 1), torch.cat(lses, 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), groups=st.sampled_from([1, 3]), rows=st.integers(1, 4))
+@settings(max_examples=80, deadline=None)
+@given(
+    data=st.data(), groups=st.sampled_from([1, 3]), rows=st.integers(1, 4), nodes=st.integers(1, 5)
+)
 def test_both_ways_are_attention_over_what_is_in_use(
-    data: st.DataObject, groups: int, rows: int
+    data: st.DataObject, groups: int, rows: int, nodes: int
 ) -> None:
-    parts, ordinary, key_heads = [], [], 2
+    key_heads = 2
+    parts: list[RoomPart] = []
+    seen: list[list[Part]] = [[] for _ in range(rows)]
     for least in (1, 0)[: data.draw(st.integers(1, 2))]:
         slots, capacity = data.draw(st.integers(rows, 5)), data.draw(st.integers(1, 9))
         key, value = torch.randn(2, slots, key_heads, capacity, 8)
         used = [data.draw(st.integers(least, capacity)) for _ in range(rows)]
         first = [data.draw(st.integers(0, capacity - count)) for count in used]
         chosen = data.draw(st.permutations(range(slots)))[:rows]
-        whole = chosen == list(range(slots))
-        query = torch.randn(rows, key_heads * groups, 8)
+        query = torch.randn(rows, nodes, key_heads * groups, 8)
         lines = [torch.tensor([*line, 0]) for line in (chosen, first, used)]
         for row, slot in enumerate(chosen):
-            seen = slice(first[row], first[row] + used[row])
-            part = Part(query[row][:, None], key[slot, :, seen], value[slot, :, seen])
-            ordinary.append((row, Part(*(t.clone() for t in (part.query, part.key, part.value)))))
+            there = slice(first[row], first[row] + used[row])
+            if used[row]:
+                keys, values = key[slot, :, there].clone(), value[slot, :, there].clone()
+                seen[row].append(Part(query[row].transpose(0, 1), keys, values))
             for room in (key, value):
                 # Spare room holds anything.
-                room[slot, :, : seen.start] = room[slot, :, seen.stop :] = math.nan
-        parts.append(RoomPart(query, key, value, *lines, whole))
-    right = [
-        attend_plain([p for at, p in ordinary if at == row and p.key.shape[1]], 0.3)[0][:, 0]
-        for row in range(rows)
-    ]
-    ends = torch.arange(rows + 1, dtype=torch.int32)
+                room[slot, :, : there.start] = room[slot, :, there.stop :] = math.nan
+        parts.append(RoomPart(query, key, value, *lines, chosen == list(range(slots))))
+    own: OwnPart | None = None
+    if nodes > 1:
+        visible = torch.rand(rows, nodes, nodes) < 0.5
+        visible |= torch.eye(nodes, dtype=torch.bool)
+        key, value = torch.randn(2, rows, nodes, key_heads, 8)
+        own = OwnPart(parts[0].query, key, value, visible)
+        for row in range(rows):
+            given_ = (t[row].transpose(0, 1) for t in (own.query, key, value))
+            seen[row].append(Part(*given_, visible[row]))
+    right = torch.stack([attend_plain(each, 0.3)[0].transpose(0, 1) for each in seen])
+    ends = torch.arange(rows + 1, dtype=torch.int32) * nodes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lengths, "_kernel", by_definition)
         for flash in (False, True):
-            found = attend_rows(parts, 0.3, ends, flash)
-            torch.testing.assert_close(found, torch.stack(right), rtol=1e-5, atol=1e-5)
+            found = attend_rows(parts, own, 0.3, ends, flash)
+            torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
 
 
 def flipped(way: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -89,7 +101,7 @@ def refused(*given: object) -> tuple[Tensor, Tensor]:
 
 def tried(monkeypatch: pytest.MonkeyPatch, kernel: object) -> bool:
     monkeypatch.setattr(lengths, "_kernel", kernel)
-    return lengths.agrees(lengths._flash, CPU, torch.float32, 6, 2, 16)
+    return lengths.agrees(CPU, torch.float32, 6, 2, 16)
 
 
 def test_a_kernel_is_tried_before_it_serves(
@@ -108,6 +120,7 @@ def test_on_a_cpu_products_serve() -> None:
     query, key = torch.randn(4, 1, 16), torch.randn(2, 5, 16)
     assert not flash_serves(query, key, key)
     line = torch.tensor([0, 0])
-    part = RoomPart(query.transpose(0, 1), key[None], key[None], line, line, line + 3, True)
+    row = query.transpose(0, 1)[None]
+    part = RoomPart(row, key[None], key[None], line, line, line + 3, True)
     ends = torch.tensor([0, 1], dtype=torch.int32)
-    assert torch.equal(attend_rows([part], 0.25, ends), masked([part], 0.25))
+    assert torch.equal(attend_rows([part], None, 0.25, ends), masked([part], None, 0.25))

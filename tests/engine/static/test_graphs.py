@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.static import graphs
 from lengthwise.engine.static.graphs import FIRST_STEPS, StaticSteps
 from lengthwise.engine.static.step import StaticStep
@@ -25,6 +26,7 @@ from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.engine.static.few_guesses import Few
 
 
 class Recorded:
@@ -34,8 +36,7 @@ class Recorded:
         self.step: StaticStep | None = step
         self.replays = 0
         with torch.no_grad():
-            logits, best = step()
-        self.out = torch.zeros_like(logits), torch.zeros_like(best)
+            self.out = tuple(torch.zeros_like(each) for each in step())
 
     def replay(self) -> None:
         self.replays += 1
@@ -49,16 +50,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorded]]:
     """Every step of the loop is served as on a GPU; the graphs that were made."""
     found: list[Recorded] = []
 
-    def captured(step: StaticStep) -> tuple[Recorded, Tensor, Tensor]:
+    def captured(step: StaticStep) -> tuple[Recorded, tuple[Tensor, ...]]:
         found.append(Recorded(step))
-        return found[-1], *found[-1].out
+        return found[-1], found[-1].out
 
     steps = StaticSteps()
     monkeypatch.setattr(graphs, "captured", captured)
     monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
-    monkeypatch.setattr(
-        loop, "serve", lambda rows, ids: steps.serve(rows[0].model, rows, ids, True)
-    )
+    monkeypatch.setattr(loop, "serve", partial(steps.serve, capturing=True))
     yield found
 
 
@@ -105,6 +104,20 @@ def test_replayed_steps_write_the_same_text(
     assert texts(ours) == ordinary(monkeypatch, right)
     assert sum(graph.replays for graph in made) >= 39 - FIRST_STEPS * (1 + len(made))
     assert len(made) <= 2
+
+
+def test_trees_have_graphs_by_their_size(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, right = ([begin(model, "full", 60, 90)] for _ in range(2))
+    (text,) = ordinary(monkeypatch, right)
+    ours[0].drafters.append(Few(60, text))
+    while not ours[0].done:
+        loop.step(ours, Fixed())
+    assert ours[0].output == text
+    sizes = [graph.step.inputs.visible.shape[1] for graph in made if graph.step is not None]
+    assert len(sizes) == len(set(sizes)) >= 2
+    assert all(graph.replays for graph in made)
 
 
 def test_where_memory_moves_another_graph_is_made(
@@ -188,7 +201,7 @@ def test_only_so_many_graphs_are_kept(
 ) -> None:
     monkeypatch.setattr(graphs, "KEPT", 2)
     steps = StaticSteps()
-    monkeypatch.setattr(loop, "serve", lambda rows, ids: steps.serve(model, rows, ids, True))
+    monkeypatch.setattr(loop, "serve", partial(steps.serve, capturing=True))
     requests = [begin(model, "full", 20 + n, 9) for n in range(4)]
     for request in requests:
         texts([request])
@@ -221,6 +234,6 @@ def test_without_a_gpu_nothing_is_captured(
     monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
     steps, request = StaticSteps(), begin(model, "full", 20, 9)
     monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
-    monkeypatch.setattr(loop, "serve", lambda rows, ids: steps.serve(model, rows, ids, True))
+    monkeypatch.setattr(loop, "serve", partial(steps.serve, capturing=True))
     assert len(texts([request])[0]) == 9
     assert "cannot be captured" in capsys.readouterr().err

@@ -16,11 +16,13 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static import graphs
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
+from lengthwise.testing.drive import Forced
 from lengthwise.testing.tiny import tiny_model, tokens
 
 RECIPES = [
@@ -140,7 +142,7 @@ def test_its_logits_are_those_of_the_ordinary_step(
     ours, right = (steps.begin(recipe, prompts(9, 33), 12, family) for _ in range(2))
     monkeypatch.setenv("LENGTHWISE_GRAPH", "twin")
     for _ in range(11):
-        served = graphs.serve([r.sequence for r in ours], [r.pending for r in right])
+        served = graphs.serve([r.sequence for r in ours], [[r.pending] for r in right])
         items = [(r.sequence, [r.pending], None) for r in right]
         found, metadata = loop.extend(items, "all")
         assert served is not None
@@ -199,8 +201,11 @@ def test_rows_join_and_leave(recipe: str, steps: Steps) -> None:
     assert steps.static > 20
 
 
+PLAIN = [recipe for recipe in RECIPES if "window=24" not in recipe]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_drafted_and_static_steps_alternate(recipe: str, steps: Steps) -> None:
+def test_drafted_and_plain_steps_alternate(recipe: str, steps: Steps) -> None:
     prompt = tokens(9, seed=1) * 5
     ours, right = (steps.begin(recipe, [prompt], 60) for _ in range(2))
     drafter = Lookup().start_drafter(model())
@@ -212,14 +217,81 @@ def test_drafted_and_static_steps_alternate(recipe: str, steps: Steps) -> None:
             ours[0].begin_drafters()
         steps.step(ours, static=True)
     assert ours[0].output == steps.run(right, static=False)[0]
-    assert steps.static >= 2
+    assert_same_cache(ours[0], right[0])
+    assert steps.static >= (number - 6 if recipe in PLAIN else 2)
+
+
+@pytest.mark.parametrize("lengths", [(40,), (17, 40, 5)], ids=str)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_trees_of_any_shape_leave_the_text_as_it_is(
+    recipe: str, lengths: tuple[int, ...], steps: Steps
+) -> None:
+    ours, right = (steps.begin(recipe, prompts(*lengths), 40) for _ in range(2))
+    texts = steps.run(right, static=False)
+    for row, (request, text) in enumerate(zip(ours, texts, strict=True)):
+        request.drafters.append(Forced(lengths[row], text, model().vocab_size, seed=row))
+    assert steps.run(ours, static=True) == texts
+    for mine, theirs in zip(ours, right, strict=True):
+        assert mine.metrics.drafted > 0
+        assert_same_cache(mine, theirs)
+    if recipe in PLAIN:
+        assert steps.static >= ours[0].metrics.steps - 3
+
+
+def test_logits_and_states_of_a_tree_are_those_of_the_ordinary_step(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, right = (steps.begin("full", prompts(9, 33), 40) for _ in range(2))
+    trees = []
+    for number, request in enumerate(ours):
+        tree = Tree(request.pending)
+        tree.add_chain([5, 6, 7])
+        tree.add(tree.add(0, 9), 11)
+        tree.add_chain(list(range(20, 20 + 9 * number)), parent=2)
+        trees.append(tree)
+    monkeypatch.setenv("LENGTHWISE_GRAPH", "twin")
+    states: tuple[list[Tensor], list[Tensor]] = [], []
+    rows = [request.sequence for request in ours]
+    served = graphs.serve(rows, [tree.tokens for tree in trees], trees, states[0])
+    items = list(zip((r.sequence for r in right), (t.tokens for t in trees), trees, strict=True))
+    found, metadata = loop.extend(items, "all", states[1])
+    assert served is not None and list(map(len, served.logits)) == [6, 15]
+    for mine, theirs in zip([*served.logits, *states[0]], [*found, *states[1]], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    for row, (request, other) in enumerate(zip(ours, right, strict=True)):
+        kept = [trees[row].tokens[node] for node in (0, 4, 5)]
+        request.sequence.commit(served.steps[row], kept, [0, 4, 5])
+        other.sequence.commit(metadata[row], kept, [0, 4, 5])
+        assert_same_cache(request, other)
+
+
+def test_a_tree_beyond_all_sizes_takes_the_ordinary_step(steps: Steps) -> None:
+    (request,) = steps.begin("full", prompts(20), 200)
+    steps.patch.setenv("LENGTHWISE_GRAPH", "twin")
+    tree = Tree(request.pending)
+    for guess in range(65):
+        tree.add(0, guess)
+    assert graphs.serve([request.sequence], [tree.tokens], [tree]) is None
+
+
+def test_guesses_beyond_the_end_move_nothing(steps: Steps) -> None:
+    (request,) = steps.begin("full", prompts(20), 6)
+    steps.patch.setenv("LENGTHWISE_GRAPH", "twin")
+    near = request.sequence.layers[0].groups[0].near
+    before, tree = near.allocated, Tree(request.pending)
+    for guess in range(30):
+        tree.add(0, guess)
+    assert graphs.serve([request.sequence], [tree.tokens], [tree]) is None
+    assert near.allocated is before
+    assert graphs.serve([request.sequence], [[5]]) is not None
+    assert near.allocated is before
 
 
 def test_a_forward_that_is_dropped_leaves_the_cache_as_it_was(steps: Steps) -> None:
     ours, right = (steps.begin("full", prompts(20), 20) for _ in range(2))
     steps.patch.setenv("LENGTHWISE_GRAPH", "twin")
     for request in ours:
-        assert graphs.serve([request.sequence], [5]) is not None
+        assert graphs.serve([request.sequence], [[5]]) is not None
         request.sequence.discard()
     assert steps.run(ours, static=True) == steps.run(right, static=False)
 
@@ -308,7 +380,7 @@ def test_a_word_that_means_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -
     sequence = Sequence(model(), resolve("full", model()))
     monkeypatch.setenv("LENGTHWISE_GRAPH", "fast")
     with pytest.raises(LengthwiseError, match="allowed are on, off, twin"):
-        graphs.serve([sequence], [5])
+        graphs.serve([sequence], [[5]])
 
 
 @pytest.mark.parametrize("word", ["on", "off"])
@@ -317,4 +389,4 @@ def test_on_a_cpu_nothing_is_static_unasked(
 ) -> None:
     monkeypatch.setenv("LENGTHWISE_GRAPH", word)
     (request,) = steps.begin("full", prompts(20), 5)
-    assert graphs.serve([request.sequence], [5]) is None
+    assert graphs.serve([request.sequence], [[5]]) is None

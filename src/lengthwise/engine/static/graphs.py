@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor
 from lengthwise._utils.messages import first_line, say_once
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
-from lengthwise.engine.static.rooms import open_rooms
-from lengthwise.engine.static.step import StaticStep
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.static.rooms import Rooms, open_rooms
+from lengthwise.engine.static.step import Inputs, StaticStep, inputs_of, size_of
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.fused import FusedForward, Parts
@@ -29,16 +30,19 @@ from lengthwise.models.obstacles import DEVICES
 VARIABLE = "LENGTHWISE_GRAPH"
 CHOICES = ("on", "off", "twin")
 # Graphs that are kept for rows that come to lie where others lay.
-KEPT = 8
+KEPT = 16
 # Steps as they are written before one is captured; twice as many each time that a graph served
 # fewer than WORTH steps, up to MOST.
 FIRST_STEPS, MOST, WORTH = 2, 64, 16
 
 
+Outputs = tuple[Tensor, Tensor, Tensor]
+
+
 @dataclass(eq=False)
 class Served:
-    """logits: `[1, vocab]` of each row. steps: what to commit. best: the likeliest token of each
-    row and its logit, where they are known."""
+    """logits: `[nodes, vocab]` of each row. steps: what to commit. best: of rows of one token the
+    likeliest one and its logit, where they are known."""
 
     logits: list[Tensor]
     steps: list[StepMetadata]
@@ -51,26 +55,28 @@ class _Graph:
     it was."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: Tensor
-    logits: Tensor
-    best: Tensor
+    inputs: Inputs
+    outputs: Outputs
     replays: int = 0
 
-    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Inputs) -> Outputs:
         self.inputs.copy_(inputs)
         self.graph.replay()
         self.replays += 1
         # The next replay writes to the same memory.
-        return self.logits.clone(), self.best
+        logits, best, states = self.outputs
+        return logits.clone(), best, states.clone()
 
 
 @dataclass(eq=False)
 class _Open:
-    """Rows whose memory is known. runs: steps since it was."""
+    """Rows whose memory is known, and by the size of their trees the steps over it. runs: of each
+    of these, as written."""
 
-    step: StaticStep
+    rooms: Rooms
     address: tuple[object, ...]
-    runs: int = 0
+    steps: dict[int, StaticStep] = field(default_factory=dict)
+    runs: Counter[int] = field(default_factory=Counter)
 
 
 class StaticSteps:
@@ -86,29 +92,40 @@ class StaticSteps:
 
     @torch.no_grad()
     def serve(
-        self, model: AdaptedModel, sequences: Seq[Sequence], tokens: Seq[int], capturing: bool
-    ) -> Served | None:
-        """One step of all rows, their new entries in place; None where it is no static one."""
-        fused = model.fast
-        if not isinstance(fused, FusedForward) or model.forward is not fused:
+        self, sequences: Seq[Sequence], tokens: Seq[Seq[int]], trees: Seq[Tree] | None = None,
+        states: list[Tensor] | None = None, capturing: bool = True,
+    ) -> Served | None:  # fmt: skip
+        """`serve`; capturing: where that pays, as a graph."""
+        model, nodes = sequences[0].model, list(map(len, tokens))
+        fused, size = model.fast, size_of(nodes)
+        if not isinstance(fused, FusedForward) or model.forward is not fused or size is None:
             return None
         if any(map(torch.is_autocast_enabled, DEVICES)):
             return None
         starts = [len(sequence) for sequence in sequences]
+        ahead = 1 if trees is None else max(tree.height for tree in trees)
         with self._lock:
             parts = fused.ready(torch.tensor(starts))
             if parts is None:
                 return None
             self._follow(parts)
-            opened, lines = self._opened(fused, parts, sequences, tokens, model.kernel)
+            opened, lines = self._opened(sequences, nodes, ahead)
             if opened is None or lines is None:
                 return None
-            logits, best = self._run(opened, torch.tensor(lines), capturing)
-            opened.step.rooms.advance()
-            ids, values = best.tolist()
-        steps = [StepMetadata(start, torch.tensor([start])) for start in starts]
-        pairs = [(int(each), float(value)) for each, value in zip(ids, values, strict=True)]
-        return Served(list(logits.split(1)), steps, [*pairs])
+            if size not in opened.steps:
+                step = StaticStep(fused, parts, opened.rooms, size, model.kernel)
+                opened.steps[size] = step
+            inputs = inputs_of(sequences, tokens, trees, lines)
+            logits, best, seen = self._run(opened, size, inputs, capturing)
+            opened.rooms.advance(nodes)
+        if states is not None:
+            states.append(_unfilled(seen, nodes, size))
+        steps = [
+            StepMetadata(start, torch.arange(start, start + count))
+            for start, count in zip(starts, nodes, strict=True)
+        ]
+        each = [row[:count] for row, count in zip(logits.split(size), nodes, strict=True)]
+        return Served(each, steps, _pairs(best, size))
 
     def _follow(self, parts: Parts) -> None:
         """Weights that changed, or lie elsewhere, are in no graph."""
@@ -118,45 +135,44 @@ class StaticSteps:
             self._parts = ref(parts)
 
     def _opened(
-        self, fused: FusedForward, parts: Parts, sequences: Seq[Sequence], tokens: Seq[int],
-        kernel: str | None,
-    ) -> tuple[_Open | None, list[list[int]] | None]:  # fmt: skip
-        """The rows' memory as it is now, and what this step is given."""
+        self, sequences: Seq[Sequence], nodes: Seq[int], ahead: int
+    ) -> tuple[_Open | None, list[list[int]] | None]:
+        """The rows' memory as it is now, and what layers are told at this step."""
         opened = self._open.get(sequences[0])
         if opened is not None:
-            lines = opened.step.rooms.inputs(sequences, tokens)
+            lines = opened.rooms.lines(sequences, nodes, ahead)
             if lines is not None:
                 return opened, lines
             del opened
         # What they held would stay beside what entries are moved to.
-        stale = [row for row, each in self._open.items() if each.step.rooms.share(sequences)]
+        stale = [row for row, each in self._open.items() if each.rooms.share(sequences)]
         for row in stale:
             del self._open[row]
-        rooms = open_rooms(sequences)
+        rooms = open_rooms(sequences, nodes)
         if rooms is None:
             return None, None
-        step = StaticStep(fused, parts, rooms, kernel)
-        opened = self._open[sequences[0]] = _Open(step, rooms.address())
-        return opened, rooms.inputs(sequences, tokens)
+        opened = self._open[sequences[0]] = _Open(rooms, rooms.address())
+        return opened, rooms.lines(sequences, nodes, ahead)
 
-    def _run(self, opened: _Open, inputs: Tensor, capturing: bool) -> tuple[Tensor, Tensor]:
-        graph = self._graphs.get(opened.address)
+    def _run(self, opened: _Open, size: int, inputs: Inputs, capturing: bool) -> Outputs:
+        key, step = (size, opened.address), opened.steps[size]
+        graph = self._graphs.get(key)
         if graph is not None:
-            self._graphs.move_to_end(opened.address)
+            self._graphs.move_to_end(key)
             return graph(inputs)
-        opened.step.inputs.copy_(inputs)
-        opened.runs += 1
-        if capturing and not self._failed and opened.runs > self._patience:
-            graph = self._capture(opened.step)
+        step.inputs.copy_(inputs)
+        opened.runs[size] += 1
+        if capturing and not self._failed and opened.runs[size] > self._patience:
+            graph = self._capture(step)
             if graph is not None:
-                self._graphs[opened.address] = graph
+                self._graphs[key] = graph
                 return graph(inputs)
-        return opened.step()
+        return step()
 
     def _capture(self, step: StaticStep) -> _Graph | None:
         """A graph of the step; None, which is said once, where there can be none."""
         try:
-            graph, logits, best = captured(step)
+            graph, outputs = captured(step)
         except Exception as error:
             self._failed = True
             say_once(
@@ -168,28 +184,50 @@ class StaticSteps:
             _, old = self._graphs.popitem(last=False)
             worth = old.replays >= WORTH
             self._patience = FIRST_STEPS if worth else min(MOST, 2 * self._patience)
-        return _Graph(graph, step.inputs, logits, best)
+        return _Graph(graph, step.inputs, outputs)
 
 
-def captured(step: StaticStep) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+def _unfilled(states: Tensor, nodes: Seq[int], size: int) -> Tensor:
+    """Of what each row's nodes gave `[rows * size, ...]`, that of those it has."""
+    if min(nodes) == size:
+        return states
+    return torch.cat([row[:count] for row, count in zip(states.split(size), nodes, strict=True)])
+
+
+def _pairs(best: Tensor, size: int) -> list[tuple[int, float] | None]:
+    """The likeliest tokens and their logits, float64 `[2, rows]`, on the host; of rows of one token
+    alone, for trees are walked."""
+    if size > 1:
+        return [None] * (best.shape[1] // size)
+    ids, values = best.tolist()
+    return [(int(each), float(value)) for each, value in zip(ids, values, strict=True)]
+
+
+def captured(step: StaticStep) -> tuple[torch.cuda.CUDAGraph, Outputs]:
     """A step as a graph, and where it leaves what it gives. Nothing of it has run yet."""
     graph = torch.cuda.CUDAGraph()
     # Other threads go on asking the device for memory.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        logits, best = step()
-    return graph, logits, best
+        outputs = step()
+    return graph, outputs
 
 
 _STEPS: WeakKeyDictionary[AdaptedModel, StaticSteps] = WeakKeyDictionary()
 _MAKING = threading.Lock()
 
 
-def serve(sequences: Seq[Sequence], tokens: Seq[int]) -> Served | None:
-    """One decoding step of static shapes for all rows; None where the ordinary one has to serve.
+def serve(
+    sequences: Seq[Sequence], tokens: Seq[Seq[int]], trees: Seq[Tree] | None = None,
+    states: list[Tensor] | None = None,
+) -> Served | None:  # fmt: skip
+    """One step of static shapes for all rows; None where the ordinary one has to serve.
 
     Args:
         sequences: rows of one model.
-        tokens: the next of each, chosen but not yet read.
+        tokens: of each the next one, chosen but not yet read, or those of its tree's nodes.
+        trees: one for each row, of which one at least may have guesses.
+        states: a list that gets the hidden states `[nodes of all, hidden]` that logits are read
+            from.
 
     Raises:
         LengthwiseError: for a LENGTHWISE_GRAPH that is none of CHOICES.
@@ -202,7 +240,7 @@ def serve(sequences: Seq[Sequence], tokens: Seq[int]) -> Served | None:
         return None
     with _MAKING:
         steps = _STEPS.setdefault(model, StaticSteps())
-    return steps.serve(model, sequences, tokens, wanted == "on")
+    return steps.serve(sequences, tokens, trees, states, capturing=wanted == "on")
 
 
 __all__ = ["CHOICES", "VARIABLE", "Served", "StaticSteps", "captured", "serve"]

@@ -12,23 +12,21 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
-from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
+from lengthwise.engine.static.memory import side_by_side
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import Angles
 
 # Room for so many entries is made at once where a step finds none, but for no more than will come.
 GROWTH = 256
 SHARE = 32
-# Lines of a step's inputs: token ids, birth ids, positions; then those of `Alike`.
-IDS, BIRTHS, POSITIONS, FIRST_LINE = 0, 1, 2, 3
+# What a step is told of layers that are alike, a line each.
 SLOT, PLACE, FIRST, USED, FAR_SLOT, FAR_USED, LINES = 0, 1, 2, 3, 4, 5, 6
 
 
@@ -36,7 +34,7 @@ SLOT, PLACE, FIRST, USED, FAR_SLOT, FAR_USED, LINES = 0, 1, 2, 3, 4, 5, 6
 class Alike:
     """Layers whose entries lie and grow alike in every row.
 
-    line: the first of their LINES lines in the inputs. groups: what one of these layers keeps, by
+    line: the first of their LINES lines. groups: what one of these layers keeps, by
     row. slots, far_slots: where in the memory each row lies. leaving: by row, where its near
     entries start and which is the first of these that stays visible beyond the window.
     """
@@ -49,18 +47,21 @@ class Alike:
     far_slots: list[int]
     leaving: list[tuple[int, int]]
 
-    def lines(self, births: Seq[int]) -> list[list[int]] | None:
-        """Their inputs at a step of tokens with these birth ids; None where it is no such step."""
+    def lines(self, births: Seq[int], single: bool) -> list[list[int]] | None:
+        """Their lines at a step that begins with these birth ids; None where it is no such step.
+        single: one token a row, which is among the entries it sees."""
         places = [group.near.tail_length for group in self.groups]
         firsts = [0] * len(places)
         if self.windowed:
+            if not single:
+                return None
             for row, (group, birth) in enumerate(zip(self.groups, births, strict=True)):
                 assert self.placement.window is not None
                 gone = max(0, birth - self.placement.window + 1 - group.near_start)
                 if gone and self.placement.keeps_far and gone > self._first_kept(row):
                     return None
                 firsts[row] = gone
-        used = [place + 1 - first for place, first in zip(places, firsts, strict=True)]
+        used = [place + single - first for place, first in zip(places, firsts, strict=True)]
         far = [group.far.tail_length for group in self.groups]
         return [self.slots, places, firsts, used, self.far_slots, far]
 
@@ -136,11 +137,6 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._sequences)
 
-    @property
-    def lines(self) -> int:
-        """How many a step's inputs have."""
-        return FIRST_LINE + LINES * len(self.alikes)
-
     def share(self, sequences: Seq[Sequence]) -> bool:
         """Whether some of these rows are among its own.
 
@@ -154,30 +150,33 @@ class Rooms:
         """What a captured step holds on to: it serves all rows that lie there."""
         return (len(self), *(layer.address() for layer in self.layers))
 
-    def inputs(self, sequences: Seq[Sequence], tokens: Seq[int]) -> list[list[int]] | None:
-        """The lines of a step, each with a 0 behind the rows; None where something else than such
-        steps has changed what is kept, or where another kind of step is due.
+    def lines(
+        self, sequences: Seq[Sequence], nodes: Seq[int], ahead: int
+    ) -> list[list[int]] | None:
+        """What layers are told at a step, each line with a 0 behind the rows; None where something
+        else than such steps has changed what is kept, or where another kind of step is due.
 
         Args:
             sequences: the rows.
-            tokens: the next of each.
+            nodes: new tokens of each.
+            ahead: tokens on the longest path of them.
         """
         if len(sequences) != len(self):
             return None
         births = [len(sequence) for sequence in sequences]
-        positions = [a + b for a, b in zip(births, self._offsets, strict=True)]
-        if max(positions) >= self.limit or not self._current(sequences):
+        last = max(a + b for a, b in zip(births, self._offsets, strict=True)) + ahead
+        if last > self.limit or not self._current(sequences, nodes):
             return None
-        found = [[*tokens, 0], [*births, 0], [*positions, 0]]
+        found: list[list[int]] = []
         for alike in self.alikes:
-            lines = alike.lines(births)
+            lines = alike.lines(births, max(nodes) == 1)
             if lines is None:
                 return None
             found += [[*line, 0] for line in lines]
         return found
 
-    def _current(self, sequences: Seq[Sequence]) -> bool:
-        """Whether these are the rows, each lying where it lay, with room for an entry."""
+    def _current(self, sequences: Seq[Sequence], nodes: Seq[int]) -> bool:
+        """Whether these are the rows, each lying where it lay, with room for so many entries."""
         counts = [
             [(g.near.tail_length, g.far.tail_length, g.near_start) for g in alike.groups]
             for alike in self.alikes
@@ -196,17 +195,21 @@ class Rooms:
                     or far.allocated is not each.far
                     or (near.tail_length, far.tail_length, group.near_start)
                     != counts[each.number][row]
-                    or near.room < 1
+                    or near.room < nodes[row]
                 ):
                     return False
         return True
 
-    def advance(self) -> None:
-        """The step wrote an entry of each row, which `Sequence.commit` keeps or `discard` drops."""
-        for kept in self._rows:
+    def advance(self, nodes: Seq[int]) -> None:
+        """The step wrote new entries, which `Sequence.commit` keeps or `discard` drops.
+
+        Args:
+            nodes: how many of each row.
+        """
+        for kept, count in zip(self._rows, nodes, strict=True):
             for each in kept:
-                each.group.near.advance(1)
-                each.layer.placed = 1
+                each.group.near.advance(count)
+                each.layer.placed = count
 
     # Opening.
 
@@ -214,11 +217,11 @@ class Rooms:
         layers = [layers[index] for layers in self._held]
         groups = [layer.groups[0] for layer in layers]
         facts = layers[0].facts
-        near, slots, whole = _side_by_side([group.near for group in groups])
+        near, slots, whole = side_by_side([group.near for group in groups])
         far: KVEntries | None = None
         far_slots, far_whole = [0] * len(groups), False
         if any(len(group.far) for group in groups):
-            far, far_slots, far_whole = _side_by_side([group.far for group in groups])
+            far, far_slots, far_whole = side_by_side([group.far for group in groups])
         angles = self._angles(layers[0])
         alike = self._alike(groups, slots, far_slots)
         return LayerRoom(facts, alike, near, far, whole, far_whole, angles)
@@ -251,7 +254,7 @@ class Rooms:
                 and all(map(_as_long, each.groups, groups))
             ):
                 return each
-        line = FIRST_LINE + LINES * len(self.alikes)
+        line = LINES * len(self.alikes)
         windowed = placement.window is not None
         unknown = [(-1, 0)] * len(groups)
         new = Alike(line, windowed, placement, groups, slots, far_slots, unknown)
@@ -263,8 +266,13 @@ def _as_long(a: HeadGroup, b: HeadGroup) -> bool:
     return (len(a.near), len(a.far), a.near_start) == (len(b.near), len(b.far), b.near_start)
 
 
-def open_rooms(sequences: Seq[Sequence]) -> Rooms | None:
-    """Rooms of rows that can step in a static way now; None where one of them cannot."""
+def open_rooms(sequences: Seq[Sequence], nodes: Seq[int]) -> Rooms | None:
+    """Rooms of rows that can step in a static way now; None where one of them cannot.
+
+    Args:
+        sequences: the rows.
+        nodes: new tokens of each.
+    """
     rope = sequences[0].model.rope
     if rope is None or rope.switch is not None:
         return None
@@ -273,16 +281,17 @@ def open_rooms(sequences: Seq[Sequence]) -> Rooms | None:
     for layers in zip(*(sequence.layers for sequence in sequences), strict=True):
         groups = [layer.groups[0] for layer in layers]
         starts = [len(sequence) for sequence in sequences]
-        if not all(map(_steps, layers, groups, starts)) or not _agree(layers, groups):
+        if not all(map(_steps, layers, groups, starts, nodes)) or not _agree(layers, groups):
             return None
-    for sequence in sequences:
-        for _, group in sequence.groups():
-            _make_room(group, sequence.expected - len(sequence))
+    for sequence, count in zip(sequences, nodes, strict=True):
+        left = sequence.expected - len(sequence)
+        if not all(_make_room(group, left, count) for _, group in sequence.groups()):
+            return None
     return Rooms(sequences)
 
 
-def _steps(layer: LayerCache, group: HeadGroup, start: int) -> bool:
-    """Whether one new token of a row sees entries that only grow until they are moved."""
+def _steps(layer: LayerCache, group: HeadGroup, start: int, count: int) -> bool:
+    """Whether new tokens of a row see entries that only grow until they are moved."""
     placement, window = group.placement, group.placement.window
     if layer.codec is not None or group.selector is not None or group.on_evict is not None:
         return False
@@ -291,7 +300,7 @@ def _steps(layer: LayerCache, group: HeadGroup, start: int) -> bool:
         return False
     if window is None:
         return layer.steps_plainly(1)
-    if placement.keeps_far and placement.keep_far is None:
+    if count > 1 or (placement.keeps_far and placement.keep_far is None):
         return False
     index = torch.empty(0, dtype=torch.long)
     return layer.steps_in_window(StepMetadata(start, index))
@@ -306,83 +315,25 @@ def _agree(layers: Seq[LayerCache], groups: Seq[HeadGroup]) -> bool:
     )
 
 
-def _make_room(group: HeadGroup, left: int) -> None:
-    """Room for the next entries. left: tokens still to come, 0 or less where that is not known."""
+def _make_room(group: HeadGroup, left: int, count: int) -> bool:
+    """Whether there is, or was made, room for new entries.
+
+    left: tokens still to come, 0 or less where that is not known. Guesses that reach beyond them
+    are not worth moving what is kept.
+    """
     near, window = group.near, group.placement.window
-    if near.room:
-        return
+    if near.room >= count:
+        return True
     more = max(GROWTH, near.tail_length // SHARE)
     if left > 0:
         more = min(more, left)
     if window is not None:
         more = max(1, min(more, window + group.slack - near.tail_length))
+    if more < count:
+        return False
     assert near.allocated is not None
     near.reserve(near.allocated, more)
-
-
-def _side_by_side(stores: list[KVStore]) -> tuple[KVEntries, list[int], bool]:
-    """The entries of several stores in one piece of memory `[slots, ...]`, moved there where they
-    are not yet; the slot of each, and whether they are all that lies there, in their order."""
-    if len(stores) == 1:
-        (held,) = _allocated(stores)
-        return KVEntries(held.key[None], held.value[None], held.index[None]), [0], True
-    first = _allocated(stores)[0]
-    for store in stores:
-        if store.allocated is None:
-            store.reserve(first, first.key.shape[1])
-    slots = _slots(stores)
-    if slots is None:
-        _move_together(stores)
-        slots = list(range(len(stores)))
-    first = _allocated(stores)[0]
-    memory = KVEntries(*map(_memory, (first.key, first.value, first.index)))
-    return memory, slots, slots == list(range(len(memory.key)))
-
-
-def _allocated(stores: list[KVStore]) -> list[KVEntries]:
-    return [store.allocated for store in stores if store.allocated is not None]
-
-
-def _slots(stores: list[KVStore]) -> list[int] | None:
-    """The slots of stores that lie in one piece of memory; None where they do not."""
-    found = {
-        tuple(_slot(mine, columns[0]) for mine in columns)
-        for columns in zip(*(held.tensors() for held in _allocated(stores)), strict=True)
-    }
-    if len(found) != 1:
-        return None
-    (slots,) = found
-    return None if None in slots else [slot for slot in slots if slot is not None]
-
-
-def _slot(mine: Tensor, other: Tensor) -> int | None:
-    """In which slot of its memory a tensor lies, if another one lies in such a slot too."""
-    alike = mine.shape == other.shape and mine.is_contiguous() and other.is_contiguous()
-    there = mine.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-    offset, size = mine.storage_offset(), mine.numel()
-    return offset // size if alike and there and not offset % size else None
-
-
-def _memory(tensor: Tensor) -> Tensor:
-    """All slots of the memory in one of which a tensor lies."""
-    size = tensor.numel()
-    slots = tensor.untyped_storage().nbytes() // (size * tensor.element_size())
-    return tensor.as_strided((slots, *tensor.shape), (size, *tensor.stride()), 0)
-
-
-def _move_together(stores: list[KVStore]) -> None:
-    held = _allocated(stores)
-    capacity = max(each.key.shape[1] for each in held)
-    heads = max(each.index.shape[0] for each in held)
-    key, value, index = (
-        like.new_empty(len(stores), n, capacity, *like.shape[2:])
-        for like, n in (
-            (held[0].key, held[0].key.shape[0]), (held[0].value, held[0].value.shape[0]),
-            (held[0].index, heads),
-        )
-    )  # fmt: skip
-    for row, store in enumerate(stores):
-        store.move(KVEntries(key[row], value[row], index[row]))
+    return True
 
 
 __all__ = ["Alike", "LayerRoom", "Rooms", "open_rooms"]

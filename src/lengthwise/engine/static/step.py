@@ -1,29 +1,30 @@
-"""One decoding step of some rows as a function of tensors alone.
+"""One step of some rows as a function of tensors alone: a token of each, or the nodes of its tree.
 
-Everything that differs from step to step is in `inputs`: token ids, birth ids, positions, and for
-layers that are alike where their new entry goes and what is visible. So the step can be captured
-once and replayed, while memory stays where it is.
+Everything that differs from step to step is in `Inputs`. So the step can be captured once and
+replayed, while memory stays where it is. Trees are filled up to one of few sizes with copies of
+their root, which compute, and write, what the root does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence as Seq
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from lengthwise.engine.kernels.choice import overridden, using
-from lengthwise.engine.kernels.lengths import RoomPart, attend_rows, flash_serves
+from lengthwise.engine.kernels.lengths import OwnPart, RoomPart, attend_rows, flash_serves
 from lengthwise.engine.kv_cache.placement import same
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static.rooms import (
-    BIRTHS,
     FAR_SLOT,
     FAR_USED,
     FIRST,
-    IDS,
+    LINES,
     PLACE,
-    POSITIONS,
     SLOT,
     USED,
     LayerRoom,
@@ -32,99 +33,175 @@ from lengthwise.engine.static.rooms import (
 from lengthwise.models.fused import FusedForward, Parts
 from lengthwise.models.rope import Angles
 
+# Nodes of a tree that a step is made for.
+SIZES = (1, 4, 8, 16, 32, 64)
+# Lines of `Inputs.tokens`; STEP is how far behind the first new entry a node's goes.
+IDS, BIRTHS, POSITIONS, STEP = range(4)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one step is told.
+
+    tokens: int64 `[4, rows * nodes]`. visible: bool `[rows, nodes, nodes]`, which nodes of its row
+    a node sees. lines: int64 `[lines, rows + 1]`, see `Rooms.lines`.
+    """
+
+    tokens: Tensor
+    visible: Tensor
+    lines: Tensor
+
+    def copy_(self, other: Inputs) -> None:
+        self.tokens.copy_(other.tokens)
+        self.lines.copy_(other.lines)
+        if self.visible.shape[1] > 1:
+            self.visible.copy_(other.visible)
+
+
+def size_of(nodes: Seq[int]) -> int | None:
+    """The least of SIZES that holds so many nodes of each row; None where none does."""
+    return next((size for size in SIZES if size >= max(nodes)), None)
+
+
+def inputs_of(
+    sequences: Seq[Sequence], tokens: Seq[Seq[int]], trees: Seq[Tree] | None, lines: list[list[int]]
+) -> Inputs:
+    """What a step is told, on the CPU.
+
+    Args:
+        sequences: the rows.
+        tokens: of each, those of its tree's nodes, or the next one.
+        trees: where there are any.
+        lines: what `Rooms.lines` gave.
+    """
+    size = size_of(list(map(len, tokens))) or 1
+    flat: list[list[int]] = [[], [], [], []]
+    visible = torch.zeros(len(sequences), size, size, dtype=torch.bool)
+    visible[:, :, 0] = True
+    for row, (sequence, ids) in enumerate(zip(sequences, tokens, strict=True)):
+        spare, start = [0] * (size - len(ids)), len(sequence)
+        depths = [0] if trees is None else trees[row].depths
+        births = [start + depth for depth in [*depths, *spare]]
+        flat[IDS] += [*ids, *(ids[0] for _ in spare)]
+        flat[BIRTHS] += births
+        flat[POSITIONS] += [birth + sequence.offset for birth in births]
+        flat[STEP] += [*range(len(ids)), *spare]
+        if trees is not None:
+            visible[row, : len(ids), : len(ids)] = trees[row].ancestors()
+    return Inputs(torch.tensor(flat), visible, torch.tensor(lines))
+
 
 class StaticStep:
-    """inputs: int64 `[lines, rows + 1]`, see `Rooms.inputs`."""
+    """inputs: where it is told what to do, on the device."""
 
-    def __init__(self, fused: FusedForward, parts: Parts, rooms: Rooms, kernel: str | None) -> None:
+    def __init__(
+        self, fused: FusedForward, parts: Parts, rooms: Rooms, size: int, kernel: str | None
+    ) -> None:
         device = rooms.layers[0].near.key.device
+        rows = len(rooms)
         self.rooms = rooms
-        self.parts = parts
+        self._parts = parts
         self._fused = fused
+        self._shape = rows, size
         # What outlives a request is written to in whatever mode the next one runs in.
         with torch.inference_mode(False):
-            self.inputs = torch.zeros(rooms.lines, len(rooms) + 1, dtype=torch.long, device=device)
-            self.ends = torch.arange(len(rooms) + 1, dtype=torch.int32, device=device)
+            self.inputs = Inputs(
+                torch.zeros(4, rows * size, dtype=torch.long, device=device),
+                torch.ones(rows, size, size, dtype=torch.bool, device=device),
+                torch.zeros(LINES * len(rooms.alikes), rows + 1, dtype=torch.long, device=device),
+            )
+            self._ends = torch.arange(rows + 1, dtype=torch.int32, device=device) * size
         self._shared: dict[Hashable, object] = {}
         with using(kernel):
             self._flash = [_by_flash(room) for room in rooms.layers]
 
-    def set(self, lines: Seq[Seq[int]]) -> None:
-        self.inputs.copy_(torch.tensor(lines))
-
-    def __call__(self) -> tuple[Tensor, Tensor]:
-        """Logits `[rows, vocab]`, and float64 `[2, rows]`: the likeliest tokens and their logits.
-        Every row has a new entry behind its near ones."""
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits `[rows * nodes, vocab]`; float64 `[2, rows * nodes]`, the likeliest tokens and
+        their logits; and the hidden states `[rows * nodes, hidden]` that logits are read from.
+        Every row has its new entries behind its near ones."""
         self._shared.clear()
-        logits = self._fused.run(self.parts, self._line(IDS), self._attention)
+        states: list[Tensor] = []
+        logits = self._fused.run(
+            self._parts, self.inputs.tokens[IDS], self._attention, states=states
+        )
         tokens = logits.argmax(-1, keepdim=True)
         best = torch.cat([tokens.double(), logits.gather(-1, tokens).double()], 1).t()
         self._shared.clear()
-        return logits, best
+        return logits, best, states[0]
 
-    def _line(self, number: int) -> Tensor:
-        return self.inputs[number, : len(self.rooms)]
+    def _by_row(self, x: Tensor) -> Tensor:
+        """`[heads, rows * nodes, dim]` -> `[rows, nodes, heads, dim]`."""
+        return x.transpose(0, 1).view(*self._shape, len(x), -1)
 
     def _attention(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        room = self.rooms.layers[layer]
+        room, lines = self.rooms.layers[layer], self.inputs.lines
         facts, line = room.facts, room.alike.line
         near = query
         if facts.layout is not None:
             angles = self._angles(room, False)
             near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         self._write(room, key, value)
+        by_row = self._by_row(near)
         parts = [
             RoomPart(
-                near.transpose(0, 1), room.near.key, room.near.value, self.inputs[line + SLOT],
-                self.inputs[line + FIRST], self.inputs[line + USED], room.whole,
+                by_row, room.near.key, room.near.value, lines[line + SLOT], lines[line + FIRST],
+                lines[line + USED], room.whole,
             )
         ]  # fmt: skip
+        own: OwnPart | None = None
+        if self._shape[1] > 1:
+            visible = self.inputs.visible
+            own = OwnPart(by_row, self._by_row(key), self._by_row(value), visible)
         if room.far is not None:
-            far = near
-            if room.far_query is not same and facts.layout is not None:
-                far = facts.layout.rotate(query, self._angles(room, True))
-            slots, used = self.inputs[line + FAR_SLOT], self.inputs[line + FAR_USED]
+            far = query
+            if facts.layout is not None:
+                far = facts.layout.rotate(query, self._angles(room, room.far_query is not same))
+            slots = lines[line + FAR_SLOT]
             parts.append(
                 RoomPart(
-                    far.transpose(0, 1), room.far.key, room.far.value, slots,
-                    torch.zeros_like(slots), used, room.far_whole,
+                    self._by_row(far), room.far.key, room.far.value, slots,
+                    torch.zeros_like(slots), lines[line + FAR_USED], room.far_whole,
                 )
             )  # fmt: skip
-        out = attend_rows(parts, facts.scaling, self.ends, self._flash[layer])
-        return out.transpose(0, 1)
+        out = attend_rows(parts, own, facts.scaling, self._ends, self._flash[layer])
+        return out.flatten(0, 1).transpose(0, 1)
 
     def _angles(self, room: LayerRoom, far: bool) -> Angles:
-        """Angles `[rows, head_dim]` of the new tokens, or of their places towards far keys."""
+        """Angles `[rows * nodes, head_dim]` of the new tokens, or of their places towards far
+        keys."""
         assert room.angles is not None
         cos, sin = room.angles
         key = "angles", id(cos), room.far_query if far else None
         found = self._shared.get(key)
         if found is None:
-            here = room.far_query(self._line(BIRTHS)) if far else self._line(POSITIONS)
+            tokens = self.inputs.tokens
+            here = room.far_query(tokens[BIRTHS]) if far else tokens[POSITIONS]
             found = self._shared[key] = cos.index_select(0, here), sin.index_select(0, here)
         return cast(Angles, found)
 
     def _write(self, room: LayerRoom, key: Tensor, value: Tensor) -> None:
-        """Puts the new entries `[key_heads, rows, ...]` behind the near ones."""
+        """Puts the new entries `[key_heads, rows * nodes, ...]` behind the near ones."""
         near = room.near
         for memory, new in ((near.key, key), (near.value, value)):
             flat = new.transpose(0, 1).reshape(-1, new.shape[-1])
             memory.view(-1, memory.shape[-1]).index_copy_(0, self._places(room, memory), flat)
-        births = self._line(BIRTHS).int()[:, None].expand(-1, near.index.shape[1]).reshape(-1)
-        near.index.view(-1).index_copy_(0, self._places(room, near.index), births)
+        births = self.inputs.tokens[BIRTHS].int()[:, None].expand(-1, near.index.shape[1])
+        near.index.view(-1).index_copy_(0, self._places(room, near.index), births.reshape(-1))
 
     def _places(self, room: LayerRoom, memory: Tensor) -> Tensor:
         """Where the new entries go in memory `[slots, heads, capacity, ...]`, taken as one list of
-        entries: int64 `[rows * heads]`."""
+        entries: int64 `[rows * nodes * heads]`."""
         _, heads, capacity = memory.shape[:3]
         line = room.alike.line
         key = "places", line, heads, capacity
         found = self._shared.get(key)
         if found is None:
-            slots, places = self._line(line + SLOT), self._line(line + PLACE)
+            rows, size = self._shape
+            slots, places = self.inputs.lines[line + SLOT], self.inputs.lines[line + PLACE]
             head = torch.arange(heads, device=memory.device)
-            all_heads = slots[:, None] * heads + head
-            found = self._shared[key] = (all_heads * capacity + places[:, None]).reshape(-1)
+            lane = (slots[:rows, None, None] * heads + head) * capacity
+            steps = self.inputs.tokens[STEP].view(rows, size, 1)
+            found = self._shared[key] = (lane + places[:rows, None, None] + steps).reshape(-1)
         return cast(Tensor, found)
 
 
@@ -132,8 +209,7 @@ def _by_flash(room: LayerRoom) -> bool:
     """Whether the kernel of a GPU attends in this layer."""
     key, value = room.near.key[0], room.near.value[0]
     query = key[:1, :1].expand(room.facts.num_heads, 1, -1)
-    wanted = overridden("step")
-    return wanted in (None, "varlen") and flash_serves(query, key, value)
+    return overridden("step") in (None, "varlen") and flash_serves(query, key, value)
 
 
-__all__ = ["StaticStep"]
+__all__ = ["SIZES", "Inputs", "StaticStep", "inputs_of", "size_of"]
