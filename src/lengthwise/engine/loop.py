@@ -247,9 +247,8 @@ def _forward(
         served = serve(sequences, tokens, trees, states)
         if served is not None:
             return served
-    none: list[Tree | None] = [None] * len(requests)
-    items = list(zip(sequences, tokens, trees or none, strict=True))
-    logits, steps = extend(items, "all", states)
+    every: Seq[Tree | None] = trees or [None] * len(requests)
+    logits, steps = extend(list(zip(sequences, tokens, every, strict=True)), "all", states)
     return Served(logits, steps, [None] * len(requests))
 
 
@@ -310,7 +309,8 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
-    policy.observe(load, sum(map(len, trees)) - len(trees), took)
+    if served.settled:
+        policy.observe(load, sum(map(len, trees)) - len(trees), took)
     for request, verification in zip(requests, verifications, strict=True):
         if verification is not None:
             request.learn(verification, policy, load)

@@ -68,6 +68,7 @@ class Snapshot:
         self._tables = [t for m in modules for t in (m._modules, m._parameters) if t]
         self._entries = list(_values(self._tables))
         self._ids = list(map(id, self._entries))
+        self._weights = [each for each in self._entries if isinstance(each, Tensor)]
         self._modules = modules
         self._kinds = list(map(type, modules))
         self._classes: list[Any] = list(set(self._kinds))
@@ -89,6 +90,10 @@ class Snapshot:
             and not any(module.training for module in self._dropping)
             and self._unmoved()
         )
+
+    def places(self) -> list[int]:
+        """Where every parameter lies now, those included that are read where they lie."""
+        return [weight.data_ptr() for weight in self._weights]
 
     def _unmoved(self) -> bool:
         """Whether weights lie where they did and were written to as often."""
@@ -116,6 +121,12 @@ class Parts:
     head: Product
     snapshot: Snapshot
     copies: list[Product]
+
+    def address(self) -> tuple[object, ...]:
+        """What a forward that was captured holds on to of it."""
+        norms = [norm for layer in self.layers for norm in (layer.norm, layer.mlp_norm)]
+        epsilons = [norm.variance_epsilon for norm in (*norms, self.final)]
+        return self.snapshot.places(), epsilons
 
     @property
     def products(self) -> list[Product]:

@@ -172,11 +172,16 @@ def test_entries_that_move_are_held_no_longer(model: AdaptedModel, made: list[Re
     assert [memory() for memory in alone] == [None, None]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["layers.0.mlp.gate_proj", "layers.1.mlp.down_proj", "layers.1.input_layernorm", "norm",
+     "embed_tokens"],
+)  # fmt: skip
 def test_other_weights_are_captured_anew(
-    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
+    name: str, model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner: Any = model.model
-    weight = inner.model.layers[0].mlp.gate_proj.weight
+    weight = inner.model.get_submodule(name).weight
     kept = weight.detach().clone()
     found = []
     for graph in (True, False):
@@ -194,6 +199,31 @@ def test_other_weights_are_captured_anew(
         found.append(request.output)
     assert found[0] == found[1]
     assert len(made) == 2
+
+
+def test_another_epsilon_is_captured_anew(model: AdaptedModel, made: list[Recorded]) -> None:
+    inner: Any = model.model
+    request = begin(model, "full", 20, 20)
+    for number in range(19):
+        if number == 9:
+            inner.model.norm.variance_epsilon = 0.5
+        loop.step([request])
+    assert len(made) == 2
+
+
+def test_steps_around_a_capture_tell_a_policy_nothing(
+    model: AdaptedModel, made: list[Recorded]
+) -> None:
+    request, steps = begin(model, "full", 20, 20), StaticSteps()
+    settled = []
+    for _ in range(5):
+        served = steps.serve([request.sequence], [[5]])
+        assert served is not None
+        request.sequence.commit(served.steps[0], [5])
+        settled.append(served.settled)
+    assert settled == [False] * (FIRST_STEPS + 1) + [True] * (4 - FIRST_STEPS)
+    served = steps.serve([request.sequence], [[5]], capturing=False)
+    assert served is not None and served.settled
 
 
 def test_only_so_many_graphs_are_kept(

@@ -178,7 +178,7 @@ def _tried(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int,
 def agrees(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, dim: int) -> bool:
     """Whether `attend_rows` by the kernel agrees with `masked`; where not, that is said."""
     made = torch.Generator(device).manual_seed(0)
-    rows, capacity, scaling = 3, 300, dim**-0.5
+    rows, capacity, scaling = 3, 3000, dim**-0.5
 
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=made, device=device).to(dtype)
@@ -189,9 +189,7 @@ def agrees(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int,
     try:
         for nodes, places in ((1, 1), (1, 2), (4, 1)):
             room = partial(drawn, 4, key_heads, capacity, dim)
-            lines = [
-                ((5, 0, 17), (1, 300, 140)), ((0, 0, 0), (4, 0, 2))
-            ]  # fmt: skip
+            lines = [((5, 0, 17), (1, 3000, 1400)), ((0, 0, 0), (4, 0, 2))]
             parts = [
                 RoomPart(drawn(rows, nodes, heads, dim), room(), room(), numbers(2, 0, 3),
                          numbers(*first), numbers(*used), False)

@@ -33,7 +33,7 @@ CHOICES = ("on", "off", "twin")
 KEPT = 16
 # Steps as they are written before one is captured; twice as many each time that a graph served
 # fewer than WORTH steps, up to MOST.
-FIRST_STEPS, MOST, WORTH = 2, 64, 16
+FIRST_STEPS, MOST, WORTH = 1, 16, 16
 
 
 Outputs = tuple[Tensor, Tensor, Tensor]
@@ -42,11 +42,13 @@ Outputs = tuple[Tensor, Tensor, Tensor]
 @dataclass(eq=False)
 class Served:
     """logits: `[nodes, vocab]` of each row. steps: what to commit. best: of rows of one token the
-    likeliest one and its logit, where they are known."""
+    likeliest one and its logit, where they are known. settled: the next such step takes as long;
+    one that is about to be captured, or just was, takes longer."""
 
     logits: list[Tensor]
     steps: list[StepMetadata]
     best: list[tuple[int, float] | None]
+    settled: bool = True
 
 
 @dataclass(eq=False)
@@ -65,7 +67,7 @@ class _Graph:
         self.replays += 1
         # The next replay writes to the same memory.
         logits, best, states = self.outputs
-        return logits.clone(), best, states.clone()
+        return logits.clone(), best.clone(), states.clone()
 
 
 @dataclass(eq=False)
@@ -87,6 +89,7 @@ class StaticSteps:
         self._open: WeakKeyDictionary[Sequence, _Open] = WeakKeyDictionary()
         self._graphs: OrderedDict[tuple[object, ...], _Graph] = OrderedDict()
         self._parts: ReferenceType[Parts] | None = None
+        self._weights: tuple[object, ...] = ()
         self._failed = False
         self._patience = FIRST_STEPS
 
@@ -116,6 +119,7 @@ class StaticSteps:
                 step = StaticStep(fused, parts, opened.rooms, size, model.kernel)
                 opened.steps[size] = step
             inputs = inputs_of(sequences, tokens, trees, lines)
+            settled = self._failed or not capturing or (size, opened.address) in self._graphs
             logits, best, seen = self._run(opened, size, inputs, capturing)
             opened.rooms.advance(nodes)
         if states is not None:
@@ -125,14 +129,15 @@ class StaticSteps:
             for start, count in zip(starts, nodes, strict=True)
         ]
         each = [row[:count] for row, count in zip(logits.split(size), nodes, strict=True)]
-        return Served(each, steps, _pairs(best, size))
+        return Served(each, steps, _pairs(best, size), settled)
 
     def _follow(self, parts: Parts) -> None:
-        """Weights that changed, or lie elsewhere, are in no graph."""
-        if self._parts is None or self._parts() is not parts:
+        """Weights that lie elsewhere are in no graph."""
+        address = parts.address()
+        if self._parts is None or self._parts() is not parts or self._weights != address:
             self._graphs.clear()
             self._open.clear()
-            self._parts = ref(parts)
+            self._parts, self._weights = ref(parts), address
 
     def _opened(
         self, sequences: Seq[Sequence], nodes: Seq[int], ahead: int
