@@ -51,22 +51,28 @@ def test_both_ways_are_attention_over_what_is_in_use(
     parts: list[RoomPart] = []
     seen: list[list[Part]] = [[] for _ in range(rows)]
     for least in (1, 0)[: data.draw(st.integers(1, 2))]:
-        slots, capacity = data.draw(st.integers(rows, 5)), data.draw(st.integers(1, 9))
-        key, value = torch.randn(2, slots, key_heads, capacity, 8)
-        used = [data.draw(st.integers(least, capacity)) for _ in range(rows)]
-        first = [data.draw(st.integers(0, capacity - count)) for count in used]
-        chosen = data.draw(st.permutations(range(slots)))[:rows]
+        sizes = [data.draw(st.integers(1, 9)) for _ in range(rows)]
+        order = data.draw(st.permutations(range(rows)))
+        between = data.draw(st.integers(0, 3)) if rows > 1 else 0
+        starts, entries = [0] * rows, 0
+        for row in order:
+            starts[row] = entries
+            entries += sizes[row] + between
+        key, value = torch.randn(2, entries, key_heads, 8)
+        used = [data.draw(st.integers(least, size)) for size in sizes]
+        first = [data.draw(st.integers(0, a - b)) for a, b in zip(sizes, used, strict=True)]
         query = torch.randn(rows, nodes, key_heads * groups, 8)
-        lines = [torch.tensor([*line, 0]) for line in (chosen, first, used)]
-        for row, slot in enumerate(chosen):
-            there = slice(first[row], first[row] + used[row])
+        spare = torch.ones(entries, dtype=torch.bool)
+        for row in range(rows):
+            there = slice(starts[row] + first[row], starts[row] + first[row] + used[row])
+            spare[there] = False
             if used[row]:
-                keys, values = key[slot, :, there].clone(), value[slot, :, there].clone()
+                keys, values = (t[there].transpose(0, 1).clone() for t in (key, value))
                 seen[row].append(Part(query[row].transpose(0, 1), keys, values))
-            for room in (key, value):
-                # Spare room holds anything.
-                room[slot, :, : there.start] = room[slot, :, there.stop :] = math.nan
-        parts.append(RoomPart(query, key, value, *lines, chosen == list(range(slots))))
+        # Spare room holds anything.
+        key[spare] = value[spare] = math.nan
+        lines = [torch.tensor([*line, 0]) for line in (starts, first, used)]
+        parts.append(RoomPart(query, key, value, max(sizes), *lines))
     own: OwnPart | None = None
     if nodes > 1:
         visible = torch.rand(rows, nodes, nodes) < 0.5
@@ -121,6 +127,6 @@ def test_on_a_cpu_products_serve() -> None:
     assert not flash_serves(query, key, key)
     line = torch.tensor([0, 0])
     row = query.transpose(0, 1)[None]
-    part = RoomPart(row, key[None], key[None], line, line, line + 3, True)
+    part = RoomPart(row, key.transpose(0, 1), key.transpose(0, 1), 5, line, line, line + 3)
     ends = torch.tensor([0, 1], dtype=torch.int32)
     assert torch.equal(attend_rows([part], None, 0.25, ends), masked([part], None, 0.25))

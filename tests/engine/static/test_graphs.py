@@ -226,6 +226,13 @@ def test_steps_around_a_capture_tell_a_policy_nothing(
     assert served is not None and served.settled
 
 
+def test_in_sixteen_bits_graphs_want_the_kernel_of_a_gpu(made: list[Recorded]) -> None:
+    model = adapt(tiny_model("llama").to(torch.bfloat16))
+    request, steps = begin(model, "full", 20, 20), StaticSteps()
+    assert steps.serve([request.sequence], [[5]]) is None
+    assert steps.serve([request.sequence], [[5]], capturing=False) is not None
+
+
 def test_only_so_many_graphs_are_kept(
     model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:

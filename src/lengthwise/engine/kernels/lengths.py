@@ -25,22 +25,22 @@ NEAR = 2e-2
 
 @dataclass(frozen=True)
 class RoomPart:
-    """Keys that all queries of a row see in one slot of a room.
+    """Keys that all queries of a row see in memory that holds those of all rows.
 
     query: `[rows, nodes, heads, head_dim]`, rotated for this part.
-    key, value: `[slots, key_heads, capacity, dim]`, contiguous.
-    slots, first, used: int64 `[rows + 1]`, what lies at the end being 0. Row r sees the entries
-        first[r] to first[r] + used[r] - 1 of slot slots[r]; at least one of some part.
-    whole: row r reads slot r, and there are no more slots than rows.
+    key, value: `[entries, key_heads, dim]`; capacity: the most that belong to a row, all of them
+        where there is one row.
+    starts, first, used: int64 `[rows + 1]`, what lies at the end being 0. Row r starts at entry
+        starts[r], and sees the used[r] entries from its first[r]-th on; one at least of some part.
     """
 
     query: Tensor
     key: Tensor
     value: Tensor
-    slots: Tensor
+    capacity: int
+    starts: Tensor
     first: Tensor
     used: Tensor
-    whole: bool
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,17 @@ def masked(parts: Sequence[RoomPart], own: OwnPart | None, scaling: float) -> Te
     scores, values = [], []
     rows, nodes, heads, _ = parts[0].query.shape
     for part in parts:
-        key, value = part.key, part.value
-        if not part.whole:
-            key, value = key[part.slots[:rows]], value[part.slots[:rows]]
-        at = torch.arange(key.shape[2], device=key.device)
+        at = torch.arange(part.capacity, device=part.key.device)
         first, used = part.first[:rows, None], part.used[:rows, None]
-        hidden = ((at < first) | (at >= first + used))[:, None]
-        products = _folded(part.query, scaling, key.shape[1]) @ key.transpose(2, 3)
-        scores.append(products.masked_fill(hidden[:, None], -math.inf))
+        hidden = (at < first) | (at >= first + used)
+        key, value = part.key[None], part.value[None]
+        if rows > 1:
+            there = (part.starts[:rows, None] + at).clamp_max(len(part.key) - 1)
+            key, value = part.key[there], part.value[there]
+        products = _folded(part.query, scaling, key.shape[2]) @ key.permute(0, 2, 3, 1)
+        scores.append(products.masked_fill(hidden[:, None, None], -math.inf))
         # What lies in spare room may be no number, which times 0 is none either.
-        values.append(value.masked_fill(hidden[..., None], 0))
+        values.append(value.masked_fill(hidden[..., None, None], 0).transpose(1, 2))
     if own is not None:
         scores.append(_scores_among(own, scaling))
         values.append(own.value.transpose(1, 2))
@@ -130,12 +131,11 @@ def _among(own: OwnPart, scaling: float) -> Answer:
 
 def _flash(part: RoomPart, scaling: float, ends: Tensor) -> Answer:
     """Output `[heads, rows * nodes, value_dim]` and LSE float32 `[heads, rows * nodes]`."""
-    (rows, nodes), (_, heads, capacity, _) = part.query.shape[:2], part.key.shape
-    starts = (part.slots * (heads * capacity) + part.first).int()
+    rows, nodes = part.query.shape[:2]
     used = part.used[:rows].int()
     out, lse = _kernel(
-        part.query.flatten(0, 1), _lanes(part.key), _lanes(part.value), ends, starts, used,
-        (nodes, capacity), scaling,
+        part.query.flatten(0, 1), part.key, part.value, ends, (part.starts + part.first).int(),
+        used, (nodes, part.capacity), scaling,
     )  # fmt: skip
     # The kernel gives rows that see nothing an LSE of plus infinity.
     blind = (used == 0)[:, None].expand(-1, nodes).reshape(-1)
@@ -152,14 +152,6 @@ def _kernel(
         query, key, value, ends, starts, *longest, 0.0, False, False, scale=scaling, seqused_k=used
     )
     return out, lse
-
-
-def _lanes(room: Tensor) -> Tensor:
-    """A room `[slots, heads, capacity, dim]` as the kernel reads texts of any length: `[entries,
-    heads, dim]`, where entry e + capacity of a head is entry e of the next one."""
-    slots, heads, capacity, dim = room.shape
-    entries = (slots * heads - heads + 1) * capacity
-    return room.as_strided((entries, heads, dim), (dim, capacity * dim, 1))
 
 
 def flash_serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -188,11 +180,11 @@ def agrees(device: torch.device, dtype: torch.dtype, heads: int, key_heads: int,
 
     try:
         for nodes, places in ((1, 1), (1, 2), (4, 1)):
-            room = partial(drawn, 4, key_heads, capacity, dim)
+            room = partial(drawn, 3 * capacity, key_heads, dim)
             lines = [((5, 0, 17), (1, 3000, 1400)), ((0, 0, 0), (4, 0, 2))]
             parts = [
-                RoomPart(drawn(rows, nodes, heads, dim), room(), room(), numbers(2, 0, 3),
-                         numbers(*first), numbers(*used), False)
+                RoomPart(drawn(rows, nodes, heads, dim), room(), room(), capacity,
+                         numbers(capacity, 0, 2 * capacity), numbers(*first), numbers(*used))
                 for first, used in lines[:places]
             ]  # fmt: skip
             own: OwnPart | None = None

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line, say_once
+from lengthwise.engine.kernels.varlen import DTYPES
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static.rooms import Rooms, open_rooms
-from lengthwise.engine.static.step import Inputs, StaticStep, inputs_of, size_of
+from lengthwise.engine.static.step import Inputs, StaticStep, by_flash, inputs_of, size_of
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.fused import FusedForward, Parts
@@ -105,6 +106,10 @@ class StaticSteps:
             return None
         if any(map(torch.is_autocast_enabled, DEVICES)):
             return None
+        flash = by_flash(model)
+        # Products over all that is allocated read more than ordinary ones.
+        if capturing and model.dtype in DTYPES and not all(flash):
+            return None
         starts = [len(sequence) for sequence in sequences]
         ahead = 1 if trees is None else max(tree.height for tree in trees)
         with self._lock:
@@ -116,7 +121,7 @@ class StaticSteps:
             if opened is None or lines is None:
                 return None
             if size not in opened.steps:
-                step = StaticStep(fused, parts, opened.rooms, size, model.kernel)
+                step = StaticStep(fused, parts, opened.rooms, size, flash)
                 opened.steps[size] = step
             inputs = inputs_of(sequences, tokens, trees, lines)
             settled = self._failed or not capturing or (size, opened.address) in self._graphs

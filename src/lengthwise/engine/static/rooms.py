@@ -19,7 +19,7 @@ from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
-from lengthwise.engine.static.memory import side_by_side
+from lengthwise.engine.static.memory import Memory, side_by_side
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import Angles
 
@@ -27,7 +27,7 @@ from lengthwise.models.rope import Angles
 GROWTH = 256
 SHARE = 32
 # What a step is told of layers that are alike, a line each.
-SLOT, PLACE, FIRST, USED, FAR_SLOT, FAR_USED, LINES = 0, 1, 2, 3, 4, 5, 6
+START, PLACE, FIRST, USED, FAR_START, FAR_USED, LINES = 0, 1, 2, 3, 4, 5, 6
 
 
 @dataclass(eq=False)
@@ -35,7 +35,7 @@ class Alike:
     """Layers whose entries lie and grow alike in every row.
 
     line: the first of their LINES lines. groups: what one of these layers keeps, by
-    row. slots, far_slots: where in the memory each row lies. leaving: by row, where its near
+    row. starts, far_starts: where each row lies in its memory. leaving: by row, where its near
     entries start and which is the first of these that stays visible beyond the window.
     """
 
@@ -43,8 +43,8 @@ class Alike:
     windowed: bool
     placement: Placement
     groups: list[HeadGroup]
-    slots: list[int]
-    far_slots: list[int]
+    starts: list[int]
+    far_starts: list[int]
     leaving: list[tuple[int, int]]
 
     def lines(self, births: Seq[int], single: bool) -> list[list[int]] | None:
@@ -63,7 +63,7 @@ class Alike:
                 firsts[row] = gone
         used = [place + single - first for place, first in zip(places, firsts, strict=True)]
         far = [group.far.tail_length for group in self.groups]
-        return [self.slots, places, firsts, used, self.far_slots, far]
+        return [self.starts, places, firsts, used, self.far_starts, far]
 
     def _first_kept(self, row: int) -> int:
         """How many of the oldest near entries of a row may leave the window before one is kept."""
@@ -79,15 +79,12 @@ class Alike:
 
 @dataclass(eq=False)
 class LayerRoom:
-    """One layer of all rows: `[slots, key_heads, capacity, ...]`. whole: row r lies in slot r, and
-    nothing else lies there."""
+    """One layer of all rows."""
 
     facts: LayerFacts
     alike: Alike
-    near: KVEntries
-    far: KVEntries | None
-    whole: bool
-    far_whole: bool
+    near: Memory
+    far: Memory | None
     angles: Angles | None
 
     @property
@@ -96,10 +93,13 @@ class LayerRoom:
 
     def address(self) -> tuple[object, ...]:
         """What a captured step holds on to of it."""
-        far = () if self.far is None else self.far.tensors()
-        tensors = (*self.near.tensors(), *far, *(self.angles or ()))
-        places = tuple((t.data_ptr(), t.shape, t.dtype) for t in tensors)
-        return places, self.alike.line, self.whole, self.far_whole, self.far_query
+        memories = [self.near] if self.far is None else [self.near, self.far]
+        tensors = [t for memory in memories for t in memory.tensors()]
+        places = tuple(
+            (t.data_ptr(), t.shape, t.stride(), t.dtype) for t in (*tensors, *(self.angles or ()))
+        )
+        capacities = tuple(memory.capacity for memory in memories)
+        return places, capacities, self.alike.line, self.far_query
 
 
 @dataclass(eq=False)
@@ -217,14 +217,13 @@ class Rooms:
         layers = [layers[index] for layers in self._held]
         groups = [layer.groups[0] for layer in layers]
         facts = layers[0].facts
-        near, slots, whole = side_by_side([group.near for group in groups])
-        far: KVEntries | None = None
-        far_slots, far_whole = [0] * len(groups), False
+        near = side_by_side([group.near for group in groups])
+        far: Memory | None = None
         if any(len(group.far) for group in groups):
-            far, far_slots, far_whole = side_by_side([group.far for group in groups])
-        angles = self._angles(layers[0])
-        alike = self._alike(groups, slots, far_slots)
-        return LayerRoom(facts, alike, near, far, whole, far_whole, angles)
+            far = side_by_side([group.far for group in groups])
+        far_starts = [0] * len(groups) if far is None else far.starts
+        alike = self._alike(groups, near.starts, far_starts)
+        return LayerRoom(facts, alike, near, far, self._angles(layers[0]))
 
     def _angles(self, layer: LayerCache) -> Angles | None:
         """The table of a layer's angles, with those of far queries in it."""
@@ -243,21 +242,21 @@ class Rooms:
         self.limit = min(self.limit or limit, limit)
         return table
 
-    def _alike(self, groups: list[HeadGroup], slots: list[int], far_slots: list[int]) -> Alike:
+    def _alike(self, groups: list[HeadGroup], starts: list[int], far_starts: list[int]) -> Alike:
         """What this layer shares its lengths with."""
         placement = groups[0].placement
         for each in self.alikes:
             if (
                 each.placement == placement
-                and each.slots == slots
-                and each.far_slots == far_slots
+                and each.starts == starts
+                and each.far_starts == far_starts
                 and all(map(_as_long, each.groups, groups))
             ):
                 return each
         line = LINES * len(self.alikes)
         windowed = placement.window is not None
         unknown = [(-1, 0)] * len(groups)
-        new = Alike(line, windowed, placement, groups, slots, far_slots, unknown)
+        new = Alike(line, windowed, placement, groups, starts, far_starts, unknown)
         self.alikes.append(new)
         return new
 

@@ -20,16 +20,17 @@ from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static.rooms import (
-    FAR_SLOT,
+    FAR_START,
     FAR_USED,
     FIRST,
     LINES,
     PLACE,
-    SLOT,
+    START,
     USED,
     LayerRoom,
     Rooms,
 )
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.fused import FusedForward, Parts
 from lengthwise.models.rope import Angles
 
@@ -92,10 +93,10 @@ def inputs_of(
 
 
 class StaticStep:
-    """inputs: where it is told what to do, on the device."""
+    """inputs: where it is told what to do, on the device. flash: see `by_flash`."""
 
     def __init__(
-        self, fused: FusedForward, parts: Parts, rooms: Rooms, size: int, kernel: str | None
+        self, fused: FusedForward, parts: Parts, rooms: Rooms, size: int, flash: list[bool]
     ) -> None:
         device = rooms.layers[0].near.key.device
         rows = len(rooms)
@@ -112,8 +113,7 @@ class StaticStep:
             )
             self._ends = torch.arange(rows + 1, dtype=torch.int32, device=device) * size
         self._shared: dict[Hashable, object] = {}
-        with using(kernel):
-            self._flash = [_by_flash(room) for room in rooms.layers]
+        self._flash = flash
 
     def __call__(self) -> tuple[Tensor, Tensor, Tensor]:
         """Logits `[rows * nodes, vocab]`; float64 `[2, rows * nodes]`, the likeliest tokens and
@@ -144,8 +144,8 @@ class StaticStep:
         by_row = self._by_row(near)
         parts = [
             RoomPart(
-                by_row, room.near.key, room.near.value, lines[line + SLOT], lines[line + FIRST],
-                lines[line + USED], room.whole,
+                by_row, room.near.key, room.near.value, room.near.capacity, lines[line + START],
+                lines[line + FIRST], lines[line + USED],
             )
         ]  # fmt: skip
         own: OwnPart | None = None
@@ -156,11 +156,11 @@ class StaticStep:
             far = query
             if facts.layout is not None:
                 far = facts.layout.rotate(query, self._angles(room, room.far_query is not same))
-            slots = lines[line + FAR_SLOT]
+            starts = lines[line + FAR_START]
             parts.append(
                 RoomPart(
-                    self._by_row(far), room.far.key, room.far.value, slots,
-                    torch.zeros_like(slots), lines[line + FAR_USED], room.far_whole,
+                    self._by_row(far), room.far.key, room.far.value, room.far.capacity, starts,
+                    torch.zeros_like(starts), lines[line + FAR_USED],
                 )
             )  # fmt: skip
         out = attend_rows(parts, own, facts.scaling, self._ends, self._flash[layer])
@@ -181,35 +181,39 @@ class StaticStep:
 
     def _write(self, room: LayerRoom, key: Tensor, value: Tensor) -> None:
         """Puts the new entries `[key_heads, rows * nodes, ...]` behind the near ones."""
-        near = room.near
-        for memory, new in ((near.key, key), (near.value, value)):
-            flat = new.transpose(0, 1).reshape(-1, new.shape[-1])
-            memory.view(-1, memory.shape[-1]).index_copy_(0, self._places(room, memory), flat)
+        near, places = room.near, self._places(room.alike.line)
+        near.key.index_copy_(0, places, key.transpose(0, 1))
+        near.value.index_copy_(0, places, value.transpose(0, 1))
         births = self.inputs.tokens[BIRTHS].int()[:, None].expand(-1, near.index.shape[1])
-        near.index.view(-1).index_copy_(0, self._places(room, near.index), births.reshape(-1))
+        near.index.index_copy_(0, places, births)
 
-    def _places(self, room: LayerRoom, memory: Tensor) -> Tensor:
-        """Where the new entries go in memory `[slots, heads, capacity, ...]`, taken as one list of
-        entries: int64 `[rows * nodes * heads]`."""
-        _, heads, capacity = memory.shape[:3]
-        line = room.alike.line
-        key = "places", line, heads, capacity
-        found = self._shared.get(key)
+    def _places(self, line: int) -> Tensor:
+        """Where the new entries go, int64 `[rows * nodes]`."""
+        found = self._shared.get(("places", line))
         if found is None:
             rows, size = self._shape
-            slots, places = self.inputs.lines[line + SLOT], self.inputs.lines[line + PLACE]
-            head = torch.arange(heads, device=memory.device)
-            lane = (slots[:rows, None, None] * heads + head) * capacity
-            steps = self.inputs.tokens[STEP].view(rows, size, 1)
-            found = self._shared[key] = (lane + places[:rows, None, None] + steps).reshape(-1)
+            lines, steps = self.inputs.lines, self.inputs.tokens[STEP].view(rows, size)
+            ends = (lines[line + START] + lines[line + PLACE])[:rows, None]
+            found = self._shared["places", line] = (ends + steps).reshape(-1)
         return cast(Tensor, found)
 
 
-def _by_flash(room: LayerRoom) -> bool:
-    """Whether the kernel of a GPU attends in this layer."""
-    key, value = room.near.key[0], room.near.value[0]
-    query = key[:1, :1].expand(room.facts.num_heads, 1, -1)
-    return overridden("step") in (None, "varlen") and flash_serves(query, key, value)
+def by_flash(model: AdaptedModel) -> list[bool]:
+    """Of each layer whether the kernel of a GPU attends in it."""
+    with using(model.kernel):
+        if overridden("step") not in (None, "varlen"):
+            return [False] * len(model.layers)
+    found: dict[tuple[int, int, int, int], bool] = {}
+    for facts in model.layers:
+        shape = facts.num_heads, facts.num_kv_heads, facts.head_dim, facts.value_dim
+        if shape not in found:
+            heads, key_heads, dim, value_dim = shape
+            query, key, value = (
+                torch.empty(each, 1, size, dtype=model.dtype, device=model.device)
+                for each, size in ((heads, dim), (key_heads, dim), (key_heads, value_dim))
+            )
+            found[shape] = flash_serves(query, key, value)
+    return [found[f.num_heads, f.num_kv_heads, f.head_dim, f.value_dim] for f in model.layers]
 
 
-__all__ = ["SIZES", "Inputs", "StaticStep", "inputs_of", "size_of"]
+__all__ = ["SIZES", "Inputs", "StaticStep", "by_flash", "inputs_of", "size_of"]
