@@ -260,7 +260,7 @@ def test_a_capture_that_fails_is_said_once(
     ours, right = ([begin(model, "full", 20, 20)] for _ in range(2))
     assert texts(ours) == ordinary(monkeypatch, right)
     said = capsys.readouterr().err
-    assert said.count("cannot be captured as a CUDA graph (CUDA driver version") == 1
+    assert said.count("cannot be captured as CUDA graphs (CUDA driver version") == 1
     assert "and more" not in said
 
 
@@ -273,4 +273,5 @@ def test_without_a_gpu_nothing_is_captured(
     monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
     monkeypatch.setattr(loop, "serve", partial(steps.serve, capturing=True))
     assert len(texts([request])[0]) == 9
+    assert steps.serve([request.sequence], [[5]]) is None
     assert "cannot be captured" in capsys.readouterr().err

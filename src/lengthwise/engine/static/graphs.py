@@ -91,7 +91,7 @@ class StaticSteps:
         self._graphs: OrderedDict[tuple[object, ...], _Graph] = OrderedDict()
         self._parts: ReferenceType[Parts] | None = None
         self._weights: tuple[object, ...] = ()
-        self._failed = False
+        self._off = False
         self._patience = FIRST_STEPS
 
     @torch.no_grad()
@@ -102,7 +102,9 @@ class StaticSteps:
         """`serve`; capturing: where that pays, as a graph."""
         model, nodes = sequences[0].model, list(map(len, tokens))
         fused, size = model.fast, size_of(nodes)
-        if not isinstance(fused, FusedForward) or model.forward is not fused or size is None:
+        if self._off or size is None:
+            return None
+        if not isinstance(fused, FusedForward) or model.forward is not fused:
             return None
         if any(map(torch.is_autocast_enabled, DEVICES)):
             return None
@@ -124,8 +126,13 @@ class StaticSteps:
                 step = StaticStep(fused, parts, opened.rooms, size, flash)
                 opened.steps[size] = step
             inputs = inputs_of(sequences, tokens, trees, lines)
-            settled = self._failed or not capturing or (size, opened.address) in self._graphs
-            logits, best, seen = self._run(opened, size, inputs, capturing)
+            settled = not capturing or (size, opened.address) in self._graphs
+            try:
+                logits, best, seen = self._run(opened, size, inputs, capturing)
+            except Exception as error:
+                # Nothing is counted as written yet; what is wrong with a model is said below.
+                self._give_up(error)
+                return None
             opened.rooms.advance(nodes)
         if states is not None:
             states.append(_unfilled(seen, nodes, size))
@@ -172,29 +179,28 @@ class StaticSteps:
             return graph(inputs)
         step.inputs.copy_(inputs)
         opened.runs[size] += 1
-        if capturing and not self._failed and opened.runs[size] > self._patience:
-            graph = self._capture(step)
-            if graph is not None:
-                self._graphs[key] = graph
-                return graph(inputs)
+        if capturing and opened.runs[size] > self._patience:
+            graph = self._graphs[key] = self._capture(step)
+            return graph(inputs)
         return step()
 
-    def _capture(self, step: StaticStep) -> _Graph | None:
-        """A graph of the step; None, which is said once, where there can be none."""
-        try:
-            graph, outputs = captured(step)
-        except Exception as error:
-            self._failed = True
-            say_once(
-                f"a decoding step cannot be captured as a CUDA graph ({first_line(error)}); steps "
-                f"are launched one by one, which is slower; {VARIABLE}=off does not try"
-            )
-            return None
+    def _capture(self, step: StaticStep) -> _Graph:
+        graph, outputs = captured(step)
         while len(self._graphs) >= KEPT:
             _, old = self._graphs.popitem(last=False)
             worth = old.replays >= WORTH
             self._patience = FIRST_STEPS if worth else min(MOST, 2 * self._patience)
         return _Graph(graph, step.inputs, outputs)
+
+    def _give_up(self, error: Exception) -> None:
+        """The ordinary step serves from now on, which is said once."""
+        self._off = True
+        self._graphs.clear()
+        self._open.clear()
+        say_once(
+            f"decoding steps cannot be captured as CUDA graphs ({first_line(error)}); they are "
+            f"launched one by one, which is slower; {VARIABLE}=off does not try"
+        )
 
 
 def _unfilled(states: Tensor, nodes: Seq[int], size: int) -> Tensor:
