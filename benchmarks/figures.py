@@ -153,6 +153,45 @@ def kernels(rounds: int) -> Table:
     return table
 
 
+def weights(rounds: int) -> Table:
+    """The embedded model with its weights in 16, 8 and 4 bits."""
+    table = Table(
+        "weights", "Weights in bfloat16, 8 and 4 bits",
+        "Medians of rounds in turn: tokens a second behind 256 and 4,096, seconds to the first "
+        "token of 4,096. `loss` is that of 2,048 tokens of the text, in nats a token; `change` is "
+        "against bfloat16. The embedded model was published in 4 to 8 bits, which flatters int4.",
+    )  # fmt: skip
+    models = {name: lengthwise.load(weights=name) for name in (None, "int8", "int4")}
+    texts = {length: text_ids(models[None], length) for length in (256, 4096)}
+    found: dict[str | None, dict[str, list[float]]] = {name: {} for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            for length, ids in texts.items():
+                run = Ours(model, ids)
+                for _ in range(3):
+                    run.step()
+                speed = 16 / timed(lambda run=run: [run.step() for _ in range(16)])
+                found[name].setdefault(f"first_s_{length}", []).append(run.ttft_s)
+                found[name].setdefault(f"tok_s_{length}", []).append(speed)
+    losses = {name: _loss(model, texts[4096][:2048]) for name, model in models.items()}
+    for name, model in models.items():
+        figures = {key: median(values) for key, values in found[name].items()}
+        held = [*model.adapted.model.parameters(), *model.adapted.model.buffers()]
+        table.rows.append({
+            "weights": name or "bfloat16", "MB": sum(t.nbytes for t in held) / 1e6, **figures,
+            "ratio_256": figures["tok_s_256"] / median(found[None]["tok_s_256"]),
+            "loss": losses[name], "change": f"{losses[name] - losses[None]:+.4f}",
+        })  # fmt: skip
+    return table
+
+
+def _loss(model: Model, ids: Seq[int]) -> float:
+    """Nats a token."""
+    with torch.no_grad():
+        logits = model.adapted.model(torch.tensor([list(ids)])).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(list(ids[1:]))))
+
+
 def prefill(rounds: int) -> Table:
     """`full` against transformers, the whole prompt."""
     table = Table(

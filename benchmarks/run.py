@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "decode": figures.decode,
     "prefill": figures.prefill,
     "kernels": figures.kernels,
+    "weights": figures.weights,
     "window": figures.window,
     "lookup": figures.lookup,
     "search": figures.draft_search,

@@ -63,7 +63,7 @@ def test_run_ends_its_text_in_a_whole_character(call, monkeypatch) -> None:
             if model.generate("a", max_new_tokens=n, stop_ids=[]).text.endswith("\ufffd")
         ]  # fmt: skip
         assert halves
-        monkeypatch.setattr(run_module, "open_model", lambda *_: model)
+        monkeypatch.setattr(run_module.ModelChoice, "open", lambda _: model)
         monkeypatch.setattr(model, "stop_ids", list)
         for n in halves[:4]:
             status, out, _ = call("run", "a", "--raw", "--max-new-tokens", str(n), "--json")

@@ -30,9 +30,10 @@ def test_bytes_are_those_of_the_loaded_model(folder: str) -> None:
 @pytest.mark.parametrize(
     ("share", "dtype", "said"),
     [
-        (0.99, "float32", "dtype='bfloat16' takes half of it, which fits"),
-        (0.4, "float32", "take a smaller model or another device"),
-        (0.4, "bfloat16", "take a smaller model or another device"),
+        (0.99, "float32", "dtype='bfloat16' takes .* GB, which fits"),
+        (0.4, "float32", "weights='int8' takes .* GB, which fits"),
+        (0.2, "float32", "take a smaller model or another device"),
+        (0.2, "bfloat16", "take a smaller model or another device"),
     ],
 )
 def test_what_does_not_fit_is_said_with_what_is_missing(

@@ -15,7 +15,7 @@ from lengthwise.models import packing
 from lengthwise.models.adapt import adapt
 from lengthwise.models.fused import FusedForward
 from lengthwise.models.packing import Packing, can_pack
-from lengthwise.models.products import Product, product
+from lengthwise.models.products import WideProduct, product
 from lengthwise.testing.tiny import tiny_model
 
 HERE = can_pack(torch.empty(4, 4, dtype=torch.bfloat16))
@@ -37,11 +37,13 @@ def test_a_product_equals_its_layers_for_any_number_of_rows(
     torch.manual_seed(0)
     linears = [nn.Linear(48, size, bias=bias).to(dtype) for size in sizes]
     before = [linear.weight.clone() for linear in linears]
-    made = Product(*linears, rows=rows)
+    made = WideProduct(*linears, rows=rows)
     for count in (1, 4, 5, 70):
         x = torch.randn(count, 48).to(dtype)
         apart = torch.cat([linear(x) for linear in linears], -1)
-        assert torch.allclose(made(x), apart, atol=1e-6 if dtype == torch.float32 else 0.02)
+        assert torch.allclose(
+            made.multiply(x), apart, atol=1e-6 if dtype == torch.float32 else 0.02
+        )
     made.release()
     assert all(torch.equal(a, b.weight) for a, b in zip(before, linears, strict=True))
 

@@ -249,7 +249,7 @@ def test_what_others_register_in_other_rooms_is_used_like_ours(
         assert [each.messages[0]["content"][-7:] for each in asked] == [
             f"Part {n}?" for n in range(5)
         ]
-        monkeypatch.setattr(calibrate, "open_model", lambda *_: "a model")
+        monkeypatch.setattr(calibrate.ModelChoice, "open", lambda _: "a model")
         said = CliRunner().invoke(calibrate.calibrate, ["toy-measure", "--trials", "3"])
         assert said.output == "a model 3\n" and said.exit_code == 0
         said = CliRunner().invoke(calibrate.calibrate, ["toy-measure", "--skip", "0.5"])

@@ -31,6 +31,7 @@ def load(
     device: str | torch.device | None = None,
     kernel: str | None = None,
     pack: bool | None = None,
+    weights: str | None = None,
 ) -> Model:
     """Loads and adapts a model.
 
@@ -42,6 +43,8 @@ def load(
             instance; None is what was timed to be fastest on this machine (docs/machine.md).
         pack: hold weights a second time, packed for the products of a CPU in bfloat16; None where
             that was timed to pay, memory is there and the model is no larger than 4 GiB.
+        weights: "int8" or "int4" holds the weights of linear layers in as many bits; None as they
+            come (docs/machine.md).
 
     Raises:
         ModelError: for a model that cannot be had, read or adapted.
@@ -54,7 +57,7 @@ def load(
         )
     _require_kernel(kernel)
     place = None if name is None else fspath(name)
-    model, tokenizer, provenance = load_pretrained(place, dtype, device)
+    model, tokenizer, provenance = load_pretrained(place, dtype, device, weights)
     adapted = _tuned(adapt(model, tokenizer=tokenizer, pack=pack), kernel)
     return Model(adapted, tokenizer, provenance)
 

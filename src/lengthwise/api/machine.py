@@ -16,6 +16,7 @@ from lengthwise.engine.kernels.tuning import shape_of, timed, tune
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.quantised import time_rows, timed_layers
 
 # Bytes of a plain read: far more than caches hold. Rows of a square plain product.
 READ = 1 << 28
@@ -65,7 +66,7 @@ def machine(model: Model, again: bool = False) -> Machine:
     if not found:
         note = _why_not(adapted.kernel)
         return Machine(facts(adapted.device), reads, products, str(shape), found, note)
-    weights = () if adapted.fast is None else tuple(adapted.fast.timed())
+    weights = (*timed_layers(adapted.model), *(adapted.fast.timed() if adapted.fast else ()))
     return Machine(
         facts(adapted.device), reads, products, str(shape), found + weights,
         path=str(Timings(adapted.device).path),
@@ -77,6 +78,7 @@ def _forget(adapted: AdaptedModel) -> None:
     timings = Timings(adapted.device)
     timings.forget()
     timings.save()
+    time_rows(adapted.model)
     if adapted.fast is not None:
         adapted.fast.release()
         loop.prefill(Sequence(adapted), [0])

@@ -8,12 +8,13 @@ from torch import nn
 
 from lengthwise.api.held_model import HeldModel
 from lengthwise.errors import LengthwiseError
+from lengthwise.models.quantised import numbers
 
 
 def facts(model: HeldModel) -> dict[str, str]:
     """What a user wants to know of a model, by name."""
     adapted, provenance = model.adapted, model.provenance
-    weights = sum(p.numel() for p in adapted.model.parameters())
+    weights = numbers(adapted.model)
     tokenizer = (
         "none: give token ids" if model.tokenizer is None else type(model.tokenizer).__name__
     )
@@ -21,7 +22,7 @@ def facts(model: HeldModel) -> dict[str, str]:
         "family": adapted.family,
         "parameters": _count(weights),
         "layers": str(len(adapted.layers)),
-        "dtype": str(adapted.dtype).removeprefix("torch."),
+        "dtype": adapted.dtype_text,
         "device": str(adapted.device),
         "trained to": f"{model.trained_length:,} tokens",
         "tokenizer": tokenizer,

@@ -8,7 +8,7 @@ import click
 
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
-from lengthwise.cli.main import model_options, open_model
+from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.evaluation.compare.drafting import DEFAULT_RECIPES, bench as run_drafting
 from lengthwise.evaluation.metrics.drafting_rows import DraftingRow
@@ -65,8 +65,8 @@ def bench() -> None:
 def drafting(
     recipes: tuple[str, ...], kinds: tuple[str, ...], context: str | None, prompts: int | None,
     prompt_file: Path | None, new_tokens: int, rounds: int, batch: int, temperature: float,
-    seed: int, accept_lengths: bool, cold: bool, baselines: bool, as_json: bool, model: str | None,
-    dtype: str | None, device: str | None,
+    seed: int, accept_lengths: bool, cold: bool, baselines: bool, as_json: bool,
+    choice: ModelChoice,
 ) -> int:  # fmt: skip
     """Six kinds of work, and copying, with and without guessing ahead: tokens a second and a round
     of every recipe, beside plain decoding and two baselines of transformers."""
@@ -80,7 +80,7 @@ def drafting(
     for recipe in wanted:
         parse(recipe)
     contexts = (context,) if context in CONTEXTS else tuple(CONTEXTS)
-    loaded = open_model(model, dtype, device)
+    loaded = choice.open()
     with Bars(as_json) as bars:
         rows = run_drafting(
             loaded, wanted, chosen, contexts, asked=asked, prompts=prompts, new_tokens=new_tokens,

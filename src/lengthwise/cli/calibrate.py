@@ -13,7 +13,7 @@ from lengthwise._utils.outputs import HEAD, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, Place, Real, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.calibrators import CALIBRATORS, Asked, Calibrator
-from lengthwise.cli.main import model_options, open_model
+from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.files import files_of
 
@@ -40,7 +40,7 @@ TRIED_TEXTS, TRIED = 4, 32
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, model: str | None, dtype: str | None, device: str | None,
+    trials: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
@@ -52,9 +52,9 @@ def calibrate(
     if found.writes and out is None:
         raise LengthwiseError(f"give the {found.writes} a file: --out FILE")
     _refuse_unused(found)
-    read = [model, *(files_of([draft]) if "draft" in found.options else [])]
+    read = [choice.model, *(files_of([draft]) if "draft" in found.options else [])]
     check_outputs([Output("--out", out, HEAD)], read, force)
-    loaded = open_model(model, dtype, device)
+    loaded = choice.open()
     with Bar() as bar:
         found.run(loaded, Asked(draft, temperature, out, force, skip, trials), bar)
 

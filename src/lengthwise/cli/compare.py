@@ -13,7 +13,7 @@ from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
-from lengthwise.cli.main import model_options, open_model
+from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.engine.chunks import CHUNK, GPU_CHUNK
 from lengthwise.evaluation.compare.comparison import EvaluationProgress, compare as run_compare
 from lengthwise.evaluation.metrics.choice import GOALS
@@ -95,8 +95,7 @@ def compare(
     documents: tuple[str, ...], questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
     force: bool, whole_answers: bool, goal: str | None, expect: tuple[str, ...],
-    probes: bool | None, share: bool, chunk: int | None, model: str | None, dtype: str | None,
-    device: str | None,
+    probes: bool | None, share: bool, chunk: int | None, choice: ModelChoice,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT and print one table: what each recipe gave and what it cost.
 
@@ -110,10 +109,10 @@ def compare(
     check_texts("an expected answer", expect)
     check_expected(expect, max(1, len(questions)))
     refuse_questions(documents)
-    read = [*documents, model, *files_of(recipes)]
+    read = [*documents, choice.model, *files_of(recipes)]
     check_outputs([Output("--html", html, REPORT)], read, force)
     text = given_document(documents)
-    loaded = open_model(model, dtype, device)
+    loaded = choice.open()
     chosen = lengths or ((REFERENCE_LENGTH,) if text is None else ())
     with Bars(as_json) as bars:
         rows = run_compare(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lengthwise._utils.timings import Timed
 from lengthwise.api.machine import Machine, machine as look
-from lengthwise.cli.main import model_options, open_model
+from lengthwise.cli.main import ModelChoice, model_options
 
 SCALE = {"GB/s": 1e9, "TFLOP/s": 1e12}
 
@@ -21,12 +21,10 @@ SCALE = {"GB/s": 1e9, "TFLOP/s": 1e12}
 @model_options
 @click.option("--again", is_flag=True, help="time everything anew")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def machine(
-    model: str | None, dtype: str | None, device: str | None, again: bool, as_json: bool
-) -> None:
+def machine(choice: ModelChoice, again: bool, as_json: bool) -> None:
     """Tell which kernels serve a model's attention on this machine, what each of them takes, and
     what the machine gives for plain reads and products."""
-    found = look(open_model(model, dtype, device), again)
+    found = look(choice.open(), again)
     if as_json:
         click.echo(json.dumps(asdict(found) | {"timed": [*map(_record, found.timed)]}))
         return

@@ -8,6 +8,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,9 +161,42 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
+@dataclass(frozen=True)
+class ModelChoice:
+    """What --model, --dtype, --device and --weights ask for."""
+
+    model: str | None
+    dtype: str | None
+    device: str | None
+    weights: str | None
+
+    def open(self) -> Model:
+        """Loads the model and says on standard error what it runs as."""
+        from lengthwise.api.loading import load
+
+        loaded = load(self.model, self.dtype, self.device, weights=self.weights)
+        p = loaded.provenance
+        click.echo(
+            f"{p.name} in {p.dtype_text} on {p.device}, trained to {p.trained_length:,} tokens",
+            err=True,
+        )
+        return loaded
+
+
 def model_options(function: Function) -> Function:
-    """--model, --dtype and --device."""
+    """--model, --dtype, --device and --weights, as one argument `choice`."""
+
+    @wraps(function)
+    def with_choice(*args: Any, **kwargs: Any) -> Any:
+        asked = {each.name: kwargs.pop(each.name) for each in fields(ModelChoice)}
+        return function(*args, choice=ModelChoice(**asked), **kwargs)
+
+    chosen: Any = with_choice
     for option in (
+        click.option(
+            "--weights",
+            help="int8 or int4: linear layers in as many bits (default: as they come)",
+        ),
         click.option(
             "--device", help="where to run: cpu, cuda, cuda:1, mps (default: the best here)"
         ),
@@ -173,18 +208,6 @@ def model_options(function: Function) -> Function:
             "(default: the embedded SmolLM2-135M-Instruct)",
         ),  # fmt: skip
     ):
-        function = option(function)
-    return function
-
-
-def open_model(model: str | None, dtype: str | None, device: str | None) -> Model:
-    """Loads a model and says on standard error what it runs as."""
-    from lengthwise.api.loading import load
-
-    loaded = load(model, dtype, device)
-    p = loaded.provenance
-    kind = str(p.dtype).removeprefix("torch.")
-    click.echo(
-        f"{p.name} in {kind} on {p.device}, trained to {p.trained_length:,} tokens", err=True
-    )
-    return loaded
+        chosen = option(chosen)
+    decorated: Function = chosen
+    return decorated

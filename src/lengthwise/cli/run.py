@@ -14,7 +14,7 @@ from lengthwise.api.prompts import Shield
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_name
-from lengthwise.cli.main import model_options, open_model
+from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
@@ -64,8 +64,7 @@ def run(
     prompt: str | None, recipe: str, documents: tuple[str, ...], length: int | None,
     max_new_tokens: int,
     temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float,
-    seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, model: str | None,
-    dtype: str | None, device: str | None,
+    seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Answer PROMPT (default: standard input) under a recipe.
 
@@ -84,7 +83,7 @@ def run(
     for each in stop:
         check_text("a stop text", each)
     text, document = _given(prompt, documents, length)
-    loaded = open_model(model, dtype, device)
+    loaded = choice.open()
     ids = _encode(loaded, text, document, length, raw)
     _tell_length(loaded, len(ids))
     # Several texts at once are nothing to stream: none is settled before the end.
@@ -234,7 +233,7 @@ def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> Non
         for each in found.drafts
     ]
     click.echo(json.dumps({
-        "recipe": recipe, "model": model.name, "dtype": str(adapted.dtype).removeprefix("torch."),
+        "recipe": recipe, "model": model.name, "dtype": adapted.dtype_text,
         "device": str(adapted.device), "prompt_tokens": metrics.prompt_tokens,
         "text": whole, "token_ids": found.token_ids, "ttft_s": metrics.ttft_s,
         "tokens_per_s": metrics.tokens_per_s, "kv_bytes": metrics.kv_bytes,

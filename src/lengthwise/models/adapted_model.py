@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lengthwise._utils.timings import Timed
 from lengthwise.models import attention_hook, obstacles
 from lengthwise.models.layer_facts import LayerFacts
+from lengthwise.models.quantised import format_of
 from lengthwise.models.rope import Rope
 
 
@@ -94,6 +95,13 @@ class AdaptedModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.dtype
+
+    @property
+    def dtype_text(self) -> str:
+        """The dtype, and the format of its weights where that is another: "bfloat16, int4 weights"
+        for instance."""
+        weights = format_of(self.model)
+        return str(self.dtype).removeprefix("torch.") + (f", {weights} weights" if weights else "")
 
     @property
     def vocab_size(self) -> int:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter, contains, itemgetter
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from lengthwise.models.norms import MANY, Norms, NormWay
 from lengthwise.models.obstacles import DEVICES, no_autocast
 from lengthwise.models.packing import Packing
 from lengthwise.models.products import MAKING, Product, Stamp, product
+from lengthwise.models.quantised import LowBitLinear
 from lengthwise.models.watch import hook_tables, own_tables, undisturbed
 
 # Families whose decoder layer is exactly: x + attn(norm(x)), then x + down(silu(gate) * up), and
@@ -73,34 +75,37 @@ class Snapshot:
         self._kinds = list(map(type, modules))
         self._classes: list[Any] = list(set(self._kinds))
         self._forwards = [kind.forward for kind in self._classes]
-        self._scaled = [m for m in modules if "scaling" in vars(m)]
-        self._scalings = [m.scaling for m in self._scaled]
-        self._dropping = [m for m in modules if dropping(m)]
-        self._stamps = stamps
+        self._scaled = [vars(m) for m in modules if "scaling" in vars(m)]
+        self._scalings = [table["scaling"] for table in self._scaled]
+        self._dropping = [vars(m) for m in modules if dropping(m)]
+        self._tensors = [tensor for tensor, _, _ in stamps]
+        self._places = [place for _, place, _ in stamps]
+        counted = [(tensor, writes) for tensor, _, writes in stamps if writes is not None]
+        self._counted = [tensor for tensor, _ in counted]
+        self._writes = [writes for _, writes in counted]
 
     def same(self) -> bool:
         """Whether modules, parameters, hooks and weights are those of then."""
+        # By `map` alone, without a pass through Python for each: it is asked at every token.
         return (
             sum(map(len, self._hooks)) == self._hook_count
             and list(map(id, _values(self._tables))) == self._ids
-            and not any("forward" in table for table in self._own)
+            and not any(map(contains, self._own, repeat("forward")))
             and list(map(type, self._modules)) == self._kinds
-            and [kind.forward for kind in self._classes] == self._forwards
-            and [module.scaling for module in self._scaled] == self._scalings
-            and not any(module.training for module in self._dropping)
-            and self._unmoved()
+            and list(map(_FORWARD, self._classes)) == self._forwards
+            and list(map(_SCALING, self._scaled)) == self._scalings
+            and not any(map(_TRAINING, self._dropping))
+            and list(map(Tensor.data_ptr, self._tensors)) == self._places
+            and list(map(_VERSION, self._counted)) == self._writes
         )
 
     def places(self) -> list[int]:
         """Where every parameter lies now, those included that are read where they lie."""
-        return [weight.data_ptr() for weight in self._weights]
+        return list(map(Tensor.data_ptr, self._weights))
 
-    def _unmoved(self) -> bool:
-        """Whether weights lie where they did and were written to as often."""
-        for tensor, place, writes in self._stamps:
-            if tensor.data_ptr() != place or (writes is not None and tensor._version != writes):
-                return False
-        return True
+
+_FORWARD, _VERSION = attrgetter("forward"), attrgetter("_version")
+_SCALING, _TRAINING = itemgetter("scaling"), itemgetter("training")
 
 
 def _values(tables: Iterable[dict[str, Any]]) -> Iterable[Any]:
@@ -295,7 +300,7 @@ def _own_modules(model: Any, own: _Own, layers: int) -> bool:
         return False
     if not own(decoder.norm, "RMSNorm") or type(decoder.embed_tokens) is not nn.Embedding:
         return False
-    if decoder.embed_tokens.max_norm is not None or type(model.lm_head) is not nn.Linear:
+    if decoder.embed_tokens.max_norm is not None or not _plain_group((model.lm_head,)):
         return False
     return all(_plain_layer(layer, own) for layer in decoder.layers)
 
@@ -324,9 +329,11 @@ def _plain_layer(layer: Any, own: _Own) -> bool:
 
 def _plain_group(linears: tuple[Any, ...]) -> bool:
     """Whether layers are plain and may be one: no two share a weight, all or none have a bias."""
-    if not all(type(linear) is nn.Linear for linear in linears):
+    kinds = {type(linear) for linear in linears}
+    if len(kinds) > 1 or not kinds <= {nn.Linear, LowBitLinear}:
         return False
-    apart = len({id(linear.weight) for linear in linears}) == len(linears)
+    weights = [linear.data if kinds == {LowBitLinear} else linear.weight for linear in linears]
+    apart = len(set(map(id, weights))) == len(linears)
     return apart and len({linear.bias is None for linear in linears}) == 1
 
 

@@ -32,7 +32,9 @@ from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
 from lengthwise.models.fits import require_fits
+from lengthwise.models.gguf_blocks import low_bit_of
 from lengthwise.models.gguf_files import load_gguf
+from lengthwise.models.quantised import format_of, quantise, require_format
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -50,26 +52,39 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model came from and what it runs as: what every reported figure repeats."""
+    """Where a model came from and what it runs as: what every reported figure repeats.
+
+    weights: "int8" or "int4" where its weights are held so.
+    """
 
     name: str
     dtype: torch.dtype
     device: torch.device
     source: str
     trained_length: int
+    weights: str | None = None
+
+    @property
+    def dtype_text(self) -> str:
+        """The dtype, and what its weights are held in where that is another."""
+        held = f", {self.weights} weights" if self.weights else ""
+        return str(self.dtype).removeprefix("torch.") + held
 
 
 def load_pretrained(
     name: str | None = None,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    weights: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Provenance]:
     """Load a causal language model for inference: evaluation mode, no gradients.
 
     `name` is a local folder, a .gguf file, or a hub name; None is the embedded model. `dtype`
     None is the fastest of `device`; `device` None is the accelerator if there is one, else the CPU.
+    `weights` is "int8" or "int4" (`quantised.py`); None leaves them as they come.
     Raises `ModelError`, one line, for whatever cannot be had or read.
     """
+    require_format(weights)
     place = find_device(device)
     kind = fast_dtype(place) if dtype is None else parse_dtype(dtype)
     with _few_words():
@@ -77,11 +92,14 @@ def load_pretrained(
             model, tokenizer = embedded.load_embedded(kind)
             name, source = embedded.NAME, embedded.SOURCE
         else:
-            model, tokenizer, source = _load_named(name, kind, place)
+            model, tokenizer, source = _load_named(name, kind, place, weights)
+    if weights is not None and format_of(model) is None:
+        quantise(model, weights, place)
     model.to(place)  # type: ignore[arg-type]
     model.eval()
     model.requires_grad_(False)
-    return model, tokenizer, Provenance(name, kind, place, source, trained_length(model.config))
+    length, held = trained_length(model.config), format_of(model)
+    return model, tokenizer, Provenance(name, kind, place, source, length, held)
 
 
 def find_device(device: str | torch.device | None = None) -> torch.device:
@@ -141,23 +159,52 @@ def _cpu_has_bf16() -> bool:
 
 
 def _load_named(
-    name: str, dtype: torch.dtype, device: torch.device
+    name: str, dtype: torch.dtype, device: torch.device, weights: str | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if not name.strip():
         raise ModelError("the model's name is empty; give a folder, a .gguf file or a hub name")
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        require_fits(str(path), True, dtype, device)
-        return *_load_folder(str(path), path, dtype), "local folder"
+        require_fits(str(path), True, dtype, device, weights)
+        config = _small(str(path), True, weights, device)
+        return *_load_folder(str(path), path, dtype, config), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            return *load_gguf(path, dtype), "GGUF file"
+            return *_load_gguf(path, dtype, device, weights), "GGUF file"
         raise ModelError(f"{name}: a file, but no .gguf file; name the folder a model lies in")
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in {".gguf", ".safetensors"}:
         raise ModelError(f"{name!r}: no such folder or file, and no hub name (owner/model) either")
     _require_on_hub(name)
-    require_fits(name, False, dtype, device)
-    return *_load_folder(name, None, dtype), "hub"
+    require_fits(name, False, dtype, device, weights)
+    config = _small(name, False, weights, device)
+    return *_load_folder(name, None, dtype, config), "hub"
+
+
+def _load_gguf(
+    path: Path, dtype: torch.dtype, device: torch.device, weights: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model, tokenizer = load_gguf(path, dtype)
+    if weights == "int4":
+        quantise(model, weights, device, low_bit_of(model, path, device))
+    return model, tokenizer
+
+
+def _small(name: str, local: bool, weights: str | None, device: torch.device) -> Any:
+    """What has the weights of a checkpoint turned into fewer bits as they are read."""
+    if weights is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+    except Exception:  # The loading finds the same, and says it.
+        return None
+    if (held := getattr(config, "quantization_config", None)) is not None:
+        method = held.get("quant_method") if isinstance(held, dict) else held.quant_method
+        raise ModelError(
+            f"{name}: its weights are quantised already ({method}); load it without weights="
+        )
+    from lengthwise.models.quantised_loading import LowBitConfig
+
+    return LowBitConfig(weights, str(device))
 
 
 def _require_on_hub(name: str) -> None:
@@ -171,13 +218,17 @@ def _require_on_hub(name: str) -> None:
 
 
 def _load_folder(
-    name: str, folder: Path | None, dtype: torch.dtype
+    name: str, folder: Path | None, dtype: torch.dtype, quantization: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`."""
+    """Model and tokenizer of a hub name, or of a local folder, which is then given as `folder`.
+
+    quantization: a configuration of transformers that is not the checkpoint's own.
+    """
+    asked = {} if quantization is None else {"quantization_config": quantization}
     local = folder is not None
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, local_files_only=local, output_loading_info=True
+            name, dtype=dtype, local_files_only=local, output_loading_info=True, **asked
         )
     except Exception as error:  # OSError, ValueError, SafetensorError, UnpicklingError ...
         damaged = _bad_file(folder) if folder is not None else None

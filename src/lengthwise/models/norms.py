@@ -8,6 +8,7 @@ LayerNorm has a kernel there: over x and -x, whose mean is 0, it is an RMSNorm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -39,8 +40,19 @@ def parts(x: Tensor, shape: tuple[int], weight: Tensor, eps: float) -> Tensor:
     return (exact * scale).to(x.dtype) * weight
 
 
+def by_length(x: Tensor, shape: tuple[int], weight: Tensor, eps: float) -> Tensor:
+    """The length of a single row, as a number of Python; more rows are `doubled`."""
+    if x.shape[0] != 1:
+        return doubled(x, shape, weight, eps)
+    length = torch.linalg.vector_norm(x, dtype=torch.float32).item()
+    mean = length * length / shape[0] + eps
+    return x.mul(mean**-0.5 if mean else math.inf).mul_(weight)
+
+
 # First PyTorch's own.
-WAYS: dict[str, NormWay] = {"whole": torch.rms_norm, "doubled": doubled, "parts": parts}
+WAYS: dict[str, NormWay] = {
+    "whole": torch.rms_norm, "doubled": doubled, "by_length": by_length, "parts": parts
+}  # fmt: skip
 
 
 class Norms:
@@ -82,4 +94,4 @@ def fastest(seconds: Mapping[str, float]) -> str:
     return min(handicap, key=lambda name: handicap[name])
 
 
-__all__ = ["MANY", "WAYS", "NormWay", "Norms", "doubled", "fastest", "parts"]
+__all__ = ["MANY", "WAYS", "NormWay", "Norms", "by_length", "doubled", "fastest", "parts"]

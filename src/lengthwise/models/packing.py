@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lengthwise._utils.machine import free_memory
 from lengthwise._utils.timings import Timed, Timings, drawn, timing
+from lengthwise.models.quantised import numbers
 
 # Bytes of copies that are made without being asked, and the share of free memory they may take.
 LARGEST = 4 << 30
@@ -43,7 +44,7 @@ class Packing:
         self._bytes = sum(weight.nbytes for weight in weights)
         self._wanted = wanted
         # Whether anything of this model is timed.
-        self.times = sum(weight.numel() for weight in weights) >= SMALL and timing()
+        self.times = numbers(model) >= SMALL and timing()
         self._free = free_memory()
         self._timings: Timings | None = None
         self._found: dict[tuple[int, int], list[Mapping[str, float]]] = {}

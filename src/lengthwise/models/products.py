@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import torch
@@ -24,16 +25,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from lengthwise.models.low_bit import LowBit, join
 from lengthwise.models.packing import Packing, packed
+from lengthwise.models.quantised import LowBitLinear, multiplication
 
 # A weight or bias, where it lay, and how often it had been written to (None: writes are seen).
 Stamp = tuple[Tensor, int, int | None]
 
 
-class Product:
+class Product(Protocol):
     """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one.
 
-    multiply: does it, in one call wherever the layers could be made one.
+    multiply: does it, in one call wherever the layers could be made one. packed: whether it holds a
+    copy of its weights. stamps: where the weights lay.
+    """
+
+    multiply: Callable[[Tensor], Tensor]
+    packed: bool
+    stamps: list[Stamp]
+
+    def current(self) -> bool:
+        """Whether the weights lie where they lay, unwritten as far as torch counts."""
+        ...
+
+    def written(self) -> bool:
+        """Whether a copy no longer holds what its originals do."""
+        ...
+
+    def release(self) -> None:
+        """Gives the linear layers memory of their own again, where they still have ours."""
+        ...
+
+
+class WideProduct:
+    """x `[n, in]` -> `[n, sum of out]`: several linear layers that read the same input, as one.
 
     rows: from how many rows on a packed copy does not serve; 0 is no copy, None a copy for all.
     """
@@ -61,9 +86,6 @@ class Product:
             self._bias = _join(biases) if biases else None
             self.stamps = [(t, t.data_ptr(), None) for t in self._held]
         self.multiply = self._multiplication()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.multiply(x)
 
     def _multiplication(self) -> Callable[[Tensor], Tensor]:
         weight, bias, rows = self._weight, self._bias, self._rows
@@ -102,24 +124,83 @@ class Product:
                     tensor.data = tensor.data.clone()
 
 
-def product(*linears: nn.Linear, packing: Packing | None = None) -> Product:
+class LowBitProduct:
+    """The same of layers that hold their weights in fewer bits, which are joined where their forms
+    allow it: the joined tensors take the place of the originals, which become views."""
+
+    packed = False
+
+    def __init__(self, *linears: LowBitLinear) -> None:
+        self._linears = linears
+        weights = [linear.low_bit() for linear in linears]
+        whole = weights[0] if len(weights) == 1 else join(weights)
+        self._joined = whole is not None and len(weights) > 1
+        if whole is None:
+            self.multiply: Callable[[Tensor], Tensor] = self._one_by_one
+        else:
+            if self._joined:
+                _become_parts(linears, whole)
+            biases = [linear.bias for linear in linears if linear.bias is not None]
+            bias = torch.cat(biases) if biases else None
+            self.multiply = multiplication(whole, linears[0].rows, bias)
+        held = [t for linear in linears for t in (linear.data, linear.scale)]
+        self.stamps: list[Stamp] = [(t, t.data_ptr(), None) for t in held]
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        return torch.cat([linear(x) for linear in self._linears], -1)
+
+    def current(self) -> bool:
+        return unmoved(self.stamps)
+
+    def written(self) -> bool:
+        return False
+
+    def release(self) -> None:
+        if not self._joined:
+            return
+        places = {place for _, place, _ in self.stamps}
+        for linear in self._linears:
+            if {linear.data.data_ptr(), linear.scale.data_ptr()} <= places:
+                linear.data, linear.scale = linear.data.clone(), linear.scale.clone()
+
+
+def _become_parts(linears: Sequence[LowBitLinear], whole: LowBit) -> None:
+    """Has layers hold their parts of joined tensors."""
+    sizes = [linear.out_features for linear in linears]
+    # Of int4 the scales are `[groups, out, 2]`.
+    scales = whole.scale.split(sizes, whole.scale.dim() // 2)
+    datas = whole.data.split([len(linear.data) for linear in linears])
+    for linear, data, scale in zip(linears, datas, scales, strict=True):
+        linear.data, linear.scale = data, scale
+
+
+def product(*linears: nn.Linear | LowBitLinear, packing: Packing | None = None) -> Product:
     """The product of these layers; a model that shares their weights with another shares it too.
 
     A product holds its weights, so the numbers by which it is known are not given to others.
     packing: what is packed; None is nothing.
     """
-    tensors = [t for linear in linears for t in (linear.weight, linear.bias) if t is not None]
-    outputs = sum(len(linear.weight) for linear in linears)
-    rows = 0 if packing is None else packing.rows(linears[0].weight, outputs)
-    key = (rows, *(id(tensor) for tensor in tensors))
+    small = [linear for linear in linears if isinstance(linear, LowBitLinear)]
+    wide = [linear for linear in linears if isinstance(linear, nn.Linear)]
+    assert not small or not wide, "_eligible lets no layers of both kinds be one"
+    if small:
+        key: tuple[int | None, ...] = (-1, *map(id, small))
+    else:
+        outputs = sum(len(linear.weight) for linear in wide)
+        rows = 0 if packing is None else packing.rows(wide[0].weight, outputs)
+        tensors = [t for linear in wide for t in (linear.weight, linear.bias) if t is not None]
+        key = (rows, *(id(tensor) for tensor in tensors))
     with MAKING:
         found = _PRODUCTS.get(key)
         if found is None or not found.current() or found.written():
-            found = _PRODUCTS[key] = Product(*linears, rows=rows)
+            found = LowBitProduct(*small) if small else WideProduct(*wide, rows=rows)
+            _PRODUCTS[key] = found
     return found
 
 
-_PRODUCTS: WeakValueDictionary[tuple[int | None, ...], Product] = WeakValueDictionary()
+_PRODUCTS: WeakValueDictionary[tuple[int | None, ...], WideProduct | LowBitProduct] = (
+    WeakValueDictionary()
+)
 # Joining moves weights that another thread may be about to join.
 MAKING = threading.RLock()
 

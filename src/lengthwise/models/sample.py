@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.quantised import numbers
 
 TOKENS = 32
 # Tokens behind the edge of a window, or of a switch.
@@ -21,7 +22,7 @@ answered, and wrote: two ships, fog, wind from the north."""
 
 def count_of(adapted: AdaptedModel) -> int:
     """Tokens to compare: past every window of the model's own that is affordable."""
-    size = sum(parameter.numel() for parameter in adapted.model.parameters())
+    size = numbers(adapted.model)
     most = AFFORDABLE / max(size, 1)
     wanted = [layer.window + BEHIND for layer in adapted.layers if layer.window is not None]
     found = max([TOKENS, *(count for count in wanted if count <= min(most, 2048))])

@@ -137,7 +137,7 @@ def test_calibrate_prints_the_layers_to_leave_out(tmp_path, monkeypatch) -> None
     tiny = lengthwise.wrap(
         tiny_model("llama", initializer_range=0.12, vocab_size=VOCAB, num_hidden_layers=LAYERS)
     )
-    monkeypatch.setattr(module, "open_model", lambda *_: tiny)
+    monkeypatch.setattr(module.ModelChoice, "open", lambda _: tiny)
     monkeypatch.setattr(
         tiny, "encode", lambda given, *_: prompt(7, 700) if isinstance(given, str) else list(given)
     )

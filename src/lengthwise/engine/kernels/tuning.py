@@ -19,6 +19,7 @@ from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.products import PRODUCTS, one_softmax
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.quantised import numbers
 
 # Models with fewer parameters are done before their kernels are timed.
 SMALL = 1 << 24
@@ -44,7 +45,7 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
             lacks timed.
     """
     device, shape = model.device, shape_of(model)
-    small = sum(p.numel() for p in model.model.parameters()) < SMALL
+    small = numbers(model.model) < SMALL
     if small or device.type not in ("cpu", "cuda") or choice.fixed():
         return None
     if choice.known(shape) and not again:

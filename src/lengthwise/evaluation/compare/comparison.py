@@ -209,7 +209,7 @@ def _planted(model: Model, ids: Seq[int], must: bool) -> tuple[ProbeSet | None, 
 
 def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[CompareRow]:
     base = CompareRow(
-        recipe=recipe, model=model.name, dtype=str(model.adapted.dtype).removeprefix("torch."),
+        recipe=recipe, model=model.name, dtype=model.adapted.dtype_text,
         device=str(model.adapted.device), length=case.length,
     )  # fmt: skip
     questions = case.prompt.questions

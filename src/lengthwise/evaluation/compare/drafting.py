@@ -122,7 +122,7 @@ def bench(
     progress = progress or EvaluationProgress()
     base = DraftingRow(
         kind="", context="", context_tokens=0, recipe="", plain="", model=model.name,
-        dtype=str(model.adapted.dtype).removeprefix("torch."), device=str(model.adapted.device),
+        dtype=model.adapted.dtype_text, device=str(model.adapted.device),
         prompts=prompts or 1, rounds=rounds, new_tokens=new_tokens, batch=batch,
         temperature=temperature, tables="warm" if warm else "cold",
     )  # fmt: skip
