@@ -21,9 +21,12 @@ from lengthwise.engine.static import graphs
 from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.quantised import quantise
 from lengthwise.recipes import resolve
 from lengthwise.testing.drive import Forced
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.engine.kernels.row_kernel import by_definition
+from tests.engine.static.few_guesses import Few
 
 RECIPES = [
     "full",
@@ -34,6 +37,8 @@ RECIPES = [
     "yarn(factor=2)",
     "snapkv(budget=50%, window=8, floor=8) + yarn(factor=2)",
 ]
+
+PLAIN = [recipe for recipe in RECIPES if "window=24" not in recipe]
 
 
 @lru_cache
@@ -131,6 +136,43 @@ def test_it_writes_what_the_ordinary_step_writes(
             assert abs(mine.sequence.nbytes() - theirs.sequence.nbytes()) <= spare
 
 
+@pytest.mark.parametrize("lengths", [(40,), (3, 90, 31)], ids=str)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_by_the_kernel_of_a_gpu_it_writes_the_same(
+    recipe: str, lengths: tuple[int, ...], steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def kernel(*given: Any) -> tuple[Tensor, Tensor]:
+        asked.append(len(given[0]))
+        return by_definition(*given)
+
+    monkeypatch.setattr("lengthwise.engine.kernels.lengths._kernel", kernel)
+    monkeypatch.setattr(graphs, "by_flash", lambda model: [True] * len(model.layers))
+    ours, drafted, right = (steps.begin(recipe, prompts(*lengths), 30) for _ in range(3))
+    texts = steps.run(right, static=False)
+    assert steps.run(ours, static=True) == texts
+    for row, (request, text) in enumerate(zip(drafted, texts, strict=True)):
+        request.drafters.append(Few(lengths[row], text))
+    assert steps.run(drafted, static=True) == texts
+    assert len(lengths) in asked
+    assert (max(asked) > len(lengths)) == (recipe in PLAIN)
+
+
+def test_weights_in_fewer_bits(steps: Steps) -> None:
+    small = tiny_model("llama", initializer_range=0.15, head_dim=32, intermediate_size=128)
+    quantise(small, "int8")
+    adapted = adapt(small)
+    plan, found = resolve("full", adapted), []
+    for static in (True, False):
+        sequence = Sequence(adapted, plan, expected=60)
+        request = loop.begin(sequence, Sampling(), 20, ())
+        loop.start(request, loop.prefill(sequence, tokens(30)))
+        found.append(steps.run([request], static))
+    assert found[0] == found[1]
+    assert steps.static == 19
+
+
 @pytest.mark.parametrize(
     ("recipe", "family"),
     [("full", "llama"), ("full", "mistral"), ("full", "qwen2"),
@@ -199,9 +241,6 @@ def test_rows_join_and_leave(recipe: str, steps: Steps) -> None:
 
     assert batch(True) == batch(False)
     assert steps.static > 20
-
-
-PLAIN = [recipe for recipe in RECIPES if "window=24" not in recipe]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
