@@ -169,8 +169,8 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches of which a step was captured."""
     found, captured = [], graphs.captured
 
-    def noted(step: Any) -> Any:
-        made = captured(step)
+    def noted(step: Any, pool: Any) -> Any:
+        made = captured(step, pool)
         found.append(len(step.rooms))
         return made
 

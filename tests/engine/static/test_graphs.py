@@ -32,11 +32,15 @@ from tests.engine.static.few_guesses import Few
 class Recorded:
     """What a graph does: the same operators on the same memory, whoever holds that now."""
 
-    def __init__(self, step: StaticStep) -> None:
+    def __init__(self, step: StaticStep, taken: str | None) -> None:
+        self.taken = taken
         self.step: StaticStep | None = step
         self.replays = 0
         with torch.no_grad():
             self.out = tuple(torch.zeros_like(each) for each in step())
+
+    def pool(self) -> str:
+        return "memory of all"
 
     def replay(self) -> None:
         self.replays += 1
@@ -50,8 +54,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorded]]:
     """Every step of the loop is served as on a GPU; the graphs that were made."""
     found: list[Recorded] = []
 
-    def captured(step: StaticStep) -> tuple[Recorded, tuple[Tensor, ...]]:
-        found.append(Recorded(step))
+    def captured(step: StaticStep, pool: str | None) -> tuple[Recorded, tuple[Tensor, ...]]:
+        found.append(Recorded(step, pool))
         return found[-1], found[-1].out
 
     steps = StaticSteps()
@@ -243,6 +247,7 @@ def test_only_so_many_graphs_are_kept(
     for request in requests:
         texts([request])
     assert len(made) == 4 and len(steps._graphs) == 2
+    assert [graph.taken for graph in made] == [None, *["memory of all"] * 3]
     # Each of the graphs that had to go served a few steps only, so the next ones wait longer.
     assert steps._patience == 4 * FIRST_STEPS
 
@@ -253,7 +258,7 @@ def test_a_capture_that_fails_is_said_once(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
 
-    def failing(step: StaticStep) -> None:
+    def failing(*_: object) -> None:
         raise RuntimeError("CUDA driver version is insufficient\nand more")
 
     monkeypatch.setattr(graphs, "captured", failing)

@@ -11,12 +11,14 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line, say_once
+from lengthwise.engine.kernels.choice import overridden, using
 from lengthwise.engine.kernels.varlen import DTYPES
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
@@ -92,6 +94,7 @@ class StaticSteps:
         self._parts: ReferenceType[Parts] | None = None
         self._weights: tuple[object, ...] = ()
         self._off = False
+        self._flash: dict[str | None, list[bool]] = {}
         self._patience = FIRST_STEPS
 
     @torch.no_grad()
@@ -108,7 +111,11 @@ class StaticSteps:
             return None
         if any(map(torch.is_autocast_enabled, DEVICES)):
             return None
-        flash = by_flash(model)
+        with using(model.kernel):
+            wanted = overridden("step")
+        if wanted not in self._flash:
+            self._flash[wanted] = by_flash(model, wanted)
+        flash = self._flash[wanted]
         # Products over all that is allocated read more than ordinary ones.
         if capturing and model.dtype in DTYPES and not all(flash):
             return None
@@ -185,7 +192,9 @@ class StaticSteps:
         return step()
 
     def _capture(self, step: StaticStep) -> _Graph:
-        graph, outputs = captured(step)
+        # Replays follow each other and what they give is copied, so all share their scratch memory.
+        beside = next(iter(self._graphs.values()), None)
+        graph, outputs = captured(step, None if beside is None else beside.graph.pool())
         while len(self._graphs) >= KEPT:
             _, old = self._graphs.popitem(last=False)
             worth = old.replays >= WORTH
@@ -219,11 +228,12 @@ def _pairs(best: Tensor, size: int) -> list[tuple[int, float] | None]:
     return [(int(each), float(value)) for each, value in zip(ids, values, strict=True)]
 
 
-def captured(step: StaticStep) -> tuple[torch.cuda.CUDAGraph, Outputs]:
-    """A step as a graph, and where it leaves what it gives. Nothing of it has run yet."""
+def captured(step: StaticStep, pool: Any) -> tuple[torch.cuda.CUDAGraph, Outputs]:
+    """A step as a graph, and where it leaves what it gives. Nothing of it has run yet. pool: that
+    of another graph, or None."""
     graph = torch.cuda.CUDAGraph()
     # Other threads go on asking the device for memory.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         outputs = step()
     return graph, outputs
 

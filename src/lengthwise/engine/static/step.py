@@ -14,7 +14,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.choice import overridden, using
 from lengthwise.engine.kernels.lengths import OwnPart, RoomPart, attend_rows, flash_serves
 from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -198,11 +197,10 @@ class StaticStep:
         return cast(Tensor, found)
 
 
-def by_flash(model: AdaptedModel) -> list[bool]:
-    """Of each layer whether the kernel of a GPU attends in it."""
-    with using(model.kernel):
-        if overridden("step") not in (None, "varlen"):
-            return [False] * len(model.layers)
+def by_flash(model: AdaptedModel, wanted: str | None) -> list[bool]:
+    """Of each layer whether the kernel of a GPU attends in it. wanted: by an override."""
+    if wanted not in (None, "varlen"):
+        return [False] * len(model.layers)
     found: dict[tuple[int, int, int, int], bool] = {}
     for facts in model.layers:
         shape = facts.num_heads, facts.num_kv_heads, facts.head_dim, facts.value_dim
