@@ -5,10 +5,12 @@
 needs torch and transformers beside the project, and makes its own weights in the shapes of
 SmolLM2, Llama 3.2 and Llama 3.1, so its figures are of speed and bytes alone. Every row is a shape,
 a context and a way to run it: seconds to the first token, tokens a second of the steps after it
-(medians of rounds), peak bytes beside the weights, and bytes of keys and values. `check` is what
-loading spends on asking whether the attention hook is right. With `--profile` the operators of one
-decoding step follow. On a CPU (`--device cpu --shapes tiny --contexts 64`) the same lines run at
-small shapes, for the tests.
+(medians of rounds), how often that is what another way gives (`x_transformers`, `x_full`), the
+bytes of weights, keys and values that steps read as a share of what a copy moves, peak bytes beside
+the weights, those with the weights as a share of weights, keys and values, and bytes of keys and
+values. `check` is what loading spends on asking whether the attention hook is right. With
+`--profile` the operators of one decoding step follow. On a CPU (`--device cpu --shapes tiny
+--contexts 64`) the same lines run at small shapes, for the tests.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -39,7 +42,12 @@ SHAPES = {
     "8B": (4096, 14336, 32, 32, 8, 128, 128256),
 }
 RECIPES = ("full", "streaming", "snapkv(budget=25%)")
+# Run behind the longest prompt of one shape alone: prompts of some of them take long.
+MORE = ("token_select", "quest", "infllm", "hip", "kivi", "razor", "lm_infinite")
+WHOLE = ("kivi", "razor", "lm_infinite")
 STEPS, ROUNDS = 16, 3
+# Steps before the clock runs: graphs are captured, for trees of each size.
+WARM, WARM_TREES = 3, 24
 
 
 def random_model(shape: str, device: str) -> LlamaForCausalLM:
@@ -74,9 +82,9 @@ def seconds(action: Callable[[], Any], device: str) -> tuple[float, Any]:
     return time.perf_counter() - start, made
 
 
-def speed(step: Callable[[], int], device: str, rounds: int) -> float:
-    """Tokens a second: the median over rounds of STEPS steps."""
-    for _ in range(3):
+def speed(step: Callable[[], int], device: str, rounds: int, warm: int) -> float:
+    """Tokens a second: the median over rounds of STEPS steps, after some that are not counted."""
+    for _ in range(warm):
         step()
     found = []
     for _ in range(rounds):
@@ -111,12 +119,14 @@ class Ours:
     """One or several requests of ours, stepped together."""
 
     def __init__(
-        self, model: Model, rows: list[list[int]], recipe: str, chunk: int | None = None
-    ) -> None:
+        self, model: Model, rows: list[list[int]], recipe: str, chunk: int | None = None,
+        room: int = 512,
+    ) -> None:  # fmt: skip
         self.sequences = []
         self.requests = []
+        plan = model.plan(recipe)
         for ids in rows:
-            sequence = Sequence(model.adapted, model.plan(recipe), expected=len(ids) + 512)
+            sequence = Sequence(model.adapted, plan, expected=len(ids) + room)
             request = loop.begin(sequence, Sampling(), 10**9, [])
             loop.start(request, loop.prefill(sequence, ids, chunk))
             self.sequences.append(sequence)
@@ -129,26 +139,100 @@ class Ours:
         return sum(sequence.nbytes() for sequence in self.sequences)
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to run a shape: make prefills and gives something with `step` and `nbytes`. rows: of
+    its batch. beside: the way whose tokens a second it is held against. once: prefilled once, so
+    that seconds to the first token are those of a first call. reads_all: a step is one token a row
+    and reads all that is kept."""
+
+    name: str
+    make: Callable[[], Any]
+    rows: int = 1
+    beside: str = "transformers"
+    once: bool = False
+    reads_all: bool = True
+
+
+def copied(device: str) -> float:
+    """Bytes a second that a copy reads and writes here."""
+    size = 1 << (30 if device != "cpu" else 24)
+    here = torch.empty(size, dtype=torch.uint8, device=device)
+    there = torch.empty_like(here)
+    times = [seconds(lambda: there.copy_(here), device)[0] for _ in range(5)]
+    return 2 * size / median(times)
+
+
+def read_weights(model: LlamaForCausalLM) -> int:
+    """Bytes of weights that one step reads: all but the words that are not looked up."""
+    words = model.get_input_embeddings().weight
+    tied = model.get_output_embeddings().weight is words
+    return sum(w.nbytes for w in model.parameters()) - (0 if tied else words.nbytes)
+
+
 def row(
-    shape: str, context: int, way: str, make: Callable[[], Any], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Prefill twice (the second counts), then decode."""
-    device, found = options.device, {"shape": shape, "context": context, "way": way}
-    make()
+    shape: str, context: int, way: Way, weights: tuple[int, int], rate: float,
+    options: argparse.Namespace,
+) -> dict[str, Any]:  # fmt: skip
+    """Prefill twice (the second counts), then decode. weights: bytes held, and read a step."""
+    device, found = options.device, {"shape": shape, "context": context, "way": way.name}
+    if not way.once:
+        way.make()
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-    spent, run = seconds(make, device)
-    found |= {
-        "first_s": round(spent, 4),
-        "tok_s": round(speed(run.step, device, options.rounds), 1),
-    }
+    spent, run = seconds(way.make, device)
+    tokens = speed(run.step, device, options.rounds, WARM if way.reads_all else WARM_TREES)
+    kept = run.nbytes()
+    found |= {"first_s": round(spent, 4), "tok_s": round(tokens, 1)}
+    if way.reads_all:
+        moved = (weights[1] + kept) * tokens / way.rows
+        found["of_bandwidth"] = round(moved / rate, 3)
     if device != "cpu":
-        found["peak_mb"] = round((torch.cuda.max_memory_allocated() - before) / 1e6)
-    return found | {"kv_mb": round(run.nbytes() / 1e6, 3)}
+        peak = torch.cuda.max_memory_allocated() - before
+        found["peak_mb"] = round(peak / 1e6)
+        found["peak_of_all"] = round((weights[0] + peak) / (weights[0] + kept), 3)
+    return found | {"kv_mb": round(kept / 1e6, 3)}
 
 
-def shape_rows(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def ways(
+    model: Model, stock: LlamaForCausalLM, ids: list[int], shape: str, options: argparse.Namespace
+) -> list[Way]:
+    """What is run behind one prompt, the most important first."""
+    device, chunk, context = options.device, options.chunk, len(ids)
+    there = torch.tensor([ids], device=device)
+
+    def ours(recipe: str, text: list[int], rows: int = 1, room: int = 512) -> Callable[[], Any]:
+        return lambda: Ours(model, [text] * rows, recipe, chunk, room)
+
+    found = [Way("transformers", lambda: Stock(stock, there))]
+    found += [Way(recipe, ours(recipe, ids)) for recipe in options.recipes]
+    if context == min(options.contexts):
+        repeated = (ids[: context // 8] * 8)[:context]
+        found.append(
+            Way(
+                "lookup, repeated text",
+                ours("lookup", repeated, room=2048),
+                beside="full",
+                reads_all=False,
+            )
+        )
+        if options.batch > 1:
+            rows = options.batch
+            many = there.expand(rows, -1)
+            found += [
+                Way(f"full, {rows} rows", ours("full", ids, rows), rows, "full"),
+                Way(f"transformers, {rows} rows", lambda: Stock(stock, many), rows),
+            ]
+    if context == max(options.contexts) and shape == options.more_on:
+        found += [
+            Way(recipe, ours(recipe, ids), beside="full", once=True, reads_all=recipe in WHOLE)
+            for recipe in MORE
+        ]
+    return found
+
+
+def shape_rows(shape: str, options: argparse.Namespace, end: float) -> list[dict[str, Any]]:
     device, rows = options.device, []
     made, stock = seconds(lambda: random_model(shape, device), device)
     # Without what is compiled or loaded once a process.
@@ -157,29 +241,27 @@ def shape_rows(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows.append({"shape": shape, "context": 0, "way": "check", "first_s": round(spent, 3),
                  "weights_s": round(made, 3)})  # fmt: skip
     print(json.dumps(rows[-1]), flush=True)
-    words, chunk = SHAPES[shape][-1], options.chunk
-    generator = torch.Generator().manual_seed(1)
+    weights = sum(w.nbytes for w in stock.parameters()), read_weights(stock)
+    generator, rate = torch.Generator().manual_seed(1), copied(device)
     for context in options.contexts:
-        ids = torch.randint(3, words, (context,), generator=generator).tolist()
-        there = torch.tensor([ids], device=device)
-        ways: dict[str, Callable[[], Any]] = {"transformers": lambda x=there: Stock(stock, x)}  # type: ignore[misc]
-        for recipe in options.recipes:
-            ways[recipe] = lambda r=recipe, x=ids: Ours(model, [x], r, chunk)  # type: ignore[misc]
-        if options.batch > 1 and context == min(options.contexts):
-            many = [ids] * options.batch
-            ways[f"full, {options.batch} rows"] = lambda x=many: Ours(model, x, "full", chunk)  # type: ignore[misc]
-        repeated = (ids[: context // 8] * 8)[:context]
-        if context == min(options.contexts):
-            ways["lookup, repeated text"] = lambda x=repeated: Ours(model, [x], "lookup", chunk)  # type: ignore[misc]
-        for way, make in ways.items():
-            try:
-                rows.append(row(shape, context, way, make, options))
-            except (RuntimeError, LengthwiseError) as error:
-                line = str(error).split("\n")[0]
-                rows.append({"shape": shape, "context": context, "way": way, "failed": line})
-            print(json.dumps(rows[-1]), flush=True)
+        ids = torch.randint(3, SHAPES[shape][-1], (context,), generator=generator).tolist()
+        speeds: dict[str, float] = {}
+        for way in ways(model, stock, ids, shape, options):
+            found: dict[str, Any] = {"shape": shape, "context": context, "way": way.name}
+            if time.monotonic() > end:
+                found["left_out"] = f"{options.limit} s were over"
+            else:
+                try:
+                    found = row(shape, context, way, weights, rate, options)
+                    speeds[way.name] = found["tok_s"]
+                    if way.name != way.beside and way.beside in speeds:
+                        found[f"x_{way.beside}"] = round(found["tok_s"] / speeds[way.beside], 2)
+                except (RuntimeError, LengthwiseError) as error:
+                    found["failed"] = str(error).split("\n")[0]
+            rows.append(found)
+            print(json.dumps(found), flush=True)
         if options.profile:
-            profile(Ours(model, [ids], "full", chunk).step, device)
+            profile(Ours(model, [ids], "full", options.chunk).step, device)
     return rows
 
 
@@ -202,12 +284,14 @@ def profile(step: Callable[[], int], device: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["135M", "1B", "8B"])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["8B", "1B", "135M"])
     parser.add_argument("--contexts", nargs="+", type=int, default=[4096, 32768])
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
     parser.add_argument("--batch", type=int, default=16, help="rows of one batched run")
     parser.add_argument("--chunk", type=int, help="tokens of a prefill forward")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--more-on", default="1B", help=f"the shape that runs {', '.join(MORE)}")
+    parser.add_argument("--limit", type=float, default=230, help="seconds; later rows are left out")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -218,7 +302,8 @@ def main() -> None:
         print(f"- {name}: {text}")
     if options.device == "cuda":
         print(f"- GPU: {torch.cuda.get_device_name()}")
-    rows = [row for shape in options.shapes for row in shape_rows(shape, options)]
+    end = time.monotonic() + options.limit
+    rows = [row for shape in options.shapes for row in shape_rows(shape, options, end)]
     print(json.dumps(rows))
 
 

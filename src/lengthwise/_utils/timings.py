@@ -10,17 +10,16 @@ import hashlib
 import json
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console
 
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import write_text
 from lengthwise._utils.machine import cpu_features, cpu_name
+from lengthwise._utils.messages import say_once
 from lengthwise._utils.version import __version__
 
 # Rounds in which the ways take turns, and the seconds after which no other round begins.
@@ -131,14 +130,7 @@ class Timings:
 
     def _say(self, text: str) -> None:
         self.notes.append(text)
-        with _LOCK:
-            if text not in _SAID:
-                _SAID.add(text)
-                Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
-
-
-_SAID: set[str] = set()
-_LOCK = threading.Lock()
+        say_once(text)
 
 
 def _positive(value: object) -> float:

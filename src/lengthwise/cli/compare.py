@@ -14,7 +14,7 @@ from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
 from lengthwise.cli.main import ModelChoice, model_options
-from lengthwise.engine.loop import CHUNK, GPU_CHUNK
+from lengthwise.engine.chunks import CHUNK, GPU_CHUNK
 from lengthwise.evaluation.compare.comparison import EvaluationProgress, compare as run_compare
 from lengthwise.evaluation.metrics.choice import GOALS
 from lengthwise.evaluation.metrics.expected import check_expected

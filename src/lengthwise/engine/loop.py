@@ -6,6 +6,7 @@ nobody drafts a step is one token for each, without a tree.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -23,15 +25,10 @@ from lengthwise.engine.request import Request, Verification, load_of
 from lengthwise.engine.shortage import lose_row, lose_step
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.static.graphs import VARIABLE, Served, serve
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
-
-# Tokens of a prefill forward: large enough for full speed of the products, small enough that what
-# lives beside the cache stays a few percent of it.
-CHUNK = 1024
-# A GPU is not filled by as few: on an H200 8,192 tokens read in one go take 0.74 of the time.
-GPU_CHUNK = 8192
 
 Progress = Callable[[int], None]
 
@@ -136,7 +133,7 @@ def prefill(
     # The last token that is expected is said, and not read.
     require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
     every = 1 if sequence.wants_token_nll else losses.every if losses is not None else 0
-    limit, chunk = sequence.max_block(), chunk or _chunk(sequence.model.device, every > 0)
+    limit, chunk = sequence.max_block(), chunk or chunk_of(sequence.model.device, every > 0)
     step = max(1, min(chunk, limit or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
@@ -159,11 +156,6 @@ def prefill(
             progress(len(part))
     assert sequence.last_logits is not None
     return sequence.last_logits
-
-
-def _chunk(device: torch.device, scores: bool) -> int:
-    """Tokens of a forward. scores: logits of all are wanted, which take the most memory."""
-    return GPU_CHUNK if device.type == "cuda" and not scores else CHUNK
 
 
 def synchronize(device: torch.device) -> None:
@@ -245,16 +237,31 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     ]
 
 
+def _forward(
+    requests: Seq[Request], tokens: Seq[Seq[int]], trees: Seq[Tree] | None = None,
+    states: list[Tensor] | None = None,
+) -> Served:  # fmt: skip
+    """One forward of pending tokens, or of trees below them: a static step where that serves."""
+    sequences = [request.sequence for request in requests]
+    if sequences[0].model.device.type == "cuda" or VARIABLE in os.environ:
+        served = serve(sequences, tokens, trees, states)
+        if served is not None:
+            return served
+    every: Seq[Tree | None] = trees or [None] * len(requests)
+    logits, steps = extend(list(zip(sequences, tokens, every, strict=True)), "all", states)
+    return Served(logits, steps, [None] * len(requests))
+
+
 def _plain(requests: Seq[Request]) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    items = [(request.sequence, [request.pending], None) for request in requests]
-    found, steps = extend(items, "all")
+    served = _forward(requests, [[request.pending] for request in requests])
     taken: list[list[int]] = []
-    for request, logits, metadata in zip(requests, found, steps, strict=True):
+    rows = zip(requests, served.logits, served.steps, served.best, strict=True)
+    for request, logits, metadata, best in rows:
         sequence, pending, said = request.sequence, request.pending, len(request.output)
         try:
-            token = request.sampler.choose(logits[0], request.context())
+            token = request.sampler.choose(logits[0], request.context(), best)
             request.right = []
             request.emit([token])
             request.pending = token
@@ -287,13 +294,13 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     trees = policy.choose(load, proposed, [r.acceptance for r in requests])
     require_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
-    items = [(r.sequence, t.tokens, t) for r, t in zip(requests, trees, strict=True)]
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
-    logits, steps = extend(items, "all", found)
+    served = _forward(requests, [tree.tokens for tree in trees], trees, found)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
     said = [len(request.output) for request in requests]
     verifications: list[Verification | None] = []
-    for row in zip(requests, proposed, trees, logits, steps, states, strict=True):
+    rows = zip(requests, proposed, trees, served.logits, served.steps, states, strict=True)
+    for row in rows:
         try:
             verifications.append(_verify_row(*row))
         except Exception as error:
@@ -302,7 +309,8 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     synchronize(model.device)
     took = policy.clock() - verifying
     learning = time.perf_counter()
-    policy.observe(load, sum(map(len, trees)) - len(trees), took)
+    if served.settled:
+        policy.observe(load, sum(map(len, trees)) - len(trees), took)
     for request, verification in zip(requests, verifications, strict=True):
         if verification is not None:
             request.learn(verification, policy, load)

@@ -229,18 +229,24 @@ class Sampler:
             forbidden=bool(logits.float().max().isfinite()),
         )  # fmt: skip
 
-    def choose(self, logits: Tensor, context: Sequence[int]) -> int:
+    def choose(
+        self, logits: Tensor, context: Sequence[int], best: tuple[int, float] | None = None
+    ) -> int:
         """The token that follows context.
 
         Args:
             logits: the model's own, `[vocab]`.
             context: ids of all tokens before it.
+            best: what `likeliest` gives for these logits, where that is known already.
 
         Raises:
             NotFinite: where no token can be chosen.
         """
         if self.plain:
-            (token,), (value,) = likeliest(logits[None])
+            if best is None:
+                (token,), (value,) = likeliest(logits[None])
+            else:
+                token, value = best
             self.require(value, len(context), logits)
             return token
         scores = self.process(logits, context)

@@ -70,6 +70,7 @@ class Snapshot:
         self._tables = [t for m in modules for t in (m._modules, m._parameters) if t]
         self._entries = list(_values(self._tables))
         self._ids = list(map(id, self._entries))
+        self._weights = [each for each in self._entries if isinstance(each, Tensor)]
         self._modules = modules
         self._kinds = list(map(type, modules))
         self._classes: list[Any] = list(set(self._kinds))
@@ -98,6 +99,10 @@ class Snapshot:
             and list(map(_VERSION, self._counted)) == self._writes
         )
 
+    def places(self) -> list[int]:
+        """Where every parameter lies now, those included that are read where they lie."""
+        return list(map(Tensor.data_ptr, self._weights))
+
 
 _FORWARD, _VERSION = attrgetter("forward"), attrgetter("_version")
 _SCALING, _TRAINING = itemgetter("scaling"), itemgetter("training")
@@ -108,7 +113,7 @@ def _values(tables: Iterable[dict[str, Any]]) -> Iterable[Any]:
 
 
 @dataclass(eq=False)
-class _Parts:
+class Parts:
     """What a forward is made of; never changed, so that threads may run one while another is made.
 
     norms: how vectors are normed. copies: the products whose weights are copies of the model's.
@@ -121,6 +126,12 @@ class _Parts:
     head: Product
     snapshot: Snapshot
     copies: list[Product]
+
+    def address(self) -> tuple[object, ...]:
+        """What a forward that was captured holds on to of it."""
+        norms = [norm for layer in self.layers for norm in (layer.norm, layer.mlp_norm)]
+        epsilons = [norm.variance_epsilon for norm in (*norms, self.final)]
+        return self.snapshot.places(), epsilons
 
     @property
     def products(self) -> list[Product]:
@@ -139,11 +150,11 @@ class FusedForward:
         self._family = adapted.family
         self._as = self._state(adapted.dtype, adapted.device)
         self._facts = adapted.layers
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         # What was found to be fastest here; held, so that weights that change are read as before.
         self._timed: tuple[Packing, Norms] | None = None
 
-    def _ready(self, positions: Tensor) -> _Parts | None:
+    def ready(self, positions: Tensor) -> Parts | None:
         """What computes what the model's modules do now; None where the plain path has to.
 
         positions `[n]`: of the tokens to be read. Where they begin a text, copies of weights are
@@ -171,7 +182,7 @@ class FusedForward:
         window = getattr(config, "sliding_window", None)
         return dtype, device, window, config.num_hidden_layers
 
-    def _made(self) -> _Parts | None:
+    def _made(self) -> Parts | None:
         """The parts as the model is now, or None where the plain path has to serve."""
         if not _eligible(self._model, self._family, len(self._facts)):
             # What was copied is of no use any more.
@@ -190,7 +201,7 @@ class FusedForward:
         products = [head, *(p for layer in layers for p in layer.products)]
         snapshot = Snapshot(self._model, [stamp for p in products for stamp in p.stamps])
         copies = [p for p in products if p.packed]
-        return _Parts(decoder.embed_tokens, layers, decoder.norm, norms, head, snapshot, copies)
+        return Parts(decoder.embed_tokens, layers, decoder.norm, norms, head, snapshot, copies)
 
     def _time(self, norm: Tensor) -> tuple[Packing, Norms]:
         packing = Packing(self._model, self._adapted.pack)
@@ -215,10 +226,21 @@ class FusedForward:
         if any(map(torch.is_autocast_enabled, DEVICES)):
             with no_autocast():
                 return self(ids, positions, attention, keep, states, embeddings)
-        parts = self._ready(positions)
+        parts = self.ready(positions)
         if parts is None:
             plain = self._adapted.through_modules
             return plain(ids, positions, attention, keep, states, embeddings)
+        return self.run(parts, ids, attention, keep, states, embeddings)
+
+    def run(
+        self, parts: Parts, ids: Tensor, attention: LayerAttention, keep: Tensor | None = None,
+        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The forward itself, of tensors alone: nothing is looked at that a graph would not see.
+
+        Args:
+            parts: what `ready` gave. The others are those of `AdaptedModel.forward`.
+        """
         x = F.embedding(ids, parts.embed.weight) if embeddings is None else embeddings
         count = len(ids)
         way = parts.norms.few if count < MANY else parts.norms.many

@@ -164,6 +164,11 @@ def fixed() -> bool:
     return _override().keys() == KERNELS.keys()
 
 
+def overridden(question: str) -> str | None:
+    """The kernel that an override puts first for a question, if one does."""
+    return _override().get(question)
+
+
 def _override() -> dict[str, str]:
     wanted = _WANTED.get()
     return read(wanted if wanted is not None else os.environ.get(VARIABLE, ""))
@@ -212,5 +217,5 @@ def using(wanted: str | None) -> Iterator[None]:
 
 __all__ = [
     "KERNELS", "VARIABLE", "Seconds", "Shape", "chosen", "fastest", "fixed", "known",
-    "known_seconds", "order", "read", "remember", "using",
+    "known_seconds", "order", "overridden", "read", "remember", "using",
 ]  # fmt: skip

@@ -71,6 +71,10 @@ class KVEntries:
         """
         return self._map(lambda t: t if t.shape[0] == 1 and len(self.key) > 1 else t[ids])
 
+    def clone(self) -> KVEntries:
+        """The same entries in memory of their own."""
+        return self._map(Tensor.clone)
+
     def _map(self, function: _TensorFunction) -> KVEntries:
         optional = (
             None if t is None else function(t) for t in (self.log_weight, self.attention_mass)

@@ -8,7 +8,9 @@ unequal numbers live in stores of their own. Bytes are those of the tensors that
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +35,15 @@ class KVStore:
         self._tail: KVEntries | None = None
         self._length = 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> KVStore:
+        # Rows that step together share memory, of which a copy needs its own part alone.
+        new = KVStore()
+        new.closed = copy.deepcopy(self.closed, memo)
+        new._closed_mass = copy.deepcopy(self._closed_mass, memo)
+        new._tail = None if self._tail is None else self._tail.clone()
+        new._length = self._length
+        return new
+
     def __len__(self) -> int:
         return sum(len(block) for block in self.closed) + self._length
 
@@ -44,6 +55,11 @@ class KVStore:
     @property
     def tail_length(self) -> int:
         return self._length
+
+    @property
+    def allocated(self) -> KVEntries | None:
+        """The plain entries with the room behind them. It is another object where memory moves."""
+        return self._tail
 
     @property
     def capacity(self) -> int:
@@ -144,6 +160,25 @@ class KVStore:
             tail.index[:, self._length] = birth
             self._length += 1
         return tail.key[:, : self._length], tail.value[:, : self._length]
+
+    def advance(self, count: int) -> None:
+        """Holds entries that were written into the room behind the others.
+
+        Args:
+            count: how many.
+        """
+        self._length += count
+
+    def move(self, memory: KVEntries) -> None:
+        """Holds its plain entries in memory of somebody's choice.
+
+        Args:
+            memory: room for at least as many entries; what lies in it is overwritten.
+        """
+        assert self._tail is not None
+        for mine, theirs in zip(self._tail.tensors(), memory.tensors(), strict=True):
+            theirs[:, : self._length] = mine[:, : self._length]
+        self._tail = memory
 
     def blocks(self) -> list[KVEntries]:
         """All entries as plain blocks, oldest first (encoded ones decoded now)."""

@@ -52,7 +52,7 @@ class LayerCache:
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
     rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
-    unless they were put in place at once.
+    unless they were put in place at once; placed: how many were.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LayerCache:
         self.observation = observation
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None
-        self._placed = 0
+        self.placed = 0
         self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
@@ -100,9 +100,9 @@ class LayerCache:
         `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token.
         """
         count = query.shape[1]
-        if self._steps_plainly(count):
+        if self.steps_plainly(count):
             return self._step(query, key, value, metadata)
-        if count == 1 and self._steps_in_window(metadata):
+        if count == 1 and self.steps_in_window(metadata):
             return self._step_in_window(query, key, value, metadata)
         inputs = self._inputs(query, key, value, metadata)
         if self.observation.remember and self.observation.reading:
@@ -152,7 +152,7 @@ class LayerCache:
         assert layout is not None and angles is not None
         return angles.at(layout, self.facts.rotary_type, self.rule, where)
 
-    def _steps_plainly(self, count: int) -> bool:
+    def steps_plainly(self, count: int) -> bool:
         """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
         for its own, and nobody is watching."""
         group = self.groups[0]
@@ -179,7 +179,7 @@ class LayerCache:
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         near, count = self.groups[0].near, query.shape[1]
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
-        self._placed = count
+        self.placed = count
         if count == 1:
             keys, values = near.push(key, value, metadata.start)
             out = self._single(folded, keys, values, facts.scaling)
@@ -190,7 +190,7 @@ class LayerCache:
             out = tree_softmax(folded, tail.key, tail.value, facts.scaling, metadata.hidden)
         return out.reshape(facts.num_heads, count, -1)
 
-    def _steps_in_window(self, metadata: StepMetadata) -> bool:
+    def steps_in_window(self, metadata: StepMetadata) -> bool:
         """Whether one new token sees a window and first tokens that are all stored plain already,
         and nobody is watching."""
         group = self.groups[0]
@@ -224,7 +224,7 @@ class LayerCache:
         assert facts.layout is not None and placement.window is not None
         angles = self._angles(metadata)
         near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
-        self._placed = 1
+        self.placed = 1
         keys, values = group.near.push(key, value, metadata.start)
         first = max(0, metadata.start - placement.window + 1 - group.near_start)
         shape = (facts.num_kv_heads, -1, facts.head_dim)
@@ -289,7 +289,7 @@ class LayerCache:
                 entry, attention_mass=torch.zeros(*entry.key.shape[:2], device=entry.key.device)
             )
         self._append(group, entry)
-        self._placed = len(entry)
+        self.placed = len(entry)
         self.pending = None
         return True
 
@@ -354,9 +354,9 @@ class LayerCache:
         if self.observation.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
-        if self._placed > 1 and ids is not None:
-            self.groups[0].near.retract(self._placed, len(ids) if first else ids)
-        self._placed = 0
+        if self.placed > 1 and ids is not None:
+            self.groups[0].near.retract(self.placed, len(ids) if first else ids)
+        self.placed = 0
         own, self.pending = self.pending, None
         if own is None:
             return
@@ -366,9 +366,9 @@ class LayerCache:
 
     def discard(self) -> None:
         """Forgets the forward under way."""
-        if self._placed:
-            self.groups[0].near.retract(self._placed)
-        self.pending, self._placed = None, 0
+        if self.placed:
+            self.groups[0].near.retract(self.placed)
+        self.pending, self.placed = None, 0
         self._observed.clear()
 
     def slide_window(self, length: int, prompt: int, offset: int) -> None:
