@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lengthwise._utils import machine, messages, timings
+from lengthwise._utils import machine, saying, timings
 from lengthwise._utils.timings import Timings, in_turn
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
-    monkeypatch.setattr(messages, "_SAID", set())
+    monkeypatch.setattr(saying, "_SAID", set())
     return tmp_path
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 
 def first_line(error: BaseException | str) -> str:
     """The first line of what an error says; the name of its kind where it says nothing."""
@@ -23,18 +21,4 @@ def last_line(said: str, otherwise: str) -> str:
     return lines[-1] if lines else otherwise
 
 
-def say_once(text: str) -> None:
-    """Writes a note to the error stream, and the same note no second time in a process."""
-    with _LOCK:
-        if text in _SAID:
-            return
-        _SAID.add(text)
-    from rich.console import Console
-
-    Console(stderr=True).print(f"note: {text}", highlight=False, soft_wrap=True)
-
-
-_SAID: set[str] = set()
-_LOCK = threading.Lock()
-
-__all__ = ["first_line", "last_line", "ran_out", "say_once"]
+__all__ = ["first_line", "last_line", "ran_out"]

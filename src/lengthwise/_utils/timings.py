@@ -19,7 +19,7 @@ import torch
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.files import write_text
 from lengthwise._utils.machine import cpu_features, cpu_name
-from lengthwise._utils.messages import say_once
+from lengthwise._utils.saying import say_once
 from lengthwise._utils.version import __version__
 
 # Rounds in which the ways take turns, and the seconds after which no other round begins.

@@ -92,7 +92,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, kernel: object) -> bool:
 def test_a_kernel_is_tried_before_it_serves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
+    monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
     assert tried(monkeypatch, by_definition)
     assert capsys.readouterr().err == ""
     assert not tried(monkeypatch, flipped(by_definition))

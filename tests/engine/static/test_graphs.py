@@ -256,7 +256,7 @@ def test_a_capture_that_fails_is_said_once(
     model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
+    monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
 
     def failing(*_: object) -> None:
         raise RuntimeError("CUDA driver version is insufficient\nand more")
@@ -273,10 +273,27 @@ def test_a_capture_that_fails_is_said_once(
 def test_without_a_gpu_nothing_is_captured(
     model: AdaptedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lengthwise._utils.messages._SAID", set())
+    monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
     steps, request = StaticSteps(), begin(model, "full", 20, 9)
     monkeypatch.setenv("LENGTHWISE_GRAPH", "on")
     monkeypatch.setattr(loop, "serve", partial(steps.serve, capturing=True))
     assert len(texts([request])[0]) == 9
     assert steps.serve([request.sequence], [[5]]) is None
     assert "cannot be captured" in capsys.readouterr().err
+
+
+def test_a_graph_that_gives_something_else_is_not_believed(
+    model: AdaptedModel, made: list[Recorded], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
+    right_way = graphs.captured
+
+    def wrong(step: Any, pool: Any) -> Any:
+        graph, (logits, best, states) = right_way(step, pool)
+        return graph, (logits + logits.std(), best, states)
+
+    monkeypatch.setattr(graphs, "captured", wrong)
+    ours, right = ([begin(model, "full", 20, 20)] for _ in range(2))
+    assert texts(ours) == ordinary(monkeypatch, right)
+    assert "gives logits that are off by" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from lengthwise._utils.messages import first_line, say_once
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.saying import say_once
 from lengthwise.engine.kernels import varlen
 from lengthwise.engine.kernels.merge import merge
 from lengthwise.engine.kernels.part import Answer

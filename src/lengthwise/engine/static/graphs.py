@@ -17,7 +17,8 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import torch
 from torch import Tensor
 
-from lengthwise._utils.messages import first_line, say_once
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.saying import say_once
 from lengthwise.engine.kernels.choice import overridden, using
 from lengthwise.engine.kernels.varlen import DTYPES
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -37,6 +38,8 @@ KEPT = 16
 # Steps as they are written before one is captured; twice as many each time that a graph served
 # fewer than WORTH steps, up to MOST.
 FIRST_STEPS, MOST, WORTH = 1, 16, 16
+# How far logits of a replay may be from those of the step as it is written, of their spread.
+CLOSE = 0.05
 
 
 Outputs = tuple[Tensor, Tensor, Tensor]
@@ -187,8 +190,12 @@ class StaticSteps:
         step.inputs.copy_(inputs)
         opened.runs[size] += 1
         if capturing and opened.runs[size] > self._patience:
-            graph = self._graphs[key] = self._capture(step)
-            return graph(inputs)
+            right = step()[0]
+            graph = self._capture(step)
+            found = graph(inputs)
+            _require_alike(found[0], right)
+            self._graphs[key] = graph
+            return found
         return step()
 
     def _capture(self, step: StaticStep) -> _Graph:
@@ -226,6 +233,14 @@ def _pairs(best: Tensor, size: int) -> list[tuple[int, float] | None]:
         return [None] * (best.shape[1] // size)
     ids, values = best.tolist()
     return [(int(each), float(value)) for each, value in zip(ids, values, strict=True)]
+
+
+def _require_alike(found: Tensor, right: Tensor) -> None:
+    """Raises where a graph, replayed for the first time, gives other logits than the step as it is
+    written gave for the same tokens."""
+    off = (found.float() - right.float()).abs().max()
+    if not bool(off <= CLOSE * right.float().std()):
+        raise ArithmeticError(f"replayed, one gives logits that are off by {float(off):.2g}")
 
 
 def captured(step: StaticStep, pool: Any) -> tuple[torch.cuda.CUDAGraph, Outputs]:
