@@ -161,6 +161,11 @@ def prefill(
     return sequence.last_logits
 
 
+def chunk_of(sequence: Sequence) -> int:
+    """Tokens of a forward of a prompt that nobody wants the losses of."""
+    return _chunk(sequence.model.device, sequence.wants_token_nll)
+
+
 def _chunk(device: torch.device, scores: bool) -> int:
     """Tokens of a forward. scores: logits of all are wanted, which take the most memory."""
     return GPU_CHUNK if device.type == "cuda" and not scores else CHUNK
@@ -387,6 +392,6 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
 
 
 __all__ = [
-    "CHUNK", "Progress", "begin", "extend", "finish", "prefill", "run", "start", "step",
+    "CHUNK", "Progress", "begin", "chunk_of", "extend", "finish", "prefill", "run", "start", "step",
     "synchronize", "teacher_force",
 ]  # fmt: skip
