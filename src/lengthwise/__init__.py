@@ -14,10 +14,10 @@ measured side by side.
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
-`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `Model.read` and
-`chat` keep what was read, and `open_session` opens what was saved of it; `compare` measures them;
-`custom_generate` is the way in from `generate` of transformers. Whatever a user can get wrong is a
-`LengthwiseError` of one line.
+`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
+keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
+a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _unpack_layer(
         raise Damaged("its codec is not the recipe's")
     if layer.codec is not None:
         restore(layer.codec, data["codec"], read, known)
-    groups = []
+    groups: list[HeadGroup] = []
     for held in data["groups"]:
         changed = held["placement"]
         group = first if not groups else HeadGroup(whole)
