@@ -100,6 +100,18 @@ def test_undo_takes_a_turn_back_and_the_cache_with_it(model: lengthwise.Model) -
             chat.undo()
 
 
+def test_another_recipe_goes_on_with_what_was_said(model: lengthwise.Model) -> None:
+    chat = model.chat()
+    chat.say(TURNS[0], max_new_tokens=NEW)
+    chat.use("streaming(sinks=2, window=24)")
+    said = [*chat.messages, {"role": "user", "content": TURNS[1]}]
+    whole = model.generate(said, chat.recipe, max_new_tokens=NEW)
+    assert chat.say(TURNS[1], max_new_tokens=NEW).token_ids == whole.token_ids
+    with pytest.raises(LengthwiseError, match="streamin"):
+        chat.use("streamin")
+    assert chat.recipe == "streaming(sinks=2, window=24)"
+
+
 def test_a_saved_chat_goes_on(model: lengthwise.Model, tmp_path: Path) -> None:
     for recipe in ("full", "snapkv(budget=50%, window=8, floor=8)"):
         chat = model.chat(recipe)

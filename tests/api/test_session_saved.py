@@ -21,6 +21,7 @@ from lengthwise.methods.selection.quest import Pages
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.chat_models import chat_model
 
+STATE = ("chunk", "source", "sequence")
 TEXT, NEXT = tokens(90), tokens(16, seed=4)
 RECIPES = [
     "full",
@@ -137,14 +138,21 @@ def test_what_is_opened_is_mapped_and_not_read(model: lengthwise.Model, path: Pa
 
 def changed(path: Path, change: Any, tensors: Any = None) -> None:
     """Writes a session again with its manifest, or its tensors, changed."""
-    with safe_open(path, framework="pt") as file:
-        manifest = json.loads(file.metadata()["lengthwise"])
-    held = load_file(path)
-    held = {name: tensor.clone() for name, tensor in held.items()}
+    held = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    manifest = said_in(path)
     change(manifest)
+    state = {name: manifest.pop(name) for name in STATE if name in manifest}
+    held["state"] = torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
     if tensors is not None:
         tensors(held)
     save_file(held, path, metadata={"lengthwise": json.dumps(manifest)})
+
+
+def said_in(path: Path) -> dict[str, Any]:
+    """The header and the state of a session's file, as one."""
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["lengthwise"])
+        return found | json.loads(bytes(file.get_tensor("state").tolist()))
 
 
 def test_a_session_of_another_model_dtype_recipe_or_version_is_refused_by_name(
@@ -249,8 +257,7 @@ def test_hostile_tensors_are_one_clear_error(
     model: lengthwise.Model, path: Path, name: str
 ) -> None:
     model.read(TEXT).save(path)
-    with safe_open(path, framework="pt") as file:
-        manifest = json.loads(file.metadata()["lengthwise"])
+    manifest = said_in(path)
     tail, held = _first(manifest)["near"]["tail"], manifest["sequence"]["tokens"]["tensor"]
 
     def spoil(tensors: dict[str, torch.Tensor]) -> None:

@@ -14,6 +14,7 @@ from os import PathLike
 from os.path import commonprefix
 from typing import Any, Unpack
 
+from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch
 from lengthwise.api.batch import Batch, Row
 from lengthwise.api.generation import NEW_TOKENS, Generation, Options
@@ -38,7 +39,7 @@ from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.limits import require_room
 from lengthwise.models.obstacles import no_autocast
-from lengthwise.recipes import Recipe
+from lengthwise.recipes import Recipe, RecipeLike
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,20 @@ class Chat:
         """What it has cost so far."""
         held = 0 if self._sequence is None else self._sequence.nbytes()
         return ChatCost(**{**vars(self._cost), "kv_bytes": held})
+
+    def use(self, recipe: RecipeLike) -> None:
+        """Goes on under another recipe; the next turn reads all of the conversation.
+
+        Args:
+            recipe: as for `Model.generate`.
+
+        Raises:
+            RecipeError: where it cannot be parsed, or cannot serve this model or a chat.
+        """
+        chosen = recipes.recipe_of(recipe)
+        refuse_by_length(chosen)
+        self._plan, self._recipe = self.model.plan(chosen), chosen
+        self._sequence, self._told = None, False
 
     def undo(self) -> None:
         """Takes back the last turn, question and answer.

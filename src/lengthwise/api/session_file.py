@@ -51,6 +51,7 @@ def open_session(
             raise SessionError(f"{name}: there is no such file")
         with safe_open(path, framework="pt") as file:
             manifest = _manifest(name, file.metadata())
+            state = json.loads(file.get_tensor("state").numpy().tobytes())
             chosen = _require_ours(name, manifest, model, recipe)
             plan = model.plan(chosen)
             device = model.adapted.device
@@ -59,12 +60,12 @@ def open_session(
                 found: torch.Tensor = file.get_tensor(tensor)
                 return found.to(device)
 
-            sequence = unpack_sequence(manifest["sequence"], read, model.adapted, plan)
+            sequence = unpack_sequence(state["sequence"], read, model.adapted, plan)
             tokens = [int(i) for i in file.get_tensor("tokens").tolist()]
         if list(sequence.tokens) != tokens[: len(sequence)]:
             raise Damaged("its tokens are not those of its cache")
-        source = source_from(manifest["source"], tokens)
-        return Session(model, chosen, source, sequence, tokens, manifest["chunk"])
+        source = source_from(state["source"], tokens)
+        return Session(model, chosen, source, sequence, tokens, state["chunk"])
     except (OSError, SafetensorError) as error:
         raise _damaged(name, error) from None
     except LengthwiseError:
@@ -98,15 +99,15 @@ def _require_ours(
     name: str, manifest: dict[str, Any], model: HeldModel, recipe: RecipeLike | None
 ) -> Recipe:
     """The recipe of a session, which this model has read; raises SessionError otherwise."""
-    if manifest["fingerprint"] != fingerprint_now(model.adapted):
-        raise SessionError(
-            f"{name}: was read by {manifest['model']}, and this is {model.name} or has other "
-            "weights; open it with that model, or read the document again"
-        )
     if manifest["dtype"] != model.adapted.dtype_text:
         raise SessionError(
             f"{name}: was read in {manifest['dtype']}, and this model runs in "
             f"{model.adapted.dtype_text}; load the model in that dtype"
+        )
+    if manifest["fingerprint"] != fingerprint_now(model.adapted):
+        raise SessionError(
+            f"{name}: was read by {manifest['model']}, and this is {model.name} or has other "
+            "weights; open it with that model, or read the document again"
         )
     text = str(manifest["recipe"])
     if recipe is None:

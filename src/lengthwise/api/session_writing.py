@@ -1,8 +1,8 @@
-"""Sessions in files: one safetensors file, whose manifest is JSON in its header.
+"""Sessions in files: one safetensors file.
 
-header   format, version, library, model's fingerprint and dtype, recipe, positions, source,
-         and all of the cache that is no tensor
-tensors  token ids; keys, values and birth ids; encoded blocks; what methods hold
+- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions;
+- state, JSON in a tensor: what was read, and all of the cache that is no tensor;
+- tensors: token ids; keys, values and birth ids; encoded blocks; what methods hold.
 """
 
 from __future__ import annotations
@@ -62,12 +62,13 @@ def write_session(
         "format": FORMAT, "version": VERSION, "library": __version__, "model": model.name,
         "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
         "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
-        "chunk": chunk, "source": source.data(), "sequence": held,
-    }  # fmt: skip
+            }  # fmt: skip
+    state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
+    tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
     tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
     try:
         with write_aside(path) as aside:
-            save_file(tensors, aside, metadata={KEY: json.dumps(manifest)})
+            save_file(tensors, aside, metadata={"format": FORMAT, KEY: json.dumps(manifest)})
     except (OSError, SafetensorError) as error:
         raise SessionError(f"{os.fspath(path)}: cannot be written ({first_line(error)})") from None
 
