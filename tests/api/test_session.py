@@ -271,3 +271,17 @@ def test_a_stream_that_is_closed_leaves_the_session_as_it_was(talking: lengthwis
         next(stream)
     assert stream.generation.metrics.finish_reason == "cancelled"
     assert session.ask("Who?", max_new_tokens=NEW).token_ids == before
+
+
+def test_the_embedded_model_whose_tokenizer_joins_what_meets() -> None:
+    small = lengthwise.load(dtype="float32")
+    start, more = "Ada signed the contract in May.\nBob", "by was away. Carol came later.\n"
+    session = small.read(start, "snapkv(budget=50%, window=8, floor=8)")
+    session.append(more)
+    for question in ("Who signed it?", "\nWhen?", " 5 words:"):
+        message = [{"role": "user", "content": f"{start}{more}\n\n{question}"}]
+        whole = small.generate(message, session.recipe, max_new_tokens=8)
+        found = session.ask(question, max_new_tokens=8)
+        assert found.token_ids == whole.token_ids
+        assert found.metrics.reused_tokens > 20
+    assert session.notes == []
