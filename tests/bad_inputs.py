@@ -34,6 +34,8 @@ Words = tuple[str, ...]
 RIGHT: dict[Words, Words] = {
     ("compare",): ("doc.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "2"),
     ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
+    ("read",): ("doc.txt", "-m", "model", "--save", "new.session"),
+    ("chat",): ("-m", "talker", "--max-new-tokens", "2"),
     ("methods",): (),
     ("check",): ("model",),
     ("machine",): ("-m", "model"),
@@ -74,6 +76,7 @@ NO_SUCH: dict[str, Words] = {
     "--document": ("~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin", "zip.pdf",
                    "zeros.pdf", "cut.pdf", "latin.txt", "hollow", "https://a.b/c", "\udcff"),
     "--stop": ("\udcff",),
+    "--system": (" ", "\udcff"),
     "--draft": ("yarm", "kivi", " ", "\udcff"),
     "--kind": ("x", " ", "\udcff"),
     "--method": ("x", "Concat", " ", "\udcff"),
@@ -101,6 +104,8 @@ PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("compare",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("run",): tuple((bad,) for bad in ("", *PROMPT_NO_SUCH)),
+    ("read",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("chat",): (("x",), ("",)),
     ("methods",): (("kivy",), ("full",), ("",), ("kivi", "yarn"), ("\udcff",)),
     ("check",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("model", "model"),),
     ("machine",): (("x",), ("",)),
@@ -133,6 +138,16 @@ WRITTEN: tuple[Words, ...] = (
     ("run", "hi", "-m", "model", "--length", "8"),
     ("run", "hi", "-m", "model", "-d", "doc.txt", "--length", "99999"),
     ("run", "-d", "-"), ("run", "-m", "model"),
+    ("run", "-q", "hi", "-m", "model", "--session", "doc.txt"),
+    ("run", "-q", "hi", "-m", "model", "--session", "model/model.safetensors"),
+    ("run", "-q", "hi", "-m", "model", "--session", "doc.txt", "-d", "doc.txt"),
+    ("run", "-m", "model", "--session", "doc.txt"),
+    ("read", "-m", "model", "--save", "new"), ("chat", "-m", "model"),
+    ("read", "doc.txt", "-m", "model", "--save", "doc.txt", "--force"),
+    ("read", "doc.txt", "-m", "model", "--save", "latin.txt"),
+    ("read", "doc.txt", "-m", "model", "--save", "new", "-r", "sirllm(budget=25%)"),
+    ("chat", "-m", "talker", "--session", "doc.txt"),
+    ("chat", "-m", "talker", "--system", "x", "--session", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "-n", "99999"),
     ("compare", "doc.txt", "-m", "model", "-n", "64", "--probes"),
     ("compare", "doc.txt", "-m", "model", "--force"),
@@ -206,7 +221,7 @@ def make_world(place: Path) -> None:
     (place / "doc.txt").write_text(" ".join(words))
     (place / "link.txt").symlink_to("doc.txt")
     (place / "hard.txt").hardlink_to(place / "doc.txt")
-    for name in ("hollow", "texts", "run", "cut"):
+    for name in ("hollow", "texts", "run", "cut", "talker"):
         (place / name).mkdir()
     (place / "texts" / "a.txt").write_text("some text\n")
     for name, data in (
@@ -251,6 +266,11 @@ def _models(place: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(
         place / "model"
     )
+    for file in (place / "model").iterdir():
+        (place / "talker" / file.name).write_bytes(file.read_bytes())
+    talking = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+    talking.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    talking.save_pretrained(place / "talker")
     GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
         place / "notok"
     )

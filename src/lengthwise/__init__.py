@@ -10,12 +10,14 @@ measured side by side.
     model.generate(f"{document}\\n\\nWho signed it?", recipe="snapkv(budget=25%) + lookup").text
     for piece in model.stream("Once upon a time"):
         print(piece, end="")
+    session = model.read(document)              # once, and then session.ask(...) many times
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. Whatever a user can get wrong
-is a `LengthwiseError` of one line.
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
+keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
+a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
+    from lengthwise.api.session import Session
+    from lengthwise.api.session_file import open_session
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
@@ -43,12 +48,14 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AsyncStream": "lengthwise.api.streams",
+    "Chat": "lengthwise.api.chat",
     "Comparison": "lengthwise.evaluation.compare.results",
     "Document": "lengthwise.documents.document",
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api.model",
     "Recipe": "lengthwise.recipes",
+    "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
     "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
@@ -56,18 +63,21 @@ _WHERE = {
     "drafting_model": "lengthwise.engine.speculative.loading",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
+    "open_session": "lengthwise.api.session_file",
     "read": "lengthwise.documents.folders",
     "wrap": "lengthwise.api.loading",
 }
 
 __all__ = [
     "AsyncStream",
+    "Chat",
     "Comparison",
     "Document",
     "Generation",
     "LengthwiseError",
     "Model",
     "Recipe",
+    "Session",
     "Stream",
     "check",
     "compare",
@@ -75,6 +85,7 @@ __all__ = [
     "drafting_model",
     "load",
     "machine",
+    "open_session",
     "read",
     "wrap",
 ]

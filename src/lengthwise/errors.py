@@ -56,6 +56,10 @@ class DocumentError(LengthwiseError):
     """A document is empty, binary, unreadable or too short for what was asked of it."""
 
 
+class SessionError(LengthwiseError):
+    """A session cannot be stored, opened or gone on with: why, and what to do."""
+
+
 class NotFinite(LengthwiseError):
     """There is no token to choose, or no loss to give: what the model gave is not finite.
 

@@ -45,10 +45,11 @@ def test_run_prints_the_answer_and_its_costs_as_json(call) -> None:
     status, out, err = call("run", "Say hello.", "--max-new-tokens", "8", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert list(found) == ["recipe", "model", "dtype", "device", "prompt_tokens", "text",
-                           "token_ids", "ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes",
-                           "kv_offloaded_bytes", "accepted_per_step", "finish_reason", "accepted",
-                           "draft_s", "verify_s", "decode_s", "notes"]  # fmt: skip
+    assert list(found) == ["recipe", "model", "dtype", "device", "prompt_tokens", "reused_tokens",
+                           "text", "token_ids", "ttft_s", "tokens_per_s", "kv_bytes",
+                           "kv_peak_bytes", "kv_offloaded_bytes", "accepted_per_step",
+                           "finish_reason", "accepted", "draft_s", "verify_s", "decode_s",
+                           "notes"]  # fmt: skip
     assert (found["recipe"], found["model"]) == ("full", "SmolLM2-135M-Instruct")
     assert found["dtype"] in ("bfloat16", "float32") and found["device"] == "cpu"
     assert found["prompt_tokens"] > 8 and found["kv_peak_bytes"] >= found["kv_bytes"]

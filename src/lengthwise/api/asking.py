@@ -12,6 +12,7 @@ from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
 from lengthwise.api.streams import Stream
 from lengthwise.documents.document import Document
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
@@ -27,6 +28,7 @@ def open_batch(
     seed: int | Seq[int],
     sinks: Seq[Callable[[str], None]] | None,
     cancelled: Callable[[], bool] | None,
+    held: Sequence | None = None,
     **options: Unpack[BatchOptions],
 ) -> tuple[Batch, list[Row]]:
     """A batch that is ready to be read, and its rows; raises before anything runs.
@@ -38,6 +40,7 @@ def open_batch(
         seed: as for the recipe.
         sinks: who is told of the text of each prompt; None is nobody.
         cancelled: see `Asked`.
+        held: has read the beginning of the one prompt; None where nothing is read yet.
         **options: see `generate_batch`.
 
     Raises:
@@ -62,7 +65,7 @@ def open_batch(
     special = options.get("special")
     rows = [
         Row(model.encode(prompt, special), choices[index],
-            None if sinks is None else sinks[index], plan=plans[index])
+            None if sinks is None else sinks[index], plan=plans[index], held=held)
         for index, prompt in enumerate(prompts)
     ]  # fmt: skip
     return Batch(model.adapted, model.tokenizer, rows, asked), rows

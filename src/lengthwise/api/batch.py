@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
 from lengthwise.engine import loop, shortage
+from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
@@ -26,13 +27,14 @@ from lengthwise.tokenization.detokenise import TextStream
 @dataclass
 class Row:
     """One prompt: its tokens, how it is written on, and who is told. steering: see there. plan: of
-    its own recipe; None is the one of all."""
+    its own recipe; None is the one of all. held: has read the first of the tokens already."""
 
     tokens: Seq[int]
     sampling: Sampling
     sink: Callable[[str], None] | None = None
     steering: Steering | None = None
     plan: Plan | None = None
+    held: Sequence | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,9 @@ def _begin(
 ) -> tuple[Request, TextStream]:  # fmt: skip
     text = TextStream(tokenizer, asked.stop, row.sink)
     expected = len(row.tokens) + asked.max_new_tokens
-    sequence = Sequence(model, row.plan or asked.plan, expected=expected)
+    sequence = row.held
+    if sequence is None:
+        sequence = Sequence(model, row.plan or asked.plan, expected=expected)
     request = loop.begin(
         sequence, row.sampling, asked.max_new_tokens, asked.stop_ids, row.steering, number
     )
@@ -189,9 +193,12 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
 
     begin = time.perf_counter()
     sequence = request.sequence
+    held, again = len(sequence), len(sequence.read_again)
     request.metrics.prompt_tokens = len(row.tokens)
     try:
-        logits = loop.prefill(sequence, row.tokens, asked.chunk, progress)
+        logits = read_on(sequence, row.tokens[held:], asked.chunk, progress)
+        # A model may have had to read all of it again, with other frequencies.
+        request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
         first = loop.start(request, logits)
     except NotFinite as error:
         error.row = request.sampler.row

@@ -29,6 +29,8 @@ from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
 
 if TYPE_CHECKING:
+    from lengthwise.api.chat import Chat
+    from lengthwise.api.session import Session
     from lengthwise.api.support import Support
 
 
@@ -294,6 +296,51 @@ class Model:
             The stream; errors come with its first piece.
         """
         return AsyncStream(lambda: open_stream(self, prompt, recipe, options))
+
+    def read(
+        self, prompt: Prompt, recipe: RecipeLike = "full", *, special: str | None = None,
+        chunk: int | None = None, progress: loop.Progress | None = None,
+    ) -> Session:  # fmt: skip
+        """Reads something once, to be asked many times.
+
+        Args:
+            prompt: a text or Document to ask about, chat messages that a question follows, or ids
+                to go on from.
+            recipe: as for `generate`.
+            special: see `encode`.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            progress: called with tokens read.
+
+        Returns:
+            The session: `session.ask("Who signed it?")`.
+
+        Raises:
+            LengthwiseError: for what is no prompt, and an empty one.
+            Refused: where the recipe cannot serve this model, as many tokens, or a session.
+        """
+        from lengthwise.api.session import read_session
+
+        require_one(recipe)
+        return read_session(self, prompt, recipes.recipe_of(recipe), special, chunk, progress)
+
+    def chat(self, recipe: RecipeLike = "full", system: str | None = None) -> Chat:
+        """A conversation that keeps its cache over turns.
+
+        Args:
+            recipe: as for `generate`.
+            system: what the model is told before all turns; None leaves it to the template.
+
+        Returns:
+            The chat: `chat.say("Hello")`.
+
+        Raises:
+            LengthwiseError: where the tokenizer has no chat template.
+            Refused: where the recipe cannot serve this model, or a session.
+        """
+        from lengthwise.api.chat import Chat
+
+        require_one(recipe)
+        return Chat(self, recipes.recipe_of(recipe), system)
 
     @no_autocast()
     def score(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 VERBS = {
     "compare": "run many recipes on one text and the same questions; print one table",
     "run": "answer one prompt under one recipe, streaming",
+    "read": "read a document once and save it, to be asked many times",
+    "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",

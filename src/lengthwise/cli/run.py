@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise.api.prompts import Shield
-from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Real, check_text
+from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Place, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_name
 from lengthwise.cli.main import ModelChoice, model_options
@@ -40,7 +42,10 @@ class _Asking(click.Command):
 
 @click.command(cls=_Asking)
 @click.argument("prompt", required=False)
+@click.option("-q", "--question", help="another way to give the prompt")
 @click.option("-r", "--recipe", default="full", show_default=True, help="see `lengthwise methods`")
+@click.option("--session", type=Place(exists=True, dir_okay=False),
+              help="what `lengthwise read` saved: ask about that, read no document")  # fmt: skip
 @click.option("-d", "--document", "documents", multiple=True,
               help="a file or folder that the prompt asks about (text, code, markdown, PDF, HTML, "
               ".docx; - is standard input); may be repeated, read in that order")  # fmt: skip
@@ -61,8 +66,8 @@ class _Asking(click.Command):
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
 def run(
-    prompt: str | None, recipe: str, documents: tuple[str, ...], length: int | None,
-    max_new_tokens: int,
+    prompt: str | None, question: str | None, recipe: str, session: Path | None,
+    documents: tuple[str, ...], length: int | None, max_new_tokens: int,
     temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float,
     seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, choice: ModelChoice,
 ) -> None:  # fmt: skip
@@ -82,6 +87,13 @@ def run(
     Sampling(**sampling)
     for each in stop:
         check_text("a stop text", each)
+    if prompt is not None and question is not None:
+        raise LengthwiseError("the prompt is given twice; give it as an argument or by -q")
+    prompt = prompt if question is None else question
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop, **sampling}
+    if session is not None:
+        _ask(session, prompt, (documents, length, raw), as_json, choice, options)
+        return
     text, document = _given(prompt, documents, length)
     loaded = choice.open()
     ids = _encode(loaded, text, document, length, raw)
@@ -90,22 +102,51 @@ def run(
     pieces = None if as_json or loaded.plan(recipe).mode is not None else Pieces()
     with Reading(len(ids)) as bar:
         found = loaded.generate(
-            ids, recipe, max_new_tokens=max_new_tokens, stop=stop, progress=bar.advance,
-            stream=None if pieces is None else bar.before(pieces), **sampling,
+            ids, recipe, progress=bar.advance,
+            stream=None if pieces is None else bar.before(pieces), **options,
         )  # fmt: skip
-    whole = whole_characters(loaded.tokenizer, found.token_ids, found.text)
+    _show(loaded, shown, found, pieces, as_json)
+
+
+def _ask(
+    session: Path, prompt: str | None, of_documents: tuple[Any, ...], as_json: bool,
+    choice: ModelChoice, options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Asks about what was read into a file."""
+    from lengthwise.api.session_file import open_session
+
+    if any(of_documents):
+        raise LengthwiseError(
+            "--session has its document, and how it was read; leave out -d, --length and --raw"
+        )
+    text, _ = _given(prompt, (), None, pipe=False)
+    model = choice.open()
+    context = click.get_current_context()
+    named = context.get_parameter_source("recipe") is not ParameterSource.DEFAULT
+    opened = open_session(session, model, context.params["recipe"] if named else None)
+    pieces = None if as_json or model.plan(opened.parsed).mode is not None else Pieces()
+    found = opened.ask(text, stream=pieces, **options)
+    _show(model, opened.recipe, found, pieces, as_json)
+
+
+def _show(
+    model: Model, recipe: str, found: Generation, pieces: Pieces | None, as_json: bool
+) -> None:
+    """What is left to print of an answer."""
+    whole = whole_characters(model.tokenizer, found.token_ids, found.text)
     if as_json:
-        _print_json(loaded, shown, found, whole)
+        _print_json(model, recipe, found, whole)
         return
     if pieces is not None:
         pieces.end(whole)
-    _print(loaded, found)
+    _print(model, found)
 
 
 def _given(
-    prompt: str | None, documents: tuple[str, ...], length: int | None
+    prompt: str | None, documents: tuple[str, ...], length: int | None, pipe: bool = True
 ) -> tuple[str, str | None]:
-    """The prompt, and the text of the document it asks about where there is one."""
+    """The prompt, and the text of the document it asks about where there is one. pipe: whether
+    what is piped in beside a prompt is one."""
     if prompt is None and "-" in documents:
         raise LengthwiseError(
             "standard input cannot be both the document and the prompt; give the prompt as an "
@@ -118,7 +159,7 @@ def _given(
     if prompt is not None:
         refuse_name(prompt)
     # Without a prompt beside it, standard input was the prompt.
-    document = given_document(documents, pipe=prompt is not None, dash="-d -")
+    document = given_document(documents, pipe=pipe and prompt is not None, dash="-d -")
     if length is not None and document is None:
         raise LengthwiseError(
             "--length (-n) is of a document, and none is given; how long the answer may get is "
@@ -235,6 +276,7 @@ def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> Non
     click.echo(json.dumps({
         "recipe": recipe, "model": model.name, "dtype": adapted.dtype_text,
         "device": str(adapted.device), "prompt_tokens": metrics.prompt_tokens,
+        "reused_tokens": metrics.reused_tokens,
         "text": whole, "token_ids": found.token_ids, "ttft_s": metrics.ttft_s,
         "tokens_per_s": metrics.tokens_per_s, "kv_bytes": metrics.kv_bytes,
         "kv_peak_bytes": metrics.kv_peak_bytes, "kv_offloaded_bytes": metrics.kv_offloaded_bytes,
@@ -253,9 +295,10 @@ def _print(model: Model, found: Generation) -> None:
         click.echo(f"[{number}] score {draft.score:.3f}\n{text}\n")
     if not found.drafts:
         click.echo()
+    before = f" ({metrics.reused_tokens:,} of them before)" if metrics.reused_tokens else ""
     click.echo(
-        f"{metrics.prompt_tokens:,} tokens read, first token after {metrics.ttft_s:.2f} s, then "
-        f"{metrics.tokens_per_s:.1f} tokens/s ({metrics.accepted_per_step:.2f} a step), "
+        f"{metrics.prompt_tokens:,} tokens read{before}, first token after {metrics.ttft_s:.2f} s, "
+        f"then {metrics.tokens_per_s:.1f} tokens/s ({metrics.accepted_per_step:.2f} a step), "
         f"{metrics.kv_bytes / 1e6:.1f} MB of KV (peak {metrics.kv_peak_bytes / 1e6:.1f}), "
         f"ended by {metrics.finish_reason}",
         err=True,

@@ -36,7 +36,7 @@ class RequestMetrics:
     drafted: guesses that were verified. accepted: those that were right, by drafter.
     kv_bytes: held at the end. kv_peak_bytes: the most held at any moment, decoded and gathered
     copies included. kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in
-    none of the other figures.
+    none of the other figures. reused_tokens: of the prompt, those that a session had read before.
     notes: what the user has to know, one sentence each.
     """
 
@@ -54,6 +54,7 @@ class RequestMetrics:
     accepted: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     kv_offloaded_bytes: int = 0
+    reused_tokens: int = 0
 
     def add_step(
         self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0

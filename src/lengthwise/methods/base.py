@@ -140,6 +140,14 @@ class Method:
             placement: what the whole recipe came to.
         """
 
+    @property
+    def reads_by_length(self) -> bool:
+        """Whether what is deleted while a prompt is read depends on how long the prompt will be.
+
+        A session does not know that yet, and refuses such a method.
+        """
+        return False
+
     def frequencies(self, model: AdaptedModel) -> FrequencyRule | None:
         """New rotary frequencies, for positions/ methods.
 

@@ -45,16 +45,21 @@ _fingerprints: WeakKeyDictionary[AdaptedModel, str] = WeakKeyDictionary()
 def fingerprint(model: AdaptedModel) -> str:
     """16 hex digits of a model's configuration and of a sample of each of its weights."""
     if model not in _fingerprints:
-        config = model.model.config.get_text_config().to_dict()
-        facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-        modules = dict(model.model.named_modules())
-        for name, held in sorted(model.model.state_dict().items()):
-            inside, _, own = name.rpartition(".")
-            weight = at_hand(modules[inside], own, held) if inside in modules else held
-            digest.update(name.encode() + _sample(weight).float().cpu().numpy().tobytes())
-        _fingerprints[model] = digest.hexdigest()[:16]
+        _fingerprints[model] = fingerprint_now(model)
     return _fingerprints[model]
+
+
+def fingerprint_now(model: AdaptedModel) -> str:
+    """`fingerprint` of the weights as they are at this moment."""
+    config = model.model.config.get_text_config().to_dict()
+    facts = {k: v for k, v in config.items() if k not in INCIDENTAL}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    modules = dict(model.model.named_modules())
+    for name, held in sorted(model.model.state_dict().items()):
+        inside, _, own = name.rpartition(".")
+        weight = at_hand(modules[inside], own, held) if inside in modules else held
+        digest.update(name.encode() + _sample(weight).float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _sample(weight: Tensor) -> Tensor:

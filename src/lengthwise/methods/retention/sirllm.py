@@ -107,6 +107,10 @@ class SirLLM(Method):
     def placement(self, model: AdaptedModel) -> Placement:
         return Placement(compact=True)
 
+    @property
+    def reads_by_length(self) -> bool:
+        return self.budget.unit == "%"
+
     def start_retention(self, model: AdaptedModel) -> Memory:
         return Memory(self)
 

@@ -1,0 +1,365 @@
+"""A session: what was read once, to be asked many times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence as Seq
+from os import PathLike
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from lengthwise.api.asking import close_batch, open_batch
+from lengthwise.api.batch import Batch, Row
+from lengthwise.api.generation import NEW_TOKENS, Generation, Options
+from lengthwise.api.given import known_options, require_count, shown_as
+from lengthwise.api.held_model import HeldModel
+from lengthwise.api.prompts import Prompt
+from lengthwise.api.session_prompt import Source, behind, source_of
+from lengthwise.api.session_reading import (
+    fresh_sequence,
+    read_to,
+    refuse_by_length,
+    require_session_room,
+    whole_blocks,
+)
+from lengthwise.api.session_writing import write_session
+from lengthwise.api.streams import Stream
+from lengthwise.engine import loop
+from lengthwise.engine.continuing import make_room, same_frequencies
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import whole
+from lengthwise.errors import LengthwiseError, SessionError
+from lengthwise.methods.calibration import fingerprint_now
+from lengthwise.models.limits import require_positions
+from lengthwise.models.obstacles import no_autocast
+from lengthwise.recipes import Recipe
+
+
+class Session:
+    """The KV cache of what was read, with its tokens and recipe. Made by `Model.read`.
+
+    Asking leaves it as it was: each question works on a copy. `len` is the tokens that were read.
+
+    The prompt is left open, so a question gets what one call with the whole prompt gives. What a
+    recipe drops or encodes at the end of a prompt it does then, on the copy. `compress` does it
+    at once, without a question.
+    """
+
+    def __init__(
+        self, model: HeldModel, recipe: Recipe, source: Source, sequence: Sequence,
+        tokens: list[int], chunk: int | None = None,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.notes: list[str] = []
+        self._recipe, self._source, self._chunk = recipe, source, chunk
+        self._sequence, self._tokens = sequence, tokens
+        self._mark = fingerprint_now(model.adapted)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __repr__(self) -> str:
+        state = "compressed" if self.compressed else "open"
+        return (
+            f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
+            f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
+        )
+
+    @property
+    def recipe(self) -> str:
+        """The recipe it was read under, as text."""
+        return str(self._recipe)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Ids of what was read, those of the chat template before it included."""
+        return list(self._tokens)
+
+    @property
+    def nbytes(self) -> int:
+        """KV bytes held now."""
+        return self._sequence.nbytes()
+
+    @property
+    def source(self) -> Source:
+        """What was read, as it was given."""
+        return self._source
+
+    @property
+    def parsed(self) -> Recipe:
+        """The recipe it was read under."""
+        return self._recipe
+
+    @property
+    def held(self) -> Sequence:
+        """The engine's sequence behind it; not to be changed."""
+        return self._sequence
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the recipe has dropped and encoded already what it drops and encodes."""
+        return self._sequence.prompt_length is not None
+
+    # Asking.
+
+    @known_options
+    def ask(
+        self,
+        question: Prompt,
+        *,
+        max_new_tokens: int = NEW_TOKENS,
+        stream: Callable[[str], None] | None = None,
+        stop: str | Seq[str] = (),
+        stop_ids: Seq[int] | None = None,
+        progress: loop.Progress | None = None,
+        special: str | None = None,
+        assistant_model: Any = None,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+    ) -> Generation:
+        """Answers a question about what was read; the session stays as it was.
+
+        Args:
+            question: a string; behind token ids also token ids.
+            max_new_tokens: how many are written at most.
+            stream: called with each piece of text as it comes.
+            stop: a string that ends the text and is left out of it, or several.
+            stop_ids: ids that end the text; None: the model's own.
+            progress: called with tokens read.
+            special: see `Model.encode`.
+            assistant_model: a second model that guesses.
+            temperature: 0 is greedy.
+            top_k: sample among the k likeliest, 0 for all.
+            top_p: sample among the likeliest that make up p.
+            min_p: leave out those below this share of the likeliest.
+            repetition_penalty: 1 is none.
+            seed: an integer of 64 bits.
+
+        Returns:
+            As `Model.generate`; `metrics.reused_tokens` of the prompt were not read again.
+
+        Raises:
+            LengthwiseError: for an empty question, and as `Model.generate` does.
+            SessionError: where the model has changed since.
+        """
+        batch, rows = self._open(
+            question, None if stream is None else stream, None,
+            max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, progress=progress,
+            special=special, assistant_model=assistant_model, temperature=temperature,
+            top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
+            seed=seed,
+        )  # fmt: skip
+        with no_autocast():
+            batch.read()
+            while batch.active:
+                batch.step()
+            return self._close(batch, rows).require()
+
+    @shown_as(ask, without=("stream",))
+    def stream(self, question: Prompt, **options: Unpack[Options]) -> Stream:
+        """The answer piece by piece: `for piece in session.stream("Who signed it?")`.
+
+        Args:
+            question: as for `ask`.
+            **options: as for `ask`.
+
+        Returns:
+            The stream, whose `generation` is what `ask` would have returned.
+
+        Raises:
+            LengthwiseError: as `ask` does.
+        """
+        opened: list[Row] = []
+
+        def begin(sink: Callable[[str], None], stopped: Callable[[], bool]) -> Batch:
+            batch, rows = self._open(question, sink, stopped, **options)
+            opened.extend(rows)
+            return batch
+
+        return Stream(begin, lambda batch: self._close(batch, opened))
+
+    def _open(
+        self, question: Prompt, sink: Callable[[str], None] | None,
+        stopped: Callable[[], bool] | None, **options: Unpack[Options],
+    ) -> tuple[Batch, list[Row]]:  # fmt: skip
+        self._require_same_model()
+        given = question.strip() if isinstance(question, str) else question
+        if given is None or (hasattr(given, "__len__") and not len(given)):
+            raise LengthwiseError("the question is empty; say what you want to know")
+        require_count("max_new_tokens", options.get("max_new_tokens", NEW_TOKENS))
+        ids = self._source.ask(self.model, question, options.get("special"))
+        seed: Any = options.get("seed", 0)
+        others: Any = {name: value for name, value in options.items() if name != "seed"}
+        room = len(ids) - len(self._sequence) + options.get("max_new_tokens", NEW_TOKENS)
+        held, note = self._held(ids, room)
+        batch, rows = open_batch(
+            self.model, [ids], [self._recipe], seed, None if sink is None else [sink], stopped,
+            held=held, **{"chunk": self._chunk, **others},
+        )  # fmt: skip
+        for request, _ in batch.begun:
+            request.metrics.notes += filter(None, [note])
+        return batch, rows
+
+    def _close(self, batch: Batch, rows: list[Row]) -> Generation:
+        return close_batch(self.model, batch, rows)[0]
+
+    def _held(self, ids: Seq[int], room: int) -> tuple[Sequence, str]:
+        """A copy of what is held, as far as it is the beginning of a prompt and read as its would
+        be; an empty sequence otherwise, and what is to be said of that."""
+        held, plan = self._sequence, whole(self._sequence.plan)
+        if held.tokens != list(ids[: len(held)]):
+            note = "the tokenizer joins this text otherwise: all of it was read again"
+        elif not self.compressed and not same_frequencies(held, len(ids)):
+            note = (
+                f"{self.recipe} has other frequencies for {len(ids):,} tokens than for what was "
+                "read: all was read again; positions that do not follow the length, such as "
+                "yarn's or those of dynamic_ntk(length=N), save that"
+            )
+        else:
+            fork = held.fork()
+            make_room(fork, room)
+            return fork, ""
+        fresh = fresh_sequence(self.model, plan, len(ids) + room)
+        if self.compressed:
+            read_to(fresh, self._tokens, len(self._tokens), self._chunk)
+            fresh.end_prefill()
+        return fresh, note
+
+    def _require_same_model(self) -> None:
+        if fingerprint_now(self.model.adapted) != self._mark:
+            raise SessionError(
+                f"the weights of {self.model.name} have changed since this session was read: "
+                "what it holds is another model's; read the document again"
+            )
+
+    # What is held.
+
+    def fork(self) -> Session:
+        """A session of its own that holds the same: neither sees what is done to the other."""
+        self._require_same_model()
+        new = Session(
+            self.model, self._recipe, self._source, self._sequence.fork(), list(self._tokens),
+            self._chunk,
+        )  # fmt: skip
+        new.notes = list(self.notes)
+        return new
+
+    @no_autocast()
+    def append(self, text: Any, progress: loop.Progress | None = None) -> None:
+        """Reads more: a text behind a text, messages behind messages, ids or a text behind ids.
+
+        Args:
+            text: what comes behind all that was read.
+            progress: called with tokens read.
+
+        Raises:
+            LengthwiseError: for nothing, for what does not go behind what was read, and where the
+                recipe cannot serve as much.
+            SessionError: where the model has changed since.
+        """
+        self._require_same_model()
+        source = self._source.more(self.model, text)
+        tokens, stable = source.prefix(self.model)
+        plan = whole(self._sequence.plan)
+        require_session_room(self.model, plan, len(tokens))
+        held, note = self._held(tokens, len(tokens) - len(self._sequence))
+        self.notes += filter(None, [note])
+        if self.compressed:
+            end = len(tokens)
+        else:
+            end = whole_blocks(held, self._recipe, self._chunk, stable)
+        read_to(held, tokens, end, self._chunk, progress)
+        self._sequence, self._source, self._tokens = held, source, tokens
+
+    @no_autocast()
+    def compress(self) -> None:
+        """Ends the prompt: the recipe drops and encodes now what it drops and encodes.
+
+        From then on questions are fed as decoding would: what is kept does not depend on them, and
+        is held once. Sessions of recipes that do neither stay what they are.
+        """
+        self._require_same_model()
+        if self.compressed:
+            return
+        whole(self._sequence.plan).check_prompt(len(self._tokens))
+        read_to(self._sequence, self._tokens, len(self._tokens), self._chunk)
+        self._sequence.end_prefill()
+
+    @no_autocast()
+    def score(self, ids: Prompt) -> Tensor:
+        """Log-probabilities of tokens behind what was read, fed as decoding would.
+
+        Args:
+            ids: one or more, or a text.
+
+        Returns:
+            float32 `[n]`, what `Model.score(tokens + ids, recipe, prompt=len(tokens))` gives.
+
+        Raises:
+            LengthwiseError: for none, and for ids outside the vocabulary.
+            NotFinite: where the model's logits are no numbers.
+            SessionError: where the model has changed since.
+        """
+        self._require_same_model()
+        asked = behind(self.model, ids)
+        require_positions(self.model.adapted, len(self) + len(asked))
+        whole(self._sequence.plan).check_prompt(len(self))
+        held, _ = self._held(self._tokens, len(asked) + len(self) - len(self._sequence))
+        read_to(held, self._tokens, len(self), self._chunk)
+        held.end_prefill()
+        logits = loop.teacher_force(held, asked).float()
+        targets = torch.tensor(asked, device=logits.device)[:, None]
+        return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Stores it in one safetensors file, written aside and renamed.
+
+        Args:
+            path: of the file. `lengthwise.open_session` opens it.
+
+        Raises:
+            SessionError: where something of the recipe's cannot be stored, or the disk refuses.
+        """
+        self._require_same_model()
+        write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
+                      self._chunk)  # fmt: skip
+
+
+def read_session(
+    model: HeldModel, prompt: Prompt, recipe: Recipe, special: str | None, chunk: int | None,
+    progress: loop.Progress | None = None,
+) -> Session:  # fmt: skip
+    """Reads something into a new session.
+
+    Args:
+        model: that reads.
+        prompt: what.
+        recipe: under which.
+        special: see `Model.encode`.
+        chunk: tokens of a forward; None leaves it to the device.
+        progress: called with tokens read.
+
+    Raises:
+        Refused: where the recipe cannot serve this model, as many tokens, or a session.
+    """
+    if chunk is not None:
+        require_count("chunk", chunk)
+    source, plan = source_of(model, prompt, special), model.plan(recipe)
+    refuse_by_length(recipe)
+    tokens, stable = source.prefix(model)
+    if not tokens:
+        raise LengthwiseError("the document is empty: there is nothing to read in it")
+    require_session_room(model, plan, len(tokens))
+    sequence = fresh_sequence(model, plan, len(tokens))
+    with no_autocast():
+        end = whole_blocks(sequence, recipe, chunk, stable)
+        read_to(sequence, tokens, end, chunk, progress)
+    return Session(model, recipe, source, sequence, tokens, chunk)
+
+
+__all__ = ["Session", "read_session"]

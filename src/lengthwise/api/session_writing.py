@@ -1,0 +1,76 @@
+"""Sessions in files: one safetensors file.
+
+- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions;
+- state, JSON in a tensor: what was read, and all of the cache that is no tensor;
+- tensors: token ids; keys, values and birth ids; encoded blocks; what methods hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from os import PathLike
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from lengthwise._utils.files import write_aside
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.version import __version__
+from lengthwise.api.held_model import HeldModel
+from lengthwise.api.session_prompt import Source
+from lengthwise.engine.kv_cache.packing import Unstorable
+from lengthwise.engine.kv_cache.saved import pack_sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.errors import SessionError
+from lengthwise.methods.calibration import fingerprint_now
+from lengthwise.recipes import Recipe
+
+FORMAT = "lengthwise session"
+VERSION = 1
+KEY = "lengthwise"
+
+
+def write_session(
+    path: str | PathLike[str], model: HeldModel, recipe: Recipe, source: Source,
+    sequence: Sequence, tokens: list[int], chunk: int | None,
+) -> None:  # fmt: skip
+    """Stores what a session holds.
+
+    Args:
+        path: of the file.
+        model: that read it.
+        recipe: under which.
+        source: what was read.
+        sequence: what is held of it.
+        tokens: ids of all of it.
+        chunk: tokens of a prefill forward; None leaves it to the device.
+
+    Raises:
+        SessionError: where something cannot be stored, or the disk refuses.
+    """
+    try:
+        held, tensors = pack_sequence(sequence)
+    except Unstorable as error:
+        raise SessionError(
+            f"a session of {recipe} cannot be stored: {error}; read the document again where it "
+            "is needed, or store one of another recipe"
+        ) from None
+    positions = [str(method) for method in recipe.methods if method.question == "positions"]
+    manifest = {
+        "format": FORMAT, "version": VERSION, "library": __version__, "model": model.name,
+        "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
+        "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
+            }  # fmt: skip
+    state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
+    tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+    tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
+    try:
+        with write_aside(path) as aside:
+            save_file(tensors, aside, metadata={"format": FORMAT, KEY: json.dumps(manifest)})
+    except (OSError, SafetensorError) as error:
+        raise SessionError(f"{os.fspath(path)}: cannot be written ({first_line(error)})") from None
+
+
+__all__ = ["FORMAT", "KEY", "VERSION", "write_session"]

@@ -1,0 +1,53 @@
+"""`lengthwise read`: a document read once into a file, which `run --session` asks about."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from lengthwise._utils.outputs import SESSION, Output, check_outputs
+from lengthwise.cli.arguments import Place, force_option
+from lengthwise.cli.documents import given_document
+from lengthwise.cli.main import ModelChoice, model_options
+from lengthwise.cli.run import Reading
+from lengthwise.errors import DocumentError
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="[DOC]...")
+@click.option("--save", required=True, type=Place(), help="file to write")
+@force_option("session")
+@click.option("-r", "--recipe", default="full", show_default=True, help="see `lengthwise methods`")
+@click.option("--compress", is_flag=True,
+              help="drop and encode now what the recipe drops and encodes, whatever is asked "
+              "later (default: with each question)")  # fmt: skip
+@model_options
+def read(
+    sources: tuple[str, ...], save: Path, force: bool, recipe: str, compress: bool,
+    choice: ModelChoice,
+) -> None:  # fmt: skip
+    """Read DOC (files or folders; default: standard input) once, and save what was read.
+
+    `lengthwise run -q QUESTION --session FILE` asks about it, with the same model.
+    """
+    from lengthwise.recipes import parse
+
+    parse(recipe)
+    check_outputs([Output("--save", save, SESSION)], [*sources, choice.model], force)
+    document = given_document(sources)
+    if document is None:
+        raise DocumentError("there is no document: name a file or a folder, or pipe one in")
+    model = choice.open()
+    begin = time.perf_counter()
+    with Reading(len(model.encode(document))) as bar:
+        session = model.read(document, recipe, progress=bar.advance)
+        if compress:
+            session.compress()
+    seconds = time.perf_counter() - begin
+    session.save(save)
+    click.echo(
+        f"{len(session):,} tokens under {session.recipe}, read in {seconds:.2f} s, "
+        f"{session.nbytes / 1e6:.1f} MB of KV; {save.stat().st_size / 1e6:.1f} MB in {save}"
+    )

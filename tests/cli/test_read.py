@@ -1,0 +1,88 @@
+"""`read` stores what was read, `run --session` asks about it and says what `run -d` says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bad_inputs import make_world
+from tests.called import called
+
+ASKED = ("-m", "talker", "--max-new-tokens", "6", "--json")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("world")
+    make_world(found)
+    return found
+
+
+@pytest.fixture
+def world(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+def read(*words: str) -> str:
+    status, out, err = called("read", "doc.txt", "-m", "talker", "--save", "s.session", *words)
+    assert status == 0, err
+    return out
+
+
+@pytest.mark.parametrize("recipe", ["full", "kivi(group=8, residual=16) + lookup"])
+def test_asking_a_session_is_asking_the_document(world: Path, recipe: str) -> None:
+    out = read("-r", recipe)
+    assert "tokens under" in out and "MB in s.session" in out
+    status, whole, err = called("run", "Who?", "-d", "doc.txt", "-r", recipe, *ASKED)
+    assert status == 0, err
+    for words in (("-q", "Who?"), ("Who?",), ("-q", "Who?", "-r", recipe)):
+        status, found, err = called("run", *words, "--session", "s.session", *ASKED)
+        assert status == 0, err
+        mine, theirs = json.loads(found), json.loads(whole)
+        for name in ("recipe", "text", "token_ids", "prompt_tokens"):
+            assert mine[name] == theirs[name]
+        assert theirs["reused_tokens"] == 0 < mine["reused_tokens"]
+
+
+def test_the_answer_streams_and_says_what_was_read_before(world: Path) -> None:
+    read("--force")
+    status, out, err = called("run", "-q", "Who?", "--session", "s.session", *ASKED[:-1])
+    assert status == 0, err
+    assert "of them before)" in err and out.strip()
+
+
+def test_a_compressed_session_is_smaller(world: Path) -> None:
+    read("-r", "int8")
+    whole = (world / "s.session").stat().st_size
+    read("-r", "int8", "--compress")
+    assert (world / "s.session").stat().st_size < 0.8 * whole
+
+
+def test_what_is_wrong_is_one_line(world: Path) -> None:
+    read()
+    before = (world / "s.session").read_bytes()
+    asked = ("run", "-q", "b", "-m", "talker", "--session")
+    for words, told in (
+        (("run", "a", "-q", "b", "-m", "talker"), "given twice"),
+        ((*asked, "s.session", "-d", "doc.txt"), "leave out"),
+        ((*asked, "s.session", "--raw"), "leave out"),
+        ((*asked, "s.session", "-r", "kivi"), "under 'full'"),
+        ((*asked, "s.session", "--dtype", "fp16"),
+         "load the model in that dtype"),
+        ((*asked, "doc.txt"), "is no session"),
+        ((*asked, "model/model.safetensors"), "no session"),
+        (("read", "-m", "talker", "--save", "n"), "there is no document"),
+        (("read", "doc.txt", "-m", "talker", "--save", "latin.txt"), "no session of lengthwise"),
+        (("read", "doc.txt", "-m", "talker", "--save", "doc.txt", "--force"), "would be lost"),
+        (("read", "doc.txt", "-m", "talker", "--save", "n", "-r", "sirllm(budget=25%)"),
+         "give a budget in tokens"),
+    ):  # fmt: skip
+        status, out, err = called(*words)
+        lines = [line for line in err.splitlines() if line and "trained to" not in line]
+        assert (status, out, len(lines)) == (2, "", 1), (words, err)
+        assert told in lines[0]
+    assert (world / "s.session").read_bytes() == before
+    assert not (world / "n").exists()
