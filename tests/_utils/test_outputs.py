@@ -31,8 +31,9 @@ WRITING = {
     "curves": ("curves", "run", "-o", "made.svg"),
     "curriculum": ("sequences", "curriculum", "--buckets", "64=100", "--tokens-per-step", "128",
                    "-o", "made.pdf"),
+    "read": ("read", "doc.txt", "-m", "model", "--save", "made.session"),
 }  # fmt: skip
-JSON = tuple(name for name in WRITING if name != "datastore")
+JSON = tuple(name for name in WRITING if name not in ("datastore", "read"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_an_output_is_written_beside_json_too(world: Path, verb: str) -> None:
 
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture"])
+@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read"])
 def test_an_input_under_another_name_stays(world: Path, verb: str, link: str) -> None:
     words = WRITING[verb]
     source = world / next(word for word in words if word.endswith((".txt", ".csv")))
@@ -149,7 +150,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("compare",), "html"), (("datastore", "build"), "out"), (("scaling", "fit"), "save"),
         (("scaling", "fit"), "out"), (("curves",), "out"), (("sequences", "curriculum"), "out"),
         # A head takes minutes to make; its place is tested below.
-        (("calibrate",), "out"),
+        (("calibrate",), "out"), (("read",), "save"),
     }  # fmt: skip
     assert found == tested
 
