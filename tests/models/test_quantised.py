@@ -17,7 +17,7 @@ from lengthwise._utils.timings import Timed
 from lengthwise.errors import LengthwiseError, ModelError
 from lengthwise.models import quantised
 from lengthwise.models.fits import weight_bytes
-from lengthwise.models.low_bit import FORMATS, low_bit
+from lengthwise.models.low_bit import FORMATS, LowBit, low_bit
 from lengthwise.models.quantised import (
     LowBitLinear,
     format_of,
@@ -117,6 +117,23 @@ def test_the_head_is_held_in_8_bits_and_small_layers_as_they_are() -> None:
     assert model.model.layers[0].mlp.up_proj.format == "int4"
     router = nn.Sequential(nn.Linear(64, 8), nn.Linear(64, 64))
     assert [quantised.is_linear(each) for each in router] == [False, True]
+
+
+def test_what_is_not_as_asked_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lengthwise._utils.saying._SAID", set())
+    model_of(weights="int4")
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        model_of(weights="int4", intermediate_size=80)
+    said = capsys.readouterr().err
+    assert said.count("2 of 15 linear layers are held in int8") == 1 and said.count("note:") == 1
+    monkeypatch.setattr(LowBit, "serves", False)
+    model = model_of(weights="int8")
+    said = capsys.readouterr().err
+    assert "no operator for int8 weights in float32 on cpu: they are widened" in said
+    assert all(layer.rows == 0 for layer in low_bit_layers(model))
 
 
 def test_moving_int4_to_another_device_is_refused_and_changes_nothing() -> None:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from lengthwise._utils.saying import say_once
 from lengthwise._utils.suggestions import closest
 from lengthwise._utils.timings import Timed, Timings, drawn, timing
 from lengthwise.errors import LengthwiseError, ModelError
-from lengthwise.models.low_bit import DTYPES, FORMATS, LowBit, low_bit
+from lengthwise.models.low_bit import DTYPES, FORMATS, GROUPS, LowBit, low_bit
 
 # Rows that are timed: a token, a tree, a chunk.
 ROWS = (1, 16, 128, 1024)
@@ -155,7 +156,25 @@ def quantise(
         weight = (held or {}).get(name) or low_bit(matrix(layer).to(device), small)
         model.set_submodule(name, LowBitLinear(weight, _bias(layer)))
     model.config.tie_word_embeddings = False
+    _say_what_differs(model, weights)
     time_rows(model)
+
+
+def _say_what_differs(model: PreTrainedModel, weights: str) -> None:
+    """Says, once, where layers are not what was asked for, or no faster for it."""
+    head, layers = model.get_output_embeddings(), list(low_bit_layers(model))
+    other = sum(layer.format != weights for layer in layers if layer is not head)
+    if other:
+        say_once(
+            f"{other} of {len(layers)} linear layers are held in int8: int4 wants inputs that "
+            f"{', '.join(map(str, GROUPS[:-1]))} or {GROUPS[-1]} divides"
+        )
+    if slow := {layer.format for layer in layers if not layer.low_bit().serves}:
+        say_once(
+            f"PyTorch has no operator for {' and '.join(sorted(slow))} weights in "
+            f"{str(model.dtype).removeprefix('torch.')} on {layers[0].data.device.type}: they are "
+            "widened for each product, which saves memory and no time"
+        )
 
 
 def is_linear(module: nn.Module) -> bool:
