@@ -133,6 +133,11 @@ class Rope:
         """The model's own rule as one of ours, where every further token changes frequencies."""
         return self._grown.get(layer_type)
 
+    def tokens_until_switch(self, length: int) -> int | None:
+        """Tokens that may follow `length` ones before first frequencies end; None is any number."""
+        left = 0 if self.switch is None else self.switch - length
+        return left if left > 0 else None
+
     def phase(self, length: int) -> int:
         """Texts of lengths with different phases are read with different frequencies by layers
         that keep theirs while a text stays on one side of the switch."""

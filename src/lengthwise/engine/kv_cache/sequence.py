@@ -218,13 +218,9 @@ class Sequence:
                 found.append(self._entries_until_encoding(layer.codec, group))
         rules = {layer.rule for layer in self.layers if layer.rule is not None}
         found += [rule.tokens_until_change(len(self._tokens)) for rule in rules]
-        found.append(self._tokens_until_switch())
+        if self.model.rope is not None:
+            found.append(self.model.rope.tokens_until_switch(len(self._tokens)))
         return min((room for room in found if room is not None), default=None)
-
-    def _tokens_until_switch(self) -> int | None:
-        switch = None if self.model.rope is None else self.model.rope.switch
-        left = 0 if switch is None else switch - len(self._tokens)
-        return left if left > 0 else None
 
     def _entries_until_encoding(self, codec: Codec, group: HeadGroup) -> int | None:
         entries = codec.tokens_until_change(group.compressible)
