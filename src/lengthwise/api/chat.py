@@ -18,7 +18,7 @@ from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch
 from lengthwise.api.batch import Batch, Row
 from lengthwise.api.generation import NEW_TOKENS, Generation, Options
-from lengthwise.api.given import known_options, require_count, shown_as
+from lengthwise.api.given import require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session import Session
 from lengthwise.api.session_prompt import ChatSource
@@ -30,7 +30,6 @@ from lengthwise.api.session_reading import (
 )
 from lengthwise.api.session_writing import write_session
 from lengthwise.api.streams import Stream
-from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.rollback import reopen, roll_back
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -185,42 +184,16 @@ class Chat:
 
     # Talking.
 
-    @known_options
+    @shown_as(Session.ask)
     def say(
-        self,
-        text: str,
-        *,
-        max_new_tokens: int = NEW_TOKENS,
-        stream: Callable[[str], None] | None = None,
-        stop: str | Seq[str] = (),
-        stop_ids: Seq[int] | None = None,
-        progress: loop.Progress | None = None,
-        special: str | None = None,
-        assistant_model: Any = None,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
+        self, text: str, *, stream: Callable[[str], None] | None = None, **options: Unpack[Options]
     ) -> Generation:
         """Says something, and has it answered; both become part of the conversation.
 
         Args:
             text: the user's next message.
-            max_new_tokens: how many are written at most.
             stream: called with each piece of text as it comes.
-            stop: a string that ends the text and is left out of it, or several.
-            stop_ids: ids that end the text; None: the model's own.
-            progress: called with tokens read.
-            special: see `Model.encode`.
-            assistant_model: a second model that guesses.
-            temperature: 0 is greedy.
-            top_k: sample among the k likeliest, 0 for all.
-            top_p: sample among the likeliest that make up p.
-            min_p: leave out those below this share of the likeliest.
-            repetition_penalty: 1 is none.
-            seed: an integer of 64 bits.
+            **options: as in `Session.ask`.
 
         Returns:
             As `Model.generate`; `metrics.reused_tokens` of the prompt were not read again.
@@ -229,12 +202,7 @@ class Chat:
             LengthwiseError: for an empty text, and as `Model.generate` does; nothing was said then.
             SessionError: where the model has changed since.
         """
-        batch, turn = self._open(
-            text, stream, None, max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids,
-            progress=progress, special=special, assistant_model=assistant_model,
-            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-            repetition_penalty=repetition_penalty, seed=seed,
-        )  # fmt: skip
+        batch, turn = self._open(text, stream, None, **options)
         try:
             with no_autocast():
                 batch.read()
