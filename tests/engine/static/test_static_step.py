@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,112 +12,23 @@ from torch import Tensor
 
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.engine.speculative.draft_length import Fixed
-from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static import graphs
-from lengthwise.methods.drafting.lookup import Lookup
 from lengthwise.models.adapt import adapt
-from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.quantised import quantise
 from lengthwise.recipes import resolve
-from lengthwise.testing.drive import Forced
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.engine.kernels.row_kernel import by_definition
+from tests.engine.static.begun import (
+    PLAIN,
+    RECIPES,
+    Steps,
+    assert_same_cache,
+    held,
+    model,
+    prompts,
+)
 from tests.engine.static.few_guesses import Few
-
-RECIPES = [
-    "full",
-    "snapkv(budget=50%, window=8, floor=8)",
-    "pyramidkv(budget=24)",
-    "streaming(sinks=2, window=24)",
-    "lm_infinite(window=24)",
-    "yarn(factor=2)",
-    "snapkv(budget=50%, window=8, floor=8) + yarn(factor=2)",
-]
-
-PLAIN = [recipe for recipe in RECIPES if "window=24" not in recipe]
-
-
-@lru_cache
-def model(family: str = "llama") -> AdaptedModel:
-    sizes: dict[str, Any] = {"initializer_range": 0.15, "max_position_embeddings": 64}
-    return adapt(tiny_model(family, **sizes))
-
-
-class Steps:
-    """Requests of one recipe, by the ordinary step or by the static one; `static` counts these."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.patch = monkeypatch
-        self.static = 0
-        serve = graphs.serve
-
-        def counted(*given: Any) -> graphs.Served | None:
-            served = serve(*given)
-            self.static += served is not None
-            return served
-
-        monkeypatch.setattr(loop, "serve", counted)
-
-    def begin(
-        self, recipe: str, prompts: Seq[Seq[int]], new: int, family: str = "llama",
-        expected: bool = True, **options: Any,
-    ) -> list[Request]:  # fmt: skip
-        adapted = model(family)
-        plan, requests = resolve(recipe, adapted), []
-        for prompt in prompts:
-            size = len(prompt) + new if expected else 0
-            sequence = Sequence(adapted, plan, expected=size)
-            logits = loop.prefill(sequence, prompt)
-            request = loop.begin(sequence, options.get("sampling", Sampling()), new, ())
-            loop.start(request, logits)
-            requests.append(request)
-        return requests
-
-    def step(self, requests: Seq[Request], static: bool) -> None:
-        if static:
-            self.patch.setenv("LENGTHWISE_GRAPH", "twin")
-        else:
-            self.patch.delenv("LENGTHWISE_GRAPH", raising=False)
-        loop.step([request for request in requests if not request.done], Fixed())
-
-    def run(self, requests: list[Request], static: bool) -> list[list[int]]:
-        while not all(request.done for request in requests):
-            self.step(requests, static)
-        return [request.output for request in requests]
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
-    return Steps(monkeypatch)
-
-
-def prompts(*lengths: int) -> list[list[int]]:
-    return [tokens(length, seed=length) for length in lengths]
-
-
-def held(request: Request) -> list[list[Tensor]]:
-    """Everything that the cache of a request holds, spare room left out."""
-    found = []
-    for _, group in request.sequence.groups():
-        for store in (group.near, group.far):
-            entries = store.read()
-            found.append([] if entries is None else entries.tensors())
-    return found
-
-
-def assert_same_cache(ours: Request, right: Request) -> None:
-    for mine, theirs in zip(held(ours), held(right), strict=True):
-        for a, b in zip(mine, theirs, strict=True):
-            # Rows side by side store birth ids alike: of each head where one row needs that.
-            torch.testing.assert_close(a, b.expand_as(a), rtol=1e-4, atol=1e-5)
-    assert [(len(layer.groups[0].near), layer.groups[0].near_start)
-            for layer in ours.sequence.layers] == [
-        (len(layer.groups[0].near), layer.groups[0].near_start)
-        for layer in right.sequence.layers
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("lengths", [(40,), (17, 40), (3, 30, 31, 90)], ids=str)
@@ -243,89 +152,6 @@ def test_rows_join_and_leave(recipe: str, steps: Steps) -> None:
 
     assert batch(True) == batch(False)
     assert steps.static > 20
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_drafted_and_plain_steps_alternate(recipe: str, steps: Steps) -> None:
-    prompt = tokens(9, seed=1) * 5
-    ours, right = (steps.begin(recipe, [prompt], 60) for _ in range(2))
-    drafter = Lookup().start_drafter(model())
-    number = 0
-    while not ours[0].done:
-        number += 1
-        ours[0].drafters[:] = [drafter] if number % 3 else []
-        if number == 1:
-            ours[0].begin_drafters()
-        steps.step(ours, static=True)
-    assert ours[0].output == steps.run(right, static=False)[0]
-    assert_same_cache(ours[0], right[0])
-    assert steps.static >= (number - 6 if recipe in PLAIN else 2)
-
-
-@pytest.mark.parametrize("lengths", [(40,), (17, 40, 5)], ids=str)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_trees_of_any_shape_leave_the_text_as_it_is(
-    recipe: str, lengths: tuple[int, ...], steps: Steps
-) -> None:
-    ours, right = (steps.begin(recipe, prompts(*lengths), 40) for _ in range(2))
-    texts = steps.run(right, static=False)
-    for row, (request, text) in enumerate(zip(ours, texts, strict=True)):
-        request.drafters.append(Forced(lengths[row], text, model().vocab_size, seed=row))
-    assert steps.run(ours, static=True) == texts
-    for mine, theirs in zip(ours, right, strict=True):
-        assert mine.metrics.drafted > 0
-        assert_same_cache(mine, theirs)
-    if recipe in PLAIN:
-        assert steps.static >= ours[0].metrics.steps - 3
-
-
-def test_logits_and_states_of_a_tree_are_those_of_the_ordinary_step(
-    steps: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, right = (steps.begin("full", prompts(9, 33), 40) for _ in range(2))
-    trees = []
-    for number, request in enumerate(ours):
-        tree = Tree(request.pending)
-        tree.add_chain([5, 6, 7])
-        tree.add(tree.add(0, 9), 11)
-        tree.add_chain(list(range(20, 20 + 9 * number)), parent=2)
-        trees.append(tree)
-    monkeypatch.setenv("LENGTHWISE_GRAPH", "twin")
-    states: tuple[list[Tensor], list[Tensor]] = [], []
-    rows = [request.sequence for request in ours]
-    served = graphs.serve(rows, [tree.tokens for tree in trees], trees, states[0])
-    items = list(zip((r.sequence for r in right), (t.tokens for t in trees), trees, strict=True))
-    found, metadata = loop.extend(items, "all", states[1])
-    assert served is not None and list(map(len, served.logits)) == [6, 15]
-    for mine, theirs in zip([*served.logits, *states[0]], [*found, *states[1]], strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
-    for row, (request, other) in enumerate(zip(ours, right, strict=True)):
-        kept = [trees[row].tokens[node] for node in (0, 4, 5)]
-        request.sequence.commit(served.steps[row], kept, [0, 4, 5])
-        other.sequence.commit(metadata[row], kept, [0, 4, 5])
-        assert_same_cache(request, other)
-
-
-def test_a_tree_beyond_all_sizes_takes_the_ordinary_step(steps: Steps) -> None:
-    (request,) = steps.begin("full", prompts(20), 200)
-    steps.patch.setenv("LENGTHWISE_GRAPH", "twin")
-    tree = Tree(request.pending)
-    for guess in range(65):
-        tree.add(0, guess)
-    assert graphs.serve([request.sequence], [tree.tokens], [tree]) is None
-
-
-def test_guesses_beyond_the_end_move_nothing(steps: Steps) -> None:
-    (request,) = steps.begin("full", prompts(20), 6)
-    steps.patch.setenv("LENGTHWISE_GRAPH", "twin")
-    near = request.sequence.layers[0].groups[0].near
-    before, tree = near.allocated, Tree(request.pending)
-    for guess in range(30):
-        tree.add(0, guess)
-    assert graphs.serve([request.sequence], [tree.tokens], [tree]) is None
-    assert near.allocated is before
-    assert graphs.serve([request.sequence], [[5]]) is not None
-    assert near.allocated is before
 
 
 def test_a_forward_that_is_dropped_leaves_the_cache_as_it_was(steps: Steps) -> None:
