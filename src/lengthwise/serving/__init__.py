@@ -1,0 +1,8 @@
+"""A model for many callers at once: an engine that writes their texts together, over HTTP.
+
+    request --reading, protocol--> what is asked --asks--> Ask --engine--> Piece
+       pieces --mailbox, call--> answers --responses--> JSON or server-sent events
+
+`app` puts the routes together, `guard` stands before them, and `http_server` runs them. `engine`
+and `scheduler` know nothing of HTTP.
+"""
