@@ -39,13 +39,14 @@ def figures_of(generation: Generation, recipe: Recipe, model: AdaptedModel) -> d
         bytes that are held.
     """
     metrics = generation.metrics
-    # The last token is said, and never read.
-    read = metrics.prompt_tokens + max(0, len(generation.token_ids) - 1)
+    read = metrics.prompt_tokens + len(generation.token_ids)
     plain = plain_kv_bytes(model, read)
+    # Beside keys and values there is an index of them, which counts as bytes and as no token.
+    kept = min(read, round(read * metrics.kv_bytes / plain)) if plain else 0
     return {
         "recipe": str(recipe),
         "read_tokens": read,
-        "kept_tokens": round(read * metrics.kv_bytes / plain) if plain else 0,
+        "kept_tokens": kept,
         "reused_tokens": metrics.reused_tokens,
         "kv_bytes": metrics.kv_bytes,
         "kv_peak_bytes": metrics.kv_peak_bytes,

@@ -22,6 +22,7 @@ MOST_CONNECTIONS = 512
 HEAD_S = 20.0
 WRITE_S = 30.0
 IDLE_S = 60
+LINGER_S = 1.0
 HEAD_TOO_LARGE = ApiError(
     431, "head_too_large", f"the head of the request has more than {MOST_HEAD:,} bytes"
 )
@@ -59,6 +60,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._refused = False
         self._head = _Timer(self.loop, self.head_s)
         self._write = _Timer(self.loop, self.write_s)
 
@@ -75,6 +77,8 @@ class Connection(H11Protocol):
         self._write.stop()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         self._await_head()
 
@@ -114,7 +118,10 @@ class Connection(H11Protocol):
                 b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
                 b"Connection: close\r\n\r\n%b" % (error.status, reason, len(body), body)
             )
-        self.transport.close()
+        # Closed at once, with more on its way, it would be reset before the answer is read.
+        self._refused = True
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 class Server(uvicorn.Server):

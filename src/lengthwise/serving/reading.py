@@ -183,6 +183,9 @@ def _wrong(error: ValidationError) -> ApiError:
         return ApiError(400, "missing_field", f"{param} is missing; it is required", param)
     if found["type"] == "extra_forbidden":
         return _extra(place, param)
+    if found["type"] == "none_required" or param.endswith((".tool_calls", ".annotations")):
+        said = f"{param}={quoted(found['input'])} is not served here; leave it out"
+        return ApiError(400, "unsupported_field", said, param)
     if found["type"] == "string_unicode":
         return ApiError(400, "invalid_value", f"{param} holds half of a character (a lone "
                         "surrogate), which is no text; send UTF-8", param)  # fmt: skip
