@@ -5,12 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import lengthwise
 from lengthwise.errors import LengthwiseError
-from lengthwise.serving.engine import Ask, Piece, QueueFull, TokenLogprob
+from lengthwise.serving.engine import Ask, Piece, QueueFull, Stats, TokenLogprob
 
 
 class Ticket:
@@ -41,17 +39,16 @@ class Double:
     def submit(self, ask: Ask, told: Callable[[Piece], None]) -> Ticket:
         self.model.plan(ask.recipe)
         if self._waiting.qsize() >= self.most:
-            raise QueueFull(3.0)
+            raise QueueFull(self.most, 3.0)
         ticket = Ticket(ask, told)
         self.tickets.append(ticket)
         self._waiting.put(ticket)
         return ticket
 
-    def stats(self) -> Any:
-        return SimpleNamespace(
-            running=self.running, waiting=self._waiting.qsize(), kv_bytes=0, cache_bytes=0,
-            prompt_tokens=0, reused_tokens=0, decoded_tokens=0, cache_queries=0, cache_hits=0,
-            drafted={}, accepted={},
+    def stats(self) -> Stats:
+        return Stats(
+            running=self.running, waiting=self._waiting.qsize(), accepted={"lookup": 3},
+            reasons={"length": 2},
         )  # fmt: skip
 
     def close(self, drain_s: float = 0.0) -> None:

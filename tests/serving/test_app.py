@@ -220,7 +220,7 @@ def test_parts_and_a_developer_are_a_message_like_any_other(client: httpx.Client
     ("path", "fields", "status", "param"),
     [
         (CHAT, {"recipe": "yarm"}, 422, "recipe"),
-        (CHAT, {"recipe": "yarn + ntk"}, 422, "recipe"),
+        (CHAT, {"recipe": "yarn + ntk"}, 422, None),
         (CHAT, {"model": "gpt-4"}, 404, "model"),
         (CHAT, {"max_tokens": 201}, 400, "max_tokens"),
         (CHAT, {"max_completion_tokens": 10**30, "max_tokens": None}, 400, "max_completion_tokens"),
@@ -290,6 +290,8 @@ def test_health_and_metrics(client: httpx.Client) -> None:
     assert float(lines["lengthwise_time_to_first_token_seconds_count"]) >= 1
     assert float(lines["lengthwise_inter_token_seconds_count"]) >= 5
     assert float(lines["lengthwise_requests_running"]) == 0
+    assert float(lines['lengthwise_accepted_tokens_total{drafter="lookup"}']) == 3
+    assert float(lines['lengthwise_texts_total{reason="length"}']) == 2
 
 
 def test_names_of_paths_do_not_grow_the_metrics(client: httpx.Client) -> None:

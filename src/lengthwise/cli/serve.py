@@ -41,7 +41,7 @@ EMBEDDED = "smollm2"
               help="of the model in calls; may be given again (default: its own)")  # fmt: skip
 @click.option("--cache-bytes", type=Bytes(), help="for prompts that are kept, such as 2GB; 0: none")
 @click.option("--kv-bytes", type=Bytes(), help="for keys and values of running texts, such as 8GB")
-@click.option("--queue", default=64, show_default=True, type=WHOLE,
+@click.option("--queue", default=256, show_default=True, type=WHOLE,
               help="texts that may wait; more are told to come again")  # fmt: skip
 @click.option("--deadline", type=Real(0.001), help="seconds that a call may take at most")
 @click.option("--max-new-tokens", default=4096, show_default=True, type=COUNT,

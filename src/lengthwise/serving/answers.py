@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lengthwise.api.model import Model
     from lengthwise.recipes import Recipe
 
-# OpenAI has two reasons for a text to end, and a deadline or a limit of ours is the second.
-STOP, LENGTH = "stop", "length"
+# OpenAI has two reasons for a text to end, and a deadline is the second like any other limit.
+STOP, LENGTH, DEADLINE = "stop", "length", "deadline"
 
 
 @dataclass
@@ -111,6 +111,12 @@ class Answer:
             "finish_reason": STOP if stopped else LENGTH,
             "lengthwise": figures_of(generation, self.recipe, self.model.adapted),
         }
+
+    @property
+    def late(self) -> bool:
+        """Whether a text was broken off by its deadline."""
+        done = [text.generation for text in self.texts if text.generation is not None]
+        return any(each.metrics.finish_reason == DEADLINE for each in done)
 
     def usage_chunk(self) -> dict[str, Any]:
         """The chunk behind all others that says what was used."""

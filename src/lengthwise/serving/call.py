@@ -108,6 +108,8 @@ def require_whole(piece: Piece) -> None:
             raise api_error(error)
         if done.metrics.finish_reason == "cancelled":
             raise ApiError(503, "cancelled", "the server is shutting down; ask again")
+        if done.metrics.finish_reason == "deadline" and not done.token_ids:
+            raise ApiError(504, "deadline", "the deadline was over before the first token came")
     elif done is not None:
         raise api_error(done)
 

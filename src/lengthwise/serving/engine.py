@@ -40,18 +40,36 @@ class Piece:
 
 
 class QueueFull(LengthwiseError):
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(retry_after_s)
+    def __init__(self, waiting: int, retry_after_s: float) -> None:
+        super().__init__(waiting, retry_after_s)
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return f"the queue is full; try again in {self.retry_after_s:.0f} s"
 
 
+class Closing(LengthwiseError):
+    def __str__(self) -> str:
+        return "the server is shutting down"
+
+
 @dataclass(frozen=True)
 class Stats:
     running: int = 0
     waiting: int = 0
+    kv_bytes: int = 0
+    kv_capacity: int = 0
+    cache_bytes: int = 0
+    cache_capacity: int = 0
+    cache_queries: int = 0
+    cache_hits: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    decoded_tokens: int = 0
+    steps: int = 0
+    drafted: int = 0
+    accepted: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 class Ticket:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory, RecipeError, Refused
+from lengthwise.serving.engine import Closing, QueueFull
 
 INVALID = "invalid_request_error"
 OURS = "server_error"
@@ -87,12 +88,13 @@ def api_error(error: BaseException, param: str | None = None) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
-    seconds = getattr(error, "retry_after_s", None)
-    if seconds is not None:
-        wait = str(max(1, round(float(seconds))))
+    if isinstance(error, QueueFull):
+        wait = str(max(1, round(error.retry_after_s)))
         return ApiError(429, "queue_full", str(error), headers={"Retry-After": wait})
+    if isinstance(error, Closing):
+        return ApiError(503, "closing", str(error))
     if isinstance(error, Refused):
-        return ApiError(422, "recipe_refused", str(error), param or "recipe")
+        return ApiError(422, "refused", str(error), param)
     if isinstance(error, RecipeError):
         return ApiError(422, "recipe_invalid", str(error), param or "recipe")
     if isinstance(error, OutOfMemory):

@@ -36,7 +36,7 @@ def figures_of(generation: Generation, recipe: Recipe, model: AdaptedModel) -> d
 
     Returns:
         Numbers, by name; seconds end in `_s`. `kept_tokens` is how many plain tokens take the
-        bytes that are held.
+        bytes that are held. `ended` says why, where OpenAI's reasons are but two.
     """
     metrics = generation.metrics
     read = metrics.prompt_tokens + len(generation.token_ids)
@@ -45,6 +45,7 @@ def figures_of(generation: Generation, recipe: Recipe, model: AdaptedModel) -> d
     kept = min(read, round(read * metrics.kv_bytes / plain)) if plain else 0
     return {
         "recipe": str(recipe),
+        "ended": metrics.finish_reason,
         "read_tokens": read,
         "kept_tokens": kept,
         "reused_tokens": metrics.reused_tokens,

@@ -21,14 +21,23 @@ GAUGES = (
     ("requests_running", "texts that are being written", "running"),
     ("requests_waiting", "texts that wait in the queue", "waiting"),
     ("kv_bytes", "bytes of keys and values that running texts hold", "kv_bytes"),
+    ("kv_capacity_bytes", "bytes of keys and values that they may hold", "kv_capacity"),
     ("prefix_cache_bytes", "bytes that the prefix cache holds", "cache_bytes"),
+    ("prefix_cache_capacity_bytes", "bytes that it may hold", "cache_capacity"),
 )
 COUNTS = (
     ("prompt_tokens", "tokens of prompts", "prompt_tokens"),
     ("reused_tokens", "tokens of prompts that were not read again", "reused_tokens"),
     ("generated_tokens", "tokens written", "decoded_tokens"),
+    ("steps", "forwards that wrote, counted for each text", "steps"),
+    ("drafted_tokens", "guesses that were verified", "drafted"),
     ("prefix_cache_queries", "prompts looked up in the prefix cache", "cache_queries"),
     ("prefix_cache_hits", "prompts of which a beginning was found", "cache_hits"),
+)
+# Those with a label: name, what it is, the label, and the attribute, which counts by it.
+LABELLED = (
+    ("accepted_tokens", "guesses that were right", "drafter", "accepted"),
+    ("texts", "texts that ended", "reason", "reasons"),
 )
 
 
@@ -47,11 +56,16 @@ class _EngineCollector(Collector):
             yield GaugeMetricFamily(f"lengthwise_{name}", what, getattr(stats, attribute))
         for name, what, attribute in COUNTS:
             yield CounterMetricFamily(f"lengthwise_{name}", what, getattr(stats, attribute))
+        for name, what, label, attribute in LABELLED:
+            family = CounterMetricFamily(f"lengthwise_{name}", what, labels=[label])
+            for value, number in sorted(getattr(stats, attribute).items()):
+                family.add_metric([value], number)
+            yield family
 
 
 class Metrics:
-    """The counters of one server. outcomes: ok, refused, cancelled, slow_reader, failed, and the
-    codes of what was turned away."""
+    """The counters of one server. Outcomes are ok, deadline, cancelled (its client left), failed, and
+    the codes of errors."""
 
     def __init__(self, stats: Callable[[], Any]) -> None:
         self.registry = CollectorRegistry()

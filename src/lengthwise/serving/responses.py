@@ -90,7 +90,11 @@ class Completion(Response):
             await ErrorResponse(error)(scope, receive, send)
             return error.code
         await Response(content, media_type=JSON)(scope, receive, send)
-        return "ok"
+        return _outcome(self.answer)
+
+
+def _outcome(answer: Answer) -> str:
+    return "deadline" if answer.late else "ok"
 
 
 class Stream(Completion):
@@ -107,10 +111,10 @@ class Stream(Completion):
             (b"x-accel-buffering", b"no"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        outcome = "ok"
         try:
             async for event in self._events():
                 await send({"type": "http.response.body", "body": event, "more_body": True})
+            outcome = _outcome(self.answer)
         except ApiError as error:
             outcome = error.code
             event = b"data: " + error.body() + b"\n\n"

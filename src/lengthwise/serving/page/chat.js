@@ -30,7 +30,10 @@ function addMessage(role, text) {
 // Follows the text, unless somebody has scrolled up to read.
 function toEnd(always = false) {
   const log = $("log");
-  if (always || log.scrollHeight - log.scrollTop - log.clientHeight < 120) {
+  if (log.scrollHeight <= log.clientHeight) {
+    // In a narrow window it is the page that scrolls.
+    if (always) log.lastElementChild.scrollIntoView({ block: "nearest" });
+  } else if (always || log.scrollHeight - log.scrollTop - log.clientHeight < 120) {
     log.scrollTop = log.scrollHeight;
   }
 }
@@ -80,7 +83,8 @@ async function say(text) {
 function show(place, found) {
   const { figures, usage, reason } = found;
   if (!figures) return;
-  const cut = reason === "length" ? " · cut at the longest answer" : "";
+  const late = figures.ended === "deadline" ? " · cut at the deadline" : " · cut at the longest answer";
+  const cut = reason === "length" ? late : "";
   place.append(make("p", { class: "summary", text: summary(figures) + cut }));
   $("did-recipe").textContent = figures.recipe;
   $("did").replaceChildren(cards(figures, usage));
@@ -100,7 +104,7 @@ function failed(place, error, whole) {
     messages.pop();
     showError(place, error);
   }
-  toEnd();
+  toEnd(true);
 }
 
 function send() {

@@ -51,7 +51,7 @@ function card(title, value, unit, ...more) {
     "section",
     { class: "card" },
     make("h3", { text: title }),
-    make("p", { class: "value" }, value, make("small", { text: unit })),
+    make("p", { class: "value" }, value, " ", make("small", { text: unit })),
     ...more,
   );
 }
@@ -69,7 +69,7 @@ function guessing(f) {
   });
   const parts = bar(shares.map(([, share]) => share));
   parts.lastChild.className = "part part-rest";
-  return card("Guessed ahead", f.tokens_per_step.toFixed(2), " tokens a step", parts, legend);
+  return card("Guessed ahead", f.tokens_per_step.toFixed(2), "tokens a step", parts, legend);
 }
 
 // The cards of one answer.
@@ -82,7 +82,7 @@ export function cards(f, usage) {
     card(
       "Kept of what was read",
       percent(f.kept_tokens, f.read_tokens),
-      ` ${count(f.kept_tokens)} of ${count(f.read_tokens)} tokens`,
+      `the room of ${count(f.kept_tokens)} of ${count(f.read_tokens)} tokens`,
       share,
       line(`${bytes(f.kv_bytes)} of keys and values; full attention holds ${bytes(f.plain_kv_bytes)}`),
     ),
@@ -90,7 +90,7 @@ export function cards(f, usage) {
     card(
       "Time to first token",
       seconds(f.ttft_s),
-      ` then ${rate(f)}`,
+      `then ${rate(f)}`,
       line(reading(f, usage)),
     ),
   );
