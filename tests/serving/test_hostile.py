@@ -210,9 +210,8 @@ def test_a_head_that_never_ends_is_not_waited_for(server: Live) -> None:
 
 
 def test_a_connection_that_says_nothing_is_ended(server: Live) -> None:
-    with connected(server) as given:
-        with contextlib.suppress(ConnectionError):
-            assert given.recv(1) == b""
+    with connected(server) as given, contextlib.suppress(ConnectionError):
+        assert given.recv(1) == b""
 
 
 # Those who leave, and those who do not read.

@@ -64,7 +64,7 @@ class _EngineCollector(Collector):
 
 
 class Metrics:
-    """The counters of one server. Outcomes are ok, deadline, cancelled (its client left), failed, and
+    """The counters of one server. Outcomes: ok, deadline, cancelled (its client left), failed, and
     the codes of errors."""
 
     def __init__(self, stats: Callable[[], Any]) -> None:
