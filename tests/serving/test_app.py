@@ -12,6 +12,7 @@ import pytest
 import lengthwise
 from lengthwise.recipes import parse
 from lengthwise.serving.asks import Limits
+from lengthwise.serving.engine import Engine
 from lengthwise.serving.naming import Names
 from tests.chat_models import chat_model
 from tests.serving.live import Live, live
@@ -28,7 +29,7 @@ def model() -> lengthwise.Model:
 
 @pytest.fixture(scope="module")
 def server(model: lengthwise.Model) -> Iterator[Live]:
-    with live(model, limits=Limits(new_tokens=200)) as found:
+    with live(model, Engine(model, cache_bytes=0), limits=Limits(new_tokens=200)) as found:
         yield found
 
 
@@ -179,8 +180,12 @@ def test_log_probabilities_of_a_text(client: httpx.Client) -> None:
     found = answer["choices"][0]["logprobs"]
     assert "".join(found["tokens"]) == answer["choices"][0]["text"]
     assert found["text_offset"] == [0, 1, 2, 3, 4, 5]
-    assert [len(each) for each in found["top_logprobs"]] == [1] * 6
-    assert found["token_logprobs"][0] == pytest.approx(found["top_logprobs"][0][found["tokens"][0]])
+    for token, value, top in zip(
+        found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True
+    ):
+        # The likeliest one, and the one that was said where that is another.
+        assert len(top) in (1, 2) and top[token] == value
+        assert max(top.values()) >= value
 
 
 def test_texts_of_several_prompts_follow_each_other(
@@ -290,8 +295,8 @@ def test_health_and_metrics(client: httpx.Client) -> None:
     assert float(lines["lengthwise_time_to_first_token_seconds_count"]) >= 1
     assert float(lines["lengthwise_inter_token_seconds_count"]) >= 5
     assert float(lines["lengthwise_requests_running"]) == 0
-    assert float(lines['lengthwise_accepted_tokens_total{drafter="lookup"}']) == 3
-    assert float(lines['lengthwise_texts_total{reason="length"}']) == 2
+    assert float(lines['lengthwise_texts_total{reason="length"}']) >= 1
+    assert float(lines["lengthwise_prompt_tokens_total"]) >= 20
 
 
 def test_names_of_paths_do_not_grow_the_metrics(client: httpx.Client) -> None:

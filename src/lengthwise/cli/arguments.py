@@ -56,12 +56,12 @@ class Real(click.FloatRange):
         return found
 
 
-class Bytes(click.ParamType):
+class Bytes(click.types.StringParamType):
     """A number of bytes, with its unit: 64MB, 2GiB; 0 needs none."""
 
     name = "bytes"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, int):
             return value
         if value.strip() == "0":

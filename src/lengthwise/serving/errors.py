@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory, RecipeError, Refused
 from lengthwise.serving.engine import Closing, QueueFull
+from lengthwise.serving.scheduler import EngineFailed
 
+LOG = logging.getLogger("lengthwise.serving")
 INVALID = "invalid_request_error"
 OURS = "server_error"
 # Of what a client sent, an error repeats no more than this.
@@ -101,8 +104,9 @@ def api_error(error: BaseException, param: str | None = None) -> ApiError:
         return ApiError(503, "out_of_memory", str(error), param, {"Retry-After": "5"})
     if isinstance(error, NotFinite):
         return ApiError(500, "not_finite", str(error), param)
-    if isinstance(error, LengthwiseError):
+    if isinstance(error, LengthwiseError) and not isinstance(error, EngineFailed):
         return ApiError(400, "invalid_value", str(error), param)
+    LOG.error("a call failed", exc_info=error)
     return ApiError(500, "internal_error", "the server failed; its log says where")
 
 

@@ -194,9 +194,10 @@ def serve(
         closing: see `Server`.
         drain_s: seconds in which running answers may finish once the end has begun.
     """
-    log = logging.getLogger("uvicorn.error")
-    log.setLevel(logging.ERROR)
-    log.addHandler(logging.StreamHandler())
+    for name in ("uvicorn.error", "lengthwise.serving"):
+        log = logging.getLogger(name)
+        log.setLevel(logging.ERROR)
+        log.addHandler(logging.StreamHandler())
     config = uvicorn.Config(
         app, http=Connection, ws="none", lifespan="off", loop="asyncio", log_config=None,
         access_log=False, server_header=False, timeout_keep_alive=IDLE_S,

@@ -81,17 +81,18 @@ def text_logprobs(
     for text in tokens:
         offsets.append(start)
         start += len(text)
-    # Two tokens may have one text, such as halves of characters: the likelier one stays.
-    top = [
-        {
-            decode(tokenizer, [token], special=True): max(value, LEAST)
-            for token, value in reversed(each.top)
-        }
-        for each in found
-    ]
     return {
         "tokens": tokens,
         "token_logprobs": [max(each.logprob, LEAST) for each in found],
-        "top_logprobs": top,
+        "top_logprobs": [_top(tokenizer, each) for each in found],
         "text_offset": offsets,
     }
+
+
+def _top(tokenizer: PreTrainedTokenizerBase, found: TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens and the one that was said, as OpenAI's.
+
+    Of two with one text, such as halves of characters, the likelier stays.
+    """
+    every = [(found.token, found.logprob), *reversed(found.top)]
+    return {decode(tokenizer, [token], special=True): max(value, LEAST) for token, value in every}
