@@ -34,6 +34,7 @@ VERBS = {
     "run": "answer one prompt under one recipe, streaming",
     "read": "read a document once and save it, to be asked many times",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
+    "serve": "answer many callers over HTTP as OpenAI's API does, with a page",
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
@@ -48,7 +49,7 @@ VERBS = {
 }
 # What to install for verbs that need more than the rest.
 EXTRAS = {"curves": "training", "datastore": "datastore", "plan": "training", "scaling": "scaling",
-          "sequences": "training", "train": "training"}  # fmt: skip
+          "sequences": "training", "serve": "serve", "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -25,6 +25,10 @@ from lengthwise.serving.pace import Pace
 SHORT_FIRST = 3
 
 
+class EngineFailed(LengthwiseError):
+    """A round failed as none should: a fault of ours, and none of who asked."""
+
+
 @dataclass(frozen=True)
 class Stats:
     """What an engine does and did.
@@ -231,7 +235,8 @@ class Scheduler:
         Args:
             error: what it raised.
         """
-        wrapped = LengthwiseError(f"the engine failed: {type(error).__name__}: {first_line(error)}")
+        wrapped = EngineFailed(f"the engine failed: {type(error).__name__}: {first_line(error)}")
+        wrapped.__cause__ = error
         jobs, self.reading, self.writing = [*self.reading, *self.writing], [], []
         for job in jobs:
             self._lose(job, wrapped)
@@ -262,4 +267,4 @@ def bytes_per_token(model: HeldModel) -> int:
     )
 
 
-__all__ = ["Scheduler", "Stats", "bytes_per_token"]
+__all__ = ["EngineFailed", "Scheduler", "Stats", "bytes_per_token"]
