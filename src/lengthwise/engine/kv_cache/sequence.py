@@ -19,6 +19,7 @@ from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.prompt_end import prompt_selectors, show_prompt
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.speculative.tree import Tree
@@ -82,9 +83,8 @@ class Sequence:
             if not layer.own_window:
                 layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
-        strides = [
-            g.selector.wants_attention_mass for _, g in self.groups() if g.selector is not None
-        ]
+        windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
+        strides = [g.selector.wants_attention_mass for _, g in self.groups() if g.selector]
         if self.retention is not None:
             windows.append(self.retention.window)
             strides.append(int(self.retention.wants_attention_mass))
@@ -361,6 +361,7 @@ class Sequence:
         self.prompt_length = len(self._tokens)
         self._observation.reading = False
         self._retain(Phase.PREFILL)
+        show_prompt(self.layers, len(self._tokens), self.offset)
         self._encode(Phase.PREFILL)
         for layer in self.layers:
             layer.forget_queries()
