@@ -22,7 +22,7 @@ clustered: `session.compress()` ends the prompt there, once for all questions.
 Differences: keys are clustered per key head, and each query head selects. A question behind a
 compressed session is fed as decoding is, so each of its tokens selects; the authors select once for
 all of them. The window is that of other selections and overhangs by up to a quarter, 63 tokens at
-most. With a single cluster everything is read, and in their code nothing. They leave it open how
+most. A level with a single cluster removes nothing, and in their code all. They leave it open how
 much the first level removes: here half, or `removed` where that is less.
 """
 
@@ -229,19 +229,23 @@ class ClusteredKeys:
     def agree(self, layers: Seq[ClusteredKeys]) -> None:
         """One threshold a level, for all layers and heads."""
         shares = [min(self.method.removed, self.method.coarse_removed), self.method.removed]
-        bounds = tuple(
-            quantile(
-                torch.cat([each.observed[at].flatten().cpu() for each in layers]),
-                torch.cat([each.counts(at).flatten().cpu() for each in layers]), share,
-            )
-            for at, share in enumerate(shares[-self.method.levels :])
-        )  # fmt: skip
+        bounds = [
+            self.bound(layers, level, share)
+            for level, share in enumerate(shares[-self.method.levels :])
+        ]
         for each in layers:
-            each.bounds, each.observed = bounds, []
+            each.bounds, each.observed = tuple(bounds), []
 
-    def counts(self, at: int) -> Tensor:
-        """Keys of each cluster of a level, for each query head `[heads, clusters]`."""
-        return self.levels[at].sizes_of(len(self.observed[at]))
+    def bound(self, layers: Seq[ClusteredKeys], level: int, share: float) -> float:
+        """What removes this share of all keys at a level. A single cluster says nothing: 0."""
+        if self.levels[level].sizes.shape[1] == 1:
+            return 0.0
+        values = [each.observed[level] for each in layers]
+        counts = [
+            each.levels[level].sizes_of(len(v)) for each, v in zip(layers, values, strict=True)
+        ]
+        every, keys = (torch.cat([t.flatten().cpu() for t in each]) for each in (values, counts))
+        return quantile(every, keys, share)
 
     # A query comes.
 
