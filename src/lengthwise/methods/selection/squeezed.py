@@ -220,11 +220,14 @@ class ClusteredKeys:
         """The levels of keys `[kv_heads, n, head_dim]`, the finest last."""
         method, size = self.method, keys.shape[1]
         ones = torch.ones(keys.shape[:2], dtype=torch.int64, device=keys.device)
-        fine = cluster(keys, ones, max(1, int(method.clusters * size)), method.seed)
+        fine = self.cluster(keys, ones, max(1, int(method.clusters * size)))
         if method.levels == 1:
             return (fine,)
-        count = max(1, int(method.coarse * size))
-        return cluster(fine.centroids, fine.sizes, count, method.seed), fine
+        return self.cluster(fine.centroids, fine.sizes, max(1, int(method.coarse * size))), fine
+
+    def cluster(self, points: Tensor, weights: Tensor, count: int) -> Level:
+        """See `cluster`."""
+        return cluster(points, weights, count, self.method.seed)
 
     def agree(self, layers: Seq[ClusteredKeys]) -> None:
         """One threshold a level, for all layers and heads."""
