@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence as Seq
 from functools import cache
+from statistics import median
+from time import perf_counter
 
 import torch
-from benchmarks.reproduction.harness import Found, Note, check, load, reference
+from benchmarks.reproduction.harness import Found, Note, Row, check, load, reference
 from benchmarks.reproduction.selection.copying import COPY, LENGTH, mean
 from torch import Tensor
 
@@ -120,6 +122,14 @@ def losses(
     return {NEEDLE: mean(answers[1:]), COPY: round(answers[0], 3)}
 
 
+def found_row(name: str, probes: ProbeSet, method: Squeezed, kind: Kind) -> Row:
+    """A row of the table."""
+    READING.clear()
+    found = losses(probes.context, probes, method, kind)
+    seen, held = (round(sum(each) / len(READING), 3) for each in zip(*READING, strict=True))
+    return {"what": name, **found, READ: seen, HELD: held}
+
+
 @check({"what": "", NEEDLE: ".3f", COPY: ".3f", READ: ".3f", HELD: ".3f"})
 def squeezed(length: int = LENGTH, removed: float = 0.7) -> Iterator[Found]:
     """Losses by the share of keys removed, and the share that was read of those before the window.
@@ -134,7 +144,32 @@ def squeezed(length: int = LENGTH, removed: float = 0.7) -> Iterator[Found]:
     everything = losses(probes.context, probes, None)
     yield {"what": "full attention", **everything, READ: 1.0, HELD: 1.0}
     for name, method, kind in settings(removed):
-        READING.clear()
-        found = losses(probes.context, probes, method, kind)
-        seen, held = (round(sum(each) / len(READING), 3) for each in zip(*READING, strict=True))
-        yield {"what": name, **found, READ: seen, HELD: held}
+        yield found_row(name, probes, method, kind)
+
+
+@check({"what": "", NEEDLE: ".3f", COPY: ".3f", READ: ".3f", HELD: ".3f"})
+def exact(length: int = LENGTH, removed: float = 0.7) -> Iterator[Found]:
+    """The same with a cluster for every key, so that the threshold is on true probabilities."""
+    model = load()
+    probes = probe_context(reference(model), model.tokenizer, length, DEPTHS)
+    method = Squeezed(removed=removed, clusters=1, levels=1)
+    yield found_row(f"`{method}`", probes, method, Counted)
+
+
+@check({"tokens": "", "reading, s": ".2f", "clustering, s": ".2f", "share": ".2f"})
+def seconds(lengths: tuple[int, ...] = (2048, 4096, 8192), repeats: int = 3) -> Iterator[Found]:
+    """Medians of the seconds that reading takes, and what the end of the prompt takes."""
+    model, document = load().adapted, reference(load())
+    for length in lengths:
+        reading, ending = [], []
+        for _ in range(repeats):
+            sequence = Sequence(model, resolve([Squeezed()], model))
+            start = perf_counter()
+            prefill(sequence, document[:length])
+            middle = perf_counter()
+            sequence.end_prefill()
+            reading.append(middle - start)
+            ending.append(perf_counter() - middle)
+        read_s, end_s = median(reading), median(ending)
+        yield {"tokens": f"{length:,}", "reading, s": round(read_s, 2),
+               "clustering, s": round(end_s, 2), "share": round(end_s / read_s, 2)}  # fmt: skip
