@@ -148,12 +148,15 @@ def squeezed(length: int = LENGTH, removed: float = 0.7) -> Iterator[Found]:
 
 
 @check({"what": "", NEEDLE: ".3f", COPY: ".3f", READ: ".3f", HELD: ".3f"})
-def exact(length: int = LENGTH, removed: float = 0.7) -> Iterator[Found]:
-    """The same with a cluster for every key, so that the threshold is on true probabilities."""
+def clusters(
+    length: int = LENGTH, removed: float = 0.7, shares: tuple[float, ...] = (0.1, 0.25, 1.0)
+) -> Iterator[Found]:
+    """The same by the number of clusters. With one for every key S is the true probability."""
     model = load()
     probes = probe_context(reference(model), model.tokenizer, length, DEPTHS)
-    method = Squeezed(removed=removed, clusters=1, levels=1)
-    yield found_row(f"`{method}`", probes, method, Counted)
+    for share in shares:
+        method = Squeezed(removed=removed, clusters=share, levels=1)
+        yield found_row(f"`{method}`", probes, method, Counted)
 
 
 @check({"tokens": "", "reading, s": ".2f", "clustering, s": ".2f", "share": ".2f"})
