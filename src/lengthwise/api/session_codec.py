@@ -175,7 +175,7 @@ def same_once(tensors: dict[str, Tensor]) -> dict[str, str]:
     """
     first: dict[tuple[object, ...], str] = {}
     taken: dict[str, str] = {}
-    for name, tensor in list(tensors.items()):
+    for name, tensor in sorted(tensors.items(), key=lambda each: each[0] != "tokens"):
         if tensor.dtype in (torch.int32, torch.int64):
             data = np.ascontiguousarray(tensor.cpu().numpy()).tobytes()
             key = (tensor.dtype, tuple(tensor.shape), data)
