@@ -57,10 +57,10 @@ def cachegen() -> Iterator[Found]:
         path = Path(folder, "held")
         for ids in slices(encode(model, moby_dick())):
             rest, truth = ids[-FED:], torch.empty(0)
+            held = {recipe: model.read(ids[:-FED], recipe) for recipe in ("full", "int8")}
+            held["int8"].compress()
             for recipe, codec in KEPT:
-                session = model.read(ids[:-FED], recipe)
-                if recipe != "full":
-                    session.compress()
+                session = held[recipe]
                 session.save(path, codec)
                 scores = logits_behind(lengthwise.open_session(path, model), rest)
                 truth = scores if (recipe, codec) == KEPT[0] else truth
