@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -90,7 +90,7 @@ class Stored:
         if "coded" in state:
             coded = Coded.read(state["coded"], model.adapted, len(self.tokens))
             chosen = coded.chosen(level)
-            self.lossy = lossy_name(chosen)
+            self.lossy = lossy_name([chosen])
             self._decode(coded, chosen)
         elif level is not None:
             raise SessionError("it has no levels: it was saved without a codec; leave level out")
@@ -118,9 +118,16 @@ class Stored:
         return found
 
 
-def lossy_name(level: int) -> str:
-    """The codec as a session tells it that came through it; nothing where nothing was lost."""
-    return "" if level == LOSSLESS else f"cachegen level {level}"
+def lossy_name(levels: Iterable[int]) -> str:
+    """The codec as a session tells it that came through it; nothing where nothing was lost.
+
+    Args:
+        levels: that were read; 0 is text.
+    """
+    lost = sorted({level for level in levels if level not in (0, LOSSLESS)})
+    if not lost:
+        return ""
+    return f"cachegen level{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
 
 
 @contextmanager
