@@ -130,18 +130,16 @@ def code(
     Raises:
         Unstorable: for numbers that the level has no form for.
     """
-    found, held, names = [], [], []
+    held, names, planes, counts = [], [], [], []
     for layer, kind, name in _entries(state):
         tensor = tensors[name]
         if tensor.dim() == 3 and tensor.shape[1]:
             heads, n, dim = tensor.shape
-            found.append([name, layer, kind, heads, n, dim])
-            held.append(tensors.pop(name))
+            planes.append(Plane(layer, kind, heads, dim))
+            counts.append(n)
             names.append(name)
-    coded = Coded(
-        names, [Plane(*each[1:4], each[5]) for each in found], [each[4] for each in found],
-        codec.levels, codec.chunk, codec.group, len(model.layers),
-    )  # fmt: skip
+            held.append(tensors.pop(name))
+    coded = Coded(names, planes, counts, codec.levels, codec.chunk, codec.group, len(model.layers))
     for chunk in range(coded.chunks):
         places = coded.of_chunk(chunk)
         parts = [held[place][:, start:stop] for place, start, stop in places]
@@ -151,6 +149,10 @@ def code(
             tensors[coded.piece(chunk, level)] = torch.frombuffer(
                 bytearray(data), dtype=torch.uint8
             )
+    found = [
+        [name, plane.layer, plane.kind, plane.heads, n, plane.dim]
+        for name, plane, n in zip(names, planes, counts, strict=True)
+    ]
     return {"levels": codec.levels, "chunk": codec.chunk, "group": codec.group, "planes": found}
 
 

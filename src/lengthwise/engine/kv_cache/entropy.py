@@ -13,6 +13,8 @@ coder of the paper, and decodes faster. It works as a stack: what is decoded fir
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,7 +78,10 @@ def encode(symbols: Symbols, alphabet: int, spread: int = 1) -> bytes:
     for column in range(size - 1, -1, -1):
         weights = _WEIGHTS[columns[column]]
         coder.encode_reverse(levels[:, column].astype(np.int32), model(weights, perfect=False))
-    return columns.tobytes() + coder.get_compressed().astype("<u4").tobytes()
+    # Most columns of a large alphabet are empty.
+    head = zlib.compress(columns.tobytes(), 9)
+    words: bytes = coder.get_compressed().astype("<u4").tobytes()
+    return struct.pack("<I", len(head)) + head + words
 
 
 def decode(data: bytes, rows: int, n: int, alphabet: int, spread: int = 1) -> Symbols:
@@ -97,14 +102,9 @@ def decode(data: bytes, rows: int, n: int, alphabet: int, spread: int = 1) -> Sy
     """
     stream = require_coder()
     size = -(-alphabet // spread)
-    head = size * (_TOP + 1)
-    if len(data) < head or (len(data) - head) % 4:
-        raise Damaged("a coded stream is cut")
-    columns = np.frombuffer(data, np.uint8, head).reshape(size, _TOP + 1)
-    if columns.max() > _TOP:
-        raise Damaged("a coded stream has no such distribution")
+    columns, rest = _head(data, size)
     try:
-        words = np.frombuffer(data, "<u4", offset=head).astype(np.uint32)
+        words = np.frombuffer(rest, "<u4").astype(np.uint32)
         coder, model = stream.stack.AnsCoder(words), stream.model.Categorical
         levels = np.empty((rows, size), np.uint8)
         for column in range(size):
@@ -116,6 +116,25 @@ def decode(data: bytes, rows: int, n: int, alphabet: int, spread: int = 1) -> Sy
     except ValueError as error:
         raise Damaged(f"a coded stream is none: {error}") from None
     return found
+
+
+def _head(data: bytes, size: int) -> tuple[Symbols, bytes]:
+    """How often each level comes in each column of the table, and the bits behind that."""
+    if len(data) < 4:
+        raise Damaged("a coded stream is cut")
+    (length,) = struct.unpack_from("<I", data)
+    wanted = size * (_TOP + 1)
+    try:
+        found = zlib.decompressobj().decompress(data[4 : 4 + length], wanted)
+    except zlib.error as error:
+        raise Damaged(f"a coded stream is none: {error}") from None
+    rest = data[4 + length :]
+    if len(found) != wanted or len(rest) % 4:
+        raise Damaged("a coded stream is cut")
+    columns = np.frombuffer(found, np.uint8).reshape(size, _TOP + 1)
+    if columns.max() > _TOP:
+        raise Damaged("a coded stream has no such distribution")
+    return columns, rest
 
 
 def _row_levels(symbols: Symbols, size: int, spread: int) -> Iterator[Symbols]:
