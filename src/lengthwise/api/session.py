@@ -29,6 +29,7 @@ from lengthwise.api.streams import Stream
 from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.opening import lossy_note
 from lengthwise.engine.plan import whole
 from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.calibration import fingerprint_now
@@ -57,7 +58,7 @@ class Session:
         self._sequence, self._tokens = sequence, tokens
         self._mark = fingerprint_now(model.adapted)
         if sequence.lossy:
-            self.notes.append(_lossy_note(sequence))
+            self.notes.append(lossy_note(sequence))
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -211,7 +212,7 @@ class Session:
             held=held, **{"chunk": self._chunk, **others},
         )  # fmt: skip
         for request, _ in batch.begun:
-            request.metrics.notes += filter(None, [note, _lossy_note(held)])
+            request.metrics.notes += filter(None, [note])
         return batch, rows
 
     def _close(self, batch: Batch, rows: list[Row]) -> Generation:
@@ -339,13 +340,6 @@ class Session:
         self._require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
                       self._chunk, codec_of(codec))  # fmt: skip
-
-
-def _lossy_note(sequence: Sequence) -> str:
-    """What is to be said of a sequence that came through a lossy codec; nothing otherwise."""
-    if not sequence.lossy:
-        return ""
-    return f"keys and values came through {sequence.lossy}, which changed them a little"
 
 
 def read_session(

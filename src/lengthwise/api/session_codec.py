@@ -145,7 +145,7 @@ def code(
         parts = [held[place][:, start:stop] for place, start, stop in places]
         for level in codec.levels:
             quality = coded.quality(level, model.dtype)
-            data = encode_planes(parts, [coded.planes[p] for p, _, _ in places], quality)
+            data = encode_planes(parts, [coded.planes[p] for p, _, _ in places], quality, chunk)
             tensors[coded.piece(chunk, level)] = torch.frombuffer(
                 bytearray(data), dtype=torch.uint8
             )
@@ -277,7 +277,7 @@ class Coded:
         places = self.of_chunk(chunk)
         planes = [self.planes[place] for place, _, _ in places]
         counts = [stop - start for _, start, stop in places]
-        return decode_planes(data, planes, counts, self.quality(level, dtype))
+        return decode_planes(data, planes, counts, self.quality(level, dtype), chunk)
 
     def chosen(self, level: int | str | None) -> int:
         """The level to be read.

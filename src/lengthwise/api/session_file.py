@@ -114,8 +114,10 @@ class Stored:
         device = self._model.adapted.device
         if name in self._decoded:
             return self._decoded.pop(name).to(device)
-        found: Tensor = self._get(self._same.get(name, name)).to(device)
-        return found
+        if name in self._same:
+            # Tensors that stand once in the file are written to apart.
+            return self._get(self._same[name]).clone().to(device)
+        return self._get(name).to(device)
 
 
 def lossy_name(levels: Iterable[int]) -> str:

@@ -128,6 +128,12 @@ def test_damaged_chunks_are_refused(level: int) -> None:
     for bad in (b"", data[:3], data[:40], data[:-1], data + b"x", b"\x01" + data[1:]):
         with pytest.raises(Damaged, match="not what was written"):
             decode_planes(bad, PLANES, [20] * 12, quality)
+    for level_, group in ((level, 9), (level % 4 + 1, 10)):
+        other = Quality(level_, group, 6, torch.bfloat16)
+        with pytest.raises(Damaged, match="in the place of another"):
+            decode_planes(data, PLANES, [20] * 12, other)
+    with pytest.raises(Damaged, match="in the place of another"):
+        decode_planes(data, PLANES, [20] * 12, quality, 1)
     # With the right checksum, and another number of tokens than it says.
     for counts in ([19] * 12, [21] * 12, [10**9] * 12, [20] * 11 + [0]):
         with pytest.raises(Damaged):
@@ -138,8 +144,9 @@ def test_damaged_chunks_are_refused(level: int) -> None:
 @given(st.lists(st.binary(max_size=200), max_size=6), st.sampled_from(LEVELS))
 def test_hostile_chunks_are_refused(pieces: list[bytes], level: int) -> None:
     quality = Quality(level, 10, 6, torch.bfloat16)
+    mark = Frames(encode_planes(entries(1, torch.bfloat16), PLANES, quality)).take()
     with pytest.raises(Damaged):
-        decode_planes(framed(pieces), PLANES, [20] * 12, quality)
+        decode_planes(framed([mark, *pieces]), PLANES, [20] * 12, quality)
 
 
 def test_frames_say_their_lengths() -> None:

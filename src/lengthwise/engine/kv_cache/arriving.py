@@ -12,7 +12,7 @@ from lengthwise.engine.kv_cache.packing import Unstorable
 from lengthwise.engine.kv_cache.sequence import Sequence
 
 # What a sequence that nothing was noted of says of itself.
-_EMPTY = (None, {}, [])
+_EMPTY: tuple[object, ...] = (None, {}, [])
 
 
 def plain_entries(data: dict[str, Any]) -> list[tuple[str, str]]:

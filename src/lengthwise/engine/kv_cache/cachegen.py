@@ -16,6 +16,7 @@ bfloat16. Level 4 is not the paper's: the bits of the numbers, with their expone
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -94,19 +95,23 @@ class Quality:
         return 0 if self.group == 1 else -(-n // self.group)
 
 
-def encode_planes(tensors: list[Tensor], planes: list[Plane], quality: Quality) -> bytes:
+def encode_planes(
+    tensors: list[Tensor], planes: list[Plane], quality: Quality, number: int = 0
+) -> bytes:
     """A chunk of some planes as bytes.
 
     Args:
         tensors: a plane's entries each, `[heads, n, dim]`; n may differ, and be 0.
         planes: what they are.
         quality: how they are coded.
+        number: of the chunk, so that no other is taken for it.
 
     Raises:
         Unstorable: for numbers that are not finite, and for dtypes that have no lossless form.
     """
+    mark = _mark(quality, number)
     if quality.level == LOSSLESS:
-        return framed(_lossless_frames(tensors, planes, quality.dtype))
+        return framed([mark, *_lossless_frames(tensors, planes, quality.dtype)])
     scales: list[bytes] = []
     symbols: list[tuple[Symbols, _Batch]] = []
     for tensor, plane in zip(tensors, planes, strict=True):
@@ -117,11 +122,11 @@ def encode_planes(tensors: list[Tensor], planes: list[Plane], quality: Quality) 
         scales.append(scale)
         symbols.append((anchors, _Batch(anchors.shape[1], _ANCHOR_BINS, _ANCHOR_SPREAD)))
         symbols.append((others, _Batch(others.shape[1], bins)))
-    return framed([b"".join(scales), *_encoded(symbols)])
+    return framed([mark, b"".join(scales), *_encoded(symbols)])
 
 
 def decode_planes(
-    data: bytes, planes: list[Plane], counts: list[int], quality: Quality
+    data: bytes, planes: list[Plane], counts: list[int], quality: Quality, number: int = 0
 ) -> list[Tensor]:
     """The planes that `encode_planes` was given, as far as their level keeps them.
 
@@ -130,6 +135,7 @@ def decode_planes(
         planes: what they are; the caller answers for heads and channels.
         counts: tokens of each.
         quality: as it was given.
+        number: as it was given.
 
     Returns:
         A tensor `[heads, n, dim]` each.
@@ -139,6 +145,8 @@ def decode_planes(
             bytes do not speak for.
     """
     frames = Frames(data)
+    if frames.take() != _mark(quality, number):
+        raise Damaged("a chunk stands in the place of another")
     if quality.level == LOSSLESS:
         return _lossless_planes(frames, planes, counts, quality.dtype)
     # Two bytes a token and plane are there before anything of that size is made.
@@ -158,6 +166,10 @@ def decode_planes(
         found.append(_heads(rows, plane, n).to(quality.dtype))
     frames.end()
     return found
+
+
+def _mark(quality: Quality, number: int) -> bytes:
+    return struct.pack("<IBI", number, quality.level, quality.group)
 
 
 # Symbols of many planes that are coded together, because their rows are alike.

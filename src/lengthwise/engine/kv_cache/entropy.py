@@ -115,6 +115,8 @@ def decode(data: bytes, rows: int, n: int, alphabet: int, spread: int = 1) -> Sy
             found[row] = coder.decode(model(weights, perfect=False), n)
     except ValueError as error:
         raise Damaged(f"a coded stream is none: {error}") from None
+    if not coder.is_empty():
+        raise Damaged("a coded stream holds other symbols than it should")
     return found
 
 
