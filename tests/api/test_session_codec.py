@@ -233,6 +233,7 @@ HOSTILE = {
     "chunk": lambda s, held: s["coded"].update(chunk=0),
     "large": lambda s, held: s["coded"].update(chunk=1 << 40),
     "group": lambda s, held: s["coded"].update(group=0),
+    "groups": lambda s, held: s["coded"].update(group=1 << 40),
     "group3": lambda s, held: s["coded"].update(group=3),
     "planes": lambda s, held: s["coded"].update(planes=None),
     "tokens": lambda s, held: s["coded"]["planes"][0].__setitem__(4, 10**12),

@@ -15,6 +15,7 @@ import torch
 import lengthwise
 from lengthwise.api.ranges import Ranges
 from lengthwise.api.session_stream import Arrived
+from lengthwise.engine.kv_cache.cachegen import LEVELS
 from lengthwise.engine.kv_cache.packing import Damaged
 from lengthwise.errors import SessionError
 from lengthwise.testing.tiny import tiny_model, tokens
@@ -24,21 +25,25 @@ CHUNK = 32
 
 
 class Link:
-    """A file behind a link of so many bytes a second, and the clock of its world."""
+    """A file behind a link, and the clock of its world.
+
+    rates: bytes a second of the first chunk, of the second, and so on; the last for all after it.
+    """
 
     def __init__(self, path: Path, rates: list[float]) -> None:
         self.data, self.rates, self.now, self.asked = path.read_bytes(), rates, 0.0, 0
-        self._lock = threading.Lock()
+        whole = Ranges(path, "it")
+        self._chunks = {
+            whole.size(f"chunk{number:06}.level{level}") for number in range(5) for level in LEVELS
+        }
 
     def clock(self) -> float:
         return self.now
 
     def read(self, offset: int, length: int) -> bytes:
-        with self._lock:
-            rate = self.rates[min(self.asked, len(self.rates) - 1)]
-            # Header and manifest are small, and come before any chunk.
-            self.asked += length > 3000
-            self.now += length / rate
+        if length in self._chunks:
+            self.now += length / self.rates[min(self.asked, len(self.rates) - 1)]
+            self.asked += 1
         return self.data[offset : offset + length]
 
 
@@ -101,11 +106,12 @@ def test_text_is_read_where_that_is_faster_and_in_time(
 def test_a_link_that_gets_slow_gets_worse_levels_and_a_fast_one_better(
     path: Path, model: lengthwise.Model
 ) -> None:
-    session, taken = levels(path, model, 2.0, [1e6, 3e4, 2e4, 2e4], read_rate=0)
-    assert taken[0] == 2 and taken[1] == 4 and taken[-1] == 1, taken
-    assert session.lossy == "cachegen levels 1, 2" or session.lossy == "cachegen levels 1, 2, 3"
-    session, taken = levels(path, model, 2.0, [2e4, 3e6], read_rate=0)
-    assert taken == [2, *taken[1:]] and taken[-1] == 4, taken
+    session, taken = levels(path, model, 2.0, [1e9, 1e3, 1e9], read_rate=0)
+    assert taken == [2, 4, 1, 1, 1] and session.lossy == "cachegen levels 1, 2"
+    assert "too late" in session.notes[-1]
+    session, taken = levels(path, model, 30.0, [1e3, 1e9], read_rate=0)
+    assert taken[0] == 2 and taken[1] < 4 and taken[2:] == [4, 4, 4], taken
+    assert "too late" not in session.notes[-1]
 
 
 def test_text_between_levels_goes_on_from_what_came(

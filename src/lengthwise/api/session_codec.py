@@ -30,6 +30,7 @@ from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes.parser import parse_one
 
 ALL = "all"
+_GROUP = 1024
 _NAMES = {level: str(level) for level in LEVELS if level != LOSSLESS} | {LOSSLESS: "lossless"}
 
 
@@ -42,7 +43,9 @@ class CacheGen:
     level: str = option(
         "2", "quality: 1 is the smallest, all stores every one", choices=(*_NAMES.values(), ALL)
     )
-    group: int = option(10, "tokens that share an anchor; 1 takes no differences", low=1, high=1024)
+    group: int = option(
+        10, "tokens that share an anchor; 1 takes no differences", low=1, high=_GROUP
+    )
     chunk: int = option(1500, "tokens that are coded together", low=1, high=MOST)
 
     def __post_init__(self) -> None:
@@ -239,7 +242,8 @@ class Coded:
             planes.append(Plane(int(layer), kind, int(heads), int(dim)))
             counts.append(int(n))
         levels, chunk, group = data["levels"], int(data["chunk"]), int(data["group"])
-        if not levels or not set(levels) <= set(LEVELS) or not 0 < chunk <= MOST or group < 1:
+        known = levels and set(levels) <= set(LEVELS)
+        if not known or not 0 < chunk <= MOST or not 0 < group <= _GROUP:
             raise Damaged("it is coded in no way that there is")
         return cls(names, planes, counts, sorted(levels), chunk, group, len(model.layers))
 
