@@ -73,6 +73,8 @@ NO_SUCH: dict[str, Words] = {
                  "streaming streaming", "streaming(window=1.5)", "\udcff", "recycling(table=no/x)",
                  "recycling(table=doc.txt)", "datastore(path=doc.txt)", "datastore(path=nope)",
                  "recycling(table=~nope/x)", "datastore(path=~nope/x)", "model(path=~nope/x)"),
+    "--codec": (" ", "x", "kivi", "cachegem", "cachegen(", "cachegen(level=9)",
+                "cachegen(levels=2)", "cachegen cachegen", "cachegen(chunk=0)", "\udcff"),
     "--question": (" ", "\n", "\udcff"),
     "--document": ("~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin", "zip.pdf",
                    "zeros.pdf", "cut.pdf", "latin.txt", "hollow", "https://a.b/c", "\udcff"),

@@ -16,8 +16,8 @@ measured side by side.
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
-a `LengthwiseError` of one line.
+keep what was read, `open_session` opens what was saved of it, and `stream_session` loads it over a
+link in time. Whatever a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lengthwise.api.model import Model
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
+    from lengthwise.api.session_stream import stream_session
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
@@ -65,6 +66,7 @@ _WHERE = {
     "machine": "lengthwise.api.machine",
     "open_session": "lengthwise.api.session_file",
     "read": "lengthwise.documents.folders",
+    "stream_session": "lengthwise.api.session_stream",
     "wrap": "lengthwise.api.loading",
 }
 
@@ -87,6 +89,7 @@ __all__ = [
     "machine",
     "open_session",
     "read",
+    "stream_session",
     "wrap",
 ]
 
