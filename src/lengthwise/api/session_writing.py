@@ -1,6 +1,7 @@
 """Sessions in files: one safetensors file.
 
-- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions;
+- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions; of a
+  cartridge also how it was trained;
 - state, JSON in a tensor: what was read, and all of the cache that is no tensor;
 - tensors: token ids; keys, values and birth ids; encoded blocks; what methods hold.
 """
@@ -62,7 +63,9 @@ def write_session(
         "format": FORMAT, "version": VERSION, "library": __version__, "model": model.name,
         "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
         "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
-            }  # fmt: skip
+    }  # fmt: skip
+    if source.trained is not None:
+        manifest["trained"] = dict(source.trained)
     state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
     tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
     tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
