@@ -233,11 +233,16 @@ def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
     Args:
         data: plain data out of a file.
         tokens: those that were read.
+
+    Raises:
+        ValueError: for data that no source gave.
     """
     special = data.get("special")
     if "trained" in data:
-        said = tuple(dict(each) for each in data["messages"])
-        return TrainedSource(tuple(tokens[: data["count"]]), dict(data["trained"]), said, special)
+        said, count = tuple(dict(each) for each in data["messages"]), int(data["count"])
+        if not 0 < count <= len(tokens) or (not said and count != len(tokens)):
+            raise ValueError(f"{count} of {len(tokens)} tokens cannot be a cartridge")
+        return TrainedSource(tuple(tokens[:count]), dict(data["trained"]), said, special)
     if "text" in data:
         return TextSource(str(data["text"]), special)
     if "messages" in data:

@@ -37,15 +37,18 @@ from lengthwise.api.cartridge import cartridge_session, initial_session
 from lengthwise.api.model import Model
 from lengthwise.api.session import Session
 from lengthwise.api.turns import system_turn
+from lengthwise.engine import loop
 from lengthwise.engine.given import entries_of
+from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
 from lengthwise.sequences.files import alone_in, digest, said_plainly
 from lengthwise.training import cartridge_checkpoint as checkpoints
-from lengthwise.training.cartridge_fit import Settings, check_student, fit
+from lengthwise.training.cartridge_config import Settings, Study
+from lengthwise.training.cartridge_fit import check_student, fit
 from lengthwise.training.cartridge_folder import claim
 from lengthwise.training.cartridge_rows import Row
 from lengthwise.training.cartridge_student import Prefix, mean_loss
-from lengthwise.training.cartridge_study import SelfStudy, Study
+from lengthwise.training.cartridge_study import SelfStudy
 from lengthwise.training.config import TrainingError
 from lengthwise.training.log import Log
 from lengthwise.training.progress import TrainingProgress
@@ -149,12 +152,23 @@ def evaluate(
     found = {"without": mean_loss(adapted, None, rows, together)}
     if prefix is not None:
         found["cartridge"] = mean_loss(adapted, prefix, rows, together)
-    before = tuple(system_turn(model, corpus))
+    before = system_turn(model, corpus)
     if len(before) + max(map(len, rows)) <= model.trained_length:
-        whole = [Row(before + row.ids, len(before) + row.start, row.top_ids, row.top_log_probs)
-                 for row in rows]  # fmt: skip
-        found["corpus"] = mean_loss(adapted, None, whole, together)
+        found["corpus"] = _with_corpus(model, before, rows)
     return found
+
+
+@no_autocast()
+def _with_corpus(model: Model, before: Seq[int], rows: Seq[Row]) -> float:
+    """Nats a token of rows behind the whole corpus, which is read once."""
+    session, total = model.read(list(before)), 0.0
+    for row in rows:
+        held = session.held.fork()
+        logits = loop.teacher_force(held, row.ids, block=len(row))[row.start + 1 :]
+        assert held.last_logits is not None
+        log_probs = torch.log_softmax(torch.cat([logits, held.last_logits[None]]).float(), -1).cpu()
+        total -= float((row.top_log_probs.exp() * log_probs.gather(1, row.top_ids)).sum())
+    return total / sum(row.predicted for row in rows)
 
 
 class _Run:

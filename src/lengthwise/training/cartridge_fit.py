@@ -1,11 +1,10 @@
-"""Updates of a cartridge's keys and values, one after another, and what decides on them."""
+"""Updates of a cartridge's keys and values, one after another, and the baseline beside them."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence as Seq
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from lengthwise._utils.messages import first_line, ran_out
 from lengthwise.api.model import Model
 from lengthwise.api.session import Session
 from lengthwise.errors import LengthwiseError
+from lengthwise.training.cartridge_config import Settings
 from lengthwise.training.cartridge_rows import Row, next_token_rows
 from lengthwise.training.cartridge_student import Prefix, batches, frozen, loss_of
 from lengthwise.training.config import TrainingError
@@ -23,57 +23,6 @@ from lengthwise.training.config import TrainingError
 _COMPARED = 32
 _APART = {torch.float64: 1e-3, torch.float32: 1e-3}
 _APART_NARROW = 0.1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a cartridge is trained; defaults are those of the authors' script.
-
-    Attributes:
-        tokens: entries a layer, at most; a shorter corpus has one a token.
-        steps: updates; None is two passes over the pairs.
-        batch: rows of an update.
-        together: rows of a forward.
-        lr: of Adam, constant.
-        frozen: first tokens that stay as they are.
-        max_length: longer rows are cut there.
-        held_out: pairs beyond those trained on, whose loss is told in the end.
-        every: steps between two checkpoints.
-        seed: of the order of rows.
-    """
-
-    tokens: int = 2048
-    steps: int | None = None
-    batch: int = 64
-    together: int = 4
-    lr: float = 2e-2
-    frozen: int = 1
-    max_length: int = 1024
-    held_out: int = 0
-    every: int = 16
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "batch", "together", "max_length", "every"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name}={getattr(self, name)}: give at least 1")
-        if self.steps is not None and self.steps < 1:
-            raise TrainingError(f"steps={self.steps}: give at least 1, or None")
-        if not 0 <= self.frozen < self.tokens:
-            raise TrainingError(
-                f"frozen={self.frozen}: allowed is 0 to {self.tokens - 1}, so that something of "
-                f"{self.tokens} tokens is trained"
-            )
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise TrainingError(f"lr={self.lr}: give a number above 0")
-        if self.held_out < 0:
-            raise TrainingError(f"held_out={self.held_out}: give 0 or more")
-
-    def deciding(self) -> dict[str, Any]:
-        """What decides on the numbers: all but when checkpoints are written."""
-        found = asdict(self)
-        del found["every"]
-        return found
 
 
 def fit(
@@ -201,4 +150,4 @@ def _other_cache(model: Model, why: str) -> LengthwiseError:
     )
 
 
-__all__ = ["Settings", "check_student", "fit", "rows_of_step", "train_on_text"]
+__all__ = ["check_student", "fit", "rows_of_step", "train_on_text"]

@@ -11,48 +11,39 @@ from random import Random
 KINDS = ("structuring", "summarization", "question", "use_case", "creative")
 
 _SYSTEM = """\
-Below is a part of a larger text, which somebody will talk with you about. Other parts are left out.
-Answer directly, and do not mention that you were given a passage.
+You talk about the text below. It is part of a longer one. Answer directly, and do not mention that
+you were given a text.
 
 <text>
 {chunk}
 </text>
 """
-_ALONE = "Write that message and nothing else."
-_NAMED = "Name people, places, titles, dates or numbers, so that it is clear what is meant."
+_NAMED = "Name the person, place or thing you mean, so that it is clear without the text."
+_ONLY = "Write only the question."
 _FORMATS = ("JSON", "YAML", "TOML", "INI", "XML", "a plain list")
 _SEEDS: dict[str, tuple[str, ...]] = {
     "structuring": (
-        "Write a message that asks an assistant to put what one part of the text says into "
-        "{format}. Say which part and what it is about. Ask for exact names, dates and numbers. "
-        + _ALONE,
-        "Write a message that asks an assistant to collect everything the text says about one "
-        "subject of your choice as {format}. " + _NAMED + " " + _ALONE,
+        f"Ask for what the text says about one subject as {{format}}. {_NAMED} {_ONLY}",
+        f"Ask for all names, dates and numbers of one part of the text as {{format}}. {_NAMED} "
+        f"{_ONLY}",
     ),
     "summarization": (
-        "Write a message that asks an assistant to sum up one section of the text. Say exactly "
-        "which section. " + _NAMED + " " + _ALONE,
-        "Write a message that asks for a short summary of one thing the text explains. "
-        + _NAMED + " " + _ALONE,
+        f"Ask for a summary of one section of the text. {_NAMED} {_ONLY}",
+        f"Ask for a short summary of what the text says about one subject. {_NAMED} {_ONLY}",
     ),
     "question": (
-        "Write one question that tests whether somebody knows what the text says. " + _NAMED
-        + " Write the question and nothing else.",
-        "Write one question that can be answered by somebody who has read the text, and who does "
-        "not have it at hand. " + _NAMED + " Write the question and nothing else.",
-        "Somebody is being examined on the text. Write the next question for them. " + _NAMED
-        + " Write the question and nothing else.",
+        f"Ask one question about a fact in the text. {_NAMED} {_ONLY}",
+        f"Ask one question that only somebody who has read the text can answer. {_NAMED} {_ONLY}",
+        f"You examine somebody about the text. Ask your next question. {_NAMED} {_ONLY}",
     ),
     "use_case": (
-        "Think of somebody who needs what the text says for their work, and of what they want to "
-        "get done. Write the question that they would ask an assistant who knows the text. "
-        "Write the question and nothing else.",
+        "You need what the text says to get something done. Ask for what you need to know. "
+        f"{_NAMED} {_ONLY}",
     ),
     "creative": (
-        "The text gives you an idea for an imaginative conversation. Write the question with which "
-        "you begin it. Write the question and nothing else.",
+        f"Ask something imaginative about somebody or something in the text. {_NAMED} {_ONLY}",
     ),
-}  # fmt: skip
+}
 
 
 def system_prompt(chunk: str) -> str:

@@ -32,8 +32,9 @@ from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.obstacles import no_autocast
+from lengthwise.training.cartridge_config import Study
 from lengthwise.training.cartridge_folder import claim
-from lengthwise.training.cartridge_prompts import KINDS, seed_prompt, system_prompt
+from lengthwise.training.cartridge_prompts import seed_prompt, system_prompt
 from lengthwise.training.cartridge_rows import Row, load_rows, save_lines, save_rows
 from lengthwise.training.config import TrainingError
 
@@ -41,56 +42,6 @@ from lengthwise.training.config import TrainingError
 _SILENT = 3
 _NAME = re.compile(r"batch-(\d{6})\.safetensors")
 ABOUT = "study.json"
-
-
-@dataclass(frozen=True)
-class Study:
-    """How pairs are made; defaults are those of the authors' scripts.
-
-    Attributes:
-        pairs: questions with answers, in all.
-        batch: questions about one chunk.
-        min_chunk: tokens of a chunk, at least; a shorter corpus is taken whole.
-        max_chunk: tokens of a chunk, at most.
-        question_tokens: of a question, at most.
-        answer_tokens: of an answer, at most.
-        temperature: of bot A; bot B is greedy.
-        top: of the teacher's likeliest tokens are kept.
-        kinds: of questions, see `cartridge_prompts`.
-        seed: of chunks, kinds and questions.
-    """
-
-    pairs: int = 512
-    batch: int = 16
-    min_chunk: int = 512
-    max_chunk: int = 4096
-    question_tokens: int = 512
-    answer_tokens: int = 1024
-    temperature: float = 0.6
-    top: int = 20
-    kinds: tuple[str, ...] = KINDS
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = ("pairs", "batch", "min_chunk", "max_chunk", "question_tokens", "answer_tokens",
-                  "top")  # fmt: skip
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name}={getattr(self, name)}: give at least 1")
-        if self.min_chunk > self.max_chunk:
-            raise TrainingError(
-                f"chunks of at least {self.min_chunk} and at most {self.max_chunk} tokens: the "
-                "first must not be larger"
-            )
-        strange = [kind for kind in self.kinds if kind not in KINDS]
-        if strange or not self.kinds:
-            raise TrainingError(f"kinds {strange}: allowed are {', '.join(KINDS)}, at least one")
-
-    def deciding(self) -> dict[str, Any]:
-        """What decides what a batch is; more batches may always be made."""
-        found = asdict(self) | {"kinds": list(self.kinds)}
-        del found["pairs"]
-        return found
 
 
 @dataclass(frozen=True)
@@ -270,4 +221,4 @@ def read_pairs(folder: Path) -> list[Pair]:
     return found
 
 
-__all__ = ["Pair", "SelfStudy", "Study", "read_pairs"]
+__all__ = ["Pair", "SelfStudy", "read_pairs"]
