@@ -134,6 +134,21 @@ def test_a_student_that_computes_something_else_is_told(model: lengthwise.Model)
         check_student(model, other, session)
 
 
+def test_weights_without_gradients_are_refused_before_anything_is_asked(
+    model: lengthwise.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: torch.Tensor) -> None:
+        raise RuntimeError("derivative for aten::_weight_int8pack_mm is not implemented")
+
+    monkeypatch.setattr(torch.Tensor, "backward", refuses)
+    with pytest.raises(LengthwiseError, match=r"gives no gradients.*load it in bf16 or fp32"):
+        train(model, CORPUS, tmp_path / "made", STUDY, SETTINGS)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
+    with pytest.raises(LengthwiseError, match="some layer cuts them off"):
+        train(model, CORPUS, tmp_path / "made", STUDY, SETTINGS)
+
+
 def test_a_row_in_a_batch_counts_what_it_counts_alone(
     model: lengthwise.Model, rows: list[Row]
 ) -> None:

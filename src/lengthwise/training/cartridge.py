@@ -13,10 +13,10 @@ say what it would say with the corpus in view, on questions that it asked itself
 4. Adam at a constant rate. What was trained is a session (`api/cartridge.py`).
 
 The rate is 0.02, that of the authors' README and of the one training script they released, where p
-is 2,048; the field of their configuration says 1e-4, which no script of theirs uses. Where ours
-differs: a step's loss is divided once by all of its predicted tokens, and not batch by batch; the
-question's tokens are not trained on (their released code takes them in too); a step is as many rows
-of any length, not packed ones.
+is 2,048. The field of their configuration says 1e-4, which no script of theirs uses. Ours differs
+in three things. A step's loss is divided once by all of its predicted tokens, and not batch by
+batch. The question's tokens are not trained on, which their released code takes in too. A step is
+as many rows, of any length, and not packed ones.
 """
 
 from __future__ import annotations

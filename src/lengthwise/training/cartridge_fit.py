@@ -23,6 +23,8 @@ from lengthwise.training.config import TrainingError
 _COMPARED = 32
 _APART = {torch.float64: 1e-3, torch.float32: 1e-3}
 _APART_NARROW = 0.1
+# What modules of others raise for a cache or a gradient that they cannot serve.
+_STRANGE = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def fit(
@@ -118,29 +120,46 @@ def train_on_text(
 
 
 def check_student(model: Model, prefix: Prefix, begun: Session) -> None:
-    """Makes sure that transformers' forward behind the prefix is what the session computes.
+    """Makes sure that transformers' forward behind the prefix is what the session computes, and
+    that gradients come through it.
 
     Args:
         model: the student.
-        prefix: of the session's entries.
+        prefix: of the session's entries; its gradients are none afterwards.
         begun: the session; its own tokens are read once more behind it.
 
     Raises:
         LengthwiseError: for a family whose cache is held in another way, with how far they are
-            apart.
+            apart, and for weights that give no gradient.
     """
     some = (begun.tokens * 2)[:_COMPARED]
     wanted = -float(begun.score(some)[1:].sum())
-    try:
-        with torch.no_grad():
-            found = float(loss_of(model.adapted, prefix, next_token_rows(some, len(some))))
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        if ran_out(error):
-            raise
-        raise _other_cache(model, first_line(error)) from error
-    apart = abs(found - wanted) / (len(some) - 1)
-    if not apart <= _APART.get(model.adapted.dtype, _APART_NARROW):
-        raise _other_cache(model, f"they are {apart:.3g} nats a token apart")
+    with torch.enable_grad(), frozen(model.adapted.model):
+        try:
+            loss = loss_of(model.adapted, prefix, next_token_rows(some, len(some)))
+        except _STRANGE as error:
+            if ran_out(error):
+                raise
+            raise _other_cache(model, first_line(error)) from error
+        apart = abs(float(loss.detach()) - wanted) / (len(some) - 1)
+        if not apart <= _APART.get(model.adapted.dtype, _APART_NARROW):
+            raise _other_cache(model, f"they are {apart:.3g} nats a token apart")
+        try:
+            loss.backward()
+        except _STRANGE as error:
+            if ran_out(error):
+                raise
+            raise _no_gradients(model, first_line(error)) from error
+    if any(each.grad is None for each in prefix.trained):
+        raise _no_gradients(model, "some layer cuts them off")
+    prefix.zero_grad()
+
+
+def _no_gradients(model: Model, why: str) -> LengthwiseError:
+    return LengthwiseError(
+        f"{model.name} in {model.adapted.dtype_text} gives no gradients ({why}): load it in bf16 "
+        "or fp32 to train a cartridge"
+    )
 
 
 def _other_cache(model: Model, why: str) -> LengthwiseError:

@@ -115,8 +115,9 @@ def loss_of(adapted: AdaptedModel, prefix: Prefix | None, rows: Seq[Row]) -> Ten
     ).logits
     predicting = [logits[n, row.start - kept : len(row) - kept] for n, row in enumerate(rows)]
     log_probs = F.log_softmax(torch.cat(predicting).float(), -1)
-    top_ids = torch.cat([row.top_ids for row in rows]).to(device)
-    prob = torch.cat([row.top_log_probs for row in rows]).to(device).exp()
+    where = log_probs.device
+    top_ids = torch.cat([row.top_ids for row in rows]).to(where)
+    prob = torch.cat([row.top_log_probs for row in rows]).to(where).exp()
     return -(prob * log_probs.gather(1, top_ids)).sum()
 
 
