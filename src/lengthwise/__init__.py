@@ -16,14 +16,9 @@ measured side by side.
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-<<<<<<< HEAD
-keep what was read, `open_session` opens what was saved of it, and `stream_session` loads it over a
-link in time. Whatever a user can get wrong is a `LengthwiseError` of one line.
-=======
-keep what was read, `open_session` opens what was saved of it, and `compose` puts trained ones, of
-`lengthwise cartridge train`, one behind the other. Whatever a user can get wrong is
-a `LengthwiseError` of one line.
->>>>>>> cartridge
+keep what was read; `open_session` opens what was saved of it, `stream_session` loads it over a link
+in time, and `compose` puts trained ones, of `lengthwise cartridge train`, one behind the other.
+Whatever a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
