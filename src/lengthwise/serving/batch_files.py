@@ -181,9 +181,12 @@ class Results:
         self._out, self._manifest = out, manifest
         self.done: set[str | int] = set()
         self.given: dict[str, int] = {}
-        if force and not self._ours():
-            out.unlink(missing_ok=True)
-        self._require_ours()
+        try:
+            self._require_ours()
+        except BatchError:
+            if not force:
+                raise
+            out.unlink()
         self._file = out.open("ab")
         try:
             self._hold()
@@ -207,9 +210,6 @@ class Results:
         """Lets go of OUT."""
         self._file.close()
 
-    def _ours(self) -> bool:
-        return _is_output(self._out) if self._out.exists() else True
-
     def _require_ours(self) -> None:
         """Refuses an OUT that is another job's."""
         out = self._out
@@ -226,8 +226,8 @@ class Results:
         for name, what in told.items():
             if getattr(before, name) != getattr(self._manifest, name):
                 raise BatchError(
-                    f"{out}: belongs to {what}; name another file for this job, or delete it and "
-                    f"{manifest_of(out).name} to begin anew"
+                    f"{out}: belongs to {what}; name another file for this job, or add --force to "
+                    "begin it anew"
                 )
 
     def _hold(self) -> None:

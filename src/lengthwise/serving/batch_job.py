@@ -1,0 +1,388 @@
+"""Runs the texts of a batch job: prefixes are read once, rows join while KV bytes are left.
+
+As BatchLLM (arXiv 2412.03594) has it: the prefix of a group is read once, its members go on from
+it, and it is freed after the last of them. How many rows run is bounded by bytes and by no number
+of rows. Groups that write much and read little come first, and later prompts are read chunk by
+chunk between the steps of the rows that write.
+
+Room is kept for the tokens that a row is expected to write (`OutputLengths`). Where rows write more
+and memory is short, the newest of them gives up its entries and runs again later. Its text stays
+the same, because noise belongs to positions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence as Seq
+from dataclasses import dataclass, field
+
+from lengthwise._utils.messages import ran_out
+from lengthwise.api.asking import close_batch
+from lengthwise.api.batch import Asked, Batch, Row
+from lengthwise.api.generation import Generation
+from lengthwise.api.held_model import HeldModel
+from lengthwise.api.session_reading import fresh_sequence, read_to, whole_blocks
+from lengthwise.engine import loop
+from lengthwise.engine.continuing import make_room, same_frequencies
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.plan import Plan
+from lengthwise.errors import LengthwiseError, OutOfMemory, Refused
+from lengthwise.models.obstacles import no_autocast
+from lengthwise.recipes import Recipe
+from lengthwise.serving.batch_body import Ask
+from lengthwise.serving.batch_plan import (
+    LEAST,
+    Group,
+    OutputLengths,
+    decode_heavy_first,
+    groups_of,
+)
+
+Told = Callable[[int, "list[Generation] | Exception"], None]
+# Steps between two looks at how many bytes are held.
+_LOOK = 8
+# What entries take beside keys and values: birth ids, and room that is not used yet.
+_SPARE = 1.1
+
+
+@dataclass
+class JobMetrics:
+    """What a job cost. prompt_tokens: of all texts; read_tokens: those that were read, prefixes
+    once. kv_peak_bytes: the most held at a moment. again: rows that gave up their entries and ran
+    again."""
+
+    texts: int = 0
+    groups: int = 0
+    prompt_tokens: int = 0
+    read_tokens: int = 0
+    written_tokens: int = 0
+    steps: int = 0
+    again: int = 0
+    kv_peak_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Prefix:
+    """What the members of a group share. left: members that are not done. to_join: not begun."""
+
+    group: Group
+    plan: Plan
+    left: int
+    to_join: deque[_Text]
+    sequence: Sequence | None = None
+
+
+@dataclass(eq=False)
+class _Text:
+    """One text of a request, on its way. said: the most tokens it said before it had to begin
+    again."""
+
+    request: int
+    number: int
+    ask: Ask
+    prefix: _Prefix | None = None
+    said: int = 0
+
+
+@dataclass(eq=False)
+class _Running:
+    """A text that is being written."""
+
+    text: _Text
+    row: Row
+    batch: Batch
+
+    @property
+    def sequence(self) -> Sequence:
+        return self.batch.begun[0][0].sequence
+
+
+@dataclass
+class BatchJob:
+    """One run over many requests.
+
+    model: that writes. kv_bytes: keys and values that may be held at once. told: called with the
+    number of each request that is done, and its texts or why it has none. lengths: what is known of
+    how much is written. chunk: tokens of a prefill forward. least: of the shortest shared prefix.
+    """
+
+    model: HeldModel
+    kv_bytes: int
+    told: Told
+    lengths: OutputLengths = field(default_factory=OutputLengths)
+    chunk: int | None = None
+    least: int = LEAST
+    metrics: JobMetrics = field(default_factory=JobMetrics)
+
+    def __post_init__(self) -> None:
+        self._waiting: list[_Prefix] = []
+        self._now: _Prefix | None = None
+        self._again: list[_Text] = []
+        self._running: list[_Running] = []
+        self._reading: list[Sequence] = []
+        self._open: set[_Prefix] = set()
+        self._found: dict[int, list[Generation | None]] = {}
+        self._done = self._sorted_at = 0
+
+    @no_autocast()
+    def run(self, requests: Seq[Seq[Ask]]) -> JobMetrics:
+        """Runs requests to the end; each is told as it is done.
+
+        Args:
+            requests: the texts of each, at least one.
+
+        Returns:
+            What it cost.
+        """
+        begin = time.perf_counter()
+        self._found = {number: [None] * len(asks) for number, asks in enumerate(requests)}
+        self._arrange(
+            [_Text(n, k, ask) for n, asks in enumerate(requests) for k, ask in enumerate(asks)]
+        )
+        while (text := self._next()) is not None:
+            self._join(text)
+            # Those who were preempted while others were read are waited for too.
+            while self._running and not self._more():
+                self._step()
+        self.metrics.seconds = time.perf_counter() - begin
+        return self.metrics
+
+    # The order.
+
+    def _arrange(self, texts: Seq[_Text]) -> None:
+        """Makes groups of texts that share a recipe and a prefix."""
+        by_recipe: dict[str, list[_Text]] = {}
+        for text in texts:
+            by_recipe.setdefault(str(text.ask.recipe), []).append(text)
+        for alike in by_recipe.values():
+            try:
+                plan = self.model.plan(alike[0].ask.recipe)
+            except LengthwiseError as error:
+                for text in alike:
+                    self._fail(text, error)
+                continue
+            shares = not any(method.reads_by_length for method in alike[0].ask.recipe.methods)
+            least = self.least if shares else max(len(text.ask.ids) for text in alike) + 1
+            for group in groups_of([text.ask.ids for text in alike], least):
+                members = deque(alike[n] for n in group.members)
+                prefix = _Prefix(group, plan, len(members), members)
+                for text in members:
+                    text.prefix = prefix
+                self._waiting.append(prefix)
+                self.metrics.groups += len(members) > 1
+        self.metrics.texts = len(texts)
+        self.metrics.prompt_tokens = sum(len(text.ask.ids) for text in texts)
+        self._sort()
+
+    def _sort(self) -> None:
+        """Puts what waits in order, decode-heavy last: groups are taken from the end."""
+        texts = [text for prefix in self._waiting for text in prefix.to_join]
+        number = {id(text): n for n, text in enumerate(texts)}
+        by_group: dict[tuple[int, ...], _Prefix] = {}
+        groups = []
+        for prefix in self._waiting:
+            members = tuple(number[id(text)] for text in prefix.to_join)
+            by_group[tuple(sorted(members))] = prefix
+            groups.append(Group(prefix.group.prefix, members))
+        ordered = decode_heavy_first(
+            groups, [len(text.ask.ids) for text in texts], lambda n: self._expected(texts[n])
+        )
+        self._waiting = []
+        for group in reversed(ordered):
+            prefix = by_group[tuple(sorted(group.members))]
+            prefix.to_join = deque(texts[n] for n in group.members)
+            self._waiting.append(prefix)
+        self._sorted_at = self._done
+
+    def _expected(self, text: _Text) -> float:
+        """Tokens that a text is expected to have: twice what it had where it had more before."""
+        most = text.ask.max_new_tokens
+        return min(most, max(self.lengths.expected(most), 2 * text.said, 1))
+
+    def _more(self) -> bool:
+        return bool(self._again or self._waiting or (self._now and self._now.to_join))
+
+    def _next(self) -> _Text | None:
+        """The text that joins next; None where none is left."""
+        if self._again:
+            return self._again.pop()
+        if self._now is None or not self._now.to_join:
+            if not self._waiting:
+                return None
+            if self._done >= 2 * max(1, self._sorted_at):
+                self._sort()
+            self._now = self._waiting.pop()
+        return self._now.to_join.popleft()
+
+    # Memory.
+
+    def _bytes(self) -> int:
+        """KV bytes held now."""
+        held = [running.sequence for running in self._running] + self._reading
+        held += [prefix.sequence for prefix in self._open if prefix.sequence is not None]
+        found = sum(sequence.nbytes() for sequence in held)
+        self.metrics.kv_peak_bytes = max(self.metrics.kv_peak_bytes, found)
+        return found
+
+    def _need(self, text: _Text) -> int:
+        """Bytes that a text will take, stored plain: its prompt and what it is expected to write;
+        and those of its prefix where that is not read yet."""
+        assert text.prefix is not None
+        tokens = len(text.ask.ids) + self._expected(text)
+        if text.prefix.sequence is None and text.prefix.left > 1:
+            tokens += text.prefix.group.prefix
+        return int(tokens * self.model.adapted.bytes_per_token * _SPARE)
+
+    def _require_fits(self, text: _Text, plan: Plan) -> None:
+        """Refuses a prompt that cannot be held, whatever else is given up."""
+        placement = plan.placement
+        bounded = placement.window is not None and not placement.keeps_far
+        least = len(text.ask.ids) * self.model.adapted.bytes_per_token
+        if least > self.kv_bytes and not bounded:
+            raise Refused(
+                f"a prompt of {len(text.ask.ids):,} tokens takes {least / 1e6:,.1f} MB of keys and "
+                f"values, and {self.kv_bytes / 1e6:,.1f} MB may be held",
+                "give more with --kv-bytes, or a shorter prompt",
+            )
+
+    def _relieve(self) -> None:
+        """Has the newest rows give up what they hold, while it is too much."""
+        while self._bytes() > self.kv_bytes and len(self._running) + len(self._reading) > 1:
+            if not self._running:
+                return
+            newest = self._running.pop()
+            request, _ = newest.batch.begun[0]
+            newest.text.said = max(newest.text.said, len(request.output))
+            newest.batch.cancel()
+            self._again.append(newest.text)
+            self.metrics.again += 1
+
+    # Reading.
+
+    def _join(self, text: _Text) -> None:
+        """Reads the prompt of a text beside those that write, and has it write with them."""
+        prefix = text.prefix
+        assert prefix is not None
+        while self._running and self._bytes() + self._need(text) > self.kv_bytes:
+            self._step()
+        try:
+            self._require_fits(text, prefix.plan)
+            held = self._held(text, prefix)
+            self._reading = [held]
+            running = self._begin(text, held, prefix.plan)
+        except Exception as error:
+            # An error of one line, of whatever kind, is that line's.
+            self._reading = []
+            self._end(text, self._said_plainly(error, text))
+            return
+        self._reading = []
+        if running.batch.active:
+            self._running.append(running)
+        else:
+            self._finish(running)
+        self._relieve()
+
+    def _said_plainly(self, error: Exception, text: _Text) -> Exception:
+        if ran_out(error):
+            return OutOfMemory(len(text.ask.ids), 0, str(self.model.adapted.device), error)
+        return error
+
+    def _begin(self, text: _Text, held: Sequence, plan: Plan) -> _Running:
+        ask = text.ask
+        asked = Asked(
+            plan, ask.max_new_tokens, self.model.stop_ids() if ask.stop_ids is None else
+            ask.stop_ids, ask.stop, self.chunk, self._beside,
+        )  # fmt: skip
+        row = Row(ask.ids, ask.sampling, plan=plan, held=held)
+        batch = Batch(self.model.adapted, self.model.tokenizer, [row], asked)
+        batch.read()
+        return _Running(text, row, batch)
+
+    def _beside(self, tokens: int) -> None:
+        """After every chunk of a prompt: a step of the rows that write."""
+        self.metrics.read_tokens += tokens
+        if self._running:
+            self._step()
+
+    def _held(self, text: _Text, prefix: _Prefix) -> Sequence:
+        """A sequence that has read the prefix of a text's group; an empty one without a prefix."""
+        ids, recipe = text.ask.ids, text.ask.recipe
+        room = len(ids) + int(self._expected(text))
+        shared = self._read_prefix(prefix, ids, recipe) if prefix.left > 1 else prefix.sequence
+        if shared is None or not len(shared) or not same_frequencies(shared, len(ids)):
+            return fresh_sequence(self.model, prefix.plan, room)
+        fork = shared.fork()
+        make_room(fork, room - len(fork))
+        return fork
+
+    def _read_prefix(self, prefix: _Prefix, ids: list[int], recipe: Recipe) -> Sequence:
+        """Reads the prefix of a group, for the first of its members."""
+        if prefix.sequence is None:
+            length = prefix.group.prefix
+            sequence = fresh_sequence(self.model, prefix.plan, length)
+            end = whole_blocks(sequence, recipe, self.chunk, length)
+            self._reading = [sequence]
+            read_to(sequence, ids, end, self.chunk, self._beside)
+            self._reading = []
+            prefix.sequence = sequence
+            self._open.add(prefix)
+        return prefix.sequence
+
+    # Writing.
+
+    def _step(self) -> None:
+        """One round of all rows that write."""
+        rows = [running.batch.begun[0] for running in self._running]
+        said = loop.step([request for request, _ in rows], apart=True)
+        for (request, stream), new in zip(rows, said, strict=True):
+            request.cut(len(new), stream.add(new, request.metrics))
+        self.metrics.steps += 1
+        ended = [running for running in self._running if not running.batch.active]
+        if ended:
+            self._running = [running for running in self._running if running.batch.active]
+        for running in ended:
+            self._finish(running)
+        if self.metrics.steps % _LOOK == 0:
+            self._relieve()
+
+    def _finish(self, running: _Running) -> None:
+        """Closes the books of a text."""
+        text = running.text
+        (found,) = close_batch(self.model, running.batch, [running.row])
+        if (error := found.refused or found.failed) is not None:
+            self._end(text, error)
+            return
+        self.lengths.add(text.ask.max_new_tokens, len(found.token_ids))
+        self.metrics.written_tokens += len(found.token_ids)
+        self._end(text, found)
+
+    def _end(self, text: _Text, found: Generation | Exception) -> None:
+        """A text is done: its prefix goes with the last one, and its request is told."""
+        self._done += 1
+        prefix = text.prefix
+        assert prefix is not None
+        prefix.left -= 1
+        if not prefix.left:
+            prefix.sequence = None
+            self._open.discard(prefix)
+        if isinstance(found, Exception):
+            self._fail(text, found)
+            return
+        texts = self._found.get(text.request)
+        if texts is None:
+            return
+        texts[text.number] = found
+        whole = [each for each in texts if each is not None]
+        if len(whole) == len(texts):
+            del self._found[text.request]
+            self.told(text.request, whole)
+
+    def _fail(self, text: _Text, error: Exception) -> None:
+        """A request of which one text cannot be written has no answer."""
+        if self._found.pop(text.request, None) is not None:
+            self.told(text.request, error)
+
+
+__all__ = ["BatchJob", "JobMetrics"]
