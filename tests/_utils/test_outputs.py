@@ -32,8 +32,9 @@ WRITING = {
     "curriculum": ("sequences", "curriculum", "--buckets", "64=100", "--tokens-per-step", "128",
                    "-o", "made.pdf"),
     "read": ("read", "doc.txt", "-m", "model", "--save", "made.session"),
+    "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
 }  # fmt: skip
-JSON = tuple(name for name in WRITING if name not in ("datastore", "read"))
+JSON = tuple(name for name in WRITING if name not in ("datastore", "read", "batch"))
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +98,10 @@ def test_an_output_is_written_beside_json_too(world: Path, verb: str) -> None:
 
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read"])
+@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read", "batch"])
 def test_an_input_under_another_name_stays(world: Path, verb: str, link: str) -> None:
     words = WRITING[verb]
-    source = world / next(word for word in words if word.endswith((".txt", ".csv")))
+    source = world / next(word for word in words if word.endswith((".txt", ".csv", ".jsonl")))
     before = source.read_bytes()
     # A picture is refused for another suffix before: an input may have the right one as well.
     other = world / ("other" + Path(words[-1]).suffix)
@@ -150,7 +151,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("compare",), "html"), (("datastore", "build"), "out"), (("scaling", "fit"), "save"),
         (("scaling", "fit"), "out"), (("curves",), "out"), (("sequences", "curriculum"), "out"),
         # A head takes minutes to make; its place is tested below.
-        (("calibrate",), "out"), (("read",), "save"),
+        (("calibrate",), "out"), (("read",), "save"), (("batch",), "out"),
     }  # fmt: skip
     assert found == tested
 

@@ -8,6 +8,7 @@ one OUT, as it comes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence as Seq
@@ -156,11 +157,15 @@ class Replicas:
         import ray.data
 
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False)
+            # What a user can mend comes as an error; Ray's own account of itself is in its logs.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         items = [{"bundle": json.dumps([_sent(n, todo[n]) for n in each])} for each in bundles]
         running = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            Replica, batch_size=1, concurrency=min(self.replicas, len(items)),
+            Replica, batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(self.replicas, len(items))),
             num_gpus=1 if self.gpu else None,
             fn_constructor_args=(self.load, self.names, self.kv_bytes, self.mark, self.replicas,
                                  os.getcwd()),
