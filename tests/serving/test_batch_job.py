@@ -8,12 +8,13 @@ import pytest
 
 from lengthwise import recipes
 from lengthwise.api.generation import Generation
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.serving import batch_job
 from lengthwise.serving.batch_body import Ask
 from lengthwise.serving.batch_job import BatchJob, JobMetrics
+from lengthwise.serving.batch_order import Prefix, Text
 from lengthwise.serving.batch_plan import OutputLengths
 from tests.serving.batch_cases import model
 
@@ -147,7 +148,7 @@ def test_decode_heavy_groups_come_first() -> None:
     job = BatchJob(model(), ROOM, lambda *_: None)
     held = job._held
 
-    def noted(text: batch_job._Text, prefix: batch_job._Prefix) -> Sequence:
+    def noted(text: Text, prefix: Prefix) -> Sequence:
         order.append(text.ask.ids)
         return held(text, prefix)
 
@@ -173,3 +174,28 @@ def test_a_recipe_that_cannot_run_here_is_told_of_its_requests() -> None:
     found, _ = run([[right], [other]])
     assert isinstance(found[1], LengthwiseError)
     assert tokens(found[0])[0] == alone(right)
+
+
+def test_first_come_first_served_shares_what_the_prefix_cache_still_holds() -> None:
+    """What the plan is measured against: the same texts, in the order they came in."""
+    each = asks(prompts(4, 3), most=6)
+    one = model().adapted.bytes_per_token
+    planned, with_plan = run([[ask] for ask in each])
+    model().prefix_cache = prefix_cache_of(model().adapted, 150 * one)
+    try:
+        found, cost = run([[ask] for ask in each], planned=False)
+    finally:
+        model().prefix_cache = None
+    assert {n: tokens(texts) for n, texts in found.items()} == {
+        n: tokens(texts) for n, texts in planned.items()
+    }
+    assert with_plan.read_tokens < cost.read_tokens <= cost.prompt_tokens
+    assert cost.groups == 0
+
+
+def test_members_hold_their_prefix_by_reference() -> None:
+    each = asks(prompts(1, 8, prefix=400, own=2), most=4)
+    found, cost = run([[ask] for ask in each])
+    one = model().adapted.bytes_per_token
+    assert 400 * one < cost.kv_peak_bytes < 2 * 400 * one
+    assert [tokens(found[n])[0] for n in range(8)] == [alone(ask) for ask in each]

@@ -13,7 +13,6 @@ the same, because noise belongs to positions.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -27,17 +26,13 @@ from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.errors import LengthwiseError, OutOfMemory, Refused
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe
 from lengthwise.serving.batch_body import Ask
-from lengthwise.serving.batch_plan import (
-    LEAST,
-    Group,
-    OutputLengths,
-    decode_heavy_first,
-    groups_of,
-)
+from lengthwise.serving.batch_order import Order, Prefix, Text
+from lengthwise.serving.batch_plan import LEAST, OutputLengths
 
 Told = Callable[[int, "list[Generation] | Exception"], None]
 # Steps between two looks at how many bytes are held.
@@ -64,33 +59,10 @@ class JobMetrics:
 
 
 @dataclass(eq=False)
-class _Prefix:
-    """What the members of a group share. left: members that are not done. to_join: not begun."""
-
-    group: Group
-    plan: Plan
-    left: int
-    to_join: deque[_Text]
-    sequence: Sequence | None = None
-
-
-@dataclass(eq=False)
-class _Text:
-    """One text of a request, on its way. said: the most tokens it said before it had to begin
-    again."""
-
-    request: int
-    number: int
-    ask: Ask
-    prefix: _Prefix | None = None
-    said: int = 0
-
-
-@dataclass(eq=False)
 class _Running:
     """A text that is being written."""
 
-    text: _Text
+    text: Text
     row: Row
     batch: Batch
 
@@ -106,6 +78,8 @@ class BatchJob:
     model: that writes. kv_bytes: keys and values that may be held at once. told: called with the
     number of each request that is done, and its texts or why it has none. lengths: what is known of
     how much is written. chunk: tokens of a prefill forward. least: of the shortest shared prefix.
+    planned: False is what the plan is measured against. Then texts run first come, first served,
+    and share what the model's prefix cache holds.
     """
 
     model: HeldModel
@@ -114,17 +88,15 @@ class BatchJob:
     lengths: OutputLengths = field(default_factory=OutputLengths)
     chunk: int | None = None
     least: int = LEAST
+    planned: bool = True
     metrics: JobMetrics = field(default_factory=JobMetrics)
 
     def __post_init__(self) -> None:
-        self._waiting: list[_Prefix] = []
-        self._now: _Prefix | None = None
-        self._again: list[_Text] = []
+        self._order = Order(self.lengths, self.least, self.planned)
         self._running: list[_Running] = []
         self._reading: list[Sequence] = []
-        self._open: set[_Prefix] = set()
+        self._open: set[Prefix] = set()
         self._found: dict[int, list[Generation | None]] = {}
-        self._done = self._sorted_at = 0
 
     @no_autocast()
     def run(self, requests: Seq[Seq[Ask]]) -> JobMetrics:
@@ -138,104 +110,65 @@ class BatchJob:
         """
         begin = time.perf_counter()
         self._found = {number: [None] * len(asks) for number, asks in enumerate(requests)}
-        self._arrange(
-            [_Text(n, k, ask) for n, asks in enumerate(requests) for k, ask in enumerate(asks)]
-        )
-        while (text := self._next()) is not None:
+        texts = [Text(n, k, ask) for n, asks in enumerate(requests) for k, ask in enumerate(asks)]
+        self._plan(texts)
+        while (text := self._order.next()) is not None:
             self._join(text)
-            # Those who were preempted while others were read are waited for too.
-            while self._running and not self._more():
+            # Who gives up its room while others are read comes again, and is waited for.
+            while self._running and not self._order.more:
                 self._step()
         self.metrics.seconds = time.perf_counter() - begin
         return self.metrics
 
-    # The order.
-
-    def _arrange(self, texts: Seq[_Text]) -> None:
-        """Makes groups of texts that share a recipe and a prefix."""
-        by_recipe: dict[str, list[_Text]] = {}
+    def _plan(self, texts: Seq[Text]) -> None:
+        """Puts the texts of each recipe in groups, and all groups in order."""
+        by_recipe: dict[str, list[Text]] = {}
         for text in texts:
             by_recipe.setdefault(str(text.ask.recipe), []).append(text)
         for alike in by_recipe.values():
             try:
-                plan = self.model.plan(alike[0].ask.recipe)
+                self._order.add(alike, self.model.plan(alike[0].ask.recipe))
             except LengthwiseError as error:
                 for text in alike:
                     self._fail(text, error)
-                continue
-            shares = not any(method.reads_by_length for method in alike[0].ask.recipe.methods)
-            least = self.least if shares else max(len(text.ask.ids) for text in alike) + 1
-            for group in groups_of([text.ask.ids for text in alike], least):
-                members = deque(alike[n] for n in group.members)
-                prefix = _Prefix(group, plan, len(members), members)
-                for text in members:
-                    text.prefix = prefix
-                self._waiting.append(prefix)
-                self.metrics.groups += len(members) > 1
+        self._order.sort()
         self.metrics.texts = len(texts)
+        self.metrics.groups = self._order.groups
         self.metrics.prompt_tokens = sum(len(text.ask.ids) for text in texts)
-        self._sort()
-
-    def _sort(self) -> None:
-        """Puts what waits in order, decode-heavy last: groups are taken from the end."""
-        texts = [text for prefix in self._waiting for text in prefix.to_join]
-        number = {id(text): n for n, text in enumerate(texts)}
-        by_group: dict[tuple[int, ...], _Prefix] = {}
-        groups = []
-        for prefix in self._waiting:
-            members = tuple(number[id(text)] for text in prefix.to_join)
-            by_group[tuple(sorted(members))] = prefix
-            groups.append(Group(prefix.group.prefix, members))
-        ordered = decode_heavy_first(
-            groups, [len(text.ask.ids) for text in texts], lambda n: self._expected(texts[n])
-        )
-        self._waiting = []
-        for group in reversed(ordered):
-            prefix = by_group[tuple(sorted(group.members))]
-            prefix.to_join = deque(texts[n] for n in group.members)
-            self._waiting.append(prefix)
-        self._sorted_at = self._done
-
-    def _expected(self, text: _Text) -> float:
-        """Tokens that a text is expected to have: twice what it had where it had more before."""
-        most = text.ask.max_new_tokens
-        return min(most, max(self.lengths.expected(most), 2 * text.said, 1))
-
-    def _more(self) -> bool:
-        return bool(self._again or self._waiting or (self._now and self._now.to_join))
-
-    def _next(self) -> _Text | None:
-        """The text that joins next; None where none is left."""
-        if self._again:
-            return self._again.pop()
-        if self._now is None or not self._now.to_join:
-            if not self._waiting:
-                return None
-            if self._done >= 2 * max(1, self._sorted_at):
-                self._sort()
-            self._now = self._waiting.pop()
-        return self._now.to_join.popleft()
 
     # Memory.
 
     def _bytes(self) -> int:
         """KV bytes held now."""
         held = [running.sequence for running in self._running] + self._reading
-        held += [prefix.sequence for prefix in self._open if prefix.sequence is not None]
-        found = sum(sequence.nbytes() for sequence in held)
+        found = sum(sequence.nbytes() - _shared(sequence) for sequence in held)
+        found += sum(p.sequence.nbytes() for p in self._open if p.sequence is not None)
+        if (cache := self._prefixes) is not None:
+            found += cache.stats.nbytes
         self.metrics.kv_peak_bytes = max(self.metrics.kv_peak_bytes, found)
         return found
 
-    def _need(self, text: _Text) -> int:
-        """Bytes that a text will take, stored plain: its prompt and what it is expected to write;
-        and those of its prefix where that is not read yet."""
-        assert text.prefix is not None
-        tokens = len(text.ask.ids) + self._expected(text)
-        if text.prefix.sequence is None and text.prefix.left > 1:
-            tokens += text.prefix.group.prefix
+    def _need(self, text: Text) -> int:
+        """Bytes that a text will take, stored plain: its prompt and what it is expected to write,
+        its prefix left aside where it is held by reference."""
+        prefix = text.prefix
+        assert prefix is not None
+        tokens = len(text.ask.ids) + self._order.expected(text)
+        held = prefix.sequence
+        if held is None and prefix.left > 1:
+            tokens += prefix.group.prefix
+        elif held is not None and prefix.plan.retention is None and prefix.plan.codec is None:
+            # What drops or encodes at the end of the prompt takes a copy.
+            tokens -= len(held) if _shared(held) else 0
+        if self._prefixes is not None:
+            tokens -= self._prefixes.peek(Sequence(self.model.adapted, prefix.plan), text.ask.ids)
         return int(tokens * self.model.adapted.bytes_per_token * _SPARE)
 
-    def _require_fits(self, text: _Text, plan: Plan) -> None:
+    @property
+    def _prefixes(self) -> PrefixCache | None:
+        return None if self.planned else self.model.prefix_cache
+
+    def _require_fits(self, text: Text, plan: Plan) -> None:
         """Refuses a prompt that cannot be held, whatever else is given up."""
         placement = plan.placement
         bounded = placement.window is not None and not placement.keeps_far
@@ -256,16 +189,17 @@ class BatchJob:
             request, _ = newest.batch.begun[0]
             newest.text.said = max(newest.text.said, len(request.output))
             newest.batch.cancel()
-            self._again.append(newest.text)
+            self._order.again(newest.text)
             self.metrics.again += 1
 
     # Reading.
 
-    def _join(self, text: _Text) -> None:
+    def _join(self, text: Text) -> None:
         """Reads the prompt of a text beside those that write, and has it write with them."""
         prefix = text.prefix
         assert prefix is not None
-        while self._running and self._bytes() + self._need(text) > self.kv_bytes:
+        need = self._need(text)
+        while self._running and self._bytes() + need > self.kv_bytes:
             self._step()
         try:
             self._require_fits(text, prefix.plan)
@@ -284,16 +218,16 @@ class BatchJob:
             self._finish(running)
         self._relieve()
 
-    def _said_plainly(self, error: Exception, text: _Text) -> Exception:
+    def _said_plainly(self, error: Exception, text: Text) -> Exception:
         if ran_out(error):
             return OutOfMemory(len(text.ask.ids), 0, str(self.model.adapted.device), error)
         return error
 
-    def _begin(self, text: _Text, held: Sequence, plan: Plan) -> _Running:
+    def _begin(self, text: Text, held: Sequence, plan: Plan) -> _Running:
         ask = text.ask
         asked = Asked(
             plan, ask.max_new_tokens, self.model.stop_ids() if ask.stop_ids is None else
-            ask.stop_ids, ask.stop, self.chunk, self._beside,
+            ask.stop_ids, ask.stop, self.chunk, self._beside, prefixes=self._prefixes,
         )  # fmt: skip
         row = Row(ask.ids, ask.sampling, plan=plan, held=held)
         batch = Batch(self.model.adapted, self.model.tokenizer, [row], asked)
@@ -306,18 +240,18 @@ class BatchJob:
         if self._running:
             self._step()
 
-    def _held(self, text: _Text, prefix: _Prefix) -> Sequence:
+    def _held(self, text: Text, prefix: Prefix) -> Sequence:
         """A sequence that has read the prefix of a text's group; an empty one without a prefix."""
         ids, recipe = text.ask.ids, text.ask.recipe
-        room = len(ids) + int(self._expected(text))
+        room = len(ids) + int(self._order.expected(text))
         shared = self._read_prefix(prefix, ids, recipe) if prefix.left > 1 else prefix.sequence
         if shared is None or not len(shared) or not same_frequencies(shared, len(ids)):
             return fresh_sequence(self.model, prefix.plan, room)
-        fork = shared.fork()
-        make_room(fork, room - len(fork))
-        return fork
+        branch = shared.branch()
+        make_room(branch, room - len(branch))
+        return branch
 
-    def _read_prefix(self, prefix: _Prefix, ids: list[int], recipe: Recipe) -> Sequence:
+    def _read_prefix(self, prefix: Prefix, ids: list[int], recipe: Recipe) -> Sequence:
         """Reads the prefix of a group, for the first of its members."""
         if prefix.sequence is None:
             length = prefix.group.prefix
@@ -358,9 +292,9 @@ class BatchJob:
         self.metrics.written_tokens += len(found.token_ids)
         self._end(text, found)
 
-    def _end(self, text: _Text, found: Generation | Exception) -> None:
+    def _end(self, text: Text, found: Generation | Exception) -> None:
         """A text is done: its prefix goes with the last one, and its request is told."""
-        self._done += 1
+        self._order.done += 1
         prefix = text.prefix
         assert prefix is not None
         prefix.left -= 1
@@ -379,10 +313,15 @@ class BatchJob:
             del self._found[text.request]
             self.told(text.request, whole)
 
-    def _fail(self, text: _Text, error: Exception) -> None:
+    def _fail(self, text: Text, error: Exception) -> None:
         """A request of which one text cannot be written has no answer."""
         if self._found.pop(text.request, None) is not None:
             self.told(text.request, error)
+
+
+def _shared(sequence: Sequence) -> int:
+    """Bytes that a sequence holds by reference."""
+    return sum(group.near.shared_bytes for _, group in sequence.groups())
 
 
 __all__ = ["BatchJob", "JobMetrics"]
