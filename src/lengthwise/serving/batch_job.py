@@ -160,8 +160,6 @@ class BatchJob:
         elif held is not None and prefix.plan.retention is None and prefix.plan.codec is None:
             # What drops or encodes at the end of the prompt takes a copy.
             tokens -= len(held) if _shared(held) else 0
-        if self._prefixes is not None:
-            tokens -= self._prefixes.peek(Sequence(self.model.adapted, prefix.plan), text.ask.ids)
         return int(tokens * self.model.adapted.bytes_per_token * _SPARE)
 
     @property
