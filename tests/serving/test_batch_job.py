@@ -12,10 +12,10 @@ from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
-from lengthwise.serving.batch_body import Ask
 from lengthwise.serving.batch_job import BatchJob, JobMetrics
 from lengthwise.serving.batch_order import Prefix, Text
 from lengthwise.serving.batch_plan import OutputLengths
+from lengthwise.serving.job import Ask
 from tests.serving.batch_cases import model
 
 ROOM = 1 << 30

@@ -15,11 +15,12 @@ import pytest
 from lengthwise import recipes
 from lengthwise.api.loading import load
 from lengthwise.engine.sampling import Sampling
-from lengthwise.serving.batch_body import Ask, names_of
+from lengthwise.serving.batch_body import names_of
 from lengthwise.serving.batch_files import BatchError, Line
 from lengthwise.serving.batch_plan import OutputLengths
 from lengthwise.serving.batch_ray import Replica, _plain, bundles_of, replicated
 from lengthwise.serving.batch_run import Todo, run_batch
+from lengthwise.serving.job import Ask
 from tests.bad_inputs import make_world
 from tests.serving.batch_cases import SYSTEMS, results, said, text, write
 

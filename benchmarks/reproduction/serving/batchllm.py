@@ -21,9 +21,9 @@ from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
-from lengthwise.serving.batch_body import Ask
 from lengthwise.serving.batch_job import BatchJob
 from lengthwise.serving.batch_plan import groups_of, trie
+from lengthwise.serving.job import Ask
 from lengthwise.testing.tiny import tiny_model
 
 VOCABULARY = 512

@@ -1,1 +1,5 @@
-"""What serves many requests of one model: batch jobs, and what they read once."""
+"""Many requests of many users, on one model.
+
+`engine` is the thread that runs the model, `scheduler` what it does in a round. `batch_run` runs a
+file of requests, whose plan is `batch_plan`.
+"""

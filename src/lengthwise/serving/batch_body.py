@@ -19,6 +19,7 @@ from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory, RecipeError
 from lengthwise.recipes import Recipe, parse
 from lengthwise.serving.batch_files import Line
+from lengthwise.serving.job import Ask
 
 CHAT = "/v1/chat/completions"
 # What is written where nothing is said: OpenAI's 16 for texts; a chat's answer is longer.
@@ -30,18 +31,6 @@ _FIELDS = (
     "repetition_penalty", "seed", "stop", "n", "ignore_eos", "model", "recipe",
 )  # fmt: skip
 _MOST_CHOICES = 32
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One text that is asked for. ids: of the prompt. stop_ids: None are the model's own."""
-
-    ids: list[int]
-    recipe: Recipe
-    max_new_tokens: int
-    sampling: Sampling
-    stop: tuple[str, ...] = ()
-    stop_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -236,4 +225,4 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any]]:
     return status, {"error": said}
 
 
-__all__ = ["Ask", "Names", "answer", "asks_of", "names_of", "refusal"]
+__all__ = ["Names", "answer", "asks_of", "names_of", "refusal"]

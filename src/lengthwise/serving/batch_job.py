@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lengthwise._utils.messages import ran_out
-from lengthwise.api.asking import close_batch
-from lengthwise.api.batch import Asked, Batch, Row
 from lengthwise.api.generation import Generation
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session_reading import fresh_sequence, read_to, whole_blocks
@@ -27,12 +25,13 @@ from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.prefix.cache import PrefixCache
+from lengthwise.engine.request import Request
 from lengthwise.errors import LengthwiseError, OutOfMemory, Refused
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe
-from lengthwise.serving.batch_body import Ask
 from lengthwise.serving.batch_order import Order, Prefix, Text
 from lengthwise.serving.batch_plan import LEAST, OutputLengths
+from lengthwise.serving.job import Ask, Job, Piece
 
 Told = Callable[[int, "list[Generation] | Exception"], None]
 # Steps between two looks at how many bytes are held.
@@ -63,12 +62,8 @@ class _Running:
     """A text that is being written."""
 
     text: Text
-    row: Row
-    batch: Batch
-
-    @property
-    def sequence(self) -> Sequence:
-        return self.batch.begun[0][0].sequence
+    job: Job
+    request: Request
 
 
 @dataclass
@@ -140,7 +135,7 @@ class BatchJob:
 
     def _bytes(self) -> int:
         """KV bytes held now."""
-        held = [running.sequence for running in self._running] + self._reading
+        held = [running.request.sequence for running in self._running] + self._reading
         found = sum(sequence.nbytes() - _shared(sequence) for sequence in held)
         found += sum(p.sequence.nbytes() for p in self._open if p.sequence is not None)
         if (cache := self._prefixes) is not None:
@@ -184,9 +179,7 @@ class BatchJob:
             if not self._running:
                 return
             newest = self._running.pop()
-            request, _ = newest.batch.begun[0]
-            newest.text.said = max(newest.text.said, len(request.output))
-            newest.batch.cancel()
+            newest.text.said = max(newest.text.said, len(newest.request.output))
             self._order.again(newest.text)
             self.metrics.again += 1
 
@@ -210,10 +203,8 @@ class BatchJob:
             self._end(text, self._said_plainly(error, text))
             return
         self._reading = []
-        if running.batch.active:
-            self._running.append(running)
-        else:
-            self._finish(running)
+        self._running.append(running)
+        self._settle()
         self._relieve()
 
     def _said_plainly(self, error: Exception, text: Text) -> Exception:
@@ -222,15 +213,16 @@ class BatchJob:
         return error
 
     def _begin(self, text: Text, held: Sequence, plan: Plan) -> _Running:
-        ask = text.ask
-        asked = Asked(
-            plan, ask.max_new_tokens, self.model.stop_ids() if ask.stop_ids is None else
-            ask.stop_ids, ask.stop, self.chunk, self._beside, prefixes=self._prefixes,
-        )  # fmt: skip
-        row = Row(ask.ids, ask.sampling, plan=plan, held=held)
-        batch = Batch(self.model.adapted, self.model.tokenizer, [row], asked)
-        batch.read()
-        return _Running(text, row, batch)
+        """Reads the prompt of a text on from what is held."""
+        job = Job(self.model, plan, text.ask, lambda piece: self._hear(text, piece))
+        job.row.held = held
+        job.asked = replace(job.asked, prefixes=self._prefixes)
+        job.open()
+        assert job.request is not None
+        while True:
+            self._beside(job.read(self.chunk or job.chunk))
+            if job.request.done or not job.left:
+                return _Running(text, job, job.request)
 
     def _beside(self, tokens: int) -> None:
         """After every chunk of a prompt: a step of the rows that write."""
@@ -266,29 +258,35 @@ class BatchJob:
 
     def _step(self) -> None:
         """One round of all rows that write."""
-        rows = [running.batch.begun[0] for running in self._running]
-        said = loop.step([request for request, _ in rows], apart=True)
-        for (request, stream), new in zip(rows, said, strict=True):
-            request.cut(len(new), stream.add(new, request.metrics))
+        said = loop.step([running.request for running in self._running], apart=True)
+        for running, new in zip(self._running, said, strict=True):
+            running.job.hear(new)
         self.metrics.steps += 1
-        ended = [running for running in self._running if not running.batch.active]
-        if ended:
-            self._running = [running for running in self._running if running.batch.active]
-        for running in ended:
-            self._finish(running)
+        self._settle()
         if self.metrics.steps % _LOOK == 0:
             self._relieve()
 
-    def _finish(self, running: _Running) -> None:
-        """Closes the books of a text."""
-        text = running.text
-        (found,) = close_batch(self.model, running.batch, [running.row])
-        if (error := found.refused or found.failed) is not None:
-            self._end(text, error)
+    def _settle(self) -> None:
+        """Lets go of rows that are done."""
+        ended = [running for running in self._running if running.request.done]
+        if ended:
+            self._running = [running for running in self._running if not running.request.done]
+        for running in ended:
+            running.job.tell()
+
+    def _hear(self, text: Text, piece: Piece) -> None:
+        """A text is whole, or ended."""
+        found = piece.done
+        if found is None:
             return
-        self.lengths.add(text.ask.max_new_tokens, len(found.token_ids))
-        self.metrics.written_tokens += len(found.token_ids)
-        self._end(text, found)
+        if isinstance(found, LengthwiseError):
+            self._end(text, found)
+        elif found.failed is not None:
+            self._end(text, found.failed)
+        else:
+            self.lengths.add(text.ask.max_new_tokens, len(found.token_ids))
+            self.metrics.written_tokens += len(found.token_ids)
+            self._end(text, found)
 
     def _end(self, text: Text, found: Generation | Exception) -> None:
         """A text is done: its prefix goes with the last one, and its request is told."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.serving.batch_body import Ask
 from lengthwise.serving.batch_plan import (
     Group,
     OutputLengths,
     decode_heavy_first,
     groups_of,
 )
+from lengthwise.serving.job import Ask
 
 
 @dataclass(eq=False)

@@ -16,10 +16,11 @@ from lengthwise.api.held_model import HeldModel
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import RecipeLike
-from lengthwise.serving.batch_body import Ask, Names, answer, asks_of, names_of, refusal
+from lengthwise.serving.batch_body import Names, answer, asks_of, names_of, refusal
 from lengthwise.serving.batch_files import Line, Manifest, Results, read_lines
 from lengthwise.serving.batch_job import BatchJob, JobMetrics
 from lengthwise.serving.batch_plan import OutputLengths
+from lengthwise.serving.job import Ask
 
 # Of the memory that is free, and bytes where the system does not say how much that is.
 _SHARE, _OTHERWISE = 0.5, 2 << 30
