@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import coder, figures
+from benchmarks import batch_jobs, coder, figures
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "bytes": figures.bytes_kept,
     "selection": figures.selection,
     "coder": coder.figures,
+    "batchllm": batch_jobs.figures,
 }
 
 

@@ -271,19 +271,20 @@ def chat(name: str, said: str, **body: Any) -> dict[str, Any]:
 
 def test_the_verb_answers_chats_and_says_what_was_shared(world: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [chat(f"c{n}", f"Hi {n}") for n in range(4)]
-                   + [chat("named", "Hi", model="talker:lookup"), "{"])  # fmt: skip
+                   + [chat("named", "Hi", model="talker:lookup"), chat("other", "Hi", model="gpt"),
+                      "{"])  # fmt: skip
     out = tmp_path / "out.jsonl"
     words = ("batch", str(source), str(out), "-m", str(world / "talker"), "--dtype", "fp32",
-             "--kv-bytes", "64MB")  # fmt: skip
+             "--kv-bytes", "64MB", "--name", "gpt")  # fmt: skip
     status, shown, err = called(*words)
     assert status == 0, err
-    assert "5 answered, 1 refused, 0 done before, of 6" in shown and "shared by 1 group" in shown
+    assert "6 answered, 1 refused, 0 done before, of 7" in shown and "shared by 1 group" in shown
     row = next(r for r in map(json.loads, out.read_text().splitlines()) if r["custom_id"] == "c0")
     body = row["response"]["body"]
     assert body["object"] == "chat.completion" and body["id"].startswith("chatcmpl-")
-    assert body["choices"][0]["message"]["role"] == "assistant"
+    assert body["choices"][0]["message"]["role"] == "assistant" and body["model"] == "gpt"
     status, shown, err = called(*words)
-    assert status == 0 and "0 answered, 0 refused, 6 done before, of 6" in shown
+    assert status == 0 and "0 answered, 0 refused, 7 done before, of 7" in shown
     status, _, err = called(*words, "-r", "lookup")
     assert status == 2 and "belongs to the recipe 'full'" in err
 

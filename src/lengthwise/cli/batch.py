@@ -9,7 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise._utils.outputs import Output, check_outputs
-from lengthwise.cli.arguments import COUNT, Place, force_option
+from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lengthwise.serving.batch_run import MakesRunner, Summary
 
 ENGINES = ("local", "ray")
+# What the embedded model is called for short.
+EMBEDDED = "smollm2"
 
 
 @click.command()
@@ -26,6 +28,8 @@ ENGINES = ("local", "ray")
 @force_option("batch output")
 @click.option("-r", "--recipe", default="full", show_default=True,
               help="of requests that name none; see `lengthwise methods`")  # fmt: skip
+@click.option("--name", "names", multiple=True,
+              help="of the model in requests; may be given again (default: its own)")  # fmt: skip
 @click.option("--kv-bytes", metavar="SIZE", help="keys and values that may be held at once, such "
               "as 2GiB (default: half of the memory that is free)")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True,
@@ -34,8 +38,8 @@ ENGINES = ("local", "ray")
 @click.option("--replicas", type=COUNT, help="models that --engine ray runs (default: 2)")
 @model_options
 def batch(
-    source: Path, out: Path, force: bool, recipe: str, kv_bytes: str | None, engine: str,
-    replicas: int | None, choice: ModelChoice,
+    source: Path, out: Path, force: bool, recipe: str, names: tuple[str, ...],
+    kv_bytes: str | None, engine: str, replicas: int | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Runs the requests of IN (JSON lines, in OpenAI's batch format) and appends their answers to
     OUT. Called again, it goes on where it was stopped.
@@ -46,8 +50,10 @@ def batch(
     from lengthwise.recipes import parse
     from lengthwise.sequences.files import parse_bytes
     from lengthwise.serving.batch_files import OUTPUT, read_lines
+    from lengthwise.serving.batch_run import run_batch
 
     parse(recipe)
+    check_texts("--name", names)
     if replicas is not None and engine != "ray":
         raise LengthwiseError("--replicas is for --engine ray: give that too, or leave it out")
     held = None if kv_bytes is None else parse_bytes(kv_bytes)
@@ -56,7 +62,16 @@ def batch(
     read_lines(source)
     check_outputs([Output("OUT", out, OUTPUT)], [source, choice.model], force or _empty(out))
     runner = _replicated(choice, replicas or 2) if engine == "ray" else None
-    done = _run(choice, source, out, recipe, held, force, runner)
+    if choice.model is None:
+        names = (*names, EMBEDDED)
+    model = choice.open()
+    columns = (
+        TextColumn("requests"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns) as bar:
+        done = run_batch(
+            model, source, out, recipe, held, force, names, runner, bar.reached
+        )  # fmt: skip
     click.echo(_said(done, out))
 
 
@@ -69,20 +84,6 @@ def _replicated(choice: ModelChoice, replicas: int) -> MakesRunner:
     from lengthwise.serving.batch_ray import replicated
 
     return replicated(choice.loader(), replicas)
-
-
-def _run(
-    choice: ModelChoice, source: Path, out: Path, recipe: str, held: int | None, force: bool,
-    runner: MakesRunner | None,
-) -> Summary:  # fmt: skip
-    from lengthwise.serving.batch_run import run_batch
-
-    model = choice.open()
-    columns = (
-        TextColumn("requests"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Bar(*columns) as bar:
-        return run_batch(model, source, out, recipe, held, force, runner, bar.reached)
 
 
 def _said(done: Summary, out: Path) -> str:

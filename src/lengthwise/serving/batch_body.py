@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from lengthwise._utils.suggestions import did_you_mean
@@ -60,7 +61,8 @@ class Names:
                     break
             else:
                 raise LengthwiseError(
-                    f"there is no model {name!r} here; known are {', '.join(self.known)}"
+                    f"there is no model {name!r} here; known are {', '.join(self.known)}; --name "
+                    "gives it another name"
                 )
         if recipe is not None and behind is not None and recipe != behind:
             raise LengthwiseError(f"two recipes are given, {behind!r} and {recipe!r}; give one")
@@ -76,8 +78,9 @@ def names_of(model: HeldModel, recipe: Recipe, more: Seq[str] = ()) -> Names:
         recipe: of requests that name none.
         more: names given by whoever runs the job; the first of them is shown.
     """
-    own = (model.name, model.name.replace("\\", "/").rstrip("/").rpartition("/")[2])
-    return Names(tuple(dict.fromkeys((*more, *own))), recipe)
+    own = PurePath(model.name.rstrip("/")).name.removesuffix(".gguf")
+    known = [name for name in (*more, own, model.name) if name]
+    return Names(tuple(dict.fromkeys(known)), recipe)
 
 
 def asks_of(line: Line, names: Names, model: HeldModel) -> list[Ask]:

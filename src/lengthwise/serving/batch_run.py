@@ -100,7 +100,7 @@ def usual_kv_bytes(model: HeldModel) -> int:
 
 def run_batch(
     model: HeldModel, source: Path, out: Path, recipe: RecipeLike = "full",
-    kv_bytes: int | None = None, force: bool = False,
+    kv_bytes: int | None = None, force: bool = False, called: Seq[str] = (),
     runner: MakesRunner | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:  # fmt: skip
@@ -113,6 +113,7 @@ def run_batch(
         recipe: of requests that name none.
         kv_bytes: keys and values that may be held at once; None is half of the memory that is free.
         force: an OUT that is another job's, or no output, may be overwritten.
+        called: names of the model in requests, beside its own; the first is shown in answers.
         runner: makes what runs the requests, of the model, its names and kv_bytes; None runs them
             here.
         progress: called with the number of lines that are done, and of all.
@@ -127,7 +128,7 @@ def run_batch(
     chosen = recipes.recipe_of(recipe)
     model.plan(chosen)
     lines, digest = read_lines(source)
-    names = names_of(model, chosen)
+    names = names_of(model, chosen, called)
     if runner is not None:
         run = runner(model, names, kv_bytes)
     else:
