@@ -91,6 +91,7 @@ NO_SUCH: dict[str, Words] = {
     "--buckets": ("x", "=", "64", "64=", "=100", "64=x", "64=100,64=100", "-64=100", "64=-100",
                   "0=100", "64=1e3", "64=100,,", "\udcff"),
     "--name": ("x", "grow", " ", "\udcff"),
+    "batch --name": (" ", "\udcff"),
     "--gpt": ("x", "7B ", " ", "\udcff"),
     "--sizes": ("x", "3", "0", "-2", "2,,4", "1.5", "\udcff"),
     "--law": ("x", "chinchila", " ", "\udcff"),
@@ -356,7 +357,7 @@ def _bad_values(path: Words, parameter: click.Option, option: str) -> Iterator[s
         yield from ("", "x", "\udcff")
     else:
         asked = "C" if "solve" in path else "N"
-        values = NO_SUCH.get(option, ())
+        values = NO_SUCH.get(f"{' '.join(path)} {option}", NO_SUCH.get(option, ()))
         yield from ("", *(v.replace("X", asked) if option == "--at" else v for v in values))
 
 
