@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence as Seq
+from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
-from lengthwise.engine import loop, shortage
+from lengthwise.engine import loop, packed_prefill, shortage
 from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
@@ -75,6 +78,10 @@ class Asked:
             raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
 
 
+# A request, and the text it writes.
+Begun = tuple[Request, TextStream]
+
+
 class Cancelled(Exception):
     """Somebody broke a batch off in the midst of reading a prompt."""
 
@@ -102,14 +109,20 @@ class Batch:
         ]
 
     @property
-    def active(self) -> list[tuple[Request, TextStream]]:
+    def active(self) -> list[Begun]:
         """The rows that are not done."""
         return [pair for pair in self.begun if not pair[0].done]
 
     def read(self) -> None:
-        """Reads every prompt, and says the first token of each. Raises Cancelled."""
-        for row, (request, text) in zip(self.rows, self.begun, strict=True):
-            _read(row, request, text, self.asked)
+        """Reads every prompt, short ones together, and says the first token of each. Raises
+        Cancelled."""
+        rows = list(zip(self.rows, self.begun, strict=True))
+        prompts = [_prompt(row, request) for row, (request, _) in rows]
+        for numbers in packed_prefill.bins(prompts, self.asked.chunk):
+            if len(numbers) == 1:
+                _read(*rows[numbers[0]], self.asked)
+            else:
+                _read_together([rows[n] for n in numbers], self.asked)
         self._tell()
 
     def step(self) -> None:
@@ -170,7 +183,7 @@ def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
 def _begin(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
-) -> tuple[Request, TextStream]:  # fmt: skip
+) -> Begun:  # fmt: skip
     text = TextStream(tokenizer, asked.stop, row.sink)
     expected = len(row.tokens) + asked.max_new_tokens
     sequence = row.held
@@ -182,24 +195,72 @@ def _begin(
     return request, text
 
 
-def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
+def _prompt(row: Row, request: Request) -> packed_prefill.Prompt:
+    """What is still to be read of a row."""
+    return request.sequence, row.tokens[len(request.sequence) :]
+
+
+def _read(row: Row, begun: Begun, asked: Asked) -> None:
     """Reads a prompt. Raises Cancelled, after a chunk of it."""
+    request, text = begun
+    sequence, rest = _prompt(row, request)
+    with _first_token(row, request, text, time.perf_counter()) as say:
+        say(read_on(sequence, rest, asked.chunk, partial(_told, asked)))
 
-    def progress(tokens: int) -> None:
-        if asked.progress is not None:
-            asked.progress(tokens)
-        if asked.cancelled is not None and asked.cancelled():
-            raise Cancelled
 
+def _read_together(rows: Seq[tuple[Row, Begun]], asked: Asked) -> None:
+    """Reads prompts in one forward; each has its first token when it is chosen. Raises Cancelled,
+    after the forward."""
     begin = time.perf_counter()
-    sequence = request.sequence
-    held, again = len(sequence), len(sequence.read_again)
-    request.metrics.prompt_tokens = len(row.tokens)
+    prompts = [_prompt(row, request) for row, (request, _) in rows]
+    held = [len(sequence) for sequence, _ in prompts]
     try:
-        logits = read_on(sequence, row.tokens[held:], asked.chunk, progress)
+        read = packed_prefill.read_together(prompts)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        # Alone there may be memory for each; one for which there is none ends alone.
+        for each in rows:
+            _read(*each, asked)
+        return
+    _told(asked, sum(len(tokens) for _, tokens in prompts))
+    for (row, (request, text)), logits, before in zip(rows, read, held, strict=True):
+        with _first_token(row, request, text, begin, before) as say:
+            if isinstance(logits, Exception):
+                raise logits
+            say(logits)
+
+
+def _told(asked: Asked, tokens: int) -> None:
+    """Says that so many tokens were read. Raises Cancelled where nobody waits for more."""
+    if asked.progress is not None:
+        asked.progress(tokens)
+    if asked.cancelled is not None and asked.cancelled():
+        raise Cancelled
+
+
+@contextmanager
+def _first_token(
+    row: Row, request: Request, text: TextStream, begin: float, held: int | None = None
+) -> Iterator[Callable[[Tensor], None]]:
+    """Within it a prompt is read; what it gives says the first token, by the logits `[vocab]`
+    after the prompt. A row whose logits are no numbers, or for which memory runs out, ends.
+
+    begin: since when the reader waits. held: tokens that the sequence had; None is as many as now.
+    """
+    sequence = request.sequence
+    held, again = len(sequence) if held is None else held, len(sequence.read_again)
+    request.metrics.prompt_tokens = len(row.tokens)
+
+    said: list[list[int]] = []
+
+    def say(logits: Tensor) -> None:
         # A model may have had to read all of it again, with other frequencies.
         request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
-        first = loop.start(request, logits)
+        said.append(loop.start(request, logits))
+
+    try:
+        yield say
     except NotFinite as error:
         error.row = request.sampler.row
         request.fail(error)
@@ -211,7 +272,7 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
         return
     loop.synchronize(sequence.model.device)
     request.metrics.ttft_s = time.perf_counter() - begin
-    text.add(first, request.metrics)
+    text.add(said[0], request.metrics)
 
 
 def _finish(request: Request, text: TextStream) -> Written:

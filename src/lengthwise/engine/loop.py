@@ -17,6 +17,7 @@ from torch import Tensor
 from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
+from lengthwise.engine.kv_cache.row_attention import RowAttention
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
@@ -58,19 +59,7 @@ def extend(
     counts = [len(metadata.index) for metadata in steps]
     device = model.device
     ids = torch.tensor([t for _, tokens, _ in items for t in tokens], device=device)
-
-    def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if len(items) == 1:
-            return items[0][0].attend(layer, query, key, value, steps[0])
-        rows = zip(
-            query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True
-        )
-        outs = [
-            item[0].attend(layer, q, k, v, metadata)
-            for item, metadata, (q, k, v) in zip(items, steps, rows, strict=True)
-        ]
-        return torch.cat(outs, 1)
-
+    attention = RowAttention([sequence for sequence, _, _ in items], steps)
     wanted: Tensor | None = None
     if isinstance(keep, Tensor):
         wanted = keep

@@ -146,7 +146,7 @@ class LayerCache:
                 self.slide_window(part.metadata.last + 1, metadata.length, metadata.offset)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def _angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
+    def angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
         """Angles of the new tokens where they were born, or of the positions `where` says."""
         layout, angles = self.facts.layout, metadata.angles
         assert layout is not None and angles is not None
@@ -175,7 +175,7 @@ class LayerCache:
         """The general path with everything left out that a plain step does not need."""
         facts = self.facts
         if facts.layout is not None:
-            angles = self._angles(metadata)
+            angles = self.angles(metadata)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         near, count = self.groups[0].near, query.shape[1]
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
@@ -222,7 +222,7 @@ class LayerCache:
         facts, group = self.facts, self.groups[0]
         placement = group.placement
         assert facts.layout is not None and placement.window is not None
-        angles = self._angles(metadata)
+        angles = self.angles(metadata)
         near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         self.placed = 1
         keys, values = group.near.push(key, value, metadata.start)
@@ -232,7 +232,7 @@ class LayerCache:
         if len(group.far):
             far = near
             if placement.far_query is not same:
-                there = self._angles(metadata, placement.far_query)
+                there = self.angles(metadata, placement.far_query)
                 far = facts.layout.rotate(query, there)
             tail = group.far.tail
             assert tail is not None
@@ -257,10 +257,10 @@ class LayerCache:
             return replace(
                 inputs, near_query=near, far_query=near, near_key=inputs.rotate_at(key, ranks)
             )
-        angles = self._angles(metadata)
+        angles = self.angles(metadata)
         near = far = facts.layout.rotate(query, angles)
         if placement.far_query is not same:
-            there = self._angles(metadata, placement.far_query)
+            there = self.angles(metadata, placement.far_query)
             far = facts.layout.rotate(query, there)
         near_key = facts.layout.rotate(key, angles)
         return LayerInputs(
@@ -292,6 +292,13 @@ class LayerCache:
         self.placed = len(entry)
         self.pending = None
         return True
+
+    def place(self, query: Tensor, entries: KVEntries) -> None:
+        """Puts new entries in place, for which somebody else attends with the rotated query."""
+        if self.observation.remember and self.observation.reading:
+            self._remember(query)
+        self._append(self.groups[0], entries)
+        self.placed = len(entries)
 
     def _append(self, group: HeadGroup, entries: KVEntries) -> None:
         if group.placement.window is None and not len(group.near) and self.observation.expected:
