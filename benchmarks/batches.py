@@ -11,9 +11,8 @@ import torch
 
 import lengthwise
 from benchmarks.figures import Table, text_ids, timed
-from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise.api.model import Model
-from lengthwise.engine.packed_prefill import waste
+from lengthwise.engine.packed_prefill import pack, waste
 from lengthwise.models.load import load_pretrained
 
 # Many short prompts and few long ones, as chats beside documents.
@@ -61,18 +60,19 @@ class Stock:
     def packed(self) -> list[int]:
         """The paper's way: rows as long as the longest prompt, a mask of blocks, positions that
         begin again. What it keeps is not taken apart here."""
-        order = sorted(range(len(self.prompts)), key=lambda n: -len(self.prompts[n]))
-        row = best_fit_decreasing((len(self.prompts[n]) for n in order), self.longest)
-        shape = 1 + max(row), self.longest
+        rows = pack({n: len(p) for n, p in enumerate(self.prompts)}, self.longest)
+        shape = len(rows), self.longest
         ids, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         owner = torch.full(shape, -1)
-        used, last = [0] * shape[0], [(0, 0)] * len(order)
-        for n, r in zip(order, row, strict=True):
-            here = slice(used[r], used[r] + len(self.prompts[n]))
-            ids[r, here] = torch.tensor(self.prompts[n])
-            positions[r, here] = torch.arange(len(self.prompts[n]))
-            owner[r, here] = n
-            used[r], last[n] = here.stop, (r, here.stop - 1)
+        last = [(0, 0)] * len(self.prompts)
+        for row, numbers in enumerate(rows):
+            start = 0
+            for n in numbers:
+                stop = start + len(self.prompts[n])
+                ids[row, start:stop] = torch.tensor(self.prompts[n])
+                positions[row, start:stop] = torch.arange(stop - start)
+                owner[row, start:stop] = n
+                start, last[n] = stop, (row, stop - 1)
         causal = torch.ones(self.longest, self.longest, dtype=torch.bool).tril()
         mask = ((owner[:, :, None] == owner[:, None]) & causal)[:, None]
         out = self.model.model(ids, attention_mask=mask, position_ids=positions, use_cache=True)
@@ -87,7 +87,7 @@ def prepack(rounds: int) -> Table:
     lengths = [len(prompt) for prompt in prompts]
     theirs = Stock(stock, prompts)
     asked: dict[str, Any] = {"max_new_tokens": 1, "stop_ids": []}
-    rows = 1 + max(best_fit_decreasing(sorted(lengths, reverse=True), max(lengths)))
+    rows = len(pack(dict(enumerate(lengths)), max(lengths)))
     ways: dict[str, tuple[Callable[[], list[int]], int]] = {
         "transformers, padded left": (theirs.padded, len(lengths) * max(lengths)),
         "transformers, one after another": (theirs.in_turn, sum(lengths)),

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from benchmarks.reproduction.harness import Found, check, load, reference
 from torch import Tensor
 
-from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.packed_prefill import bins, read_together, waste
+from lengthwise.engine.packed_prefill import bins, pack, read_together, waste
 
 COLUMNS = {
     "batch": "", "prompts": "", "longest": "", "tokens": "", "padded": "", "waste": ".0%",
@@ -60,7 +59,7 @@ def prepack(dtype: str = "float32", seed: int = 0) -> Iterator[Found]:
             both = zip(kept(sequence), kept(alone), strict=True)
             stored = max(stored, *(off(ours, theirs) for ours, theirs in both))
         longest = max(lengths)
-        rows = 1 + max(best_fit_decreasing(sorted(lengths, reverse=True), longest))
+        rows = len(pack(dict(enumerate(lengths)), longest))
         yield {
             "batch": name, "prompts": len(lengths), "longest": longest, "tokens": sum(lengths),
             "padded": len(lengths) * longest, "waste": waste(lengths),

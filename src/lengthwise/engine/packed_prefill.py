@@ -50,16 +50,26 @@ def bins(prompts: Seq[Prompt], chunk: int | None = None) -> list[list[int]]:
     found = [[n] for n in range(len(prompts)) if n not in set(together)]
     if together:
         model = prompts[together[0]][0].model
-        falling = sorted(together, key=lambda n: -len(prompts[n][1]))
-        lengths = [len(prompts[n][1]) for n in falling]
-        filled: dict[int, list[int]] = {}
-        capacity = chunk or chunk_of(model.device, False)
-        for n, which in zip(falling, best_fit_decreasing(lengths, capacity), strict=True):
-            filled.setdefault(which, []).append(n)
-        for each in filled.values():
-            paying = len(each) == 1 or pays(model, [len(prompts[n][1]) for n in each])
-            found += [sorted(each)] if paying else [[n] for n in each]
+        lengths = {n: len(prompts[n][1]) for n in together}
+        for each in pack(lengths, chunk or chunk_of(model.device, False)):
+            paying = len(each) == 1 or pays(model, [lengths[n] for n in each])
+            found += [each] if paying else [[n] for n in each]
     return sorted(found)
+
+
+def pack(lengths: Mapping[int, int], room: int) -> list[list[int]]:
+    """Which prompts fill which bin, by number, best-fit decreasing.
+
+    Args:
+        lengths: tokens of each prompt by its number, none of them more than `room`.
+        room: tokens of a bin.
+    """
+    falling = sorted(lengths, key=lambda n: -lengths[n])
+    rows = best_fit_decreasing((lengths[n] for n in falling), room)
+    found: list[list[int]] = [[] for _ in set(rows)]
+    for n, row in zip(falling, rows, strict=True):
+        found[row].append(n)
+    return [sorted(each) for each in found]
 
 
 def packs(sequence: Sequence, tokens: Seq[int], chunk: int | None = None) -> bool:
@@ -177,4 +187,4 @@ def waste(lengths: Seq[int]) -> float:
     return 1 - sum(lengths) / (len(lengths) * max(lengths))
 
 
-__all__ = ["Prompt", "bins", "packs", "pays", "read_together", "waste"]
+__all__ = ["Prompt", "bins", "pack", "packs", "pays", "read_together", "waste"]
