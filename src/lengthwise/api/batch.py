@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +17,11 @@ from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.prefix.cache import PrefixCache, reading_of
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
 from lengthwise.tokenization.detokenise import TextStream
@@ -52,6 +52,7 @@ class Written:
 class Asked:
     """What is asked of all rows of a batch. stop: one string, or several. told: called with the
     requests after every round. cancelled: asked after every chunk and round whether to break off.
+    prefixes: where prompts find what was read before them, and what they read is kept.
     """
 
     plan: Plan
@@ -62,6 +63,7 @@ class Asked:
     progress: loop.Progress | None = None
     told: Callable[[list[Request]], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    prefixes: PrefixCache | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "chunk"):
@@ -80,6 +82,8 @@ class Asked:
 
 # A request, and the text it writes.
 Begun = tuple[Request, TextStream]
+# Rows whose prompts begin with as many common tokens that nobody has read yet wait for one of them.
+SHARED = 64
 
 
 class Cancelled(Exception):
@@ -101,11 +105,11 @@ class Batch:
         asked: Asked,
     ) -> None:
         self.asked = asked
-        self.refusals = [_refusal(model, asked, row) for row in rows]
+        self.refusals = [refusal(model, asked, row) for row in rows]
         served = [(n, row) for n, row in enumerate(rows) if self.refusals[n] is None]
         self.rows = [row for _, row in served]
         self.begun = [
-            _begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
+            begin_row(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
         ]
 
     @property
@@ -116,13 +120,15 @@ class Batch:
     def read(self) -> None:
         """Reads every prompt, short ones together, and says the first token of each. Raises
         Cancelled."""
-        rows = list(zip(self.rows, self.begun, strict=True))
-        prompts = [_prompt(row, request) for row, (request, _) in rows]
-        for numbers in packed_prefill.bins(prompts, self.asked.chunk):
-            if len(numbers) == 1:
-                _read(*rows[numbers[0]], self.asked)
-            else:
-                _read_together([rows[n] for n in numbers], self.asked)
+        waiting = list(zip(self.rows, self.begun, strict=True))
+        while waiting:
+            now, waiting = _apart(waiting, self.asked)
+            prompts = [_expected(row, request, self.asked) for row, (request, _) in now]
+            for numbers in packed_prefill.bins(prompts, self.asked.chunk):
+                if len(numbers) == 1:
+                    _read(*now[numbers[0]], self.asked)
+                else:
+                    _read_together([now[n] for n in numbers], self.asked)
         self._tell()
 
     def step(self) -> None:
@@ -141,7 +147,7 @@ class Batch:
 
     def finish(self) -> list[Written | Refused]:
         """Closes the books of all rows."""
-        written = iter([_finish(request, text) for request, text in self.begun])
+        written = iter([finish_row(request, text, self.asked) for request, text in self.begun])
         return [next(written) if refusal is None else refusal for refusal in self.refusals]
 
     def _tell(self) -> None:
@@ -170,20 +176,35 @@ def write(
     return batch.finish()
 
 
-def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
-    """Why a row cannot be served, or None."""
+def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
+    """Why a row cannot be served, or None.
+
+    Args:
+        model: that would write.
+        asked: of all rows.
+        row: in question.
+    """
     try:
         require_room(model, len(row.tokens), asked.max_new_tokens)
         (row.plan or asked.plan).check_prompt(len(row.tokens))
-    except Refused as refusal:
-        return refusal
+    except Refused as error:
+        return error
     return None
 
 
-def _begin(
+def begin_row(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
 ) -> Begun:  # fmt: skip
+    """A request that has read nothing of its row's prompt, and the text it will have.
+
+    Args:
+        model: that writes.
+        tokenizer: see `write`.
+        row: its prompt and how it is written on.
+        asked: of all rows.
+        number: of how many rows it is which.
+    """
     text = TextStream(tokenizer, asked.stop, row.sink)
     expected = len(row.tokens) + asked.max_new_tokens
     sequence = row.held
@@ -195,40 +216,83 @@ def _begin(
     return request, text
 
 
-def _prompt(row: Row, request: Request) -> packed_prefill.Prompt:
-    """What is still to be read of a row."""
-    return request.sequence, row.tokens[len(request.sequence) :]
+def _apart(
+    rows: Seq[tuple[Row, Begun]], asked: Asked
+) -> tuple[list[tuple[Row, Begun]], list[tuple[Row, Begun]]]:
+    """Rows that may be read now, and those that wait: what they begin with is read by one of the
+    others, and will be held then."""
+    prefixes, now, later = asked.prefixes, [], []
+    begun: set[Hashable] = set()
+    for row, (request, text) in rows:
+        reading: Hashable | None = None
+        if prefixes is not None and not len(request.sequence):
+            reading = reading_of(request.sequence, len(row.tokens))
+        if prefixes is not None and reading is not None:
+            known = prefixes.peek(request.sequence, row.tokens)
+            beginning = (reading, *row.tokens[: known + SHARED])
+            if len(row.tokens) > known + SHARED and beginning in begun:
+                later.append((row, (request, text)))
+                continue
+            begun.add(beginning)
+        now.append((row, (request, text)))
+    return now, later
+
+
+def _expected(row: Row, request: Request, asked: Asked) -> packed_prefill.Prompt:
+    """What will have to be read of a row, as far as is known before `reuse`."""
+    sequence = request.sequence
+    held = len(sequence)
+    if asked.prefixes is not None and not held:
+        held = asked.prefixes.peek(sequence, row.tokens)
+    return sequence, row.tokens[held:]
 
 
 def _read(row: Row, begun: Begun, asked: Asked) -> None:
     """Reads a prompt. Raises Cancelled, after a chunk of it."""
+    begin = time.perf_counter()
     request, text = begun
-    sequence, rest = _prompt(row, request)
-    with _first_token(row, request, text, time.perf_counter()) as say:
-        say(read_on(sequence, rest, asked.chunk, partial(_told, asked)))
+    request.metrics.prompt_tokens = len(row.tokens)
+    with shortage.losing(request):
+        held = reuse(row, request, asked)
+        told = partial(_told, asked)
+        logits = read_on(request.sequence, row.tokens[held:], asked.chunk, told)
+        say_first(request, text, logits, asked, held, begin)
 
 
 def _read_together(rows: Seq[tuple[Row, Begun]], asked: Asked) -> None:
     """Reads prompts in one forward; each has its first token when it is chosen. Raises Cancelled,
     after the forward."""
     begin = time.perf_counter()
-    prompts = [_prompt(row, request) for row, (request, _) in rows]
-    held = [len(sequence) for sequence, _ in prompts]
+    prompts: list[packed_prefill.Prompt] = []
+    together: list[tuple[Row, Begun, int]] = []
+    for row, (request, text) in rows:
+        with shortage.losing(request):
+            held = reuse(row, request, asked)
+            prompt = request.sequence, row.tokens[held:]
+            # What was held a moment ago may have left meanwhile.
+            if packed_prefill.packs(*prompt, asked.chunk):
+                prompts.append(prompt)
+                together.append((row, (request, text), held))
+            else:
+                _read(row, (request, text), asked)
+    if not prompts:
+        return
     try:
         read = packed_prefill.read_together(prompts)
     except Exception as error:
         if not ran_out(error):
             raise
         # Alone there may be memory for each; one for which there is none ends alone.
-        for each in rows:
-            _read(*each, asked)
+        for row, begun, _ in together:
+            _read(row, begun, asked)
         return
     _told(asked, sum(len(tokens) for _, tokens in prompts))
-    for (row, (request, text)), logits, before in zip(rows, read, held, strict=True):
-        with _first_token(row, request, text, begin, before) as say:
+    for (row, (request, text), held), logits in zip(together, read, strict=True):
+        request.metrics.prompt_tokens = len(row.tokens)
+        with shortage.losing(request):
             if isinstance(logits, Exception):
                 raise logits
-            say(logits)
+            say_first(request, text, logits, asked, held, begin)
 
 
 def _told(asked: Asked, tokens: int) -> None:
@@ -239,42 +303,55 @@ def _told(asked: Asked, tokens: int) -> None:
         raise Cancelled
 
 
-@contextmanager
-def _first_token(
-    row: Row, request: Request, text: TextStream, begin: float, held: int | None = None
-) -> Iterator[Callable[[Tensor], None]]:
-    """Within it a prompt is read; what it gives says the first token, by the logits `[vocab]`
-    after the prompt. A row whose logits are no numbers, or for which memory runs out, ends.
+def reuse(row: Row, request: Request, asked: Asked) -> int:
+    """Gives a request what of its prompt was read before.
 
-    begin: since when the reader waits. held: tokens that the sequence had; None is as many as now.
+    Args:
+        row: its prompt.
+        request: which may have read some of it.
+        asked: of all rows.
+
+    Returns:
+        Tokens that need not be read.
     """
-    sequence = request.sequence
-    held, again = len(sequence) if held is None else held, len(sequence.read_again)
-    request.metrics.prompt_tokens = len(row.tokens)
+    if asked.prefixes is not None and not len(request.sequence):
+        asked.prefixes.attach(request.sequence, row.tokens)
+    return len(request.sequence)
 
-    said: list[list[int]] = []
 
-    def say(logits: Tensor) -> None:
-        # A model may have had to read all of it again, with other frequencies.
-        request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
-        said.append(loop.start(request, logits))
+def say_first(
+    request: Request, text: TextStream, logits: Tensor, asked: Asked, held: int, begin: float
+) -> None:
+    """Ends the prompt of a request, and says its first token.
 
-    try:
-        yield say
-    except NotFinite as error:
-        error.row = request.sampler.row
-        request.fail(error)
-        return
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        shortage.end(request, error)
-        return
+    Args:
+        request: which has read its prompt.
+        text: it is told.
+        logits: `[vocab]` after the prompt.
+        asked: of all rows.
+        held: tokens that were not read again.
+        begin: when the prompt came, of `time.perf_counter`.
+    """
+    sequence, metrics = request.sequence, request.metrics
+    # A model may have had to read all of it again, with other frequencies.
+    metrics.reused_tokens = 0 if held and any(at >= held for at in sequence.read_again) else held
+    if asked.prefixes is not None:
+        asked.prefixes.insert(sequence)
+    first = loop.start(request, logits)
     loop.synchronize(sequence.model.device)
-    request.metrics.ttft_s = time.perf_counter() - begin
-    text.add(said[0], request.metrics)
+    metrics.ttft_s = time.perf_counter() - begin
+    request.cut(len(first), text.add(first, metrics))
 
 
-def _finish(request: Request, text: TextStream) -> Written:
+def finish_row(request: Request, text: TextStream, asked: Asked) -> Written:
+    """Closes the books of a row.
+
+    Args:
+        request: which is done.
+        text: what it said.
+        asked: of all rows.
+    """
     loop.finish(request)
+    if asked.prefixes is not None:
+        asked.prefixes.insert(request.sequence)
     return Written(request, text.finish())

@@ -75,7 +75,7 @@ class RowAttention:
         rows = list(zip(*(x.split(self._counts, 1) for x in (query, key, value)), strict=True))
         parts = []
         for cache, step, (q, k, v) in zip(caches, self._steps, rows, strict=True):
-            cache.place(q, KVEntries(k, v, step.index[None].int()))
+            _place(cache, q, KVEntries(k, v, step.index[None].int()))
             held = cache.groups[0].near.tail
             assert held is not None
             parts.append(Part(q, held.key, held.value, causal=step.count > 1))
@@ -121,6 +121,14 @@ def reads_plainly(cache: LayerCache) -> bool:
         and not cache.observation.stride
         and (cache.rule is None or not cache.rule.dynamic)
     )
+
+
+def _place(cache: LayerCache, query: Tensor, entries: KVEntries) -> None:
+    """Puts new entries in place, for which somebody else attends with the rotated query."""
+    if cache.observation.remember and cache.observation.reading:
+        cache._remember(query)
+    cache._append(cache.groups[0], entries)
+    cache.placed = len(entries)
 
 
 def _by_varlen(parts: Seq[Part], scaling: float, softcap: float | None) -> bool:
