@@ -1,7 +1,7 @@
-"""Attention of one forward over the rows of a batch: each over its own cache.
+"""Attention for prompts that one forward reads whole, with nothing kept before them.
 
-Prompts that are read whole, with nothing kept before them, are rotated together. Where the kernel
-of a GPU serves, one call attends for all of them; elsewhere it is one call a row.
+Their queries and keys are turned together. Where the kernel of a GPU serves, one call attends for
+all of them; elsewhere it is one call a prompt.
 """
 
 from __future__ import annotations
@@ -22,61 +22,55 @@ from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.models.rope import Angles
 
 
-class RowAttention:
-    """What `AdaptedModel.forward` calls for every layer.
+class PromptRows:
+    """The prompts of one forward, side by side.
 
-    sequences: the rows. steps: what `Sequence.next_step` gave for each.
+    steps: what `Sequence.next_step` gave for each.
     """
 
-    def __init__(self, sequences: Seq[Sequence], steps: Seq[StepMetadata]) -> None:
-        self._sequences = sequences
+    def __init__(self, steps: Seq[StepMetadata]) -> None:
         self._steps = steps
         self._counts = [step.count for step in steps]
-        # Whether every row is a prompt of which nothing was read, and all layers are on one device.
-        self._prompts = (
-            len(steps) > 1
-            and len(sequences[0].model.devices) == 1
-            and all(step.prompt and not step.start for step in steps)
-        )
         self._angles: dict[Hashable, Angles] = {}
         self._ends: Tensor | None = None
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """
+    @classmethod
+    def of(cls, sequences: Seq[Sequence], steps: Seq[StepMetadata]) -> PromptRows | None:
+        """The rows of a forward; None where one of them is no beginning of a prompt, or layers
+        lie on several devices.
+
         Args:
-            layer: its index.
+            sequences: the rows.
+            steps: of these sequences.
+        """
+        begin = all(step.prompt and not step.start for step in steps)
+        return cls(steps) if begin and len(sequences[0].model.devices) == 1 else None
+
+    def attend(
+        self, layers: Seq[LayerCache], query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor | None:
+        """Attention of one layer for all prompts, whose entries it keeps from then on.
+
+        Args:
+            layers: the layer of every row.
             query: un-rotated, `[heads, tokens of all rows, head_dim]`.
             key: un-rotated, `[kv_heads, tokens of all rows, head_dim]`.
             value: `[kv_heads, tokens of all rows, value_dim]`.
 
         Returns:
-            `[heads, tokens of all rows, value_dim]`.
+            `[heads, tokens of all rows, value_dim]`; None where a row stores otherwise.
         """
-        if len(self._steps) == 1:
-            return self._sequences[0].attend(layer, query, key, value, self._steps[0])
-        caches = [sequence.layers[layer] for sequence in self._sequences]
-        if self._prompts and all(map(reads_plainly, caches)):
-            return self._together(caches, query, key, value)
-        rows = zip(
-            self._sequences, self._steps, *(x.split(self._counts, 1) for x in (query, key, value)),
-            strict=True,
-        )  # fmt: skip
-        outs = [sequence.attend(layer, q, k, v, step) for sequence, step, q, k, v in rows]
-        return torch.cat(outs, 1)
-
-    def _together(
-        self, caches: Seq[LayerCache], query: Tensor, key: Tensor, value: Tensor
-    ) -> Tensor:
-        """Whole prompts: their entries are put in place, and each attends to its own."""
-        facts = caches[0].facts
+        if not all(map(reads_plainly, layers)):
+            return None
+        facts = layers[0].facts
         if facts.layout is not None:
-            angles = self._angles_of(caches)
+            angles = self._angles_of(layers)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         rows = list(zip(*(x.split(self._counts, 1) for x in (query, key, value)), strict=True))
         parts = []
-        for cache, step, (q, k, v) in zip(caches, self._steps, rows, strict=True):
-            _place(cache, q, KVEntries(k, v, step.index[None].int()))
-            held = cache.groups[0].near.tail
+        for layer, step, (q, k, v) in zip(layers, self._steps, rows, strict=True):
+            _place(layer, q, KVEntries(k, v, step.index[None].int()))
+            held = layer.groups[0].near.tail
             assert held is not None
             parts.append(Part(q, held.key, held.value, causal=step.count > 1))
         if facts.sinks is None and _by_varlen(parts, facts.scaling, facts.softcap):
@@ -91,7 +85,7 @@ class RowAttention:
         spot = facts.layout, facts.rotary_type, *(cache.rule for cache in caches)
         found = self._angles.get(spot)
         if found is None:
-            each = [c.angles(step) for c, step in zip(caches, self._steps, strict=True)]
+            each = [c._angles(step) for c, step in zip(caches, self._steps, strict=True)]
             cos, sin = zip(*each, strict=True)
             found = self._angles[spot] = torch.cat(cos), torch.cat(sin)
         return found
@@ -139,4 +133,4 @@ def _by_varlen(parts: Seq[Part], scaling: float, softcap: float | None) -> bool:
     return varlen.serves(Asked([longest], scaling, softcap))
 
 
-__all__ = ["RowAttention", "reads_plainly"]
+__all__ = ["PromptRows", "reads_plainly"]

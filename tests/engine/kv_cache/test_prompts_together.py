@@ -12,7 +12,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.kernels import varlen
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
-from lengthwise.engine.kv_cache.row_attention import RowAttention, reads_plainly
+from lengthwise.engine.kv_cache import prompts_together
+from lengthwise.engine.kv_cache.prompts_together import reads_plainly
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import recipe_of, resolve
@@ -88,12 +89,12 @@ CHOSEN = "infllm(budget=32, window=16, block=4, init=2)"
 def test_rows_that_store_otherwise_are_read_in_turn(
     other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RowAttention, "_together", None)
+    monkeypatch.setattr(prompts_together, "_place", None)
     read(tiny("llama"), ("full", other, "full"))
 
 
 def test_rows_that_hold_something_are_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RowAttention, "_together", None)
+    monkeypatch.setattr(prompts_together, "_place", None)
     read(tiny("llama"), ("full",) * 3, held=3)
 
 
