@@ -15,8 +15,9 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
+`Model.read_apart` and `Model.chat` keep what was read, `open_session` opens what was saved of it,
+and `join` puts together what was read apart. Whatever a user can get wrong is
 a `LengthwiseError` of one line.
 """
 
@@ -29,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.apart import join
     from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
@@ -61,6 +63,7 @@ _WHERE = {
     "compare": "lengthwise.evaluation.compare.comparison",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
+    "join": "lengthwise.api.apart",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
     "open_session": "lengthwise.api.session_file",
@@ -83,6 +86,7 @@ __all__ = [
     "compare",
     "custom_generate",
     "drafting_model",
+    "join",
     "load",
     "machine",
     "open_session",

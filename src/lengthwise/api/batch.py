@@ -15,6 +15,7 @@ from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.reach import positions
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
@@ -160,8 +161,10 @@ def write(
 def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
     """Why a row cannot be served, or None."""
     try:
-        require_room(model, len(row.tokens), asked.max_new_tokens)
-        (row.plan or asked.plan).check_prompt(len(row.tokens))
+        taken = len(row.tokens) if row.held is None else positions(row.held, len(row.tokens))
+        require_room(model, taken, asked.max_new_tokens)
+        apart = row.held is not None and row.held.apart is not None
+        (row.plan or asked.plan).check_prompt(taken, apart)
     except Refused as refusal:
         return refusal
     return None

@@ -253,6 +253,15 @@ class KVStore:
             self.reserve(entries, len(entries) + room)
             self.append(entries)
 
+    def hold(self, entries: KVEntries) -> None:
+        """Holds exactly these entries where they lie: whoever else does must not write to them.
+
+        Args:
+            entries: plain ones.
+        """
+        self.closed, self._closed_mass = [], None
+        self._tail, self._length = entries, len(entries)
+
     def keep(self, ids: Tensor, room: int = 0) -> None:
         """Deletes all entries but some.
 

@@ -166,6 +166,7 @@ class LayerCache:
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
+            and group.contexts is None
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
