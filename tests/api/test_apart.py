@@ -79,7 +79,7 @@ DRAFTERS = ("copyspec", "layers", "lookahead", "lookup", "recycling", "sam", "sw
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_drafting_says_what_is_said_without(model: lengthwise.Model, name: str) -> None:
     drafter = methods()[name].example()
-    session = model.read_apart(DOCUMENTS, f"ape + {drafter}", prefix=PREFIX)
+    session = model.read_apart(DOCUMENTS, f"ape + {drafter} + fixed", prefix=PREFIX)
     plain = lengthwise.join([session], "ape")
     question = [*QUESTION, *DOCUMENTS[0][5:25]]
     found = session.ask(question, max_new_tokens=40, stop_ids=[])

@@ -125,17 +125,17 @@ def test_it_is_the_equations_written_out(
 def test_documents_may_be_joined_from_joined_ones_and_keep_their_own() -> None:
     model = tiny("llama")
     one, two = joined(model, "ape", DOCUMENTS[:1]), joined(model, "ape", DOCUMENTS[1:])
-    before = [x.clone() for x in one.head_groups(0)[0].contexts.stores[0].tail.tensors()]  # type: ignore[union-attr]
+    before = [x.clone() for x in one.head_groups(0)[0].contexts.stores[0].shared[0].tensors()]  # type: ignore[union-attr]
     both = apart.join([two, one])
     found = asked(both.fork())
     assert float((found - asked(joined(model, "ape", DOCUMENTS))).abs().max()) < 1e-5
     assert both.apart is not None and both.apart.lengths == (17, 22, 30)
     assert len(both) == both.apart.stop == 75
-    after = one.head_groups(0)[0].contexts.stores[0].tail.tensors()  # type: ignore[union-attr]
+    after = one.head_groups(0)[0].contexts.stores[0].shared[0].tensors()  # type: ignore[union-attr]
     assert all(map(torch.equal, before, after))
     # A fork reads the documents where its original has them.
     fork = both.fork()
-    mine, theirs = (s.head_groups(0)[0].contexts.stores[0].tail for s in (both, fork))  # type: ignore[union-attr]
+    mine, theirs = (s.head_groups(0)[0].contexts.stores[0].shared[0] for s in (both, fork))  # type: ignore[union-attr]
     assert mine.key.data_ptr() == theirs.key.data_ptr()
     assert fork.head_groups(0)[0].near.tail.key.data_ptr() != (  # type: ignore[union-attr]
         both.head_groups(0)[0].near.tail.key.data_ptr()  # type: ignore[union-attr]

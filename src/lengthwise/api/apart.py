@@ -57,7 +57,7 @@ def read_documents(
     pieces = [_document(model, each, number, special) for number, each in enumerate(documents, 1)]
     head = _prefix(model, prefix, texts, special)
     with no_autocast():
-        start = fresh_sequence(model, plan, len(head) + max(map(len, pieces)))
+        start = fresh_sequence(model, plan, len(head))
         read_to(start, head, len(head), chunk, progress)
         read = [apart.read_apart(start, piece, chunk, progress) for piece in pieces]
         return _session(model, recipe, plan, texts, special, read, chunk)

@@ -12,7 +12,9 @@ from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
+from lengthwise.api.scoring import score_ids
 from lengthwise.api.shown import as_html, as_text
 from lengthwise.api.streams import AsyncStream, Stream
 from lengthwise.documents.document import Document
@@ -42,10 +44,12 @@ class Model:
         adapted: AdaptedModel,
         tokenizer: PreTrainedTokenizerBase | None,
         provenance: Provenance,
+        cache_bytes: int | str = 0,
     ) -> None:
         self.adapted = adapted
         self.adapted.tokenizer = self.tokenizer = tokenizer
         self.provenance = provenance
+        self.prefix_cache = prefix_cache_of(adapted, cache_bytes)
 
     def __repr__(self) -> str:
         return as_text(self)
@@ -331,9 +335,7 @@ class Model:
             recipe: as for `generate`, with a method that says what they weigh, such as ape.
             prefix: what all of them stand behind: a text, within the chat template's message where
                 there is one, or ids. None: the template's beginning, else the beginning token.
-            special: see `encode`.
-            chunk: tokens of a prefill forward; None leaves it to the device.
-            progress: called with tokens read.
+            special, chunk, progress: as for `read`.
 
         Returns:
             The session. `lengthwise.join` puts several such sessions together.
@@ -392,8 +394,6 @@ class Model:
             Refused: where the recipe cannot serve this model, or this many tokens.
             NotFinite: where the model's logits are no numbers.
         """
-        from lengthwise.api.scoring import score_ids
-
         return score_ids(self, ids, recipe, prompt, chunk, block)
 
 

@@ -226,7 +226,7 @@ class Session:
                 "yarn's or those of dynamic_ntk(length=N), save that"
             )
         else:
-            fork = held.fork()
+            fork = held.branch()
             make_room(fork, room)
             return fork, ""
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
@@ -249,7 +249,7 @@ class Session:
         """A session of its own that holds the same: neither sees what is done to the other."""
         self.require_same_model()
         new = Session(
-            self.model, self._recipe, self._source, self._sequence.fork(), list(self._tokens),
+            self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
             self._chunk,
         )  # fmt: skip
         new.notes = list(self.notes)
@@ -369,7 +369,11 @@ def read_session(
     sequence = fresh_sequence(model, plan, len(tokens))
     with no_autocast():
         end = whole_blocks(sequence, recipe, chunk, stable)
+        if model.prefix_cache is not None:
+            model.prefix_cache.attach(sequence, tokens[: end + 1])
         read_to(sequence, tokens, end, chunk, progress)
+        if model.prefix_cache is not None:
+            model.prefix_cache.insert(sequence)
     return Session(model, recipe, source, sequence, tokens, chunk)
 
 

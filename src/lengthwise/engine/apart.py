@@ -38,12 +38,12 @@ def read_apart(
     weights = sequence.plan.contexts
     assert weights is not None
     for _, group in sequence.groups():
-        tail = group.near.tail
-        assert tail is not None
+        read = group.near.read()
+        assert read is not None
         # In memory of its own, without the prefix and the room behind.
-        document = [tail.slice(start, len(tail)).clone()]
+        document = [read.slice(start, len(read)).clone()]
         group.contexts = Contexts.of(document, start, weights, sequence.plan.codec is not None)
-        group.near.replace(tail.slice(0, start))
+        group.near.replace(read.slice(0, start))
     sequence.apart = Apart(start, (len(tokens),))
     _open(sequence)
     return sequence

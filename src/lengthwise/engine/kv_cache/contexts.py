@@ -85,11 +85,11 @@ class Contexts:
             encodes: whether a codec will encode them.
         """
         joined = documents if encodes else [concatenate(list(documents))]
-        stores = []
+        stores: list[KVStore] = []
         for entries in joined:
             store, stop = _Still(), first + len(entries)
             index = torch.arange(first, stop, dtype=torch.int32, device=entries.key.device)[None]
-            store.hold(KVEntries(entries.key, entries.value, index, entries.log_weight))
+            store.share([KVEntries(entries.key, entries.value, index, entries.log_weight)])
             stores.append(store)
             first = stop
         return cls(stores, weights)
@@ -115,6 +115,12 @@ class Contexts:
 
     def nbytes(self) -> int:
         return sum(store.nbytes() for store in self.stores)
+
+    def own(self) -> list[KVStore]:
+        """The stores, their entries in a copy of their own, as a codec wants them."""
+        for store in self.stores:
+            store.own()
+        return self.stores
 
     def documents(self, lengths: Seq[int]) -> list[KVEntries]:
         """Entries of each document, none of them encoded.
