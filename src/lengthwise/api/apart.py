@@ -205,7 +205,7 @@ def _prefix(model: HeldModel, prefix: Prompt | None, texts: bool, special: str |
         if not isinstance(first, int):
             raise LengthwiseError(
                 "documents read apart need a prefix, and this model has no token that begins a "
-                "text; give prefix= a text or ids that all of them stand behind"
+                "text; give Model.read_apart a prefix= that all of them stand behind"
             )
         ids = [first]
     return model.encode(ids)
