@@ -15,6 +15,7 @@ from lengthwise.api.generation import NEW_TOKENS, Generation, Options
 from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
+from lengthwise.api.session_editing import Held, Stale, edit_held
 from lengthwise.api.session_prompt import Source, behind, source_of
 from lengthwise.api.session_reading import (
     fresh_sequence,
@@ -39,6 +40,7 @@ from lengthwise.recipes import Recipe
 class Session:
     """The KV cache of what was read, with its tokens and recipe. Made by `Model.read`.
 
+
     Asking leaves it as it was: each question works on a copy. `len` is the tokens that were read.
 
     The prompt is left open, so a question gets what one call with the whole prompt gives. What a
@@ -54,13 +56,14 @@ class Session:
         self.notes: list[str] = []
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
+        self._stale: Stale | None = None
         self._mark = fingerprint_now(model.adapted)
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def __repr__(self) -> str:
-        state = "compressed" if self.compressed else "open"
+        state = ("compressed" if self.compressed else "open") + (", lossy" if self.lossy else "")
         return (
             f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
             f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
@@ -78,8 +81,8 @@ class Session:
 
     @property
     def nbytes(self) -> int:
-        """KV bytes held now."""
-        return self._sequence.nbytes()
+        """KV bytes held now, and those of keys as they were before an edit moved them."""
+        return self._sequence.nbytes() + (0 if self._stale is None else self._stale.nbytes)
 
     @property
     def source(self) -> Source:
@@ -100,6 +103,11 @@ class Session:
     def compressed(self) -> bool:
         """Whether the recipe has dropped and encoded already what it drops and encodes."""
         return self._sequence.prompt_length is not None
+
+    @property
+    def lossy(self) -> str:
+        """Why its answers are not those of one call; empty where they are."""
+        return "" if self._stale is None else self._stale.why
 
     # Asking.
 
@@ -202,7 +210,7 @@ class Session:
             held=held, **{"chunk": self._chunk, **others},
         )  # fmt: skip
         for request, _ in batch.begun:
-            request.metrics.notes += filter(None, [note])
+            request.metrics.notes += filter(None, [note or self.lossy])
         return batch, rows
 
     def _close(self, batch: Batch, rows: list[Row]) -> Generation:
@@ -246,7 +254,7 @@ class Session:
             self.model, self._recipe, self._source, self._sequence.fork(), list(self._tokens),
             self._chunk,
         )  # fmt: skip
-        new.notes = list(self.notes)
+        new.notes, new._stale = list(self.notes), self._stale
         return new
 
     @no_autocast()
@@ -268,13 +276,38 @@ class Session:
         plan = whole(self._sequence.plan)
         require_session_room(self.model, plan, len(tokens))
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
-        self.notes += filter(None, [note])
+        if note:
+            self.notes.append(note)
+            self._stale = None
         if self.compressed:
             end = len(tokens)
         else:
             end = whole_blocks(held, self._recipe, self._chunk, stable)
         read_to(held, tokens, end, self._chunk, progress)
         self._sequence, self._source, self._tokens = held, source, tokens
+
+    @no_autocast()
+    def edit(self, span: tuple[int, int], text: Any, *, exact: bool = False) -> None:
+        """Replaces a part of what was read: only the edit itself is read, what follows is moved.
+
+        That is lossy: what stands behind the edit never saw it. `lossy` says so, and every answer's
+        notes. An edit that changes nothing leaves every bit.
+
+        Args:
+            span: start and stop of what goes, in characters of the text, or in ids of given ids.
+            text: what comes in its place; empty to delete, and with start = stop it is inserted.
+            exact: read again from the edit on instead, as one call would.
+
+        Raises:
+            LengthwiseError: for a span outside what was read, and for messages.
+            Refused: where the recipe's or the model's entries cannot be moved.
+            SessionError: where the model has changed since.
+        """
+        self._require_same_model()
+        held = Held(self._source, self._tokens, self._sequence, self._stale)
+        new = edit_held(self.model, self._recipe, held, span, text, exact, self._chunk)
+        self._source, self._tokens, self._sequence = new.source, new.tokens, new.sequence
+        self._stale = new.stale
 
     @no_autocast()
     def compress(self) -> None:
@@ -327,7 +360,7 @@ class Session:
         """
         self._require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk)  # fmt: skip
+                      self._chunk, self.lossy)  # fmt: skip
 
 
 def read_session(

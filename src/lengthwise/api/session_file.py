@@ -18,6 +18,7 @@ from lengthwise import recipes
 from lengthwise._utils.messages import first_line
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session import Session
+from lengthwise.api.session_editing import Stale
 from lengthwise.api.session_prompt import source_from
 from lengthwise.api.session_writing import FORMAT, KEY, VERSION
 from lengthwise.engine.kv_cache.saved import Damaged, unpack_sequence
@@ -65,7 +66,10 @@ def open_session(
         if list(sequence.tokens) != tokens[: len(sequence)]:
             raise Damaged("its tokens are not those of its cache")
         source = source_from(state["source"], tokens)
-        return Session(model, chosen, source, sequence, tokens, state["chunk"])
+        session = Session(model, chosen, source, sequence, tokens, state["chunk"])
+        if state.get("lossy"):
+            session._stale = Stale(str(state["lossy"]), 0)
+        return session
     except (OSError, SafetensorError) as error:
         raise _damaged(name, error) from None
     except LengthwiseError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence as Seq
 from dataclasses import dataclass
+from operator import index
 from os.path import commonprefix
 from typing import Any
 
@@ -58,6 +59,16 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        """The same with a part of it replaced.
+
+        Args:
+            model: whose tokenizer is used.
+            span: start and stop of what is replaced.
+            text: what comes in its place.
+        """
+
+    @abstractmethod
     def data(self) -> dict[str, Any]:
         """What `source_of` makes the same of again."""
 
@@ -98,6 +109,15 @@ class TextSource(Source):
             raise LengthwiseError("append takes a text that is not empty, after a text")
         return TextSource(self.text + str(text), self.special)
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        if not isinstance(text, (str, Document)):
+            raise LengthwiseError("edit takes a text, empty to delete, where a text was read")
+        start, stop = _span(span, len(self.text), "characters of the text")
+        new = self.text[:start] + str(text) + self.text[stop:]
+        if not new.strip():
+            raise LengthwiseError("this edit leaves an empty document; read another one instead")
+        return TextSource(new, self.special)
+
     def data(self) -> dict[str, Any]:
         return {"text": self.text, "special": self.special}
 
@@ -128,6 +148,12 @@ class ChatSource(Source):
             raise LengthwiseError("append takes a message, or a list of them, after messages")
         return ChatSource((*self.messages, *new), self.special)
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        raise LengthwiseError(
+            "a session that has read messages is not edited; read the new messages, or keep what "
+            "changes in a text of its own"
+        )
+
     def data(self) -> dict[str, Any]:
         return {"messages": [dict(each) for each in self.messages], "special": self.special}
 
@@ -149,6 +175,15 @@ class IdsSource(Source):
         if not new:
             raise LengthwiseError("append was given nothing; give a text or token ids")
         return IdsSource((*self.ids, *new))
+
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        start, stop = _span(span, len(self.ids), "tokens that were read")
+        empty = not isinstance(text, Document) and hasattr(text, "__len__") and not len(text)
+        new = [] if empty else _behind(model, text, None)
+        left = (*self.ids[:start], *new, *self.ids[stop:])
+        if not left:
+            raise LengthwiseError("this edit leaves no token; read something else instead")
+        return IdsSource(left)
 
     def data(self) -> dict[str, Any]:
         return {"ids": list(self.ids)}
@@ -212,6 +247,19 @@ def _behind(model: HeldModel, given: Any, special: str | None) -> list[int]:
     shield = Shield(model.tokenizer)
     text = str(given)
     return shield.encode(shield.text(text) if special == "text" else text)
+
+
+def _span(span: Any, length: int, unit: str) -> tuple[int, int]:
+    """Start and stop inside what was read; raises LengthwiseError for others."""
+    try:
+        start, stop = (index(each) for each in span)
+    except (TypeError, ValueError):
+        raise LengthwiseError(f"span={span!r}: give (start, stop), counted in {unit}") from None
+    if not 0 <= start <= stop <= length:
+        raise LengthwiseError(
+            f"span=({start}, {stop}): give 0 <= start <= stop <= {length:,}, counted in {unit}"
+        )
+    return start, stop
 
 
 def _common(rows: Iterable[Seq[int]]) -> list[int]:

@@ -34,7 +34,7 @@ KEY = "lengthwise"
 
 def write_session(
     path: str | PathLike[str], model: HeldModel, recipe: Recipe, source: Source,
-    sequence: Sequence, tokens: list[int], chunk: int | None,
+    sequence: Sequence, tokens: list[int], chunk: int | None, lossy: str = "",
 ) -> None:  # fmt: skip
     """Stores what a session holds.
 
@@ -46,6 +46,7 @@ def write_session(
         sequence: what is held of it.
         tokens: ids of all of it.
         chunk: tokens of a prefill forward; None leaves it to the device.
+        lossy: why its answers are not those of one call.
 
     Raises:
         SessionError: where something cannot be stored, or the disk refuses.
@@ -63,7 +64,8 @@ def write_session(
         "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
         "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
             }  # fmt: skip
-    state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
+    known = {"chunk": chunk, "source": source.data(), "sequence": held, "lossy": lossy}
+    state = json.dumps(known).encode()
     tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
     tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
     try:
