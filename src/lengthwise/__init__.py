@@ -16,8 +16,8 @@ measured side by side.
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
-a `LengthwiseError` of one line.
+keep what was read, `open_session` opens what was saved of it, and `Pieces` finds it again in other
+documents. Whatever a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
+    from lengthwise.api.pieces import Pieces
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
     from lengthwise.api.streams import AsyncStream, Stream
@@ -54,6 +55,7 @@ _WHERE = {
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api.model",
+    "Pieces": "lengthwise.api.pieces",
     "Recipe": "lengthwise.recipes",
     "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
@@ -76,6 +78,7 @@ __all__ = [
     "Generation",
     "LengthwiseError",
     "Model",
+    "Pieces",
     "Recipe",
     "Session",
     "Stream",

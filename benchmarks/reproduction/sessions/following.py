@@ -10,7 +10,6 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from lengthwise.api.model import Model
 from lengthwise.api.session import Session
 from lengthwise.engine.loop import teacher_force
 
@@ -44,11 +43,6 @@ def distance(found: Tensor, whole: Tensor, ids: Seq[int]) -> Distance:
 def source_of(module: ModuleType) -> str:
     """The text of a module of the standard library."""
     return inspect.getsource(module)
-
-
-def whole_of(model: Model, ids: Seq[int], after: Seq[int]) -> Tensor:
-    """The laws of full reading."""
-    return following(model.read(list(ids)), after)
 
 
 def first_layer_keys(session: Session) -> Tensor:

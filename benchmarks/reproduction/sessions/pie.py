@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import queue
-import shlex
+import re
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ from benchmarks.reproduction.sessions.following import (
     first_layer_keys,
     following,
     source_of,
-    whole_of,
 )
 
 from lengthwise.api.model import Model
@@ -34,7 +33,7 @@ from lengthwise.api.session_editing import aligned
 from lengthwise.engine.kv_cache import editing
 from lengthwise.engine.kv_cache.sequence import Sequence
 
-FILES = (argparse, heapq, queue, shlex, textwrap)
+FILES = (argparse, heapq, textwrap)
 FOLLOWING = 64
 STATEMENT = "    # checked before anything else is done\n    assert self is not None, 'no self'\n"
 TYPED = (
@@ -89,19 +88,18 @@ def several(text: str) -> list[Edit]:
 
 
 def renaming(text: str) -> list[Edit]:
-    """Every `self` becomes `this`: what stands behind was read with the old name."""
-    places, at = [], text.find("self")
-    while at >= 0:
-        places.append(at)
-        at = text.find("self", at + 1)
-    return [(place, place + 4, "this") for place in reversed(places)]
+    """The commonest long name becomes another: what stands behind was read with the old one."""
+    names = Counter(re.findall(r"[a-z_]{4,}", text))
+    name = max(names, key=lambda each: (names[each] * len(each), each))
+    places = [match.start() for match in re.finditer(rf"\b{name}\b", text)][:8]
+    return [(place, place + len(name), "thing") for place in reversed(places)]
 
 
 EDITS: dict[str, Callable[[str], list[Edit]]] = {
     "a statement of two lines is inserted": insertion,
     "four lines are deleted": deletion,
     "a statement is inserted at three places": several,
-    "every `self` becomes `this`": renaming,
+    "eight uses of a name become another name": renaming,
 }
 
 
@@ -111,9 +109,9 @@ def edited(text: str, edits: list[Edit]) -> str:
     return text
 
 
-def session_of(model: Model, text: str, edits: list[Edit]) -> Session:
-    """Reads a text as ids and makes the edits, by what the tokenizer then makes of it."""
-    session = model.read(encode(model, text))
+def session_of(model: Model, read: Session, text: str, edits: list[Edit]) -> Session:
+    """A session that has read a text, with the edits, by what the tokenizer then makes of it."""
+    session = read.fork()
     for edit in edits:
         text = edited(text, [edit])
         to(model, session, text)
@@ -149,19 +147,19 @@ def unturned() -> Iterator[None]:
 def pie(length: int = 1024, dtype: str = "float32") -> Iterator[Found]:
     """KL to full reading over the 64 tokens that follow, with and without the rotation."""
     model, worst, tokens = load(dtype), 0.0, []
-    chosen = cases(model, length)
+    chosen = [(case, model.read(encode(model, case.text))) for case in cases(model, length)]
     for name, kind in EDITS.items():
         rows: list[tuple[Distance, Distance, float]] = []
-        for case in chosen:
+        for case, read in chosen:
             edits = kind(case.text)
-            new = encode(model, edited(case.text, edits))
-            tokens.append(len(new) - length)
-            whole = whole_of(model, new, case.after)
-            session = session_of(model, case.text, edits)
-            fresh = first_layer_keys(model.read(new))
-            worst = max(worst, float((first_layer_keys(session) - fresh).abs().max()))
+            fresh = model.read(encode(model, edited(case.text, edits)))
+            tokens.append(len(fresh) - length)
+            whole = following(fresh, case.after)
+            session = session_of(model, read, case.text, edits)
+            keys = first_layer_keys(session) - first_layer_keys(fresh)
+            worst = max(worst, float(keys.abs().max()))
             with unturned():
-                still = session_of(model, case.text, edits)
+                still = session_of(model, read, case.text, edits)
             loss = float(-whole[range(len(case.after)), case.after].mean())
             near, far = (
                 distance(following(each, case.after), whole, case.after)

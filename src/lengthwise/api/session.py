@@ -50,13 +50,13 @@ class Session:
 
     def __init__(
         self, model: HeldModel, recipe: Recipe, source: Source, sequence: Sequence,
-        tokens: list[int], chunk: int | None = None,
+        tokens: list[int], chunk: int | None = None, stale: Stale | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.notes: list[str] = []
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
-        self._stale: Stale | None = None
+        self._stale = stale
         self._mark = fingerprint_now(model.adapted)
 
     def __len__(self) -> int:
@@ -252,9 +252,9 @@ class Session:
         self._require_same_model()
         new = Session(
             self.model, self._recipe, self._source, self._sequence.fork(), list(self._tokens),
-            self._chunk,
+            self._chunk, self._stale,
         )  # fmt: skip
-        new.notes, new._stale = list(self.notes), self._stale
+        new.notes = list(self.notes)
         return new
 
     @no_autocast()

@@ -66,10 +66,8 @@ def open_session(
         if list(sequence.tokens) != tokens[: len(sequence)]:
             raise Damaged("its tokens are not those of its cache")
         source = source_from(state["source"], tokens)
-        session = Session(model, chosen, source, sequence, tokens, state["chunk"])
-        if state.get("lossy"):
-            session._stale = Stale(str(state["lossy"]), 0)
-        return session
+        stale = Stale(str(state["lossy"]), 0) if state.get("lossy") else None
+        return Session(model, chosen, source, sequence, tokens, state["chunk"], stale)
     except (OSError, SafetensorError) as error:
         raise _damaged(name, error) from None
     except LengthwiseError:

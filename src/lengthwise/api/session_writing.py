@@ -23,6 +23,7 @@ from lengthwise.api.session_prompt import Source
 from lengthwise.engine.kv_cache.packing import Unstorable
 from lengthwise.engine.kv_cache.saved import pack_sequence
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.refreshing import without_refresh
 from lengthwise.errors import SessionError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import Recipe
@@ -52,7 +53,7 @@ def write_session(
         SessionError: where something cannot be stored, or the disk refuses.
     """
     try:
-        held, tensors = pack_sequence(sequence)
+        held, tensors = pack_sequence(without_refresh(sequence))
     except Unstorable as error:
         raise SessionError(
             f"a session of {recipe} cannot be stored: {error}; read the document again where it "
