@@ -156,8 +156,9 @@ def pie(length: int = 1024, dtype: str = "float32") -> Iterator[Found]:
             tokens.append(len(fresh) - length)
             whole = following(fresh, case.after)
             session = session_of(model, read, case.text, edits)
-            keys = first_layer_keys(session) - first_layer_keys(fresh)
-            worst = max(worst, float(keys.abs().max()))
+            keys = first_layer_keys(fresh)
+            gap = (first_layer_keys(session) - keys).norm() / keys.norm()
+            worst = max(worst, float(gap))
             with unturned():
                 still = session_of(model, read, case.text, edits)
             loss = float(-whole[range(len(case.after)), case.after].mean())
@@ -177,7 +178,7 @@ def pie(length: int = 1024, dtype: str = "float32") -> Iterator[Found]:
             "read again": _mean(row[2] for row in rows),
         }  # fmt: skip
     yield Note(
-        files=len(chosen), worst_first_layer_key=worst, tokens_added=[min(tokens), max(tokens)]
+        files=len(chosen), keys_of_the_first_layer=worst, tokens_added=[min(tokens), max(tokens)]
     )
 
 

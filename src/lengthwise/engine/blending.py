@@ -220,7 +220,7 @@ def _received(sequence: Sequence, seen: _Seen) -> Tensor:
     part = Part(query, tail.key, tail.value, mask)
     lse = attend([part], facts.scaling, facts.softcap, facts.sinks, need_lse=True)[1]
     assert lse is not None
-    found = column_sums(part, lse, facts.scaling, facts.softcap).sum(0)
+    found: Tensor = column_sums(part, lse, facts.scaling, facts.softcap).sum(0)
     return found.to(seen.key.device)
 
 
