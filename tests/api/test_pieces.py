@@ -204,6 +204,24 @@ def test_sessions_are_stored_and_what_was_used_longest_ago_leaves(
         pieces.add(tokens(len(STORED) * 3, seed=20))
 
 
+def test_what_is_lossy_never_gets_among_what_is_exact() -> None:
+    stock = tiny_model("llama", initializer_range=0.2, num_hidden_layers=LAYERS)
+    model = lengthwise.wrap(stock, cache_bytes="64MB")
+    pieces, plain = (
+        lengthwise.Pieces(model),
+        lengthwise.wrap(tiny_model("llama", initializer_range=0.2, num_hidden_layers=LAYERS)),
+    )
+    pieces.add(STORED)
+    edited = model.read(STORED)
+    edited.edit((2, 2), OTHER[:3])
+    for session in (edited, pieces.read(TEXT, recompute="0%")):
+        session.ask(OTHER[:5], max_new_tokens=4, stop_ids=[])
+        prompt = [*session.tokens, *OTHER[:8]]
+        found = model.generate(prompt, max_new_tokens=8, stop_ids=[])
+        assert found.token_ids == plain.generate(prompt, max_new_tokens=8, stop_ids=[]).token_ids
+        assert torch.allclose(law(model.read(prompt)), law(plain.read(prompt)), atol=1e-4)
+
+
 def test_documents_are_found_inside_their_template() -> None:
     talking = chat_model()
     shared = "Ada signed the contract on the third of May, and Bob did not sign it at all. " * 2
@@ -273,7 +291,7 @@ def test_arguments_out_of_range_are_one_line(
 
 def test_what_is_no_piece_is_refused(model: lengthwise.Model) -> None:
     with pytest.raises(LengthwiseError, match="cache_bytes"):
-        lengthwise.Pieces(model, cache_bytes=0)
+        lengthwise.Pieces(model, cache_bytes="much")
     with pytest.raises(Refused, match="no piece.*which entries stay"):
         lengthwise.Pieces(model, "snapkv(budget=25%, window=8, floor=8)").add(STORED)
     with pytest.raises(Refused, match="window of"):

@@ -125,6 +125,22 @@ def test_several_edits_and_reading_again_from_the_first_of_them(model: lengthwis
     assert torch.allclose(law(session), law(whole), atol=1e-5)
 
 
+def test_sessions_that_were_asked_are_edited_too(model: lengthwise.Model) -> None:
+    """What they hold is shared with those that were asked, in pieces."""
+    session, plain = model.read(TEXT[:50]), model.read(TEXT)
+    session.ask([7], max_new_tokens=2, stop_ids=[])
+    session.append(TEXT[50:])
+    session.ask([7], max_new_tokens=2, stop_ids=[])
+    for each in (session, plain):
+        each.edit((30, 33), NEW)
+    for mine, theirs in zip(entries(session), entries(plain), strict=True):
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(mine, theirs, strict=True))
+    session.ask([7], max_new_tokens=2, stop_ids=[])
+    session.edit((60, 61), NEW, exact=True)
+    ids = [*TEXT[:30], *NEW, *TEXT[33:]]
+    assert torch.allclose(law(session), law(model.read([*ids[:60], *NEW, *ids[61:]])), atol=1e-5)
+
+
 def test_exact_edits_keep_what_stands_before_them(model: lengthwise.Model) -> None:
     session = model.read(TEXT)
     kept = entries(session)[1][0][:, :50].clone()

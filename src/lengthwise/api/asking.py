@@ -61,6 +61,7 @@ def open_batch(
         plans[0] if plans else model.plan(), options.get("max_new_tokens", NEW_TOKENS),
         model.stop_ids() if stop_ids is None else stop_ids, options.get("stop", ()),
         options.get("chunk"), options.get("progress"), cancelled=cancelled,
+        prefixes=model.prefix_cache,
     )  # fmt: skip
     special = options.get("special")
     rows = [

@@ -15,6 +15,7 @@ from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
@@ -49,6 +50,7 @@ class Written:
 class Asked:
     """What is asked of all rows of a batch. stop: one string, or several. told: called with the
     requests after every round. cancelled: asked after every chunk and round whether to break off.
+    prefixes: where prompts find what was read before them, and what they read is kept.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Asked:
     progress: loop.Progress | None = None
     told: Callable[[list[Request]], None] | None = None
     cancelled: Callable[[], bool] | None = None
+    prefixes: PrefixCache | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "chunk"):
@@ -128,7 +131,7 @@ class Batch:
 
     def finish(self) -> list[Written | Refused]:
         """Closes the books of all rows."""
-        written = iter([_finish(request, text) for request, text in self.begun])
+        written = iter([_finish(request, text, self.asked) for request, text in self.begun])
         return [next(written) if refusal is None else refusal for refusal in self.refusals]
 
     def _tell(self) -> None:
@@ -192,13 +195,17 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
             raise Cancelled
 
     begin = time.perf_counter()
-    sequence = request.sequence
+    sequence, prefixes = request.sequence, asked.prefixes
+    if prefixes is not None and not len(sequence):
+        prefixes.attach(sequence, row.tokens)
     held, again = len(sequence), len(sequence.read_again)
     request.metrics.prompt_tokens = len(row.tokens)
     try:
         logits = read_on(sequence, row.tokens[held:], asked.chunk, progress)
         # A model may have had to read all of it again, with other frequencies.
         request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
+        if prefixes is not None:
+            prefixes.insert(sequence)
         first = loop.start(request, logits)
     except NotFinite as error:
         error.row = request.sampler.row
@@ -214,6 +221,8 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
     text.add(first, request.metrics)
 
 
-def _finish(request: Request, text: TextStream) -> Written:
+def _finish(request: Request, text: TextStream, asked: Asked) -> Written:
     loop.finish(request)
+    if asked.prefixes is not None:
+        asked.prefixes.insert(request.sequence)
     return Written(request, text.finish())

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.prompts import Prompt
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import Provenance
 from lengthwise.recipes import RecipeLike
@@ -19,6 +20,7 @@ class HeldModel(Protocol):
     adapted: AdaptedModel
     tokenizer: PreTrainedTokenizerBase | None
     provenance: Provenance
+    prefix_cache: PrefixCache | None
 
     @property
     def name(self) -> str: ...

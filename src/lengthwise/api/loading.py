@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lengthwise.api.model import Model
+from lengthwise.api.prefixes import bytes_of
 from lengthwise.api.shown import require_model
 from lengthwise.engine.kernels import choice
 from lengthwise.engine.kernels.tuning import tune
@@ -36,6 +37,7 @@ def load(
     max_memory: MaxMemory | None = None,
     offload_folder: str | PathLike[str] | None = None,
     weights: str | None = None,
+    cache_bytes: int | str = 0,
 ) -> Model:
     """Loads and adapts a model.
 
@@ -54,6 +56,8 @@ def load(
         offload_folder: takes weights on disk that cannot stay in the model's own files.
         weights: "int8" or "int4" holds the weights of linear layers in as many bits; None as they
             come (docs/machine.md). Not with a device_map.
+        cache_bytes: KV of what prompts begin with is kept in as many bytes (2_000_000_000, "2GiB")
+            and not read again (docs/sessions.md). 0 keeps none.
 
     Raises:
         ModelError: for a model that cannot be had, read or adapted.
@@ -65,17 +69,18 @@ def load(
             "that you hold goes to lengthwise.wrap"
         )
     _require_kernel(kernel)
+    bytes_of("cache_bytes", cache_bytes)
     place = None if name is None else fspath(name)
     model, tokenizer, provenance = load_pretrained(
         place, dtype, device, device_map, max_memory, offload_folder, weights
     )
     adapted = _tuned(adapt(model, tokenizer=tokenizer, pack=pack), kernel)
-    return Model(adapted, tokenizer, provenance)
+    return Model(adapted, tokenizer, provenance, cache_bytes)
 
 
 def wrap(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, fuse: bool = True,
-    kernel: str | None = None, pack: bool | None = None,
+    kernel: str | None = None, pack: bool | None = None, cache_bytes: int | str = 0,
 ) -> Model:  # fmt: skip
     """Adapts a model the user already holds; a context manager that gives it back as it was.
 
@@ -85,7 +90,7 @@ def wrap(
         model: as transformers gives it, or in a wrapper of torch.compile, DataParallel or peft.
         tokenizer: the model's; without one, prompts are token ids.
         fuse: let Llama-shaped families run leaner.
-        kernel, pack: see `load`.
+        kernel, pack, cache_bytes: see `load`.
 
     Raises:
         UnsupportedModel: for a model that cannot be adapted.
@@ -93,10 +98,11 @@ def wrap(
     """
     require_model(model, tokenizer)
     _require_kernel(kernel)
+    bytes_of("cache_bytes", cache_bytes)
     adapted = _tuned(adapt(model, fuse, tokenizer=tokenizer, pack=pack), kernel)
     name = str(getattr(adapted.model.config, "_name_or_path", "") or adapted.family)
     provenance = Provenance(name, adapted.dtype, adapted.device, "wrapped", adapted.trained_length)
-    return Model(adapted, tokenizer, provenance)
+    return Model(adapted, tokenizer, provenance, cache_bytes)
 
 
 def _require_kernel(kernel: str | None) -> None:

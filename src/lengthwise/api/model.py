@@ -13,6 +13,7 @@ from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
 from lengthwise.api.shown import as_html, as_text
 from lengthwise.api.streams import AsyncStream, Stream
@@ -46,10 +47,12 @@ class Model:
         adapted: AdaptedModel,
         tokenizer: PreTrainedTokenizerBase | None,
         provenance: Provenance,
+        cache_bytes: int | str = 0,
     ) -> None:
         self.adapted = adapted
         self.adapted.tokenizer = self.tokenizer = tokenizer
         self.provenance = provenance
+        self.prefix_cache = prefix_cache_of(adapted, cache_bytes)
 
     def __repr__(self) -> str:
         return as_text(self)

@@ -16,6 +16,7 @@ from lengthwise import recipes
 from lengthwise.api.asking import require_one
 from lengthwise.api.given import require_count
 from lengthwise.api.held_model import HeldModel
+from lengthwise.api.prefixes import bytes_of
 from lengthwise.api.prompts import Prompt
 from lengthwise.api.session import Session, read_session
 from lengthwise.api.session_editing import Stale
@@ -32,7 +33,7 @@ from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
 from lengthwise.retrieval.common_runs import RunIndex
 
-CACHE_BYTES = 2**30
+CACHE_BYTES = "1GiB"
 LEAST = 16
 RECOMPUTE = "15%"
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -53,14 +54,14 @@ class Pieces:
     """
 
     def __init__(
-        self, model: HeldModel, recipe: RecipeLike = "full", *, cache_bytes: int = CACHE_BYTES,
-        least: int = LEAST,
+        self, model: HeldModel, recipe: RecipeLike = "full", *,
+        cache_bytes: int | str = CACHE_BYTES, least: int = LEAST,
     ) -> None:  # fmt: skip
         """
         Args:
             model: that reads.
             recipe: positions and drafting; one that chooses, drops or encodes is refused.
-            cache_bytes: KV bytes held at most.
+            cache_bytes: KV bytes held at most, as a number or as text such as "2GiB".
             least: tokens that a run has at least in common with a piece.
 
         Raises:
@@ -68,9 +69,8 @@ class Pieces:
             LengthwiseError: for other arguments.
         """
         require_one(recipe)
-        require_count("cache_bytes", cache_bytes)
         require_count("least", least)
-        self.model, self.cache_bytes = model, cache_bytes
+        self.model, self.cache_bytes = model, bytes_of("cache_bytes", cache_bytes)
         self._recipe = recipes.recipe_of(recipe)
         self._plan = model.plan(self._recipe)
         self._index = RunIndex(least)
@@ -116,7 +116,7 @@ class Pieces:
                 "a lossy session: what was edited or put together of pieces is no piece itself; "
                 "read its text"
             )
-        held = session.held.fork() if session is piece else session.held
+        held = session.held.branch() if session is piece else session.held
         self._refuse(held)
         stored = _Piece(held, held.nbytes())
         if stored.nbytes > self.cache_bytes:

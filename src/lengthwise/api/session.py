@@ -229,7 +229,7 @@ class Session:
                 "yarn's or those of dynamic_ntk(length=N), save that"
             )
         else:
-            fork = held.fork()
+            fork = held.branch()
             make_room(fork, room)
             return fork, ""
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
@@ -251,7 +251,7 @@ class Session:
         """A session of its own that holds the same: neither sees what is done to the other."""
         self._require_same_model()
         new = Session(
-            self.model, self._recipe, self._source, self._sequence.fork(), list(self._tokens),
+            self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
             self._chunk, self._stale,
         )  # fmt: skip
         new.notes = list(self.notes)
@@ -288,10 +288,8 @@ class Session:
 
     @no_autocast()
     def edit(self, span: tuple[int, int], text: Any, *, exact: bool = False) -> None:
-        """Replaces a part of what was read: only the edit itself is read, what follows is moved.
-
-        That is lossy: what stands behind the edit never saw it. `lossy` says so, and every answer's
-        notes. An edit that changes nothing leaves every bit.
+        """Replaces a part of what was read: only the edit is read, and what follows is moved. That
+        is lossy, for what follows never saw it; `lossy` and every answer's notes say so.
 
         Args:
             span: start and stop of what goes, in characters of the text, or in ids of given ids.
@@ -304,8 +302,8 @@ class Session:
             SessionError: where the model has changed since.
         """
         self._require_same_model()
-        held = Held(self._source, self._tokens, self._sequence, self._stale)
-        new = edit_held(self.model, self._recipe, held, span, text, exact, self._chunk)
+        old = Held(self._source, self._tokens, self._sequence, self._stale)
+        new = edit_held(self.model, self._recipe, old, span, text, exact, self._chunk)
         self._source, self._tokens, self._sequence = new.source, new.tokens, new.sequence
         self._stale = new.stale
 
@@ -391,7 +389,11 @@ def read_session(
     sequence = fresh_sequence(model, plan, len(tokens))
     with no_autocast():
         end = whole_blocks(sequence, recipe, chunk, stable)
+        if model.prefix_cache is not None:
+            model.prefix_cache.attach(sequence, tokens[: end + 1])
         read_to(sequence, tokens, end, chunk, progress)
+        if model.prefix_cache is not None:
+            model.prefix_cache.insert(sequence)
     return Session(model, recipe, source, sequence, tokens, chunk)
 
 

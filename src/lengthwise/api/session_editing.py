@@ -103,11 +103,10 @@ def edit_held(
     )  # fmt: skip
     if stop == len(held.sequence) and (before is None or start <= before.start):
         # Nothing stands behind the edit, so all of it was read as one call would.
+        sequence.lossy = False
         return Held(source, tokens, sequence)
-    low = behind if before is None else min(before.start, behind)
-    return Held(
-        source, tokens, sequence, Stale(MOVED if before is None else before.why, low, first)
-    )
+    why, low = (MOVED, behind) if before is None else (before.why, min(before.start, behind))
+    return Held(source, tokens, sequence, Stale(why, low, first))
 
 
 def _read_again(
@@ -119,9 +118,7 @@ def _read_again(
     start = aligned(old.tokens, tokens)[0]
     if held.stale is not None:
         start = min(start, held.stale.start)
-    sequence = old.fork() if start else old
-    if not start or not roll_back(sequence, start):
-        sequence = fresh_sequence(model, whole(old.plan), len(tokens))
+    sequence = _until(old, start) or fresh_sequence(model, whole(old.plan), len(tokens))
     end = whole_blocks(sequence, recipe, chunk, stable)
     if old.prompt_length is not None:
         end = len(tokens)
@@ -129,6 +126,18 @@ def _read_again(
     if old.prompt_length is not None:
         sequence.end_prefill()
     return sequence
+
+
+def _until(sequence: Sequence, length: int) -> Sequence | None:
+    """A copy that has read the first `length` tokens alone; None where it cannot be cut."""
+    if not length:
+        return None
+    found = sequence.fork()
+    for _, group in found.groups():
+        # What others hold too cannot be cut.
+        group.near.own()
+    found.lossy = False
+    return found if roll_back(found, length) else None
 
 
 def aligned(old: Seq[int], new: Seq[int]) -> tuple[int, int, int]:

@@ -66,6 +66,7 @@ def open_session(
         if list(sequence.tokens) != tokens[: len(sequence)]:
             raise Damaged("its tokens are not those of its cache")
         source = source_from(state["source"], tokens)
+        sequence.lossy = bool(state.get("lossy"))
         stale = Stale(str(state["lossy"]), 0) if state.get("lossy") else None
         return Session(model, chosen, source, sequence, tokens, state["chunk"], stale)
     except (OSError, SafetensorError) as error:

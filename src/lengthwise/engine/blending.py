@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.attention.scores import column_sums
-from lengthwise.engine.kv_cache.editing import Turner, opened
+from lengthwise.engine.kv_cache.editing import Turner, opened, plain
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.mixed import Enough, recompute, settle
@@ -144,6 +144,7 @@ def blend(
     if states is not None:
         sequence.noted = [_noted(pieces, fresh, torch.cat(states))]
     stale = reused & ~fresh
+    sequence.lossy = bool(stale.any())
     deviation = torch.where(stale, seen.key.sqrt() + seen.value.sqrt(), 0.0)
     return Blended(sequence, exact, int(reused.sum()), (chosen & reused).nonzero()[:, 0],
                    stale.nonzero()[:, 0], deviation)  # fmt: skip
@@ -160,8 +161,8 @@ def _place(sequence: Sequence, pieces: Seq[Borrowed]) -> Tensor:
         shift = torch.tensor([piece.start - piece.source], device=model.device)
         turner = Turner(model, shift, sequence.reading)
         for layer, stored in zip(sequence.layers, piece.sequence.layers, strict=True):
-            room, tail = layer.groups[0].near.tail, stored.groups[0].near.tail
-            assert room is not None and tail is not None
+            room, tail = layer.groups[0].near.tail, plain(stored)
+            assert room is not None
             room.key[:, here] = turner(layer, tail.key[:, there])
             room.value[:, here] = tail.value[:, there]
     return known.to(model.device)

@@ -62,9 +62,9 @@ def make_room(sequence: Sequence, tokens: int) -> None:
         tokens: that are expected.
     """
     for _, group in sequence.groups():
-        tail = group.near.tail
-        if group.placement.window is None and tail is not None and not group.near.closed:
-            group.near.reserve(tail, tokens)
+        near = group.near
+        if group.placement.window is None and len(near) and not near.closed:
+            near.reserve(near.shared[-1] if near.tail is None else near.tail, tokens)
 
 
 def unit(sequence: Sequence, chunk: int | None) -> int:

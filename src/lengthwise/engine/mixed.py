@@ -16,7 +16,7 @@ from torch import Tensor
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.kernels.choice import using
-from lengthwise.engine.kv_cache.editing import FirstKeys, Turner, first_keys, opened
+from lengthwise.engine.kv_cache.editing import FirstKeys, Turner, first_keys, opened, plain
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.rope import StepAngles
@@ -156,8 +156,8 @@ def replace_tokens(
         shift = shift[:1]
     turner = Turner(sequence.model, shift, max(new.expected_prompt, total))
     for old, fresh, key in zip(sequence.layers, new.layers, origin.keys, strict=True):
-        tail, room = old.groups[0].near.tail, fresh.groups[0].near.tail
-        assert tail is not None and room is not None
+        tail, room = plain(old), fresh.groups[0].near.tail
+        assert room is not None
         room.key[:, :start], room.value[:, :start] = tail.key[:, :start], tail.value[:, :start]
         room.key[:, behind:] = turner(old, key)
         room.value[:, behind:] = tail.value[:, stop:]

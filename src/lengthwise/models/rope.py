@@ -76,6 +76,13 @@ class FrequencyRule:
     interval: int = 1
     still: int = 0
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for rules that give the same frequencies; methods of equal objects do."""
+        owner, function = getattr(self.scale, "__self__", None), self.scale
+        function = getattr(function, "__func__", function)
+        return owner, function, self.dynamic, self.interval, self.still
+
     def tokens_until_change(self, length: int) -> int | None:
         """Tokens that may follow `length` ones before frequencies change; None is any number.
 

@@ -164,11 +164,17 @@ def _by_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
     return names.index(tree.NAME) < names.index("products")
 
 
-def joint_softmax(parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float) -> Tensor:
-    """`single_softmax` over several parts (query, key, value), whose keys all are visible."""
-    if len(parts) == 1:
+def joint_softmax(
+    parts: Sequence[tuple[Tensor, Tensor, Tensor]], scaling: float, hidden: Tensor | None = None
+) -> Tensor:
+    """`single_softmax` over several parts (query, key, value), or with `hidden` `tree_softmax`, the
+    new tokens being the last keys of the last part."""
+    if len(parts) == 1 and hidden is None:
         return single_softmax(*parts[0], scaling)
     scores = torch.cat([row_products(query * scaling, key) for query, key, _ in parts], -1)
+    if hidden is not None:
+        own = scores.view(-1, len(hidden), scores.shape[-1])[..., -len(hidden) :]
+        own.masked_fill_(hidden, -math.inf)
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(parts[0][2].dtype)
     each = weights.split([key.shape[1] for _, key, _ in parts], -1)
     out = torch.bmm(each[0], parts[0][2])

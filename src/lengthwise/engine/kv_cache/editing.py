@@ -83,7 +83,7 @@ def _not_plain(layer: LayerCache, length: int) -> str | None:
         return "its recipe places or chooses entries by rules of its own"
     if layer.codec is not None:
         return "its recipe encodes entries"
-    if group.near.closed or group.near.tail_length != length:
+    if not group.near.is_plain or len(group.near) != length:
         return (
             f"layer {layer.facts.index} of this model keeps a window of {window} tokens, and "
             "earlier ones are gone"
@@ -131,7 +131,7 @@ def first_keys(sequence: Sequence, first: FirstKeys | None, start: int) -> First
         start: index of the first that is wanted.
     """
     device, stop = sequence.model.device, len(sequence)
-    held = [_keys(layer) for layer in sequence.layers]
+    held = [plain(layer).key for layer in sequence.layers]
     own = torch.arange(start, stop, device=device)
     if first is None or first.stop <= start:
         return FirstKeys(start, own, [key[:, start:] for key in held])
@@ -144,10 +144,15 @@ def first_keys(sequence: Sequence, first: FirstKeys | None, start: int) -> First
     return FirstKeys(start, home, keys)
 
 
-def _keys(layer: LayerCache) -> Tensor:
-    tail = layer.groups[0].near.tail
-    assert tail is not None
-    return tail.key
+def plain(layer: LayerCache) -> KVEntries:
+    """All entries of a layer that keeps every token plain; a copy where they lie in pieces.
+
+    Args:
+        layer: to be read.
+    """
+    entries = layer.groups[0].near.read()
+    assert entries is not None
+    return entries
 
 
 def opened(sequence: Sequence, length: int) -> Sequence:
@@ -158,14 +163,13 @@ def opened(sequence: Sequence, length: int) -> Sequence:
         length: tokens there will be.
     """
     new = sequence.empty()
-    new.reading, new.read_with = length + 1, sequence.read_with
+    new.reading, new.read_with, new.lossy = length + 1, sequence.read_with, True
     new.read_again = list(sequence.read_again)
     if sequence.noted is not None:
         new.noted = []
     for layer, old in zip(new.layers, sequence.layers, strict=True):
-        tail, near = old.groups[0].near.tail, layer.groups[0].near
-        assert tail is not None
-        near.reserve(KVEntries(tail.key[:, :0], tail.value[:, :0], tail.index[:1, :0]), length)
+        like, near = old.groups[0].near.blocks()[0], layer.groups[0].near
+        near.reserve(KVEntries(like.key[:, :0], like.value[:, :0], like.index[:1, :0]), length)
         near.advance(length)
         room = near.tail
         assert room is not None
@@ -173,4 +177,4 @@ def opened(sequence: Sequence, length: int) -> Sequence:
     return new
 
 
-__all__ = ["FirstKeys", "Turner", "first_keys", "opened", "why_not_movable"]
+__all__ = ["FirstKeys", "Turner", "first_keys", "opened", "plain", "why_not_movable"]

@@ -93,7 +93,9 @@ def _sees_all(group: HeadGroup) -> bool:
 
 
 def _plain(store: KVStore) -> bool:
-    return not store.closed and not isinstance(store, OffloadedKVStore)
+    if store.closed or store.shared:
+        return False
+    return not isinstance(store, OffloadedKVStore)
 
 
 __all__ = ["attend_groups"]

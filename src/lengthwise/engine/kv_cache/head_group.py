@@ -7,7 +7,7 @@ really stored ragged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -161,8 +161,10 @@ class HeadGroup:
             found, blocks = read_encoded(self.near, query)
             inputs.note_transient(blocks[: 0 if found else len(self.near.closed)])
         if placement.window is None or placement.anchored or not blocks:
-            causal = inputs.staged and inputs.metadata.count > 1
-            plain = [Part(query, b.key, b.value, None, causal, b.log_weight) for b in blocks]
+            plain = [Part(query, b.key, b.value, log_weight=b.log_weight) for b in blocks]
+            if inputs.staged and inputs.metadata.count > 1:
+                # New entries are the last of the last block.
+                plain[-1] = replace(plain[-1], causal=True)
             return [*found, *plain]
         (block,) = blocks
         first, last = inputs.span(rows)

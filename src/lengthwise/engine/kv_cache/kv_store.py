@@ -9,6 +9,7 @@ unequal numbers live in stores of their own. Bytes are those of the tensors that
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,14 +23,18 @@ _FIELDS = ("key", "value", "index", "log_weight", "attention_mass")
 
 
 class KVStore:
-    """Encoded blocks, oldest first, then a plain tail that grows in place.
+    """Shared blocks, then encoded ones, oldest first, then a plain tail that grows in place.
 
     capacity grows by 1/64 of what is held (at least 16 entries), so spare room stays under 2%.
     `reserve` makes room at once where the final length is known. What an observer accumulates for
     encoded entries is kept beside them, so no codec need know of it.
+
+    shared: plain entries that several stores hold by reference, and none writes to. What deletes
+    or encodes needs entries of the store's own: see `own`.
     """
 
     def __init__(self) -> None:
+        self.shared: tuple[KVEntries, ...] = ()
         self.closed: list[Encoded] = []
         self._closed_mass: Tensor | None = None
         self._tail: KVEntries | None = None
@@ -38,6 +43,7 @@ class KVStore:
     def __deepcopy__(self, memo: dict[int, Any]) -> KVStore:
         # Rows that step together share memory, of which a copy needs its own part alone.
         new = KVStore()
+        new.shared = self.shared
         new.closed = copy.deepcopy(self.closed, memo)
         new._closed_mass = copy.deepcopy(self._closed_mass, memo)
         new._tail = None if self._tail is None else self._tail.clone()
@@ -45,7 +51,7 @@ class KVStore:
         return new
 
     def __len__(self) -> int:
-        return sum(len(block) for block in self.closed) + self._length
+        return sum(map(len, self.shared)) + sum(map(len, self.closed)) + self._length
 
     @property
     def tail(self) -> KVEntries | None:
@@ -77,6 +83,11 @@ class KVStore:
         return (self._tail if self._tail is not None else self.blocks()[0]).key.shape[0]
 
     @property
+    def shared_bytes(self) -> int:
+        """Bytes of the shared blocks, which other stores may hold too."""
+        return sum(t.numel() * t.element_size() for block in self.shared for t in block.tensors())
+
+    @property
     def offloaded(self) -> int:
         """Bytes held off the device."""
         return 0
@@ -84,7 +95,8 @@ class KVStore:
     @property
     def is_plain(self) -> bool:
         """Some entries, none of them encoded and none standing for several tokens."""
-        return not self.closed and self._tail is not None and self._tail.log_weight is None
+        plain = [*self.shared, *([] if self._tail is None else [self._tail])]
+        return bool(plain) and not self.closed and all(b.log_weight is None for b in plain)
 
     def nbytes(self) -> int:
         tensors = [t for block in self.closed for t in block.tensors()]
@@ -92,7 +104,38 @@ class KVStore:
             tensors += self._tail.tensors()
         if self._closed_mass is not None:
             tensors.append(self._closed_mass)
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return self.shared_bytes + sum(t.numel() * t.element_size() for t in tensors)
+
+    # What several stores hold.
+
+    def share(self, blocks: Sequence[KVEntries]) -> None:
+        """Begins with entries that others hold too.
+
+        Args:
+            blocks: plain ones, older than all that is held, in their order.
+        """
+        self.shared = (*blocks, *self.shared)
+
+    def freeze(self) -> tuple[KVEntries, ...]:
+        """Makes all plain entries shared ones, so that a copy of the store costs nothing.
+
+        Returns:
+            The shared blocks.
+        """
+        tail = self.tail
+        if tail is not None and len(tail) and not self.closed and tail.attention_mass is None:
+            self.shared = (*self.shared, tail)
+            self._tail, self._length = None, 0
+        return self.shared
+
+    def own(self, room: int = 0) -> None:
+        """Holds shared entries as its own from now on, in a copy.
+
+        Args:
+            room: how many more entries to make room for.
+        """
+        if self.shared:
+            self.replace(self.read(), room)
 
     def reserve(self, like: KVEntries, room: int) -> None:
         """Makes room for more plain entries.
@@ -146,7 +189,7 @@ class KVStore:
             birth: its birth id.
 
         Returns:
-            All plain keys and all plain values.
+            All keys and all values of the plain tail.
         """
         tail = self._tail
         if tail is None or self._length == tail.key.shape[1]:
@@ -191,7 +234,7 @@ class KVStore:
             ]
         if self._tail is not None and self._length:
             found.append(self._tail.slice(0, self._length))
-        return found
+        return [*self.shared, *found]
 
     def read(self) -> KVEntries | None:
         """All entries in one block; copies where there are several."""
@@ -200,7 +243,7 @@ class KVStore:
 
     def index(self) -> Tensor:
         """Birth ids int32 `[1 or heads, n]`."""
-        found = [block.index for block in self.closed]
+        found = [*(block.index for block in self.shared), *(block.index for block in self.closed)]
         if self._tail is not None:
             found.append(self._tail.index[:, : self._length])
         heads = max((i.shape[0] for i in found), default=1)
@@ -234,7 +277,7 @@ class KVStore:
         Args:
             ids: which ones, `[n]` or `[heads, n]`, counted over the whole store.
         """
-        if not self.closed:
+        if not self.closed and not self.shared:
             assert self._tail is not None
             return self._tail.take(ids)
         everything = self.read()
@@ -248,7 +291,8 @@ class KVStore:
             entries: what is held from now on; None is nothing.
             room: how many more entries to make room for.
         """
-        self.closed, self._closed_mass, self._tail, self._length = [], None, None, 0
+        self.shared, self.closed, self._closed_mass = (), [], None
+        self._tail, self._length = None, 0
         if entries is not None and len(entries):
             self.reserve(entries, len(entries) + room)
             self.append(entries)
@@ -266,6 +310,7 @@ class KVStore:
         Raises:
             LengthwiseError: where encoded entries cannot be deleted one by one.
         """
+        self.own()
         # Layers may attend on several devices and be given the same ids.
         ids = ids.to((self.closed[0].index if self._tail is None else self._tail.index).device)
         if not self.closed:

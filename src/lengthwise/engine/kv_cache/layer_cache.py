@@ -180,7 +180,11 @@ class LayerCache:
         near, count = self.groups[0].near, query.shape[1]
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         self.placed = count
-        if count == 1:
+        if near.shared:
+            near.append(KVEntries(key, value, metadata.index[None].int()))
+            parts = [(folded, block.key, block.value) for block in near.blocks()]
+            out = joint_softmax(parts, facts.scaling, metadata.hidden if count > 1 else None)
+        elif count == 1:
             keys, values = near.push(key, value, metadata.start)
             out = self._single(folded, keys, values, facts.scaling)
         else:
@@ -294,8 +298,9 @@ class LayerCache:
         return True
 
     def _append(self, group: HeadGroup, entries: KVEntries) -> None:
-        if group.placement.window is None and not len(group.near) and self.observation.expected:
-            group.near.reserve(entries, max(self.observation.expected, len(entries)))
+        if group.placement.window is None and not group.near.closed and not group.near.capacity:
+            left = self.observation.expected - len(group.near)
+            group.near.reserve(entries, max(left, len(entries)))
         group.near.append(entries)
 
     def _attend_group(self, group: HeadGroup, inputs: LayerInputs) -> Tensor:

@@ -55,4 +55,4 @@ def _cuts(group: HeadGroup, now: int, length: int) -> bool:
     if group.placement.window is not None:
         # The same entries had left the window then: near ids are one after another.
         return group.near_at(length) == length - group.near_start
-    return near.tail_length == now and not len(group.far)
+    return len(near) == now and not len(group.far)

@@ -168,14 +168,15 @@ def _pack_placement(placement: Placement, whole: Placement) -> dict[str, Any] | 
 
 def _pack_store(packer: Packer, store: KVStore, known: Classes) -> dict[str, Any]:
     away = isinstance(store, OffloadedKVStore)
-    tail = store.read() if away else store.tail
+    tail = store.read() if away or store.shared else store.tail
     plain = None if tail is None else {
         each.name: packer.pack(getattr(tail, each.name), "entries", {})
         for each in fields(KVEntries)
     }  # fmt: skip
     closed = [packer.pack(block, type(block).__name__, known) for block in store.closed]
     mass = packer.pack(store._closed_mass, "entries", {})
-    return {"away": away, "tail": plain, "closed": closed, "mass": mass}
+    shared = [len(block) for block in store.shared]
+    return {"away": away, "tail": plain, "shared": shared, "closed": closed, "mass": mass}
 
 
 def _unpack_layer(
@@ -230,10 +231,23 @@ def _fill(
             if isinstance(store, OffloadedKVStore):
                 store.append(entries)
             else:
-                store._tail, store._length = entries, len(entries)
+                _put(store, entries, data["shared"])
         index = store.index()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < length:
             raise Damaged("birth ids are beyond the tokens")
+
+
+def _put(store: KVStore, entries: KVEntries, shared: list[int]) -> None:
+    """Holds entries, the first of them as shared blocks of these lengths."""
+    whole = all(type(length) is int and length > 0 for length in shared)
+    if not whole or sum(shared) > len(entries):
+        raise Damaged("its shared entries are not among those it holds")
+    start = 0
+    for length in shared:
+        store.shared = (*store.shared, entries.slice(start, start + length))
+        start += length
+    if start < len(entries):
+        store._tail, store._length = entries.slice(start, len(entries)), len(entries) - start
 
 
 def _check_entries(entries: KVEntries, layer: LayerCache, heads: int) -> None:

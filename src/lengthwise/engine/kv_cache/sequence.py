@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence as Seq
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
+from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase, Retention
+from lengthwise.engine.kv_cache.retention import Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.token_view import TokenView
@@ -40,7 +40,7 @@ class Sequence:
     offset: added to every position (relative positions make it invisible).
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
-    frequencies and all was read again.
+    frequencies and all was read again. lossy: some entries have not seen all tokens before them.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Sequence:
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
+        self.lossy = False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
@@ -166,6 +167,16 @@ class Sequence:
             new._follow(plan)
         return new
 
+    def branch(self) -> Sequence:
+        """`fork`, for one that is to be forked often: what both hold plain is not copied.
+
+        Only where nothing moves what is held; the rest is copied as ever.
+        """
+        for layer, group in self.groups():
+            if not layer.own_window and group.placement.window is None and not group.on_evict:
+                group.near.freeze()
+        return self.fork()
+
     @property
     def expected(self) -> int:
         """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
@@ -190,6 +201,16 @@ class Sequence:
     def wants_token_nll(self) -> bool:
         """Whether the retention wants -log p of every token."""
         return self.retention is not None and self.retention.wants_token_nll
+
+    @property
+    def observes_prompt(self) -> bool:
+        """Whether reading sums up something beside the entries."""
+        return bool(self._observation.stride) or self.wants_token_nll
+
+    @property
+    def remembered(self) -> int:
+        """How many last queries of the prompt are kept until it ends."""
+        return self._observation.remember
 
     def dropped(self) -> bool:
         """Whether some token is no longer held, windows of the model's own left aside."""
@@ -245,6 +266,14 @@ class Sequence:
         if rope is None or rope.switch is None:
             return 0
         return rope.phase(max(self.expected_prompt, len(self._tokens) + ahead))
+
+    def begin_with(self, tokens: Seq[int]) -> None:
+        """Counts as read the tokens whose entries an empty sequence was given.
+
+        Args:
+            tokens: ids, one for each entry of every layer.
+        """
+        self._tokens.extend(tokens)
 
     def empty(self) -> Sequence:
         """A sequence such as this one was when it had read nothing."""
@@ -344,9 +373,9 @@ class Sequence:
         for layer in self.layers:
             layer.slide_window(len(self._tokens), self.expected_prompt, self.offset)
         phase = Phase.CHUNK if self.prompt_length is None else Phase.DECODE
-        self._retain(phase)
+        retain(self, phase)
         if phase is Phase.DECODE:
-            self._encode(phase)
+            encode(self, phase)
 
     def discard(self) -> None:
         """Forgets the forward under way: none of its tokens becomes part of the sequence."""
@@ -358,42 +387,11 @@ class Sequence:
         if self.prompt_length is not None:
             return
         self.note_peak()
+        own_what_changes(self)
         self.prompt_length = len(self._tokens)
         self._observation.reading = False
-        self._retain(Phase.PREFILL)
-        self._encode(Phase.PREFILL)
+        retain(self, Phase.PREFILL)
+        encode(self, Phase.PREFILL)
         for layer in self.layers:
             layer.forget_queries()
         self.note_peak()
-
-    def _update(self, phase: Phase, layer: LayerCache) -> CacheUpdate:
-        queries = layer.last_queries() if phase is Phase.PREFILL else None
-        if queries is None:
-            return CacheUpdate(phase, layer.facts, self)
-        stop = len(self._tokens)
-        index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
-        return CacheUpdate(phase, layer.facts, self, queries, index)
-
-    def _retain(self, phase: Phase) -> None:
-        if self.retention is None:
-            return
-        for layer in self.layers:
-            if layer.own_window:
-                continue
-            update = self._update(phase, layer)
-            groups: list[HeadGroup] = []
-            for group in layer.groups:
-                replaced = self.retention.retain(group, update)
-                groups += [group] if replaced is None else list(replaced)
-            layer.groups = groups
-
-    def _encode(self, phase: Phase) -> None:
-        for layer in self.layers:
-            if layer.codec is None:
-                continue
-            update = self._update(phase, layer)
-            for group in layer.groups:
-                mine = update
-                if group.heads is not None and update.queries is not None:
-                    mine = replace(update, queries=update.queries[layer.query_heads(group.heads)])
-                layer.codec.encode(group.compressible, mine)

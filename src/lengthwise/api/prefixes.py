@@ -1,0 +1,53 @@
+"""The prefix cache of a model: how large it is, and whose entries it holds."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from accelerate.utils.modeling import convert_file_size_to_int
+
+from lengthwise.engine.prefix.cache import PrefixCache
+from lengthwise.errors import LengthwiseError
+from lengthwise.methods.calibration import fingerprint_now
+from lengthwise.models.adapted_model import AdaptedModel
+
+
+def bytes_of(name: str, given: int | str) -> int:
+    """A number of bytes.
+
+    Args:
+        name: of the option, for the message.
+        given: a number, or text such as "2GiB" or "500MB".
+
+    Raises:
+        LengthwiseError: for what is neither, and for less than 0.
+    """
+    found = -1
+    if isinstance(given, str) and given.strip().isdecimal():
+        found = int(given)
+    elif isinstance(given, str):
+        try:
+            found = int(convert_file_size_to_int(given.strip()))
+        except ValueError:
+            found = -1
+    elif isinstance(given, int) and not isinstance(given, bool):
+        found = given
+    if found < 0:
+        raise LengthwiseError(
+            f"{name}={given!r}: give bytes, as a number from 0 or as text such as '2GiB' or '500MB'"
+        )
+    return found
+
+
+def prefix_cache_of(model: AdaptedModel, cache_bytes: int | str) -> PrefixCache | None:
+    """A cache of so many bytes for what prompts of a model begin with; None for no bytes.
+
+    Args:
+        model: whose entries are held.
+        cache_bytes: see `bytes_of`.
+    """
+    capacity = bytes_of("cache_bytes", cache_bytes)
+    return PrefixCache(capacity, partial(fingerprint_now, model)) if capacity else None
+
+
+__all__ = ["bytes_of", "prefix_cache_of"]

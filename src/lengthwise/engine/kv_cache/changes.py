@@ -1,0 +1,68 @@
+"""What retention and codecs do to what a sequence keeps: at each chunk, at the end of a prompt, and
+at each step of decoding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+
+from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+
+
+class Changing(CacheView, Protocol):
+    """A sequence, as far as it is changed here."""
+
+    layers: list[LayerCache]
+    retention: Retention | None
+
+
+def own_what_changes(sequence: Changing) -> None:
+    """Shared entries are copied where something deletes or encodes them."""
+    for layer in sequence.layers:
+        if sequence.retention is not None or layer.codec is not None:
+            for group in layer.groups:
+                group.near.own()
+
+
+def retain(sequence: Changing, phase: Phase) -> None:
+    """Has a retention drop what it does not keep, in all layers but those with own windows."""
+    if sequence.retention is None:
+        return
+    for layer in sequence.layers:
+        if layer.own_window:
+            continue
+        update = _update(sequence, phase, layer)
+        groups: list[HeadGroup] = []
+        for group in layer.groups:
+            replaced = sequence.retention.retain(group, update)
+            groups += [group] if replaced is None else list(replaced)
+        layer.groups = groups
+
+
+def encode(sequence: Changing, phase: Phase) -> None:
+    """Has codecs encode what is due."""
+    for layer in sequence.layers:
+        if layer.codec is None:
+            continue
+        update = _update(sequence, phase, layer)
+        for group in layer.groups:
+            mine = update
+            if group.heads is not None and update.queries is not None:
+                mine = replace(update, queries=update.queries[layer.query_heads(group.heads)])
+            layer.codec.encode(group.compressible, mine)
+
+
+def _update(sequence: Changing, phase: Phase, layer: LayerCache) -> CacheUpdate:
+    queries = layer.last_queries() if phase is Phase.PREFILL else None
+    if queries is None:
+        return CacheUpdate(phase, layer.facts, sequence)
+    stop = len(sequence)
+    index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
+    return CacheUpdate(phase, layer.facts, sequence, queries, index)
+
+
+__all__ = ["encode", "own_what_changes", "retain"]

@@ -1,0 +1,100 @@
+"""Entries that several stores hold by reference: read like their own, copied before they change."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.loop import extend, prefill
+from lengthwise.engine.plan import whole
+from lengthwise.engine.speculative.tree import Tree
+from lengthwise.models.adapt import adapt
+from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.recipes import resolve
+from lengthwise.testing.tiny import tiny_model, tokens
+
+TEXT = tokens(60)
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt_oss", "gemma2"])
+def model(request: pytest.FixtureRequest) -> AdaptedModel:
+    return adapt(tiny_model(request.param, initializer_range=0.15))
+
+
+def entries(start: int, count: int) -> KVEntries:
+    index = torch.arange(start, start + count, dtype=torch.int32)[None]
+    return KVEntries(torch.randn(2, count, 4), torch.randn(2, count, 4), index)
+
+
+def read(model: AdaptedModel, recipe: str = "full") -> Sequence:
+    sequence = Sequence(model, whole(resolve(recipe, model)))
+    sequence.reading = len(TEXT)
+    prefill(sequence, TEXT[:40], 16)
+    return sequence
+
+
+def step(sequence: Sequence, new: list[int], tree: Tree | None = None) -> torch.Tensor:
+    (logits,), (metadata,) = extend([(sequence, new, tree)], "all")
+    sequence.commit(metadata, new[:1] if tree else new, [0] if tree else None)
+    return logits
+
+
+@pytest.mark.parametrize(
+    "recipe", ["full", "yarn(factor=2)", "snapkv(budget=24, window=8)", "kivi(residual=8)"]
+)
+def test_a_branch_says_what_a_copy_says(model: AdaptedModel, recipe: str) -> None:
+    plain, shared = read(model, recipe), read(model, recipe)
+    branches = [shared.branch(), shared.branch()]
+    for branch in branches:
+        own = plain.fork()
+        for sequence in (own, branch):
+            prefill(sequence, TEXT[40:], 8)
+        torch.testing.assert_close(branch.last_logits, own.last_logits, rtol=0, atol=1e-5)
+        for sequence in (own, branch):
+            sequence.end_prefill()
+        assert branch.dropped() == own.dropped() and branch.nbytes() > 0
+        tree = Tree(5)
+        tree.add(0, 7, 0.5), tree.add(0, 9, 0.5)
+        for new, guesses in (([3], None), ([4, 5], None), (list(tree.tokens), tree), ([6], None)):
+            logits = step(branch, new, guesses)
+            torch.testing.assert_close(logits, step(own, new, guesses), rtol=0, atol=1e-5)
+    # Neither branch changed what both hold.
+    assert shared.tokens == plain.tokens
+    again = shared.branch()
+    prefill(again, TEXT[40:], 8), prefill(plain, TEXT[40:], 8)
+    torch.testing.assert_close(again.last_logits, plain.last_logits, rtol=0, atol=1e-5)
+
+
+def test_branches_hold_the_same_memory() -> None:
+    sequence = read(adapt(tiny_model("llama")))
+    first, second = sequence.branch(), sequence.branch()
+    for (_, a), (_, b) in zip(first.groups(), second.groups(), strict=True):
+        (mine,), (theirs,) = a.near.shared, b.near.shared
+        assert mine.key.data_ptr() == theirs.key.data_ptr()
+        assert a.near.shared_bytes == a.near.nbytes() and not a.near.tail_length
+
+
+def test_what_changes_is_copied_first() -> None:
+    one, block = KVStore(), entries(0, 6)
+    one.share([block])
+    one.append(entries(6, 3))
+    other, before = copy.deepcopy(one), block.clone()
+    assert len(one) == 9 and one.index().tolist() == [list(range(9))]
+    one.keep(torch.tensor([0, 2, 7]))
+    assert not one.shared and one.index().tolist() == [[0, 2, 7]]
+    other.own(room=5)
+    assert other.room >= 5 and other.read() is not None and not other.shared
+    assert torch.equal(other.take(torch.tensor([1, 8])).key[:, 0], before.key[:, 1])
+    assert torch.equal(block.key, before.key) and torch.equal(block.value, before.value)
+
+
+def test_sums_of_an_observer_are_not_shared() -> None:
+    store = KVStore()
+    held = entries(0, 4)
+    store.append(KVEntries(held.key, held.value, held.index, None, torch.zeros(2, 4)))
+    assert store.freeze() == () and store.tail_length == 4
