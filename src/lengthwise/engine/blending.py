@@ -5,8 +5,8 @@ tokens. There the new entries show by how much the stored ones deviate. Tokens t
 and the most deviating others are computed in all layers; the rest keeps what was stored.
 
 A forward has one set of tokens for all its layers. So the first one, over all tokens, is broken off
-at the check layer, and the second one begins again with the few that were chosen: their first
-layers are computed twice, which is what it costs that any family's own forward can be used.
+at the check layer, and the second one begins again with the few that were chosen. Their first
+layers are computed twice. For that any family's own forward can be used.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _asking(new: Tensor, exact: int, count: int) -> Tensor:
     if len(rows) > ASKING:
         rows = rows[torch.linspace(0, len(rows) - 1, ASKING, device=rows.device).long()]
     first = max(exact, count - (1 if len(rows) else ASKING))
-    return torch.cat([rows, torch.arange(first, count, device=rows.device)]).unique()
+    found: Tensor = torch.cat([rows, torch.arange(first, count, device=rows.device)]).unique()
+    return found
 
 
 def _chosen(
