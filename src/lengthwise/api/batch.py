@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence as Seq
 from dataclasses import dataclass
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
 from lengthwise.engine import loop, shortage
 from lengthwise.engine.continuing import read_on
@@ -19,7 +19,7 @@ from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
 from lengthwise.tokenization.detokenise import TextStream
@@ -97,11 +97,11 @@ class Batch:
         asked: Asked,
     ) -> None:
         self.asked = asked
-        self.refusals = [_refusal(model, asked, row) for row in rows]
+        self.refusals = [refusal(model, asked, row) for row in rows]
         served = [(n, row) for n, row in enumerate(rows) if self.refusals[n] is None]
         self.rows = [row for _, row in served]
         self.begun = [
-            _begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
+            begin_row(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
         ]
 
     @property
@@ -131,7 +131,7 @@ class Batch:
 
     def finish(self) -> list[Written | Refused]:
         """Closes the books of all rows."""
-        written = iter([_finish(request, text, self.asked) for request, text in self.begun])
+        written = iter([finish_row(request, text, self.asked) for request, text in self.begun])
         return [next(written) if refusal is None else refusal for refusal in self.refusals]
 
     def _tell(self) -> None:
@@ -160,20 +160,35 @@ def write(
     return batch.finish()
 
 
-def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
-    """Why a row cannot be served, or None."""
+def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
+    """Why a row cannot be served, or None.
+
+    Args:
+        model: that would write.
+        asked: of all rows.
+        row: in question.
+    """
     try:
         require_room(model, len(row.tokens), asked.max_new_tokens)
         (row.plan or asked.plan).check_prompt(len(row.tokens))
-    except Refused as refusal:
-        return refusal
+    except Refused as error:
+        return error
     return None
 
 
-def _begin(
+def begin_row(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
 ) -> tuple[Request, TextStream]:  # fmt: skip
+    """A request that has read nothing of its row's prompt, and the text it will have.
+
+    Args:
+        model: that writes.
+        tokenizer: see `write`.
+        row: its prompt and how it is written on.
+        asked: of all rows.
+        number: of how many rows it is which.
+    """
     text = TextStream(tokenizer, asked.stop, row.sink)
     expected = len(row.tokens) + asked.max_new_tokens
     sequence = row.held
@@ -195,33 +210,61 @@ def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
             raise Cancelled
 
     begin = time.perf_counter()
-    sequence, prefixes = request.sequence, asked.prefixes
-    if prefixes is not None and not len(sequence):
-        prefixes.attach(sequence, row.tokens)
-    held, again = len(sequence), len(sequence.read_again)
     request.metrics.prompt_tokens = len(row.tokens)
-    try:
-        logits = read_on(sequence, row.tokens[held:], asked.chunk, progress)
-        # A model may have had to read all of it again, with other frequencies.
-        request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
-        if prefixes is not None:
-            prefixes.insert(sequence)
-        first = loop.start(request, logits)
-    except NotFinite as error:
-        error.row = request.sampler.row
-        request.fail(error)
-        return
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        shortage.end(request, error)
-        return
+    with shortage.losing(request):
+        held = reuse(row, request, asked)
+        logits = read_on(request.sequence, row.tokens[held:], asked.chunk, progress)
+        say_first(request, text, logits, asked, held, begin)
+
+
+def reuse(row: Row, request: Request, asked: Asked) -> int:
+    """Gives a request what of its prompt was read before.
+
+    Args:
+        row: its prompt.
+        request: which may have read some of it.
+        asked: of all rows.
+
+    Returns:
+        Tokens that need not be read.
+    """
+    if asked.prefixes is not None and not len(request.sequence):
+        asked.prefixes.attach(request.sequence, row.tokens)
+    return len(request.sequence)
+
+
+def say_first(
+    request: Request, text: TextStream, logits: Tensor, asked: Asked, held: int, begin: float
+) -> None:
+    """Ends the prompt of a request, and says its first token.
+
+    Args:
+        request: which has read its prompt.
+        text: it is told.
+        logits: `[vocab]` after the prompt.
+        asked: of all rows.
+        held: tokens that were not read again.
+        begin: when the prompt came, of `time.perf_counter`.
+    """
+    sequence, metrics = request.sequence, request.metrics
+    # A model may have had to read all of it again, with other frequencies.
+    metrics.reused_tokens = 0 if held and any(at >= held for at in sequence.read_again) else held
+    if asked.prefixes is not None:
+        asked.prefixes.insert(sequence)
+    first = loop.start(request, logits)
     loop.synchronize(sequence.model.device)
-    request.metrics.ttft_s = time.perf_counter() - begin
-    text.add(first, request.metrics)
+    metrics.ttft_s = time.perf_counter() - begin
+    request.cut(len(first), text.add(first, metrics))
 
 
-def _finish(request: Request, text: TextStream, asked: Asked) -> Written:
+def finish_row(request: Request, text: TextStream, asked: Asked) -> Written:
+    """Closes the books of a row.
+
+    Args:
+        request: which is done.
+        text: what it said.
+        asked: of all rows.
+    """
     loop.finish(request)
     if asked.prefixes is not None:
         asked.prefixes.insert(request.sequence)

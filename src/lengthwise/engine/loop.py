@@ -179,7 +179,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
     request.sequence.noted = None
     request.sequence.end_prefill()
     request.pending = request.sampler.choose(logits, request.sequence.tokens)
-    return request.emit([request.pending])
+    return request.emit([request.pending], logits[None])
 
 
 def step(
@@ -263,7 +263,7 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
         try:
             token = request.sampler.choose(logits[0], request.context(), best)
             request.right = []
-            request.emit([token])
+            request.emit([token], logits)
             request.pending = token
             if sequence.wants_token_nll:
                 note_token_nll(sequence, logits, [pending])
@@ -347,7 +347,7 @@ def _verify_row(
         states = found[0] if found else None
         accepted, token = request.walk(tree, logits)
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
-    taken = request.emit(new)
+    taken = request.emit(new, logits, accepted)
     # A stop inside an accepted run: what comes after it was never said, here or in the cache.
     said = len(taken) + (request.stopped is not None)
     accepted, new = accepted[:said], new[:said]
