@@ -140,7 +140,7 @@ def test_tokens_that_are_not_chosen_cost_no_more_than_the_first_layers(
         return attend(self, layer, *given)
 
     monkeypatch.setattr(mixed._Scattered, "__call__", counted)
-    pieces.read(TEXT, recompute="25%")
+    pieces.read(TEXT, recompute="25%", choose="deviating")
     computed = len(TEXT) - 64 + 16
     assert counts == [len(TEXT) + computed] * 2 + [computed] * (LAYERS - 2)
 

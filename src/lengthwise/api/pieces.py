@@ -133,7 +133,7 @@ class Pieces:
 
     @no_autocast()
     def read(
-        self, prompt: Prompt, *, recompute: str = RECOMPUTE, choose: str = "attended",
+        self, prompt: Prompt, *, recompute: str = RECOMPUTE, choose: str = "gradual",
         check: int = 1, refresh: int = 0, every: int = 16, seed: int = 0,
         special: str | None = None, chunk: int | None = None,
         progress: loop.Progress | None = None,
@@ -144,9 +144,9 @@ class Pieces:
             prompt: as for `Model.read`.
             recompute: the share of tokens from pieces that are computed again, such as "15%". With
                 "100%" the session is what `Model.read` gives.
-            choose: which those are. "attended": deviation times attention received (KVShare).
-                "deviating": deviation of values alone, and "gradual": the same looked at layer by
-                layer (CacheBlend). "random": any.
+            choose: which those are. "deviating": the values that deviate most, and "gradual": the
+                same looked at layer by layer (CacheBlend). "attended": deviation times attention
+                received (KVShare). "random": any.
             check: the layer where deviation is seen; those before it are computed for all tokens.
             refresh: stage two: stale tokens that are computed again with each question and every so
                 many tokens written; 0 is none.

@@ -25,7 +25,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.mixed import Enough, recompute, settle
 
 # How the tokens are chosen that are computed again.
-CHOICES = ("attended", "deviating", "gradual", "random")
+CHOICES = ("gradual", "deviating", "attended", "random")
 # Queries that say what is attended to.
 ASKING = 64
 # CacheBlend's gradual choice: how many times the share are looked at, layer by layer.
@@ -51,7 +51,7 @@ class Choice:
     """
 
     share: float
-    by: str = "attended"
+    by: str = "gradual"
     check: int = 1
     seed: int = 0
 
