@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import coder, edits, figures
+from benchmarks import coder, edits, figures, serving
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -31,6 +31,9 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "selection": figures.selection,
     "edit": edits.edit,
     "pieces": edits.pieces,
+    "sessions": serving.sessions,
+    "prefixes": serving.prefixes,
+    "serve": serving.serve,
     "coder": coder.figures,
 }
 

@@ -17,10 +17,11 @@ from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
 from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.head_group import HeadGroup
-from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
+from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.retention import Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
+from lengthwise.engine.kv_cache.stepping import Observation
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.token_view import TokenView
 from lengthwise.models.adapted_model import AdaptedModel
@@ -83,6 +84,7 @@ class Sequence:
             if not layer.own_window:
                 layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
+        self._encodes = bool(windows)
         strides = [
             g.selector.wants_attention_mass for _, g in self.groups() if g.selector is not None
         ]
@@ -373,8 +375,9 @@ class Sequence:
         for layer in self.layers:
             layer.slide_window(len(self._tokens), self.expected_prompt, self.offset)
         phase = Phase.CHUNK if self.prompt_length is None else Phase.DECODE
-        retain(self, phase)
-        if phase is Phase.DECODE:
+        if self.retention is not None:
+            retain(self, phase)
+        if self._encodes and phase is Phase.DECODE:
             encode(self, phase)
 
     def discard(self) -> None:
