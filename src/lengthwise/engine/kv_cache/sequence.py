@@ -45,6 +45,7 @@ class Sequence:
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
+    stale: some entries have not seen all tokens before them.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Sequence:
         self.read_with = 0
         self.read_again: list[int] = []
         self.lossy = ""
+        self.stale = False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
