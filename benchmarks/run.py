@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import coder, figures, serving
+from benchmarks import batch_jobs, coder, figures, serving
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "prefixes": serving.prefixes,
     "serve": serving.serve,
     "coder": coder.figures,
+    "batchllm": batch_jobs.figures,
 }
 
 

@@ -23,18 +23,22 @@ from lengthwise.errors import DocumentError
 @click.option("--compress", is_flag=True,
               help="drop and encode now what the recipe drops and encodes, whatever is asked "
               "later (default: with each question)")  # fmt: skip
+@click.option("--codec", help="how keys and values are coded in the file, such as "
+              "'cachegen(level=2)' (default: stored as they are)")  # fmt: skip
 @model_options
 def read(
     sources: tuple[str, ...], save: Path, force: bool, recipe: str, compress: bool,
-    choice: ModelChoice,
+    codec: str | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Read DOC (files or folders; default: standard input) once, and save what was read.
 
     `lengthwise run -q QUESTION --session FILE` asks about it, with the same model.
     """
+    from lengthwise.api.session_codec import codec_of
     from lengthwise.recipes import parse
 
     parse(recipe)
+    coded = codec_of(codec)
     check_outputs([Output("--save", save, SESSION)], [*sources, choice.model], force)
     document = given_document(sources)
     if document is None:
@@ -46,7 +50,7 @@ def read(
         if compress:
             session.compress()
     seconds = time.perf_counter() - begin
-    session.save(save)
+    session.save(save, coded)
     click.echo(
         f"{len(session):,} tokens under {session.recipe}, read in {seconds:.2f} s, "
         f"{session.nbytes / 1e6:.1f} MB of KV; {save.stat().st_size / 1e6:.1f} MB in {save}"

@@ -42,7 +42,7 @@ class Sequence:
     offset: added to every position (relative positions make it invisible).
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
-    frequencies and all was read again.
+    frequencies and all was read again. lossy: the codec of a file that some of it came through.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Sequence:
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
+        self.lossy = ""
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)

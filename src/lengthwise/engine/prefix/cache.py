@@ -125,7 +125,8 @@ class PrefixCache:
             sequence: between two forwards.
         """
         reading = reading_of(sequence, len(sequence))
-        if reading is None or not len(sequence):
+        # What came through a lossy file is no other prompt's.
+        if reading is None or not len(sequence) or sequence.lossy:
             return
         ids = _ids(sequence.tokens)
         with self._lock:
