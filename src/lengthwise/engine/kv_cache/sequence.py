@@ -86,9 +86,8 @@ class Sequence:
         """Takes on a plan's retention and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
-        for layer in self.layers:
-            if not layer.own_window:
-                layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+        for layer in (layer for layer in self.layers if not layer.own_window):
+            layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
         self._encodes = bool(windows)
         windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
