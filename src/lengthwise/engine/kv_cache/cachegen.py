@@ -12,6 +12,7 @@ Symbols are coded with a distribution per layer and channel (`entropy`). The rel
 differences, which is `group=1` here. Its bins are those of 32 layers, keys 10, 10 and 12 of them,
 values 2 and 30. Here they go by thirds for keys and by the first sixteenth for values. Scales are
 bfloat16. Level 4 is not the paper's: the bits of the numbers, with their exponents coded.
+On the embedded model level 3 with `group=1` was smaller than level 2 with anchors, and lost less.
 """
 
 from __future__ import annotations
