@@ -6,7 +6,8 @@ less loss than late ones, and numbers of one channel of one layer are alike:
 
     anchor   a: the first token of every `group`, in 256 bins
     others   d = x - a', the difference from the anchor as it decodes, in the bins of the level
-    bins b   s = max |x| over the channels of the token,  q = round(x (b/2 - 1) / s),  x' = q s / ..
+    bins b   m = b/2 - 1,  s = max |x| over the channels of the token,  q = round(x m / s),
+             x' = q s / m
 
 Symbols are coded with a distribution per layer and channel (`entropy`). The released code has no
 differences, which is `group=1` here. Its bins are those of 32 layers, keys 10, 10 and 12 of them,
