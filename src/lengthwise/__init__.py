@@ -16,8 +16,14 @@ measured side by side.
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
+<<<<<<< HEAD
 keep what was read, `open_session` opens what was saved of it, and `stream_session` loads it over a
 link in time. Whatever a user can get wrong is a `LengthwiseError` of one line.
+=======
+keep what was read, `open_session` opens what was saved of it, and `compose` puts trained ones, of
+`lengthwise cartridge train`, one behind the other. Whatever a user can get wrong is
+a `LengthwiseError` of one line.
+>>>>>>> cartridge
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
@@ -60,6 +67,7 @@ _WHERE = {
     "Stream": "lengthwise.api.streams",
     "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
+    "compose": "lengthwise.api.cartridge",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
     "load": "lengthwise.api.loading",
@@ -83,6 +91,7 @@ __all__ = [
     "Stream",
     "check",
     "compare",
+    "compose",
     "custom_generate",
     "drafting_model",
     "load",

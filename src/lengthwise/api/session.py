@@ -234,6 +234,12 @@ class Session:
             fork = held.branch()
             make_room(fork, room)
             return fork, ""
+        if self._source.trained is not None:
+            raise SessionError(
+                "the entries of a cartridge were trained and cannot be read again, and its file or "
+                "its tokenizer gives other tokens for them; train it again, or take the file as it "
+                "was written"
+            )
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
         if self.compressed:
             read_to(fresh, self._tokens, len(self._tokens), self._chunk)

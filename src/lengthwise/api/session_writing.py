@@ -1,6 +1,7 @@
 """Sessions in files: one safetensors file.
 
-- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions;
+- header, as JSON: format, version, library, model's fingerprint and dtype, recipe, positions; of a
+  cartridge also how it was trained;
 - state, JSON in a tensor: what was read, and all of the cache that is no tensor;
 - tensors: token ids; keys, values and birth ids; encoded blocks; what methods hold.
 
@@ -75,11 +76,20 @@ def write_session(
         "format": FORMAT, "version": VERSION, "library": __version__, "model": model.name,
         "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
         "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
+<<<<<<< HEAD
             }  # fmt: skip
     if codec is not None:
         manifest |= {"version": CODED_VERSION, "codec": str(codec)}
     written = bytearray(json.dumps(state).encode())
     tensors["state"] = torch.frombuffer(written, dtype=torch.uint8)
+=======
+    }  # fmt: skip
+    if source.trained is not None:
+        manifest["trained"] = dict(source.trained)
+    state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
+    tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+    tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
+>>>>>>> cartridge
     try:
         with write_aside(path) as aside:
             save_file(tensors, aside, metadata={"format": FORMAT, KEY: json.dumps(manifest)})

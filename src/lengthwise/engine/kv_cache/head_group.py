@@ -86,7 +86,9 @@ class HeadGroup:
 
     def nbytes(self) -> int:
         folded = 0 if self.on_evict is None else self.on_evict.nbytes()
-        return self.near.nbytes() + self.far.nbytes() + folded
+        index = () if self.selector is None else self.selector.tensors()
+        held = sum(t.numel() * t.element_size() for t in index if t is not None)
+        return self.near.nbytes() + self.far.nbytes() + folded + held
 
     def kept(self) -> int:
         """Entries held per key head."""

@@ -19,6 +19,7 @@ from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.prompt_end import prompt_selectors, show_prompt
 from lengthwise.engine.kv_cache.retention import Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation
@@ -85,9 +86,8 @@ class Sequence:
                 layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
         self._encodes = bool(windows)
-        strides = [
-            g.selector.wants_attention_mass for _, g in self.groups() if g.selector is not None
-        ]
+        windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
+        strides = [g.selector.wants_attention_mass for _, g in self.groups() if g.selector]
         if self.retention is not None:
             windows.append(self.retention.window)
             strides.append(int(self.retention.wants_attention_mass))
@@ -394,6 +394,7 @@ class Sequence:
         self.prompt_length = len(self._tokens)
         self._observation.reading = False
         retain(self, Phase.PREFILL)
+        show_prompt(self.layers, len(self._tokens), self.offset)
         encode(self, Phase.PREFILL)
         for layer in self.layers:
             layer.forget_queries()

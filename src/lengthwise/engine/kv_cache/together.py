@@ -97,18 +97,25 @@ def step_together(
         return None
     turn = angles.at(facts.layout, facts.rotary_type, first.rule)
     query, key = facts.layout.rotate(query, turn), facts.layout.rotate(key, turn)
-    out = query.new_empty(query.shape[0], len(layers), value.shape[-1])
-    for row, (layer, metadata) in enumerate(zip(layers, steps, strict=True)):
-        layer.place(key[:, row : row + 1], value[:, row : row + 1], metadata)
-    for rows, common in sharing(layers):
-        if len(rows) == 1:
-            out[:, rows[0]] = layers[rows[0]].step_rotated(query[:, rows[0]])
+    tails = [
+        layer.place(k, v, metadata)
+        for layer, metadata, k, v in zip(
+            layers, steps, key.split(1, 1), value.split(1, 1), strict=True
+        )
+    ]
+    # A row's queries in one piece, the heads of a group as so many rows of their key head.
+    rows = query.transpose(0, 1).reshape(len(layers), facts.num_kv_heads, -1, facts.head_dim)
+    alone = rows.unbind(0)
+    outs: list[Tensor] = [value] * len(layers)
+    for members, common in sharing(layers):
+        if len(members) > 1:
+            found = _over_shared([layers[row] for row in members], query[:, members], common)
+            for row, out in zip(members, found.unbind(1), strict=True):
+                outs[row] = out
         else:
-            places = torch.tensor(rows, device=out.device)
-            out[:, places] = _over_shared(
-                [layers[row] for row in rows], query.index_select(1, places), common
-            )
-    return out
+            (row,) = members
+            outs[row] = layers[row].step_rotated(alone[row], tails[row])
+    return torch.stack([out.reshape(facts.num_heads, -1) for out in outs], 1)
 
 
 def sharing(layers: Seq[LayerCache]) -> list[tuple[list[int], int]]:
