@@ -15,15 +15,11 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-<<<<<<< HEAD
-keep what was read, `open_session` opens what was saved of it, and `stream_session` loads it over a
-link in time. Whatever a user can get wrong is a `LengthwiseError` of one line.
-=======
-keep what was read, `open_session` opens what was saved of it, and `compose` puts trained ones, of
-`lengthwise cartridge train`, one behind the other. Whatever a user can get wrong is
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
+`Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
+`stream_session` loads it over a link in time, `join` puts together what was read apart, and
+`compose` what `lengthwise cartridge train` trained. Whatever a user can get wrong is
 a `LengthwiseError` of one line.
->>>>>>> cartridge
 """
 
 from __future__ import annotations
@@ -35,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.apart import join
     from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
@@ -70,6 +67,7 @@ _WHERE = {
     "compose": "lengthwise.api.cartridge",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
+    "join": "lengthwise.api.apart",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
     "open_session": "lengthwise.api.session_file",
@@ -94,6 +92,7 @@ __all__ = [
     "compose",
     "custom_generate",
     "drafting_model",
+    "join",
     "load",
     "machine",
     "open_session",

@@ -102,6 +102,11 @@ class Session:
         return self._sequence
 
     @property
+    def chunk(self) -> int | None:
+        """Tokens of a forward; None leaves it to the device."""
+        return self._chunk
+
+    @property
     def compressed(self) -> bool:
         """Whether the recipe has dropped and encoded already what it drops and encodes."""
         return self._sequence.prompt_length is not None
@@ -197,7 +202,7 @@ class Session:
         self, question: Prompt, sink: Callable[[str], None] | None,
         stopped: Callable[[], bool] | None, **options: Unpack[Options],
     ) -> tuple[Batch, list[Row]]:  # fmt: skip
-        self._require_same_model()
+        self.require_same_model()
         given = question.strip() if isinstance(question, str) else question
         if given is None or (hasattr(given, "__len__") and not len(given)):
             raise LengthwiseError("the question is empty; say what you want to know")
@@ -246,7 +251,8 @@ class Session:
             fresh.end_prefill()
         return fresh, note
 
-    def _require_same_model(self) -> None:
+    def require_same_model(self) -> None:
+        """Raises SessionError where the model has changed since this was read."""
         if fingerprint_now(self.model.adapted) != self._mark:
             raise SessionError(
                 f"the weights of {self.model.name} have changed since this session was read: "
@@ -257,7 +263,7 @@ class Session:
 
     def fork(self) -> Session:
         """A session of its own that holds the same: neither sees what is done to the other."""
-        self._require_same_model()
+        self.require_same_model()
         new = Session(
             self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
             self._chunk,
@@ -278,11 +284,11 @@ class Session:
                 recipe cannot serve as much.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         source = self._source.more(self.model, text)
         tokens, stable = source.prefix(self.model)
         plan = whole(self._sequence.plan)
-        require_session_room(self.model, plan, len(tokens))
+        require_session_room(self.model, plan, len(tokens), self._sequence)
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
         self.notes += filter(None, [note])
         if self.compressed:
@@ -299,10 +305,10 @@ class Session:
         From then on questions are fed as decoding would: what is kept does not depend on them, and
         is held once. Sessions of recipes that do neither stay what they are.
         """
-        self._require_same_model()
+        self.require_same_model()
         if self.compressed:
             return
-        whole(self._sequence.plan).check_prompt(len(self._tokens))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         read_to(self._sequence, self._tokens, len(self._tokens), self._chunk)
         self._sequence.end_prefill()
 
@@ -321,10 +327,15 @@ class Session:
             NotFinite: where the model's logits are no numbers.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         asked = behind(self.model, ids)
+        if self._sequence.apart is not None and len(self) == self._sequence.apart.stop:
+            raise LengthwiseError(
+                "nothing was read behind the documents that would say what comes first there; "
+                "append a question, and score what follows it"
+            )
         require_positions(self.model.adapted, len(self) + len(asked))
-        whole(self._sequence.plan).check_prompt(len(self))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         held, _ = self._held(self._tokens, len(asked) + len(self) - len(self._sequence))
         read_to(held, self._tokens, len(self), self._chunk)
         held.end_prefill()
@@ -343,7 +354,7 @@ class Session:
             RecipeError: for a codec that there is not.
             SessionError: where something of the recipe's cannot be stored, or the disk refuses.
         """
-        self._require_same_model()
+        self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
                       self._chunk, codec_of(codec))  # fmt: skip
 

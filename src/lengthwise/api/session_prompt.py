@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from lengthwise.api.held_model import HeldModel
-from lengthwise.api.prompts import Prompt, Shield, given_ids
+from lengthwise.api.prompts import Prompt, Shield, around_message, given_ids, require_text
 from lengthwise.api.turns import has_template, turns_behind
 from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
@@ -205,6 +207,68 @@ class TrainedSource(Source):
                 "special": self.special}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ApartSource(Source):
+    """Documents that were read apart. Pieces are encoded by themselves, so that no document has a
+    say in the ids of another one, or of a question.
+
+    ids: all that was read. texts: whether a question is text within the message that began before
+    the documents; otherwise it is ids, or a text, with which the prompt goes on.
+    """
+
+    ids: tuple[int, ...]
+    texts: bool
+    special: str | None = None
+
+    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
+        special = special or self.special
+        if not self.texts:
+            return model.encode([*self.ids, *_behind(model, question, special)])
+        if not isinstance(question, str):
+            raise LengthwiseError(
+                f"a question of type {type(question).__name__}: a session that has read texts "
+                "takes a string"
+            )
+        assert model.tokenizer is not None
+        return model.encode([
+            *self.ids, *encode_piece(model.tokenizer, "", question, special),
+            *encode_piece(model.tokenizer, around_message(model.tokenizer)[1], "", special),
+        ])  # fmt: skip
+
+    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
+        return list(self.ids), len(self.ids)
+
+    def more(self, model: HeldModel, text: Any) -> Source:
+        if self.texts and not isinstance(text, (str, Document)):
+            raise LengthwiseError("append takes a text that is not empty, after texts")
+        if self.texts and model.tokenizer is not None:
+            new = encode_piece(model.tokenizer, "", str(text), self.special)
+        else:
+            new = _behind(model, text, self.special)
+        if not new:
+            raise LengthwiseError("append was given nothing; give a text or token ids")
+        return ApartSource((*self.ids, *new), self.texts, self.special)
+
+    def data(self) -> dict[str, Any]:
+        return {"texts": self.texts, "special": self.special}
+
+
+def encode_piece(
+    tokenizer: PreTrainedTokenizerBase, template: str, text: str, special: str | None
+) -> list[int]:
+    """Ids of a piece of a message, by itself.
+
+    Args:
+        tokenizer: the model's.
+        template: what stands before the text, as the chat template writes it.
+        text: in which special tokens are text, unless `special` is "tokens".
+        special: see `Model.encode`.
+    """
+    require_text("a document or question", text)
+    shield = Shield(tokenizer)
+    return shield.encode(template + (text if special == "tokens" else shield.text(text)))
+
+
 def source_of(model: HeldModel, prompt: Prompt, special: str | None = None) -> Source:
     """What was given to be read.
 
@@ -245,6 +309,8 @@ def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
         return TrainedSource(tuple(tokens[:count]), dict(data["trained"]), said, special)
     if "text" in data:
         return TextSource(str(data["text"]), special)
+    if "texts" in data:
+        return ApartSource(tuple(tokens), bool(data["texts"]), special)
     if "messages" in data:
         return ChatSource(tuple(dict(each) for each in data["messages"]), special)
     return IdsSource(tuple(tokens))

@@ -76,20 +76,13 @@ def write_session(
         "format": FORMAT, "version": VERSION, "library": __version__, "model": model.name,
         "fingerprint": fingerprint_now(model.adapted), "dtype": model.adapted.dtype_text,
         "recipe": str(recipe), "positions": " + ".join(positions) or "the model's own",
-<<<<<<< HEAD
-            }  # fmt: skip
+    }  # fmt: skip
+    if source.trained is not None:
+        manifest["trained"] = dict(source.trained)
     if codec is not None:
         manifest |= {"version": CODED_VERSION, "codec": str(codec)}
     written = bytearray(json.dumps(state).encode())
     tensors["state"] = torch.frombuffer(written, dtype=torch.uint8)
-=======
-    }  # fmt: skip
-    if source.trained is not None:
-        manifest["trained"] = dict(source.trained)
-    state = json.dumps({"chunk": chunk, "source": source.data(), "sequence": held}).encode()
-    tensors["state"] = torch.frombuffer(bytearray(state), dtype=torch.uint8)
-    tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
->>>>>>> cartridge
     try:
         with write_aside(path) as aside:
             save_file(tensors, aside, metadata={"format": FORMAT, KEY: json.dumps(manifest)})

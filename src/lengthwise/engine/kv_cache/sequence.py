@@ -16,6 +16,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
 from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
+from lengthwise.engine.kv_cache.contexts import Apart
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import Placement
@@ -40,6 +41,7 @@ class Sequence:
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
     offset: added to every position (relative positions make it invisible).
+    apart: which tokens are documents that were read apart; None where all follow each other.
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
@@ -61,6 +63,7 @@ class Sequence:
         self.plan = plan
         self._remember_at_least = remember
         self.offset = offset
+        self.apart: Apart | None = None
         self._tokens: list[int] = []
         self.tokens = TokenView(self._tokens)
         self.prompt_length: int | None = None
@@ -216,8 +219,7 @@ class Sequence:
 
     def dropped(self) -> bool:
         """Whether some token is no longer held, windows of the model's own left aside."""
-        groups = (group for layer, group in self.groups() if not layer.own_window)
-        return any(group.kept() < len(self) for group in groups)
+        return any(g.kept() < len(self) for layer, g in self.groups() if not layer.own_window)
 
     # Limits.
 
@@ -290,8 +292,7 @@ class Sequence:
             other: what it holds is shared from now on, so it is not to be used again.
         """
         peak = max(self.peak_bytes, other.peak_bytes)
-        self.__dict__.update(other.__dict__)
-        self.peak_bytes = peak
+        self.__dict__.update({**other.__dict__, "peak_bytes": peak})
 
     # One forward.
 
