@@ -15,6 +15,7 @@ from lengthwise.api.generation import NEW_TOKENS, Generation, Options
 from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
+from lengthwise.api.session_codec import CodecLike, codec_of
 from lengthwise.api.session_prompt import Source, behind, source_of
 from lengthwise.api.session_reading import (
     fresh_sequence,
@@ -28,6 +29,7 @@ from lengthwise.api.streams import Stream
 from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.opening import lossy_note
 from lengthwise.engine.plan import whole
 from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.calibration import fingerprint_now
@@ -55,12 +57,15 @@ class Session:
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
         self._mark = fingerprint_now(model.adapted)
+        if sequence.lossy:
+            self.notes.append(lossy_note(sequence))
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def __repr__(self) -> str:
         state = "compressed" if self.compressed else "open"
+        state += f", lossy ({self.lossy})" if self.lossy else ""
         return (
             f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
             f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
@@ -97,9 +102,19 @@ class Session:
         return self._sequence
 
     @property
+    def chunk(self) -> int | None:
+        """Tokens of a forward; None leaves it to the device."""
+        return self._chunk
+
+    @property
     def compressed(self) -> bool:
         """Whether the recipe has dropped and encoded already what it drops and encodes."""
         return self._sequence.prompt_length is not None
+
+    @property
+    def lossy(self) -> str:
+        """The codec of a file that changed its keys and values a little; empty without one."""
+        return self._sequence.lossy
 
     # Asking.
 
@@ -187,7 +202,7 @@ class Session:
         self, question: Prompt, sink: Callable[[str], None] | None,
         stopped: Callable[[], bool] | None, **options: Unpack[Options],
     ) -> tuple[Batch, list[Row]]:  # fmt: skip
-        self._require_same_model()
+        self.require_same_model()
         given = question.strip() if isinstance(question, str) else question
         if given is None or (hasattr(given, "__len__") and not len(given)):
             raise LengthwiseError("the question is empty; say what you want to know")
@@ -224,13 +239,20 @@ class Session:
             fork = held.branch()
             make_room(fork, room)
             return fork, ""
+        if self._source.trained is not None:
+            raise SessionError(
+                "the entries of a cartridge were trained and cannot be read again, and its file or "
+                "its tokenizer gives other tokens for them; train it again, or take the file as it "
+                "was written"
+            )
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
         if self.compressed:
             read_to(fresh, self._tokens, len(self._tokens), self._chunk)
             fresh.end_prefill()
         return fresh, note
 
-    def _require_same_model(self) -> None:
+    def require_same_model(self) -> None:
+        """Raises SessionError where the model has changed since this was read."""
         if fingerprint_now(self.model.adapted) != self._mark:
             raise SessionError(
                 f"the weights of {self.model.name} have changed since this session was read: "
@@ -241,7 +263,7 @@ class Session:
 
     def fork(self) -> Session:
         """A session of its own that holds the same: neither sees what is done to the other."""
-        self._require_same_model()
+        self.require_same_model()
         new = Session(
             self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
             self._chunk,
@@ -262,11 +284,11 @@ class Session:
                 recipe cannot serve as much.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         source = self._source.more(self.model, text)
         tokens, stable = source.prefix(self.model)
         plan = whole(self._sequence.plan)
-        require_session_room(self.model, plan, len(tokens))
+        require_session_room(self.model, plan, len(tokens), self._sequence)
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
         self.notes += filter(None, [note])
         if self.compressed:
@@ -283,10 +305,10 @@ class Session:
         From then on questions are fed as decoding would: what is kept does not depend on them, and
         is held once. Sessions of recipes that do neither stay what they are.
         """
-        self._require_same_model()
+        self.require_same_model()
         if self.compressed:
             return
-        whole(self._sequence.plan).check_prompt(len(self._tokens))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         read_to(self._sequence, self._tokens, len(self._tokens), self._chunk)
         self._sequence.end_prefill()
 
@@ -305,10 +327,15 @@ class Session:
             NotFinite: where the model's logits are no numbers.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         asked = behind(self.model, ids)
+        if self._sequence.apart is not None and len(self) == self._sequence.apart.stop:
+            raise LengthwiseError(
+                "nothing was read behind the documents that would say what comes first there; "
+                "append a question, and score what follows it"
+            )
         require_positions(self.model.adapted, len(self) + len(asked))
-        whole(self._sequence.plan).check_prompt(len(self))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         held, _ = self._held(self._tokens, len(asked) + len(self) - len(self._sequence))
         read_to(held, self._tokens, len(self), self._chunk)
         held.end_prefill()
@@ -316,18 +343,20 @@ class Session:
         targets = torch.tensor(asked, device=logits.device)[:, None]
         return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], codec: CodecLike | None = None) -> None:
         """Stores it in one safetensors file, written aside and renamed.
 
         Args:
             path: of the file. `lengthwise.open_session` opens it.
+            codec: how keys and values are coded, such as "cachegen(level=2)"; None is as they are.
 
         Raises:
+            RecipeError: for a codec that there is not.
             SessionError: where something of the recipe's cannot be stored, or the disk refuses.
         """
-        self._require_same_model()
+        self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk)  # fmt: skip
+                      self._chunk, codec_of(codec))  # fmt: skip
 
 
 def read_session(

@@ -1,8 +1,8 @@
 """Continuous batching: requests join and leave at every round, and prompts are read beside them.
 
-A round is one step of all that write, and one chunk of a prompt. Where somebody writes, the chunk
-is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while KV
-bytes are left for all they may hold.
+A round is one step of all that write, and one chunk of a prompt. Where more write than read, the
+chunk is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while
+KV bytes are left for all they may hold.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ class Scheduler:
         """A chunk of one prompt: mostly the one with the least left, now and then the oldest."""
         oldest_turn = self._rounds % (SHORT_FIRST + 1) == SHORT_FIRST
         job = self.reading[0] if oldest_turn else min(self.reading, key=lambda each: each.left)
-        size = self.pace.chunk(job.chunk) if self.writing else job.chunk
+        # Where more wait for their first token than for their next, the first ones go before.
+        hurry = len(self.reading) > len(self.writing)
+        size = job.chunk if hurry else self.pace.chunk(job.chunk)
         begin = time.perf_counter()
         count = job.read(size)
         self.pace.read(count, time.perf_counter() - begin)
