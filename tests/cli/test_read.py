@@ -62,6 +62,16 @@ def test_a_compressed_session_is_smaller(world: Path) -> None:
     assert (world / "s.session").stat().st_size < 0.8 * whole
 
 
+def test_a_coded_session_is_smaller_and_answers_say_what_it_came_through(world: Path) -> None:
+    read("--force")
+    whole = (world / "s.session").stat().st_size
+    assert "MB in s.session" in read("--codec", "cachegen(level=1)")
+    assert (world / "s.session").stat().st_size < 0.6 * whole
+    status, found, err = called("run", "-q", "Who?", "--session", "s.session", *ASKED)
+    assert status == 0, err
+    assert any("cachegen level 1" in note for note in json.loads(found)["notes"])
+
+
 def test_what_is_wrong_is_one_line(world: Path) -> None:
     read()
     before = (world / "s.session").read_bytes()

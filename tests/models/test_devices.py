@@ -84,7 +84,7 @@ def test_what_a_layer_keeps_is_where_it_attends(family: str) -> None:
         assert {t.device for t in group.near.tail.tensors()} == {facts.device}
 
 
-METHODS = ["razor", "layers", "medusa", "sirllm"]
+METHODS = ["razor", "layers", "medusa", "sirllm", "squeezed"]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -179,8 +179,9 @@ def encode_text(
 
 
 def encode_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Seq[Mapping[str, Any]], special: str = "text"
-) -> list[int]:
+    tokenizer: PreTrainedTokenizerBase, messages: Seq[Mapping[str, Any]], special: str = "text",
+    generation: bool = True,
+) -> list[int]:  # fmt: skip
     """Ids of chat messages, through the chat template; a last one of the assistant's is gone on
     with.
 
@@ -188,6 +189,7 @@ def encode_messages(
         tokenizer: the model's, with a chat template.
         messages: mappings with `role` and `content`, at least one.
         special: what special tokens written out in them are, "tokens" or "text".
+        generation: whether the beginning of an answer comes behind a last one of somebody else's.
 
     Raises:
         LengthwiseError: without a template, and for messages that it does not take.
@@ -210,8 +212,9 @@ def encode_messages(
     begun = shown[-1]["role"] == "assistant"
     try:
         rendered = tokenizer.apply_chat_template(
-            shown, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
-        )
+            shown, add_generation_prompt=generation and not begun,
+            continue_final_message=begun, tokenize=False,
+        )  # fmt: skip
     except TemplateError as error:
         raise LengthwiseError(f"the chat template does not take these messages: {error}") from error
     return shield.encode(str(rendered))

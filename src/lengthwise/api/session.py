@@ -15,6 +15,7 @@ from lengthwise.api.generation import NEW_TOKENS, Generation, Options
 from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
+from lengthwise.api.session_codec import CodecLike, codec_of
 from lengthwise.api.session_prompt import Source, behind, source_of
 from lengthwise.api.session_reading import (
     fresh_sequence,
@@ -28,6 +29,7 @@ from lengthwise.api.streams import Stream
 from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.opening import lossy_note
 from lengthwise.engine.plan import whole
 from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.calibration import fingerprint_now
@@ -55,12 +57,15 @@ class Session:
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
         self._mark = fingerprint_now(model.adapted)
+        if sequence.lossy:
+            self.notes.append(lossy_note(sequence))
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def __repr__(self) -> str:
         state = "compressed" if self.compressed else "open"
+        state += f", lossy ({self.lossy})" if self.lossy else ""
         return (
             f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
             f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
@@ -105,6 +110,11 @@ class Session:
     def compressed(self) -> bool:
         """Whether the recipe has dropped and encoded already what it drops and encodes."""
         return self._sequence.prompt_length is not None
+
+    @property
+    def lossy(self) -> str:
+        """The codec of a file that changed its keys and values a little; empty without one."""
+        return self._sequence.lossy
 
     # Asking.
 
@@ -229,6 +239,12 @@ class Session:
             fork = held.branch()
             make_room(fork, room)
             return fork, ""
+        if self._source.trained is not None:
+            raise SessionError(
+                "the entries of a cartridge were trained and cannot be read again, and its file or "
+                "its tokenizer gives other tokens for them; train it again, or take the file as it "
+                "was written"
+            )
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
         if self.compressed:
             read_to(fresh, self._tokens, len(self._tokens), self._chunk)
@@ -327,18 +343,20 @@ class Session:
         targets = torch.tensor(asked, device=logits.device)[:, None]
         return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], codec: CodecLike | None = None) -> None:
         """Stores it in one safetensors file, written aside and renamed.
 
         Args:
             path: of the file. `lengthwise.open_session` opens it.
+            codec: how keys and values are coded, such as "cachegen(level=2)"; None is as they are.
 
         Raises:
+            RecipeError: for a codec that there is not.
             SessionError: where something of the recipe's cannot be stored, or the disk refuses.
         """
         self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk)  # fmt: skip
+                      self._chunk, codec_of(codec))  # fmt: skip
 
 
 def read_session(

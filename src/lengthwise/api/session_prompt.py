@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt, Shield, around_message, given_ids, require_text
+from lengthwise.api.turns import has_template, turns_behind
 from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
 
@@ -27,7 +28,12 @@ _MORE = ("A", "1", "\n", " a")
 
 
 class Source(ABC):
-    """What a session has read, as it was given."""
+    """What a session has read, as it was given.
+
+    trained: how its entries were trained, where they were not read; plain data.
+    """
+
+    trained: Mapping[str, Any] | None = None
 
     @abstractmethod
     def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
@@ -218,6 +224,51 @@ def encode_piece(
     return shield.encode(template + (text if special == "tokens" else shield.text(text)))
 
 
+@dataclass(frozen=True)
+class TrainedSource(Source):
+    """A cartridge: ids whose entries were trained, and what was said behind them.
+
+    Nothing of it can be read again. special: see `Model.encode`.
+    """
+
+    ids: tuple[int, ...]
+    trained: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...] = ()
+    special: str | None = None
+
+    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
+        if isinstance(question, str):
+            said = [*self.messages, {"role": "user", "content": question}]
+            return [*self.ids, *turns_behind(model, said, special or self.special)]
+        if self.messages:
+            raise LengthwiseError(
+                f"a question of type {type(question).__name__}: behind messages a cartridge takes "
+                "a string"
+            )
+        return [*self.ids, *model.encode(given_ids(question))]
+
+    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
+        if not self.messages:
+            return list(self.ids), len(self.ids)
+        found = _common(self.ask(model, question, None) for question in _QUESTIONS)
+        return found, len(found)
+
+    def more(self, model: HeldModel, text: Any) -> Source:
+        new = [text] if isinstance(text, Mapping) else text
+        if isinstance(new, str) or not isinstance(new, Iterable) or not has_template(model):
+            raise LengthwiseError(
+                "append takes a message, or a list of them, behind a cartridge, and a model with a "
+                "chat template"
+            )
+        return replace(self, messages=(*self.messages, *new))
+
+    def data(self) -> dict[str, Any]:
+        said = [dict(each) for each in self.messages]
+        trained = dict(self.trained)
+        return {"trained": trained, "count": len(self.ids), "messages": said,
+                "special": self.special}  # fmt: skip
+
+
 def source_of(model: HeldModel, prompt: Prompt, special: str | None = None) -> Source:
     """What was given to be read.
 
@@ -246,8 +297,16 @@ def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
     Args:
         data: plain data out of a file.
         tokens: those that were read.
+
+    Raises:
+        ValueError: for data that no source gave.
     """
     special = data.get("special")
+    if "trained" in data:
+        said, count = tuple(dict(each) for each in data["messages"]), int(data["count"])
+        if not 0 < count <= len(tokens) or (not said and count != len(tokens)):
+            raise ValueError(f"{count} of {len(tokens)} tokens cannot be a cartridge")
+        return TrainedSource(tuple(tokens[:count]), dict(data["trained"]), said, special)
     if "text" in data:
         return TextSource(str(data["text"]), special)
     if "texts" in data:

@@ -28,31 +28,34 @@ if TYPE_CHECKING:
 @click.option("--compress", is_flag=True,
               help="drop and encode now what the recipe drops and encodes, whatever is asked "
               "later (default: with each question)")  # fmt: skip
+@click.option("--codec", help="how keys and values are coded in the file, such as "
+              "'cachegen(level=2)' (default: stored as they are)")  # fmt: skip
 @model_options
 def read(
     sources: tuple[str, ...], save: Path, force: bool, recipe: str, compress: bool,
-    choice: ModelChoice,
+    codec: str | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Read DOC (files or folders; default: standard input) once, and save what was read.
 
     `lengthwise run -q QUESTION --session FILE` asks about it, with the same model. Under a recipe
     with ape each file is read apart, unseen by the others.
     """
+    from lengthwise.api.session_codec import codec_of
     from lengthwise.recipes import parse
 
-    parsed = parse(recipe)
+    parsed, coded = parse(recipe), codec_of(codec)
     check_outputs([Output("--save", save, SESSION)], [*sources, choice.model], force)
-    session, seconds = _read(sources, parsed, choice)
-    if compress:
-        session.compress()
-    session.save(save)
+    session, seconds = _read(sources, parsed, compress, choice)
+    session.save(save, coded)
     click.echo(
         f"{len(session):,} tokens under {session.recipe}, read in {seconds:.2f} s, "
         f"{session.nbytes / 1e6:.1f} MB of KV; {save.stat().st_size / 1e6:.1f} MB in {save}"
     )
 
 
-def _read(sources: tuple[str, ...], recipe: Recipe, choice: ModelChoice) -> tuple[Session, float]:
+def _read(
+    sources: tuple[str, ...], recipe: Recipe, compress: bool, choice: ModelChoice
+) -> tuple[Session, float]:
     """The session of what these sources hold, and the seconds that reading took."""
     if recipe.reads_apart:
         documents = given_documents(sources)
@@ -67,4 +70,6 @@ def _read(sources: tuple[str, ...], recipe: Recipe, choice: ModelChoice) -> tupl
             session = model.read_apart(documents, recipe, progress=bar.advance)
         else:
             session = model.read(documents[0], recipe, progress=bar.advance)
+        if compress:
+            session.compress()
     return session, time.perf_counter() - begin

@@ -58,6 +58,7 @@ def pack_sequence(sequence: Sequence) -> tuple[dict[str, Any], dict[str, Tensor]
         "observation": {n: getattr(sequence._observation, n) for n in _OBSERVED},
         "remember": sequence._remember_at_least,
         "read_again": list(sequence.read_again),
+        "lossy": sequence.lossy,
         "tokens": packer.tensor(torch.tensor(list(sequence.tokens), dtype=torch.int64)),
         "token_nll": packer.tensor(torch.tensor(sequence.token_nll, dtype=torch.float64)),
         "noted": packer.pack(noted, "a drafter", {}),
@@ -98,6 +99,7 @@ def unpack_sequence(
     sequence.noted = unpack(data["noted"], read, {})
     sequence.last_logits = unpack(data["last_logits"], read, {})
     sequence.read_again = list(data["read_again"])
+    sequence.lossy = str(data.get("lossy", ""))
     classes = classes_of([sequence.retention])
     if (sequence.retention is None) != (data["retention"] is None):
         raise Damaged("its retention is not the recipe's")

@@ -1,0 +1,148 @@
+"""Cartridges: 64 trained keys and values a layer for a corpus of 1,000 tokens.
+
+Against no context, the whole corpus, and plain next-token training of as many. The corpus is a
+register of made-up people, so that no model knows it. Losses are nats a token of the teacher's 20
+likeliest on held-out pairs. Two passes over the pairs, as in the authors' script. The pairs are
+kept beside the figures; without their file they are made anew. One thread; about 20 minutes, and 10
+more to make the pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+from benchmarks.reproduction.harness import Found, Note, check, load
+from benchmarks.reproduction.tables import RESULTS
+
+from lengthwise.api.cartridge import initial_session
+from lengthwise.api.model import Model
+from lengthwise.engine.given import entries_of
+from lengthwise.training.cartridge import Settings, Study, evaluate
+from lengthwise.training.cartridge_fit import fit, train_on_text
+from lengthwise.training.cartridge_student import Prefix, mean_loss
+from lengthwise.training.cartridge_study import Pair, SelfStudy
+
+PAIRS = RESULTS / "training" / "cartridge_pairs.jsonl"
+PEOPLE = (
+    "Ada Brun", "Ivo Castell", "Mira Dunn", "Otto Ferrand", "Lena Gross", "Paul Hadley",
+    "Nora Ibsen", "Karl Jansen", "Rosa Keller", "Emil Lund", "Vera Moss", "Hugo Nash",
+    "Olga Orlov", "Finn Pratt", "Clara Quist", "Jonas Reed", "Ella Strand", "Max Thorne",
+    "Lucy Ullman", "Theo Vance", "Anna Wolff", "Peter York", "Sara Zeller", "Leo Abbott",
+    "Ida Bergen", "Carl Dexter",
+)  # fmt: skip
+TRADES = (
+    "clock maker", "baker", "glass blower", "boat builder", "teacher", "bee keeper", "doctor",
+    "painter", "blacksmith", "singer", "weaver", "miller", "printer", "gardener", "fisher",
+    "potter", "tailor", "carpenter", "librarian", "cook", "postman", "barber", "pilot", "lawyer",
+    "farmer", "nurse",
+)  # fmt: skip
+STREETS = ("Harbour Lane", "Mill Street", "Castle Road", "Church Square", "Bridge Street",
+           "Garden Row", "North Gate", "River Walk", "Market Street", "Hill Road")  # fmt: skip
+COLOURS = ("red", "blue", "green", "yellow", "white", "black", "grey", "brown")
+ANIMALS = ("cat", "dog", "parrot", "goat", "horse", "rabbit", "donkey", "goose")
+STUDY = Study(batch=16, min_chunk=100, max_chunk=200, question_tokens=40, answer_tokens=40)
+RATE = 2e-2
+"""That of the authors' script."""
+COLUMNS = {"prefix": "", "tokens": "", "rate": "g", "loss": ".3f"}
+
+
+@check(COLUMNS)
+def cartridge(
+    tokens: int = 64, steps: int = 100, pairs: int = 200, held_out: int = 40, batch: int = 4,
+    rates: tuple[float, ...] = (RATE,), seed: int = 0,
+) -> Iterator[Found]:  # fmt: skip
+    """Losses without context, with a cartridge, and with the corpus."""
+    bench = Bench(pairs, held_out, tokens)
+    model, held = bench.model, bench.held
+    yield Note(identity=identity(bench.text), corpus=len(bench.study.ids),
+               predicted=sum(row.predicted for row in held))  # fmt: skip
+    yield {"prefix": "none", "tokens": 0, "loss": bench.loss(None)}
+    first = {"prefix": "the corpus's first tokens", "tokens": tokens}
+    yield first | {"loss": bench.loss(bench.prefix())}
+    taught = bench.study.teach(bench.made[:pairs])
+    for rate in rates:
+        settings, prefix = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed), bench.prefix()
+        fit(model, prefix, taught, settings, steps)
+        yield {"prefix": "cartridge", "tokens": tokens, "rate": rate, "loss": bench.loss(prefix)}
+    whole = len(initial_session(model, bench.text, 10**6))
+    found = evaluate(model, None, bench.text, held)["corpus"]
+    yield {"prefix": "the corpus", "tokens": whole, "loss": round(found, 4)}
+
+
+@check(COLUMNS)
+def next_token(
+    tokens: int = 64, steps: int = 100, pairs: int = 200, held_out: int = 40, batch: int = 4,
+    row: int = 64, rates: tuple[float, ...] = (RATE,), seed: int = 0,
+) -> Iterator[Found]:  # fmt: skip
+    """Loss with as many keys and values that were trained to predict the corpus itself."""
+    bench = Bench(pairs, held_out, tokens)
+    for rate in rates:
+        settings = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed, max_length=row)
+        prefix = bench.prefix()
+        train_on_text(bench.model, bench.text, prefix, settings, steps)
+        yield {"prefix": "next-token training", "tokens": tokens, "rate": rate,
+               "loss": bench.loss(prefix)}  # fmt: skip
+
+
+class Bench:
+    """The model, the corpus, the pairs, and what held-out rows lose behind a prefix."""
+
+    def __init__(self, pairs: int, held_out: int, tokens: int) -> None:
+        self.model, self.text = load(), register()
+        self.study = SelfStudy(self.model, self.text, STUDY)
+        self.made = known_pairs(self.study, pairs + held_out)
+        self.held = self.study.teach(self.made[pairs:])
+        self._begun = initial_session(self.model, self.text, tokens)
+
+    def prefix(self) -> Prefix:
+        return Prefix(entries_of(self._begun.held))
+
+    def loss(self, prefix: Prefix | None) -> float:
+        return round(mean_loss(self.model.adapted, prefix, self.held), 4)
+
+
+def register(seed: int = 0) -> str:
+    """A register of made-up people, about 1,000 tokens."""
+    chance = Random(seed)
+    trades = list(TRADES)
+    chance.shuffle(trades)
+    lines = ["The people of Harrow Bay"]
+    for name, trade in zip(PEOPLE, trades, strict=True):
+        born, number = chance.randint(1901, 1969), chance.randint(2, 98)
+        lines.append(
+            f"{name} is a {trade}. {name.split()[0]} was born in {born}, lives at {number} "
+            f"{chance.choice(STREETS)} in a {chance.choice(COLOURS)} house, and keeps a "
+            f"{chance.choice(ANIMALS)}."
+        )
+    return "\n\n".join(lines)
+
+
+def known_pairs(study: SelfStudy, count: int, path: Path = PAIRS) -> list[Pair]:
+    """The pairs of the file, or new ones, which are put there."""
+    if path.exists():
+        lines = path.read_text("utf-8").splitlines()
+        return [Pair.of(json.loads(line)) for line in lines][:count]
+    found: list[Pair] = []
+    number = 0
+    while len(found) < count:
+        found += study.converse(number)
+        number += 1
+    lines = [json.dumps(pair.record(), ensure_ascii=False) for pair in found[:count]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return found[:count]
+
+
+def identity(text: str) -> float:
+    """How far an untrained cartridge of the whole corpus is from the corpus in the prompt: the
+    largest difference of a log-probability, in float32."""
+    model: Model = load("fp32")
+    asked = "Who is the weaver, and where do they live?"
+    whole = initial_session(model, text, 10**6)
+    ids = model.encode([{"role": "system", "content": text}, {"role": "user", "content": asked}])
+    start = len(whole)
+    found, wanted = whole.score(ids[start:]), model.score(ids)[start - 1 :]
+    return float(torch.max((found - wanted).abs()))
