@@ -1,4 +1,4 @@
-"""Makes the pictures of the server's page: `python docs/serve_pictures.py URL`, of a running server.
+"""Makes the pictures of a running server's page: `python docs/serve_pictures.py URL`.
 
 docs/serve.png is a chat in a wide window by day, docs/serve-phone.png in a phone's at night. Needs
 playwright and Chromium.

@@ -17,9 +17,9 @@ measured side by side.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
 `Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
-`stream_session` loads it over a link in time, `join` puts together documents read apart, and
-`compose` puts trained ones, of `lengthwise cartridge train`, one behind the other. Whatever a user
-can get wrong is a `LengthwiseError` of one line.
+`stream_session` loads it over a link in time, `join` puts together what was read apart, and
+`compose` what `lengthwise cartridge train` trained. Whatever a user can get wrong is
+a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations

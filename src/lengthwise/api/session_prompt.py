@@ -163,6 +163,51 @@ class IdsSource(Source):
 
 
 @dataclass(frozen=True)
+class TrainedSource(Source):
+    """A cartridge: ids whose entries were trained, and what was said behind them.
+
+    Nothing of it can be read again. special: see `Model.encode`.
+    """
+
+    ids: tuple[int, ...]
+    trained: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...] = ()
+    special: str | None = None
+
+    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
+        if isinstance(question, str):
+            said = [*self.messages, {"role": "user", "content": question}]
+            return [*self.ids, *turns_behind(model, said, special or self.special)]
+        if self.messages:
+            raise LengthwiseError(
+                f"a question of type {type(question).__name__}: behind messages a cartridge takes "
+                "a string"
+            )
+        return [*self.ids, *model.encode(given_ids(question))]
+
+    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
+        if not self.messages:
+            return list(self.ids), len(self.ids)
+        found = _common(self.ask(model, question, None) for question in _QUESTIONS)
+        return found, len(found)
+
+    def more(self, model: HeldModel, text: Any) -> Source:
+        new = [text] if isinstance(text, Mapping) else text
+        if isinstance(new, str) or not isinstance(new, Iterable) or not has_template(model):
+            raise LengthwiseError(
+                "append takes a message, or a list of them, behind a cartridge, and a model with a "
+                "chat template"
+            )
+        return replace(self, messages=(*self.messages, *new))
+
+    def data(self) -> dict[str, Any]:
+        said = [dict(each) for each in self.messages]
+        trained = dict(self.trained)
+        return {"trained": trained, "count": len(self.ids), "messages": said,
+                "special": self.special}  # fmt: skip
+
+
+@dataclass(frozen=True)
 class ApartSource(Source):
     """Documents that were read apart. Pieces are encoded by themselves, so that no document has a
     say in the ids of another one, or of a question.
@@ -222,51 +267,6 @@ def encode_piece(
     require_text("a document or question", text)
     shield = Shield(tokenizer)
     return shield.encode(template + (text if special == "tokens" else shield.text(text)))
-
-
-@dataclass(frozen=True)
-class TrainedSource(Source):
-    """A cartridge: ids whose entries were trained, and what was said behind them.
-
-    Nothing of it can be read again. special: see `Model.encode`.
-    """
-
-    ids: tuple[int, ...]
-    trained: Mapping[str, Any]
-    messages: tuple[Mapping[str, Any], ...] = ()
-    special: str | None = None
-
-    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
-        if isinstance(question, str):
-            said = [*self.messages, {"role": "user", "content": question}]
-            return [*self.ids, *turns_behind(model, said, special or self.special)]
-        if self.messages:
-            raise LengthwiseError(
-                f"a question of type {type(question).__name__}: behind messages a cartridge takes "
-                "a string"
-            )
-        return [*self.ids, *model.encode(given_ids(question))]
-
-    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
-        if not self.messages:
-            return list(self.ids), len(self.ids)
-        found = _common(self.ask(model, question, None) for question in _QUESTIONS)
-        return found, len(found)
-
-    def more(self, model: HeldModel, text: Any) -> Source:
-        new = [text] if isinstance(text, Mapping) else text
-        if isinstance(new, str) or not isinstance(new, Iterable) or not has_template(model):
-            raise LengthwiseError(
-                "append takes a message, or a list of them, behind a cartridge, and a model with a "
-                "chat template"
-            )
-        return replace(self, messages=(*self.messages, *new))
-
-    def data(self) -> dict[str, Any]:
-        said = [dict(each) for each in self.messages]
-        trained = dict(self.trained)
-        return {"trained": trained, "count": len(self.ids), "messages": said,
-                "special": self.special}  # fmt: skip
 
 
 def source_of(model: HeldModel, prompt: Prompt, special: str | None = None) -> Source:

@@ -89,9 +89,9 @@ class HeadGroup:
 
     def nbytes(self) -> int:
         folded = 0 if self.on_evict is None else self.on_evict.nbytes()
-        apart = 0 if self.contexts is None else self.contexts.nbytes()
         index = () if self.selector is None else self.selector.tensors()
         held = sum(t.numel() * t.element_size() for t in index if t is not None)
+        apart = 0 if self.contexts is None else self.contexts.nbytes()
         return self.near.nbytes() + self.far.nbytes() + folded + held + apart
 
     def kept(self) -> int:

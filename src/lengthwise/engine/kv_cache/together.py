@@ -1,6 +1,7 @@
 """Attention for several sequences in one forward: each by itself, or together where they can.
 
-Together goes one new token of each where nothing but plain entries is read.
+Together go prompts that are read whole (`prompts_together`), and one new token of each where
+nothing but plain entries is read.
 Queries and keys of all rows are turned at once. Rows that hold the same shared blocks read these
 once, as so many queries of one part, and their own entries each for itself; both are joined by
 their log-sum-exp (as Hydragen and the fused kernel of BatchLLM do).
@@ -18,6 +19,7 @@ from lengthwise.engine.attention.attend import attend, merge
 from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.prompts_together import PromptRows
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.models.adapted_model import LayerAttention
@@ -37,8 +39,14 @@ def attention_of(sequences: Seq[Sequence], steps: Seq[StepMetadata]) -> LayerAtt
     """
     counts = [metadata.count for metadata in steps]
     angles = joint_angles(steps, [sequence.layers[0] for sequence in sequences])
+    prompts = PromptRows.of(sequences, steps)
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if prompts is not None:
+            layers = [sequence.layers[layer] for sequence in sequences]
+            out = prompts.attend(layers, query, key, value)
+            if out is not None:
+                return out
         if angles is not None:
             layers = [sequence.layers[layer] for sequence in sequences]
             out = step_together(layers, query, key, value, steps, angles)
