@@ -60,8 +60,7 @@ class HeadGroup:
             are contiguous.
         far: entries that left the window and were kept.
         near_start: the first birth id of near.
-        contexts: documents that were read apart, where there are some. They are entries of neither
-            store.
+        contexts: documents that were read apart, where there are some; in neither store.
     """
 
     placement: Placement
@@ -96,8 +95,7 @@ class HeadGroup:
 
     def kept(self) -> int:
         """Entries held per key head."""
-        apart = 0 if self.contexts is None else len(self.contexts)
-        return len(self.near) + len(self.far) + apart
+        return len(self.near) + len(self.far) + len(self.contexts or ())
 
     def encodable(self, prompt_ends: bool) -> list[KVStore]:
         """The stores that a codec encodes: documents that were read apart change no more, so they
