@@ -73,8 +73,7 @@ class Sequence:
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
-        self.lossy = ""
-        self.stale = False
+        self.lossy, self.stale = "", False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
