@@ -88,11 +88,10 @@ class HeadGroup:
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        folded = 0 if self.on_evict is None else self.on_evict.nbytes()
         index = () if self.selector is None else self.selector.tensors()
         held = sum(t.numel() * t.element_size() for t in index if t is not None)
-        apart = 0 if self.contexts is None else self.contexts.nbytes()
-        return self.near.nbytes() + self.far.nbytes() + folded + held + apart
+        more = [each for each in (self.on_evict, self.contexts) if each is not None]
+        return sum(each.nbytes() for each in (self.near, self.far, *more)) + held
 
     def kept(self) -> int:
         """Entries held per key head."""

@@ -44,6 +44,7 @@ class Sequence:
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
+    stale: some entries have not seen all tokens before them.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Sequence:
         self.read_with = 0
         self.read_again: list[int] = []
         self.lossy = ""
+        self.stale = False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
@@ -83,9 +85,8 @@ class Sequence:
         """Takes on a plan's retention and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
-        for layer in self.layers:
-            if not layer.own_window:
-                layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+        for layer in (layer for layer in self.layers if not layer.own_window):
+            layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
         self._encodes = bool(windows)
         windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
