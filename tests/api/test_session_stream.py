@@ -173,6 +173,18 @@ def test_what_was_read_apart_or_trained_is_refused_and_comes_back_whole(
             lengthwise.stream_session(tmp_path / "held", model, 5.0)
 
 
+@pytest.mark.parametrize("kept", [slice(0, 9), slice(1, 10)], ids=["first", "others"])
+def test_a_session_that_dropped_tokens_is_refused(
+    model: lengthwise.Model, tmp_path: Path, kept: slice
+) -> None:
+    session = model.read(TEXT)
+    for layer in session.held.layers:
+        layer.groups[0].near.keep(torch.arange(len(TEXT))[kept])
+    session.save(tmp_path / "held", "cachegen(level=all)")
+    with pytest.raises(SessionError, match="cannot be streamed: it left out tokens"):
+        lengthwise.stream_session(tmp_path / "held", model, 5.0, read_rate=0)
+
+
 class Ranged(BaseHTTPRequestHandler):
     """Serves one file by ranges, as object stores do."""
 

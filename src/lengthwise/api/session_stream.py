@@ -142,14 +142,16 @@ class _Loading:
             raise Damaged("its layers hold other tokens than it has read")
         births = {self._name(index) for _, _, index in names}
         whole_text = torch.arange(len(self._tokens), dtype=torch.int32)[None]
-        if not all(torch.equal(self._ranges.get(name), whole_text) for name in births):
+        held = self._ranges.size(self._name(self._data["tokens"]["tensor"])) // 8
+        whole = held == len(self._tokens)
+        if not whole or not all(torch.equal(self._ranges.get(b), whole_text) for b in births):
             raise SessionError("cannot be streamed: it left out tokens; open it with open_session")
         place = {name: number for number, name in enumerate(self._coded.names)}
         found = [(place[key], place[value]) for key, value, _ in names]
         kinds = [(layer, kind) for layer in range(len(found)) for kind in ("key", "value")]
         planes = [self._coded.planes[each] for pair in found for each in pair]
-        whole = [model.num_kv_heads for model in self._model.adapted.layers]
-        if [(p.layer, p.kind, p.heads) for p in planes] != [(n, k, whole[n]) for n, k in kinds]:
+        heads = [layer.num_kv_heads for layer in self._model.adapted.layers]
+        if [(p.layer, p.kind, p.heads) for p in planes] != [(n, k, heads[n]) for n, k in kinds]:
             raise Damaged("its layers hold the entries of others")
         return found
 
