@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import lengthwise
+from lengthwise.api.cartridge import cartridge_session
 from lengthwise.api.ranges import Ranges
 from lengthwise.api.session_stream import Arrived
+from lengthwise.engine.given import entries_of
 from lengthwise.engine.kv_cache.cachegen import LEVELS
 from lengthwise.engine.kv_cache.packing import Damaged
 from lengthwise.errors import SessionError
@@ -154,6 +156,33 @@ def test_what_holds_more_than_keys_and_values_is_refused(
     model.read(TEXT, recipe).save(tmp_path / "held", "cachegen(level=all)")
     with pytest.raises(SessionError, match=r"cannot be streamed: .*; open it with open_session"):
         lengthwise.stream_session(tmp_path / "held", model, 5.0)
+
+
+def test_what_was_read_apart_or_trained_is_refused_and_comes_back_whole(
+    model: lengthwise.Model, tmp_path: Path
+) -> None:
+    ids = tokens(20)
+    trained = cartridge_session(model, "full", ids, entries_of(model.read(ids).held), {})
+    apart = model.read_apart([tokens(20), tokens(30, seed=2)], prefix=tokens(4, seed=3))
+    for session, told in ((apart, "documents that were read apart"), (trained, "was trained")):
+        session.save(tmp_path / "held", "cachegen(level=lossless)")
+        other = lengthwise.open_session(tmp_path / "held", model)
+        found, truth = (each.ask(NEXT, max_new_tokens=4, stop_ids=[]) for each in (other, session))
+        assert found.token_ids == truth.token_ids
+        with pytest.raises(SessionError, match=f"cannot be streamed: .*{told}.*open_session"):
+            lengthwise.stream_session(tmp_path / "held", model, 5.0)
+
+
+@pytest.mark.parametrize("kept", [slice(0, 9), slice(1, 10)], ids=["first", "others"])
+def test_a_session_that_dropped_tokens_is_refused(
+    model: lengthwise.Model, tmp_path: Path, kept: slice
+) -> None:
+    session = model.read(TEXT)
+    for layer in session.held.layers:
+        layer.groups[0].near.keep(torch.arange(len(TEXT))[kept])
+    session.save(tmp_path / "held", "cachegen(level=all)")
+    with pytest.raises(SessionError, match="cannot be streamed: it left out tokens"):
+        lengthwise.stream_session(tmp_path / "held", model, 5.0, read_rate=0)
 
 
 class Ranged(BaseHTTPRequestHandler):

@@ -94,6 +94,11 @@ def stream_session(
         state = json.loads(ranges.data("state"))
         if "coded" not in state:
             raise SessionError("was saved without a codec; save it with cachegen(level=all)")
+        if "trained" in state["source"]:
+            raise SessionError(
+                "cannot be streamed: what was trained has no text that could be read instead; "
+                "open it with open_session"
+            )
         tokens = [int(i) for i in ranges.get("tokens").tolist()]
         loading = _Loading(ranges, state, tokens, model, model.plan(chosen), clock)
         loading.rates = Rates(bandwidth, read_rate or None)
@@ -135,14 +140,24 @@ class _Loading:
             len(self._tokens)
         }:
             raise Damaged("its layers hold other tokens than it has read")
+        births = {self._name(index) for _, _, index in names}
+        whole_text = torch.arange(len(self._tokens), dtype=torch.int32)[None]
+        held = self._ranges.size(self._name(self._data["tokens"]["tensor"])) // 8
+        whole = held == len(self._tokens)
+        if not whole or not all(torch.equal(self._ranges.get(b), whole_text) for b in births):
+            raise SessionError("cannot be streamed: it left out tokens; open it with open_session")
         place = {name: number for number, name in enumerate(self._coded.names)}
-        found = [(place[key], place[value]) for key, value in names]
+        found = [(place[key], place[value]) for key, value, _ in names]
         kinds = [(layer, kind) for layer in range(len(found)) for kind in ("key", "value")]
         planes = [self._coded.planes[each] for pair in found for each in pair]
-        whole = [model.num_kv_heads for model in self._model.adapted.layers]
-        if [(p.layer, p.kind, p.heads) for p in planes] != [(n, k, whole[n]) for n, k in kinds]:
+        heads = [layer.num_kv_heads for layer in self._model.adapted.layers]
+        if [(p.layer, p.kind, p.heads) for p in planes] != [(n, k, heads[n]) for n, k in kinds]:
             raise Damaged("its layers hold the entries of others")
         return found
+
+    def _name(self, name: str) -> str:
+        """The name under which a tensor stands in the file, which may be that of its double."""
+        return str(self._state.get("same", {}).get(name, name))
 
     def _sizes_of(self, chunk: int) -> dict[int, int]:
         start, stop = self._span(chunk)
@@ -236,11 +251,11 @@ class _Loading:
         self.rates = replace(self.rates, reading=rate)
 
     def _settle(self) -> None:
-        same, last = self._state.get("same", {}), None
+        last = None
         if self._taken[-1] != TEXT:
 
             def read(name: str) -> torch.Tensor:
-                return self._ranges.get(same.get(name, name)).to(self._model.adapted.device)
+                return self._ranges.get(self._name(name)).to(self._model.adapted.device)
 
             last = unpack(self._data["last_logits"], read, {})
         settle(self.sequence, self._data, last)

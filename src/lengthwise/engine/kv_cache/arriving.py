@@ -15,8 +15,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 _EMPTY: tuple[object, ...] = (None, {}, [])
 
 
-def plain_entries(data: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names of the keys and of the values of every layer, where a sequence holds nothing else.
+def plain_entries(data: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Names of keys, values and birth ids of every layer, where a sequence holds nothing else.
 
     Args:
         data: of the sequence, as `pack_sequence` gave it.
@@ -26,6 +26,8 @@ def plain_entries(data: dict[str, Any]) -> list[tuple[str, str]]:
     """
     if data["retention"] not in _EMPTY or data["noted"] not in _EMPTY:
         raise Unstorable("it holds notes of a retention or a drafter")
+    if data["apart"] is not None:
+        raise Unstorable("it holds documents that were read apart")
     found = []
     for layer in data["layers"]:
         group = layer["groups"][0]
@@ -44,7 +46,7 @@ def plain_entries(data: dict[str, Any]) -> list[tuple[str, str]]:
             raise Unstorable("a layer holds entries that left a window")
         if tail["log_weight"] is not None or tail["attention_mass"] is not None:
             raise Unstorable("its entries have weights or sums")
-        found.append((tail["key"]["tensor"], tail["value"]["tensor"]))
+        found.append(tuple(tail[name]["tensor"] for name in ("key", "value", "index")))
     return found
 
 
