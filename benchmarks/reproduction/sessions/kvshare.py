@@ -28,7 +28,7 @@ BEFORE, PASSAGE, BEHIND, FOLLOWING = 256, 512, 64, 64
 PLACES = (6_000, 17_000, 31_000, 52_000, 71_000, 93_000)
 SHARES = ("0%", "10%", "15%", "30%", "100%")
 NAMES = {
-    "attended": "`attended`: deviation times attention (KVShare)",
+    "attended": "`attended`: values, times attention (KVShare)",
     "deviating": "`deviating`: values (CacheBlend's code)",
     "gradual": "`gradual`: values, layer by layer (CacheBlend's paper)",
     "random": "`random`",
@@ -113,15 +113,3 @@ def stage_two(
             found = [case.read(recompute=share, refresh=tokens, every=every) for case in chosen]
             row[column] = mean(each.mean for each in found)
         yield row
-
-
-@check({"layer of the check": "", "KL at 15%": ".1e"})
-def layer(
-    dtype: str = "float32", places: tuple[int, ...] = PLACES,
-    layers: tuple[int, ...] = (1, 2, 4, 8),
-) -> Iterator[Found]:  # fmt: skip
-    """Where the deviation is looked at: those layers and all before them are computed for all."""
-    chosen = cases(load(dtype), places)
-    for number in layers:
-        found = [case.read(recompute="15%", check=number) for case in chosen]
-        yield {"layer of the check": number, "KL at 15%": mean(each.mean for each in found)}
