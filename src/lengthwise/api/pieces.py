@@ -169,6 +169,12 @@ class Pieces:
         for name, given, low in (("refresh", refresh, 0), ("every", every, 1)):
             if isinstance(given, bool) or not isinstance(given, int) or given < low:
                 raise LengthwiseError(f"{name}={given!r}: give a whole number, {low} at least")
+        if refresh and any(layer.window is not None for layer in self.model.adapted.layers):
+            raise Refused(
+                f"refresh={refresh} computes entries again while writing, and layers of this model "
+                "have a window which they leave meanwhile",
+                "give refresh=0",
+            )
         source = source_of(self.model, prompt, special)
         tokens, stable = source.prefix(self.model)
         require_session_room(self.model, self._plan, len(tokens))
