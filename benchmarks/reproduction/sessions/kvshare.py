@@ -67,13 +67,15 @@ def cases(model: Model, places: tuple[int, ...]) -> list[Case]:
 @check({"chosen by": "", **{f"KL at {share}": ".1e" for share in SHARES}},
        first={"chosen by": "", **{f"first token at {share}": ".1e" for share in SHARES}},
        loss={"chosen by": "", **{f"loss at {share}": ".4f" for share in SHARES}})  # fmt: skip
-def kvshare(dtype: str = "float32", places: tuple[int, ...] = PLACES) -> Iterator[Found]:
+def kvshare(
+    dtype: str = "float32", places: tuple[int, ...] = PLACES, choices: tuple[str, ...] = CHOICES,
+) -> Iterator[Found]:  # fmt: skip
     """KL to full reading over the 64 tokens that follow, by the share that is computed again and by
     how those tokens are chosen."""
     model = load(dtype)
     chosen = cases(model, places)
     edges = {share: [case.read(recompute=share) for case in chosen] for share in ("0%", "100%")}
-    for choose in CHOICES:
+    for choose in choices:
         rows = dict(edges)
         for share in SHARES[1:-1]:
             rows[share] = [case.read(recompute=share, choose=choose) for case in chosen]
