@@ -97,7 +97,7 @@ def test_an_edit_moves_entries_where_they_are(family: str, changes: dict[str, in
     assert torch.allclose(found[0], found[1], atol=3e-5)
 
 
-METHODS = ["razor", "layers", "medusa", "sirllm"]
+METHODS = ["razor", "layers", "medusa", "sirllm", "squeezed"]
 
 
 @pytest.mark.parametrize("name", METHODS)

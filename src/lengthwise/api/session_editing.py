@@ -103,7 +103,7 @@ def edit_held(
     )  # fmt: skip
     if stop == len(held.sequence) and (before is None or start <= before.start):
         # Nothing stands behind the edit, so all of it was read as one call would.
-        sequence.lossy = False
+        sequence.stale = False
         return Held(source, tokens, sequence)
     why, low = (MOVED, behind) if before is None else (before.why, min(before.start, behind))
     return Held(source, tokens, sequence, Stale(why, low, first))
@@ -136,7 +136,7 @@ def _until(sequence: Sequence, length: int) -> Sequence | None:
     for _, group in found.groups():
         # What others hold too cannot be cut.
         group.near.own()
-    found.lossy = False
+    found.stale = False
     return found if roll_back(found, length) else None
 
 

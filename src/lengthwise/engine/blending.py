@@ -169,7 +169,7 @@ def blend(
     if states is not None:
         sequence.noted = [_noted(pieces, fresh, torch.cat(states))]
     stale = reused & ~fresh
-    sequence.lossy = bool(stale.any())
+    sequence.stale = bool(stale.any())
     deviation = torch.where(stale, seen.key.sqrt() + seen.value.sqrt(), 0.0)
     return Blended(sequence, exact, int(reused.sum()), (chosen & reused).nonzero()[:, 0],
                    stale.nonzero()[:, 0], deviation)  # fmt: skip

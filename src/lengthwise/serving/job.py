@@ -120,6 +120,7 @@ class Job:
         sequence = self.request.sequence
         # What changes with the length of a prompt has to know it before the first chunk.
         sequence.reading = len(self.ask.ids)
+        self._held = len(sequence)
         if not all(method.chunking_exact for method in self.ask.recipe.methods):
             self.unit = unit(sequence, None)
 

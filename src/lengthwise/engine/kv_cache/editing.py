@@ -163,7 +163,7 @@ def opened(sequence: Sequence, length: int) -> Sequence:
         length: tokens there will be.
     """
     new = sequence.empty()
-    new.reading, new.read_with, new.lossy = length + 1, sequence.read_with, True
+    new.reading, new.read_with, new.stale = length + 1, sequence.read_with, True
     new.read_again = list(sequence.read_again)
     if sequence.noted is not None:
         new.noted = []

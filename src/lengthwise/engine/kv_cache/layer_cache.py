@@ -149,6 +149,7 @@ class LayerCache(Stepping):
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
+            and group.contexts is None
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
@@ -160,15 +161,14 @@ class LayerCache(Stepping):
         if facts.layout is not None:
             angles = self._angles(metadata)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
-        if count == 1 and not self.groups[0].near.shared:
-            # `place` and `step_rotated`, in fewer calls.
+        folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
+        near = self.groups[0].near
+        if count == 1 and not near.shared:
             self.placed = 1
-            keys, values = self.groups[0].near.push(key, value, metadata.start)
-            folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
-            out = self._single(folded, keys, values, facts.scaling)
+            out = self._single(folded, *near.push(key, value, metadata.start), facts.scaling)
         else:
-            self.place(key, value, metadata)
-            out = self.step_rotated(query, metadata.hidden if count > 1 else None)
+            tail = self.place(key, value, metadata)
+            out = self.step_rotated(folded, tail, metadata.hidden if count > 1 else None)
         return out.reshape(facts.num_heads, count, -1)
 
     def _inputs(

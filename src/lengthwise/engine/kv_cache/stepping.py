@@ -48,42 +48,44 @@ class Stepping:
     def _angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
         raise NotImplementedError
 
-    def place(self, key: Tensor, value: Tensor, metadata: StepMetadata) -> None:
+    def place(self, key: Tensor, value: Tensor, metadata: StepMetadata) -> tuple[Tensor, Tensor]:
         """Puts new entries of a plain step among the others.
 
         Args:
             key: rotated, `[kv_heads, n, head_dim]`.
             value: `[kv_heads, n, value_dim]`.
             metadata: of the step.
+
+        Returns:
+            Keys and values of the layer's plain tail, the new ones included.
         """
         near, self.placed = self.groups[0].near, key.shape[1]
         if self.placed == 1:
-            near.push(key, value, metadata.start)
-        else:
-            near.append(KVEntries(key, value, metadata.index[None].int()))
+            return near.push(key, value, metadata.start)
+        near.append(KVEntries(key, value, metadata.index[None].int()))
+        assert near.tail is not None
+        return near.tail.key, near.tail.value
 
-    def step_rotated(self, query: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def step_rotated(
+        self, query: Tensor, tail: tuple[Tensor, Tensor], hidden: Tensor | None = None
+    ) -> Tensor:
         """Attention of the new tokens of a plain step, whose entries are in place.
 
         Args:
-            query: rotated, `[heads, n, head_dim]`, or `[heads, head_dim]` of one token.
+            query: rotated, `[kv_heads, heads of a group * n, head_dim]`.
+            tail: as `place` gave it.
             hidden: bool `[n, n]`, which of the new tokens each must not look at; None for one.
 
         Returns:
-            `[kv_heads, heads of a group * n, value_dim]`; of one token `[heads, value_dim]`.
+            `[kv_heads, heads of a group * n, value_dim]`.
         """
-        facts, near = self.facts, self.groups[0].near
-        folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
-        tail = near.tail
-        assert tail is not None
-        if near.shared:
-            parts = [(folded, block.key, block.value) for block in near.blocks()]
-            out = joint_softmax(parts, facts.scaling, hidden)
-        elif hidden is None:
-            out = self._single(folded, tail.key, tail.value, facts.scaling)
-        else:
-            out = tree_softmax(folded, tail.key, tail.value, facts.scaling, hidden)
-        return out if query.dim() == 3 else out.reshape(facts.num_heads, -1)
+        shared, scaling = self.groups[0].near.shared, self.facts.scaling
+        if shared:
+            parts = [(query, block.key, block.value) for block in shared]
+            return joint_softmax([*parts, (query, *tail)], scaling, hidden)
+        if hidden is None:
+            return self._single(query, *tail, scaling)
+        return tree_softmax(query, *tail, scaling, hidden)
 
     def steps_in_window(self, metadata: StepMetadata) -> bool:
         """Whether one new token sees a window and first tokens that are all stored plain already,

@@ -1,6 +1,7 @@
 """Attention for several sequences in one forward: each by itself, or together where they can.
 
-Together goes one new token of each where nothing but plain entries is read.
+Together go prompts that are read whole (`prompts_together`), and one new token of each where
+nothing but plain entries is read.
 Queries and keys of all rows are turned at once. Rows that hold the same shared blocks read these
 once, as so many queries of one part, and their own entries each for itself; both are joined by
 their log-sum-exp (as Hydragen and the fused kernel of BatchLLM do).
@@ -18,6 +19,7 @@ from lengthwise.engine.attention.attend import attend, merge
 from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.prompts_together import PromptRows
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.models.adapted_model import LayerAttention
@@ -37,8 +39,14 @@ def attention_of(sequences: Seq[Sequence], steps: Seq[StepMetadata]) -> LayerAtt
     """
     counts = [metadata.count for metadata in steps]
     angles = joint_angles(steps, [sequence.layers[0] for sequence in sequences])
+    prompts = PromptRows.of(sequences, steps)
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if prompts is not None:
+            layers = [sequence.layers[layer] for sequence in sequences]
+            out = prompts.attend(layers, query, key, value)
+            if out is not None:
+                return out
         if angles is not None:
             layers = [sequence.layers[layer] for sequence in sequences]
             out = step_together(layers, query, key, value, steps, angles)
@@ -97,18 +105,25 @@ def step_together(
         return None
     turn = angles.at(facts.layout, facts.rotary_type, first.rule)
     query, key = facts.layout.rotate(query, turn), facts.layout.rotate(key, turn)
-    out = query.new_empty(query.shape[0], len(layers), value.shape[-1])
-    for row, (layer, metadata) in enumerate(zip(layers, steps, strict=True)):
-        layer.place(key[:, row : row + 1], value[:, row : row + 1], metadata)
-    for rows, common in sharing(layers):
-        if len(rows) == 1:
-            out[:, rows[0]] = layers[rows[0]].step_rotated(query[:, rows[0]])
+    tails = [
+        layer.place(k, v, metadata)
+        for layer, metadata, k, v in zip(
+            layers, steps, key.split(1, 1), value.split(1, 1), strict=True
+        )
+    ]
+    # A row's queries in one piece, the heads of a group as so many rows of their key head.
+    rows = query.transpose(0, 1).reshape(len(layers), facts.num_kv_heads, -1, facts.head_dim)
+    alone = rows.unbind(0)
+    outs: list[Tensor] = [value] * len(layers)
+    for members, common in sharing(layers):
+        if len(members) > 1:
+            found = _over_shared([layers[row] for row in members], query[:, members], common)
+            for row, out in zip(members, found.unbind(1), strict=True):
+                outs[row] = out
         else:
-            places = torch.tensor(rows, device=out.device)
-            out[:, places] = _over_shared(
-                [layers[row] for row in rows], query.index_select(1, places), common
-            )
-    return out
+            (row,) = members
+            outs[row] = layers[row].step_rotated(alone[row], tails[row])
+    return torch.stack([out.reshape(facts.num_heads, -1) for out in outs], 1)
 
 
 def sharing(layers: Seq[LayerCache]) -> list[tuple[list[int], int]]:

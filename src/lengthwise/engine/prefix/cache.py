@@ -125,7 +125,8 @@ class PrefixCache:
             sequence: between two forwards.
         """
         reading = reading_of(sequence, len(sequence))
-        if reading is None or not len(sequence):
+        # What came through a lossy file is no other prompt's.
+        if reading is None or not len(sequence) or sequence.lossy:
             return
         ids = _ids(sequence.tokens)
         with self._lock:
@@ -182,8 +183,9 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
         length: tokens of its prompt.
     """
     rope, rule = sequence.model.rope, sequence.plan.rule
-    watched = sequence.observes_prompt or sequence.noted is not None or sequence.lossy
-    if watched or sequence.offset or (rope is not None and rope.switch is not None):
+    watched = sequence.observes_prompt or sequence.noted is not None or sequence.stale
+    moved = sequence.offset or sequence.apart or (rope is not None and rope.switch is not None)
+    if watched or moved:
         return None
     if not all(_reusable(layer, len(sequence)) for layer in sequence.layers):
         return None
