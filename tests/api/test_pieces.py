@@ -289,6 +289,19 @@ def test_arguments_out_of_range_are_one_line(
         pieces.read(TEXT, **given)  # type: ignore[arg-type]
 
 
+def test_windows_that_hold_all_of_a_piece_go_with_it_but_for_stage_two() -> None:
+    model = lengthwise.wrap(tiny_model("mistral", sliding_window=100, num_hidden_layers=4))
+    pieces = lengthwise.Pieces(model)
+    pieces.add(STORED)
+    whole = model.read(TEXT)
+    for choose in CHOICES:
+        assert torch.allclose(law(pieces.read(TEXT, recompute="100%")), law(whole), atol=1e-4)
+        session = pieces.read(TEXT, recompute="40%", choose=choose)
+        assert torch.allclose(keys(session, 1), keys(whole, 1), atol=1e-5)
+    with pytest.raises(Refused, match="have a window.*refresh=0"):
+        pieces.read(TEXT, refresh=4)
+
+
 def test_what_is_no_piece_is_refused(model: lengthwise.Model) -> None:
     with pytest.raises(LengthwiseError, match="cache_bytes"):
         lengthwise.Pieces(model, cache_bytes="much")

@@ -28,7 +28,7 @@ BEFORE, PASSAGE, BEHIND, FOLLOWING = 256, 512, 64, 64
 PLACES = (6_000, 17_000, 31_000, 52_000, 71_000, 93_000)
 SHARES = ("0%", "10%", "15%", "30%", "100%")
 NAMES = {
-    "attended": "`attended`: deviation times attention (KVShare)",
+    "attended": "`attended`: values, times attention (KVShare)",
     "deviating": "`deviating`: values (CacheBlend's code)",
     "gradual": "`gradual`: values, layer by layer (CacheBlend's paper)",
     "random": "`random`",
@@ -67,13 +67,15 @@ def cases(model: Model, places: tuple[int, ...]) -> list[Case]:
 @check({"chosen by": "", **{f"KL at {share}": ".1e" for share in SHARES}},
        first={"chosen by": "", **{f"first token at {share}": ".1e" for share in SHARES}},
        loss={"chosen by": "", **{f"loss at {share}": ".4f" for share in SHARES}})  # fmt: skip
-def kvshare(dtype: str = "float32", places: tuple[int, ...] = PLACES) -> Iterator[Found]:
+def kvshare(
+    dtype: str = "float32", places: tuple[int, ...] = PLACES, choices: tuple[str, ...] = CHOICES,
+) -> Iterator[Found]:  # fmt: skip
     """KL to full reading over the 64 tokens that follow, by the share that is computed again and by
     how those tokens are chosen."""
     model = load(dtype)
     chosen = cases(model, places)
     edges = {share: [case.read(recompute=share) for case in chosen] for share in ("0%", "100%")}
-    for choose in CHOICES:
+    for choose in choices:
         rows = dict(edges)
         for share in SHARES[1:-1]:
             rows[share] = [case.read(recompute=share, choose=choose) for case in chosen]
@@ -113,15 +115,3 @@ def stage_two(
             found = [case.read(recompute=share, refresh=tokens, every=every) for case in chosen]
             row[column] = mean(each.mean for each in found)
         yield row
-
-
-@check({"layer of the check": "", "KL at 15%": ".1e"})
-def layer(
-    dtype: str = "float32", places: tuple[int, ...] = PLACES,
-    layers: tuple[int, ...] = (1, 2, 4, 8),
-) -> Iterator[Found]:  # fmt: skip
-    """Where the deviation is looked at: those layers and all before them are computed for all."""
-    chosen = cases(load(dtype), places)
-    for number in layers:
-        found = [case.read(recompute="15%", check=number) for case in chosen]
-        yield {"layer of the check": number, "KL at 15%": mean(each.mean for each in found)}

@@ -145,8 +145,8 @@ class Pieces:
             recompute: the share of tokens from pieces that are computed again, such as "15%". With
                 "100%" the session is what `Model.read` gives.
             choose: which those are. "deviating": the values that deviate most, and "gradual": the
-                same looked at layer by layer (CacheBlend). "attended": deviation times attention
-                received (KVShare). "random": any.
+                same looked at layer by layer (CacheBlend). "attended": the same times the attention
+                of new tokens in all layers, which are read twice for it (KVShare). "random": any.
             check: the layer where deviation is seen; those before it are computed for all tokens.
             refresh: stage two: stale tokens that are computed again with each question and every so
                 many tokens written; 0 is none.
@@ -169,6 +169,12 @@ class Pieces:
         for name, given, low in (("refresh", refresh, 0), ("every", every, 1)):
             if isinstance(given, bool) or not isinstance(given, int) or given < low:
                 raise LengthwiseError(f"{name}={given!r}: give a whole number, {low} at least")
+        if refresh and any(layer.window is not None for layer in self.model.adapted.layers):
+            raise Refused(
+                f"refresh={refresh} computes entries again while writing, and layers of this model "
+                "have a window which they leave meanwhile",
+                "give refresh=0",
+            )
         source = source_of(self.model, prompt, special)
         tokens, stable = source.prefix(self.model)
         require_session_room(self.model, self._plan, len(tokens))

@@ -6,13 +6,14 @@ and the most deviating others are computed in all layers; the rest keeps what wa
 
 A forward has one set of tokens for all its layers. So the first one, over all tokens, is broken off
 at the check layer, and the second one begins again with the few that were chosen. Their first
-layers are computed twice. For that any family's own forward can be used.
+layers are computed twice. For that any family's own forward can be used. `attended` has new tokens
+read what is stored before: what they attend to, in all layers, is what should be right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from lengthwise.engine.mixed import Enough, recompute, settle
 
 # How the tokens are chosen that are computed again.
 CHOICES = ("gradual", "deviating", "attended", "random")
-# Queries that say what is attended to.
+# New tokens, the last ones, that say what is attended to.
 ASKING = 64
 # CacheBlend's gradual choice: how many times the share are looked at, layer by layer.
 GRADUAL = (1.5, 1.25, 1.0)
@@ -76,13 +77,11 @@ class Blended:
 @dataclass
 class _Seen:
     """What a forward that is broken off at a layer shows of it: squared differences of keys and of
-    values `[n]`, and the queries that ask."""
+    values `[n]`."""
 
     layer: int
-    asking: Tensor
     key: Tensor
     value: Tensor
-    queries: list[Tensor] = field(default_factory=list)
 
     def __call__(
         self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor, rows: Tensor
@@ -97,8 +96,35 @@ class _Seen:
             found[here] = gap.to(found.device)
         # Entries of this layer are as fresh as those below it.
         tail.key[:, rows], tail.value[:, rows] = key, value
-        self.queries.append(query[:, torch.isin(rows, self.asking.to(rows.device))])
         raise Enough
+
+
+@dataclass
+class _Received:
+    """Adds up the probability `[n]` that tokens receive from some, over all layers and heads."""
+
+    asking: Tensor
+    total: Tensor
+
+    def __call__(
+        self, layer: LayerCache, query: Tensor, key: Tensor, value: Tensor, rows: Tensor
+    ) -> None:
+        asks = torch.isin(rows, self.asking.to(rows.device))
+        if not bool(asks.any()):
+            return
+        facts, tail = layer.facts, layer.groups[0].near.tail
+        assert tail is not None
+        tail.key[:, rows], tail.value[:, rows] = key, value
+        mine, stop = rows[asks], int(rows[asks][-1]) + 1
+        distance = mine[:, None] - torch.arange(stop, device=rows.device)
+        mask = distance >= 0
+        if facts.window is not None:
+            mask &= distance < facts.window
+        part = Part(query[:, asks], tail.key[:, :stop], tail.value[:, :stop], mask)
+        lse = attend([part], facts.scaling, facts.softcap, facts.sinks, need_lse=True)[1]
+        assert lse is not None
+        found = column_sums(part, lse, facts.scaling, facts.softcap).sum(0)
+        self.total[:stop] += found.to(self.total.device)
 
 
 @torch.no_grad()
@@ -124,9 +150,8 @@ def blend(
     exact = min(exact, count - 1)
     reused = known.clone()
     reused[:exact], reused[-1] = False, False
-    asking = _asking(~known, exact, count)
     none = torch.zeros(count, device=device)
-    seen = _Seen(choice.check, asking, none, none.clone())
+    seen = _Seen(choice.check, none, none.clone())
     chosen = torch.zeros_like(reused)
     wanted = round(choice.share * int(reused.sum()))
     if wanted < int(reused.sum()) and choice.check < len(sequence.layers):
@@ -168,16 +193,6 @@ def _place(sequence: Sequence, pieces: Seq[Borrowed]) -> Tensor:
     return known.to(model.device)
 
 
-def _asking(new: Tensor, exact: int, count: int) -> Tensor:
-    """Tokens whose attention counts: those in no piece, evenly, or the last ones without any."""
-    rows = new.nonzero()[:, 0]
-    if len(rows) > ASKING:
-        rows = rows[torch.linspace(0, len(rows) - 1, ASKING, device=rows.device).long()]
-    first = max(exact, count - (1 if len(rows) else ASKING))
-    found: Tensor = torch.cat([rows, torch.arange(first, count, device=rows.device)]).unique()
-    return found
-
-
 def _chosen(
     sequence: Sequence, tokens: Seq[int], new: Tensor, reused: Tensor, choice: Choice, seen: _Seen,
     chunk: int | None,
@@ -188,7 +203,12 @@ def _chosen(
         generator = torch.Generator().manual_seed(choice.seed)
         score = torch.rand(len(tokens), generator=generator).to(reused.device)
     elif choice.by == "attended":
-        score = (seen.key.sqrt() + seen.value.sqrt()) * _received(sequence, seen)
+        # New tokens read what is stored, in all layers: what they attend to is what matters.
+        asking = new.index_fill(0, torch.tensor(len(new) - 1, device=new.device), True)
+        rows = asking.nonzero()[:, 0]
+        received = _Received(rows[-ASKING:], torch.zeros_like(seen.value))
+        recompute(sequence, tokens, rows, chunk, received)
+        score = seen.value * received.total
     else:
         score = seen.value
     if choice.by != "gradual":
@@ -208,22 +228,6 @@ def _most(score: Tensor, among: Tensor, count: int) -> Tensor:
     chosen = torch.zeros_like(among)
     chosen[torch.where(among, score, -1.0).topk(count).indices] = True
     return chosen & among
-
-
-def _received(sequence: Sequence, seen: _Seen) -> Tensor:
-    """Probability that each token receives at the check layer, float32 `[n]`, over all heads."""
-    layer = sequence.layers[seen.layer]
-    facts, tail = layer.facts, layer.groups[0].near.tail
-    assert tail is not None
-    query = torch.cat(seen.queries, 1)
-    rows = seen.asking.to(query.device)
-    distance = rows[:, None] - torch.arange(len(tail), device=query.device)
-    mask = distance >= 0 if facts.window is None else (distance >= 0) & (distance < facts.window)
-    part = Part(query, tail.key, tail.value, mask)
-    lse = attend([part], facts.scaling, facts.softcap, facts.sinks, need_lse=True)[1]
-    assert lse is not None
-    found: Tensor = column_sums(part, lse, facts.scaling, facts.softcap).sum(0)
-    return found.to(seen.key.device)
 
 
 def _noted(pieces: Seq[Borrowed], fresh: Tensor, states: Tensor) -> Tensor:
