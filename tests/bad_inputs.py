@@ -37,7 +37,9 @@ RIGHT: dict[Words, Words] = {
     ("compare",): ("doc.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "2"),
     ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
     ("read",): ("doc.txt", "-m", "model", "--save", "new.session"),
+    ("batch",): ("requests.jsonl", "new.out", "-m", "model"),
     ("chat",): ("-m", "talker", "--max-new-tokens", "2"),
+    ("serve",): ("-m", "talker", "--port", "0"),
     ("methods",): (),
     ("check",): ("model",),
     ("machine",): ("-m", "model"),
@@ -79,6 +81,8 @@ NO_SUCH: dict[str, Words] = {
                  "streaming streaming", "streaming(window=1.5)", "\udcff", "recycling(table=no/x)",
                  "recycling(table=doc.txt)", "datastore(path=doc.txt)", "datastore(path=nope)",
                  "recycling(table=~nope/x)", "datastore(path=~nope/x)", "model(path=~nope/x)"),
+    "--codec": (" ", "x", "kivi", "cachegem", "cachegen(", "cachegen(level=9)",
+                "cachegen(levels=2)", "cachegen cachegen", "cachegen(chunk=0)", "\udcff"),
     "--question": (" ", "\n", "\udcff"),
     "--document": ("~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin", "zip.pdf",
                    "zeros.pdf", "cut.pdf", "latin.txt", "hollow", "https://a.b/c", "\udcff"),
@@ -92,10 +96,17 @@ NO_SUCH: dict[str, Words] = {
     "--end-token": ("nope", "\udcff"),
     "--encoder": ("nope", "\udcff"),
     "--engine": ("x", "Local", " ", "\udcff"),
+    "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
+    "--api-key": (" ", "two words", "\udcff"),
+    "--served-name": (" ", "\udcff"),
+    "--allow-host": (" ", "\udcff"),
+    "--cache-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),
+    "--kv-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),
+    "--max-body": ("x", "-1", "0", "25%", "2048", "\udcff"),
     "--memory": ("x", "1", "-1", "nan", "inf", "1e9", "0GiB", "256 parsecs", "\udcff"),
     "--buckets": ("x", "=", "64", "64=", "=100", "64=x", "64=100,64=100", "-64=100", "64=-100",
                   "0=100", "64=1e3", "64=100,,", "\udcff"),
-    "--name": ("x", "grow", " ", "\udcff"),
+    "batch --name": (" ", "\udcff"),
     "--gpt": ("x", "7B ", " ", "\udcff"),
     "--sizes": ("x", "3", "0", "-2", "2,,4", "1.5", "\udcff"),
     "--law": ("x", "chinchila", " ", "\udcff"),
@@ -112,7 +123,13 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("compare",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("run",): tuple((bad,) for bad in ("", *PROMPT_NO_SUCH)),
     ("read",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("batch",): ((), ("requests.jsonl",), ("", "new.out"), ("requests.jsonl", ""),
+                 ("nope.jsonl", "new.out"), ("empty.txt", "new.out"), ("hollow", "new.out"),
+                 ("requests.jsonl", "requests.jsonl"), ("requests.jsonl", "latin.txt"),
+                 ("requests.jsonl", "no/such/out"), ("requests.jsonl", "hollow"),
+                 ("twice.jsonl", "new.out"), ("requests.jsonl", "new.out", "x")),
     ("chat",): (("x",), ("",)),
+    ("serve",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("talker", "talker"),),
     ("methods",): (("kivy",), ("full",), ("",), ("kivi", "yarn"), ("\udcff",)),
     ("check",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("model", "model"),),
     ("machine",): (("x",), ("",)),
@@ -156,6 +173,9 @@ WRITTEN: tuple[Words, ...] = (
     ("read", "doc.txt", "-m", "model", "--save", "doc.txt", "--force"),
     ("read", "doc.txt", "-m", "model", "--save", "latin.txt"),
     ("read", "doc.txt", "-m", "model", "--save", "new", "-r", "sirllm(budget=25%)"),
+    ("batch", "requests.jsonl", "new.out", "-m", "model", "--replicas", "2"),
+    ("batch", "requests.jsonl", "hard.txt", "-m", "model"),
+    ("batch", "requests.jsonl", "requests.jsonl", "-m", "model", "--force"),
     ("chat", "-m", "talker", "--session", "doc.txt"),
     ("chat", "-m", "talker", "--system", "x", "--session", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "-n", "99999"),
@@ -246,6 +266,9 @@ def make_world(place: Path) -> None:
         ("latin.txt", b"\x81\x8d\x8f\xff\xfe\x00"),
         ("foreign.png", b"\x89PNG\r\n\x1a\n" + bytes(40)), ("bad.jsonl", b'{"x": 1}\n{\n'),
         ("huge.txt", b"99999999999999999999 5\n"), ("lengths.txt", b"512 1024 4096 300\n"),
+        ("requests.jsonl", b'{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "hi", '
+                           b'"max_tokens": 2, "temperature": 0}}\n'),
+        ("twice.jsonl", b'{"custom_id": "a"}\n' * 2),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
@@ -361,7 +384,7 @@ def _bad_values(path: Words, parameter: click.Option, option: str) -> Iterator[s
         yield from ("", "x", "\udcff")
     else:
         asked = "C" if "solve" in path else "N"
-        values = NO_SUCH.get(option, ())
+        values = NO_SUCH.get(f"{' '.join(path)} {option}", NO_SUCH.get(option, ()))
         yield from ("", *(v.replace("X", asked) if option == "--at" else v for v in values))
 
 

@@ -36,8 +36,10 @@ WRITING = {
                   "--steps", "1", "--min-chunk", "4", "--max-chunk", "8", "--question-tokens", "4",
                   "--answer-tokens", "4", "-o", "made.session"),
     "composed": ("cartridge", "compose", "some.cartridge", "-m", "talker", "-o", "made.session"),
+    "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
 }  # fmt: skip
-JSON = tuple(name for name in WRITING if name not in ("datastore", "read", "cartridge", "composed"))
+_NO_JSON = ("datastore", "read", "cartridge", "composed", "batch")
+JSON = tuple(name for name in WRITING if name not in _NO_JSON)
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +103,10 @@ def test_an_output_is_written_beside_json_too(world: Path, verb: str) -> None:
 
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read"])
+@pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read", "batch"])
 def test_an_input_under_another_name_stays(world: Path, verb: str, link: str) -> None:
     words = WRITING[verb]
-    source = world / next(word for word in words if word.endswith((".txt", ".csv")))
+    source = world / next(word for word in words if word.endswith((".txt", ".csv", ".jsonl")))
     before = source.read_bytes()
     # A picture is refused for another suffix before: an input may have the right one as well.
     other = world / ("other" + Path(words[-1]).suffix)
@@ -157,7 +159,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("scaling", "fit"), "out"), (("curves",), "out"), (("sequences", "curriculum"), "out"),
         # A head takes minutes to make; its place is tested below.
         (("calibrate",), "out"), (("read",), "save"), (("cartridge", "train"), "out"),
-        (("cartridge", "compose"), "out"),
+        (("cartridge", "compose"), "out"), (("batch",), "out"),
     }  # fmt: skip
     assert found == tested
 

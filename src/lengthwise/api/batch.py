@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence as Seq
+from collections.abc import Callable, Hashable, Iterable, Sequence as Seq
 from dataclasses import dataclass
+from functools import partial
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
-from lengthwise.engine import loop, shortage
+from lengthwise.engine import loop, packed_prefill, shortage
 from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.prefix.cache import PrefixCache
+from lengthwise.engine.prefix.cache import PrefixCache, reading_of
+from lengthwise.engine.reach import positions
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import LengthwiseError, NotFinite, Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import require_room
 from lengthwise.tokenization.detokenise import TextStream
@@ -78,6 +81,12 @@ class Asked:
             raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
 
 
+# A request, and the text it writes.
+Begun = tuple[Request, TextStream]
+# Rows whose prompts begin with as many common tokens that nobody has read yet wait for one of them.
+SHARED = 64
+
+
 class Cancelled(Exception):
     """Somebody broke a batch off in the midst of reading a prompt."""
 
@@ -97,22 +106,30 @@ class Batch:
         asked: Asked,
     ) -> None:
         self.asked = asked
-        self.refusals = [_refusal(model, asked, row) for row in rows]
+        self.refusals = [refusal(model, asked, row) for row in rows]
         served = [(n, row) for n, row in enumerate(rows) if self.refusals[n] is None]
         self.rows = [row for _, row in served]
         self.begun = [
-            _begin(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
+            begin_row(model, tokenizer, row, asked, (number, len(rows))) for number, row in served
         ]
 
     @property
-    def active(self) -> list[tuple[Request, TextStream]]:
+    def active(self) -> list[Begun]:
         """The rows that are not done."""
         return [pair for pair in self.begun if not pair[0].done]
 
     def read(self) -> None:
-        """Reads every prompt, and says the first token of each. Raises Cancelled."""
-        for row, (request, text) in zip(self.rows, self.begun, strict=True):
-            _read(row, request, text, self.asked)
+        """Reads every prompt, short ones together, and says the first token of each. Raises
+        Cancelled."""
+        waiting = list(zip(self.rows, self.begun, strict=True))
+        while waiting:
+            now, waiting = _apart(waiting, self.asked)
+            prompts = [_expected(row, request, self.asked) for row, (request, _) in now]
+            for numbers in packed_prefill.bins(prompts, self.asked.chunk):
+                if len(numbers) == 1:
+                    _read(*now[numbers[0]], self.asked)
+                else:
+                    _read_together([now[n] for n in numbers], self.asked)
         self._tell()
 
     def step(self) -> None:
@@ -131,7 +148,7 @@ class Batch:
 
     def finish(self) -> list[Written | Refused]:
         """Closes the books of all rows."""
-        written = iter([_finish(request, text, self.asked) for request, text in self.begun])
+        written = iter([finish_row(request, text, self.asked) for request, text in self.begun])
         return [next(written) if refusal is None else refusal for refusal in self.refusals]
 
     def _tell(self) -> None:
@@ -160,20 +177,37 @@ def write(
     return batch.finish()
 
 
-def _refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
-    """Why a row cannot be served, or None."""
+def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
+    """Why a row cannot be served, or None.
+
+    Args:
+        model: that would write.
+        asked: of all rows.
+        row: in question.
+    """
     try:
-        require_room(model, len(row.tokens), asked.max_new_tokens)
-        (row.plan or asked.plan).check_prompt(len(row.tokens))
-    except Refused as refusal:
-        return refusal
+        taken = len(row.tokens) if row.held is None else positions(row.held, len(row.tokens))
+        require_room(model, taken, asked.max_new_tokens)
+        apart = row.held is not None and row.held.apart is not None
+        (row.plan or asked.plan).check_prompt(taken, apart)
+    except Refused as error:
+        return error
     return None
 
 
-def _begin(
+def begin_row(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
-) -> tuple[Request, TextStream]:  # fmt: skip
+) -> Begun:  # fmt: skip
+    """A request that has read nothing of its row's prompt, and the text it will have.
+
+    Args:
+        model: that writes.
+        tokenizer: see `write`.
+        row: its prompt and how it is written on.
+        asked: of all rows.
+        number: of how many rows it is which.
+    """
     text = TextStream(tokenizer, asked.stop, row.sink)
     expected = len(row.tokens) + asked.max_new_tokens
     sequence = row.held
@@ -185,43 +219,141 @@ def _begin(
     return request, text
 
 
-def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
+def _apart(
+    rows: Seq[tuple[Row, Begun]], asked: Asked
+) -> tuple[list[tuple[Row, Begun]], list[tuple[Row, Begun]]]:
+    """Rows that may be read now, and those that wait: what they begin with is read by one of the
+    others, and will be held then."""
+    prefixes, now, later = asked.prefixes, [], []
+    begun: set[Hashable] = set()
+    for row, (request, text) in rows:
+        reading: Hashable | None = None
+        if prefixes is not None and not len(request.sequence):
+            reading = reading_of(request.sequence, len(row.tokens))
+        if prefixes is not None and reading is not None:
+            known = prefixes.peek(request.sequence, row.tokens)
+            beginning = (reading, *row.tokens[: known + SHARED])
+            if len(row.tokens) > known + SHARED and beginning in begun:
+                later.append((row, (request, text)))
+                continue
+            begun.add(beginning)
+        now.append((row, (request, text)))
+    return now, later
+
+
+def _expected(row: Row, request: Request, asked: Asked) -> packed_prefill.Prompt:
+    """What will have to be read of a row, as far as is known before `reuse`."""
+    sequence = request.sequence
+    held = len(sequence)
+    if asked.prefixes is not None and not held:
+        held = asked.prefixes.peek(sequence, row.tokens)
+    return sequence, row.tokens[held:]
+
+
+def _read(row: Row, begun: Begun, asked: Asked) -> None:
     """Reads a prompt. Raises Cancelled, after a chunk of it."""
-
-    def progress(tokens: int) -> None:
-        if asked.progress is not None:
-            asked.progress(tokens)
-        if asked.cancelled is not None and asked.cancelled():
-            raise Cancelled
-
     begin = time.perf_counter()
-    sequence, prefixes = request.sequence, asked.prefixes
-    if prefixes is not None and not len(sequence):
-        prefixes.attach(sequence, row.tokens)
-    held, again = len(sequence), len(sequence.read_again)
+    request, text = begun
     request.metrics.prompt_tokens = len(row.tokens)
-    try:
-        logits = read_on(sequence, row.tokens[held:], asked.chunk, progress)
-        # A model may have had to read all of it again, with other frequencies.
-        request.metrics.reused_tokens = held if len(sequence.read_again) == again else 0
-        if prefixes is not None:
-            prefixes.insert(sequence)
-        first = loop.start(request, logits)
-    except NotFinite as error:
-        error.row = request.sampler.row
-        request.fail(error)
+    with shortage.losing(request):
+        held = reuse(row, request, asked)
+        told = partial(_told, asked)
+        logits = read_on(request.sequence, row.tokens[held:], asked.chunk, told)
+        say_first(request, text, logits, asked, held, begin)
+
+
+def _read_together(rows: Seq[tuple[Row, Begun]], asked: Asked) -> None:
+    """Reads prompts in one forward; each has its first token when it is chosen. Raises Cancelled,
+    after the forward."""
+    begin = time.perf_counter()
+    prompts: list[packed_prefill.Prompt] = []
+    together: list[tuple[Row, Begun, int]] = []
+    for row, (request, text) in rows:
+        with shortage.losing(request):
+            held = reuse(row, request, asked)
+            prompt = request.sequence, row.tokens[held:]
+            # What was held a moment ago may have left meanwhile.
+            if packed_prefill.packs(*prompt, asked.chunk):
+                prompts.append(prompt)
+                together.append((row, (request, text), held))
+            else:
+                _read(row, (request, text), asked)
+    if not prompts:
         return
+    try:
+        read = packed_prefill.read_together(prompts)
     except Exception as error:
         if not ran_out(error):
             raise
-        shortage.end(request, error)
+        # Alone there may be memory for each; one for which there is none ends alone.
+        for row, begun, _ in together:
+            _read(row, begun, asked)
         return
+    _told(asked, sum(len(tokens) for _, tokens in prompts))
+    for (row, (request, text), held), logits in zip(together, read, strict=True):
+        request.metrics.prompt_tokens = len(row.tokens)
+        with shortage.losing(request):
+            if isinstance(logits, Exception):
+                raise logits
+            say_first(request, text, logits, asked, held, begin)
+
+
+def _told(asked: Asked, tokens: int) -> None:
+    """Says that so many tokens were read. Raises Cancelled where nobody waits for more."""
+    if asked.progress is not None:
+        asked.progress(tokens)
+    if asked.cancelled is not None and asked.cancelled():
+        raise Cancelled
+
+
+def reuse(row: Row, request: Request, asked: Asked) -> int:
+    """Gives a request what of its prompt was read before.
+
+    Args:
+        row: its prompt.
+        request: which may have read some of it.
+        asked: of all rows.
+
+    Returns:
+        Tokens that need not be read.
+    """
+    if asked.prefixes is not None and not len(request.sequence):
+        asked.prefixes.attach(request.sequence, row.tokens)
+    return len(request.sequence)
+
+
+def say_first(
+    request: Request, text: TextStream, logits: Tensor, asked: Asked, held: int, begin: float
+) -> None:
+    """Ends the prompt of a request, and says its first token.
+
+    Args:
+        request: which has read its prompt.
+        text: it is told.
+        logits: `[vocab]` after the prompt.
+        asked: of all rows.
+        held: tokens that were not read again.
+        begin: when the prompt came, of `time.perf_counter`.
+    """
+    sequence, metrics = request.sequence, request.metrics
+    # A model may have had to read all of it again, with other frequencies.
+    metrics.reused_tokens = 0 if held and any(at >= held for at in sequence.read_again) else held
+    if asked.prefixes is not None:
+        asked.prefixes.insert(sequence)
+    first = loop.start(request, logits)
     loop.synchronize(sequence.model.device)
-    request.metrics.ttft_s = time.perf_counter() - begin
-    text.add(first, request.metrics)
+    metrics.ttft_s = time.perf_counter() - begin
+    request.cut(len(first), text.add(first, metrics))
 
 
-def _finish(request: Request, text: TextStream, asked: Asked) -> Written:
+def finish_row(request: Request, text: TextStream, asked: Asked) -> Written:
+    """Closes the books of a row.
+
+    Args:
+        request: which is done.
+        text: what it said.
+        asked: of all rows.
+    """
     loop.finish(request)
     if asked.prefixes is not None:
         asked.prefixes.insert(request.sequence)

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +33,9 @@ VERBS = {
     "compare": "run many recipes on one text and the same questions; print one table",
     "run": "answer one prompt under one recipe, streaming",
     "read": "read a document once and save it, to be asked many times",
+    "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
+    "serve": "answer many callers over HTTP as OpenAI's API does, with a page",
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
@@ -49,7 +51,7 @@ VERBS = {
 }
 # What to install for verbs that need more than the rest.
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
-          "plan": "training", "scaling": "scaling", "sequences": "training",
+          "plan": "training", "scaling": "scaling", "sequences": "training", "serve": "serve",
           "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -178,14 +180,18 @@ class ModelChoice:
     device_map: str | None
     offload_folder: str | None
 
-    def open(self) -> Model:
-        """Loads the model and says on standard error what it runs as."""
+    def loader(self) -> Callable[[], Model]:
+        """What loads the model, here or in another process."""
         from lengthwise.api.loading import load
 
-        loaded = load(
-            self.model, self.dtype, self.device, weights=self.weights,
+        return partial(
+            load, self.model, self.dtype, self.device, weights=self.weights,
             device_map=_device_map(self.device_map), offload_folder=self.offload_folder,
         )  # fmt: skip
+
+    def open(self) -> Model:
+        """Loads the model and says on standard error what it runs as."""
+        loaded = self.loader()()
         p = loaded.provenance
         places = getattr(loaded.adapted.model, "hf_device_map", None) or {}
         found = list(dict.fromkeys(map(str, places.values())))

@@ -12,6 +12,7 @@ from lengthwise._utils.messages import first_line
 from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampler
 from lengthwise.engine.speculative.acceptance import Acceptance
@@ -117,7 +118,8 @@ class Request:
     by one. stopped: the stop id that ended it, which is no part of the output. cramped: steps in
     which what is kept changes with the next token already, so that no guess may follow it. failed:
     why there is no next token; what was said before it stays. lost_policy: the length policy
-    failed, and the model's own goes on.
+    failed, and the model's own goes on. wanted_logprobs: of how many of the likeliest tokens
+    `logprobs` tells at each token of the output; None where nobody asked for any.
     """
 
     sequence: Sequence
@@ -138,6 +140,8 @@ class Request:
     cramped: int = 0
     failed: NotFinite | OutOfMemory | None = None
     lost_policy: bool = False
+    wanted_logprobs: int | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     _context: list[int] = field(default_factory=list)
 
     @property
@@ -162,8 +166,11 @@ class Request:
         self.metrics.finish_reason = "out_of_memory" if memory else "not_finite"
         self.sequence.discard()
 
-    def emit(self, tokens: Seq[int]) -> list[int]:
-        """Takes new tokens up to a stop; returns those that count."""
+    def emit(
+        self, tokens: Seq[int], logits: Tensor | None = None, rows: Seq[int] | None = None
+    ) -> list[int]:
+        """Takes new tokens up to a stop; returns those that count. logits `[n, vocab]`: which chose
+        them, one a token, or those of some rows."""
         taken: list[int] = []
         steering = self.sampler.steering
         for token in tokens:
@@ -179,6 +186,9 @@ class Request:
             if len(self.output) >= self.max_new_tokens:
                 self.metrics.finish_reason = "length"
                 break
+        if self.wanted_logprobs is not None and logits is not None:
+            logits = logits if rows is None else logits[list(rows)]
+            self.logprobs += logprobs_of(logits, taken, self.wanted_logprobs)
         return taken
 
     def cut(self, new: int, kept: int) -> None:
@@ -186,6 +196,7 @@ class Request:
         if kept == new:
             return
         del self.output[kept - new :]
+        del self.logprobs[len(self.output) :]
         if self.mode is None:
             self.metrics.decoded -= new - kept
             for source in self.right[kept:]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
+from collections.abc import Iterator, Sequence as Seq
+from contextlib import contextmanager
 
 from lengthwise._utils.messages import ran_out
 from lengthwise.engine.request import Request
@@ -19,6 +20,24 @@ def lose_step(requests: Seq[Request], error: Exception) -> list[list[int]]:
         request.sequence.discard()
     end(longest, error)
     return [[] for _ in requests]
+
+
+@contextmanager
+def losing(request: Request) -> Iterator[None]:
+    """Ends a request, and raises nothing, where what it does meets no numbers or no memory.
+
+    Args:
+        request: whose prompt is read within.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        error.row = request.sampler.row
+        request.fail(error)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        end(request, error)
 
 
 def lose_row(request: Request, error: Exception) -> None:
@@ -39,4 +58,4 @@ def end(request: Request, error: Exception) -> None:
     sequence.become(sequence.empty())
 
 
-__all__ = ["end", "lose_row", "lose_step"]
+__all__ = ["end", "lose_row", "lose_step", "losing"]

@@ -1,0 +1,201 @@
+"""One text that is asked for, from its prompt to its last piece."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lengthwise.api.batch import Asked, Row, begin_row, finish_row, refusal, reuse, say_first
+from lengthwise.api.generation import Generation, generation_of
+from lengthwise.api.held_model import HeldModel
+from lengthwise.engine import shortage
+from lengthwise.engine.chunks import chunk_of
+from lengthwise.engine.continuing import read_on, unit
+from lengthwise.engine.logprobs import TokenLogprob
+from lengthwise.engine.opening import CANCELLED
+from lengthwise.engine.plan import Plan
+from lengthwise.engine.request import Request
+from lengthwise.engine.sampling import Sampling
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.recipes import Recipe
+from lengthwise.tokenization.detokenise import TextStream
+
+# Why a text ended that took longer than it was given.
+DEADLINE = "deadline"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One text to be written.
+
+    ids: token ids of the prompt. stop_ids: None is the model's own. logprobs: of how many of the
+    likeliest tokens the log-probabilities are wanted beside each that is said; None wants none.
+    deadline_s: seconds from now on, waiting included.
+    """
+
+    ids: list[int]
+    recipe: Recipe
+    max_new_tokens: int
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] | None = None
+    logprobs: int | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a round gave of a text. Text may come later than its tokens: a stop string could begin
+    in it. done: the whole, or why there is none; in the last piece alone."""
+
+    text: str
+    tokens: list[int]
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    done: Generation | LengthwiseError | None = None
+
+
+class Job:
+    """An `Ask` on its way. told: called with every piece. cancelled: nobody wants it any more.
+
+    asked, plan, row: of it as the engine takes them. unit: tokens that are read together, at least.
+    reserved: KV bytes kept for it. Raises LengthwiseError for what cannot run.
+    """
+
+    def __init__(
+        self, model: HeldModel, plan: Plan, ask: Ask, told: Callable[[Piece], None]
+    ) -> None:
+        self.model, self.plan, self.ask, self.told = model, plan, ask, told
+        self.cancelled = False
+        self.begin = time.perf_counter()
+        stop_ids = model.stop_ids() if ask.stop_ids is None else ask.stop_ids
+        self.asked = Asked(
+            plan, ask.max_new_tokens, stop_ids, ask.stop, prefixes=model.prefix_cache
+        )
+        self.row = Row(ask.ids, ask.sampling, self._hear if model.tokenizer else None, plan=plan)
+        if ask.logprobs is not None and plan.mode is not None:
+            raise Refused(
+                f"{plan.text} writes several texts at once, and logprobs are of one",
+                "leave out logprobs, or superposed",
+            )
+        refused = refusal(model.adapted, self.asked, self.row)
+        if refused is not None:
+            raise refused
+        self.request: Request | None = None
+        self._text: TextStream | None = None
+        self._heard: list[str] = []
+        self._told = self._held = 0
+        self.unit = 1
+        self.reserved = 0
+
+    def _hear(self, text: str) -> None:
+        self._heard.append(text)
+
+    @property
+    def late(self) -> bool:
+        """Whether it has had the time it was given."""
+        given = self.ask.deadline_s
+        return given is not None and time.perf_counter() - self.begin > given
+
+    @property
+    def left(self) -> int:
+        """Tokens of the prompt that are still to be read."""
+        return len(self.ask.ids) - (0 if self.request is None else len(self.request.sequence))
+
+    @property
+    def most_tokens(self) -> int:
+        """The most it will hold entries of."""
+        return len(self.ask.ids) + self.ask.max_new_tokens
+
+    # Reading.
+
+    def open(self) -> None:
+        """Makes ready to read."""
+        adapted = self.model.adapted
+        self.request, self._text = begin_row(
+            adapted, self.model.tokenizer, self.row, self.asked, (0, 1)
+        )
+        self.request.wanted_logprobs = self.ask.logprobs
+        self.request.metrics.prompt_tokens = len(self.ask.ids)
+        sequence = self.request.sequence
+        # What changes with the length of a prompt has to know it before the first chunk.
+        sequence.reading = len(self.ask.ids)
+        self._held = len(sequence)
+        if not all(method.chunking_exact for method in self.ask.recipe.methods):
+            self.unit = unit(sequence, None)
+
+    def read(self, tokens: int) -> int:
+        """Reads some of the prompt, and says the first token when it is through.
+
+        Args:
+            tokens: how many; where a recipe plans for several at once, whole blocks of them.
+
+        Returns:
+            How many were read.
+        """
+        request, text = self.request, self._text
+        assert request is not None and text is not None
+        sequence, ids, count = request.sequence, self.ask.ids, 0
+        with shortage.losing(request):
+            if not len(sequence):
+                # Not before: another may have read the beginning just now.
+                self._held = reuse(self.row, request, self.asked)
+            start = len(sequence)
+            count = min(self.left, max(self.unit, tokens // self.unit * self.unit))
+            logits = read_on(sequence, ids[start : start + count])
+            if len(sequence) == len(ids):
+                say_first(request, text, logits, self.asked, self._held, self.begin)
+        return count
+
+    @property
+    def chunk(self) -> int:
+        """Tokens of a forward that reads nothing else."""
+        return chunk_of(self.model.adapted.device, False)
+
+    # Writing.
+
+    def hear(self, new: list[int]) -> None:
+        """Takes the tokens of a round.
+
+        Args:
+            new: as `loop.step` gave them.
+        """
+        assert self.request is not None and self._text is not None
+        self.request.cut(len(new), self._text.add(new, self.request.metrics))
+
+    def tell(self) -> None:
+        """Says what is new; of a text that is done, all that is left, and that it is done."""
+        request = self.request
+        assert request is not None and self._text is not None
+        done: Generation | None = None
+        if request.done:
+            written = finish_row(request, self._text, self.asked)
+            done = generation_of(self.row, written, self.model.tokenizer, self.ask.stop)
+        output, start = request.output, self._told
+        self._told = len(output)
+        text, self._heard = "".join(self._heard), []
+        if text or len(output) > start or done is not None:
+            self.told(Piece(text, output[start:], request.logprobs[start:], done))
+
+    def fail(self, error: LengthwiseError) -> None:
+        """Says that there is no text.
+
+        Args:
+            error: why.
+        """
+        self.told(Piece("", [], done=error))
+
+    def end(self, reason: str) -> None:
+        """Breaks it off; what it has said stays.
+
+        Args:
+            reason: CANCELLED or DEADLINE.
+        """
+        if self.request is None:
+            self.open()
+        assert self.request is not None
+        self.request.sequence.discard()
+        self.request.metrics.finish_reason = reason
+
+
+__all__ = ["CANCELLED", "DEADLINE", "Ask", "Job", "Piece"]

@@ -1,0 +1,270 @@
+"""Continuous batching: requests join and leave at every round, and prompts are read beside them.
+
+A round is one step of all that write, and one chunk of a prompt. Where more write than read, the
+chunk is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while
+KV bytes are left for all they may hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import torch
+
+from lengthwise._utils.messages import first_line
+from lengthwise.api.held_model import HeldModel
+from lengthwise.engine import loop
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.models.obstacles import no_autocast
+from lengthwise.serving.job import CANCELLED, DEADLINE, Job
+from lengthwise.serving.pace import Pace
+
+# Rounds in which the prompt with the least left to read goes first, until the oldest does.
+SHORT_FIRST = 3
+
+
+class EngineFailed(LengthwiseError):
+    """A round failed as none should: a fault of ours, and none of who asked."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What an engine does and did.
+
+    running: texts being written or read. waiting: not let in yet. kv_bytes: held by those that
+    run, entries they share with the prefix cache left aside; of kv_capacity. cache_bytes: held by
+    the prefix cache, of cache_capacity. cache_queries, cache_hits: prompts looked up there, and
+    those of which a beginning was found. accepted: guesses that were right, by drafter. reasons:
+    texts that ended, by why.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_bytes: int = 0
+    kv_capacity: int = 0
+    cache_bytes: int = 0
+    cache_capacity: int = 0
+    cache_queries: int = 0
+    cache_hits: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    decoded_tokens: int = 0
+    steps: int = 0
+    drafted: int = 0
+    accepted: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+class Scheduler:
+    """Rounds over the requests of one model. One thread alone uses it.
+
+    kv_bytes: the most that all that run may come to hold. rows: the most that run at once.
+    request_s: seconds that a request took lately.
+    """
+
+    def __init__(self, model: HeldModel, kv_bytes: int, rows: int = 64) -> None:
+        self.model, self.kv_bytes, self.rows = model, kv_bytes, rows
+        self.waiting: deque[Job] = deque()
+        self.reading: list[Job] = []
+        self.writing: list[Job] = []
+        self.pace = Pace()
+        self._rounds = self._reserved = 0
+        self._token_bytes = bytes_per_token(model)
+        self._counts: Counter[str] = Counter()
+        self._accepted: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._kv_bytes = 0
+        self.request_s = 1.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.waiting or self.reading or self.writing)
+
+    def require_room(self, job: Job) -> None:
+        """Raises Refused for what could never be let in.
+
+        Args:
+            job: in question.
+        """
+        need = self._need(job)
+        if need > self.kv_bytes:
+            raise Refused(
+                f"{len(job.ask.ids):,} tokens of a prompt and {job.ask.max_new_tokens:,} of an "
+                f"answer may take {need / 1e6:,.0f} MB of KV, and all there is for everybody is "
+                f"{self.kv_bytes / 1e6:,.0f} MB",
+                "ask for fewer tokens, shorten the prompt, or give the server more kv_bytes",
+            )
+
+    def add(self, job: Job) -> None:
+        """Puts a request behind those that wait.
+
+        Args:
+            job: new.
+        """
+        self.waiting.append(job)
+
+    @no_autocast()
+    def step(self) -> None:
+        """One round."""
+        self._break_off()
+        self._let_in()
+        if self.writing:
+            self._write()
+        if self.reading:
+            self._read()
+        self._rounds += 1
+        if self._rounds % 16 == 0 or not (self.reading or self.writing):
+            self._kv_bytes = self._own_bytes()
+
+    def _write(self) -> None:
+        begin = time.perf_counter()
+        requests = [job.request for job in self.writing if job.request is not None]
+        found = loop.step(requests, apart=True)
+        self.pace.stepped(time.perf_counter() - begin)
+        for job, new in zip(self.writing, found, strict=True):
+            job.hear(new)
+        self._settle()
+
+    def _read(self) -> None:
+        """A chunk of one prompt: mostly the one with the least left, now and then the oldest."""
+        oldest_turn = self._rounds % (SHORT_FIRST + 1) == SHORT_FIRST
+        job = self.reading[0] if oldest_turn else min(self.reading, key=lambda each: each.left)
+        # Where more wait for their first token than for their next, the first ones go before.
+        hurry = len(self.reading) > len(self.writing)
+        size = job.chunk if hurry else self.pace.chunk(job.chunk)
+        begin = time.perf_counter()
+        count = job.read(size)
+        self.pace.read(count, time.perf_counter() - begin)
+        assert job.request is not None
+        shared = sum(group.near.shared_bytes for _, group in job.request.sequence.groups())
+        if shared:
+            # The prefix cache answers for these.
+            self._reserve(job, max(0, self._need(job) - shared))
+        if job.request.done or not job.left:
+            self.reading.remove(job)
+            self.writing.append(job)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tells everybody what is new, and lets go of what is done."""
+        for job in self.writing:
+            job.tell()
+        done = [job for job in self.writing if job.request is not None and job.request.done]
+        self.writing = [job for job in self.writing if job not in done]
+        for job in done:
+            self._leave(job)
+
+    # Coming and going.
+
+    def _let_in(self) -> None:
+        while self.waiting and len(self.reading) + len(self.writing) < self.rows:
+            job = self.waiting[0]
+            need = self._need(job)
+            if self._reserved and self._reserved + need > self.kv_bytes:
+                return
+            self.waiting.popleft()
+            try:
+                job.open()
+            except LengthwiseError as error:
+                self._lose(job, error)
+                continue
+            self._reserve(job, need)
+            self.reading.append(job)
+
+    def _reserve(self, job: Job, need: int) -> None:
+        """Keeps so many bytes for a request in place of what was kept for it."""
+        self._reserved += need - job.reserved
+        job.reserved = need
+
+    def _lose(self, job: Job, error: LengthwiseError) -> None:
+        self._reserve(job, 0)
+        self._reasons["error"] += 1
+        job.fail(error)
+
+    def _break_off(self) -> None:
+        """Ends what nobody waits for any more, and what has had its time."""
+        for job in [job for job in self.waiting if job.cancelled or job.late]:
+            self.waiting.remove(job)
+            job.end(CANCELLED if job.cancelled else DEADLINE)
+            self.writing.append(job)
+        for job in [job for job in self.reading if job.cancelled or job.late]:
+            self.reading.remove(job)
+            self.writing.append(job)
+        for job in self.writing:
+            if job.request is not None and not job.request.done and (job.cancelled or job.late):
+                job.end(CANCELLED if job.cancelled else DEADLINE)
+        if any(job.request is not None and job.request.done for job in self.writing):
+            self._settle()
+
+    def _leave(self, job: Job) -> None:
+        assert job.request is not None
+        metrics = job.request.metrics
+        self._reserve(job, 0)
+        self.request_s += (time.perf_counter() - job.begin - self.request_s) / 8
+        self._reasons[metrics.finish_reason] += 1
+        self._accepted.update(metrics.accepted)
+        self._counts.update(
+            prompt_tokens=metrics.prompt_tokens, reused_tokens=metrics.reused_tokens,
+            decoded_tokens=len(job.request.output), steps=metrics.steps, drafted=metrics.drafted,
+        )  # fmt: skip
+
+    def _need(self, job: Job) -> int:
+        """KV bytes that a request may come to hold, stored plain."""
+        return self._token_bytes * job.most_tokens
+
+    def _own_bytes(self) -> int:
+        """KV bytes held by those that run, shared ones left aside."""
+        found = 0
+        for job in [*self.reading, *self.writing]:
+            if job.request is not None:
+                for _, group in job.request.sequence.groups():
+                    found += group.nbytes() - group.near.shared_bytes
+        return found
+
+    def cancel_all(self) -> None:
+        """Breaks off everything."""
+        for job in [*self.waiting, *self.reading, *self.writing]:
+            job.cancelled = True
+
+    def fail_all(self, error: Exception) -> None:
+        """Ends everything that runs, for a round that failed as none should.
+
+        Args:
+            error: what it raised.
+        """
+        wrapped = EngineFailed(f"the engine failed: {type(error).__name__}: {first_line(error)}")
+        wrapped.__cause__ = error
+        jobs, self.reading, self.writing = [*self.reading, *self.writing], [], []
+        for job in jobs:
+            self._lose(job, wrapped)
+
+    def stats(self) -> Stats:
+        """What is done and was done, as of the last round."""
+        prefixes = self.model.prefix_cache
+        held = None if prefixes is None else prefixes.stats
+        return Stats(
+            len(self.reading) + len(self.writing), len(self.waiting), self._kv_bytes, self.kv_bytes,
+            0 if held is None else held.nbytes, 0 if held is None else held.capacity,
+            0 if held is None else held.prompts, 0 if held is None else held.hits,
+            accepted=dict(self._accepted), reasons=dict(self._reasons), **self._counts,
+        )  # fmt: skip
+
+
+def bytes_per_token(model: HeldModel) -> int:
+    """KV bytes of a token in all layers, stored plain.
+
+    Args:
+        model: in question.
+    """
+    size = torch.empty(0, dtype=model.adapted.dtype).element_size()
+    # A birth id a layer is kept beside keys and values.
+    return sum(
+        facts.num_kv_heads * (facts.head_dim + facts.value_dim) * size + 4
+        for facts in model.adapted.layers
+    )
+
+
+__all__ = ["EngineFailed", "Scheduler", "Stats", "bytes_per_token"]
