@@ -48,7 +48,7 @@ def flat(rng: random.Random, count: int, prefixes: int) -> list[Request]:
 
 def nested(rng: random.Random, count: int, prefixes: int) -> list[Request]:
     """The same with two levels: a fifth as many instructions, each with five sets of examples, and
-    a third of the prompts without any examples."""
+    two sevenths of the prompts without any examples."""
     begun = []
     for _ in range(prefixes // 5):
         instruction = _tokens(rng, rng.randint(100, 200))

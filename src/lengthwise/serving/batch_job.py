@@ -3,7 +3,8 @@
 As BatchLLM (arXiv 2412.03594) has it: the prefix of a group is read once, its members go on from
 it, and it is freed after the last of them. How many rows run is bounded by bytes and by no number
 of rows. Groups that write much and read little come first, and later prompts are read chunk by
-chunk between the steps of the rows that write.
+chunk between the steps of the rows that write: rows join until a forward's worth of prompts is
+read, or memory is full.
 
 Room is kept for the tokens that a row is expected to write (`OutputLengths`). Where rows write more
 and memory is short, the newest of them gives up its entries and runs again later. Its text stays
@@ -21,6 +22,7 @@ from lengthwise.api.generation import Generation
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session_reading import fresh_sequence, read_to, whole_blocks
 from lengthwise.engine import loop
+from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
@@ -91,6 +93,8 @@ class BatchJob:
         self._running: list[_Running] = []
         self._reading: list[Sequence] = []
         self._open: set[Prefix] = set()
+        self._since = 0
+        self._fill = self.chunk or chunk_of(self.model.adapted.device, False)
         self._found: dict[int, list[Generation | None]] = {}
 
     @no_autocast()
@@ -225,9 +229,11 @@ class BatchJob:
                 return _Running(text, job, job.request)
 
     def _beside(self, tokens: int) -> None:
-        """After every chunk of a prompt: a step of the rows that write."""
+        """After every chunk of a prompt: a step of the rows that write, once prompts of as many
+        tokens as fill a forward were read since the last. Before that more rows may join it."""
         self.metrics.read_tokens += tokens
-        if self._running:
+        self._since += tokens
+        if self._running and self._since >= self._fill:
             self._step()
 
     def _held(self, text: Text, prefix: Prefix) -> Sequence:
@@ -262,6 +268,7 @@ class BatchJob:
         for running, new in zip(self._running, said, strict=True):
             running.job.hear(new)
         self.metrics.steps += 1
+        self._since = 0
         self._settle()
         if self.metrics.steps % _LOOK == 0:
             self._relieve()

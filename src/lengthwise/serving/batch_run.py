@@ -129,31 +129,29 @@ def run_batch(
     model.plan(chosen)
     lines, digest = read_lines(source)
     names = names_of(model, chosen, called)
-    if runner is not None:
-        run = runner(model, names, kv_bytes)
-    else:
-        held = usual_kv_bytes(model) if kv_bytes is None else kv_bytes
-        run = Local(model, names.known[0], held)
+    run = (runner or _local)(model, names, kv_bytes)
     mark = fingerprint_now(model.adapted)
     manifest = Manifest(digest, mark, model.adapted.dtype_text, str(chosen))
     with Results(out, manifest, force) as results:
         found = Summary(len(lines), sum(line.key in results.done for line in lines))
+        count = progress or (lambda done, of: None)
         todo, lengths = _todo(lines, results, names, model, found)
-
-        def count() -> None:
-            if progress is not None:
-                progress(len(results.done), len(lines))
 
         def told(each: Todo, status: int, body: Mapping[str, Any]) -> None:
             results.add_body(each.line, status, body)
             found.answered += status == 200
             found.refused += status != 200
-            count()
+            count(len(results.done), len(lines))
 
-        count()
+        count(len(results.done), len(lines))
         if todo:
             found.cost = run(todo, told, lengths)
     return found
+
+
+def _local(model: HeldModel, names: Names, kv_bytes: int | None) -> Runner:
+    held = usual_kv_bytes(model) if kv_bytes is None else kv_bytes
+    return Local(model, names.known[0], held)
 
 
 def _todo(
