@@ -98,7 +98,7 @@ NO_SUCH: dict[str, Words] = {
     "--engine": ("x", "Local", " ", "\udcff"),
     "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
     "--api-key": (" ", "two words", "\udcff"),
-    "--name": ("x", "grow", " ", "\udcff"),
+    "--served-name": (" ", "\udcff"),
     "--allow-host": (" ", "\udcff"),
     "--cache-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),
     "--kv-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),

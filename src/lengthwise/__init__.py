@@ -15,10 +15,11 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-keep what was read; `open_session` opens what was saved of it, `stream_session` loads it over a link
-in time, and `compose` puts trained ones, of `lengthwise cartridge train`, one behind the other.
-Whatever a user can get wrong is a `LengthwiseError` of one line.
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
+`Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
+`stream_session` loads it over a link in time, `Pieces` finds it again in other documents, `join`
+puts together what was read apart, and `compose` what `lengthwise cartridge train` trained. Whatever
+a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.apart import join
     from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
+    from lengthwise.api.pieces import Pieces
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
     from lengthwise.api.session_stream import stream_session
@@ -57,6 +60,7 @@ _WHERE = {
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api.model",
+    "Pieces": "lengthwise.api.pieces",
     "Recipe": "lengthwise.recipes",
     "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
@@ -65,6 +69,7 @@ _WHERE = {
     "compose": "lengthwise.api.cartridge",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
+    "join": "lengthwise.api.apart",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
     "open_session": "lengthwise.api.session_file",
@@ -81,6 +86,7 @@ __all__ = [
     "Generation",
     "LengthwiseError",
     "Model",
+    "Pieces",
     "Recipe",
     "Session",
     "Stream",
@@ -89,6 +95,7 @@ __all__ = [
     "compose",
     "custom_generate",
     "drafting_model",
+    "join",
     "load",
     "machine",
     "open_session",

@@ -13,13 +13,15 @@ A file of a third party imports nothing else of lengthwise. By role:
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
-- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`.
+- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `ContextWeights` for documents that
+  are read apart.
 
 `lengthwise.testing` holds a method to the laws.
 """
 
 from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.entries import (
     Deletable,
     Encoded,
@@ -74,6 +76,7 @@ __all__ = [
     "ChainDrafter",
     "Channels",
     "Codec",
+    "ContextWeights",
     "DecodingMode",
     "Deletable",
     "DraftDepth",

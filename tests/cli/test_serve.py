@@ -204,7 +204,7 @@ def test_a_port_that_is_taken_is_told_before_a_model_is_loaded() -> None:
         (("--max-body", "12 parsecs"), "no number of bytes"),
         (("--port", "70000"), "more than 65,535"),
         (("--recipe", "yarm"), "did you mean 'yarn'"),
-        (("--name", " "), "--name is empty"),
+        (("--served-name", " "), "--served-name is empty"),
     ],
 )
 def test_what_no_server_can_be_made_of_is_one_line(words: tuple[str, ...], told: str) -> None:

@@ -18,6 +18,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.prefix.cache import PrefixCache, reading_of
+from lengthwise.engine.reach import positions
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
@@ -185,8 +186,10 @@ def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
         row: in question.
     """
     try:
-        require_room(model, len(row.tokens), asked.max_new_tokens)
-        (row.plan or asked.plan).check_prompt(len(row.tokens))
+        taken = len(row.tokens) if row.held is None else positions(row.held, len(row.tokens))
+        require_room(model, taken, asked.max_new_tokens)
+        apart = row.held is not None and row.held.apart is not None
+        (row.plan or asked.plan).check_prompt(taken, apart)
     except Refused as error:
         return error
     return None

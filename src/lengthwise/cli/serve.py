@@ -37,7 +37,7 @@ EMBEDDED = "smollm2"
               help="0: any that is free")  # fmt: skip
 @click.option("--api-key", envvar="LENGTHWISE_API_KEY", show_envvar=True,
               help="that calls have to carry (default: none is needed)")  # fmt: skip
-@click.option("--name", "names", multiple=True,
+@click.option("--served-name", "names", multiple=True,
               help="of the model in calls; may be given again (default: its own)")  # fmt: skip
 @click.option("--cache-bytes", type=Bytes(), help="for prompts that are kept, such as 2GB; 0: none")
 @click.option("--kv-bytes", type=Bytes(), help="for keys and values of running texts, such as 8GB")
@@ -101,7 +101,7 @@ def _checked(
 ) -> Recipe:  # fmt: skip
     """The recipe; raises LengthwiseError for what no server can be made of."""
     parsed = parse(recipe)
-    for option, texts in (("--name", names), ("--allow-host", hosts), ("--host", (host,))):
+    for option, texts in (("--served-name", names), ("--allow-host", hosts), ("--host", (host,))):
         check_texts(option, texts)
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise LengthwiseError("--api-key: allowed are letters, digits and signs of ASCII, no space")

@@ -149,6 +149,7 @@ class LayerCache(Stepping):
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
+            and group.contexts is None
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
