@@ -64,6 +64,7 @@ class Squeezed(Method):
         venue="ACL",
         code="https://github.com/SqueezeAILab/SqueezedAttention",
     )
+    best_known: ClassVar[str] = "squeezed(clusters=0.25, levels=1)"
     decoding_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True
 
