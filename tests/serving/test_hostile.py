@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 import lengthwise
 from lengthwise.errors import LengthwiseError
 from lengthwise.serving import call, guard, reading
+from lengthwise.serving.asks import Limits
 from lengthwise.serving.engine import Ask, Piece
 from lengthwise.serving.http_server import Connection
 from tests.chat_models import chat_model
@@ -418,3 +420,42 @@ def test_a_server_that_ends_finishes_what_runs(model: lengthwise.Model) -> None:
     assert found[0].status_code == 200
     expected = model.generate(HI, max_new_tokens=5).text
     assert found[0].json()["choices"][0]["message"]["content"] == expected
+
+
+class Late(Double):
+    """An engine whose texts are broken off by their deadline, `said` tokens on."""
+
+    said = 3
+
+    def _write(self, ticket: Ticket) -> None:
+        found = self.model.generate(ticket.ask.ids, max_new_tokens=self.said)
+        metrics = replace(found.metrics, finish_reason="deadline")
+        ids = found.token_ids if self.said > 1 else []
+        if ids:
+            ticket.told(Piece(found.text, ids, []))
+        ticket.told(Piece("", [], [], replace(found, metrics=metrics, token_ids=ids)))
+
+
+def test_a_deadline_gives_what_was_said_or_an_error(
+    model: lengthwise.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with live(model, Late(model)) as server:
+        answer = httpx.post(server.url + CHAT, json={**LONG, "deadline_s": 5})
+        (choice,) = answer.json()["choices"]
+        assert choice["finish_reason"] == "length" and len(choice["message"]["content"]) == 3
+        assert choice["lengthwise"]["ended"] == "deadline"
+        assert server.engine.tickets[-1].ask.deadline_s == 5
+        assert 'outcome="deadline"' in httpx.get(server.url + "/metrics").text
+        monkeypatch.setattr(Late, "said", 1)
+        answer = httpx.post(server.url + CHAT, json=LONG)
+        assert answer.status_code == 504 and answer.json()["error"]["code"] == "deadline"
+
+
+def test_the_deadline_of_a_call_is_no_longer_than_that_of_the_server(
+    model: lengthwise.Model,
+) -> None:
+    with live(model, limits=Limits(deadline_s=20)) as server:
+        for asked, given in ((None, 20), (5, 5), (500, 20)):
+            body = {"messages": HI, "max_tokens": 1, "deadline_s": asked}
+            assert httpx.post(server.url + CHAT, json=body, timeout=30).status_code == 200
+            assert server.engine.tickets[-1].ask.deadline_s == given
