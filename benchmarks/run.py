@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import batch_jobs, batches, coder, figures, serving
+from benchmarks import batch_jobs, batches, coder, edits, figures, serving
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -30,6 +30,8 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "bytes": figures.bytes_kept,
     "selection": figures.selection,
     "prepack": batches.prepack,
+    "edit": edits.edit,
+    "pieces": edits.pieces,
     "sessions": serving.sessions,
     "prefixes": serving.prefixes,
     "serve": serving.serve,

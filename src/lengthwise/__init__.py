@@ -17,9 +17,9 @@ measured side by side.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
 `Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
-`stream_session` loads it over a link in time, `join` puts together what was read apart, and
-`compose` what `lengthwise cartridge train` trained. Whatever a user can get wrong is
-a `LengthwiseError` of one line.
+`stream_session` loads it over a link in time, `Pieces` finds it again in other documents, `join`
+puts together what was read apart, and `compose` what `lengthwise cartridge train` trained. Whatever
+a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
+    from lengthwise.api.pieces import Pieces
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
     from lengthwise.api.session_stream import stream_session
@@ -59,6 +60,7 @@ _WHERE = {
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api.model",
+    "Pieces": "lengthwise.api.pieces",
     "Recipe": "lengthwise.recipes",
     "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
@@ -84,6 +86,7 @@ __all__ = [
     "Generation",
     "LengthwiseError",
     "Model",
+    "Pieces",
     "Recipe",
     "Session",
     "Stream",

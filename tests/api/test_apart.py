@@ -246,3 +246,30 @@ def test_sessions_that_do_not_go_together_are_refused(
     with pytest.raises(Refused, match="does not say what documents weigh"):
         lengthwise.join([one], "lookup")
     assert len(lengthwise.join([one], "ape(temperature=0.8) + lookup")) == len(one)
+
+
+def test_a_coded_file_codes_the_documents_and_is_not_streamed(
+    model: lengthwise.Model, tmp_path: Path
+) -> None:
+    session = model.read_apart([tokens(90, 2), tokens(80, 3)], prefix=PREFIX)
+    session.append(QUESTION)
+    session.save(tmp_path / "plain")
+    session.save(tmp_path / "coded", codec="cachegen(level=2)")
+    assert (tmp_path / "coded").stat().st_size < 0.5 * (tmp_path / "plain").stat().st_size
+    opened = lengthwise.open_session(tmp_path / "coded", model)
+    assert 0 < float((opened.score(ANSWER) - session.score(ANSWER)).abs().max()) < 1
+    session.save(tmp_path / "exact", codec="cachegen(level=lossless)")
+    exact = lengthwise.open_session(tmp_path / "exact", model)
+    assert torch.equal(exact.score(ANSWER), session.score(ANSWER))
+    with pytest.raises(SessionError, match="its documents were read apart"):
+        lengthwise.stream_session(tmp_path / "coded", model, 60.0)
+
+
+def test_nothing_of_it_goes_into_the_cache_of_prefixes() -> None:
+    model = lengthwise.wrap(tiny_model("llama", initializer_range=0.15), cache_bytes="10MB")
+    session = model.read_apart(DOCUMENTS[:1], prefix=PREFIX)
+    session.ask(QUESTION, max_new_tokens=NEW, stop_ids=[])
+    assert model.prefix_cache is not None and not model.prefix_cache.stats.nodes
+    prompt = [*PREFIX, *DOCUMENTS[0], *QUESTION]
+    whole = model.generate(prompt, max_new_tokens=NEW, stop_ids=[])
+    assert whole.metrics.reused_tokens == 0 < model.prefix_cache.stats.nodes

@@ -430,6 +430,10 @@ def test_a_run_goes_on_bit_for_bit_after_a_kill(
     with pytest.raises(KeyboardInterrupt):
         train(model, CORPUS, tmp_path / "cut", STUDY, SETTINGS, pairs=pairs)
     assert not (tmp_path / "cut").exists()
+    if where == 1:
+        # Nothing was kept yet, so another rate may begin there; and this one again.
+        with pytest.raises(KeyboardInterrupt):
+            train(model, CORPUS, tmp_path / "cut", STUDY, replace(SETTINGS, lr=9.0), pairs=pairs)
     monkeypatch.setattr(cartridge_fit, "_update", update)
     train(model, CORPUS, tmp_path / "cut", STUDY, SETTINGS, pairs=pairs)
     mine, theirs = (load_file(tmp_path / name) for name in ("cut", "whole"))

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-import torch
 from benchmarks.reproduction.harness import Found, Note, check, load
 from benchmarks.reproduction.tables import RESULTS
+from torch.optim import Adam
 
 from lengthwise.api.cartridge import initial_session
-from lengthwise.api.model import Model
 from lengthwise.engine.given import entries_of
 from lengthwise.training.cartridge import Settings, Study, evaluate
 from lengthwise.training.cartridge_fit import fit, train_on_text
@@ -47,45 +47,58 @@ ANIMALS = ("cat", "dog", "parrot", "goat", "horse", "rabbit", "donkey", "goose")
 STUDY = Study(batch=16, min_chunk=100, max_chunk=200, question_tokens=40, answer_tokens=40)
 RATE = 2e-2
 """That of the authors' script."""
-COLUMNS = {"prefix": "", "tokens": "", "rate": "g", "loss": ".3f"}
+COLUMNS = {"prefix": "", "tokens": "", "steps": "", "loss": ".3f"}
 
 
 @check(COLUMNS)
 def cartridge(
-    tokens: int = 64, steps: int = 100, pairs: int = 200, held_out: int = 40, batch: int = 4,
-    rates: tuple[float, ...] = (RATE,), seed: int = 0,
+    tokens: int = 64, steps: tuple[int, ...] = (20, 50, 100), pairs: int = 200,
+    held_out: int = 40, batch: int = 4, rate: float = RATE, seed: int = 0,
 ) -> Iterator[Found]:  # fmt: skip
-    """Losses without context, with a cartridge, and with the corpus."""
+    """Losses with the corpus, with a cartridge after some steps, and without context."""
     bench = Bench(pairs, held_out, tokens)
     model, held = bench.model, bench.held
-    yield Note(identity=identity(bench.text), corpus=len(bench.study.ids),
-               predicted=sum(row.predicted for row in held))  # fmt: skip
-    yield {"prefix": "none", "tokens": 0, "loss": bench.loss(None)}
-    first = {"prefix": "the corpus's first tokens", "tokens": tokens}
-    yield first | {"loss": bench.loss(bench.prefix())}
-    taught = bench.study.teach(bench.made[:pairs])
-    for rate in rates:
-        settings, prefix = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed), bench.prefix()
-        fit(model, prefix, taught, settings, steps)
-        yield {"prefix": "cartridge", "tokens": tokens, "rate": rate, "loss": bench.loss(prefix)}
+    yield Note(corpus=len(bench.study.ids), predicted=sum(row.predicted for row in held))
     whole = len(initial_session(model, bench.text, 10**6))
-    found = evaluate(model, None, bench.text, held)["corpus"]
-    yield {"prefix": "the corpus", "tokens": whole, "loss": round(found, 4)}
+    found = evaluate(model, None, bench.text, held)
+    yield {"prefix": "the corpus", "tokens": whole, "loss": round(found["corpus"], 4)}
+    settings = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed)
+    taught, prefix = bench.study.teach(bench.made[:pairs]), bench.prefix()
+    optimizer = Adam(prefix.parameters(), lr=rate)
+    for start, stop in pairwise((0, *steps)):
+        fit(model, prefix, taught, settings, stop, start, optimizer)
+        yield {"prefix": "cartridge", "tokens": tokens, "steps": stop, "loss": bench.loss(prefix)}
+    first = {"prefix": "the corpus's first tokens", "tokens": tokens, "steps": 0}
+    yield first | {"loss": bench.loss(bench.prefix())}
+    yield {"prefix": "none", "tokens": 0, "loss": round(found["without"], 4)}
 
 
 @check(COLUMNS)
 def next_token(
     tokens: int = 64, steps: int = 100, pairs: int = 200, held_out: int = 40, batch: int = 4,
-    row: int = 64, rates: tuple[float, ...] = (RATE,), seed: int = 0,
+    row: int = 64, rate: float = RATE, seed: int = 0,
 ) -> Iterator[Found]:  # fmt: skip
     """Loss with as many keys and values that were trained to predict the corpus itself."""
     bench = Bench(pairs, held_out, tokens)
-    for rate in rates:
-        settings = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed, max_length=row)
-        prefix = bench.prefix()
-        train_on_text(bench.model, bench.text, prefix, settings, steps)
-        yield {"prefix": "next-token training", "tokens": tokens, "rate": rate,
-               "loss": bench.loss(prefix)}  # fmt: skip
+    settings = Settings(tokens=tokens, batch=batch, lr=rate, seed=seed, max_length=row)
+    prefix = bench.prefix()
+    train_on_text(bench.model, bench.text, prefix, settings, steps)
+    yield {"prefix": "next-token training", "tokens": tokens, "steps": steps,
+           "loss": bench.loss(prefix)}  # fmt: skip
+
+
+@check({"cartridge": "", "corpus in the prompt": "", "largest difference": ".1e"})
+def identity() -> Iterator[Found]:
+    """An untrained cartridge of the whole corpus against the corpus in the prompt, in float32."""
+    model, text = load("fp32"), register()
+    asked = "Who is the weaver, and where do they live?"
+    whole = initial_session(model, text, 10**6)
+    ids = model.encode([{"role": "system", "content": text}, {"role": "user", "content": asked}])
+    found = whole.score(ids[len(whole) :])
+    wanted = model.score(ids)[len(whole) - 1 :]
+    yield {"cartridge": round(float(found.mean()), 4),
+           "corpus in the prompt": round(float(wanted.mean()), 4),
+           "largest difference": float((found - wanted).abs().max())}  # fmt: skip
 
 
 class Bench:
@@ -134,15 +147,3 @@ def known_pairs(study: SelfStudy, count: int, path: Path = PAIRS) -> list[Pair]:
     lines = [json.dumps(pair.record(), ensure_ascii=False) for pair in found[:count]]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return found[:count]
-
-
-def identity(text: str) -> float:
-    """How far an untrained cartridge of the whole corpus is from the corpus in the prompt: the
-    largest difference of a log-probability, in float32."""
-    model: Model = load("fp32")
-    asked = "Who is the weaver, and where do they live?"
-    whole = initial_session(model, text, 10**6)
-    ids = model.encode([{"role": "system", "content": text}, {"role": "user", "content": asked}])
-    start = len(whole)
-    found, wanted = whole.score(ids[start:]), model.score(ids)[start - 1 :]
-    return float(torch.max((found - wanted).abs()))

@@ -16,7 +16,8 @@ from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
 from lengthwise.api.session_codec import CodecLike, codec_of
-from lengthwise.api.session_prompt import Source, behind, source_of
+from lengthwise.api.session_editing import Held, edit_held
+from lengthwise.api.session_prompt import behind, source_of
 from lengthwise.api.session_reading import (
     fresh_sequence,
     read_to,
@@ -24,22 +25,22 @@ from lengthwise.api.session_reading import (
     require_session_room,
     whole_blocks,
 )
+from lengthwise.api.session_state import SessionState
 from lengthwise.api.session_writing import write_session
 from lengthwise.api.streams import Stream
 from lengthwise.engine import loop
 from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.opening import lossy_note
 from lengthwise.engine.plan import whole
 from lengthwise.errors import LengthwiseError, SessionError
-from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.limits import require_positions
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe
 
 
-class Session:
+class Session(SessionState):
     """The KV cache of what was read, with its tokens and recipe. Made by `Model.read`.
+
 
     Asking leaves it as it was: each question works on a copy. `len` is the tokens that were read.
 
@@ -47,74 +48,6 @@ class Session:
     recipe drops or encodes at the end of a prompt it does then, on the copy. `compress` does it
     at once, without a question.
     """
-
-    def __init__(
-        self, model: HeldModel, recipe: Recipe, source: Source, sequence: Sequence,
-        tokens: list[int], chunk: int | None = None,
-    ) -> None:  # fmt: skip
-        self.model = model
-        self.notes: list[str] = []
-        self._recipe, self._source, self._chunk = recipe, source, chunk
-        self._sequence, self._tokens = sequence, tokens
-        self._mark = fingerprint_now(model.adapted)
-        if sequence.lossy:
-            self.notes.append(lossy_note(sequence))
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def __repr__(self) -> str:
-        state = "compressed" if self.compressed else "open"
-        state += f", lossy ({self.lossy})" if self.lossy else ""
-        return (
-            f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
-            f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
-        )
-
-    @property
-    def recipe(self) -> str:
-        """The recipe it was read under, as text."""
-        return str(self._recipe)
-
-    @property
-    def tokens(self) -> list[int]:
-        """Ids of what was read, those of the chat template before it included."""
-        return list(self._tokens)
-
-    @property
-    def nbytes(self) -> int:
-        """KV bytes held now."""
-        return self._sequence.nbytes()
-
-    @property
-    def source(self) -> Source:
-        """What was read, as it was given."""
-        return self._source
-
-    @property
-    def parsed(self) -> Recipe:
-        """The recipe it was read under."""
-        return self._recipe
-
-    @property
-    def held(self) -> Sequence:
-        """The engine's sequence behind it; not to be changed."""
-        return self._sequence
-
-    @property
-    def chunk(self) -> int | None:
-        """Tokens of a forward; None leaves it to the device."""
-        return self._chunk
-
-    @property
-    def compressed(self) -> bool:
-        """Whether the recipe has dropped and encoded already what it drops and encodes."""
-        return self._sequence.prompt_length is not None
-
-    @property
-    def lossy(self) -> str:
-        """The codec of a file that changed its keys and values a little; empty without one."""
-        return self._sequence.lossy
 
     # Asking.
 
@@ -217,7 +150,7 @@ class Session:
             held=held, **{"chunk": self._chunk, **others},
         )  # fmt: skip
         for request, _ in batch.begun:
-            request.metrics.notes += filter(None, [note])
+            request.metrics.notes += filter(None, [note or self._stale_note])
         return batch, rows
 
     def _close(self, batch: Batch, rows: list[Row]) -> Generation:
@@ -251,14 +184,6 @@ class Session:
             fresh.end_prefill()
         return fresh, note
 
-    def require_same_model(self) -> None:
-        """Raises SessionError where the model has changed since this was read."""
-        if fingerprint_now(self.model.adapted) != self._mark:
-            raise SessionError(
-                f"the weights of {self.model.name} have changed since this session was read: "
-                "what it holds is another model's; read the document again"
-            )
-
     # What is held.
 
     def fork(self) -> Session:
@@ -266,7 +191,7 @@ class Session:
         self.require_same_model()
         new = Session(
             self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
-            self._chunk,
+            self._chunk, self._stale,
         )  # fmt: skip
         new.notes = list(self.notes)
         return new
@@ -290,13 +215,36 @@ class Session:
         plan = whole(self._sequence.plan)
         require_session_room(self.model, plan, len(tokens), self._sequence)
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
-        self.notes += filter(None, [note])
+        if note:
+            self.notes.append(note)
+            self._stale = None
         if self.compressed:
             end = len(tokens)
         else:
             end = whole_blocks(held, self._recipe, self._chunk, stable)
         read_to(held, tokens, end, self._chunk, progress)
         self._sequence, self._source, self._tokens = held, source, tokens
+
+    @no_autocast()
+    def edit(self, span: tuple[int, int], text: Any, *, exact: bool = False) -> None:
+        """Replaces a part of what was read: only the edit is read, and what follows is moved. That
+        is lossy, for what follows never saw it; `lossy` and every answer's notes say so.
+
+        Args:
+            span: start and stop of what goes, in characters of the text, or in ids of given ids.
+            text: what comes in its place; empty to delete, and with start = stop it is inserted.
+            exact: read again from the edit on instead, as one call would.
+
+        Raises:
+            LengthwiseError: for a span outside what was read, and for messages.
+            Refused: where the recipe's or the model's entries cannot be moved.
+            SessionError: where the model has changed since.
+        """
+        self.require_same_model()
+        old = Held(self._source, self._tokens, self._sequence, self._stale)
+        new = edit_held(self.model, self._recipe, old, span, text, exact, self._chunk)
+        self._source, self._tokens, self._sequence = new.source, new.tokens, new.sequence
+        self._stale = new.stale
 
     @no_autocast()
     def compress(self) -> None:
@@ -356,7 +304,7 @@ class Session:
         """
         self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk, codec_of(codec))  # fmt: skip
+                      self._chunk, codec_of(codec), self._stale_note)  # fmt: skip
 
 
 def read_session(

@@ -163,7 +163,7 @@ def _entries(state: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
     """Layer, kind and tensor's name of all plain keys and values."""
     for layer, each in enumerate(state["layers"]):
         for group in each["groups"]:
-            for store in (group["near"], group["far"]):
+            for store in (group["near"], group["far"], *(group["contexts"] or ())):
                 if store["tail"] is not None:
                     for kind in ("key", "value"):
                         yield layer, kind, store["tail"][kind]["tensor"]

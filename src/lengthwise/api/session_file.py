@@ -22,6 +22,7 @@ from lengthwise._utils.messages import first_line
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session import Session
 from lengthwise.api.session_codec import Coded
+from lengthwise.api.session_editing import Stale
 from lengthwise.api.session_prompt import source_from
 from lengthwise.api.session_writing import CODED_VERSION, FORMAT, KEY, VERSION
 from lengthwise.engine.kv_cache.cachegen import LOSSLESS
@@ -69,7 +70,9 @@ def open_session(
             raise Damaged("its tokens are not those of its cache")
         sequence.lossy = sequence.lossy or stored.lossy
         source = source_from(state["source"], tokens)
-        return Session(model, chosen, source, sequence, tokens, state["chunk"])
+        stale = Stale(str(state["stale"]), 0) if state.get("stale") else None
+        sequence.stale = stale is not None
+        return Session(model, chosen, source, sequence, tokens, state["chunk"], stale)
 
 
 class Stored:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence as Seq
 from dataclasses import dataclass, replace
+from operator import index
 from os.path import commonprefix
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,9 +31,10 @@ _MORE = ("A", "1", "\n", " a")
 class Source(ABC):
     """What a session has read, as it was given.
 
-    trained: how its entries were trained, where they were not read; plain data.
+    trained: how its entries were trained, where they were not read; plain data. what: it is called.
     """
 
+    what: ClassVar[str] = "this"
     trained: Mapping[str, Any] | None = None
 
     @abstractmethod
@@ -64,6 +66,22 @@ class Source(ABC):
             model: whose tokenizer is used.
             text: what is appended.
         """
+
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        """The same with a part of it replaced.
+
+        Args:
+            model: whose tokenizer is used.
+            span: start and stop of what is replaced.
+            text: what comes in its place.
+
+        Raises:
+            LengthwiseError: for what cannot be edited, and for a part that is none.
+        """
+        raise LengthwiseError(
+            f"a session that has read {self.what} is not edited; read what is new, or keep what "
+            "changes in a text of its own"
+        )
 
     @abstractmethod
     def data(self) -> dict[str, Any]:
@@ -106,6 +124,15 @@ class TextSource(Source):
             raise LengthwiseError("append takes a text that is not empty, after a text")
         return TextSource(self.text + str(text), self.special)
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        if not isinstance(text, (str, Document)):
+            raise LengthwiseError("edit takes a text, empty to delete, where a text was read")
+        start, stop = _span(span, len(self.text), "characters of the text")
+        new = self.text[:start] + str(text) + self.text[stop:]
+        if not new.strip():
+            raise LengthwiseError("this edit leaves an empty document; read another one instead")
+        return TextSource(new, self.special)
+
     def data(self) -> dict[str, Any]:
         return {"text": self.text, "special": self.special}
 
@@ -114,6 +141,7 @@ class TextSource(Source):
 class ChatSource(Source):
     """Chat messages; what is asked is the next one of the user's."""
 
+    what: ClassVar[str] = "messages"
     messages: tuple[Mapping[str, Any], ...]
     special: str | None = None
 
@@ -158,6 +186,15 @@ class IdsSource(Source):
             raise LengthwiseError("append was given nothing; give a text or token ids")
         return IdsSource((*self.ids, *new))
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        start, stop = _span(span, len(self.ids), "tokens that were read")
+        empty = not isinstance(text, Document) and hasattr(text, "__len__") and not len(text)
+        new = [] if empty else _behind(model, text, None)
+        left = (*self.ids[:start], *new, *self.ids[stop:])
+        if not left:
+            raise LengthwiseError("this edit leaves no token; read something else instead")
+        return IdsSource(left)
+
     def data(self) -> dict[str, Any]:
         return {"ids": list(self.ids)}
 
@@ -169,6 +206,7 @@ class TrainedSource(Source):
     Nothing of it can be read again. special: see `Model.encode`.
     """
 
+    what: ClassVar[str] = "a cartridge"
     ids: tuple[int, ...]
     trained: Mapping[str, Any]
     messages: tuple[Mapping[str, Any], ...] = ()
@@ -216,6 +254,7 @@ class ApartSource(Source):
     the documents; otherwise it is ids, or a text, with which the prompt goes on.
     """
 
+    what: ClassVar[str] = "documents apart"
     ids: tuple[int, ...]
     texts: bool
     special: str | None = None
@@ -337,6 +376,19 @@ def _behind(model: HeldModel, given: Any, special: str | None) -> list[int]:
     shield = Shield(model.tokenizer)
     text = str(given)
     return shield.encode(shield.text(text) if special == "text" else text)
+
+
+def _span(span: Any, length: int, unit: str) -> tuple[int, int]:
+    """Start and stop inside what was read; raises LengthwiseError for others."""
+    try:
+        start, stop = (index(each) for each in span)
+    except (TypeError, ValueError):
+        raise LengthwiseError(f"span={span!r}: give (start, stop), counted in {unit}") from None
+    if not 0 <= start <= stop <= length:
+        raise LengthwiseError(
+            f"span=({start}, {stop}): give 0 <= start <= stop <= {length:,}, counted in {unit}"
+        )
+    return start, stop
 
 
 def _common(rows: Iterable[Seq[int]]) -> list[int]:

@@ -28,6 +28,7 @@ from lengthwise.api.session_prompt import Source
 from lengthwise.engine.kv_cache.packing import Unstorable
 from lengthwise.engine.kv_cache.saved import pack_sequence
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.refreshing import without_refresh
 from lengthwise.errors import SessionError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import Recipe
@@ -41,8 +42,8 @@ KEY = "lengthwise"
 
 def write_session(
     path: str | PathLike[str], model: HeldModel, recipe: Recipe, source: Source,
-    sequence: Sequence, tokens: list[int], chunk: int | None,
-    codec: CacheGen | None = None,
+    sequence: Sequence, tokens: list[int], chunk: int | None, codec: CacheGen | None = None,
+    stale: str = "",
 ) -> None:  # fmt: skip
     """Stores what a session holds.
 
@@ -55,13 +56,16 @@ def write_session(
         tokens: ids of all of it.
         chunk: tokens of a prefill forward; None leaves it to the device.
         codec: how keys and values are coded; None stores them as they are.
+        stale: why its answers are not those of one call.
 
     Raises:
         SessionError: where something cannot be stored, or the disk refuses.
     """
     try:
-        held, tensors = pack_sequence(sequence)
-        state: dict[str, Any] = {"chunk": chunk, "source": source.data(), "sequence": held}
+        held, tensors = pack_sequence(without_refresh(sequence))
+        state: dict[str, Any] = {
+            "chunk": chunk, "source": source.data(), "sequence": held, "stale": stale,
+        }  # fmt: skip
         tensors["tokens"] = torch.tensor(tokens, dtype=torch.int64)
         if codec is not None:
             state["coded"] = code(held, tensors, codec, model.adapted)

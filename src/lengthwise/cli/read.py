@@ -45,9 +45,7 @@ def read(
 
     parsed, coded = parse(recipe), codec_of(codec)
     check_outputs([Output("--save", save, SESSION)], [*sources, choice.model], force)
-    session, seconds = _read(sources, parsed, choice)
-    if compress:
-        session.compress()
+    session, seconds = _read(sources, parsed, compress, choice)
     session.save(save, coded)
     click.echo(
         f"{len(session):,} tokens under {session.recipe}, read in {seconds:.2f} s, "
@@ -55,7 +53,9 @@ def read(
     )
 
 
-def _read(sources: tuple[str, ...], recipe: Recipe, choice: ModelChoice) -> tuple[Session, float]:
+def _read(
+    sources: tuple[str, ...], recipe: Recipe, compress: bool, choice: ModelChoice
+) -> tuple[Session, float]:
     """The session of what these sources hold, and the seconds that reading took."""
     if recipe.reads_apart:
         documents = given_documents(sources)
@@ -70,4 +70,6 @@ def _read(sources: tuple[str, ...], recipe: Recipe, choice: ModelChoice) -> tupl
             session = model.read_apart(documents, recipe, progress=bar.advance)
         else:
             session = model.read(documents[0], recipe, progress=bar.advance)
+        if compress:
+            session.compress()
     return session, time.perf_counter() - begin

@@ -121,7 +121,7 @@ def train(
     with said_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, "cartridge train"):
-        claim(folder, RUN, about, "a cartridge's run")
+        claim(folder, RUN, about, "a cartridge's run", done=checkpoints.NAME)
         found = asking.collect(Path(pairs or folder / "pairs"), told)
         rows = [cut for row in found[: study.pairs] if (cut := row.cut(settings.max_length))]
         run = _Run(model, begun, prefix, rows, settings, folder, digest(about), told)

@@ -9,7 +9,9 @@ from lengthwise.sequences.files import read_json, said_plainly, sweep, write_jso
 from lengthwise.training.config import TrainingError
 
 
-def claim(folder: Path, name: str, about: dict[str, Any], what: str) -> None:
+def claim(
+    folder: Path, name: str, about: dict[str, Any], what: str, done: str | None = None
+) -> None:
     """Makes a folder this work's own, or makes sure that it is.
 
     Args:
@@ -17,6 +19,8 @@ def claim(folder: Path, name: str, about: dict[str, Any], what: str) -> None:
         name: of the file that says what the folder is of.
         about: what decides on what is in it, as plain data.
         what: what it holds, in words.
+        done: a file without which nothing was done there yet, so that it may become another's; None
+            binds it at once.
 
     Raises:
         LengthwiseError: where it holds something else, or the disk refuses.
@@ -30,6 +34,9 @@ def claim(folder: Path, name: str, about: dict[str, Any], what: str) -> None:
         write_json(place, about)
         return
     sweep(folder)
+    if done is not None and not (folder / done).exists():
+        write_json(place, about)
+        return
     before = read_json(place)
     if not isinstance(before, dict):
         raise TrainingError(f"{place} is damaged: put it back, or name another folder")

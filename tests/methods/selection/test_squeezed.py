@@ -1,9 +1,8 @@
-"""Squeezed Attention: its clusters, its threshold over layers and heads, and what queries read."""
+"""Squeezed Attention: its laws, its clusters, and its threshold over layers and heads."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,12 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.kv_cache.kv_store import KVStore
-from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
 from lengthwise.engine.plan import FULL
 from lengthwise.errors import RecipeError
-from lengthwise.methods.selection import squeezed as module
 from lengthwise.methods.selection.reading import far_keys
 from lengthwise.methods.selection.squeezed import (
     ClusteredKeys,
@@ -33,39 +29,18 @@ from lengthwise.methods.selection.squeezed import (
 )
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.recipes import resolve
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.methods.selection.selection_runs import LENGTH, plan_of, read_all, read_on
-
-FLAT = Squeezed(removed=0.5, clusters=0.25, levels=1, window=8)
-TWO = Squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)
-EXACT = Squeezed(removed=0.7, clusters=1.0, levels=1, window=8)
-ENDED = 64
-
-
-def ended(model: AdaptedModel, method: Squeezed, length: int = ENDED) -> Sequence:
-    """A sequence whose prompt is complete."""
-    sequence = Sequence(model, plan_of(method, model))
-    prefill(sequence, tokens(length), 16)
-    sequence.end_prefill()
-    return sequence
-
-
-def selectors(sequence: Sequence) -> list[ClusteredKeys]:
-    found = [group.selector for _, group in sequence.groups()]
-    return [each for each in found if isinstance(each, ClusteredKeys)]
-
-
-def spy(monkeypatch: pytest.MonkeyPatch, note: Callable[..., Any]) -> None:
-    """Calls note with every selector, its queries and far entries, and what it chose."""
-    plan = ClusteredKeys.plan
-
-    def watched(self: ClusteredKeys, queries: Queries, far: KVStore) -> SelectedKeys | None:
-        choice = plan(self, queries, far)
-        note(self, queries, far, choice)
-        return choice
-
-    monkeypatch.setattr(ClusteredKeys, "plan", watched)
+from tests.methods.selection.squeezed_runs import (
+    ENDED,
+    EXACT,
+    FLAT,
+    TWO,
+    ended,
+    keys_seen,
+    selectors,
+    spy,
+)
 
 
 def probabilities(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:
@@ -74,13 +49,6 @@ def probabilities(query: Tensor, key: Tensor, scaling: float, softcap: float | N
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     return logits.softmax(-1)
-
-
-def keys_seen(choice: SelectedKeys, heads: int, count: int) -> Tensor:
-    """Bool `[heads, count]`: which of the far entries each head sees."""
-    ids = choice.ids.repeat_interleave(heads // len(choice.ids), 0)
-    assert choice.mask is not None
-    return torch.zeros(heads, count, dtype=torch.bool).scatter_(1, ids, choice.mask[:, 0])
 
 
 # Laws.
@@ -312,140 +280,6 @@ def test_a_query_goes_down_the_levels(llama: AdaptedModel, monkeypatch: pytest.M
     most = [level.sizes.shape[1] for level in selectors(ended(llama, TWO))[0].levels]
     assert len(set(checked)) > 5 and all(max(each) < all_ for each, all_ in zip(
         zip(*checked, strict=True), most, strict=True))  # fmt: skip
-
-
-# What heads read.
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 999), st.sampled_from([(1, 1), (2, 1), (2, 3), (1, 4)]), st.integers(0, 5))
-def test_heads_read_unequal_numbers_of_keys(seed: int, shape: tuple[int, int], later: int) -> None:
-    kv_heads, group = shape
-    heads, size = kv_heads * group, 30
-    generator = torch.Generator().manual_seed(seed)
-    share = torch.rand(heads, 1, generator=generator)
-    kept = torch.rand(heads, size, generator=generator) < share * (share > 0.2)
-    choice = selected(kept, kv_heads, size + later)
-    assert choice.ids.shape[0] == kv_heads
-    assert bool((choice.ids.diff(dim=1) > 0).all())
-    seen = keys_seen(choice, heads, size + later)
-    assert torch.equal(seen[:, :size], kept) and bool(seen[:, size:].all())
-    union = kept.view(kv_heads, group, size).any(1).sum(1)
-    assert choice.ids.shape[1] == int(union.max()) + later
-
-
-def test_a_head_that_keeps_nothing_reads_the_rest() -> None:
-    generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(n, 9, 8, generator=generator) for n in (4, 2, 2))
-    query = query[:, :1]
-    kept = torch.tensor([[False] * 6, [True, False] * 3, [False] * 6, [False] * 6])
-    choice = selected(kept, 2, 6)
-    rows = choice.ids[..., None].expand(-1, -1, 8)
-    chosen = Part(query, key[:, :6].gather(1, rows), value[:, :6].gather(1, rows), choice.mask)
-    out, _ = attend([chosen, Part(query, key[:, 6:], value[:, 6:])], 0.3)
-    whole = torch.nn.functional.pad(kept, (0, 3), value=True)[:, None]
-    right, _ = attend([Part(query, key, value, whole)], 0.3)
-    assert torch.allclose(out, right, atol=1e-5)
-
-
-def test_more_removed_is_fewer_keys_read(
-    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[float] = []
-    spy(monkeypatch, lambda mine, queries, *_: kept.append(float(
-        mine.kept(queries.far).float().mean())))  # fmt: skip
-    found = []
-    for removed in (0.3, 0.5, 0.7, 0.9):
-        kept.clear()
-        read_on(ended(llama, dataclasses.replace(FLAT, removed=removed), 150), tokens(20, seed=3))
-        found.append(sum(kept) / len(kept))
-    assert sorted(found, reverse=True) == found
-    assert abs(found[2] - 0.3) < 0.12 and found[3] < 0.2
-
-
-# With others.
-
-
-def test_a_fork_holds_the_same_clusters(llama: AdaptedModel) -> None:
-    sequence = ended(llama, TWO)
-    for mine, theirs in zip(selectors(sequence), selectors(sequence.fork()), strict=True):
-        assert mine is not theirs and mine.bounds == theirs.bounds
-        for a, b in zip(mine.tensors(), theirs.tensors(), strict=True):
-            assert a is b
-    plain = Sequence(llama, plan_of(Squeezed(removed=0, window=8), llama))
-    prefill(plain, tokens(ENDED), 16)
-    index = sum(t.numel() * t.element_size() for s in selectors(sequence) for t in s.tensors() if
-                t is not None)  # fmt: skip
-    assert index > 0 and sequence.nbytes() - plain.nbytes() == pytest.approx(index, abs=2048)
-
-
-@pytest.mark.parametrize("offset", [0, 40])
-def test_queries_that_set_the_threshold_stand_as_they_reach_far_keys(
-    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch, offset: int
-) -> None:
-    recipe = "squeezed(window=8, clusters=1, levels=1) + self_extend(group=4, window=16)"
-    far: dict[int, Tensor] = {}
-    shown: list[Tensor] = []
-    inputs, index = LayerCache._inputs, ClusteredKeys.index_prompt
-
-    def noting(self: LayerCache, *given: Any) -> Any:
-        found = inputs(self, *given)
-        far[self.facts.index] = found.far_query
-        return found
-
-    def showing(self: ClusteredKeys, queries: Tensor, store: KVStore) -> None:
-        shown.append(queries)
-        index(self, queries, store)
-
-    monkeypatch.setattr(LayerCache, "_inputs", noting)
-    monkeypatch.setattr(ClusteredKeys, "index_prompt", showing)
-    sequence = Sequence(llama, resolve(recipe, llama), offset=offset)
-    prefill(sequence, tokens(ENDED), 16)
-    sequence.end_prefill()
-    assert len(shown) == len(llama.layers)
-    for layer, queries in enumerate(shown):
-        assert queries.shape[1] == 8
-        assert torch.allclose(queries, far[layer][:, -8:], atol=1e-4)
-
-
-def test_clusters_are_of_keys_before_they_are_encoded(llama: AdaptedModel) -> None:
-    plain, encoded = (
-        Sequence(llama, resolve(recipe, llama))
-        for recipe in (str(TWO), f"{TWO} + kivi(bits=2, group=8, residual=8)")
-    )
-    for sequence in (plain, encoded):
-        prefill(sequence, tokens(ENDED), 16)
-        sequence.end_prefill()
-    assert any(group.far.closed for _, group in encoded.groups())
-    for mine, theirs in zip(selectors(plain), selectors(encoded), strict=True):
-        assert mine.bounds == theirs.bounds
-        for a, b in zip(mine.tensors(), theirs.tensors(), strict=True):
-            assert a is not None and b is not None and torch.equal(a, b)
-    assert bool(read_on(encoded, tokens(4, seed=2)).isfinite().all())
-
-
-def test_clusters_are_made_once(llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    find = module.kmeans
-
-    def counting(points: Tensor, count: int, seed: int) -> Tensor:
-        made.append(count)
-        return find(points, count, seed)
-
-    monkeypatch.setattr(module, "kmeans", counting)
-    sequence = ended(llama, TWO)
-    assert len(made) == 2 * len(llama.layers)
-    read_on(sequence.fork(), tokens(20, seed=2))
-    read_on(sequence, tokens(20, seed=3))
-    assert len(made) == 2 * len(llama.layers)
-
-
-def test_another_seed_gives_other_clusters(llama: AdaptedModel) -> None:
-    one, same, other = (
-        selectors(ended(llama, dataclasses.replace(FLAT, seed=seed)))[0].levels[0].labels
-        for seed in (0, 0, 5)
-    )
-    assert torch.equal(one, same) and not torch.equal(one, other)
 
 
 # Options.

@@ -30,6 +30,8 @@ def plain_entries(data: dict[str, Any]) -> list[tuple[str, str]]:
     for layer in data["layers"]:
         group = layer["groups"][0]
         stores = (group["near"], group["far"])
+        if group.get("contexts") is not None:
+            raise Unstorable("its documents were read apart, and are not one run of tokens")
         alone = len(layer["groups"]) == 1 and group["heads"] is None and not group["near_start"]
         plain = (
             group["placement"] is None and group["selector"] is None and group["on_evict"] is None

@@ -6,12 +6,14 @@ less loss than late ones, and numbers of one channel of one layer are alike:
 
     anchor   a: the first token of every `group`, in 256 bins
     others   d = x - a', the difference from the anchor as it decodes, in the bins of the level
-    bins b   s = max |x| over the channels of the token,  q = round(x (b/2 - 1) / s),  x' = q s / ..
+    bins b   m = b/2 - 1,  s = max |x| over the channels of the token,  q = round(x m / s),
+             x' = q s / m
 
 Symbols are coded with a distribution per layer and channel (`entropy`). The released code has no
 differences, which is `group=1` here. Its bins are those of 32 layers, keys 10, 10 and 12 of them,
 values 2 and 30. Here they go by thirds for keys and by the first sixteenth for values. Scales are
 bfloat16. Level 4 is not the paper's: the bits of the numbers, with their exponents coded.
+On the embedded model level 3 with `group=1` was smaller than level 2 with anchors, and lost less.
 """
 
 from __future__ import annotations

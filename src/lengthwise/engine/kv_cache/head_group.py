@@ -60,8 +60,7 @@ class HeadGroup:
             are contiguous.
         far: entries that left the window and were kept.
         near_start: the first birth id of near.
-        contexts: documents that were read apart, where there are some. They are entries of neither
-            store.
+        contexts: documents that were read apart, where there are some; in neither store.
     """
 
     placement: Placement
@@ -89,16 +88,14 @@ class HeadGroup:
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        folded = 0 if self.on_evict is None else self.on_evict.nbytes()
         index = () if self.selector is None else self.selector.tensors()
         held = sum(t.numel() * t.element_size() for t in index if t is not None)
-        apart = 0 if self.contexts is None else self.contexts.nbytes()
-        return self.near.nbytes() + self.far.nbytes() + folded + held + apart
+        more = [each for each in (self.on_evict, self.contexts) if each is not None]
+        return sum(each.nbytes() for each in (self.near, self.far, *more)) + held
 
     def kept(self) -> int:
         """Entries held per key head."""
-        apart = 0 if self.contexts is None else len(self.contexts)
-        return len(self.near) + len(self.far) + apart
+        return len(self.near) + len(self.far) + len(self.contexts or ())
 
     def encodable(self, prompt_ends: bool) -> list[KVStore]:
         """The stores that a codec encodes: documents that were read apart change no more, so they

@@ -40,11 +40,11 @@ class Sequence:
     token_nll: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
-    offset: added to every position (relative positions make it invisible).
-    apart: which tokens are documents that were read apart; None where all follow each other.
+    offset: added to every position. apart: which tokens were read unseen by each other, if any.
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
+    stale: some entries have not seen all tokens before them.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Sequence:
         self.read_with = 0
         self.read_again: list[int] = []
         self.lossy = ""
+        self.stale = False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
@@ -84,9 +85,8 @@ class Sequence:
         """Takes on a plan's retention and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
-        for layer in self.layers:
-            if not layer.own_window:
-                layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+        for layer in (layer for layer in self.layers if not layer.own_window):
+            layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
         self._encodes = bool(windows)
         windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
@@ -291,8 +291,8 @@ class Sequence:
         Args:
             other: what it holds is shared from now on, so it is not to be used again.
         """
-        peak = max(self.peak_bytes, other.peak_bytes)
-        self.__dict__.update({**other.__dict__, "peak_bytes": peak})
+        other.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.__dict__.update(other.__dict__)
 
     # One forward.
 
@@ -317,8 +317,7 @@ class Sequence:
             return StepMetadata(start, index, None, length, self.offset, angles, prompt=prompt)
         index = torch.tensor(tree.depths, device=device) + start
         angles = self._angles(index, None, length)
-        mask = tree.ancestors().to(device)
-        return StepMetadata(start, index, mask, length, self.offset, angles)
+        return StepMetadata(start, index, tree.ancestors().to(device), length, self.offset, angles)
 
     def _angles(self, index: Tensor, start: int | None, length: int) -> StepAngles | None:
         rope = self.model.rope

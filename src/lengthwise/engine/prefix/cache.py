@@ -183,13 +183,9 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
         length: tokens of its prompt.
     """
     rope, rule = sequence.model.rope, sequence.plan.rule
-    watched = sequence.observes_prompt or sequence.noted is not None
-    if (
-        watched
-        or sequence.offset
-        or sequence.apart
-        or (rope is not None and rope.switch is not None)
-    ):
+    watched = sequence.observes_prompt or sequence.noted is not None or sequence.stale
+    moved = sequence.offset or sequence.apart or (rope is not None and rope.switch is not None)
+    if watched or moved:
         return None
     if not all(_reusable(layer, len(sequence)) for layer in sequence.layers):
         return None

@@ -50,6 +50,7 @@ class Ape(Method):
         venue="ICLR",
         code="https://github.com/Infini-AI-Lab/APE",
     )
+    best_known: ClassVar[str] = "ape(temperature=0.8, scale=1.0)"
     frozen_positions: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
 
