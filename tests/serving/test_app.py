@@ -15,10 +15,9 @@ from lengthwise.serving.asks import Limits
 from lengthwise.serving.engine import Engine
 from lengthwise.serving.naming import Names
 from tests.chat_models import chat_model
-from tests.serving.live import Live, live
+from tests.serving.live import CHAT, HI, Live, live
 
-HI = [{"role": "user", "content": "hi"}]
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+TEXT = "/v1/completions"
 GREEDY = {"temperature": 0, "max_tokens": 6}
 
 
@@ -283,6 +282,7 @@ def test_paths_and_methods_that_there_are_not(client: httpx.Client) -> None:
 def test_health_and_metrics(client: httpx.Client) -> None:
     chat(client)
     client.post(CHAT, json={"messages": HI, "recipe": "yarm"})
+    assert client.head("/health").status_code == client.head("/").status_code == 200
     assert client.get("/health").json() == {"status": "ok", "running": 0, "waiting": 0}
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")

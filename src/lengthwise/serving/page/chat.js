@@ -9,6 +9,7 @@ const SAMPLES = [
   "Write five lines about a river, then repeat them word for word.",
   "List ten cities and their countries as a table.",
 ];
+const nothing = $("did-recipe").textContent;
 let messages = [];
 let running = null;
 
@@ -87,6 +88,7 @@ function show(place, found) {
   const cut = reason === "length" ? late : "";
   place.append(make("p", { class: "summary", text: summary(figures) + cut }));
   $("did-recipe").textContent = figures.recipe;
+  $("did-recipe").classList.add("mono");
   $("did").replaceChildren(cards(figures, usage));
   const written = usage ? `${count(usage.completion_tokens)} tokens, ` : "";
   announce(`The answer is whole: ${written}first token after ${seconds(figures.ttft_s)}.`);
@@ -127,7 +129,8 @@ function renew() {
   for (const each of document.querySelectorAll("#log .said")) each.remove();
   $("welcome").hidden = false;
   $("did").replaceChildren();
-  $("did-recipe").textContent = "nothing yet";
+  $("did-recipe").textContent = nothing;
+  $("did-recipe").classList.remove("mono");
   $("message").focus();
   announce("A new chat.");
 }
