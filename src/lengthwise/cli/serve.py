@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,13 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.recipes import Recipe, parse
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from lengthwise.api.model import Model
+    from lengthwise.serving.app import Settings
     from lengthwise.serving.naming import Names
+
+    Served = tuple[ASGIApp, Callable[[float], None]]
 
 # What the embedded model is called for short.
 EMBEDDED = "smollm2"
@@ -54,23 +59,27 @@ EMBEDDED = "smollm2"
               help="calls may name files and models of this machine in their recipes")  # fmt: skip
 @click.option("--drain", default=30.0, show_default=True, type=Real(0),
               help="seconds to finish what runs when told to end")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="ray: replicas behind Ray Serve, over the machines of its cluster")  # fmt: skip
+@click.option("--replicas", type=COUNT, help="models that --engine ray runs (default: 2)")
 @model_options
 def serve(
     name_of_model: str | None, recipe: str, host: str, port: int, api_key: str | None,
     names: tuple[str, ...], cache_bytes: int | None, kv_bytes: int | None, queue: int,
     deadline: float | None, max_new_tokens: int, max_body: int, hosts: tuple[str, ...],
-    allow_files: bool, drain: float, choice: ModelChoice,
+    allow_files: bool, drain: float, engine: str, replicas: int | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Serve MODEL (default: the embedded one) as OpenAI's API does, with a page at /.
 
     Ctrl-C ends it when the answers that are being written are whole.
     """
-    from lengthwise.serving.app import Settings, build_app
+    from lengthwise.serving.app import Settings
     from lengthwise.serving.asks import Limits
-    from lengthwise.serving.engine import Engine
     from lengthwise.serving.http_server import bound_socket, serve as run
     from lengthwise.serving.naming import Names
 
+    if replicas is not None and engine != "ray":
+        raise LengthwiseError("--replicas is for --engine ray: give that too, or leave it out")
     parsed = _checked(recipe, host, api_key, names, hosts, max_body)
     if name_of_model is not None:
         if choice.model is not None:
@@ -81,18 +90,50 @@ def serve(
     with bound_socket(host, port) as listening:
         model = choice.open()
         model.plan(parsed)
-        engine = Engine(
-            model, recipe=parsed, cache_bytes=cache_bytes, kv_bytes=kv_bytes, queue=queue
-        )
+        sizes = {"cache_bytes": cache_bytes, "kv_bytes": kv_bytes, "queue": queue}
         known = Names(names or _own_names(model, choice), parsed, allow_files)
         settings = Settings(
             known, Limits(max_new_tokens, deadline), api_key, _hosts(host, hosts), max_body
         )
+        if engine == "ray":
+            gpu = model.adapted.device.type == "cuda"
+            # It was asked its name, and whether it runs the recipe; replicas need the memory.
+            del model
+            app, close = _replicated(choice, settings, replicas or 2, gpu, sizes)
+        else:
+            app, close = _alone(model, settings, sizes)
         run(
-            build_app(model, engine, settings), listening,
-            lambda: _say_ready(host, listening.getsockname()[1], known, api_key),
-            lambda: engine.close(drain), drain,
+            app, listening, lambda: _say_ready(host, listening.getsockname()[1], known, api_key),
+            lambda: close(drain), drain,
         )  # fmt: skip
+
+
+def _alone(model: Model, settings: Settings, sizes: dict[str, Any]) -> Served:
+    """The application over an engine here, and what ends it."""
+    from lengthwise.serving.app import build_app
+    from lengthwise.serving.engine import Engine
+
+    engine = Engine(model, recipe=settings.names.recipe, **sizes)
+
+    def close(drain: float) -> None:
+        engine.close(drain)
+
+    return build_app(model, engine, settings), close
+
+
+def _replicated(
+    choice: ModelChoice, settings: Settings, replicas: int, gpu: bool, sizes: dict[str, Any]
+) -> Served:
+    """The same over replicas of Ray Serve, on a GPU each or on none."""
+    from lengthwise.serving.ray_serve import Front, start, stop
+
+    front = Front(start(choice.loader(), settings, replicas, gpu, **sizes), settings)
+
+    def close(drain: float) -> None:
+        # Ray gives a replica time for what runs.
+        stop()
+
+    return front, close
 
 
 def _checked(
