@@ -8,11 +8,12 @@ DEMO_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test slow lint types bench bench-peers docs measure site clean
+.PHONY: help demo test test-vllm slow lint types bench bench-peers docs measure site clean
 
 help:
 	@echo "make demo         compare recipes on a long document; report in demo/report.html"
 	@echo "make test         the tests, but for those that take minutes"
+	@echo "make test-vllm    our drafters inside vLLM, in an environment of its own (3.5 GB)"
 	@echo "make slow         the tests that take minutes"
 	@echo "make lint types   style and layers, strict types"
 	@echo "make bench        the figures, written to benchmarks/results"
@@ -37,6 +38,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+test-vllm: $(READY)
+	PYTHON=$(PYTHON) bash tests/integrations/vllm.sh $(PYTEST_ARGS)
 
 # Exit status 5 is pytest's "no test is marked slow", which is no failure.
 slow: $(READY)

@@ -23,6 +23,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import lengthwise
+from lengthwise.api.cartridge import initial_session
 from lengthwise.cli.arguments import Place, Real, Whole
 from lengthwise.cli.main import group
 from lengthwise.sequences.encoder import byte_tokenizer
@@ -37,12 +39,17 @@ RIGHT: dict[Words, Words] = {
     ("read",): ("doc.txt", "-m", "model", "--save", "new.session"),
     ("batch",): ("requests.jsonl", "new.out", "-m", "model"),
     ("chat",): ("-m", "talker", "--max-new-tokens", "2"),
+    ("serve",): ("-m", "talker", "--port", "0"),
     ("methods",): (),
     ("check",): ("model",),
     ("machine",): ("-m", "model"),
     ("calibrate",): ("razor", "-m", "model"),
     ("bench", "drafting"): ("-m", "model", "--prompt-file", "prompts.jsonl", "--new-tokens", "2"),
     ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
+    ("cartridge", "train"): ("doc.txt", "-m", "talker", "--out", "new.session", "--tokens", "8",
+                             "--pairs", "2", "--steps", "1", "--min-chunk", "4", "--max-chunk", "8",
+                             "--question-tokens", "4", "--answer-tokens", "4"),
+    ("cartridge", "compose"): ("some.cartridge", "-m", "talker", "--out", "new.session"),
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
                              "--max-length", "64"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
@@ -57,9 +64,10 @@ RIGHT: dict[Words, Words] = {
     ("scaling", "check"): (),
 }  # fmt: skip
 # Options that name a folder to write; other places are files.
-FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",)}
+FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",),
+           ("cartridge", "train"): ("work", "study")}  # fmt: skip
 # Files and folders to write, and not to read.
-WRITTEN_TO = ("out", "html", "save", "tokens")
+WRITTEN_TO = ("out", "html", "save", "tokens", "work", "study")
 # What is no such thing, for options whose type says only that they are text. Every one of them is
 # tried empty; an option that is missing here is tried with that alone.
 NO_SUCH: dict[str, Words] = {
@@ -73,6 +81,8 @@ NO_SUCH: dict[str, Words] = {
                  "streaming streaming", "streaming(window=1.5)", "\udcff", "recycling(table=no/x)",
                  "recycling(table=doc.txt)", "datastore(path=doc.txt)", "datastore(path=nope)",
                  "recycling(table=~nope/x)", "datastore(path=~nope/x)", "model(path=~nope/x)"),
+    "--codec": (" ", "x", "kivi", "cachegem", "cachegen(", "cachegen(level=9)",
+                "cachegen(levels=2)", "cachegen cachegen", "cachegen(chunk=0)", "\udcff"),
     "--question": (" ", "\n", "\udcff"),
     "--document": ("~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin", "zip.pdf",
                    "zeros.pdf", "cut.pdf", "latin.txt", "hollow", "https://a.b/c", "\udcff"),
@@ -86,11 +96,16 @@ NO_SUCH: dict[str, Words] = {
     "--end-token": ("nope", "\udcff"),
     "--encoder": ("nope", "\udcff"),
     "--engine": ("x", "Local", " ", "\udcff"),
-    "--kv-bytes": ("x", "0", "-1", "nan", "inf", "1e9", "256 parsecs", "\udcff"),
+    "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
+    "--api-key": (" ", "two words", "\udcff"),
+    "--served-name": (" ", "\udcff"),
+    "--allow-host": (" ", "\udcff"),
+    "--cache-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),
+    "--kv-bytes": ("x", "-1", "25%", "2048", "1e9", "\udcff"),
+    "--max-body": ("x", "-1", "0", "25%", "2048", "\udcff"),
     "--memory": ("x", "1", "-1", "nan", "inf", "1e9", "0GiB", "256 parsecs", "\udcff"),
     "--buckets": ("x", "=", "64", "64=", "=100", "64=x", "64=100,64=100", "-64=100", "64=-100",
                   "0=100", "64=1e3", "64=100,,", "\udcff"),
-    "--name": ("x", "grow", " ", "\udcff"),
     "batch --name": (" ", "\udcff"),
     "--gpt": ("x", "7B ", " ", "\udcff"),
     "--sizes": ("x", "3", "0", "-2", "2,,4", "1.5", "\udcff"),
@@ -114,6 +129,7 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
                  ("requests.jsonl", "no/such/out"), ("requests.jsonl", "hollow"),
                  ("twice.jsonl", "new.out"), ("requests.jsonl", "new.out", "x")),
     ("chat",): (("x",), ("",)),
+    ("serve",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("talker", "talker"),),
     ("methods",): (("kivy",), ("full",), ("",), ("kivi", "yarn"), ("\udcff",)),
     ("check",): tuple((bad,) for bad in ("", *NO_SUCH["--model"])) + (("model", "model"),),
     ("machine",): (("x",), ("",)),
@@ -121,6 +137,9 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("bench", "drafting"): (("x",),),
     ("datastore", "build"): ((), ("",), ("~nope/x",), ("nope",), ("empty.txt",), ("zip.pdf",),
                              ("bad.jsonl",)),
+    ("cartridge", "train"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("cartridge", "compose"): ((), ("",), ("nope",), ("doc.txt",), ("model/model.safetensors",),
+                               ("some.cartridge", "doc.txt")),
     ("sequences", "build"): ((), ("",), ("nope",), ("empty.txt",), ("bad.jsonl",), ("no.parquet",),
                              ("hollow",), ("datasets:",)),
     ("sequences", "curriculum"): (("x",),),
@@ -190,6 +209,12 @@ WRITTEN: tuple[Words, ...] = (
     ("plan", "lengths.txt", "--devices", "8", "--memory-gib", "1"),
     ("plan", "lengths.txt", "--devices", "8", "--costs", "doc.txt"),
     ("plan", "lengths.txt", "--devices", "8", "--costs", "costs.json"),
+    ("cartridge", "train", "doc.txt", "-m", "talker", "-o", "new", "-r", "snapkv"),
+    ("cartridge", "train", "doc.txt", "-m", "talker", "-o", "new", "--tokens", "1"),
+    ("cartridge", "train", "doc.txt", "-m", "talker", "-o", "new", "--min-chunk", "9999"),
+    ("cartridge", "train", "doc.txt", "-m", "talker", "-o", "new", "--work", "texts"),
+    ("cartridge", "train", "-m", "talker", "-o", "new"),
+    ("cartridge", "compose", "some.cartridge", "-m", "model", "-o", "some.cartridge", "--force"),
     # An output that is an input, under its own name and others.
     ("compare", "doc.txt", "-m", "model", "--html", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "--html", "doc.txt", "--force"),
@@ -288,6 +313,8 @@ def _models(place: Path) -> None:
     GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
         place / "notok"
     )
+    model = lengthwise.load(place / "talker")
+    initial_session(model, "some text about nothing", 8).save(place / "some.cartridge")
     for file in (place / "model").iterdir():
         (place / "cut" / file.name).write_bytes(file.read_bytes())
     weights = place / "cut" / "model.safetensors"

@@ -9,6 +9,7 @@ RECIPES = [
     "kivi(bits=4, group=8, residual=16)",
     "infllm(budget=32, window=16, block=4, init=2)",
     "token_select(budget=32, window=16, init=2)",
+    "squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)",
     "yarn(factor=2)",
     "lm_infinite(window=24)",
 ]

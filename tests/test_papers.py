@@ -15,7 +15,7 @@ from lengthwise.cli.methods import methods as command
 from lengthwise.recipes import registry
 from lengthwise.scaling import LAWS
 from lengthwise.sequences.builders.base import BUILDERS
-from lengthwise.training import context, flexsp, growth, schedules
+from lengthwise.training import cartridge, context, flexsp, growth, schedules
 
 CLASSES = [each.cls for each in registry.registered() if each.package == registry.OURS]
 # Modules that name their paper themselves, as what they hold is no class of its own.
@@ -23,6 +23,7 @@ MODULES = {
     "lengthwise.sequences.curricula": "PAPER",
     "lengthwise.sequences.icp": "PAPER",
     "lengthwise.sequences.upsampling": "PAPER",
+    cartridge.__name__: "PAPER",
     context.__name__: "PAPER",
     flexsp.__name__: "PAPER",
     growth.__name__: "PAPER",

@@ -15,9 +15,11 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. `Model.read` and `Model.chat`
-keep what was read, and `open_session` opens what was saved of it. Whatever a user can get wrong is
-a `LengthwiseError` of one line.
+them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
+`Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
+`stream_session` loads it over a link in time, `Pieces` finds it again in other documents, `join`
+puts together what was read apart, and `compose` what `lengthwise cartridge train` trained. Whatever
+a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.apart import join
+    from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
+    from lengthwise.api.pieces import Pieces
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
+    from lengthwise.api.session_stream import stream_session
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
@@ -54,17 +60,21 @@ _WHERE = {
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
     "Model": "lengthwise.api.model",
+    "Pieces": "lengthwise.api.pieces",
     "Recipe": "lengthwise.recipes",
     "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
     "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
+    "compose": "lengthwise.api.cartridge",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
+    "join": "lengthwise.api.apart",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
     "open_session": "lengthwise.api.session_file",
     "read": "lengthwise.documents.folders",
+    "stream_session": "lengthwise.api.session_stream",
     "wrap": "lengthwise.api.loading",
 }
 
@@ -76,17 +86,21 @@ __all__ = [
     "Generation",
     "LengthwiseError",
     "Model",
+    "Pieces",
     "Recipe",
     "Session",
     "Stream",
     "check",
     "compare",
+    "compose",
     "custom_generate",
     "drafting_model",
+    "join",
     "load",
     "machine",
     "open_session",
     "read",
+    "stream_session",
     "wrap",
 ]
 

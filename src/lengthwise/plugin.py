@@ -8,17 +8,20 @@ A file of a third party imports nothing else of lengthwise. By role:
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
   `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
-- selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`.
+- selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
+  `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
-- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`.
+- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `ContextWeights` for documents that
+  are read apart.
 
 `lengthwise.testing` holds a method to the laws.
 """
 
 from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.entries import (
     Deletable,
     Encoded,
@@ -32,7 +35,12 @@ from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
-from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
+from lengthwise.engine.kv_cache.selection import (
+    PromptSelector,
+    Queries,
+    SelectedKeys,
+    Selector,
+)
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampler, Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
@@ -68,6 +76,7 @@ __all__ = [
     "ChainDrafter",
     "Channels",
     "Codec",
+    "ContextWeights",
     "DecodingMode",
     "Deletable",
     "DraftDepth",
@@ -93,6 +102,7 @@ __all__ = [
     "Paper",
     "Phase",
     "Placement",
+    "PromptSelector",
     "Queries",
     "Question",
     "RecipeError",

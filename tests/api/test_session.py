@@ -118,7 +118,9 @@ def test_compressing_makes_it_small_and_questions_are_fed_as_decoding(
 
 
 @pytest.mark.parametrize("recipe", ["h2o(budget=40)", "kivi(bits=4, group=8, residual=16)",
-                                    "quest(budget=32, window=8, page=4, dense=0)"])  # fmt: skip
+                                    "quest(budget=32, window=8, page=4, dense=0)",
+                                    "squeezed(removed=0.6, clusters=0.25, coarse=0.1, "
+                                    "window=8)"])  # fmt: skip
 def test_a_question_behind_a_compressed_session_is_read_in_any_pieces(
     model: lengthwise.Model, recipe: str
 ) -> None:

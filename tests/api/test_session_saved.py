@@ -17,6 +17,7 @@ from lengthwise.api import session_writing
 from lengthwise.engine.kv_cache.packing import Packer, Unstorable, classes_of, unpack
 from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.retention.sirllm import Memory
+from lengthwise.methods.selection import squeezed
 from lengthwise.methods.selection.quest import Pages
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.chat_models import chat_model
@@ -39,6 +40,7 @@ RECIPES = [
     "self_extend(group=4, window=16)",
     "lm_infinite(window=24)",
     "quest(budget=32, window=8, page=4, dense=0)",
+    "squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)",
     "hip(budget=24, window=8, init=4, block=2, query_block=8, dense=0)",
     "infllm(budget=32, window=16, block=4, init=2)",
     "infllm(budget=32, window=16, block=4, init=2, offload=disk)",
@@ -80,6 +82,31 @@ def test_what_comes_back_is_the_same_to_the_byte(
     assert torch.equal(other.score(NEXT), session.score(NEXT))
     other.save(path)
     assert torch.equal(lengthwise.open_session(path, model).score(NEXT), session.score(NEXT))
+
+
+def test_clusters_are_made_once_for_a_file(
+    model: lengthwise.Model, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `session.compress` made them, for all questions, forks and openings."""
+    session = model.read(
+        TEXT, "squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)", chunk=16
+    )
+    session.compress()
+    session.save(path)
+
+    def again(*given: object) -> None:
+        raise AssertionError("the keys are clustered again")
+
+    monkeypatch.setattr(squeezed, "kmeans", again)
+    other = lengthwise.open_session(path, model)
+    fork = other.fork()
+    found = [each.ask(NEXT, max_new_tokens=8, stop_ids=[]) for each in (session, other, fork)]
+    assert len({tuple(each.token_ids) for each in found}) == 1
+    open_one = model.read(
+        TEXT, "squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)", chunk=16
+    )
+    with pytest.raises(AssertionError, match="clustered again"):
+        open_one.ask(NEXT, max_new_tokens=8, stop_ids=[])
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "deepseek_v3", "gpt_oss"])

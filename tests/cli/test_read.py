@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_compressed_session_is_smaller(world: Path) -> None:
     assert (world / "s.session").stat().st_size < 0.8 * whole
 
 
+def test_a_coded_session_is_smaller_and_answers_say_what_it_came_through(world: Path) -> None:
+    read("--force")
+    whole = (world / "s.session").stat().st_size
+    assert "MB in s.session" in read("--codec", "cachegen(level=1)")
+    assert (world / "s.session").stat().st_size < 0.6 * whole
+    status, found, err = called("run", "-q", "Who?", "--session", "s.session", *ASKED)
+    assert status == 0, err
+    assert any("cachegen level 1" in note for note in json.loads(found)["notes"])
+
+
 def test_what_is_wrong_is_one_line(world: Path) -> None:
     read()
     before = (world / "s.session").read_bytes()
@@ -86,3 +97,49 @@ def test_what_is_wrong_is_one_line(world: Path) -> None:
         assert told in lines[0]
     assert (world / "s.session").read_bytes() == before
     assert not (world / "n").exists()
+
+
+def test_documents_are_read_apart_where_the_recipe_joins_them(world: Path) -> None:
+    for name, text in (("a.txt", "Ada signed on Monday."), ("b.txt", "Bob did not sign.")):
+        (world / name).write_text(text)
+    # They need something to stand behind, and the template of this model has nothing there.
+    shutil.copytree(world / "talker", world / "teller")
+    config = world / "teller" / "generation_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bos_token_id": 3}))
+    recipe, said = ("-r", "ape + lookup", "-m", "teller"), []
+    for order in (("a.txt", "b.txt"), ("b.txt", "a.txt")):
+        given = [word for name in order for word in ("-d", name)]
+        status, out, err = called("run", "Who?", *given, *recipe, *ASKED[2:])
+        assert status == 0, err
+        found = json.loads(out)
+        assert found["recipe"] == "ape + lookup" and found["reused_tokens"] == 0
+        said.append(found["token_ids"])
+        status, out, err = called("read", *order, *recipe, "--save", "both.session",
+                                  "--force")  # fmt: skip
+        assert status == 0 and "tokens under ape + lookup" in out, err
+        status, out, err = called(
+            "run", "Who?", "--session", "both.session", "-m", "teller", *ASKED[2:]
+        )
+        assert status == 0 and json.loads(out)["reused_tokens"] > 0, err
+        said.append(json.loads(out)["token_ids"])
+    assert all(each == said[0] for each in said)
+    (world / "notes").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (world / name).rename(world / "notes" / name)
+    status, out, err = called("run", "Who?", "-d", "notes", *recipe, *ASKED[2:])
+    assert status == 0 and json.loads(out)["token_ids"] == said[0], err
+
+
+def test_what_is_wrong_with_documents_read_apart_is_one_line(world: Path) -> None:
+    run = ("run", "Who?", "-m", "talker", "-r", "ape")
+    for words, told in (
+        ((*run, "-d", "doc.txt"), "need a prefix, and this model has no token"),
+        (run, "joins documents that are read apart, and none is given"),
+        ((*run, "-d", "doc.txt", "-d", "doc.txt"), "is given twice"),
+        ((*run, "-d", "doc.txt", "--raw"), "leave out --length and --raw"),
+        ((*run, "-d", "doc.txt", "--length", "3"), "leave out --length and --raw"),
+        (("read", "-m", "talker", "-r", "ape", "--save", "x"), "none is given"),
+    ):
+        status, _, err = called(*words)
+        assert status != 0 and told in err and "Traceback" not in err
+        assert len(err.strip().splitlines()) <= 2

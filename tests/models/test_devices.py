@@ -84,7 +84,20 @@ def test_what_a_layer_keeps_is_where_it_attends(family: str) -> None:
         assert {t.device for t in group.near.tail.tensors()} == {facts.device}
 
 
-METHODS = ["razor", "layers", "medusa", "sirllm"]
+@pytest.mark.parametrize(("family", "changes"), [("llama", {}), ("gemma2", {"sliding_window": 99})])
+def test_an_edit_moves_entries_where_they_are(family: str, changes: dict[str, int]) -> None:
+    found = []
+    for model in (
+        lengthwise.wrap(tiny_model(family, **changes)),
+        lengthwise.wrap(split(family, **changes)),
+    ):
+        session = model.read(TEXT)
+        session.edit((20, 23), [5, 6, 7, 8])
+        found.append(session.score(TEXT[:9]))
+    assert torch.allclose(found[0], found[1], atol=3e-5)
+
+
+METHODS = ["razor", "layers", "medusa", "sirllm", "squeezed"]
 
 
 @pytest.mark.parametrize("name", METHODS)

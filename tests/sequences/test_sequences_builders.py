@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from lengthwise._utils.counter_rng import Bijection
 from lengthwise._utils.progress import Progress
-from lengthwise.sequences.builders.best_fit import BestFit, best_fit_decreasing, cut
+from lengthwise.sequences.builders.best_fit import BestFit, cut
 from lengthwise.sequences.builders.concat import Concat, ConcatMasked
 from lengthwise.sequences.builders.decompose import Decompose
 from lengthwise.sequences.documents import Sources
@@ -117,26 +117,6 @@ def test_how_a_document_is_cut_does_not_depend_on_its_company() -> None:
     for k, rows in method.build(alone, 0).rows.items():
         mine = [s for s in method.build(both, 5).rows[k].starts if s < 9000]
         assert rows.starts.tolist() == mine
-
-
-def naive_best_fit(lengths: list[int], room: int) -> list[int]:
-    free: list[int] = []
-    for length in lengths:
-        fitting = [(left, row) for row, left in enumerate(free) if left >= length]
-        if fitting:
-            free[min(fitting)[1]] -= length
-        else:
-            free.append(room - length)
-    return sorted(free)
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=80))
-def test_best_fit_fills_rows_as_a_search_of_all_rows_does(lengths: list[int]) -> None:
-    falling = sorted(lengths, reverse=True)
-    row = best_fit_decreasing(falling, 50)
-    used = np.bincount(row, weights=falling)
-    assert sorted((50 - used).astype(int)) == naive_best_fit(falling, 50)
 
 
 @settings(max_examples=40, deadline=None)

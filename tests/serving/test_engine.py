@@ -250,9 +250,9 @@ def test_a_long_prompt_is_read_beside_those_who_write(model: lengthwise.Model) -
 
 def test_a_chunk_is_as_long_as_a_round_may_be() -> None:
     pace = Pace(slowed=3.0)
-    assert pace.chunk(512) == 4 * LEAST
+    assert pace.chunk(512) == 16 * LEAST
     pace.stepped(0.02), pace.read(100, 0.1)
     assert pace.chunk(512) == 40 and pace.chunk(30) == 30
     pace.read(10, 10.0)
-    assert pace.chunk(512) == LEAST and pace.chunk(8) == 8
+    assert pace.chunk(512) == LEAST and pace.chunk(2) == 2
     assert replace(ask([1]), deadline_s=1.0).deadline_s == 1.0

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence as Seq
+from collections.abc import Callable, Hashable, Iterable, Sequence as Seq
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise._utils.messages import ran_out
 from lengthwise.api.given import require_count, texts, whole
-from lengthwise.engine import loop, shortage
+from lengthwise.engine import loop, packed_prefill, shortage
 from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.prefix.cache import PrefixCache
+from lengthwise.engine.prefix.cache import PrefixCache, reading_of
+from lengthwise.engine.reach import positions
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
@@ -78,6 +81,12 @@ class Asked:
             raise LengthwiseError(f"progress={self.progress!r}: give a function of tokens read")
 
 
+# A request, and the text it writes.
+Begun = tuple[Request, TextStream]
+# Rows whose prompts begin with as many common tokens that nobody has read yet wait for one of them.
+SHARED = 64
+
+
 class Cancelled(Exception):
     """Somebody broke a batch off in the midst of reading a prompt."""
 
@@ -105,14 +114,22 @@ class Batch:
         ]
 
     @property
-    def active(self) -> list[tuple[Request, TextStream]]:
+    def active(self) -> list[Begun]:
         """The rows that are not done."""
         return [pair for pair in self.begun if not pair[0].done]
 
     def read(self) -> None:
-        """Reads every prompt, and says the first token of each. Raises Cancelled."""
-        for row, (request, text) in zip(self.rows, self.begun, strict=True):
-            _read(row, request, text, self.asked)
+        """Reads every prompt, short ones together, and says the first token of each. Raises
+        Cancelled."""
+        waiting = list(zip(self.rows, self.begun, strict=True))
+        while waiting:
+            now, waiting = _apart(waiting, self.asked)
+            prompts = [_expected(row, request, self.asked) for row, (request, _) in now]
+            for numbers in packed_prefill.bins(prompts, self.asked.chunk):
+                if len(numbers) == 1:
+                    _read(*now[numbers[0]], self.asked)
+                else:
+                    _read_together([now[n] for n in numbers], self.asked)
         self._tell()
 
     def step(self) -> None:
@@ -169,8 +186,10 @@ def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
         row: in question.
     """
     try:
-        require_room(model, len(row.tokens), asked.max_new_tokens)
-        (row.plan or asked.plan).check_prompt(len(row.tokens))
+        taken = len(row.tokens) if row.held is None else positions(row.held, len(row.tokens))
+        require_room(model, taken, asked.max_new_tokens)
+        apart = row.held is not None and row.held.apart is not None
+        (row.plan or asked.plan).check_prompt(taken, apart)
     except Refused as error:
         return error
     return None
@@ -179,7 +198,7 @@ def refusal(model: AdaptedModel, asked: Asked, row: Row) -> Refused | None:
 def begin_row(
     model: AdaptedModel, tokenizer: PreTrainedTokenizerBase | None, row: Row, asked: Asked,
     number: tuple[int, int],
-) -> tuple[Request, TextStream]:  # fmt: skip
+) -> Begun:  # fmt: skip
     """A request that has read nothing of its row's prompt, and the text it will have.
 
     Args:
@@ -200,21 +219,91 @@ def begin_row(
     return request, text
 
 
-def _read(row: Row, request: Request, text: TextStream, asked: Asked) -> None:
+def _apart(
+    rows: Seq[tuple[Row, Begun]], asked: Asked
+) -> tuple[list[tuple[Row, Begun]], list[tuple[Row, Begun]]]:
+    """Rows that may be read now, and those that wait: what they begin with is read by one of the
+    others, and will be held then."""
+    prefixes, now, later = asked.prefixes, [], []
+    begun: set[Hashable] = set()
+    for row, (request, text) in rows:
+        reading: Hashable | None = None
+        if prefixes is not None and not len(request.sequence):
+            reading = reading_of(request.sequence, len(row.tokens))
+        if prefixes is not None and reading is not None:
+            known = prefixes.peek(request.sequence, row.tokens)
+            beginning = (reading, *row.tokens[: known + SHARED])
+            if len(row.tokens) > known + SHARED and beginning in begun:
+                later.append((row, (request, text)))
+                continue
+            begun.add(beginning)
+        now.append((row, (request, text)))
+    return now, later
+
+
+def _expected(row: Row, request: Request, asked: Asked) -> packed_prefill.Prompt:
+    """What will have to be read of a row, as far as is known before `reuse`."""
+    sequence = request.sequence
+    held = len(sequence)
+    if asked.prefixes is not None and not held:
+        held = asked.prefixes.peek(sequence, row.tokens)
+    return sequence, row.tokens[held:]
+
+
+def _read(row: Row, begun: Begun, asked: Asked) -> None:
     """Reads a prompt. Raises Cancelled, after a chunk of it."""
-
-    def progress(tokens: int) -> None:
-        if asked.progress is not None:
-            asked.progress(tokens)
-        if asked.cancelled is not None and asked.cancelled():
-            raise Cancelled
-
     begin = time.perf_counter()
+    request, text = begun
     request.metrics.prompt_tokens = len(row.tokens)
     with shortage.losing(request):
         held = reuse(row, request, asked)
-        logits = read_on(request.sequence, row.tokens[held:], asked.chunk, progress)
+        told = partial(_told, asked)
+        logits = read_on(request.sequence, row.tokens[held:], asked.chunk, told)
         say_first(request, text, logits, asked, held, begin)
+
+
+def _read_together(rows: Seq[tuple[Row, Begun]], asked: Asked) -> None:
+    """Reads prompts in one forward; each has its first token when it is chosen. Raises Cancelled,
+    after the forward."""
+    begin = time.perf_counter()
+    prompts: list[packed_prefill.Prompt] = []
+    together: list[tuple[Row, Begun, int]] = []
+    for row, (request, text) in rows:
+        with shortage.losing(request):
+            held = reuse(row, request, asked)
+            prompt = request.sequence, row.tokens[held:]
+            # What was held a moment ago may have left meanwhile.
+            if packed_prefill.packs(*prompt, asked.chunk):
+                prompts.append(prompt)
+                together.append((row, (request, text), held))
+            else:
+                _read(row, (request, text), asked)
+    if not prompts:
+        return
+    try:
+        read = packed_prefill.read_together(prompts)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        # Alone there may be memory for each; one for which there is none ends alone.
+        for row, begun, _ in together:
+            _read(row, begun, asked)
+        return
+    _told(asked, sum(len(tokens) for _, tokens in prompts))
+    for (row, (request, text), held), logits in zip(together, read, strict=True):
+        request.metrics.prompt_tokens = len(row.tokens)
+        with shortage.losing(request):
+            if isinstance(logits, Exception):
+                raise logits
+            say_first(request, text, logits, asked, held, begin)
+
+
+def _told(asked: Asked, tokens: int) -> None:
+    """Says that so many tokens were read. Raises Cancelled where nobody waits for more."""
+    if asked.progress is not None:
+        asked.progress(tokens)
+    if asked.cancelled is not None and asked.cancelled():
+        raise Cancelled
 
 
 def reuse(row: Row, request: Request, asked: Asked) -> int:

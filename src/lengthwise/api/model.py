@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence as Seq
 from typing import TYPE_CHECKING, Any, Unpack
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -15,16 +14,14 @@ from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generatio
 from lengthwise.api.given import known_options, shown_as
 from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
+from lengthwise.api.scoring import score_ids
 from lengthwise.api.shown import as_html, as_text
 from lengthwise.api.streams import AsyncStream, Stream
 from lengthwise.documents.document import Document
 from lengthwise.engine import loop
-from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.limits import require_positions
 from lengthwise.models.load import Provenance
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
@@ -326,6 +323,34 @@ class Model:
         require_one(recipe)
         return read_session(self, prompt, recipes.recipe_of(recipe), special, chunk, progress)
 
+    def read_apart(
+        self, documents: Seq[Prompt], recipe: RecipeLike = "ape", *, prefix: Prompt | None = None,
+        special: str | None = None, chunk: int | None = None,
+        progress: loop.Progress | None = None,
+    ) -> Session:  # fmt: skip
+        """Reads documents apart, each once and unseen by the others, to be asked together.
+
+        Args:
+            documents: texts or Documents, or all of them ids.
+            recipe: as for `generate`, with a method that says what they weigh, such as ape.
+            prefix: what all of them stand behind: a text, within the chat template's message where
+                there is one, or ids. None: the template's beginning, else the beginning token.
+            special, chunk, progress: as for `read`.
+
+        Returns:
+            The session. `lengthwise.join` puts several such sessions together.
+
+        Raises:
+            LengthwiseError: for what are no documents, and where there is no prefix to be had.
+            Refused: where the recipe cannot serve this model, or as many tokens.
+        """
+        from lengthwise.api.apart import read_documents
+
+        require_one(recipe)
+        return read_documents(
+            self, documents, recipes.recipe_of(recipe), prefix, special, chunk, progress
+        )
+
     def chat(self, recipe: RecipeLike = "full", system: str | None = None) -> Chat:
         """A conversation that keeps its cache over turns.
 
@@ -369,32 +394,7 @@ class Model:
             Refused: where the recipe cannot serve this model, or this many tokens.
             NotFinite: where the model's logits are no numbers.
         """
-        for name, given in (("prompt", prompt), ("chunk", chunk), ("block", block)):
-            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
-                raise LengthwiseError(f"{name}={given!r}: give a whole number")
-            if given is not None and given < 1:
-                raise LengthwiseError(f"{name}={given}: give at least 1")
-        if prompt is None and block != 1:
-            raise LengthwiseError(f"block={block} is of what follows a prompt; give prompt= too")
-        tokens = self.encode(ids)
-        if len(tokens) < 2:
-            raise LengthwiseError("score needs at least two tokens")
-        require_positions(self.adapted, len(tokens))
-        plan = self.plan(recipe)
-        plan.check_prompt(len(tokens) if prompt is None else prompt)
-        sequence = Sequence(self.adapted, plan, expected=len(tokens))
-        if prompt is None:
-            losses = Losses()
-            loop.prefill(sequence, tokens, chunk, losses=losses)
-            return -torch.tensor(losses.values, dtype=torch.float32)
-        if not 0 < prompt < len(tokens):
-            raise LengthwiseError(f"prompt={prompt}: allowed is 1 to {len(tokens) - 1}")
-        loop.prefill(sequence, tokens[:prompt], chunk)
-        sequence.end_prefill()
-        rest = tokens[prompt:]
-        logits = loop.teacher_force(sequence, rest, block).float()
-        targets = torch.tensor(rest, device=logits.device)[:, None]
-        return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
+        return score_ids(self, ids, recipe, prompt, chunk, block)
 
 
 __all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream"]

@@ -90,11 +90,45 @@ class Shield:
 
 def _ends(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     """Ids between what the tokenizer puts before and behind every text."""
+    before, behind = ends(tokenizer)
+    return [*before, *ids, *behind]
+
+
+def ends(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids that a tokenizer puts before and behind every text.
+
+    Args:
+        tokenizer: the model's.
+    """
     bare, whole = (_encode(tokenizer, "a", given) for given in (False, True))
     for at in range(len(whole) - len(bare) + 1):
         if whole[at : at + len(bare)] == bare:
-            return [*whole[:at], *ids, *whole[at + len(bare) :]]
-    return ids
+            return whole[:at], whole[at + len(bare) :]
+    return [], []
+
+
+def around_message(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What a chat template puts before and behind the one message of the user's, as text.
+
+    Args:
+        tokenizer: the model's; two empty texts where it has no template.
+
+    Raises:
+        LengthwiseError: for a template that changes what it is given, or shows it twice.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return "", ""
+    message = {"role": "user", "content": _CLOSE}
+    rendered = str(
+        tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+    )
+    found = rendered.split(_CLOSE)
+    if len(found) != 2:
+        raise LengthwiseError(
+            "the chat template shows a message otherwise than as it was given, so it cannot be cut "
+            "around it; give the documents and questions as token ids"
+        )
+    return found[0], found[1]
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -145,8 +179,9 @@ def encode_text(
 
 
 def encode_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Seq[Mapping[str, Any]], special: str = "text"
-) -> list[int]:
+    tokenizer: PreTrainedTokenizerBase, messages: Seq[Mapping[str, Any]], special: str = "text",
+    generation: bool = True,
+) -> list[int]:  # fmt: skip
     """Ids of chat messages, through the chat template; a last one of the assistant's is gone on
     with.
 
@@ -154,6 +189,7 @@ def encode_messages(
         tokenizer: the model's, with a chat template.
         messages: mappings with `role` and `content`, at least one.
         special: what special tokens written out in them are, "tokens" or "text".
+        generation: whether the beginning of an answer comes behind a last one of somebody else's.
 
     Raises:
         LengthwiseError: without a template, and for messages that it does not take.
@@ -176,8 +212,9 @@ def encode_messages(
     begun = shown[-1]["role"] == "assistant"
     try:
         rendered = tokenizer.apply_chat_template(
-            shown, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
-        )
+            shown, add_generation_prompt=generation and not begun,
+            continue_final_message=begun, tokenize=False,
+        )  # fmt: skip
     except TemplateError as error:
         raise LengthwiseError(f"the chat template does not take these messages: {error}") from error
     return shield.encode(str(rendered))

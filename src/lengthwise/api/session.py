@@ -15,7 +15,9 @@ from lengthwise.api.generation import NEW_TOKENS, Generation, Options
 from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
-from lengthwise.api.session_prompt import Source, behind, source_of
+from lengthwise.api.session_codec import CodecLike, codec_of
+from lengthwise.api.session_editing import Held, edit_held
+from lengthwise.api.session_prompt import behind, source_of
 from lengthwise.api.session_reading import (
     fresh_sequence,
     read_to,
@@ -23,6 +25,7 @@ from lengthwise.api.session_reading import (
     require_session_room,
     whole_blocks,
 )
+from lengthwise.api.session_state import SessionState
 from lengthwise.api.session_writing import write_session
 from lengthwise.api.streams import Stream
 from lengthwise.engine import loop
@@ -30,14 +33,14 @@ from lengthwise.engine.continuing import make_room, same_frequencies
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import whole
 from lengthwise.errors import LengthwiseError, SessionError
-from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.limits import require_positions
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe
 
 
-class Session:
+class Session(SessionState):
     """The KV cache of what was read, with its tokens and recipe. Made by `Model.read`.
+
 
     Asking leaves it as it was: each question works on a copy. `len` is the tokens that were read.
 
@@ -45,61 +48,6 @@ class Session:
     recipe drops or encodes at the end of a prompt it does then, on the copy. `compress` does it
     at once, without a question.
     """
-
-    def __init__(
-        self, model: HeldModel, recipe: Recipe, source: Source, sequence: Sequence,
-        tokens: list[int], chunk: int | None = None,
-    ) -> None:  # fmt: skip
-        self.model = model
-        self.notes: list[str] = []
-        self._recipe, self._source, self._chunk = recipe, source, chunk
-        self._sequence, self._tokens = sequence, tokens
-        self._mark = fingerprint_now(model.adapted)
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def __repr__(self) -> str:
-        state = "compressed" if self.compressed else "open"
-        return (
-            f"<Session of {len(self):,} tokens under {self.recipe}, {state}, "
-            f"{self.nbytes / 1e6:.1f} MB of KV, on {self.model.name}>"
-        )
-
-    @property
-    def recipe(self) -> str:
-        """The recipe it was read under, as text."""
-        return str(self._recipe)
-
-    @property
-    def tokens(self) -> list[int]:
-        """Ids of what was read, those of the chat template before it included."""
-        return list(self._tokens)
-
-    @property
-    def nbytes(self) -> int:
-        """KV bytes held now."""
-        return self._sequence.nbytes()
-
-    @property
-    def source(self) -> Source:
-        """What was read, as it was given."""
-        return self._source
-
-    @property
-    def parsed(self) -> Recipe:
-        """The recipe it was read under."""
-        return self._recipe
-
-    @property
-    def held(self) -> Sequence:
-        """The engine's sequence behind it; not to be changed."""
-        return self._sequence
-
-    @property
-    def compressed(self) -> bool:
-        """Whether the recipe has dropped and encoded already what it drops and encodes."""
-        return self._sequence.prompt_length is not None
 
     # Asking.
 
@@ -187,7 +135,7 @@ class Session:
         self, question: Prompt, sink: Callable[[str], None] | None,
         stopped: Callable[[], bool] | None, **options: Unpack[Options],
     ) -> tuple[Batch, list[Row]]:  # fmt: skip
-        self._require_same_model()
+        self.require_same_model()
         given = question.strip() if isinstance(question, str) else question
         if given is None or (hasattr(given, "__len__") and not len(given)):
             raise LengthwiseError("the question is empty; say what you want to know")
@@ -202,7 +150,7 @@ class Session:
             held=held, **{"chunk": self._chunk, **others},
         )  # fmt: skip
         for request, _ in batch.begun:
-            request.metrics.notes += filter(None, [note])
+            request.metrics.notes += filter(None, [note or self._stale_note])
         return batch, rows
 
     def _close(self, batch: Batch, rows: list[Row]) -> Generation:
@@ -224,27 +172,26 @@ class Session:
             fork = held.branch()
             make_room(fork, room)
             return fork, ""
+        if self._source.trained is not None:
+            raise SessionError(
+                "the entries of a cartridge were trained and cannot be read again, and its file or "
+                "its tokenizer gives other tokens for them; train it again, or take the file as it "
+                "was written"
+            )
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
         if self.compressed:
             read_to(fresh, self._tokens, len(self._tokens), self._chunk)
             fresh.end_prefill()
         return fresh, note
 
-    def _require_same_model(self) -> None:
-        if fingerprint_now(self.model.adapted) != self._mark:
-            raise SessionError(
-                f"the weights of {self.model.name} have changed since this session was read: "
-                "what it holds is another model's; read the document again"
-            )
-
     # What is held.
 
     def fork(self) -> Session:
         """A session of its own that holds the same: neither sees what is done to the other."""
-        self._require_same_model()
+        self.require_same_model()
         new = Session(
             self.model, self._recipe, self._source, self._sequence.branch(), list(self._tokens),
-            self._chunk,
+            self._chunk, self._stale,
         )  # fmt: skip
         new.notes = list(self.notes)
         return new
@@ -262,13 +209,15 @@ class Session:
                 recipe cannot serve as much.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         source = self._source.more(self.model, text)
         tokens, stable = source.prefix(self.model)
         plan = whole(self._sequence.plan)
-        require_session_room(self.model, plan, len(tokens))
+        require_session_room(self.model, plan, len(tokens), self._sequence)
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
-        self.notes += filter(None, [note])
+        if note:
+            self.notes.append(note)
+            self._stale = None
         if self.compressed:
             end = len(tokens)
         else:
@@ -277,16 +226,37 @@ class Session:
         self._sequence, self._source, self._tokens = held, source, tokens
 
     @no_autocast()
+    def edit(self, span: tuple[int, int], text: Any, *, exact: bool = False) -> None:
+        """Replaces a part of what was read: only the edit is read, and what follows is moved. That
+        is lossy, for what follows never saw it; `lossy` and every answer's notes say so.
+
+        Args:
+            span: start and stop of what goes, in characters of the text, or in ids of given ids.
+            text: what comes in its place; empty to delete, and with start = stop it is inserted.
+            exact: read again from the edit on instead, as one call would.
+
+        Raises:
+            LengthwiseError: for a span outside what was read, and for messages.
+            Refused: where the recipe's or the model's entries cannot be moved.
+            SessionError: where the model has changed since.
+        """
+        self.require_same_model()
+        old = Held(self._source, self._tokens, self._sequence, self._stale)
+        new = edit_held(self.model, self._recipe, old, span, text, exact, self._chunk)
+        self._source, self._tokens, self._sequence = new.source, new.tokens, new.sequence
+        self._stale = new.stale
+
+    @no_autocast()
     def compress(self) -> None:
         """Ends the prompt: the recipe drops and encodes now what it drops and encodes.
 
         From then on questions are fed as decoding would: what is kept does not depend on them, and
         is held once. Sessions of recipes that do neither stay what they are.
         """
-        self._require_same_model()
+        self.require_same_model()
         if self.compressed:
             return
-        whole(self._sequence.plan).check_prompt(len(self._tokens))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         read_to(self._sequence, self._tokens, len(self._tokens), self._chunk)
         self._sequence.end_prefill()
 
@@ -305,10 +275,15 @@ class Session:
             NotFinite: where the model's logits are no numbers.
             SessionError: where the model has changed since.
         """
-        self._require_same_model()
+        self.require_same_model()
         asked = behind(self.model, ids)
+        if self._sequence.apart is not None and len(self) == self._sequence.apart.stop:
+            raise LengthwiseError(
+                "nothing was read behind the documents that would say what comes first there; "
+                "append a question, and score what follows it"
+            )
         require_positions(self.model.adapted, len(self) + len(asked))
-        whole(self._sequence.plan).check_prompt(len(self))
+        require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
         held, _ = self._held(self._tokens, len(asked) + len(self) - len(self._sequence))
         read_to(held, self._tokens, len(self), self._chunk)
         held.end_prefill()
@@ -316,18 +291,20 @@ class Session:
         targets = torch.tensor(asked, device=logits.device)[:, None]
         return torch.log_softmax(logits, -1).gather(1, targets)[:, 0].cpu()
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], codec: CodecLike | None = None) -> None:
         """Stores it in one safetensors file, written aside and renamed.
 
         Args:
             path: of the file. `lengthwise.open_session` opens it.
+            codec: how keys and values are coded, such as "cachegen(level=2)"; None is as they are.
 
         Raises:
+            RecipeError: for a codec that there is not.
             SessionError: where something of the recipe's cannot be stored, or the disk refuses.
         """
-        self._require_same_model()
+        self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk)  # fmt: skip
+                      self._chunk, codec_of(codec), self._stale_note)  # fmt: skip
 
 
 def read_session(

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import index
 from os.path import commonprefix
-from typing import Any
+from typing import Any, ClassVar
+
+from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.held_model import HeldModel
-from lengthwise.api.prompts import Prompt, Shield, given_ids
+from lengthwise.api.prompts import Prompt, Shield, around_message, given_ids, require_text
+from lengthwise.api.turns import has_template, turns_behind
 from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
 
@@ -25,7 +29,13 @@ _MORE = ("A", "1", "\n", " a")
 
 
 class Source(ABC):
-    """What a session has read, as it was given."""
+    """What a session has read, as it was given.
+
+    trained: how its entries were trained, where they were not read; plain data. what: it is called.
+    """
+
+    what: ClassVar[str] = "this"
+    trained: Mapping[str, Any] | None = None
 
     @abstractmethod
     def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
@@ -56,6 +66,22 @@ class Source(ABC):
             model: whose tokenizer is used.
             text: what is appended.
         """
+
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        """The same with a part of it replaced.
+
+        Args:
+            model: whose tokenizer is used.
+            span: start and stop of what is replaced.
+            text: what comes in its place.
+
+        Raises:
+            LengthwiseError: for what cannot be edited, and for a part that is none.
+        """
+        raise LengthwiseError(
+            f"a session that has read {self.what} is not edited; read what is new, or keep what "
+            "changes in a text of its own"
+        )
 
     @abstractmethod
     def data(self) -> dict[str, Any]:
@@ -98,6 +124,15 @@ class TextSource(Source):
             raise LengthwiseError("append takes a text that is not empty, after a text")
         return TextSource(self.text + str(text), self.special)
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        if not isinstance(text, (str, Document)):
+            raise LengthwiseError("edit takes a text, empty to delete, where a text was read")
+        start, stop = _span(span, len(self.text), "characters of the text")
+        new = self.text[:start] + str(text) + self.text[stop:]
+        if not new.strip():
+            raise LengthwiseError("this edit leaves an empty document; read another one instead")
+        return TextSource(new, self.special)
+
     def data(self) -> dict[str, Any]:
         return {"text": self.text, "special": self.special}
 
@@ -106,6 +141,7 @@ class TextSource(Source):
 class ChatSource(Source):
     """Chat messages; what is asked is the next one of the user's."""
 
+    what: ClassVar[str] = "messages"
     messages: tuple[Mapping[str, Any], ...]
     special: str | None = None
 
@@ -150,8 +186,126 @@ class IdsSource(Source):
             raise LengthwiseError("append was given nothing; give a text or token ids")
         return IdsSource((*self.ids, *new))
 
+    def edit(self, model: HeldModel, span: tuple[int, int], text: Any) -> Source:
+        start, stop = _span(span, len(self.ids), "tokens that were read")
+        empty = not isinstance(text, Document) and hasattr(text, "__len__") and not len(text)
+        new = [] if empty else _behind(model, text, None)
+        left = (*self.ids[:start], *new, *self.ids[stop:])
+        if not left:
+            raise LengthwiseError("this edit leaves no token; read something else instead")
+        return IdsSource(left)
+
     def data(self) -> dict[str, Any]:
         return {"ids": list(self.ids)}
+
+
+@dataclass(frozen=True)
+class TrainedSource(Source):
+    """A cartridge: ids whose entries were trained, and what was said behind them.
+
+    Nothing of it can be read again. special: see `Model.encode`.
+    """
+
+    what: ClassVar[str] = "a cartridge"
+    ids: tuple[int, ...]
+    trained: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...] = ()
+    special: str | None = None
+
+    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
+        if isinstance(question, str):
+            said = [*self.messages, {"role": "user", "content": question}]
+            return [*self.ids, *turns_behind(model, said, special or self.special)]
+        if self.messages:
+            raise LengthwiseError(
+                f"a question of type {type(question).__name__}: behind messages a cartridge takes "
+                "a string"
+            )
+        return [*self.ids, *model.encode(given_ids(question))]
+
+    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
+        if not self.messages:
+            return list(self.ids), len(self.ids)
+        found = _common(self.ask(model, question, None) for question in _QUESTIONS)
+        return found, len(found)
+
+    def more(self, model: HeldModel, text: Any) -> Source:
+        new = [text] if isinstance(text, Mapping) else text
+        if isinstance(new, str) or not isinstance(new, Iterable) or not has_template(model):
+            raise LengthwiseError(
+                "append takes a message, or a list of them, behind a cartridge, and a model with a "
+                "chat template"
+            )
+        return replace(self, messages=(*self.messages, *new))
+
+    def data(self) -> dict[str, Any]:
+        said = [dict(each) for each in self.messages]
+        trained = dict(self.trained)
+        return {"trained": trained, "count": len(self.ids), "messages": said,
+                "special": self.special}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ApartSource(Source):
+    """Documents that were read apart. Pieces are encoded by themselves, so that no document has a
+    say in the ids of another one, or of a question.
+
+    ids: all that was read. texts: whether a question is text within the message that began before
+    the documents; otherwise it is ids, or a text, with which the prompt goes on.
+    """
+
+    what: ClassVar[str] = "documents apart"
+    ids: tuple[int, ...]
+    texts: bool
+    special: str | None = None
+
+    def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
+        special = special or self.special
+        if not self.texts:
+            return model.encode([*self.ids, *_behind(model, question, special)])
+        if not isinstance(question, str):
+            raise LengthwiseError(
+                f"a question of type {type(question).__name__}: a session that has read texts "
+                "takes a string"
+            )
+        assert model.tokenizer is not None
+        return model.encode([
+            *self.ids, *encode_piece(model.tokenizer, "", question, special),
+            *encode_piece(model.tokenizer, around_message(model.tokenizer)[1], "", special),
+        ])  # fmt: skip
+
+    def prefix(self, model: HeldModel) -> tuple[list[int], int]:
+        return list(self.ids), len(self.ids)
+
+    def more(self, model: HeldModel, text: Any) -> Source:
+        if self.texts and not isinstance(text, (str, Document)):
+            raise LengthwiseError("append takes a text that is not empty, after texts")
+        if self.texts and model.tokenizer is not None:
+            new = encode_piece(model.tokenizer, "", str(text), self.special)
+        else:
+            new = _behind(model, text, self.special)
+        if not new:
+            raise LengthwiseError("append was given nothing; give a text or token ids")
+        return ApartSource((*self.ids, *new), self.texts, self.special)
+
+    def data(self) -> dict[str, Any]:
+        return {"texts": self.texts, "special": self.special}
+
+
+def encode_piece(
+    tokenizer: PreTrainedTokenizerBase, template: str, text: str, special: str | None
+) -> list[int]:
+    """Ids of a piece of a message, by itself.
+
+    Args:
+        tokenizer: the model's.
+        template: what stands before the text, as the chat template writes it.
+        text: in which special tokens are text, unless `special` is "tokens".
+        special: see `Model.encode`.
+    """
+    require_text("a document or question", text)
+    shield = Shield(tokenizer)
+    return shield.encode(template + (text if special == "tokens" else shield.text(text)))
 
 
 def source_of(model: HeldModel, prompt: Prompt, special: str | None = None) -> Source:
@@ -182,10 +336,20 @@ def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
     Args:
         data: plain data out of a file.
         tokens: those that were read.
+
+    Raises:
+        ValueError: for data that no source gave.
     """
     special = data.get("special")
+    if "trained" in data:
+        said, count = tuple(dict(each) for each in data["messages"]), int(data["count"])
+        if not 0 < count <= len(tokens) or (not said and count != len(tokens)):
+            raise ValueError(f"{count} of {len(tokens)} tokens cannot be a cartridge")
+        return TrainedSource(tuple(tokens[:count]), dict(data["trained"]), said, special)
     if "text" in data:
         return TextSource(str(data["text"]), special)
+    if "texts" in data:
+        return ApartSource(tuple(tokens), bool(data["texts"]), special)
     if "messages" in data:
         return ChatSource(tuple(dict(each) for each in data["messages"]), special)
     return IdsSource(tuple(tokens))
@@ -212,6 +376,19 @@ def _behind(model: HeldModel, given: Any, special: str | None) -> list[int]:
     shield = Shield(model.tokenizer)
     text = str(given)
     return shield.encode(shield.text(text) if special == "text" else text)
+
+
+def _span(span: Any, length: int, unit: str) -> tuple[int, int]:
+    """Start and stop inside what was read; raises LengthwiseError for others."""
+    try:
+        start, stop = (index(each) for each in span)
+    except (TypeError, ValueError):
+        raise LengthwiseError(f"span={span!r}: give (start, stop), counted in {unit}") from None
+    if not 0 <= start <= stop <= length:
+        raise LengthwiseError(
+            f"span=({start}, {stop}): give 0 <= start <= stop <= {length:,}, counted in {unit}"
+        )
+    return start, stop
 
 
 def _common(rows: Iterable[Seq[int]]) -> list[int]:

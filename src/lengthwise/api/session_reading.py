@@ -9,6 +9,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.continuing import read_on, unit
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
+from lengthwise.engine.reach import positions
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import Refused
 from lengthwise.models.limits import require_positions
@@ -33,10 +34,13 @@ def refuse_by_length(recipe: Recipe) -> None:
             )
 
 
-def require_session_room(model: HeldModel, plan: Plan, tokens: int) -> None:
-    """Refuses what leaves no room for a question and an answer."""
-    require_positions(model.adapted, tokens + 1)
-    plan.check_prompt(tokens + 1)
+def require_session_room(
+    model: HeldModel, plan: Plan, tokens: int, held: Sequence | None = None
+) -> None:
+    """Refuses what leaves no room for a question and an answer. held: has read the beginning."""
+    taken = (tokens if held is None else positions(held, tokens)) + 1
+    require_positions(model.adapted, taken)
+    plan.check_prompt(taken, held is not None and held.apart is not None)
 
 
 def fresh_sequence(model: HeldModel, plan: Plan, expected: int) -> Sequence:

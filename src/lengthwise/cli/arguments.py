@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.methods.budget import UNITS, Budget
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,6 +54,23 @@ class Real(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"{found} is no finite number.", param, ctx)
         return found
+
+
+class Bytes(click.types.StringParamType):
+    """A number of bytes, with its unit: 64MB, 2GiB; 0 needs none."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        if value.strip() == "0":
+            return 0
+        try:
+            found = Budget.parse(value)
+            return int(found.amount * UNITS[found.unit])
+        except (KeyError, LengthwiseError):
+            self.fail(f"{value!r} is no number of bytes, such as 64MB or 2GiB.", param, ctx)
 
 
 class Text(click.types.StringParamType):

@@ -15,7 +15,7 @@ import click
 
 from lengthwise.documents.document import Document
 from lengthwise.documents.files import document_of
-from lengthwise.documents.folders import read
+from lengthwise.documents.folders import read, read_each
 from lengthwise.errors import DocumentError
 
 # Seconds without an end of standard input before we say what is waited for.
@@ -42,6 +42,22 @@ def given_document(sources: Sequence[str], pipe: bool = True, dash: str = "-") -
     with _saying_what_is_waited_for("-" in sources):
         found = read(sources)
     say_skipped(found.skipped)
+    return found
+
+
+def given_documents(sources: Sequence[str]) -> list[Document]:
+    """Each file of these paths as a document of its own; a pipe only as one of them, "-".
+
+    Raises DocumentError where there is none, and where one cannot be read.
+    """
+    if not sources:
+        raise DocumentError(
+            "this recipe joins documents that are read apart, and none is given: name each file, "
+            "or a folder of them"
+        )
+    with _saying_what_is_waited_for("-" in sources):
+        found = read_each(sources)
+    say_skipped(found[0].skipped)
     return found
 
 

@@ -35,12 +35,14 @@ VERBS = {
     "read": "read a document once and save it, to be asked many times",
     "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
+    "serve": "answer many callers over HTTP as OpenAI's API does, with a page",
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
     "calibrate": "measure on a model, once, what some methods need to know of it",
     "bench": "measure one side of it in depth: drafting on six kinds of work",
     "datastore": "index a corpus that the datastore drafter guesses from",
+    "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
     "sequences": "build training sequences by length from documents, and see what was built",
     "train": "train a model on built sequences, by a curriculum over lengths",
     "curves": "compare training runs: validation loss against seconds and tokens",
@@ -48,8 +50,9 @@ VERBS = {
     "scaling": "fit the published scaling laws to your runs, predict, recompute the papers",
 }
 # What to install for verbs that need more than the rest.
-EXTRAS = {"curves": "training", "datastore": "datastore", "plan": "training", "scaling": "scaling",
-          "sequences": "training", "train": "training"}  # fmt: skip
+EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
+          "plan": "training", "scaling": "scaling", "sequences": "training", "serve": "serve",
+          "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from lengthwise.api.prompts import Shield
 from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Place, Real, check_text
 from lengthwise.cli.bars import Bar
-from lengthwise.cli.documents import given_document, refuse_name
+from lengthwise.cli.documents import given_document, given_documents, refuse_name
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Generation, Model
+    from lengthwise.recipes import Recipe
 
 
 class _Asking(click.Command):
@@ -48,7 +50,8 @@ class _Asking(click.Command):
               help="what `lengthwise read` saved: ask about that, read no document")  # fmt: skip
 @click.option("-d", "--document", "documents", multiple=True,
               help="a file or folder that the prompt asks about (text, code, markdown, PDF, HTML, "
-              ".docx; - is standard input); may be repeated, read in that order")  # fmt: skip
+              ".docx; - is standard input); may be repeated, read in that order, or apart where "
+              "the recipe has ape")  # fmt: skip
 @click.option("-n", "--length", type=COUNT,
               help="tokens of the document to use, from its start (default: all)")  # fmt: skip
 @click.option("--max-new-tokens", default=256, show_default=True, type=COUNT,
@@ -79,7 +82,7 @@ def run(
     from lengthwise.engine.sampling import Sampling
     from lengthwise.recipes import parse
 
-    shown = str(parse(recipe))
+    parsed = parse(recipe)
     sampling: dict[str, Any] = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
         "repetition_penalty": repetition_penalty, "seed": seed,
@@ -94,6 +97,9 @@ def run(
     if session is not None:
         _ask(session, prompt, (documents, length, raw), as_json, choice, options)
         return
+    if parsed.reads_apart:
+        _ask_apart(parsed, prompt, documents, (length, raw), as_json, choice, options)
+        return
     text, document = _given(prompt, documents, length)
     loaded = choice.open()
     ids = _encode(loaded, text, document, length, raw)
@@ -105,7 +111,7 @@ def run(
             ids, recipe, progress=bar.advance,
             stream=None if pieces is None else bar.before(pieces), **options,
         )  # fmt: skip
-    _show(loaded, shown, found, pieces, as_json)
+    _show(loaded, str(parsed), found, pieces, as_json)
 
 
 def _ask(
@@ -127,6 +133,31 @@ def _ask(
     pieces = None if as_json or model.plan(opened.parsed).mode is not None else Pieces()
     found = opened.ask(text, stream=pieces, **options)
     _show(model, opened.recipe, found, pieces, as_json)
+
+
+def _ask_apart(
+    recipe: Recipe, prompt: str | None, documents: tuple[str, ...], of_one: tuple[Any, ...],
+    as_json: bool, choice: ModelChoice, options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Asks about documents that are read apart, each file one of them."""
+    if any(of_one):
+        raise LengthwiseError(
+            f"{recipe} reads documents apart, whole and within a message; leave out --length and "
+            "--raw"
+        )
+    text, _ = _given(prompt, (), None, pipe=False)
+    given = given_documents(documents)
+    model = choice.open()
+    pieces = None if as_json or model.plan(recipe).mode is not None else Pieces()
+    begin = time.perf_counter()
+    with Reading(sum(len(model.encode(each)) for each in given)) as bar:
+        session = model.read_apart(given, recipe, progress=bar.advance)
+    seconds = time.perf_counter() - begin
+    found = session.ask(text, stream=pieces, **options)
+    # All of it was read for this answer.
+    found.metrics.ttft_s += seconds
+    found.metrics.reused_tokens = 0
+    _show(model, str(recipe), found, pieces, as_json)
 
 
 def _show(

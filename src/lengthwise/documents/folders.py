@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lengthwise.documents.document import Document
@@ -53,6 +54,35 @@ def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Docum
         else:
             parts.append((_heading(source, given), read_document(source, encoding).text))
     return _joined(parts, _name(given, len(parts)), skipped)
+
+
+def read_each(paths: Sequence[Source], encoding: str | None = None) -> list[Document]:
+    """Every file as a document of its own, the files of folders too.
+
+    Args:
+        paths: as for `read`, one at least.
+        encoding: as for `read`.
+
+    Returns:
+        The documents in their order; the first one's `skipped` is what was wrong with files of
+        folders that hold no text.
+
+    Raises:
+        DocumentError: as `read` does.
+    """
+    if not paths:
+        raise DocumentError("no path is given: give a file, a folder or a list of them")
+    _refuse_twice(paths)
+    found: list[Document] = []
+    skipped: list[str] = []
+    for source in paths:
+        if _is_folder(source):
+            parts, without = _read_folder(Path(os.path.expanduser(source)), encoding)
+            found += [Document(name, text) for name, text in parts]
+            skipped += without
+        else:
+            found.append(read_document(source, encoding))
+    return [replace(found[0], skipped=tuple(skipped)), *found[1:]]
 
 
 def document_from(
@@ -218,4 +248,4 @@ def _name(given: Sequence[Source], count: int) -> str:
     return f"{first} ({count} file{'s' * (count != 1)})"
 
 
-__all__ = ["document_from", "files_in", "read", "texts_in"]
+__all__ = ["document_from", "files_in", "read", "read_each", "texts_in"]

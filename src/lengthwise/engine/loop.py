@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence as Seq
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
+from lengthwise.engine.kv_cache.together import attention_of
 from lengthwise.engine.losses import Losses, note_token_nll, predicting_rows, token_losses
 from lengthwise.engine.opening import begin, finish
 from lengthwise.engine.request import Request, Verification, load_of
@@ -27,6 +29,7 @@ from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static.graphs import VARIABLE, Served, serve
 from lengthwise.errors import LengthwiseError, NotFinite
+from lengthwise.models.adapted_model import LayerAttention
 from lengthwise.models.limits import require_positions
 from lengthwise.models.rules import own_rules
 
@@ -59,18 +62,11 @@ def extend(
     device = model.device
     ids = torch.tensor([t for _, tokens, _ in items for t in tokens], device=device)
 
-    def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if len(items) == 1:
-            return items[0][0].attend(layer, query, key, value, steps[0])
-        rows = zip(
-            query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True
-        )
-        outs = [
-            item[0].attend(layer, q, k, v, metadata)
-            for item, metadata, (q, k, v) in zip(items, steps, rows, strict=True)
-        ]
-        return torch.cat(outs, 1)
-
+    attention: LayerAttention = (
+        partial(items[0][0].attend, metadata=steps[0])
+        if len(items) == 1
+        else attention_of([sequence for sequence, _, _ in items], steps)
+    )
     wanted: Tensor | None = None
     if isinstance(keep, Tensor):
         wanted = keep

@@ -43,12 +43,23 @@ def _note(request: Request) -> None:
             f"nothing was dropped: all of these {len(sequence):,} tokens are within what the "
             "recipe keeps"
         )
+    if sequence.lossy:
+        metrics.notes.append(lossy_note(sequence))
     if (note := note_beyond(sequence)) is not None:
         metrics.notes.append(note)
     metrics.notes += [
         f"this model has other rotary frequencies beyond {length:,} tokens: they were read again"
         for length in sequence.read_again
     ]
+
+
+def lossy_note(sequence: Sequence) -> str:
+    """What is to be said of a sequence that came through a lossy file.
+
+    Args:
+        sequence: that did.
+    """
+    return f"keys and values came through {sequence.lossy}, which changed them a little"
 
 
 def begin(

@@ -11,6 +11,7 @@ from lengthwise.engine.kv_cache.cache_plan import CachePlan
 from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.verification import Verifier
+from lengthwise.errors import Refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,14 @@ class Plan(CachePlan):
     checks: tuple[Callable[[int], None], ...] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)
 
-    def check_prompt(self, length: int) -> None:
-        """Raises Refused where a prompt of `length` tokens cannot be served; reads nothing."""
+    def check_prompt(self, length: int, apart: bool = False) -> None:
+        """Raises Refused where a prompt that takes `length` positions cannot be served; reads
+        nothing. apart: documents of it are read apart."""
+        if self.contexts is not None and not apart:
+            raise Refused(
+                f"{self.text} joins documents that were read apart, and this is one text",
+                "give the documents to Model.read_apart, or several times -d to lengthwise run",
+            )
         for check in self.checks:
             check(length)
 

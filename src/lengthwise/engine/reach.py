@@ -16,9 +16,20 @@ from lengthwise.models.adapted_model import AdaptedModel
 _SLACK = 1.001
 
 
+def positions(sequence: Sequence, tokens: int | None = None) -> int:
+    """Positions that tokens take, all documents that were read apart among them.
+
+    Args:
+        sequence: it may still have tokens to read.
+        tokens: how many there will be; None is those there are.
+    """
+    shared = 0 if sequence.apart is None else sequence.apart.shared
+    return (len(sequence) if tokens is None else tokens) - shared
+
+
 def distance(sequence: Sequence) -> int:
     """The largest distance at which the last token read another one."""
-    last = len(sequence) - 1
+    last = positions(sequence) - 1
     windows = [layer.window for layer in sequence.model.layers]
     if all(window is not None for window in windows):
         return min(last, max(window or 1 for window in windows) - 1)
@@ -55,7 +66,8 @@ def stretch(plan: CachePlan, model: AdaptedModel, length: int) -> float:
 
 def note_beyond(sequence: Sequence) -> str | None:
     """What to say of a text longer than the model was trained for; None where nothing is."""
-    model, plan, read = sequence.model, sequence.plan, len(sequence)
+    model, plan = sequence.model, sequence.plan
+    read = positions(sequence)
     own = getattr(model.model.config.get_text_config(), "rope_parameters", None) or {}
     # Frequencies that the model itself changes with the length follow any text.
     if read <= model.trained_length or own.get("rope_type") == "dynamic":

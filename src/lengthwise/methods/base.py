@@ -21,6 +21,7 @@ from lengthwise.methods.options import Needs, option, options, show
 if TYPE_CHECKING:
     from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
+    from lengthwise.engine.kv_cache.contexts import ContextWeights
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.kv_cache.retention import Retention
     from lengthwise.engine.kv_cache.selection import Selector
@@ -167,6 +168,17 @@ class Method:
 
         Returns:
             The placement; None leaves it to the other methods of the recipe.
+        """
+        return None
+
+    def contexts(self, model: AdaptedModel) -> ContextWeights | None:
+        """What documents weigh that are read apart, at the same positions, and asked together.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            Their weights; None where everything is one text.
         """
         return None
 

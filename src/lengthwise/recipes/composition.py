@@ -199,6 +199,17 @@ def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def among_documents(a: Piece, b: Piece) -> Refused | None:
+    """Selections and retentions choose among the tokens of one text."""
+    if "contexts" not in a.hooks or not b.hooks & {"start_selector", "start_retention"}:
+        return None
+    return Refused(
+        f"{b.name} chooses among the tokens of one text, and {a.name} joins several that were read "
+        "apart",
+        f"drop {b.name}; frequencies, codecs and drafters go with {a.name}",
+    )
+
+
 def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     """A selection finds nothing that a retention has deleted."""
     if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
@@ -254,8 +265,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, whole_codec, nothing_to_guess, evict_then_retrieve, one_placement,
-    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
+    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
+    one_placement,    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

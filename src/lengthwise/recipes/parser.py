@@ -8,8 +8,8 @@ A method is imported when its name is read, it alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError
@@ -21,6 +21,7 @@ from lengthwise.recipes.registry import find
 _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[+(),=])|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()=+"]+))"""
 )
+Made = TypeVar("Made")
 # Inside a value a plus is part of a number, as in 1e+3.
 _VALUE = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<word>[^\s,()="]+))""")
 
@@ -35,6 +36,19 @@ def parse(text: str) -> Recipe:
         RecipeError: shows the place, what is allowed there and the nearest name.
     """
     return _Parser(text).recipe()
+
+
+def parse_one(text: str, known: Mapping[str, type[Made]]) -> Made:
+    """Reads one name with its options, of things that are no methods, such as a file's codec.
+
+    Args:
+        text: such as "cachegen(level=2)".
+        known: classes by name, whose fields are options as a method's are.
+
+    Raises:
+        RecipeError: as in `parse`.
+    """
+    return _Parser(text).one(known)
 
 
 def recipe_of(given: RecipeLike) -> Recipe:
@@ -99,6 +113,20 @@ class _Parser:
                 self.fail(f"expected '+' or the end, found {mark!r}", start)
             self.take()
 
+    def one(self, known: Mapping[str, type[Made]]) -> Made:
+        name, start = self.name("one of " + ", ".join(known))
+        if name not in known:
+            near = did_you_mean(name, known, ".")
+            self.fail(f"there is no {name!r}{near} Allowed: {', '.join(known)}", start)
+        values = self.arguments(known[name], name) if self.peek()[0] == "(" else {}
+        mark, place = self.peek()
+        if mark:
+            self.fail(f"expected the end, found {mark!r}", place)
+        try:
+            return known[name](**values)
+        except RecipeError as error:
+            self.fail(str(error), start)
+
     def item(self) -> Method | None:
         """A method; None for `full`, which adds nothing."""
         name, start = self.name("the name of a method")
@@ -110,13 +138,13 @@ class _Parser:
             cls = find(name)
         except RecipeError as error:
             self.fail(str(error), start)
-        values = self.arguments(cls) if self.peek()[0] == "(" else {}
+        values = self.arguments(cls, cls.name) if self.peek()[0] == "(" else {}
         try:
             return cls(**values)
         except RecipeError as error:
             self.fail(str(error), start)
 
-    def arguments(self, cls: type[Method]) -> dict[str, Any]:
+    def arguments(self, cls: type, name: str) -> dict[str, Any]:
         known = {each.name: each for each in options(cls)}
         found: dict[str, Any] = {}
         self.take()
@@ -124,15 +152,15 @@ class _Parser:
             self.take()
             return found
         while True:
-            word, start = self.name(f"an option of {cls.name} ({_list(known)})")
+            word, start = self.name(f"an option of {name} ({_list(known)})")
             each = known.get(word)
             mark, place = self.peek()
             if mark != "=" and each is None and known:
                 first = next(iter(known))
-                self.fail(f"options are given by name: {cls.name}({first}={word})", start)
+                self.fail(f"options are given by name: {name}({first}={word})", start)
             if each is None:
                 near = did_you_mean(word, known, ".")
-                self.fail(f"{cls.name} has no option {word!r}{near} Allowed: {_list(known)}", start)
+                self.fail(f"{name} has no option {word!r}{near} Allowed: {_list(known)}", start)
             if word in found:
                 self.fail(f"option {word!r} is given twice", start)
             if mark != "=":
@@ -196,4 +224,4 @@ def _list(known: dict[str, Option]) -> str:
     return ", ".join(map(str, known.values())) or "it has none"
 
 
-__all__ = ["parse", "recipe_of", "recipes_of"]
+__all__ = ["parse", "parse_one", "recipe_of", "recipes_of"]

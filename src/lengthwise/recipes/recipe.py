@@ -19,6 +19,11 @@ class Recipe:
 
     methods: tuple[Method, ...] = ()
 
+    @property
+    def reads_apart(self) -> bool:
+        """Whether a method of it joins documents that are read apart."""
+        return any(type(each).contexts is not Method.contexts for each in self.methods)
+
     def __str__(self) -> str:
         return " + ".join(map(str, self.methods)) or FULL_NAME
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 # A step may take so many times longer with a chunk beside it. Who writes waits that long.
 SLOWED = 2.5
-# The fewest tokens of a chunk: fewer cost about as much.
-LEAST = 16
+# The fewest tokens of a chunk.
+LEAST = 4
 # How much of what is known a new measurement replaces.
 SHARE = 0.2
 
@@ -46,7 +46,7 @@ class Pace:
             most: a forward takes.
         """
         if not self.step_s or not self.token_s:
-            return min(most, 4 * LEAST)
+            return min(most, 16 * LEAST)
         fits = (self.slowed - 1) * self.step_s / self.token_s
         return max(min(LEAST, most), min(most, int(fits)))
 

@@ -1,8 +1,8 @@
 """Continuous batching: requests join and leave at every round, and prompts are read beside them.
 
-A round is one step of all that write, and one chunk of a prompt. Where somebody writes, the chunk
-is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while KV
-bytes are left for all they may hold.
+A round is one step of all that write, and one chunk of a prompt. Where more write than read, the
+chunk is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while
+KV bytes are left for all they may hold.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from lengthwise.serving.pace import Pace
 
 # Rounds in which the prompt with the least left to read goes first, until the oldest does.
 SHORT_FIRST = 3
+
+
+class EngineFailed(LengthwiseError):
+    """A round failed as none should: a fault of ours, and none of who asked."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,9 @@ class Scheduler:
         """A chunk of one prompt: mostly the one with the least left, now and then the oldest."""
         oldest_turn = self._rounds % (SHORT_FIRST + 1) == SHORT_FIRST
         job = self.reading[0] if oldest_turn else min(self.reading, key=lambda each: each.left)
-        size = self.pace.chunk(job.chunk) if self.writing else job.chunk
+        # Where more wait for their first token than for their next, the first ones go before.
+        hurry = len(self.reading) > len(self.writing)
+        size = job.chunk if hurry else self.pace.chunk(job.chunk)
         begin = time.perf_counter()
         count = job.read(size)
         self.pace.read(count, time.perf_counter() - begin)
@@ -229,7 +235,8 @@ class Scheduler:
         Args:
             error: what it raised.
         """
-        wrapped = LengthwiseError(f"the engine failed: {type(error).__name__}: {first_line(error)}")
+        wrapped = EngineFailed(f"the engine failed: {type(error).__name__}: {first_line(error)}")
+        wrapped.__cause__ = error
         jobs, self.reading, self.writing = [*self.reading, *self.writing], [], []
         for job in jobs:
             self._lose(job, wrapped)
@@ -260,4 +267,4 @@ def bytes_per_token(model: HeldModel) -> int:
     )
 
 
-__all__ = ["Scheduler", "Stats", "bytes_per_token"]
+__all__ = ["EngineFailed", "Scheduler", "Stats", "bytes_per_token"]

@@ -17,7 +17,12 @@ from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.retention import CacheUpdate, Retention
-from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
+from lengthwise.engine.kv_cache.selection import (
+    PromptSelector,
+    Queries,
+    SelectedKeys,
+    Selector,
+)
 from lengthwise.engine.plan import Plan
 from lengthwise.methods.base import Method
 from lengthwise.models.adapted_model import AdaptedModel
@@ -63,6 +68,20 @@ class _Selector:
         if choice is not None and (wrong := out_of_order(choice.ids, len(far))):
             raise WrongIds(f"plan: {wrong}")
         return choice
+
+
+class _PromptSelector(_Selector):
+    """The same for one that looks at the whole prompt."""
+
+    @property
+    def window(self) -> int:
+        return int(self.inner.window)  # type: ignore[attr-defined]
+
+    def index_prompt(self, queries: Tensor, far: KVStore) -> None:
+        self.inner.index_prompt(queries, far)  # type: ignore[attr-defined]
+
+    def agree(self, layers: Seq[_PromptSelector]) -> None:
+        self.inner.agree([layer.inner for layer in layers])  # type: ignore[attr-defined]
 
 
 class _Retention:
@@ -115,7 +134,8 @@ def check_selection_ids(cls: type[Method], model: AdaptedModel) -> None:
 
     def watch(layer: LayerFacts) -> Any:
         found = start(layer)
-        return None if found is None else _Selector(found)
+        watching = _PromptSelector if isinstance(found, PromptSelector) else _Selector
+        return None if found is None else watching(found)
 
     _run(cls, model, dataclasses.replace(plan, selector=watch))
 

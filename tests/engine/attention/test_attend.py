@@ -8,12 +8,13 @@ from hypothesis import given, settings, strategies as st
 
 from lengthwise.engine.attention.attend import (
     Part,
+    Tempered,
     attend,
     joint_softmax,
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.attention.scores import attend_plain, column_sums, logits
+from lengthwise.engine.attention.scores import attend_plain, column_sums, logits, lse_at
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 
@@ -174,3 +175,55 @@ def test_tree_softmax_equals_the_plain_twin_under_its_mask(dtype: torch.dtype, n
     found = tree_softmax(folded, key, value, 0.3, ~visible).reshape(HEADS, nodes, DIM)
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    inner=st.lists(st.sampled_from(("all", "weighted")), min_size=1, max_size=3),
+    others=st.lists(st.sampled_from(KINDS), max_size=2),
+    queries=st.sampled_from([1, 7, 33]),
+    temperature=st.sampled_from([1.0, 0.5, 2.0]),
+    lse_scale=st.sampled_from([1.0, 0.81, 0.0, 1.5]),
+    softcap=st.sampled_from([None, 3.0]),
+    sinks=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_parts_with_a_temperature_are_keys_with_other_logits_in_one_softmax(
+    inner, others, queries, temperature, lse_scale, softcap, sinks, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    flat = [_part(kind, queries, 11, generator) for kind in inner]
+    parts = [_part(kind, queries, 9, generator) for kind in ("all", *others)]
+    learned = torch.randn(HEADS, generator=generator) if sinks else None
+    asked = [*parts, Tempered(flat, temperature, lse_scale)]
+    out, lse = attend(asked, 0.3, softcap, learned, need_lse=True)
+    right, exact = attend_plain(asked, 0.3, softcap, learned)
+    torch.testing.assert_close(out, right, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(lse, exact, atol=2e-5, rtol=1e-4)
+    rows = slice(0, None, 3)
+    torch.testing.assert_close(lse_at(asked, rows, 0.3, softcap, learned), exact[:, rows],
+                               atol=2e-5, rtol=1e-4)  # fmt: skip
+
+
+def test_a_temperature_of_one_is_one_softmax_and_another_is_not() -> None:
+    generator = torch.Generator().manual_seed(5)
+    parts = [_part("all", 3, 12, generator) for _ in range(2)]
+    whole = attend(parts, 0.3)[0]
+
+    def off(temperature: float, lse_scale: float) -> float:
+        found = attend([parts[0], Tempered(parts[1:], temperature, lse_scale)], 0.3)[0]
+        return float((found - whole).abs().max())
+
+    assert off(1.0, 1.0) < 1e-6
+    assert off(0.9, 1.0) > 1e-3 and off(1.0, 0.9) > 1e-3
+
+
+def test_the_scaled_lse_is_that_of_the_logits_as_they_are() -> None:
+    """By hand: two keys apart with logits 2 and 1, one other with logit 0, T = 0.5, S T = 0.4."""
+    query = torch.ones(1, 1, 1)
+    apart = Part(query, torch.tensor([[[2.0], [1.0]]]), torch.tensor([[[1.0], [3.0]]]))
+    other = Part(query, torch.zeros(1, 1, 1), torch.tensor([[[10.0]]]))
+    out, _ = attend([other, Tempered([apart], 0.5, 0.4)], 1.0)
+    four, two = torch.tensor([4.0, 2.0]).exp()
+    value, weight = (four + 3 * two) / (four + two), (four + two).log().mul(0.4).exp()
+    assert float(out) == pytest.approx(float((weight * value + 10) / (weight + 1)), abs=1e-5)

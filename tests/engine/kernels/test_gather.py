@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -15,6 +17,7 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Quest
+from lengthwise.methods.selection.squeezed import Squeezed
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
@@ -88,6 +91,19 @@ def test_triton_reads_chosen_keys_where_they_lie(
 
 
 @interpreted
+def test_triton_reads_for_each_head_what_its_mask_shows() -> None:
+    """Heads of a key head see unequal numbers of what is read, and one sees none of it."""
+    asked = chosen("by key head", 1, 50, 20, 1, masked=False, weighted=False)
+    mask = torch.rand(HEADS, 1, 20, generator=torch.Generator().manual_seed(2)) > 0.5
+    mask[1] = False
+    asked = replace(asked, mask=mask)
+    near = Part(asked.query, *torch.randn(2, KEY_HEADS, 8, SIZE))
+    out, _ = attend([asked, near], 0.3)
+    assert torch.allclose(out, attend_plain([asked.part(), near], 0.3)[0], atol=2e-5)
+    assert torch.allclose(out, attend_plain([plain_of(asked), near], 0.3)[0], atol=2e-5)
+
+
+@interpreted
 @pytest.mark.parametrize("sinks", [False, True])
 def test_triton_joins_chosen_keys_with_other_parts(sinks: bool) -> None:
     asked = chosen("by head", 3, 50, 20, 1, masked=False, weighted=False)
@@ -128,6 +144,7 @@ SELECTIONS = {
     "quest": Quest(budget=64, window=16, page=4, dense=0),
     "hip": HiP(budget=64, window=16, init=4, block=2, dense=0, query_block=8),
     "infllm": InfLLM(budget=80, window=16, init=4, block=8, query_block=8, representatives=2),
+    "squeezed": Squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=16),
     "token_select": TokenSelect(budget=64, window=16, init=4, query_block=8),
 }
 

@@ -10,6 +10,7 @@ import torch
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.together import sharing
 from lengthwise.engine.loop import extend, prefill
 from lengthwise.engine.plan import whole
 from lengthwise.engine.speculative.tree import Tree
@@ -98,3 +99,39 @@ def test_sums_of_an_observer_are_not_shared() -> None:
     held = entries(0, 4)
     store.append(KVEntries(held.key, held.value, held.index, None, torch.zeros(2, 4)))
     assert store.freeze() == () and store.tail_length == 4
+
+
+@pytest.mark.parametrize("recipe", ["full", "yarn(factor=2)"])
+def test_rows_that_share_read_it_together(model: AdaptedModel, recipe: str) -> None:
+    """Rows of two prompts, one of them shared by three, one by two, and a row of its own."""
+    plan = whole(resolve(recipe, model))
+    first, second = (Sequence(model, plan) for _ in range(2))
+    prefill(first, TEXT[:30]), prefill(second, TEXT[10:33])
+    rows = [first.branch(), second.branch(), first.branch(), Sequence(model, plan), first.branch()]
+    rows.append(second.branch())
+    # One more block that only two of three share.
+    prefill(rows[0], TEXT[40:45])
+    rows[2] = rows[0].branch()
+    for number, row in enumerate(rows):
+        prefill(row, TEXT[50 : 52 + number])
+        row.end_prefill()
+    alone = [row.fork() for row in rows]
+    for round_number in range(3):
+        new = [round_number + n for n in range(len(rows))]
+        items = [(row, [token], None) for row, token in zip(rows, new, strict=True)]
+        found, steps = extend(items, "all")
+        for row, metadata, token, logits, other in zip(rows, steps, new, found, alone, strict=True):
+            row.commit(metadata, [token])
+            torch.testing.assert_close(logits, step(other, [token]), rtol=0, atol=1e-5)
+
+
+def test_who_shares_with_whom() -> None:
+    model = adapt(tiny_model("llama"))
+    first, second = (Sequence(model) for _ in range(2))
+    prefill(first, TEXT[:30]), prefill(second, TEXT[10:33])
+    longer = first.branch()
+    prefill(longer, TEXT[30:34])
+    rows = [first.branch(), second.branch(), longer.branch(), longer.branch(), Sequence(model)]
+    layers = [row.layers[1] for row in rows]
+    assert sharing(layers) == [([0, 2, 3], 1), ([1], 0), ([4], 0)]
+    assert sharing(layers[2:4]) == [([0, 1], 2)]

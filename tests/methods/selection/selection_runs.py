@@ -12,6 +12,7 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Quest
+from lengthwise.methods.selection.squeezed import Squeezed
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapted_model import AdaptedModel
 
@@ -21,6 +22,7 @@ READING_ALL: list[Method] = [
     TokenSelect(budget=200, window=16, init=4, query_block=16),
     Quest(budget=200, window=16, page=4, dense=0),
     HiP(budget=200, window=16, init=4, dense=0, query_block=16),
+    Squeezed(removed=0, window=16),
 ]
 CHOOSING: list[Method] = [
     InfLLM(budget=36, window=16, init=4, block=4, query_block=16, representatives=2),
@@ -31,6 +33,7 @@ CHOOSING: list[Method] = [
     HiP(budget=28, window=16, init=4, block=2, dense=0, query_block=8, interval=1),
     HiP(budget=28, window=16, init=4, block=2, dense=1, query_block=8),
     HiP(budget=28, window=16, init=4, block=2, dense=0, query_block=8, sample="first", interval=4),
+    Squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=16),
 ]
 FAMILIES = ("llama", "qwen3", "gemma3_text")
 

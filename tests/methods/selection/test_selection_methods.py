@@ -21,6 +21,7 @@ from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Quest
+from lengthwise.methods.selection.squeezed import Squeezed
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
@@ -44,7 +45,7 @@ def test_a_budget_for_everything_equals_full(model: AdaptedModel, method: Method
     assert float((found - full).abs().max()) < 1e-4
 
 
-@pytest.mark.parametrize("cls", [InfLLM, TokenSelect, Quest, HiP])
+@pytest.mark.parametrize("cls", [InfLLM, TokenSelect, Quest, HiP, Squeezed])
 def test_identity_setting_equals_full(llama: AdaptedModel, cls: type[Method]) -> None:
     method = cls.identity(LENGTH)
     assert method is not None

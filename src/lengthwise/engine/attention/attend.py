@@ -25,13 +25,21 @@ from lengthwise.engine.kernels.attempts import attempt
 from lengthwise.engine.kernels.choice import order
 from lengthwise.engine.kernels.kernel import answer
 from lengthwise.engine.kernels.merge import merge
-from lengthwise.engine.kernels.part import Answer, Asked, Chosen, Part, Stored
+from lengthwise.engine.kernels.part import (
+    Answer,
+    AnyPart,
+    Asked,
+    Chosen,
+    Part,
+    Stored,
+    Tempered,
+)
 from lengthwise.engine.kernels.plain import plain
 from lengthwise.engine.kernels.products import one_softmax, row_products
 
 
 def attend(
-    parts: Sequence[Part | Stored],
+    parts: Sequence[AnyPart],
     scaling: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -42,6 +50,7 @@ def attend(
     Args:
         parts: at least one of them has keys; every query sees a key of some part. Those that are
             read as they are stored go to a kernel of their own, and are copied where it fails.
+            Those with a temperature are a softmax of their own, whose LSE is scaled.
         scaling: multiplies the logits.
         softcap: c replaces a logit x by c tanh(x / c) (gemma 2).
         sinks: `[heads]`, learned logits that take weight and give no value (gpt_oss).
@@ -54,6 +63,10 @@ def attend(
     direct: list[Part] = []
     results: list[Answer] = []
     for part in parts:
+        if isinstance(part, Tempered):
+            if len(part):
+                results.append(_tempered(part, scaling, softcap))
+            continue
         if not isinstance(part, Part):
             found = _stored(part, scaling, softcap) if len(part) else None
             if found is not None:
@@ -67,6 +80,14 @@ def attend(
     if direct:
         results.append(answer(Asked(direct, scaling, softcap, None, True)))
     return results[0] if len(results) == 1 and sinks is None else merge(results, sinks)
+
+
+def _tempered(part: Tempered, scaling: float, softcap: float | None) -> Answer:
+    """Any kernel serves: the temperature is a matter of the scaling, and the LSE is scaled here, in
+    float32. As in flash kernels, logits are softcapped after that."""
+    out, lse = attend(part.parts, scaling / part.temperature, softcap, need_lse=True)
+    assert lse is not None
+    return out, lse * part.lse_scale
 
 
 def _stored(part: Stored, scaling: float, softcap: float | None) -> Answer | None:
@@ -184,6 +205,6 @@ def joint_softmax(
 
 
 __all__ = [
-    "Part", "SingleSoftmax", "Stored", "attend", "joint_softmax", "merge", "single_softmax",
-    "tree_softmax",
+    "Part", "SingleSoftmax", "Stored", "Tempered", "attend", "joint_softmax", "merge",
+    "single_softmax", "tree_softmax",
 ]  # fmt: skip

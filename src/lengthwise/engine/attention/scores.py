@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend
-from lengthwise.engine.kernels.part import Asked, Part, Stored
-from lengthwise.engine.kernels.plain import logits, lower, plain
+from lengthwise.engine.kernels.part import AnyPart, Part, Tempered
+from lengthwise.engine.kernels.plain import logits, lower, plain_tempered
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 
 
 def attend_plain(
-    parts: Sequence[Part],
+    parts: Sequence[Part | Tempered],
     scaling: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The twin of `attend`: all scores of all parts in one float32 softmax."""
-    out, lse = plain(Asked(parts, scaling, softcap, sinks, need_lse=True))
+    out, lse = plain_tempered(parts, scaling, softcap, sinks)
     assert lse is not None
     return out, lse
 
@@ -45,7 +45,7 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
 
 
 def lse_at(
-    parts: Sequence[Part | Stored],
+    parts: Sequence[AnyPart],
     rows: slice,
     scaling: float,
     softcap: float | None = None,
@@ -56,15 +56,7 @@ def lse_at(
     if not query.shape[1]:
         # The kernels divide by the number of queries.
         return query.new_empty(query.shape[:2], dtype=torch.float32)
-    picked: list[Part | Stored] = []
-    for part in parts:
-        if not isinstance(part, Part):
-            picked.append(part.rows(rows))
-            continue
-        mask = lower(part) if part.causal else part.mask
-        mask = None if mask is None else mask[..., rows, :]
-        query = part.query[:, rows]
-        picked.append(Part(query, part.key, part.value, mask, False, part.log_weight))
+    picked = [part.rows(rows) for part in parts]
     lse = attend(picked, scaling, softcap, sinks, need_lse=True)[1]
     assert lse is not None
     return lse

@@ -31,6 +31,19 @@ class Part:
     causal: bool = False
     log_weight: Tensor | None = None
 
+    def rows(self, rows: slice) -> Part:
+        """The same for some of the queries."""
+        mask = lower(self) if self.causal else self.mask
+        mask = None if mask is None else mask[..., rows, :]
+        return replace(self, query=self.query[:, rows], mask=mask, causal=False)
+
+
+def lower(part: Part) -> Tensor:
+    """The mask bool `[queries, keys]` that a causal part stands for."""
+    queries, keys = part.query.shape[1], part.key.shape[1]
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=part.query.device)
+    return ones.tril_(keys - queries)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -156,6 +169,38 @@ Answer = tuple[Tensor, Tensor | None]
 Stored = Chosen | Coded
 
 
+@dataclass(frozen=True)
+class Tempered:
+    """Parts that share a temperature T, and weigh otherwise than one softmax would have it.
+
+    Their logits z are divided by T. Their joint LSE times `lse_scale` takes its place where they
+    are merged with other parts, so a key has the logit z / T + (lse_scale - 1) LSE. The LSE is that
+    of the logits as they are: it is not the same after a constant is added to all of them.
+
+    parts: at least one of them has keys; every query sees one.
+    """
+
+    parts: Sequence[Part | Stored]
+    temperature: float = 1.0
+    lse_scale: float = 1.0
+
+    @property
+    def query(self) -> Tensor:
+        """`[heads, queries, head_dim]`."""
+        return self.parts[0].query
+
+    def __len__(self) -> int:
+        return sum(p.key.shape[1] if isinstance(p, Part) else len(p) for p in self.parts)
+
+    def rows(self, rows: slice) -> Tempered:
+        """The same for some of the queries."""
+        return replace(self, parts=[part.rows(rows) for part in self.parts])
+
+
+# What one softmax may be over.
+AnyPart = Part | Stored | Tempered
+
+
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """`[key_heads, ...]` -> `[heads, ...]`: a copy of its key head for every query head."""
     if x.shape[0] == heads:
@@ -163,4 +208,7 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
     return x.repeat_interleave(heads // x.shape[0], dim=0)
 
 
-__all__ = ["Answer", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "repeat_heads"]
+__all__ = [
+    "Answer", "AnyPart", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "Tempered",
+    "lower", "repeat_heads",
+]  # fmt: skip

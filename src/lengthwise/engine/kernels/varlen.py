@@ -92,4 +92,18 @@ def flash(
     return out.transpose(0, 1), lse
 
 
-__all__ = ["attend", "can", "flash", "serves"]
+def flash_rows(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float
+) -> Tensor:
+    """Prompts side by side, each causal over its own keys alone: query `[heads, n, d]`, key and
+    value `[key_heads, n, d]` -> `[heads, n, d]`. ends: int32 `[prompts + 1]`, where they begin and
+    end; longest: tokens of the longest."""
+    out, *_ = torch.ops.aten._flash_attention_forward(
+        query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), ends, ends, longest,
+        longest, 0.0, True, False, scale=scaling,
+    )  # fmt: skip
+    rows: Tensor = out.transpose(0, 1)
+    return rows
+
+
+__all__ = ["attend", "can", "flash", "flash_rows", "serves"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lengthwise.engine.kv_cache.codec import Codec
+from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.engine.kv_cache.retention import Retention
 from lengthwise.engine.kv_cache.selection import Selector
@@ -17,13 +18,14 @@ from lengthwise.models.rope import FrequencyRule
 class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
-    text: the recipe as it prints. rule: replaces the model's rotary frequencies. The starters make
-    fresh state for a sequence.
+    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
+    documents weigh that are read apart. The starters make fresh state for a sequence.
     """
 
     text: str = "full"
     rule: FrequencyRule | None = None
     placement: Placement = ORDINARY
+    contexts: ContextWeights | None = None
     selector: Callable[[LayerFacts], Selector | None] | None = None
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None

@@ -53,7 +53,8 @@ def encode(sequence: Changing, phase: Phase) -> None:
             mine = update
             if group.heads is not None and update.queries is not None:
                 mine = replace(update, queries=update.queries[layer.query_heads(group.heads)])
-            layer.codec.encode(group.compressible, mine)
+            for store in group.encodable(phase is Phase.PREFILL):
+                layer.codec.encode(store, mine)
 
 
 def _update(sequence: Changing, phase: Phase, layer: LayerCache) -> CacheUpdate:

@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Part, Stored
+from lengthwise.engine.kernels.part import AnyPart, Part, Stored
+from lengthwise.engine.kv_cache.contexts import Contexts
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
@@ -59,6 +60,7 @@ class HeadGroup:
             are contiguous.
         far: entries that left the window and were kept.
         near_start: the first birth id of near.
+        contexts: documents that were read apart, where there are some; in neither store.
     """
 
     placement: Placement
@@ -68,6 +70,7 @@ class HeadGroup:
     near: KVStore = field(default_factory=KVStore)
     far: KVStore = field(default_factory=KVStore)
     near_start: int = 0
+    contexts: Contexts | None = None
 
     @cached_property
     def head_numbers(self) -> list[int]:
@@ -85,12 +88,20 @@ class HeadGroup:
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        folded = 0 if self.on_evict is None else self.on_evict.nbytes()
-        return self.near.nbytes() + self.far.nbytes() + folded
+        index = () if self.selector is None else self.selector.tensors()
+        held = sum(t.numel() * t.element_size() for t in index if t is not None)
+        more = [each for each in (self.on_evict, self.contexts) if each is not None]
+        return sum(each.nbytes() for each in (self.near, self.far, *more)) + held
 
     def kept(self) -> int:
         """Entries held per key head."""
-        return len(self.near) + len(self.far)
+        return len(self.near) + len(self.far) + len(self.contexts or ())
+
+    def encodable(self, prompt_ends: bool) -> list[KVStore]:
+        """The stores that a codec encodes: documents that were read apart change no more, so they
+        are encoded once, at the end of the prompt."""
+        apart = [] if self.contexts is None or not prompt_ends else self.contexts.own()
+        return [*apart, self.compressible]
 
     def tighten(self) -> int:
         """Gives back the spare room of a near window; returns what the window holds, 0 where there
@@ -130,7 +141,7 @@ class HeadGroup:
 
     def parts(
         self, inputs: LayerInputs, rows: slice, own: Part | None, own_past: Part | None
-    ) -> list[Part | Stored]:
+    ) -> list[AnyPart]:
         """Parts for some of the queries of a layer.
 
         Args:
@@ -140,12 +151,17 @@ class HeadGroup:
             own_past: another part of the new tokens' own, if there is one.
 
         Returns:
-            Parts of far entries, then of near ones, then `own_past` and `own`.
+            Parts of far entries, then of near ones, then `own_past` and `own`, then documents that
+                were read apart.
         """
         query = inputs.near_query[:, rows]
-        found = self._far_parts(inputs, rows)
+        found: list[AnyPart] = [*self._far_parts(inputs, rows)]
         found += self._near_parts(inputs, rows, query)
         found += [part for part in (own_past, own) if part is not None]
+        if self.contexts is not None:
+            apart, copied = self.contexts.part(query)
+            inputs.note_transient(copied)
+            found.append(apart)
         return found
 
     def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part | Stored]:

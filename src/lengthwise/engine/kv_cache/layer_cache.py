@@ -6,7 +6,7 @@ the sequence commits the tokens that were accepted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,8 +14,6 @@ from torch import Tensor
 from lengthwise.engine.attention.attend import (
     SingleSoftmax,
     attend,
-    joint_softmax,
-    tree_softmax,
 )
 from lengthwise.engine.attention.scores import lse_at
 from lengthwise.engine.kernels.products import SCORE_BLOCK
@@ -27,28 +25,13 @@ from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_
 from lengthwise.engine.kv_cache.observed import attention_mass
 from lengthwise.engine.kv_cache.placement import IndexMap, same
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
+from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import Angles, FrequencyRule
 
 
-@dataclass
-class Observation:
-    """What a sequence has its layers note down.
-
-    reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
-    every how many-th query of a prompt's chunk has its probabilities summed, standing for those
-    skipped; 0 for none. expected: entries there will be in the end, where known, to make room for
-    at once.
-    """
-
-    reading: bool = True
-    remember: int = 0
-    stride: int = 0
-    expected: int = 0
-
-
-class LayerCache:
+class LayerCache(Stepping):
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
     rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
@@ -166,6 +149,7 @@ class LayerCache:
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
+            and group.contexts is None
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
@@ -173,75 +157,19 @@ class LayerCache:
 
     def _step(self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata) -> Tensor:
         """The general path with everything left out that a plain step does not need."""
-        facts = self.facts
+        facts, count = self.facts, query.shape[1]
         if facts.layout is not None:
             angles = self._angles(metadata)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
-        near, count = self.groups[0].near, query.shape[1]
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
-        self.placed = count
-        if near.shared:
-            near.append(KVEntries(key, value, metadata.index[None].int()))
-            parts = [(folded, block.key, block.value) for block in near.blocks()]
-            out = joint_softmax(parts, facts.scaling, metadata.hidden if count > 1 else None)
-        elif count == 1:
-            keys, values = near.push(key, value, metadata.start)
-            out = self._single(folded, keys, values, facts.scaling)
+        near = self.groups[0].near
+        if count == 1 and not near.shared:
+            self.placed = 1
+            out = self._single(folded, *near.push(key, value, metadata.start), facts.scaling)
         else:
-            near.append(KVEntries(key, value, metadata.index[None].int()))
-            tail = near.tail
-            assert tail is not None
-            out = tree_softmax(folded, tail.key, tail.value, facts.scaling, metadata.hidden)
+            tail = self.place(key, value, metadata)
+            out = self.step_rotated(folded, tail, metadata.hidden if count > 1 else None)
         return out.reshape(facts.num_heads, count, -1)
-
-    def steps_in_window(self, metadata: StepMetadata) -> bool:
-        """Whether one new token sees a window and first tokens that are all stored plain already,
-        and nobody is watching."""
-        group = self.groups[0]
-        placement = group.placement
-        if (
-            len(self.groups) > 1
-            or self.observation.reading
-            or self.observation.stride
-            or placement.window is None
-            or placement.compact
-            or placement.anchored
-            or group.selector is not None
-            or group.on_evict is not None
-            or not group.near.is_plain
-            or not (group.far.is_plain or not len(group.far))
-            or (self.rule is not None and self.rule.dynamic)
-            or self.facts.layout is None
-            or self.facts.softcap is not None
-            or self.facts.sinks is not None
-        ):
-            return False
-        gone = metadata.start - placement.window + 1 - group.near_start
-        return gone <= 0 or not placement.keeps_far or group.none_leave(metadata, gone)
-
-    def _step_in_window(
-        self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata
-    ) -> Tensor:
-        """`_step` for a window: its keys and the few far ones in one softmax."""
-        facts, group = self.facts, self.groups[0]
-        placement = group.placement
-        assert facts.layout is not None and placement.window is not None
-        angles = self._angles(metadata)
-        near, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
-        self.placed = 1
-        keys, values = group.near.push(key, value, metadata.start)
-        first = max(0, metadata.start - placement.window + 1 - group.near_start)
-        shape = (facts.num_kv_heads, -1, facts.head_dim)
-        parts = [(near.reshape(shape), keys[:, first:], values[:, first:])]
-        if len(group.far):
-            far = near
-            if placement.far_query is not same:
-                there = self._angles(metadata, placement.far_query)
-                far = facts.layout.rotate(query, there)
-            tail = group.far.tail
-            assert tail is not None
-            parts.append((far.reshape(shape), tail.key, tail.value))
-        return joint_softmax(parts, facts.scaling).reshape(facts.num_heads, 1, -1)
 
     def _inputs(
         self, query: Tensor, key: Tensor, value: Tensor, metadata: StepMetadata

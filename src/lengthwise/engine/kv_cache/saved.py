@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.cache_plan import CachePlan
+from lengthwise.engine.kv_cache.contexts import Apart, Contexts, ContextWeights
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
@@ -57,6 +58,7 @@ def pack_sequence(sequence: Sequence) -> tuple[dict[str, Any], dict[str, Tensor]
         "observation": {n: getattr(sequence._observation, n) for n in _OBSERVED},
         "remember": sequence._remember_at_least,
         "read_again": list(sequence.read_again),
+        "lossy": sequence.lossy,
         "tokens": packer.tensor(torch.tensor(list(sequence.tokens), dtype=torch.int64)),
         "token_nll": packer.tensor(torch.tensor(sequence.token_nll, dtype=torch.float64)),
         "noted": packer.pack(noted, "a drafter", {}),
@@ -64,6 +66,8 @@ def pack_sequence(sequence: Sequence) -> tuple[dict[str, Any], dict[str, Tensor]
         "retention": None if sequence.retention is None
         else packer.state(sequence.retention, retention, _name(retention), classes),
         "layers": [_pack_layer(packer, plan, layer, classes) for layer in sequence.layers],
+        "apart": None if sequence.apart is None
+        else [sequence.apart.prefix, *sequence.apart.lengths],
     }  # fmt: skip
     return data, packer.tensors
 
@@ -95,16 +99,33 @@ def unpack_sequence(
     sequence.noted = unpack(data["noted"], read, {})
     sequence.last_logits = unpack(data["last_logits"], read, {})
     sequence.read_again = list(data["read_again"])
+    sequence.lossy = str(data.get("lossy", ""))
     classes = classes_of([sequence.retention])
     if (sequence.retention is None) != (data["retention"] is None):
         raise Damaged("its retention is not the recipe's")
     if sequence.retention is not None:
         restore(sequence.retention, data["retention"], read, classes)
+    if (lengths := data.get("apart")) is not None:
+        sequence.apart = _apart(lengths, plan, len(sequence))
     if len(data["layers"]) != len(sequence.layers):
         raise Damaged("it has other layers")
     for layer, held in zip(sequence.layers, data["layers"], strict=True):
-        _unpack_layer(layer, held, read, classes, len(sequence))
+        weights = plan.contexts or ContextWeights()
+        _unpack_layer(layer, held, read, classes, len(sequence), weights)
+    held_apart = {None if g.contexts is None else len(g.contexts) for _, g in sequence.groups()}
+    if held_apart != {None if sequence.apart is None else sum(sequence.apart.lengths)}:
+        raise Damaged("its documents are not those that its layers hold")
     return sequence
+
+
+def _apart(lengths: Any, plan: CachePlan, tokens: int) -> Apart:
+    """Which tokens were read apart, as far as that can be."""
+    if not all(type(each) is int and each > 0 for each in lengths) or len(lengths) < 2:
+        raise Damaged("what was read apart is none")
+    found = Apart(lengths[0], tuple(lengths[1:]))
+    if plan.contexts is None or found.stop > tokens:
+        raise Damaged("it has documents read apart, and the recipe or its tokens none")
+    return found
 
 
 def _name(thing: object) -> str:
@@ -148,6 +169,8 @@ def _pack_group(
         "on_evict": packer.pack(group.on_evict, where, known),
         "near": _pack_store(packer, group.near, known),
         "far": _pack_store(packer, group.far, known),
+        "contexts": None if group.contexts is None
+        else [_pack_store(packer, store, known) for store in group.contexts.stores],
     }  # fmt: skip
 
 
@@ -180,8 +203,9 @@ def _pack_store(packer: Packer, store: KVStore, known: Classes) -> dict[str, Any
 
 
 def _unpack_layer(
-    layer: LayerCache, data: dict[str, Any], read: Read, classes: Classes, length: int
-) -> None:
+    layer: LayerCache, data: dict[str, Any], read: Read, classes: Classes, length: int,
+    weights: ContextWeights,
+) -> None:  # fmt: skip
     first, whole = layer.groups[0], layer.groups[0].placement
     known = classes | classes_of([layer.codec, first.selector])
     if data["queries"] is not None:
@@ -206,6 +230,8 @@ def _unpack_layer(
             restore(group.selector, held["selector"], read, known)
         group.on_evict = unpack(held["on_evict"], read, known)
         group.near_start = int(held["near_start"])
+        if held.get("contexts") is not None:
+            group.contexts = Contexts.empty(len(held["contexts"]), weights)
         _fill(group, held, layer, (read, known), length)
         groups.append(group)
     layer.groups = groups
@@ -221,7 +247,10 @@ def _fill(
         group.offload()
         if not isinstance(group.far, OffloadedKVStore):
             raise Damaged("it holds entries off the device, and the recipe none")
-    for store, data in ((group.near, held["near"]), (group.far, held["far"])):
+    stores = [(group.near, held["near"]), (group.far, held["far"])]
+    if group.contexts is not None:
+        stores += zip(group.contexts.stores, held["contexts"], strict=True)
+    for store, data in stores:
         store.closed = [unpack(block, read, known) for block in data["closed"]]
         store._closed_mass = unpack(data["mass"], read, {})
         if data["tail"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -117,4 +117,37 @@ class Selector(Protocol):
 
     def tensors(self) -> Seq[Tensor | None]:
         """Everything its index holds, for counting bytes."""
+        ...
+
+
+@runtime_checkable
+class PromptSelector(Selector, Protocol):
+    """A selector that looks at the whole prompt once, when it is complete, and with all layers.
+
+    First each layer's is shown its own part of the prompt, then they agree. So what all layers have
+    found may decide what each of them reads. Codecs encode after that. A prompt that has left
+    nothing behind the window is not shown.
+
+    Attributes:
+        window: how many of the prompt's last queries it wants.
+    """
+
+    window: int
+
+    def index_prompt(self, queries: Tensor, far: KVStore) -> None:
+        """The prompt is complete.
+
+        Args:
+            queries: its last ones, rotated as they reach far keys, `[heads, up to window,
+                head_dim]`.
+            far: the far entries of one layer, at least one. Later ones are appended to them.
+        """
+        ...
+
+    def agree(self, layers: Seq[Self]) -> None:
+        """Every layer was shown the prompt; called once, on the selector of the first of them.
+
+        Args:
+            layers: the selectors of all layers that have one, in their order.
+        """
         ...

@@ -16,11 +16,14 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
 from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
+from lengthwise.engine.kv_cache.contexts import Apart
 from lengthwise.engine.kv_cache.head_group import HeadGroup
-from lengthwise.engine.kv_cache.layer_cache import LayerCache, Observation
+from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.prompt_end import prompt_selectors, show_prompt
 from lengthwise.engine.kv_cache.retention import Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
+from lengthwise.engine.kv_cache.stepping import Observation
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.token_view import TokenView
 from lengthwise.models.adapted_model import AdaptedModel
@@ -37,10 +40,11 @@ class Sequence:
     token_nll: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
-    offset: added to every position (relative positions make it invisible).
+    offset: added to every position. apart: which tokens were read unseen by each other, if any.
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
-    frequencies and all was read again.
+    frequencies and all was read again. lossy: the codec of a file that some of it came through.
+    stale: some entries have not seen all tokens before them.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Sequence:
         self.plan = plan
         self._remember_at_least = remember
         self.offset = offset
+        self.apart: Apart | None = None
         self._tokens: list[int] = []
         self.tokens = TokenView(self._tokens)
         self.prompt_length: int | None = None
@@ -68,6 +73,7 @@ class Sequence:
         self.peak_bytes = 0
         self.read_with = 0
         self.read_again: list[int] = []
+        self.lossy, self.stale = "", False
         self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
@@ -78,13 +84,12 @@ class Sequence:
         """Takes on a plan's retention and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
-        for layer in self.layers:
-            if not layer.own_window:
-                layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+        for layer in (layer for layer in self.layers if not layer.own_window):
+            layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
-        strides = [
-            g.selector.wants_attention_mass for _, g in self.groups() if g.selector is not None
-        ]
+        self._encodes = bool(windows)
+        windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
+        strides = [g.selector.wants_attention_mass for _, g in self.groups() if g.selector]
         if self.retention is not None:
             windows.append(self.retention.window)
             strides.append(int(self.retention.wants_attention_mass))
@@ -213,8 +218,7 @@ class Sequence:
 
     def dropped(self) -> bool:
         """Whether some token is no longer held, windows of the model's own left aside."""
-        groups = (group for layer, group in self.groups() if not layer.own_window)
-        return any(group.kept() < len(self) for group in groups)
+        return any(g.kept() < len(self) for layer, g in self.groups() if not layer.own_window)
 
     # Limits.
 
@@ -286,9 +290,8 @@ class Sequence:
         Args:
             other: what it holds is shared from now on, so it is not to be used again.
         """
-        peak = max(self.peak_bytes, other.peak_bytes)
+        other.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         self.__dict__.update(other.__dict__)
-        self.peak_bytes = peak
 
     # One forward.
 
@@ -313,8 +316,7 @@ class Sequence:
             return StepMetadata(start, index, None, length, self.offset, angles, prompt=prompt)
         index = torch.tensor(tree.depths, device=device) + start
         angles = self._angles(index, None, length)
-        mask = tree.ancestors().to(device)
-        return StepMetadata(start, index, mask, length, self.offset, angles)
+        return StepMetadata(start, index, tree.ancestors().to(device), length, self.offset, angles)
 
     def _angles(self, index: Tensor, start: int | None, length: int) -> StepAngles | None:
         rope = self.model.rope
@@ -372,8 +374,9 @@ class Sequence:
         for layer in self.layers:
             layer.slide_window(len(self._tokens), self.expected_prompt, self.offset)
         phase = Phase.CHUNK if self.prompt_length is None else Phase.DECODE
-        retain(self, phase)
-        if phase is Phase.DECODE:
+        if self.retention is not None:
+            retain(self, phase)
+        if self._encodes and phase is Phase.DECODE:
             encode(self, phase)
 
     def discard(self) -> None:
@@ -390,6 +393,7 @@ class Sequence:
         self.prompt_length = len(self._tokens)
         self._observation.reading = False
         retain(self, Phase.PREFILL)
+        show_prompt(self.layers, len(self._tokens), self.offset)
         encode(self, Phase.PREFILL)
         for layer in self.layers:
             layer.forget_queries()

@@ -21,9 +21,9 @@ from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.prefix.tree import Ids, Match, RadixTree, gather
 
-# Blocks shorter than this are copied where nothing longer follows: attention over many short blocks
-# costs more than they do.
-SHORT = 256
+# Blocks shorter than this are copied where nothing longer follows: attention over one block more
+# costs more than a copy does.
+SHORT = 2048
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class PrefixCache:
             sequence: between two forwards.
         """
         reading = reading_of(sequence, len(sequence))
-        if reading is None or not len(sequence):
+        # What came through a lossy file is no other prompt's.
+        if reading is None or not len(sequence) or sequence.lossy:
             return
         ids = _ids(sequence.tokens)
         with self._lock:
@@ -182,8 +183,9 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
         length: tokens of its prompt.
     """
     rope, rule = sequence.model.rope, sequence.plan.rule
-    watched = sequence.observes_prompt or sequence.noted is not None
-    if watched or sequence.offset or (rope is not None and rope.switch is not None):
+    watched = sequence.observes_prompt or sequence.noted is not None or sequence.stale
+    moved = sequence.offset or sequence.apart or (rope is not None and rope.switch is not None)
+    if watched or moved:
         return None
     if not all(_reusable(layer, len(sequence)) for layer in sequence.layers):
         return None

@@ -2,6 +2,7 @@
 
     blocks of keys      infllm, quest, hip
     single tokens       token_select
+    clusters of keys    squeezed
 
 `reading` is what they share: how many tokens a query reads, and where the far keys lie.
 """

@@ -9,12 +9,12 @@ within pieces.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise._utils.counter_rng import Ints
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
@@ -61,37 +61,8 @@ def cut(documents: Documents, max_length: int) -> tuple[Ints, Ints]:
 def packed(starts: Ints, lengths: Ints, room: int) -> Rows:
     """Rows of at most `room` tokens holding every piece once."""
     order = np.argsort(-lengths, kind="stable")
-    row = best_fit_decreasing(lengths[order].tolist(), room)
+    row = np.array(best_fit_decreasing(lengths[order].tolist(), room), np.int64)
     by_row = np.argsort(row, kind="stable")
     order = order[by_row]
     counts = np.bincount(row)
     return Rows(starts[order], lengths[order], np.append(0, np.cumsum(counts)))
-
-
-def best_fit_decreasing(lengths: list[int], room: int) -> Ints:
-    """The row of each piece; lengths must fall and be at most `room`. O(n log n).
-
-    Rows with equal room are interchangeable: `free` holds each amount of room once, in order, and
-    `rows_with` the rows that have it.
-    """
-    free: list[int] = []
-    rows_with: dict[int, list[int]] = {}
-    found, rows = [], 0
-    for length in lengths:
-        place = bisect_left(free, length)
-        if place == len(free):
-            row, left = rows, room - length
-            rows += 1
-        else:
-            had = free[place]
-            same = rows_with[had]
-            row, left = same.pop(), had - length
-            if not same:
-                del free[place], rows_with[had]
-        found.append(row)
-        if left:
-            same = rows_with.setdefault(left, [])
-            if not same:
-                free.insert(bisect_left(free, left), left)
-            same.append(row)
-    return np.array(found, np.int64)

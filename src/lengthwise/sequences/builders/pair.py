@@ -24,10 +24,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise._utils.counter_rng import Ints
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.best_fit import best_fit_decreasing, cut
+from lengthwise.sequences.builders.best_fit import cut
 from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
@@ -140,7 +141,7 @@ def _packed(starts: Ints, lengths: Ints, counts: Ints, room: int) -> Rows:
     firsts = np.cumsum(counts) - counts
     sizes = np.add.reduceat(lengths, firsts)
     order = np.argsort(-sizes, kind="stable")
-    row = best_fit_decreasing(sizes[order].tolist(), room)
+    row = np.array(best_fit_decreasing(sizes[order].tolist(), room), np.int64)
     by_row = np.argsort(row, kind="stable")
     order = order[by_row]
     taken = ranges(firsts[order], counts[order])

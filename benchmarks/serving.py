@@ -1,0 +1,252 @@
+"""What reading once is worth, and what serving costs: sessions, prefixes, an engine for many."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence as Seq
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+
+import numpy as np
+import torch
+
+import lengthwise
+from benchmarks.figures import Table, alternate, text_ids, timed
+from lengthwise.api.generation import Generation
+from lengthwise.api.model import Model
+from lengthwise.documents.document import Document
+from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.prefix.tree import RadixTree
+from lengthwise.engine.sampling import Sampling
+from lengthwise.recipes import parse
+from lengthwise.serving.engine import Ask, Engine, Piece
+
+QUESTIONS = [
+    f"What does the text say about {subject}?"
+    for subject in (
+        "indentation", "comments", "encodings", "identifiers", "keywords", "literals", "operators",
+        "delimiters", "objects", "types", "names", "binding", "exceptions", "imports", "modules",
+        "calls", "slices", "comparisons", "lambdas", "assignments",
+    )
+]  # fmt: skip
+
+
+def sessions(rounds: int) -> Table:
+    """Twenty questions about one document of 8,000 tokens, and a saved session."""
+    table = Table(
+        "sessions", "Read once, asked twenty times",
+        "16 tokens an answer, greedy, float32 for equality and bf16 for time; `calls` reads the "
+        "document with every question. A session of 8,192 tokens is opened from its file and asked "
+        "for one token, against reading them.",
+    )  # fmt: skip
+    model = lengthwise.load()
+    assert model.tokenizer is not None
+    document = Document(model.tokenizer.decode(text_ids(model, 8000)), "reference")
+
+    def message(question: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": f"{document.text}\n\n{question}"}]
+
+    def calls() -> list[list[int]]:
+        return [
+            model.generate(message(question), max_new_tokens=16).token_ids for question in QUESTIONS
+        ]
+
+    def asked() -> list[list[int]]:
+        session = model.read(document)
+        return [session.ask(question, max_new_tokens=16).token_ids for question in QUESTIONS]
+
+    model.read(document)
+    slow, fast = timed(calls), median(timed(asked) for _ in range(max(1, rounds // 2)))
+    table.rows.append(
+        {"what": "20 questions, 8,000 tokens", "calls s": slow, "session s": fast,
+         "times": slow / fast}
+    )  # fmt: skip
+    table.rows.append(_saved(model, rounds))
+    return table
+
+
+def _saved(model: Model, rounds: int) -> dict[str, object]:
+    ids = text_ids(model, 8193)
+    reading, opening = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "held.safetensors"
+        session = model.read(ids[:8192])
+        session.save(path)
+        for _ in range(rounds):
+            reading.append(timed(lambda: model.read(ids[:8192])))
+            opening.append(
+                timed(
+                    lambda: lengthwise.open_session(path, model).ask(ids[8192:], max_new_tokens=1)
+                )
+            )
+    slow, fast = median(reading), median(opening)
+    return {"what": "opening 8,192 tokens from a file", "calls s": slow, "session s": fast,
+            "times": slow / fast}  # fmt: skip
+
+
+def prefixes(rounds: int) -> Table:
+    """Look-ups among 10,000 prefixes, and keeping one more, against a step of decoding."""
+    table = Table(
+        "prefixes", "The prefix tree with 10,000 prefixes",
+        "A request looks its prompt of 512 tokens up once and adds what it has read, one leaf "
+        "leaving for it; a step is one token of the default model behind 512 tokens, and a request "
+        "says 64. Entries are of one number each: what is timed is the tree.",
+    )  # fmt: skip
+    model = lengthwise.load()
+    generator = np.random.default_rng(0)
+    heads = [generator.integers(0, 49152, 200) for _ in range(100)]
+    tree = RadixTree(1 << 40)
+
+    def text(number: int) -> np.ndarray:
+        return np.concatenate([heads[number % 100], generator.integers(0, 49152, 312)])
+
+    def request(number: int) -> None:
+        ids = text(number)
+        match = tree.match("r", ids)
+        tree.make_room(32, match)
+        tree.insert("r", ids, match, [_entry(len(ids) - len(match))])
+
+    for number in range(10_000):
+        request(number)
+    tree.capacity = tree.nbytes
+    each = median(timed(lambda n=n: request(n)) for n in range(10_000, 10_000 + 100 * rounds))
+    ids = text_ids(model, 512)
+    sequence = Sequence(model.adapted, model.plan("full"), expected=1024)
+    started = loop.begin(sequence, Sampling(), 10**9, [])
+    loop.start(started, loop.prefill(sequence, ids))
+    step = median(timed(lambda: loop.step([started])) for _ in range(64))
+    table.rows.append(
+        {"prefixes": len(tree), "request us": each * 1e6, "step us": step * 1e6,
+         "share of one step": each / step, "share of 64": each / step / 64}
+    )  # fmt: skip
+    return table
+
+
+def _entry(tokens: int) -> KVEntries:
+    return KVEntries(
+        torch.zeros(1, tokens, 1), torch.zeros(1, tokens, 1), torch.zeros(1, tokens).int()
+    )
+
+
+class _Client:
+    """Asks, and notes when pieces came."""
+
+    def __init__(self, engine: Engine, ids: Seq[int], new: int) -> None:
+        self.times: list[float] = []
+        self.tokens = 0
+        self.over = threading.Event()
+        self.done: object = None
+        ask = Ask(list(ids), parse("full"), new, Sampling(), stop_ids=())
+        self.begin = time.perf_counter()
+        engine.submit(ask, self.told)
+
+    def told(self, piece: Piece) -> None:
+        if piece.tokens:
+            self.times.append(time.perf_counter())
+            self.tokens += len(piece.tokens)
+        if piece.done is not None:
+            self.done = piece.done
+            self.over.set()
+
+    def wait(self) -> Generation:
+        self.over.wait()
+        assert isinstance(self.done, Generation), self.done
+        return self.done
+
+
+def serve(rounds: int) -> Table:
+    """The engine at one client and at many, and beside a long prompt."""
+    table = Table(
+        "serve", "The engine: one client, many, and a long prompt beside them",
+        "Prompts of 256 tokens, 128 tokens each, default model in its own dtype. `alone` is the "
+        "loop without an engine, in turn with it. `shared` clients have 4,096 tokens in common. "
+        "p99 is of the time from one token to the next while another prompt of 16,384 tokens is "
+        "read, against without.",
+    )  # fmt: skip
+    model = lengthwise.load()
+    ids = text_ids(model, 20_000)
+    engine = Engine(model, cache_bytes="2GiB", kv_bytes="6GiB")
+
+    def prompt(number: int) -> list[int]:
+        return ids[number * 300 : number * 300 + 256]
+
+    def alone() -> int:
+        cache, model.prefix_cache = model.prefix_cache, None
+        found = model.generate(prompt(0), max_new_tokens=128, stop_ids=[])
+        model.prefix_cache = cache
+        return len(found.token_ids)
+
+    def one() -> int:
+        return len(_Client(engine, prompt(0), 128).wait().token_ids)
+
+    def many(count: int) -> float:
+        begin = time.perf_counter()
+        clients = [_Client(engine, prompt(number), 128) for number in range(count)]
+        return sum(len(client.wait().token_ids) for client in clients) / (
+            time.perf_counter() - begin
+        )
+
+    one()
+    plain, served = alternate(alone, one, rounds, 1)
+    table.rows.append({"what": "1 client against the loop alone", "a": plain, "b": served,
+                       "b / a": served / plain})  # fmt: skip
+    for count in (4, 16, 32):
+        speed = median(many(count) for _ in range(max(1, rounds // 2)))
+        table.rows.append({"what": f"{count} clients against 1, tokens/s", "a": served, "b": speed,
+                           "b / a": speed / served})  # fmt: skip
+    table.rows.append(_shared(engine, ids, served, rounds))
+    table.rows.append(_beside(engine, ids))
+    engine.close()
+    return table
+
+
+def _shared(engine: Engine, ids: Seq[int], one: float, rounds: int) -> dict[str, object]:
+    head = list(ids[:4096])
+    _Client(engine, head, 1).wait()
+
+    def run(count: int) -> float:
+        begin = time.perf_counter()
+        clients = [_Client(engine, [*head, 5 + n, 6 + n], 128) for n in range(count)]
+        tokens = sum(len(client.wait().token_ids) for client in clients)
+        return tokens / (time.perf_counter() - begin)
+
+    few, many = (median(run(count) for _ in range(max(1, rounds // 2))) for count in (1, 16))
+    return {"what": "16 clients that share 4,096 tokens against 1 of them, tokens/s", "a": few,
+            "b": many, "b / a": many / few}  # fmt: skip
+
+
+def _beside(engine: Engine, ids: Seq[int]) -> dict[str, object]:
+    def gaps(clients: Seq[_Client], start: float, stop: float) -> float:
+        found = [
+            b - a
+            for client in clients
+            for a, b in pairwise(client.times)
+            if a >= start and b <= stop
+        ]
+        return quantiles(found, n=100)[98]
+
+    quiet = [_Client(engine, ids[n * 100 : n * 100 + 64], 256) for n in range(4)]
+    for client in quiet:
+        client.wait()
+    without = gaps(quiet, max(client.times[0] for client in quiet), float("inf"))
+    busy = [_Client(engine, ids[n * 100 + 7 : n * 100 + 71], 3000) for n in range(4)]
+    while any(len(client.times) < 10 for client in busy):
+        time.sleep(0.01)
+    start = time.perf_counter()
+    long = _Client(engine, ids[1 : 1 + 16_384], 1)
+    long.wait()
+    with_it = gaps(busy, start, time.perf_counter())
+    engine._scheduler.cancel_all()
+    for client in busy:
+        client.wait()
+    return {"what": f"p99 between tokens, s, 4 clients beside 16,384 tokens that took "
+            f"{long.times[0] - long.begin:.1f} s", "a": without, "b": with_it,
+            "b / a": with_it / without}  # fmt: skip
+
+
+__all__ = ["prefixes", "serve", "sessions"]

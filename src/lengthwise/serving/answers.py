@@ -1,0 +1,195 @@
+"""What is answered to a completion, whole or in chunks, in OpenAI's shapes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lengthwise._utils.version import __version__
+from lengthwise.api.generation import Generation
+from lengthwise.serving.engine import Piece, TokenLogprob
+from lengthwise.serving.figures import figures_of
+from lengthwise.serving.logprobs import chat_logprobs, text_logprobs
+
+if TYPE_CHECKING:
+    from lengthwise.api.model import Model
+    from lengthwise.recipes import Recipe
+
+# OpenAI has two reasons for a text to end, and a deadline is the second like any other limit.
+STOP, LENGTH, DEADLINE = "stop", "length", "deadline"
+
+
+@dataclass
+class Text:
+    """One text of an answer as it comes. written: characters of its tokens so far."""
+
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    generation: Generation | None = None
+    written: int = 0
+
+    def add(self, piece: Piece) -> None:
+        """Takes a piece that carries no error.
+
+        Args:
+            piece: the next one.
+        """
+        self.logprobs += piece.logprobs
+        if isinstance(piece.done, Generation):
+            self.generation = piece.done
+
+
+class Answer:
+    """One answer to `/v1/completions`; texts are numbered as choices are.
+
+    prompts: how many there are; texts of one prompt follow each other.
+    """
+
+    whole, chunk, prefix = "text_completion", "text_completion", "cmpl"
+
+    def __init__(
+        self, model: Model, name: str, recipe: Recipe, texts: int, prompts: int, logprobs: bool
+    ) -> None:
+        self.model, self.name, self.recipe, self.wants_logprobs = model, name, recipe, logprobs
+        self.id = f"{self.prefix}-{uuid.uuid4().hex}"
+        self.created = int(time.time())
+        self.texts = [Text() for _ in range(texts)]
+        self.prompts = prompts
+
+    def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self.id, "object": kind, "created": self.created, "model": self.name,
+            "system_fingerprint": f"lengthwise-{__version__}", "choices": choices,
+        }  # fmt: skip
+
+    # What differs between a text and a message of a chat.
+
+    def _said(self, text: str, number: int, found: list[TokenLogprob]) -> dict[str, Any]:
+        return {"text": text, "logprobs": self._logprobs(number, found)}
+
+    def _logprobs(self, number: int, found: list[TokenLogprob]) -> dict[str, Any] | None:
+        tokenizer = self.model.tokenizer
+        if not self.wants_logprobs or tokenizer is None:
+            return None
+        text = self.texts[number]
+        made = text_logprobs(tokenizer, found, text.written)
+        text.written += sum(map(len, made["tokens"]))
+        return made
+
+    def opening(self) -> list[dict[str, Any]]:
+        """Chunks that come before all text."""
+        return []
+
+    def _nothing(self) -> dict[str, Any]:
+        return {"text": "", "logprobs": None}
+
+    # Chunks.
+
+    def chunks(self, number: int, piece: Piece) -> list[dict[str, Any]]:
+        """What a piece of a text becomes in a stream.
+
+        Args:
+            number: of the text.
+            piece: that carries no error.
+        """
+        text = self.texts[number]
+        text.generation = piece.done if isinstance(piece.done, Generation) else None
+        found = []
+        if piece.text or (piece.logprobs and self.wants_logprobs):
+            choice = {"index": number, **self._said(piece.text, number, piece.logprobs)}
+            found.append(self._frame(self.chunk, [{**choice, "finish_reason": None}]))
+        if text.generation is not None:
+            last = {"index": number, **self._nothing(), **self._end(text.generation)}
+            found.append(self._frame(self.chunk, [last]))
+        return found
+
+    def _end(self, generation: Generation) -> dict[str, Any]:
+        stopped = generation.metrics.finish_reason == STOP
+        return {
+            "finish_reason": STOP if stopped else LENGTH,
+            "lengthwise": figures_of(generation, self.recipe, self.model.adapted),
+        }
+
+    @property
+    def late(self) -> bool:
+        """Whether a text was broken off by its deadline."""
+        done = [text.generation for text in self.texts if text.generation is not None]
+        return any(each.metrics.finish_reason == DEADLINE for each in done)
+
+    def usage_chunk(self) -> dict[str, Any]:
+        """The chunk behind all others that says what was used."""
+        return {**self._frame(self.chunk, []), "usage": self.usage()}
+
+    # The whole.
+
+    def body(self) -> dict[str, Any]:
+        """The whole answer, when every text has its generation."""
+        choices = []
+        for number, text in enumerate(self.texts):
+            assert text.generation is not None
+            said = self._whole(text.generation.text, number, text.logprobs)
+            choices.append({"index": number, **said, **self._end(text.generation)})
+        return {**self._frame(self.whole, choices), "usage": self.usage()}
+
+    def _whole(self, text: str, number: int, found: list[TokenLogprob]) -> dict[str, Any]:
+        return self._said(text, number, found)
+
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written; a prompt of several texts counts once."""
+        done = [text.generation for text in self.texts if text.generation is not None]
+        firsts = _first_of_each(self.texts, self.prompts)
+        prompt = sum(each.metrics.prompt_tokens for each in firsts)
+        written = sum(len(each.token_ids) for each in done)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+            "prompt_tokens_details": {
+                "cached_tokens": sum(each.metrics.reused_tokens for each in firsts)
+            },
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": sum(
+                    sum(each.metrics.accepted.values()) for each in done
+                ),
+            },
+        }
+
+
+class ChatAnswer(Answer):
+    """One answer to `/v1/chat/completions`."""
+
+    whole, chunk, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def _said(self, text: str, number: int, found: list[TokenLogprob]) -> dict[str, Any]:
+        return {"delta": {"content": text}, "logprobs": self._logprobs(number, found)}
+
+    def _logprobs(self, number: int, found: list[TokenLogprob]) -> dict[str, Any] | None:
+        tokenizer = self.model.tokenizer
+        if not self.wants_logprobs or tokenizer is None:
+            return None
+        return chat_logprobs(tokenizer, found)
+
+    def opening(self) -> list[dict[str, Any]]:
+        """The role of every message comes first."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return [
+            self._frame(self.chunk, [{"index": number, "delta": dict(delta), "logprobs": None,
+                                      "finish_reason": None}])
+            for number in range(len(self.texts))
+        ]  # fmt: skip
+
+    def _nothing(self) -> dict[str, Any]:
+        return {"delta": {}, "logprobs": None}
+
+    def _whole(self, text: str, number: int, found: list[TokenLogprob]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text, "refusal": None}
+        return {"message": message, "logprobs": self._logprobs(number, found)}
+
+
+def _first_of_each(texts: Sequence[Text], prompts: int) -> list[Generation]:
+    """The first text of every prompt, as far as it is whole."""
+    each = len(texts) // prompts
+    found = [text.generation for text in texts[::each]]
+    return [generation for generation in found if generation is not None]

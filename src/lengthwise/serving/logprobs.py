@@ -1,0 +1,98 @@
+"""Log-probabilities of tokens, in the two shapes of OpenAI's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from lengthwise.serving.engine import TokenLogprob
+from lengthwise.tokenization.detokenise import UNFINISHED, decode
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+# JSON has no infinity; OpenAI writes this for what has no chance.
+LEAST = -9999.0
+
+
+@lru_cache(1)
+def _byte_letters() -> dict[str, int]:
+    return {letter: byte for byte, letter in bytes_to_unicode().items()}
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int, text: str) -> list[int] | None:
+    """The bytes of a token; None where the tokenizer does not tell.
+
+    Args:
+        tokenizer: whose token it is.
+        token: its id.
+        text: what it decodes to alone, which is no text where it is part of a character.
+    """
+    if UNFINISHED not in text:
+        return list(text.encode())
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    if byte := _BYTE.fullmatch(name):
+        return [int(byte[1], 16)]
+    found = [_byte_letters().get(letter) for letter in name]
+    return None if None in found else [each for each in found if each is not None]
+
+
+def _entry(tokenizer: PreTrainedTokenizerBase, token: int, logprob: float) -> dict[str, Any]:
+    text = decode(tokenizer, [token], special=True)
+    return {
+        "token": text, "logprob": max(logprob, LEAST), "bytes": token_bytes(tokenizer, token, text),
+    }  # fmt: skip
+
+
+def chat_logprobs(
+    tokenizer: PreTrainedTokenizerBase, found: Sequence[TokenLogprob]
+) -> dict[str, Any]:
+    """The field `logprobs` of a choice of a chat.
+
+    Args:
+        tokenizer: whose tokens they are.
+        found: of every token, in order.
+    """
+    content = [
+        {
+            **_entry(tokenizer, each.token, each.logprob),
+            "top_logprobs": [_entry(tokenizer, *one) for one in each.top],
+        }
+        for each in found
+    ]
+    return {"content": content, "refusal": None}
+
+
+def text_logprobs(
+    tokenizer: PreTrainedTokenizerBase, found: Sequence[TokenLogprob], start: int
+) -> dict[str, Any]:
+    """The field `logprobs` of a choice of a text completion.
+
+    Args:
+        tokenizer: whose tokens they are.
+        found: of every token, in order.
+        start: characters of the tokens that came before.
+    """
+    tokens = [decode(tokenizer, [each.token], special=True) for each in found]
+    offsets = []
+    for text in tokens:
+        offsets.append(start)
+        start += len(text)
+    return {
+        "tokens": tokens,
+        "token_logprobs": [max(each.logprob, LEAST) for each in found],
+        "top_logprobs": [_top(tokenizer, each) for each in found],
+        "text_offset": offsets,
+    }
+
+
+def _top(tokenizer: PreTrainedTokenizerBase, found: TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens and the one that was said, as OpenAI's.
+
+    Of two with one text, such as halves of characters, the likelier stays.
+    """
+    every = [(found.token, found.logprob), *reversed(found.top)]
+    return {decode(tokenizer, [token], special=True): max(value, LEAST) for token, value in every}
