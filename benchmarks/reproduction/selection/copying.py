@@ -47,7 +47,9 @@ def setting(length: int) -> tuple[AdaptedModel, ProbeSet]:
 
 def plan_of(method: Method, length: int) -> Plan:
     model, _ = setting(length)
-    return Plan(str(method), None, method.placement(model) or Placement(), method.start_selector)
+    return Plan(
+        str(method), None, method.placement(model) or Placement(), selector=method.start_selector
+    )
 
 
 def recent(window: int) -> Plan:
@@ -137,7 +139,7 @@ def masses(method: Method, length: int, blocks: int = 1) -> dict[str, list[float
         inner = method.start_selector(layer)
         return None if inner is None else Watched(inner, layer, note)
 
-    plan = Plan("watched", None, method.placement(model) or Placement(), watched)
+    plan = Plan("watched", None, method.placement(model) or Placement(), selector=watched)
     sequence = Sequence(model, plan)
     sequence.last_logits = prefill(sequence, probes.context)
     sequence.end_prefill()

@@ -76,7 +76,7 @@ def read(
         return Plain() if layer.index == dense else Shown(layer, log, window)
 
     placement = Placement(window=WINDOW, anchored=True)
-    sequence = Sequence(model, Plan("shown", None, placement, start))
+    sequence = Sequence(model, Plan("shown", None, placement, selector=start))
     prefill(sequence, tokens(length), 16)
     return sequence, log
 

@@ -25,10 +25,10 @@ class CachePlan:
     text: str = "full"
     rule: FrequencyRule | None = None
     placement: Placement = ORDINARY
-    contexts: ContextWeights | None = None
     selector: Callable[[LayerFacts], Selector | None] | None = None
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
+    contexts: ContextWeights | None = None
 
     @property
     def drops(self) -> bool:
