@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence as Seq
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -25,6 +25,7 @@ from lengthwise.engine.prefix.tree import RadixTree
 from lengthwise.engine.sampling import Sampling
 from lengthwise.recipes import parse
 from lengthwise.serving.engine import Ask, Engine, Piece
+from lengthwise.tokenization.detokenise import decode
 
 QUESTIONS = [
     f"What does the text say about {subject}?"
@@ -46,7 +47,7 @@ def sessions(rounds: int) -> Table:
     )  # fmt: skip
     model = lengthwise.load()
     assert model.tokenizer is not None
-    document = Document(model.tokenizer.decode(text_ids(model, 8000)), "reference")
+    document = Document(decode(model.tokenizer, text_ids(model, 8000)), "reference")
 
     def message(question: str) -> list[dict[str, str]]:
         return [{"role": "user", "content": f"{document.text}\n\n{question}"}]
@@ -172,21 +173,25 @@ def serve(rounds: int) -> Table:
     ids = text_ids(model, 20_000)
     engine = Engine(model, cache_bytes="2GiB", kv_bytes="6GiB")
 
-    def prompt(number: int) -> list[int]:
-        return ids[number * 300 : number * 300 + 256]
+    fresh = count(100)
+
+    def new_prompt() -> list[int]:
+        # One that no cache has seen: the prefix cache is to save nothing here.
+        start = next(fresh)
+        return ids[start : start + 256]
 
     def alone() -> int:
         cache, model.prefix_cache = model.prefix_cache, None
-        found = model.generate(prompt(0), max_new_tokens=128, stop_ids=[])
+        found = model.generate(new_prompt(), max_new_tokens=128, stop_ids=[])
         model.prefix_cache = cache
         return len(found.token_ids)
 
     def one() -> int:
-        return len(_Client(engine, prompt(0), 128).wait().token_ids)
+        return len(_Client(engine, new_prompt(), 128).wait().token_ids)
 
-    def many(count: int) -> float:
+    def many(clients_now: int) -> float:
         begin = time.perf_counter()
-        clients = [_Client(engine, prompt(number), 128) for number in range(count)]
+        clients = [_Client(engine, new_prompt(), 128) for _ in range(clients_now)]
         return sum(len(client.wait().token_ids) for client in clients) / (
             time.perf_counter() - begin
         )
@@ -195,10 +200,10 @@ def serve(rounds: int) -> Table:
     plain, served = alternate(alone, one, rounds, 1)
     table.rows.append({"what": "1 client against the loop alone", "a": plain, "b": served,
                        "b / a": served / plain})  # fmt: skip
-    for count in (4, 16, 32):
-        speed = median(many(count) for _ in range(max(1, rounds // 2)))
-        table.rows.append({"what": f"{count} clients against 1, tokens/s", "a": served, "b": speed,
-                           "b / a": speed / served})  # fmt: skip
+    for clients in (4, 16, 32):
+        speed = median(many(clients) for _ in range(max(1, rounds // 2)))
+        what = f"{clients} clients against 1, tokens/s"
+        table.rows.append({"what": what, "a": served, "b": speed, "b / a": speed / served})
     table.rows.append(_shared(engine, ids, served, rounds))
     table.rows.append(_beside(engine, ids))
     engine.close()
@@ -209,13 +214,13 @@ def _shared(engine: Engine, ids: Seq[int], one: float, rounds: int) -> dict[str,
     head = list(ids[:4096])
     _Client(engine, head, 1).wait()
 
-    def run(count: int) -> float:
+    def run(many: int) -> float:
         begin = time.perf_counter()
-        clients = [_Client(engine, [*head, 5 + n, 6 + n], 128) for n in range(count)]
+        clients = [_Client(engine, [*head, 5 + n, 6 + n], 128) for n in range(many)]
         tokens = sum(len(client.wait().token_ids) for client in clients)
         return tokens / (time.perf_counter() - begin)
 
-    few, many = (median(run(count) for _ in range(max(1, rounds // 2))) for count in (1, 16))
+    few, many = (median(run(each) for _ in range(max(1, rounds // 2))) for each in (1, 16))
     return {"what": "16 clients that share 4,096 tokens against 1 of them, tokens/s", "a": few,
             "b": many, "b / a": many / few}  # fmt: skip
 

@@ -151,9 +151,7 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("scaling", "laws"): (("x",), ("",), ("chinchilla", "x")),
     ("scaling", "fit"): ((), ("",), ("nope.csv",), ("doc.txt",), ("empty.txt",), ("zeros.bin",),
                          ("hollow",)),
-    ("scaling", "predict"): (("x",),),
-    ("scaling", "solve"): (("x",),),
-    ("scaling", "check"): (("x",),),
+    **{("scaling", verb): (("x",),) for verb in ("predict", "solve", "check")},
 }  # fmt: skip
 
 WRITTEN: tuple[Words, ...] = (

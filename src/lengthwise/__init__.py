@@ -17,7 +17,7 @@ measured side by side.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
 `Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
-`stream_session` loads it over a link in time, `Pieces` finds it again in other documents, `join`
+`stream_session` loads it over a link in time. `Pieces` finds it again in other documents, `join`
 puts together what was read apart, and `compose` what `lengthwise cartridge train` trained. Whatever
 a user can get wrong is a `LengthwiseError` of one line.
 """

@@ -261,7 +261,7 @@ def test_a_coded_file_codes_the_documents_and_is_not_streamed(
     session.save(tmp_path / "exact", codec="cachegen(level=lossless)")
     exact = lengthwise.open_session(tmp_path / "exact", model)
     assert torch.equal(exact.score(ANSWER), session.score(ANSWER))
-    with pytest.raises(SessionError, match="its documents were read apart"):
+    with pytest.raises(SessionError, match="documents that were read apart"):
         lengthwise.stream_session(tmp_path / "coded", model, 60.0)
 
 

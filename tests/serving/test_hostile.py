@@ -168,7 +168,8 @@ def test_a_flood_of_headers_is_refused(server: Live) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03",
+    [b"nonsense\r\n\r\n", b"GET /nothing HTTP/9.9\r\n\r\n",
+     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03",
      b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
      b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
      b"GET / HTTP/1.1\r\n\r\n"],

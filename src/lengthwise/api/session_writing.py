@@ -89,7 +89,7 @@ def write_session(
     tensors["state"] = torch.frombuffer(written, dtype=torch.uint8)
     try:
         with write_aside(path) as aside:
-            save_file(tensors, aside, metadata={"format": FORMAT, KEY: json.dumps(manifest)})
+            save_file(tensors, aside, metadata={KEY: json.dumps(manifest)})
     except (OSError, SafetensorError) as error:
         raise SessionError(f"{os.fspath(path)}: cannot be written ({first_line(error)})") from None
 

@@ -9,7 +9,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from lengthwise._utils.outputs import Output, check_outputs
-from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
+from lengthwise.cli.arguments import COUNT, Bytes, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
@@ -30,8 +30,9 @@ EMBEDDED = "smollm2"
               help="of requests that name none; see `lengthwise methods`")  # fmt: skip
 @click.option("--name", "names", multiple=True,
               help="of the model in requests; may be given again (default: its own)")  # fmt: skip
-@click.option("--kv-bytes", metavar="SIZE", help="keys and values that may be held at once, such "
-              "as 2GiB (default: half of the memory that is free)")  # fmt: skip
+@click.option("--kv-bytes", type=Bytes(), metavar="SIZE",
+              help="keys and values that may be held at once, such as 2GiB (default: half of the "
+              "memory that is free)")  # fmt: skip
 @click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True,
               help="local: this process; ray: replicas on a Ray cluster, or processes of one "
               "started here")  # fmt: skip
@@ -39,7 +40,7 @@ EMBEDDED = "smollm2"
 @model_options
 def batch(
     source: Path, out: Path, force: bool, recipe: str, names: tuple[str, ...],
-    kv_bytes: str | None, engine: str, replicas: int | None, choice: ModelChoice,
+    kv_bytes: int | None, engine: str, replicas: int | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Runs the requests of IN (JSON lines, in OpenAI's batch format) and appends their answers to
     OUT. Called again, it goes on where it was stopped.
@@ -48,7 +49,6 @@ def batch(
     time as memory holds.
     """
     from lengthwise.recipes import parse
-    from lengthwise.sequences.files import parse_bytes
     from lengthwise.serving.batch_files import OUTPUT, read_lines
     from lengthwise.serving.batch_run import run_batch
 
@@ -56,8 +56,7 @@ def batch(
     check_texts("--name", names)
     if replicas is not None and engine != "ray":
         raise LengthwiseError("--replicas is for --engine ray: give that too, or leave it out")
-    held = None if kv_bytes is None else parse_bytes(kv_bytes)
-    if held == 0:
+    if kv_bytes == 0:
         raise LengthwiseError("--kv-bytes 0 holds nothing; give 64MB or more")
     read_lines(source)
     check_outputs([Output("OUT", out, OUTPUT)], [source, choice.model], force or _empty(out))
@@ -70,7 +69,7 @@ def batch(
     )  # fmt: skip
     with Bar(*columns) as bar:
         done = run_batch(
-            model, source, out, recipe, held, force, names, runner, bar.reached
+            model, source, out, recipe, kv_bytes, force, names, runner, bar.reached
         )  # fmt: skip
     click.echo(_said(done, out))
 

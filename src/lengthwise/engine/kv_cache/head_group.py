@@ -88,25 +88,26 @@ class HeadGroup:
         return self.near if self.placement.window is None else self.far
 
     def nbytes(self) -> int:
-        index = () if self.selector is None else self.selector.tensors()
-        held = sum(t.numel() * t.element_size() for t in index if t is not None)
+        index = [] if self.selector is None else self.selector.tensors()
+        held = sum(t.nbytes for t in index if t is not None)
         more = [each for each in (self.on_evict, self.contexts) if each is not None]
         return sum(each.nbytes() for each in (self.near, self.far, *more)) + held
 
     def kept(self) -> int:
-        """Entries held per key head."""
+        """Entries of a key head."""
         return len(self.near) + len(self.far) + len(self.contexts or ())
 
     def encodable(self, prompt_ends: bool) -> list[KVStore]:
-        """The stores that a codec encodes: documents that were read apart change no more, so they
-        are encoded once, at the end of the prompt."""
-        apart = [] if self.contexts is None or not prompt_ends else self.contexts.own()
-        return [*apart, self.compressible]
+        """The stores that a codec encodes; documents that were read apart, once.
+
+        Args:
+            prompt_ends: whether it is then that this is asked.
+        """
+        contexts = self.contexts if prompt_ends else None
+        return [*([] if contexts is None else contexts.own()), self.compressible]
 
     def tighten(self) -> int:
-        """Gives back the spare room of a near window; returns what the window holds, 0 where there
-        is none.
-
+        """Gives back the spare room of a near window; returns what the window holds, or 0.
         Spare room depends on the chunks that were read, and what a budget pays for must not.
         """
         if self.placement.window is None:
