@@ -35,6 +35,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "sessions": serving.sessions,
     "prefixes": serving.prefixes,
     "serve": serving.serve,
+    "beside": serving.beside,
     "coder": coder.figures,
     "batchllm": batch_jobs.figures,
 }

@@ -47,7 +47,7 @@ def sessions(rounds: int) -> Table:
     )  # fmt: skip
     model = lengthwise.load()
     assert model.tokenizer is not None
-    document = Document(decode(model.tokenizer, text_ids(model, 8000)), "reference")
+    document = Document("reference", decode(model.tokenizer, text_ids(model, 8000)))
 
     def message(question: str) -> list[dict[str, str]]:
         return [{"role": "user", "content": f"{document.text}\n\n{question}"}]
@@ -161,13 +161,12 @@ class _Client:
 
 
 def serve(rounds: int) -> Table:
-    """The engine at one client and at many, and beside a long prompt."""
+    """The engine at one client and at many."""
     table = Table(
-        "serve", "The engine: one client, many, and a long prompt beside them",
+        "serve", "The engine: one client, and many",
         "Prompts of 256 tokens, 128 tokens each, default model in its own dtype. `alone` is the "
-        "loop without an engine, in turn with it. `shared` clients have 4,096 tokens in common. "
-        "p99 is of the time from one token to the next while another prompt of 16,384 tokens is "
-        "read, against without.",
+        "loop without an engine, in turn with it. No prompt is in the prefix cache, but for the "
+        "4,096 tokens that clients share in the last row.",
     )  # fmt: skip
     model = lengthwise.load()
     ids = text_ids(model, 20_000)
@@ -205,7 +204,20 @@ def serve(rounds: int) -> Table:
         what = f"{clients} clients against 1, tokens/s"
         table.rows.append({"what": what, "a": served, "b": speed, "b / a": speed / served})
     table.rows.append(_shared(engine, ids, served, rounds))
-    table.rows.append(_beside(engine, ids))
+    engine.close()
+    return table
+
+
+def beside(rounds: int) -> Table:
+    """The time between tokens while a long prompt is read."""
+    table = Table(
+        "beside", "A long prompt beside those who write",
+        "p99 of the time from one token to the next of 4 clients behind 64 tokens, while another "
+        "prompt of 16,384 tokens is read, against without. Once, whatever --rounds says.",
+    )  # fmt: skip
+    model = lengthwise.load()
+    engine = Engine(model, cache_bytes=0, kv_bytes="6GiB")
+    table.rows.append(_beside(engine, text_ids(model, 20_000)))
     engine.close()
     return table
 
@@ -254,4 +266,4 @@ def _beside(engine: Engine, ids: Seq[int]) -> dict[str, object]:
             "b / a": with_it / without}  # fmt: skip
 
 
-__all__ = ["prefixes", "serve", "sessions"]
+__all__ = ["beside", "prefixes", "serve", "sessions"]

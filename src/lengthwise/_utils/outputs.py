@@ -222,7 +222,7 @@ def _header(path: Path) -> dict[str, str]:
 REPORT = Kind("report", _is_report)
 PICTURE = Kind("picture", _is_picture, PICTURES)
 FIT = Kind("fit", _is_fit)
-SESSION = Kind("session", lambda path: _header(path).get("format") == "lengthwise session")
+SESSION = Kind("session", lambda path: "lengthwise" in _header(path))
 DATASTORE = Kind("datastore", lambda path: _header(path).get("format") == "lengthwise datastore")
 HEAD = Kind(
     "acceptance head",

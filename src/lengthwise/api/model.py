@@ -127,11 +127,10 @@ class Model:
     def _known(self, ids: list[int]) -> list[int]:
         if not ids:
             raise LengthwiseError("the prompt is empty; give at least one token")
-        bad = next((i for i in ids if not 0 <= i < self.adapted.vocab_size), None)
+        size = self.adapted.vocab_size
+        bad = next((i for i in ids if not 0 <= i < size), None)
         if bad is not None:
-            raise LengthwiseError(
-                f"token id {bad} is outside the vocabulary of {self.adapted.vocab_size}"
-            )
+            raise LengthwiseError(f"token id {bad} is outside the vocabulary of {size}")
         return ids
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:

@@ -123,7 +123,8 @@ class _Loading:
         self._data: dict[str, Any] = state["sequence"]
         self._coded = Coded.read(state["coded"], model.adapted, len(tokens))
         self._tokens = tokens[: max(self._coded.counts, default=0)]
-        if not all(0 <= token < model.adapted.vocab_size for token in tokens):
+        size = model.adapted.vocab_size
+        if not all(0 <= token < size for token in tokens):
             raise Damaged("token ids are outside the vocabulary")
         self._layers = self._layout()
         self._sizes = [self._sizes_of(chunk) for chunk in range(self._coded.chunks)]

@@ -93,7 +93,8 @@ def unpack_sequence(
     for name in _OBSERVED:
         setattr(sequence._observation, name, observed[name])
     sequence._tokens.extend(int(i) for i in unpack(data["tokens"], read, {}).tolist())
-    if not all(0 <= token < model.vocab_size for token in sequence.tokens):
+    vocab_size = model.vocab_size
+    if not all(0 <= token < vocab_size for token in sequence.tokens):
         raise Damaged("token ids are outside the vocabulary")
     sequence.token_nll = unpack(data["token_nll"], read, {}).tolist()
     sequence.noted = unpack(data["noted"], read, {})
