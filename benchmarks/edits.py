@@ -49,7 +49,7 @@ def edit(rounds: int) -> Table:
         edited.edit((middle, stop), new)
         whole = following(model.read(whole_ids), after)
         table.rows.append({
-            "edit": name, **found, "ratio": found["from the edit on"] / found["edit"],
+            "what": name, **found, "ratio": found["from the edit on"] / found["edit"],
             "ratio to all": found["all"] / found["edit"],
             "KL": distance(following(edited, after), whole, after).mean,
         })  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import lengthwise
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.api.session import Session
 from lengthwise.recipes import parse
 from tests.chat_models import chat_model
@@ -16,12 +17,18 @@ from tests.chat_models import chat_model
 PAGE = (Path(__file__).parents[1] / "docs" / "sessions.md").read_text(encoding="utf-8")
 
 
+def loaded(cache_bytes: str | int = 0) -> lengthwise.Model:
+    model = chat_model()
+    model.prefix_cache = prefix_cache_of(model.adapted, cache_bytes)
+    return model
+
+
 def test_the_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "contract.txt").write_text("Ada signed it in May, and Bob did not. " * 16)
-    monkeypatch.setattr(lengthwise, "load", chat_model, raising=False)
+    monkeypatch.setattr(lengthwise, "load", loaded, raising=False)
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     assert len(blocks) >= 4
