@@ -290,7 +290,7 @@ def test_the_verb_answers_chats_and_says_what_was_shared(world: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("more", "said"), [
-    (("--kv-bytes", "0"), "holds nothing"), (("--kv-bytes", "x"), "is no size"),
+    (("--kv-bytes", "0"), "holds nothing"), (("--kv-bytes", "x"), "is no number of bytes"),
     (("--replicas", "2"), "--engine ray"), (("-r", "yarm"), "yarm"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_before_a_model_is_read(
