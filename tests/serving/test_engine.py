@@ -19,7 +19,7 @@ from lengthwise.recipes import parse
 from lengthwise.serving.engine import Ask, Closing, Engine, Piece, QueueFull
 from lengthwise.serving.job import Job
 from lengthwise.serving.pace import LEAST, Pace
-from lengthwise.serving.scheduler import Scheduler, bytes_per_token
+from lengthwise.serving.scheduler import Scheduler
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.chat_models import chat_model
 
@@ -166,7 +166,7 @@ def test_who_leaves_is_let_go_and_the_others_go_on(engine: Engine) -> None:
 def test_what_never_fits_is_refused_and_what_does_not_fit_now_waits(
     model: lengthwise.Model,
 ) -> None:
-    each = bytes_per_token(model)
+    each = model.adapted.bytes_per_token
     engine = Engine(model, cache_bytes=0, kv_bytes=200 * each, queue=3)
     with pytest.raises(Refused, match="kv_bytes"):
         engine.submit(ask(tokens(150), new=60), Listener())
@@ -222,6 +222,40 @@ def test_a_round_that_fails_ends_its_requests_alone(
     engine.submit(ask(tokens(20)), again)
     assert len(again.result().token_ids) == 8
     assert engine.stats().reasons["error"] == 1
+
+
+@pytest.mark.parametrize("place", ["open", "read", "hear", "tell"])
+def test_one_request_that_fails_ends_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    kept = getattr(Job, place)
+
+    def fail(self: Job, *given: Any) -> Any:
+        if len(self.ask.ids) == 33:
+            raise ZeroDivisionError("in the midst of it")
+        return kept(self, *given)
+
+    monkeypatch.setattr(Job, place, fail)
+    bad, good = Listener(), Listener()
+    engine.submit(ask(tokens(20)), good)
+    engine.submit(ask(tokens(33)), bad)
+    assert len(good.result().token_ids) == 8
+    assert bad.over.wait(30) and "in the midst of it" in str(bad.pieces[-1].done)
+
+
+def test_a_listener_that_raises_has_hung_up(engine: Engine) -> None:
+    def raising(piece: Piece) -> None:
+        raise ZeroDivisionError("not listening")
+
+    engine.submit(ask(tokens(20), new=1500), raising)
+    good = Listener()
+    engine.submit(ask(tokens(21)), good)
+    assert len(good.result().token_ids) == 8
+    for _ in range(300):
+        if engine.stats().reasons.get("cancelled"):
+            break
+        time.sleep(0.05)
+    assert engine.stats().reasons["cancelled"] == 1
 
 
 def test_a_long_prompt_is_read_beside_those_who_write(model: lengthwise.Model) -> None:

@@ -355,6 +355,7 @@ def finish_row(request: Request, text: TextStream, asked: Asked) -> Written:
         asked: of all rows.
     """
     loop.finish(request)
-    if asked.prefixes is not None:
+    # What a mode fed were mixtures, and no tokens that another prompt could have.
+    if asked.prefixes is not None and request.mode is None:
         asked.prefixes.insert(request.sequence)
     return Written(request, text.finish())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 
 from lengthwise._utils.machine import free_memory
@@ -21,6 +23,9 @@ KV_SHARE, CACHE_SHARE = 0.5, 0.1
 UNKNOWN_MEMORY = 4 << 30
 # Requests that wait at most.
 QUEUE = 256
+# Plans of recipes that are kept for the next call.
+MOST_PLANS = 256
+LOG = logging.getLogger("lengthwise.serving")
 
 
 class QueueFull(LengthwiseError):
@@ -56,7 +61,7 @@ class Ticket:
 class Engine:
     """Runs one model for many threads.
 
-    Pieces are told from its own thread: listeners must return at once and raise nothing.
+    Pieces are told from its own thread: listeners must return at once. One that raises has hung up.
     """
 
     def __init__(
@@ -95,11 +100,12 @@ class Engine:
 
     def _plan(self, recipe: RecipeLike) -> Plan:
         text = str(recipe)
-        if text not in self._plans:
-            if len(self._plans) >= 256:
+        plan = self._plans.get(text)
+        if plan is None:
+            if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
-            self._plans[text] = self.model.plan(recipe)
-        return self._plans[text]
+            plan = self._plans[text] = self.model.plan(recipe)
+        return plan
 
     def submit(self, ask: Ask, told: Callable[[Piece], None]) -> Ticket:
         """Hands a text in; any thread may.
@@ -114,6 +120,7 @@ class Engine:
             LengthwiseError: for what cannot run, or could never be let in.
         """
         job = Job(self.model, self._plan(ask.recipe), ask, told)
+        job.told = partial(_tell, job, told)
         self._scheduler.require_room(job)
         with self._changed:
             if self._closing:
@@ -169,6 +176,14 @@ class Engine:
                 # What a round cannot get over is a fault of ours, and not the end of the server.
                 scheduler.fail_all(error)
             self._stats = scheduler.stats()
+
+
+def _tell(job: Job, told: Callable[[Piece], None], piece: Piece) -> None:
+    try:
+        told(piece)
+    except Exception:
+        job.cancelled = True
+        LOG.exception("a listener of a text failed; the text is cancelled")
 
 
 __all__ = [

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import torch
+from functools import partial
 
 from lengthwise._utils.messages import first_line
 from lengthwise.api.held_model import HeldModel
@@ -71,7 +71,6 @@ class Scheduler:
         self.writing: list[Job] = []
         self.pace = Pace()
         self._rounds = self._reserved = 0
-        self._token_bytes = bytes_per_token(model)
         self._counts: Counter[str] = Counter()
         self._accepted: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -124,8 +123,8 @@ class Scheduler:
         requests = [job.request for job in self.writing if job.request is not None]
         found = loop.step(requests, apart=True)
         self.pace.stepped(time.perf_counter() - begin)
-        for job, new in zip(self.writing, found, strict=True):
-            job.hear(new)
+        for job, new in zip(list(self.writing), found, strict=True):
+            self._alone(job, partial(job.hear, new))
         self._settle()
 
     def _read(self) -> None:
@@ -135,14 +134,17 @@ class Scheduler:
         # Where more wait for their first token than for their next, the first ones go before.
         hurry = len(self.reading) > len(self.writing)
         size = job.chunk if hurry else self.pace.chunk(job.chunk)
+        self._alone(job, partial(self._read_some, job, size))
+
+    def _read_some(self, job: Job, size: int) -> None:
         begin = time.perf_counter()
         count = job.read(size)
-        self.pace.read(count, time.perf_counter() - begin)
+        if count:
+            self.pace.read(count, time.perf_counter() - begin)
         assert job.request is not None
+        # The prefix cache answers for what is shared.
         shared = sum(group.near.shared_bytes for _, group in job.request.sequence.groups())
-        if shared:
-            # The prefix cache answers for these.
-            self._reserve(job, max(0, self._need(job) - shared))
+        self._reserve(job, max(0, self._need(job) - shared))
         if job.request.done or not job.left:
             self.reading.remove(job)
             self.writing.append(job)
@@ -150,8 +152,8 @@ class Scheduler:
 
     def _settle(self) -> None:
         """Tells everybody what is new, and lets go of what is done."""
-        for job in self.writing:
-            job.tell()
+        for job in list(self.writing):
+            self._alone(job, job.tell)
         done = [job for job in self.writing if job.request is not None and job.request.done]
         self.writing = [job for job in self.writing if job not in done]
         for job in done:
@@ -166,30 +168,46 @@ class Scheduler:
             if self._reserved and self._reserved + need > self.kv_bytes:
                 return
             self.waiting.popleft()
-            try:
-                job.open()
-            except LengthwiseError as error:
-                self._lose(job, error)
-                continue
-            self._reserve(job, need)
-            self.reading.append(job)
+            if self._alone(job, job.open):
+                self._reserve(job, need)
+                self.reading.append(job)
+
+    def _alone(self, job: Job, action: Callable[[], object]) -> bool:
+        """Does something for one request; where that fails, the request ends, and no other.
+
+        Returns:
+            Whether it was done.
+        """
+        try:
+            action()
+        except Exception as error:
+            self.reading = [each for each in self.reading if each is not job]
+            self.writing = [each for each in self.writing if each is not job]
+            self._lose(job, error)
+            return False
+        return True
 
     def _reserve(self, job: Job, need: int) -> None:
         """Keeps so many bytes for a request in place of what was kept for it."""
         self._reserved += need - job.reserved
         job.reserved = need
 
-    def _lose(self, job: Job, error: LengthwiseError) -> None:
+    def _lose(self, job: Job, error: Exception) -> None:
         self._reserve(job, 0)
         self._reasons["error"] += 1
+        if not isinstance(error, LengthwiseError):
+            said = f"the engine failed: {type(error).__name__}: {first_line(error)}"
+            failed = EngineFailed(said)
+            failed.__cause__ = error
+            error = failed
         job.fail(error)
 
     def _break_off(self) -> None:
         """Ends what nobody waits for any more, and what has had its time."""
         for job in [job for job in self.waiting if job.cancelled or job.late]:
             self.waiting.remove(job)
-            job.end(CANCELLED if job.cancelled else DEADLINE)
-            self.writing.append(job)
+            if self._alone(job, partial(job.end, CANCELLED if job.cancelled else DEADLINE)):
+                self.writing.append(job)
         for job in [job for job in self.reading if job.cancelled or job.late]:
             self.reading.remove(job)
             self.writing.append(job)
@@ -213,7 +231,7 @@ class Scheduler:
 
     def _need(self, job: Job) -> int:
         """KV bytes that a request may come to hold, stored plain."""
-        return self._token_bytes * job.most_tokens
+        return self.model.adapted.bytes_per_token * job.most_tokens
 
     def _own_bytes(self) -> int:
         """KV bytes held by those that run, shared ones left aside."""
@@ -235,11 +253,9 @@ class Scheduler:
         Args:
             error: what it raised.
         """
-        wrapped = EngineFailed(f"the engine failed: {type(error).__name__}: {first_line(error)}")
-        wrapped.__cause__ = error
         jobs, self.reading, self.writing = [*self.reading, *self.writing], [], []
         for job in jobs:
-            self._lose(job, wrapped)
+            self._lose(job, error)
 
     def stats(self) -> Stats:
         """What is done and was done, as of the last round."""
@@ -253,18 +269,4 @@ class Scheduler:
         )  # fmt: skip
 
 
-def bytes_per_token(model: HeldModel) -> int:
-    """KV bytes of a token in all layers, stored plain.
-
-    Args:
-        model: in question.
-    """
-    size = torch.empty(0, dtype=model.adapted.dtype).element_size()
-    # A birth id a layer is kept beside keys and values.
-    return sum(
-        facts.num_kv_heads * (facts.head_dim + facts.value_dim) * size + 4
-        for facts in model.adapted.layers
-    )
-
-
-__all__ = ["EngineFailed", "Scheduler", "Stats", "bytes_per_token"]
+__all__ = ["EngineFailed", "Scheduler", "Stats"]

@@ -131,6 +131,14 @@ def test_texts_that_were_said_are_reused(model: lengthwise.Model) -> None:
     assert found.metrics.reused_tokens == len(TEXT) + NEW - 1
 
 
+def test_mixtures_that_were_fed_are_nobodys_tokens(model: lengthwise.Model) -> None:
+    said = model.generate(TEXT, "superposed", max_new_tokens=NEW, stop_ids=[])
+    cache = model.prefix_cache
+    assert cache is not None
+    held = Sequence(model.adapted)
+    assert cache.peek(held, [*TEXT, *said.token_ids, 1]) <= len(TEXT)
+
+
 def test_sessions_begin_with_what_is_held(model: lengthwise.Model) -> None:
     model.generate(TEXT, max_new_tokens=2, stop_ids=[])
     cache = model.prefix_cache

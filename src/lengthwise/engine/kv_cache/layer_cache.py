@@ -23,12 +23,12 @@ from lengthwise.engine.kv_cache.groups import attend_groups
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
-from lengthwise.engine.kv_cache.placement import IndexMap, same
+from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import Angles, FrequencyRule
+from lengthwise.models.rope import FrequencyRule
 
 
 class LayerCache(Stepping):
@@ -129,12 +129,6 @@ class LayerCache(Stepping):
                 self.slide_window(part.metadata.last + 1, metadata.length, metadata.offset)
         return outs[0] if len(outs) == 1 else torch.cat(outs, 1)
 
-    def _angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
-        """Angles of the new tokens where they were born, or of the positions `where` says."""
-        layout, angles = self.facts.layout, metadata.angles
-        assert layout is not None and angles is not None
-        return angles.at(layout, self.facts.rotary_type, self.rule, where)
-
     def steps_plainly(self, count: int) -> bool:
         """Whether one new token, or a small tree, sees every entry alike, stored plain, with room
         for its own, and nobody is watching."""
@@ -159,7 +153,8 @@ class LayerCache(Stepping):
         """The general path with everything left out that a plain step does not need."""
         facts, count = self.facts, query.shape[1]
         if facts.layout is not None:
-            angles = self._angles(metadata)
+            assert metadata.angles is not None
+            angles = metadata.angles.at(facts.layout, facts.rotary_type, self.rule)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)
         folded = query.reshape(facts.num_kv_heads, -1, facts.head_dim)
         near = self.groups[0].near

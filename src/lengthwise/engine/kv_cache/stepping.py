@@ -46,7 +46,10 @@ class Stepping:
     _single: SingleSoftmax
 
     def _angles(self, metadata: StepMetadata, where: IndexMap | None = None) -> Angles:
-        raise NotImplementedError
+        """Angles of the new tokens where they were born, or of the positions `where` says."""
+        layout, angles = self.facts.layout, metadata.angles
+        assert layout is not None and angles is not None
+        return angles.at(layout, self.facts.rotary_type, self.rule, where)
 
     def place(self, key: Tensor, value: Tensor, metadata: StepMetadata) -> tuple[Tensor, Tensor]:
         """Puts new entries of a plain step among the others.

@@ -82,7 +82,7 @@ class PrefixCache:
             tokens: of its prompt.
         """
         reading = reading_of(sequence, len(tokens))
-        if reading is None or self._mark_now() != self._mark:
+        if reading is None:
             return 0
         with self._lock:
             match = self._tree.match(reading, _ids(tokens), touch=False)
@@ -119,7 +119,8 @@ class PrefixCache:
     def insert(self, sequence: Sequence) -> None:
         """Keeps what a sequence has read, all of which it still holds.
 
-        The sequence holds it by reference from then on. Without room nothing is kept.
+        The sequence holds it by reference from then on. Without room nothing is kept. Weights do
+        not change while a request runs, so they are looked at when it begins, by `attach`.
 
         Args:
             sequence: between two forwards.
@@ -130,7 +131,8 @@ class PrefixCache:
             return
         ids = _ids(sequence.tokens)
         with self._lock:
-            self._follow()
+            if self._mark is None:
+                self._follow()
             match = self._tree.match(reading, ids)
             known = len(match)
             if known < len(ids):
