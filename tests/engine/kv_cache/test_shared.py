@@ -9,6 +9,7 @@ import torch
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.rollback import roll_back
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.together import sharing
 from lengthwise.engine.loop import extend, prefill
@@ -69,6 +70,20 @@ def test_a_branch_says_what_a_copy_says(model: AdaptedModel, recipe: str) -> Non
     again = shared.branch()
     prefill(again, TEXT[40:], 8), prefill(plain, TEXT[40:], 8)
     torch.testing.assert_close(again.last_logits, plain.last_logits, rtol=0, atol=1e-5)
+
+
+def test_a_branch_is_taken_back_beyond_what_it_added() -> None:
+    model = adapt(tiny_model("llama", initializer_range=0.15))
+    sequence = read(model)
+    branch = sequence.branch()
+    prefill(branch, TEXT[40:50])
+    assert roll_back(branch, 25) and len(branch) == 25
+    other = Sequence(model)
+    prefill(other, TEXT[:25])
+    for each in (branch, other):
+        prefill(each, TEXT[50:])
+    torch.testing.assert_close(branch.last_logits, other.last_logits, rtol=0, atol=1e-5)
+    assert sequence.branch().tokens == TEXT[:40] and len(sequence.layers[0].groups[0].near) == 40
 
 
 def test_branches_hold_the_same_memory() -> None:

@@ -40,6 +40,9 @@ def roll_back(sequence: Sequence, length: int) -> bool:
     if not all(_cuts(group, len(sequence), length) for _, group in sequence.groups()):
         return False
     for _, group in sequence.groups():
+        if group.near.tail_length < count:
+            # What others hold too is not cut.
+            group.near.own()
         group.near.retract(count)
     del sequence._tokens[length:]
     del sequence.token_nll[length:]
@@ -50,7 +53,7 @@ def roll_back(sequence: Sequence, length: int) -> bool:
 def _cuts(group: HeadGroup, now: int, length: int) -> bool:
     """Whether the newest tokens of a group are its newest plain entries, and nothing else moved."""
     near = group.near
-    if near.closed or group.on_evict or group.selector or near.tail_length < now - length:
+    if near.closed or group.on_evict or group.selector or len(near) < now - length:
         return False
     if group.placement.window is not None:
         # The same entries had left the window then: near ids are one after another.
