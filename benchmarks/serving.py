@@ -23,6 +23,7 @@ from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.prefix.tree import RadixTree
 from lengthwise.engine.sampling import Sampling
+from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import parse
 from lengthwise.serving.engine import Ask, Engine, Piece
 from lengthwise.tokenization.detokenise import decode
@@ -96,7 +97,8 @@ def prefixes(rounds: int) -> Table:
         "prefixes", "The prefix tree with 10,000 prefixes",
         "A request looks its prompt of 512 tokens up once and adds what it has read, one leaf "
         "leaving for it; a step is one token of the default model behind 512 tokens, and a request "
-        "says 64. Entries are of one number each: what is timed is the tree.",
+        "says 64. Entries are of one number each: what is timed is the tree. Beside it a request "
+        "looks once whether the weights are still the same.",
     )  # fmt: skip
     model = lengthwise.load()
     generator = np.random.default_rng(0)
@@ -121,9 +123,11 @@ def prefixes(rounds: int) -> Table:
     started = loop.begin(sequence, Sampling(), 10**9, [])
     loop.start(started, loop.prefill(sequence, ids))
     step = median(timed(lambda: loop.step([started])) for _ in range(64))
+    weights = median(timed(lambda: fingerprint_now(model.adapted)) for _ in range(16))
     table.rows.append(
-        {"prefixes": len(tree), "request us": each * 1e6, "step us": step * 1e6,
-         "share of one step": each / step, "share of 64": each / step / 64}
+        {"prefixes": len(tree), "request us": each * 1e6, "weights us": weights * 1e6,
+         "step us": step * 1e6, "share of one step": each / step,
+         "share of 64, weights too": (each + weights) / step / 64}
     )  # fmt: skip
     return table
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
-
-from accelerate.utils.modeling import convert_file_size_to_int
 
 from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.errors import LengthwiseError
+from lengthwise.methods.budget import bytes_in
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.adapted_model import AdaptedModel
 
@@ -23,13 +23,9 @@ def bytes_of(name: str, given: int | str) -> int:
         LengthwiseError: for what is neither, and for less than 0.
     """
     found = -1
-    if isinstance(given, str) and given.strip().isdecimal():
-        found = int(given)
-    elif isinstance(given, str):
-        try:
-            found = int(convert_file_size_to_int(given.strip()))
-        except ValueError:
-            found = -1
+    if isinstance(given, str):
+        with suppress(LengthwiseError):
+            found = bytes_in(given)
     elif isinstance(given, int) and not isinstance(given, bool):
         found = given
     if found < 0:

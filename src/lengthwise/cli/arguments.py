@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.budget import UNITS, Budget
+from lengthwise.methods.budget import bytes_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,12 +64,9 @@ class Bytes(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, int):
             return value
-        if value.strip() == "0":
-            return 0
         try:
-            found = Budget.parse(value)
-            return int(found.amount * UNITS[found.unit])
-        except (KeyError, LengthwiseError):
+            return bytes_in(value)
+        except LengthwiseError:
             self.fail(f"{value!r} is no number of bytes, such as 64MB or 2GiB.", param, ctx)
 
 

@@ -65,3 +65,20 @@ class Budget:
         if self.unit in ("tokens", "%"):
             return number + self.unit.removeprefix("tokens")
         return number + self.unit.replace("I", "i")
+
+
+def bytes_in(text: str) -> int:
+    """Reads a number of bytes with its unit, `64MB` or `2GiB`; 0 needs none.
+
+    Args:
+        text: as a user wrote it.
+
+    Raises:
+        RecipeError: for anything else.
+    """
+    if text.strip() == "0":
+        return 0
+    found = Budget.parse(text)
+    if found.unit not in UNITS:
+        raise RecipeError(f"{text!r} is no number of bytes, such as 64MB or 2GiB")
+    return int(found.amount * UNITS[found.unit])
