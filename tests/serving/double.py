@@ -45,6 +45,10 @@ class Double:
         self._waiting.put(ticket)
         return ticket
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def stats(self) -> Stats:
         return Stats(
             running=self.running, waiting=self._waiting.qsize(), accepted={"lookup": 3},

@@ -201,6 +201,7 @@ def test_closing_ends_what_runs_and_takes_no_more(model: lengthwise.Model) -> No
     short.result()
     engine.close(0.05)
     assert long.result().metrics.finish_reason == "cancelled"
+    assert not engine.alive
     with pytest.raises(Closing):
         engine.submit(ask(tokens(20)), Listener())
     model.prefix_cache = None

@@ -70,6 +70,16 @@ def handle(folder: Path) -> Iterator[Handle]:
     replica._engine.close(5)
 
 
+def test_a_replica_without_its_engine_is_not_healthy(handle: Handle) -> None:
+    handle.replica.check_health()
+    assert TestClient(handle.replica._app).get("/health").status_code == 200
+    handle.replica._engine.close()
+    with pytest.raises(RuntimeError, match="runs no more"):
+        handle.replica.check_health()
+    found = TestClient(handle.replica._app).get("/health")
+    assert found.status_code == 503 and found.json()["status"] == "ended"
+
+
 def test_answers_are_those_of_the_application(handle: Handle) -> None:
     front = TestClient(Front(handle, SETTINGS))
     whole = TestClient(handle.replica._app)

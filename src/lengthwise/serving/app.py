@@ -146,16 +146,19 @@ class _Routes:
         }  # fmt: skip
 
     async def health(self) -> Response:
-        """Tells that the engine is there, and how busy it is."""
-        stats = self.engine.stats()
-        return self._json({"status": "ok", "running": stats.running, "waiting": stats.waiting})
+        """Tells whether the engine is there, and how busy it is."""
+        stats, alive = self.engine.stats(), self.engine.alive
+        said = {"status": "ok" if alive else "ended"}
+        return self._json(
+            {**said, "running": stats.running, "waiting": stats.waiting}, 200 if alive else 503
+        )
 
     async def metrics_text(self) -> Response:
         """Counters for Prometheus."""
         return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    def _json(self, content: Any) -> Response:
-        return Response(as_json(content), media_type=JSON)
+    def _json(self, content: Any, status: int = 200) -> Response:
+        return Response(as_json(content), status, media_type=JSON)
 
     def turned_away(self, path: str, code: str) -> None:
         """Counts what got no further than the guard, or failed.

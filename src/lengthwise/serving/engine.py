@@ -123,7 +123,7 @@ class Engine:
         job.told = partial(_tell, job, told)
         self._scheduler.require_room(job)
         with self._changed:
-            if self._closing:
+            if self._closing or not self.alive:
                 raise Closing
             waiting = self._stats.waiting + len(self._inbox)
             if waiting >= self._queue:
@@ -136,6 +136,11 @@ class Engine:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def stats(self) -> Stats:
         """What it does and did, as of the last round."""

@@ -101,7 +101,8 @@ class Replica:
 
     def check_health(self) -> None:
         """Raises where the engine runs no more, so that Ray begins another replica."""
-        self._engine.stats()
+        if not self._engine.alive:
+            raise RuntimeError("the engine of this replica runs no more")
 
     def __del__(self) -> None:
         with suppress(AttributeError):
