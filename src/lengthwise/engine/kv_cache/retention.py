@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -86,6 +87,8 @@ class CacheUpdate:
             it is given. At DECODE they are those of the newest tokens, for a retention that
             follows them (`follows_queries`).
         query_index: birth ids of these queries, int64.
+        moments: mean and covariance of the prompt's queries before rotation. They are there at
+            PREFILL for a retention that asks for them (`wants_moments`).
     """
 
     phase: Phase
@@ -93,6 +96,7 @@ class CacheUpdate:
     sequence: CacheView
     queries: Tensor | None = None
     query_index: Tensor | None = None
+    moments: QueryMoments | None = None
 
 
 class Retention(Protocol):
@@ -105,6 +109,8 @@ class Retention(Protocol):
 
     What only few ask for may be left out:
         follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
+        wants_moments: a number where `CacheUpdate.moments` is wanted: how many first tokens of the
+            text it leaves out.
     """
 
     window: int
@@ -135,3 +141,13 @@ class Retention(Protocol):
             Tokens that may be committed before the next deletion; None is any number.
         """
         ...
+
+
+def notes_prompt(retention: Retention) -> bool:
+    """Whether something has to be noted of every token of a prompt while it is read.
+
+    Args:
+        retention: of a sequence. One that notes nothing can be taken on once a prompt was read.
+    """
+    wants = retention.wants_attention_mass or retention.wants_token_nll
+    return wants or getattr(retention, "wants_moments", None) is not None
