@@ -37,24 +37,22 @@ OURS: dict[str, Method] = {
 WHOLE = ExpectedAttention(budget=Budget(2 * LENGTH))
 
 
-@check({"method": "", **dict.fromkeys(("ours", "kvpress", "ours, unasked", "kvpress, unasked"),
-                                      ".2f")})  # fmt: skip
-def beside_kvpress(python: Path) -> Iterator[Found]:
-    """Losses of the copy, three lists each; unasked is without its first words in the prompt."""
+@check({"method": "", "ours": ".2f", "kvpress": ".2f"})
+def beside_kvpress(
+    python: Path, words: int = WORDS_IN_PROMPT, length: int = 2048
+) -> Iterator[Found]:
+    """Losses of the copy, three lists each; words: of its first, how many end the prompt."""
     chosen = bench()
-    rows: dict[str, dict[str, Any]] = {name: {"method": f"`{name}`"} for name in OURS}
-    for words, kind in ((WORDS_IN_PROMPT, ""), (0, ", unasked")):
-        cases = chosen.cases(words)
-        folder = str(converted_folder(torch.bfloat16))
-        theirs = _ask(python, {"model": folder, "share": SHARE, "cases": cases})
-        ours: dict[str, list[float]] = {name: [] for name in OURS}
-        for case in cases:
-            read = chosen.read(case["prompt"], WHOLE)
-            for name, method in OURS.items():
-                ours[name].append(chosen.after(read, method, case["target"], case["skip"]))
-        for name, row in rows.items():
-            row |= {f"ours{kind}": means(ours[name]), f"kvpress{kind}": means(theirs[name])}
-    yield from rows.values()
+    cases = chosen.cases(words, length)
+    folder = str(converted_folder(torch.bfloat16))
+    theirs = _ask(python, {"model": folder, "share": SHARE, "cases": cases})
+    ours: dict[str, list[float]] = {name: [] for name in OURS}
+    for case in cases:
+        read = chosen.read(case["prompt"], WHOLE)
+        for name, method in OURS.items():
+            ours[name].append(chosen.after(read, method, case["target"], case["skip"]))
+    for name in OURS:
+        yield {"method": f"`{name}`", "ours": means(ours[name]), "kvpress": means(theirs[name])}
 
 
 def _ask(python: Path, given: dict[str, Any]) -> dict[str, list[float]]:

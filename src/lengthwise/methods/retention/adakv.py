@@ -57,7 +57,7 @@ class AdaKV(VotingMethod):
         "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM "
         "Inference",
         "Feng et al.",
-        2024,
+        2025,
         arxiv="2407.11550",
         venue="NeurIPS",
         code="https://github.com/FFY0/AdaKV",
