@@ -54,6 +54,7 @@ class ExpectedAttention(ScoredRetention):
         arxiv="2510.00636",
         code="https://github.com/NVIDIA/kvpress",
     )
+    best_known: ClassVar[str] = "expected_attention(epsilon=0)"
     # Future queries are turned to meet keys where they stood when they were read.
     ordinary_only: ClassVar[bool] = True
     frozen_positions: ClassVar[bool] = True
