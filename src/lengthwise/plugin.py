@@ -7,7 +7,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - every method: `Method`, `Question`, `Paper`, `option`, `Needs`, `Budget`, `Slot`, `LayerFacts`,
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
-  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
+  `HeadGroup`; an `AskingRetention` runs the model behind the prompt first; `layer_tokens` and
+  `affordable` turn a budget into entries.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
@@ -34,7 +35,15 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import (
+    AskingRetention,
+    CacheUpdate,
+    CacheView,
+    Phase,
+    ReadAside,
+    Retention,
+    WatchLayer,
+)
 from lengthwise.engine.kv_cache.selection import (
     PromptSelector,
     Queries,
@@ -70,6 +79,7 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 __all__ = [
     "Acceptance",
     "AdaptedModel",
+    "AskingRetention",
     "Budget",
     "CacheUpdate",
     "CacheView",
@@ -105,6 +115,7 @@ __all__ = [
     "PromptSelector",
     "Queries",
     "Question",
+    "ReadAside",
     "RecipeError",
     "Refused",
     "ResidualCodec",
@@ -121,6 +132,7 @@ __all__ = [
     "Tree",
     "UpTo",
     "Verifier",
+    "WatchLayer",
     "affordable",
     "by_key_head",
     "chosen_tokens",
