@@ -33,6 +33,7 @@ RECIPES = [
     "int8(residual=8)",
     "think(ratio=0.5, recent=8, window=8)",
     "razor(buffer=16)",
+    "kvzip(budget=50%, chunk=32, instruct=false, floor=8)",
     "h2o(budget=40)",
     "sirllm(budget=40, turn=8)",
     "yarn(factor=2)",

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from lengthwise.engine.attention.scores import column_maxima
 from lengthwise.engine.kernels.part import Part
+from lengthwise.engine.kv_cache.by_head import keep_by_head
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, ReadAside
 from lengthwise.errors import Refused
@@ -52,7 +53,6 @@ from lengthwise.methods.retention.counting import (
     prompt_entries,
     require_budget,
 )
-from lengthwise.methods.retention.ragged import keep_by_head
 from lengthwise.models.limits import position_limit
 from lengthwise.tokenization.templates import around_message
 
@@ -86,9 +86,7 @@ class KVzip(Method):
     ordinary_only: ClassVar[bool] = True
 
     budget: Budget = option(Budget(30, "%"), "what a layer keeps of the prompt, on average")
-    compete: str = option(
-        "all", "which entries share one budget", choices=("all", "layer", "head")
-    )
+    compete: str = option("all", "which entries share one budget", choices=("all", "layer", "head"))
     chunk: int = option(2000, "tokens that are repeated at once", low=1)
     instruct: bool = option(True, "ask for the repetition in words")
     sinks: int = option(4, "first tokens that are always kept", low=1)
@@ -228,9 +226,7 @@ class Reconstruction:
         """By layer the score of each entry, float32 `[kv_heads, entries]`; first tokens get 0."""
         method, tokens = self.method, list(sequence.tokens)
         request = Request(method, sequence.model)
-        found = {
-            x.index: torch.zeros(x.num_kv_heads, len(tokens), device=x.device) for x in layers
-        }
+        found = {x.index: torch.zeros(x.num_kv_heads, len(tokens), device=x.device) for x in layers}
         first = min(method.sinks, len(tokens))
         for start in range(first, len(tokens), method.chunk):
             stop = min(start + method.chunk, len(tokens))
@@ -251,16 +247,14 @@ class Reconstruction:
         if update.phase is not Phase.PREFILL or update.layer.index not in self.keep:
             return None
         keep = self.keep.pop(update.layer.index)
-        return keep_by_head(group, keep.to(update.layer.device))
+        return keep_by_head(group, [mine.nonzero()[:, 0] for mine in keep])
 
     def tokens_until_change(self, sequence: CacheView) -> int | None:
         """Nothing is deleted while decoding."""
         return None
 
 
-def repeated(
-    layer: LayerFacts, query: Tensor, first: Tensor, chunk: Tensor, new: Tensor
-) -> Tensor:
+def repeated(layer: LayerFacts, query: Tensor, first: Tensor, chunk: Tensor, new: Tensor) -> Tensor:
     """The most attention that each entry of a chunk gets while the chunk is repeated.
 
     Args:
