@@ -38,7 +38,7 @@ def retain(sequence: Changing, phase: Phase) -> None:
     for layer in sequence.layers:
         if layer.own_window:
             continue
-        update = _update(sequence, phase, layer)
+        update = _update(sequence, phase, layer, layer.observation.following)
         groups: list[HeadGroup] = []
         for group in layer.groups:
             replaced = sequence.retention.retain(group, update)
@@ -60,8 +60,11 @@ def encode(sequence: Changing, phase: Phase) -> None:
                 layer.codec.encode(store, mine)
 
 
-def _update(sequence: Changing, phase: Phase, layer: LayerCache) -> CacheUpdate:
-    queries = layer.last_queries() if phase is Phase.PREFILL else None
+def _update(
+    sequence: Changing, phase: Phase, layer: LayerCache, follows: bool = False
+) -> CacheUpdate:
+    there = phase is Phase.PREFILL or (follows and phase is Phase.DECODE)
+    queries = layer.last_queries() if there else None
     if queries is None:
         return CacheUpdate(phase, layer.facts, sequence)
     stop = len(sequence)

@@ -60,6 +60,7 @@ class LayerCache(Stepping):
         self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
+        self._fresh: Tensor | None = None
 
     @property
     def own_window(self) -> bool:
@@ -90,6 +91,8 @@ class LayerCache(Stepping):
         inputs = self._inputs(query, key, value, metadata)
         if self.observation.remember and self.observation.reading:
             self._remember(inputs.near_query)
+        elif self.observation.following:
+            self._fresh = inputs.near_query
         stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
         self.pending = KVEntries(stored, value, metadata.index[None].int())
         if len(self.groups) == 1 and self.groups[0].selector is not None and metadata.count > 1:
@@ -140,6 +143,7 @@ class LayerCache(Stepping):
             and len(self.groups) == 1
             and not self.observation.reading
             and not self.observation.stride
+            and not self.observation.following
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
@@ -266,7 +270,8 @@ class LayerCache(Stepping):
             self._window.pop(0)
 
     def last_queries(self) -> Tensor | None:
-        """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`."""
+        """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`; while
+        decoding, the newest ones, where somebody follows them."""
         return torch.cat(self._window, 1)[:, -self.observation.remember :] if self._window else None
 
     def forget_queries(self) -> None:
@@ -279,6 +284,9 @@ class LayerCache(Stepping):
             ids = ids.to(self.facts.device)
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
+        if self._fresh is not None:
+            self._remember(self._fresh if ids is None else self._fresh[:, ids])
+            self._fresh = None
         if self.observation.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
@@ -296,7 +304,7 @@ class LayerCache(Stepping):
         """Forgets the forward under way."""
         if self.placed:
             self.groups[0].near.retract(self.placed)
-        self.pending, self.placed = None, 0
+        self.pending, self.placed, self._fresh = None, 0, None
         self._observed.clear()
 
     def slide_window(self, length: int, prompt: int, offset: int) -> None:

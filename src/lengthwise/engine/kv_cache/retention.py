@@ -87,7 +87,8 @@ class CacheUpdate:
         queries: the last queries of the prompt as near keys see them, `[heads, at least window,
             head_dim]`. They are fewer where the prompt is shorter. They are there at PREFILL, where
             a retention or codec asked for a window. A codec gets only the heads that read the store
-            it is given.
+            it is given. At DECODE they are those of the newest tokens, for a retention that
+            follows them (`follows_queries`).
         query_index: birth ids of these queries, int64.
     """
 
@@ -105,6 +106,9 @@ class Retention(Protocol):
         window: how many of the prompt's last queries it wants at the end of prefill (0: none).
         wants_attention_mass: entries accumulate the probability they receive from every query.
         wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
+
+    What only few ask for may be left out:
+        follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
     """
 
     window: int

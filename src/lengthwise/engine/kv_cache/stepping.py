@@ -26,13 +26,14 @@ class Observation:
     reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
     every how many-th query of a prompt's chunk has its probabilities summed, standing for those
     skipped; 0 for none. expected: entries there will be in the end, where known, to make room for
-    at once.
+    at once. following: the newest queries are kept while decoding too, as many as `remember` says.
     """
 
     reading: bool = True
     remember: int = 0
     stride: int = 0
     expected: int = 0
+    following: bool = False
 
 
 class Stepping:
@@ -99,6 +100,7 @@ class Stepping:
             len(self.groups) > 1
             or self.observation.reading
             or self.observation.stride
+            or self.observation.following
             or placement.window is None
             or placement.compact
             or placement.anchored
