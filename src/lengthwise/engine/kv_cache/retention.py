@@ -108,6 +108,8 @@ class Retention(Protocol):
         wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
 
     What only few ask for may be left out:
+        sums_prompt_only: True where attention mass is no longer wanted after PREFILL, at which the
+            retention drops it (`KVStore.replace`).
         follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
     """
 
