@@ -37,13 +37,13 @@ class Remembered(KVzip):
 
 
 class _Remembered(Reconstruction):
-    def _scores(
+    def scores(
         self, layers: list[LayerFacts], sequence: CacheView, read: ReadAside
     ) -> dict[int, Tensor]:
         method = self.method
         key = (method.chunk, method.instruct, method.sinks, *sequence.tokens)
         if key not in _FOUND:
-            _FOUND[key] = super()._scores(layers, sequence, read)
+            _FOUND[key] = super().scores(layers, sequence, read)
         return {layer: scores.clone() for layer, scores in _FOUND[key].items()}
 
 

@@ -71,7 +71,7 @@ def test_scores_are_those_that_kvpress_gives_on_a_real_model() -> None:
     prefill(sequence, ids)
     sequence.end_prefill()
     retention = KVzip(chunk=128).start_retention(model.adapted)
-    scores = retention._scores(full_layers(model.adapted), sequence, partial(read_aside, sequence))
+    scores = retention.scores(full_layers(model.adapted), sequence, partial(read_aside, sequence))
     for layer, sums in THEIRS.items():
         own = scores[layer][:, 4:]
         assert torch.allclose(own.sum(1), torch.tensor(sums), atol=2e-3)
@@ -193,7 +193,7 @@ def test_a_chunk_at_a_time_scores_each_entry_once() -> None:
         read_aside(sequence, given, watch)  # type: ignore[arg-type]
 
     retention = BARE(chunk=50).start_retention(model)
-    scores = retention._scores(full_layers(model), sequence, counted)
+    scores = retention.scores(full_layers(model), sequence, counted)
     assert [len(given) for given in asked] == [50, 50, 46]
     assert [token for given in asked for token in given] == tokens(PROMPT)[4:]
     assert all((score[:, 4:] > 0).all() for score in scores.values())

@@ -210,7 +210,7 @@ class Reconstruction:
         if allowed is None:
             return
         layers = full_layers(model)
-        scores = self._scores(layers, sequence, read)
+        scores = self.scores(layers, sequence, read)
         for score in scores.values():
             score[:, : method.sinks] = torch.inf
             score[:, score.shape[1] - method.recent :] = torch.inf
@@ -220,10 +220,19 @@ class Reconstruction:
         budgets = {i: allowed * costs[i] for i in costs}
         self.keep = chosen(scores, each, budgets, method.compete)
 
-    def _scores(
+    def scores(
         self, layers: list[LayerFacts], sequence: CacheView, read: ReadAside
     ) -> dict[int, Tensor]:
-        """By layer the score of each entry, float32 `[kv_heads, entries]`; first tokens get 0."""
+        """What each entry is worth, by layer.
+
+        Args:
+            layers: those whose entries are scored.
+            sequence: what was read.
+            read: reads a chunk again.
+
+        Returns:
+            float32 `[kv_heads, entries]` by layer; the first tokens, which stay, get 0.
+        """
         method, tokens = self.method, list(sequence.tokens)
         request = Request(method, sequence.model)
         found = {x.index: torch.zeros(x.num_kv_heads, len(tokens), device=x.device) for x in layers}
