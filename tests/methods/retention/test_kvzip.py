@@ -63,8 +63,12 @@ THEIRS = {
 PEAKS = {0: [210, 259, 248], 7: [8, 8, 40], 15: [246, 33, 252], 29: [258, 258, 181]}
 
 
-def test_scores_are_those_that_kvpress_gives_on_a_real_model() -> None:
-    model = lengthwise.load(dtype="float32")
+@pytest.fixture(scope="module")
+def model() -> lengthwise.Model:
+    return lengthwise.load(dtype="float32")
+
+
+def test_scores_are_those_that_kvpress_gives_on_a_real_model(model: lengthwise.Model) -> None:
     assert model.tokenizer is not None
     ids = list(model.tokenizer.encode(read_document().text, add_special_tokens=False))[1000:1260]
     sequence = Sequence(model.adapted)
@@ -79,8 +83,7 @@ def test_scores_are_those_that_kvpress_gives_on_a_real_model() -> None:
     assert all(not score[:, :4].any() for score in scores.values())
 
 
-def test_the_request_names_what_stands_before_a_chunk() -> None:
-    model = lengthwise.load(dtype="float32")
+def test_the_request_names_what_stands_before_a_chunk(model: lengthwise.Model) -> None:
     tokenizer = model.tokenizer
     assert tokenizer is not None
     request = Request(KVzip(), model.adapted)

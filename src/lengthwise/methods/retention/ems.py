@@ -214,7 +214,7 @@ def members(
             by_value = (value[:, rows] @ centre_value.transpose(1, 2)).clamp_min(0)
             best, where = (by_key * by_value).max(-1)
             goes[:, rows] = where.masked_fill((best < threshold) | (best <= 0), m)
-    falling = scores.sort(1, descending=True, stable=True)
+    falling = scores.sort(dim=1, descending=True, stable=True)
     before = falling.values.cumsum(1) - falling.values
     useless = before >= useful * falling.values.sum(1, keepdim=True)
     goes = goes.masked_fill(useless.scatter(1, falling.indices, useless), m)
