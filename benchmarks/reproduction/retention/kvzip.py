@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from benchmarks.reproduction.harness import Found, Note, check
-from benchmarks.reproduction.retention.copying import AFTER, WORDS_IN_PROMPT, bench, means
+from benchmarks.reproduction.retention.copying import AFTER, bench, means
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.retention import CacheView, ReadAside
@@ -18,8 +18,9 @@ from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
-SHARES = (10, 20, 30, 50)
-COMPETE = ("all", "layer", "head")
+SHARES = (10, 30)
+KINDS: dict[str, dict[str, str]] = {"kvzip": {}, "`compete=head`": {"compete": "head"}}
+OTHER = "`snapkv(window=8, kernel=31)`"
 PROMPT = 2048
 PLACES = range(0, 60_000, 10_000)
 
@@ -51,47 +52,35 @@ def share(percent: float) -> Budget:
     return Budget(percent, "%")
 
 
-@check({"kept": "", **dict.fromkeys(COMPETE, ".2f"), "`snapkv(window=8, kernel=31)`": ".2f"})
-def kvzip(shares: tuple[int, ...] = SHARES) -> Iterator[Found]:
-    """A list that no word of the prompt asks for, by what competes for one budget."""
+@check({"kept": "", **dict.fromkeys(KINDS, ".2f"), OTHER: ".2f"})
+def kvzip(shares: tuple[int, ...] = SHARES, length: int = PROMPT) -> Iterator[Found]:
+    """A list that no word of the prompt asks for: one budget for all heads, or one for each."""
     chosen, best = bench(), SnapKV(window=8, kernel=31)
     methods: dict[str, Method | None] = {"full": None}
     for percent in shares:
-        for compete in COMPETE:
-            methods[f"{compete} {percent}"] = Remembered(budget=share(percent), compete=compete)
-        methods[f"snapkv {percent}"] = replace(best, budget=share(percent))
-    found = chosen.copies(methods, 0)
+        for kind, given in KINDS.items():
+            methods[f"{kind} {percent}"] = Remembered(budget=share(percent), **given)  # type: ignore[arg-type]
+        methods[f"{OTHER} {percent}"] = replace(best, budget=share(percent))
+    found = chosen.copies(methods, 0, length=length)
     for percent in shares:
-        yield {
-            "kept": f"{percent}%",
-            **{compete: found[f"{compete} {percent}"] for compete in COMPETE},
-            "`snapkv(window=8, kernel=31)`": found[f"snapkv {percent}"],
-        }
+        yield {"kept": f"{percent}%", **{k: found[f"{k} {percent}"] for k in (*KINDS, OTHER)}}
     yield Note(full=found["full"])
-    asked: dict[str, Method | None] = {
-        "full": None,
-        "kvzip": Remembered(budget=share(10)),
-        "snapkv": replace(best, budget=share(10)),
-    }
-    yield Note(asked_in_the_prompt_at_10=chosen.copies(asked, WORDS_IN_PROMPT))
 
 
 SETTINGS: tuple[Method, ...] = (
     Remembered(),
     Remembered(instruct=False),
-    Remembered(chunk=4096),
     Remembered(chunk=512),
     Remembered(chunk=128),
     Remembered(recent=64),
-    Remembered(sinks=64),
 )
 
 
 @check({"10% of the prompt": "", "loss of the copy": ".2f"})
-def settings(percent: int = 10) -> Iterator[Found]:
+def settings(percent: int = 10, length: int = PROMPT) -> Iterator[Found]:
     """What the request, the length of chunks and fixed entries are worth."""
     methods = [replace(each, budget=share(percent)) for each in SETTINGS]  # type: ignore[type-var]
-    found = bench().copies({f"`{each}`": each for each in methods}, 0)
+    found = bench().copies({f"`{each}`": each for each in methods}, 0, length=length)
     for name, loss in found.items():
         yield {"10% of the prompt": name, "loss of the copy": loss}
 
