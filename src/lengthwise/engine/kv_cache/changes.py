@@ -66,10 +66,10 @@ def _update(
     there = phase is Phase.PREFILL or (follows and phase is Phase.DECODE)
     queries = layer.last_queries() if there else None
     if queries is None:
-        return CacheUpdate(phase, layer.facts, sequence)
+        return CacheUpdate(phase, layer.facts, sequence, moments=layer.moments)
     stop = len(sequence)
     index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
-    return CacheUpdate(phase, layer.facts, sequence, queries, index)
+    return CacheUpdate(phase, layer.facts, sequence, queries, index, layer.moments)
 
 
 __all__ = ["encode", "own_what_changes", "retain"]

@@ -24,6 +24,7 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
 from lengthwise.engine.kv_cache.placement import same
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
@@ -61,6 +62,7 @@ class LayerCache(Stepping):
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
         self._fresh: Tensor | None = None
+        self.moments: QueryMoments | None = None
 
     @property
     def own_window(self) -> bool:
@@ -68,7 +70,8 @@ class LayerCache(Stepping):
         return self.facts.window is not None
 
     def nbytes(self) -> int:
-        return sum(group.nbytes() for group in self.groups)
+        noted = 0 if self.moments is None else self.moments.nbytes()
+        return sum(group.nbytes() for group in self.groups) + noted
 
     def query_heads(self, heads: Tensor) -> Tensor:
         """The query heads int64 `[h * group size]` that read the key heads `[h]`."""
@@ -88,6 +91,7 @@ class LayerCache(Stepping):
             return self._step(query, key, value, metadata)
         if count == 1 and self.steps_in_window(metadata):
             return self._step_in_window(query, key, value, metadata)
+        self.note_moments(query, metadata.start)
         inputs = self._inputs(query, key, value, metadata)
         if self.observation.remember and self.observation.reading:
             self._remember(inputs.near_query)
@@ -274,8 +278,19 @@ class LayerCache(Stepping):
         decoding, the newest ones, where somebody follows them."""
         return torch.cat(self._window, 1)[:, -self.observation.remember :] if self._window else None
 
+    def note_moments(self, query: Tensor, start: int) -> None:
+        """Adds un-rotated queries `[heads, n, head_dim]` of a prompt to their mean and covariance,
+        where somebody asks for these."""
+        skip = self.observation.moments
+        if skip is None or not self.observation.reading or self.own_window:
+            return
+        if self.moments is None:
+            self.moments = QueryMoments(skip)
+        self.moments.add(query, start)
+
     def forget_queries(self) -> None:
         self._window.clear()
+        self.moments = None
 
     def commit(self, ids: Tensor | None, first: bool = False) -> None:
         """Pending entries, or those of the accepted nodes ids, become near entries. first: whether

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -90,6 +91,8 @@ class CacheUpdate:
             it is given. At DECODE they are those of the newest tokens, for a retention that
             follows them (`follows_queries`).
         query_index: birth ids of these queries, int64.
+        moments: mean and covariance of the prompt's queries before rotation. They are there at
+            PREFILL for a retention that asks for them (`wants_moments`).
     """
 
     phase: Phase
@@ -97,6 +100,7 @@ class CacheUpdate:
     sequence: CacheView
     queries: Tensor | None = None
     query_index: Tensor | None = None
+    moments: QueryMoments | None = None
 
 
 class Retention(Protocol):
@@ -111,6 +115,8 @@ class Retention(Protocol):
         sums_prompt_only: True where attention mass is no longer wanted after PREFILL, at which the
             retention drops it (`KVStore.replace`).
         follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
+        wants_moments: a number where `CacheUpdate.moments` is wanted: how many first tokens of the
+            text it leaves out.
     """
 
     window: int
@@ -187,3 +193,13 @@ class AskingRetention(Retention, Protocol):
             read: runs a forward; any number of times.
         """
         ...
+
+
+def notes_prompt(retention: Retention) -> bool:
+    """Whether something has to be noted of every token of a prompt while it is read.
+
+    Args:
+        retention: of a sequence. One that notes nothing can be taken on once a prompt was read.
+    """
+    wants = retention.wants_attention_mass or retention.wants_token_nll
+    return wants or getattr(retention, "wants_moments", None) is not None

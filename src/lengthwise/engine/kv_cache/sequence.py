@@ -203,7 +203,8 @@ class Sequence:
     @property
     def observes_prompt(self) -> bool:
         """Whether reading sums up something beside the entries."""
-        return bool(self._observation.stride) or self.wants_token_nll
+        noted = self._observation.stride or self._observation.moments is not None
+        return bool(noted) or self.wants_token_nll
 
     @property
     def remembered(self) -> int:

@@ -27,6 +27,8 @@ class Observation:
     every how many-th query of a prompt's chunk has its probabilities summed, standing for those
     skipped; 0 for none. expected: entries there will be in the end, where known, to make room for
     at once. following: the newest queries are kept while decoding too, as many as `remember` says.
+    moments: first tokens that mean and covariance of a prompt's queries leave out; None is that
+    nobody asks for these.
     """
 
     reading: bool = True
@@ -34,6 +36,7 @@ class Observation:
     stride: int = 0
     expected: int = 0
     following: bool = False
+    moments: int | None = None
 
 
 class Stepping:

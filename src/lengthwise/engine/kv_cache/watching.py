@@ -34,6 +34,7 @@ def watch(
     observation.remember = max(windows)
     observation.stride = min((stride for stride in strides if stride), default=0)
     observation.following = bool(getattr(retention, "follows_queries", False))
+    observation.moments = getattr(retention, "wants_moments", None)
 
 
 __all__ = ["watch"]
