@@ -34,6 +34,7 @@ RECIPES = [
     "think(ratio=0.5, recent=8, window=8)",
     "razor(buffer=16)",
     "kvzip(budget=50%, chunk=32, instruct=false, floor=8)",
+    "ems(budget=50%, threshold=0, weigh=mass, window=8, floor=8)",
     "h2o(budget=40)",
     "sirllm(budget=40, turn=8)",
     "yarn(factor=2)",

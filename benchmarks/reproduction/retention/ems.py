@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from benchmarks.reproduction.harness import Found, check
-from benchmarks.reproduction.retention.copying import AFTER, WORDS_IN_PROMPT, bench, means
+from benchmarks.reproduction.retention.copying import AFTER, bench, means
 
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.retention.ems import EMS
-from lengthwise.methods.retention.h2o import H2O
 from lengthwise.methods.retention.snapkv import SnapKV
 
 PROMPT = 2048
@@ -18,19 +17,15 @@ TOKENS = 256
 
 
 def losses(methods: Mapping[str, Method | None], places: int) -> Iterator[Found]:
-    """Loss of what follows the prompt, a row a method. What sums up attention reads by itself."""
+    """Loss of what follows the prompt, a row a method, after one reading that sums attention up."""
     chosen = bench()
     found: dict[str, list[float]] = {name: [] for name in methods}
     for place in range(places):
         ids = chosen.document()[10_000 * place :][: PROMPT + AFTER]
-        plain, summed = chosen.read(ids[:PROMPT]), chosen.read(ids[:PROMPT], EMS())
+        read = chosen.read(ids[:PROMPT], EMS())
         for name, method in methods.items():
-            if isinstance(method, H2O):
-                loss = chosen.after(chosen.read(ids[:PROMPT], method), None, ids[PROMPT:], 0)
-            else:
-                read = summed if isinstance(method, EMS) else plain
-                loss = chosen.after(read, method, ids[PROMPT:], 0)
-            found[name].append(loss)
+            given = EMS(budget=Budget(PROMPT)) if method is None else method
+            found[name].append(chosen.after(read, given, ids[PROMPT:], 0))
     for name, each in found.items():
         row = means(each)
         yield {"256 tokens": name, "loss": row["mean"], "at the places": row["each"]}
@@ -45,8 +40,7 @@ def ems(places: int = PLACES) -> Iterator[Found]:
     """The paper's merging, its twin, weights, and what others keep at the same bytes."""
     budget = Budget(TOKENS)
     methods = named(
-        EMS(), EMS(weigh="mass"), EMS(weigh="members"), EMS(merge=False),
-        SnapKV(budget=budget), H2O(budget=budget, normalise=True),
+        EMS(), EMS(weigh="mass"), EMS(weigh="members"), EMS(merge=False), SnapKV(budget=budget)
     )  # fmt: skip
     yield from losses({"everything": None, **methods}, places)
 
@@ -54,18 +48,7 @@ def ems(places: int = PLACES) -> Iterator[Found]:
 @check({"256 tokens": "", "loss": ".3f", "at the places": ".3f"})
 def settings(places: int = 3) -> Iterator[Found]:
     """How like an entry has to be that is merged, and how much of the score is worth it."""
-    methods = [EMS(threshold=threshold) for threshold in (0.0, 0.2, 0.4, 0.8, 0.9)]
-    methods += [EMS(useful=useful) for useful in (0.8, 0.9, 1.0)]
-    methods += [EMS(threshold=threshold, weigh="mass") for threshold in (0.2, 0.4, 0.8)]
-    methods += [EMS(window=8), EMS(kernel=31), EMS(merge=False, window=8, kernel=31)]
+    methods = [EMS(threshold=threshold) for threshold in (0.2, 0.4, 0.8, 0.9)]
+    methods += [EMS(useful=useful) for useful in (0.8, 1.0)]
+    methods += [EMS(threshold=threshold, weigh="mass") for threshold in (0.2, 0.4, 0.8, 0.9)]
     yield from losses(named(*methods), places)
-
-
-@check({"256 tokens": "", "loss of the copy": ".2f"})
-def copies() -> Iterator[Found]:
-    """A list of 64 words whose first 16 end the prompt of 4,096 tokens: see copying.py."""
-    own = [EMS(), EMS(weigh="mass"), EMS(merge=False)]
-    others = named(SnapKV(budget=Budget(TOKENS)))
-    found = bench().copies(others, WORDS_IN_PROMPT, {f"`{each}`": each for each in own})
-    for name, loss in found.items():
-        yield {"256 tokens": name, "loss of the copy": loss}

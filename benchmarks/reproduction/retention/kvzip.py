@@ -53,7 +53,7 @@ def share(percent: float) -> Budget:
 
 
 @check({"kept": "", **dict.fromkeys(KINDS, ".2f"), OTHER: ".2f"})
-def kvzip(shares: tuple[int, ...] = SHARES, length: int = PROMPT) -> Iterator[Found]:
+def kvzip(shares: tuple[int, ...] = SHARES, length: int = 1024) -> Iterator[Found]:
     """A list that no word of the prompt asks for: one budget for all heads, or one for each."""
     chosen, best = bench(), SnapKV(window=8, kernel=31)
     methods: dict[str, Method | None] = {"full": None}
@@ -77,7 +77,7 @@ SETTINGS: tuple[Method, ...] = (
 
 
 @check({"10% of the prompt": "", "loss of the copy": ".2f"})
-def settings(percent: int = 10, length: int = PROMPT) -> Iterator[Found]:
+def settings(percent: int = 10, length: int = 1024) -> Iterator[Found]:
     """What the request, the length of chunks and fixed entries are worth."""
     methods = [replace(each, budget=share(percent)) for each in SETTINGS]  # type: ignore[type-var]
     found = bench().copies({f"`{each}`": each for each in methods}, 0, length=length)

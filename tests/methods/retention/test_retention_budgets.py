@@ -32,7 +32,7 @@ BUDGETED = [
     for name, more in (
         ("sirllm", ", floor=8"), ("h2o", ", floor=8"),
         ("snapkv", ", window=8, floor=8"), ("pyramidkv", ", floor=8"),
-        ("kvzip", ", instruct=false, floor=8"),
+        ("kvzip", ", instruct=false, floor=8"), ("ems", ", window=8, floor=8"),
     )
     for budget in ("25%", "100", "50KB")
 ]  # fmt: skip
