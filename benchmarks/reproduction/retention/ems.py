@@ -48,7 +48,6 @@ def ems(places: int = PLACES) -> Iterator[Found]:
 @check({"256 tokens": "", "loss": ".3f", "at the places": ".3f"})
 def settings(places: int = 3) -> Iterator[Found]:
     """How like an entry has to be that is merged, and how much of the score is worth it."""
-    methods = [EMS(threshold=threshold) for threshold in (0.2, 0.4, 0.8, 0.9)]
-    methods += [EMS(useful=useful) for useful in (0.8, 1.0)]
-    methods += [EMS(threshold=threshold, weigh="mass") for threshold in (0.2, 0.4, 0.8, 0.9)]
+    methods = [EMS(threshold=threshold, weigh="members") for threshold in (0.2, 0.4, 0.8, 0.9)]
+    methods += [EMS(useful=useful, weigh="members") for useful in (0.8, 1.0)]
     yield from losses(named(*methods), places)

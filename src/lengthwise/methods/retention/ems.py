@@ -75,6 +75,7 @@ class EMS(VotingMethod):
     )
     frozen_positions: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
+    best_known: ClassVar[str] = "ems(weigh=members)"
 
     budget: Budget = option(Budget(256), "what each layer keeps of the prompt")
     merge: bool = option(True, "merge what is middling; false evicts it")
