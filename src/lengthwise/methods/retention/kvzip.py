@@ -13,8 +13,8 @@ itself given as the answer. What receives much attention then is kept. For the e
     kept     = the first tokens + the best scored of all layers and heads together
 
 Inputs of later chunks name the last 8 tokens before the chunk. Each of them is read behind the
-prompt, over the full cache, and forgotten. That costs about as much as reading the prompt again,
-twice, all of it before the first token. One threshold serves all layers and heads (`compete=all`,
+prompt, over the full cache, and forgotten. That costs two to three times what reading the prompt
+did, all of it before the first token. One threshold serves all layers and heads (`compete=all`,
 the authors' `pair`). With `compete=head` every head keeps equally many (their `pair-uniform`), with
 `compete=layer` every layer.
 
