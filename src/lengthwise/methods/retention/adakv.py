@@ -57,11 +57,12 @@ class AdaKV(VotingMethod):
         "Ada-KV: Optimizing KV Cache Eviction by Adaptive Budget Allocation for Efficient LLM "
         "Inference",
         "Feng et al.",
-        2024,
+        2025,
         arxiv="2407.11550",
         venue="NeurIPS",
         code="https://github.com/FFY0/AdaKV",
     )
+    best_known: ClassVar[str] = "adakv(window=8, kernel=31)"
 
     budget: Budget = option(Budget(512), "what each layer keeps of the prompt, a head on average")
     alpha: float = option(0.2, "share of it that all heads get alike", low=0.0, high=1.0)

@@ -1,6 +1,6 @@
 """A layer's budget, shared out among its heads by what their entries are worth.
 
-Feng et al. 2024 (Ada-KV): the best entries of all heads of a layer stay, so a head whose attention
+Feng et al. 2025 (Ada-KV): the best entries of all heads of a layer stay, so a head whose attention
 is spread gets more of them than one whose attention is gathered. A safeguard leaves no head
 without.
 """
