@@ -279,7 +279,8 @@ def repeated(layer: LayerFacts, query: Tensor, first: Tensor, chunk: Tensor, new
     parts = [Part(query, first, first), Part(query, chunk, chunk),
              Part(query, new, new, causal=True)]  # fmt: skip
     most = column_maxima(parts, 1, layer.scaling, layer.softcap, layer.sinks)
-    return most.unflatten(0, (layer.num_kv_heads, -1)).amax(1)
+    found: Tensor = most.unflatten(0, (layer.num_kv_heads, -1)).amax(1)
+    return found
 
 
 def chosen(
