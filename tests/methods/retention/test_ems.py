@@ -193,7 +193,9 @@ def test_bytes_held_are_within_three_percent_of_the_budget(
 @pytest.mark.parametrize("codec", [Int8(), Kivi(bits=4, residual=32)], ids=str)
 def test_merged_entries_can_be_encoded(codec: Method) -> None:
     model, more = tiny("llama"), tokens(30, seed=1)
-    method = EMS(**{**SMALL, "budget": Budget(90)}, weigh="mass")
+    method = EMS(**{**SMALL, "budget": Budget(90)})
+    with pytest.raises(Refused, match="without their weights"):
+        resolve([EMS(**SMALL, weigh="mass"), codec], model)
     alone = teacher_force(read(model, [method], tokens(PROMPT)), more)
     both = teacher_force(read(model, [method, codec], tokens(PROMPT)), more)
     assert 0 < float((both - alone).abs().mean()) < 0.2 * float(alone.abs().mean())
