@@ -9,7 +9,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
   `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
-  `PromptSelector`, which looks at the whole prompt first, with all layers.
+  `PromptSelector`, which looks at the whole prompt first, with all layers, or `PromptReader`, which
+  attends for a prompt by itself and has decoding read everything.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
@@ -36,6 +37,7 @@ from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
 from lengthwise.engine.kv_cache.selection import (
+    PromptReader,
     PromptSelector,
     Queries,
     SelectedKeys,
@@ -102,6 +104,7 @@ __all__ = [
     "Paper",
     "Phase",
     "Placement",
+    "PromptReader",
     "PromptSelector",
     "Queries",
     "Question",
