@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -39,6 +41,17 @@ def test_chosen_keys_side_by_side_give_what_a_mask_gives(
     found, _ = blocks.attend(given_)
     assert torch.isfinite(found).all()
     assert float((found - blocks.plain(given_)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_heads_that_choose_alike_are_read_together(size: int) -> None:
+    given_ = asked(37, 80, size, 0.3, 3)
+    alike = dataclasses.replace(
+        given_, chosen=lambda head: given_.chosen(head)[:1].expand(3, -1, -1)
+    )
+    found, copied = blocks.attend(alike)
+    assert float((found - blocks.plain(alike)).abs().max()) < 1e-5
+    assert copied < blocks.attend(given_)[1]
 
 
 def test_all_keys_chosen_is_causal_attention() -> None:

@@ -247,4 +247,4 @@ def test_the_sample_asks_for_what_it_holds() -> None:
     last = text.rsplit("\n", 1)[1]
     key, value = last.split('"')[1], last.split('"')[3]
     assert f'"{key}": "{value}"' in text
-    assert minference.SEARCHED == MInference().pattern
+    assert MInference().pattern == minference.SEARCHED

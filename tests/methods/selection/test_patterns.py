@@ -11,7 +11,7 @@ from lengthwise.methods.selection.patterns import (
     Pattern,
     block_lines,
     chosen_keys,
-    line_sums,
+    distance_sums,
     lines,
     most,
     probabilities,
@@ -24,17 +24,14 @@ def make(seed: int) -> torch.Generator:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 20), st.integers(0, 99))
-def test_sums_along_columns_and_diagonals(count: int, before: int, seed: int) -> None:
+def test_sums_along_diagonals(count: int, before: int, seed: int) -> None:
     keys = count + before
-    probs = torch.rand(2, count, keys, generator=make(seed)).tril(before)
-    by_column, by_distance = line_sums(probs)
-    column, distance = torch.zeros(2, keys), torch.zeros(2, keys)
+    probs = torch.rand(count, keys, generator=make(seed)).tril(before)
+    expected = torch.zeros(keys)
     for i in range(count):
         for j in range(before + i + 1):
-            column[:, j] += probs[:, i, j]
-            distance[:, before + i - j] += probs[:, i, j]
-    assert torch.allclose(by_column, column, atol=1e-5)
-    assert torch.allclose(by_distance, distance, atol=1e-5)
+            expected[before + i - j] += probs[i, j]
+    assert torch.allclose(distance_sums(probs), expected, atol=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -103,6 +100,11 @@ def test_every_head_goes_by_its_own_pattern() -> None:
     place = torch.arange(40)
     assert torch.equal(found[0], lines(place < 3, place < 5, grid))
     assert torch.equal(found[1], block_lines(query[1], key, 3, grid))
-    columns, distances = (x[0] for x in line_sums(probabilities(query[2:, -8:], key, 0.3, None)))
-    best = lines(most(columns, 4, 1), most(distances, 3, 2), grid)
+    probs = probabilities(query[2:, -8:], key, 0.3, None)[0]
+    best = lines(most(probs.sum(0), 4, 1), most(distance_sums(probs), 3, 2), grid)
     assert torch.equal(found[2], best)
+    only_near = [Pattern("vertical_slash", 4, 2)] * 3
+    near = lines(most(probs.sum(0), 4, 1), place < 2, grid)
+    assert torch.equal(chosen_keys(only_near, query, key, grid, estimate)[2], near)
+    known = estimate.of(query, key)
+    assert torch.equal(chosen_keys(patterns, query, key, grid, estimate, known), found)

@@ -89,22 +89,34 @@ def attend(asked: Blocks) -> tuple[Tensor, int]:
 
 def _before(asked: Blocks, query: Tensor) -> tuple[Answer, int]:
     """What blocks `[heads, blocks, size, head_dim]` read of keys before them, and bytes copied."""
-    group, copied = len(query) // len(asked.key), 0
-    shape = *query.shape[:3], asked.value.shape[-1]
-    out = asked.value.new_zeros(shape).flatten(0, 1)
-    lse = query.new_full(shape[:3], -math.inf, dtype=torch.float32).flatten(0, 1)
-    for head, (key, value) in enumerate(zip(asked.key, asked.value, strict=True)):
-        rows = query[head * group : (head + 1) * group].flatten(0, 1)
-        into = slice(head * len(rows), (head + 1) * len(rows))
-        outs, lses = out[into], lse[into]
-        for which, ids, seen in _alike(asked.past(head).flatten(0, 1)):
-            each = [
-                x.index_select(0, ids.flatten()).unflatten(0, ids.shape) for x in (key, value)
-            ]
-            copied = max(copied, sum(x.nbytes for x in each))
-            part = _rows(rows[which], *each, seen, asked)
-            outs[which], lses[which] = part[0], _lse(part)
-    return (out.view(shape).flatten(1, 2), lse.view(shape[:3]).flatten(1)), copied
+    group, found, copied = len(query) // len(asked.key), [], 0
+    for head, rows in enumerate(query.split(group)):
+        past = asked.past(head)
+        together = group > 1 and bool((past[1:] == past[0]).all())
+        if together:
+            # Heads that read alike are so many more queries of one block.
+            rows, past = rows.transpose(0, 1).flatten(1, 2)[None], past[:1]
+        out, lse, size = _of_head(asked, head, rows, past)
+        if together:
+            out, lse = (x[0].unflatten(1, (group, -1)).transpose(0, 1) for x in (out, lse))
+        found.append((out, lse))
+        copied = max(copied, size)
+    outs, lses = (torch.cat(each).flatten(1, 2) for each in zip(*found, strict=True))
+    return (outs, lses), copied
+
+
+def _of_head(asked: Blocks, head: int, query: Tensor, past: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Queries `[r, blocks, q, head_dim]` over what past, bool `[r, blocks, keys]`, chooses of a key
+    head: output, LSE `[r, blocks, q]`, and bytes copied at a time."""
+    key, value, rows, copied = asked.key[head], asked.value[head], query.flatten(0, 1), 0
+    out = value.new_zeros(*rows.shape[:2], value.shape[-1])
+    lse = query.new_full(rows.shape[:2], -math.inf, dtype=torch.float32)
+    for which, ids, seen in _alike(past.flatten(0, 1)):
+        each = [x.index_select(0, ids.flatten()).unflatten(0, ids.shape) for x in (key, value)]
+        copied = max(copied, sum(x.nbytes for x in each))
+        part = _rows(rows[which], *each, seen, asked)
+        out[which], lse[which] = part[0], _lse(part)
+    return out.unflatten(0, query.shape[:2]), lse.unflatten(0, query.shape[:2]), copied
 
 
 def _alike(past: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

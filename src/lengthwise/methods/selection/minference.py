@@ -1,4 +1,4 @@
-"""MInference: a prompt's attention has a pattern in every head, found offline, and filled in online.
+"""MInference: every head reads a prompt along lines whose kind is found offline.
 
 Jiang et al., "MInference 1.0: Accelerating Pre-filling for Long-Context LLMs via Dynamic Sparse
 Attention", NeurIPS 2024, arXiv:2407.02490.
@@ -19,13 +19,15 @@ are asked for; (columns, distances) of (30, 800), (100, 750), (500, 700) and (35
 of (100, 800), and blocks, an eighth of them. Without a search all heads have one pattern; 1,000
 columns and 6,096 distances are the code's for a model that it does not know.
 
-Differences. A prompt is read in chunks, 1,024 tokens on a CPU, and each estimates its lines from its
-own last queries. All is done at the grain of blocks of 64 queries, as the kernels of the authors do
-it for distances: what one query of a block reads, all of it do, and the block itself is read in
-full. The search scores what is really run, at one block in eight, from token 2,500 on. It notes how
-many keys a pattern reads, too. With `slack` above 0 a head takes the pattern that reads fewest keys
-among those within so much of the best. The authors' search picks blocks or the A-shape and then
-runs vertical-slash in their place; here the pattern that was picked runs.
+Differences. A prompt is read in chunks, 1,024 tokens on a CPU, and each estimates its lines from
+its own last queries. All is done at the grain of blocks of 64 queries, as the authors' kernels do
+it for distances: what one query of a block reads, all of it do. The block itself is read in full.
+The search scores what is really run, at one block in eight, from token 2,500 on. It notes how many
+keys a pattern reads, too. With `slack` above 0 a head takes the pattern that reads fewest keys
+among those within so much of the best. Scattered distances are dear here: each costs a block of 127
+keys. So `space=wide` adds patterns without them: (columns, distances) of (300, 100), (1000, 100)
+and (2000, 100), and an A-shape of (100, 300). The authors' search picks blocks or the A-shape and
+then runs vertical-slash in their place; here the pattern that was picked runs.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys
 from lengthwise.methods.base import Method, Needs, Paper, Question, option
-from lengthwise.methods.selection.pattern_search import chosen_patterns, search_once
+from lengthwise.methods.selection.pattern_search import SPACES, chosen_patterns, search_once
 from lengthwise.methods.selection.patterns import KINDS, Estimate, Grid, Pattern, chosen_keys
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 SEARCHED = "searched"
 _LINES = Needs("pattern=vertical_slash or a_shape", lambda m: m.pattern in KINDS[:2])
+
+_BLOCKS = Needs("pattern=searched or block_sparse", lambda m: m.pattern in (SEARCHED, KINDS[2]))
+_SEARCH = Needs("pattern=searched", lambda m: m.pattern == SEARCHED)
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,15 @@ class MInference(Method):
     columns: int = option(1000, "columns that all queries read", low=1, needs=_LINES)
     distances: int = option(6096, "distances at which every query reads", low=1, needs=_LINES)
     blocks: int = option(
-        100, "blocks of keys that a block of queries reads, of block_sparse", low=1,
-        needs=Needs("pattern=searched or block_sparse", lambda m: m.pattern in (SEARCHED, KINDS[2])),
+        100, "blocks of keys that a block of queries reads, of block_sparse", low=1, needs=_BLOCKS
+    )
+    space: str = option(
+        "paper", "patterns that were searched: the paper's, or more", None, None, tuple(SPACES),
+        needs=_SEARCH,
     )  # fmt: skip
     slack: float = option(
-        0.0, "probability that a searched pattern may lose to read fewer keys", low=0.0, high=1.0,
-        needs=Needs("pattern=searched", lambda m: m.pattern == SEARCHED),
-    )  # fmt: skip
+        0.0, "mass that a searched pattern may lose to read less", low=0.0, high=1.0, needs=_SEARCH
+    )
     last: int = option(64, "last queries of a chunk that estimate its lines", low=1)
     first: int = option(30, "first columns, always read", low=0)
     nearest: int = option(100, "nearest distances, always read", low=0)
@@ -113,7 +120,7 @@ class MInference(Method):
     def _patterns(self, layer: LayerFacts) -> list[Pattern]:
         """Those of all query heads of a layer."""
         if self.pattern == SEARCHED:
-            return chosen_patterns(layer, self.slack, self.blocks)
+            return chosen_patterns(layer, self.slack, self.blocks, self.space)
         own = Pattern(self.pattern, self.columns, self.distances, self.blocks)
         return [own] * layer.num_heads
 

@@ -39,7 +39,14 @@ SPACE = (
     Pattern("vertical_slash", 500, 700),
     Pattern("vertical_slash", 3500, 100),
     Pattern("block_sparse"),
+    # Ours: columns without scattered distances, and a short band.
+    Pattern("a_shape", 100, 300),
+    Pattern("vertical_slash", 300, 100),
+    Pattern("vertical_slash", 1000, 100),
+    Pattern("vertical_slash", 2000, 100),
 )
+# How many of SPACE are the authors', by the option `space`.
+SPACES = {"paper": 6, "wide": len(SPACE)}
 
 # By layer: "mass" and "read", `[heads][patterns of SPACE]`.
 Scores = dict[str, list[list[float]]]
@@ -77,20 +84,24 @@ def remember(model: AdaptedModel, found: dict[str, Any]) -> None:
         _FOUND[layer] = scores
 
 
-def chosen_patterns(layer: LayerFacts, slack: float, blocks: int) -> list[Pattern]:
+def chosen_patterns(
+    layer: LayerFacts, slack: float, blocks: int, space: str = "paper"
+) -> list[Pattern]:
     """The pattern of every query head of a layer.
 
     Args:
         layer: of a model that `search_once` was asked of.
         slack: probability that may be lost to read fewer keys.
         blocks: how many blocks of keys a block-sparse head reads.
+        space: of SPACES.
     """
     if layer not in _FOUND:
         raise LengthwiseError("minference: the patterns of this model were not searched: resolve "
                               "the recipe first (lengthwise.recipes.resolve)")  # fmt: skip
     scores, found = _FOUND[layer], []
     for mass, read in zip(scores["mass"], scores["read"], strict=True):
-        best = SPACE[best_of(mass, read, slack)]
+        count = SPACES[space]
+        best = SPACE[best_of(mass[:count], read[:count], slack)]
         found.append(Pattern(best.kind, best.columns, best.distances, blocks))
     return found
 
@@ -190,8 +201,8 @@ class _Search:
 
     def _store(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         if layer not in self.cache:
-            self.cache[layer] = (key.new_empty(key.shape[0], self.total, key.shape[2]),
-                                 value.new_empty(value.shape[0], self.total, value.shape[2]))  # fmt: skip
+            keys, values = (x.new_empty(len(x), self.total, x.shape[2]) for x in (key, value))
+            self.cache[layer] = keys, values
         keys, values = self.cache[layer]
         stop = self.start + key.shape[1]
         keys[:, self.start : stop], values[:, self.start : stop] = key, value
@@ -211,9 +222,10 @@ class _Search:
             asked = [query[rows, b * BLOCK : (b + 1) * BLOCK] for b in seen]
             mass = [_column_sums(q, keys[head], self.start + b * BLOCK, estimate)
                     for q, b in zip(asked, seen, strict=True)]  # fmt: skip
+            probs = estimate.of(query[rows], keys[head])
             for number, pattern in enumerate(SPACE):
                 each = [Pattern(pattern.kind, pattern.columns, pattern.distances, blocks)] * group
-                chosen = chosen_keys(each, query[rows], keys[head], grid, estimate)
+                chosen = chosen_keys(each, query[rows], keys[head], grid, estimate, probs)
                 for b, received in zip(seen, mass, strict=True):
                     before = self.start + b * BLOCK
                     read = chosen[:, b, :before]
@@ -241,6 +253,6 @@ def _column_sums(query: Tensor, key: Tensor, start: int, estimate: Estimate) -> 
 
 
 __all__ = [
-    "KIND", "SPACE", "Scores", "best_of", "chosen_patterns", "remember", "sample", "search_once",
-    "search_patterns",
+    "KIND", "SPACE", "SPACES", "Scores", "best_of", "chosen_patterns", "remember", "sample",
+    "search_once", "search_patterns",
 ]  # fmt: skip

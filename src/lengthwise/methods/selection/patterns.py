@@ -64,15 +64,24 @@ class Estimate:
     first: int = 30
     nearest: int = 100
 
-    def of(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums by column and by distance, `[heads, m]` each, for queries `[heads, n, head_dim]` of
-        one key head `[m, head_dim]`."""
-        return line_sums(probabilities(query[:, -self.last :], key, self.scaling, self.softcap))
+    def of(self, query: Tensor, key: Tensor) -> Tensor:
+        """Probabilities `[heads, last, m]` of the last queries of `[heads, n, head_dim]` over one
+        key head `[m, head_dim]`."""
+        return probabilities(query[:, -self.last :], key, self.scaling, self.softcap)
+
+    def lines(self, probs: Tensor, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Columns and distances bool `[m]` of one head, whose probabilities are `[last, m]`."""
+        columns = most(probs.sum(0), pattern.columns, self.first)
+        if pattern.distances <= self.nearest:
+            near = torch.arange(len(columns), device=columns.device) < self.nearest
+            return columns, near
+        return columns, most(distance_sums(probs), pattern.distances, self.nearest)
 
 
 def chosen_keys(
-    patterns: Seq[Pattern], query: Tensor, key: Tensor, grid: Grid, estimate: Estimate
-) -> Tensor:
+    patterns: Seq[Pattern], query: Tensor, key: Tensor, grid: Grid, estimate: Estimate,
+    probs: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """What blocks of queries read of one key head, by the pattern of each query head.
 
     Args:
@@ -81,22 +90,24 @@ def chosen_keys(
         key: `[m, head_dim]`.
         grid: where the blocks stand.
         estimate: how lines are estimated.
+        probs: what `estimate.of` gave for all heads, where that is known already.
 
     Returns:
         bool `[heads, blocks, keys]`.
     """
     online = [head for head, each in enumerate(patterns) if each.kind == "vertical_slash"]
-    sums = dict(zip(online, zip(*estimate.of(query[online], key), strict=True), strict=True)
-                ) if online else {}  # fmt: skip
+    if probs is not None:
+        held = dict(enumerate(probs))
+    else:
+        held = dict(zip(online, estimate.of(query[online], key), strict=True)) if online else {}
     places = torch.arange(len(key), device=key.device)
     rows = []
     for head, each in enumerate(patterns):
         if each.kind == "block_sparse":
             rows.append(block_lines(query[head], key, each.blocks, grid))
             continue
-        if head in sums:
-            columns = most(sums[head][0], each.columns, estimate.first)
-            distances = most(sums[head][1], each.distances, estimate.nearest)
+        if each.kind == "vertical_slash":
+            columns, distances = estimate.lines(held[head], each)
         else:
             columns, distances = places < each.columns, places < each.distances
         rows.append(lines(columns, distances, grid))
@@ -117,15 +128,13 @@ def probabilities(query: Tensor, key: Tensor, scaling: float, softcap: float | N
     return scores.softmax(-1)
 
 
-def line_sums(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of probabilities `[heads, q, m]` of the last q queries: by column, and by distance from
-    the query, `[heads, m]` each."""
-    heads, count, keys = probs.shape
+def distance_sums(probs: Tensor) -> Tensor:
+    """Sums of probabilities `[q, m]` of the last q queries by distance from the query: `[m]`."""
+    count, keys = probs.shape
     wide = F.pad(probs, (count, 0))
     # Row i one place further to the left: a column of the view is a diagonal, farthest first.
-    shape = heads, count, keys + 1
-    skewed = wide.as_strided(shape, (wide.stride(0), keys + count + 1, 1))
-    return probs.sum(1), skewed.sum(1)[:, 1:].flip(1)
+    skewed = wide.as_strided((count, keys + 1), (keys + count + 1, 1))
+    return skewed.sum(0)[1:].flip(0)
 
 
 def most(sums: Tensor, count: int, always: int) -> Tensor:
@@ -157,7 +166,7 @@ def lines(columns: Tensor, distances: Tensor, grid: Grid) -> Tensor:
 
 
 def block_lines(query: Tensor, key: Tensor, count: int, grid: Grid) -> Tensor:
-    """bool `[blocks, keys]`: the `count` blocks of keys whose mean matches that of the queries best.
+    """bool `[blocks, keys]`: the `count` blocks of keys whose mean matches that of queries best.
 
     query `[n, head_dim]` and key `[m, head_dim]`, of one head. The block itself is one of them.
     """
@@ -182,6 +191,6 @@ def _means(x: Tensor, size: int) -> Tensor:
 
 
 __all__ = [
-    "KINDS", "Estimate", "Grid", "Pattern", "block_lines", "chosen_keys", "line_sums", "lines",
+    "KINDS", "Estimate", "Grid", "Pattern", "block_lines", "chosen_keys", "distance_sums", "lines",
     "most", "probabilities",
 ]  # fmt: skip
