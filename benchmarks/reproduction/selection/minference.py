@@ -25,11 +25,14 @@ from lengthwise.recipes import resolve
 SETTINGS = {
     "full attention": "full",
     "`minference`": "minference",
-    "**`minference(slack=0.02)`** (best known)": "minference(slack=0.02)",
-    "`minference(slack=0.05)`": "minference(slack=0.05)",
-    "an A-shape in all heads, 100 and 800": "minference(pattern=a_shape, columns=100, "
-    "distances=800)",
-}
+    "`minference(slack=0.02)`": "minference(slack=0.02)",
+    "`minference(slack=0.02, space=wide, block=128)`":
+        "minference(slack=0.02, space=wide, block=128)",
+    "`minference(slack=0.05, space=wide, block=128)`":
+        "minference(slack=0.05, space=wide, block=128)",
+    "an A-shape in all heads, 100 and 800":
+        "minference(pattern=a_shape, columns=100, distances=800)",
+}  # fmt: skip
 SLACKS = (0.0, 0.01, 0.02, 0.05, 0.1)
 
 

@@ -145,6 +145,24 @@ class AdaptedModel:
         with obstacles.as_written(self.model):
             return self._through_modules(ids, positions, attention, keep, states, embeddings)
 
+    @obstacles.no_autocast()
+    def differentiable(self, ids: Tensor, attention: LayerAttention) -> Tensor:
+        """`forward` of a whole text by the model's own modules, with gradients for `attention`.
+
+        Args:
+            ids: token ids, int64 `[n]`.
+            attention: called for every layer with its un-rotated queries, keys and values; what it
+                is made of may ask for gradients. The model's weights ask for what they ask for.
+
+        Returns:
+            Logits `[n, vocab]`.
+        """
+        self.refuse_moved()
+        obstacles.refuse_dropout(self.model)
+        positions = torch.arange(len(ids), device=ids.device)
+        with obstacles.as_written(self.model):
+            return self._through_modules(ids, positions, attention, None, None, None)
+
     def refuse_moved(self) -> None:
         """Raises UnsuitableModel where the model is no longer what was adapted."""
         obstacles.refuse_moved(self.model, self._as)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lengthwise.cli.bars import Bar
+from lengthwise.cli.calibrate import MINFERENCE
+from lengthwise.cli.calibrators import Asked
 from lengthwise.engine.attention.attend import Part
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kernels import blocks
@@ -134,6 +138,7 @@ def test_pairs_that_cannot_run_are_refused(recipe: str, said: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"columns": 10}, {"distances": 10}, {"pattern": "a_shape", "slack": 0.1},
+     {"pattern": "a_shape", "space": "wide"},
      {"pattern": "vertical_slash", "blocks": 3}, {"pattern": "diagonal"}, {"slack": 1.5}],
 )  # fmt: skip
 def test_options_that_do_nothing_are_refused(options: dict[str, Any]) -> None:
@@ -221,6 +226,19 @@ def test_what_was_found_is_kept_under_its_model(
     calibration.save("minference", again, {**made(again), "version": 0})
     resolve("minference", adapt(tiny_model("llama")))
     assert len(searched) == 3, "patterns of another version were used"
+
+
+def test_the_verb_says_how_many_heads_take_a_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
+    model = adapt(tiny_model("llama", seed=3))
+    monkeypatch.setattr(pattern_search, "search_patterns", lambda model, progress: made(model))
+    with Bar() as bar:
+        MINFERENCE.run(SimpleNamespace(adapted=model), Asked(), bar)  # type: ignore[arg-type]
+    assert "a_shape          100  800  8" in capsys.readouterr().out
+    assert calibration.find("minference", model) is not None
+    resolve("minference", model)
 
 
 def test_large_models_and_those_without_a_tokenizer_are_refused(
