@@ -29,7 +29,7 @@ from lengthwise.models.layer_facts import LayerFacts
 
 # Tokens that the means and covariances are of, of a window of them that is trained on, of the text
 # that ranks are searched on, and copies of that text that are read in one forward.
-SAMPLE, WINDOW, SEARCHED, COPIES = 4096, 256, 128, 8
+SAMPLE, WINDOW, SEARCHED, COPIES = 4096, 128, 128, 8
 STEPS, LEARNING_RATE = 80, 2e-3
 # A head loses 1 / PARTS of its coordinates at a time, in the search and in the draws of training.
 PARTS, DRAWN_PARTS = 4, 8
