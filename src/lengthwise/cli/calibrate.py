@@ -43,10 +43,9 @@ def calibrate(
     trials: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
-    as layers(skip=...). matryoshka: bases for its keys and values, trained and kept in the cache.
-    minference: the attention pattern of every head, kept in the cache. razor: its retrieval heads,
-    kept in the cache. specdec: an acceptance head for a drafter that runs a model, written to a
-    file for specdec(head=FILE)."""
+    as layers(skip=...). minference: the attention pattern of every head, kept in the cache. razor:
+    its retrieval heads, kept in the cache. specdec: an acceptance head for a drafter that runs a
+    model, written to a file for specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -121,26 +120,6 @@ def _razor(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
 
 
-def _matryoshka(loaded: Model, bar: Bar) -> None:
-    from lengthwise.methods.calibration import save
-    from lengthwise.methods.codecs.matryoshka import KIND, calibrate_bases
-    from lengthwise.methods.codecs.projections import PARTS, STEPS
-
-    bar.stage("training bases", 0, "steps")
-
-    def searched(done: int, total: int) -> None:
-        if done <= 8:
-            bar.stage("trying ranks", 0, "trials")
-        bar.reached(done, total)
-
-    found = calibrate_bases(loaded.adapted, STEPS, (bar.reached, searched))
-    path = save(KIND, loaded.adapted, found)
-    order = found["order"]
-    keys = sum(kind == 0 for kind, _, _ in order[: len(order) * 4 // 5])
-    click.echo(f"bases in {path.name}: at {1 / PARTS + 0.15:.0%} of the numbers {keys} of "
-               f"{len(order) * 4 // 5} losses are those of keys")  # fmt: skip
-
-
 def _minference(loaded: Model, bar: Bar) -> None:
     from lengthwise.methods.calibration import save
     from lengthwise.methods.selection.pattern_search import (
@@ -202,7 +181,6 @@ LAYERS = Calibrator(
     options=("skip", "trials"),
 )
 RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
-MATRYOSHKA = Calibrator("matryoshka", lambda model, asked, bar: _matryoshka(model, bar))
 MINFERENCE = Calibrator("minference", lambda model, asked, bar: _minference(model, bar))
 SPECDEC = Calibrator(
     "specdec",

@@ -57,8 +57,6 @@ class Method:
     frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
     ordinary_only: works only where every key is near and ordinary.
     prompts_only: a selection that reads prompts by its choice, holds no index and decodes from all.
-    by_head: a codec that encodes every key head in a way of its own, all of a layer together.
-    splits_heads: a retention after which heads of a layer lie in groups of their own.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
 
@@ -79,8 +77,6 @@ class Method:
     frozen_positions: ClassVar[bool] = False
     ordinary_only: ClassVar[bool] = False
     prompts_only: ClassVar[bool] = False
-    by_head: ClassVar[bool] = False
-    splits_heads: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
     deletable: ClassVar[bool] = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -46,8 +46,22 @@ class Forward(Protocol):
     ) -> Tensor: ...  # fmt: skip
 
 
+# A forward that rests behind every layer, and gives its logits, or None: the model is another one.
+LayerByLayer = Generator[None, None, Tensor | None]
+
+
 class FastForward(Forward, Protocol):
     """A leaner forward of one family, which goes through the modules where it has to."""
+
+    def in_layers(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> LayerByLayer | None:
+        """The same forward, which rests behind every layer, where others may run.
+
+        Returns:
+            None where it would go through the modules, which cannot rest.
+        """
+        ...
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -121,6 +135,19 @@ class AdaptedModel:
         """The longest text read with the model's first rotary frequencies; None: all are."""
         return None if self.rope is None else self.rope.switch
 
+    def in_layers(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> LayerByLayer | None:
+        """`forward` layer by layer, where there is such a way: see `FastForward.in_layers`.
+
+        Args:
+            ids: token ids, int64 `[n]`.
+            positions: where they stand, int64 `[n]`.
+            attention: called for every layer with its un-rotated queries, keys and values.
+            keep: indices of the tokens whose logits are wanted; None is all of them.
+        """
+        return None if self.fast is None else self.fast.in_layers(ids, positions, attention, keep)
+
     @torch.no_grad()
     @obstacles.no_autocast()
     def through_modules(
@@ -144,24 +171,6 @@ class AdaptedModel:
         obstacles.refuse_dropout(self.model)
         with obstacles.as_written(self.model):
             return self._through_modules(ids, positions, attention, keep, states, embeddings)
-
-    @obstacles.no_autocast()
-    def differentiable(self, ids: Tensor, attention: LayerAttention) -> Tensor:
-        """`forward` of a whole text by the model's own modules, with gradients for `attention`.
-
-        Args:
-            ids: token ids, int64 `[n]`.
-            attention: called for every layer with its un-rotated queries, keys and values; what it
-                is made of may ask for gradients. The model's weights ask for what they ask for.
-
-        Returns:
-            Logits `[n, vocab]`.
-        """
-        self.refuse_moved()
-        obstacles.refuse_dropout(self.model)
-        positions = torch.arange(len(ids), device=ids.device)
-        with obstacles.as_written(self.model):
-            return self._through_modules(ids, positions, attention, None, None, None)
 
     def refuse_moved(self) -> None:
         """Raises UnsuitableModel where the model is no longer what was adapted."""

@@ -264,16 +264,6 @@ def delete_encoded(a: Piece, b: Piece) -> Refused | None:
     )
 
 
-def heads_together(a: Piece, b: Piece) -> Refused | None:
-    """What is encoded head by head needs all heads of a layer in one place."""
-    if not a.method.by_head or not b.method.splits_heads:
-        return None
-    return Refused(
-        f"{a.name} encodes the heads of a layer together, and {b.name} keeps them apart",
-        f"use {b.name} with kivi or int8, or {a.name} with a retention such as snapkv",
-    )
-
-
 def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
     """A mode settles no token before its end, so there is none to guess, verify or budget for."""
     if "start_mode" not in a.hooks or not b.hooks & {
@@ -289,7 +279,7 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    one_placement, heads_together, nothing_beyond, offloaded, delete_encoded, all_near, frozen,
+    one_placement, nothing_beyond, offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 
 

@@ -59,7 +59,6 @@ class Razor(Method):
         venue="ICLR",
     )
     frozen_positions: ClassVar[bool] = True
-    splits_heads: ClassVar[bool] = True
     ordinary_only: ClassVar[bool] = True
     best_known: ClassVar[str] = "razor(buffer=256, compensate=false)"
 
