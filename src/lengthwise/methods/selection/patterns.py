@@ -120,7 +120,8 @@ def probabilities(query: Tensor, key: Tensor, scaling: float, softcap: float | N
     query `[heads, q, head_dim]` and key `[m, head_dim]`, of one key head.
     """
     heads, count, _ = query.shape
-    scores = (query.flatten(0, 1) @ key.T).float().mul_(scaling).unflatten(0, (heads, count))
+    flat = (query.flatten(0, 1) @ key.T).float().mul_(scaling)
+    scores: Tensor = flat.unflatten(0, (heads, count))
     if softcap is not None:
         scores = scores.div_(softcap).tanh_().mul_(softcap)
     later = torch.ones(count, count, dtype=torch.bool, device=key.device).triu_(1)
@@ -185,7 +186,7 @@ def block_lines(query: Tensor, key: Tensor, count: int, grid: Grid) -> Tensor:
 def _means(x: Tensor, size: int) -> Tensor:
     """Means of blocks of `size` rows `[n, d]`, in float32: `[blocks, d]`."""
     short = -len(x) % size
-    total = F.pad(x, (0, 0, 0, short)).unflatten(0, (-1, size)).float().sum(1)
+    total: Tensor = F.pad(x, (0, 0, 0, short)).unflatten(0, (-1, size)).float().sum(1)
     total[-1] *= size / (size - short)
     return total / size
 
