@@ -10,6 +10,7 @@ RECIPES = [
     "infllm(budget=32, window=16, block=4, init=2)",
     "token_select(budget=32, window=16, init=2)",
     "squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=8)",
+    "minference(pattern=vertical_slash, columns=4, distances=4, first=1, nearest=2, block=4)",
     "yarn(factor=2)",
     "lm_infinite(window=24)",
 ]

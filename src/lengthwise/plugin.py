@@ -10,7 +10,8 @@ A file of a third party imports nothing else of lengthwise. By role:
   `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
   `affordable` turn a budget into entries. An `AskingRetention` runs the model behind the prompt.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
-  `PromptSelector`, which looks at the whole prompt first, with all layers.
+  `PromptSelector`, which looks at the whole prompt first, with all layers, or `PromptReader`, which
+  attends for a prompt by itself and has decoding read everything.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
@@ -47,6 +48,7 @@ from lengthwise.engine.kv_cache.retention import (
     WatchLayer,
 )
 from lengthwise.engine.kv_cache.selection import (
+    PromptReader,
     PromptSelector,
     Queries,
     SelectedKeys,
@@ -114,6 +116,7 @@ __all__ = [
     "Paper",
     "Phase",
     "Placement",
+    "PromptReader",
     "PromptSelector",
     "Queries",
     "QueryMoments",

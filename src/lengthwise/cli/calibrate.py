@@ -43,8 +43,9 @@ def calibrate(
     trials: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
-    as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
-    for a drafter that runs a model, written to a file for specdec(head=FILE)."""
+    as layers(skip=...). minference: the attention pattern of every head, kept in the cache. razor:
+    its retrieval heads, kept in the cache. specdec: an acceptance head for a drafter that runs a
+    model, written to a file for specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -119,6 +120,29 @@ def _razor(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
 
 
+def _minference(loaded: Model, bar: Bar) -> None:
+    from lengthwise.methods.calibration import save
+    from lengthwise.methods.selection.pattern_search import (
+        KIND,
+        SPACE,
+        chosen_patterns,
+        remember,
+        search_patterns,
+    )
+
+    model = loaded.adapted
+    bar.stage("reading pairs of names", 0, "tokens")
+    found = search_patterns(model, bar.reached)
+    save(KIND, model, found)
+    remember(model, found)
+    click.echo("heads that take each pattern (kind, columns, distances):")
+    taken = [each for layer in model.layers for each in chosen_patterns(layer, 0.0, 0)]
+    for pattern in SPACE:
+        own = (pattern.kind, pattern.columns, pattern.distances)
+        count = sum((each.kind, each.columns, each.distances) == own for each in taken)
+        click.echo(f"  {own[0]:14} {own[1]:5} {own[2]:4}  {count}")
+
+
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
@@ -157,6 +181,7 @@ LAYERS = Calibrator(
     options=("skip", "trials"),
 )
 RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
+MINFERENCE = Calibrator("minference", lambda model, asked, bar: _minference(model, bar))
 SPECDEC = Calibrator(
     "specdec",
     lambda model, asked, bar: _specdec(model, asked.draft, asked.temperature, _file(asked), bar),

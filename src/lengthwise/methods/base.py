@@ -56,6 +56,7 @@ class Method:
     raw_keys: needs un-rotated keys, or moves positions after keys were stored.
     frozen_positions: holds objects made of rotated keys, which nothing may move afterwards.
     ordinary_only: works only where every key is near and ordinary.
+    prompts_only: a selection that reads prompts by its choice, holds no index and decodes from all.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
 
@@ -75,6 +76,7 @@ class Method:
     raw_keys: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = False
     ordinary_only: ClassVar[bool] = False
+    prompts_only: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
     deletable: ClassVar[bool] = False
 

@@ -214,10 +214,23 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     """A selection finds nothing that a retention has deleted."""
     if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
         return None
+    if a.method.prompts_only:
+        return while_reading(a, b)
     return Refused(
         f"{a.name} can only find what {b.name} has not deleted, and its index names entries that "
         "go",
         f"use {a.name} with a codec instead of {b.name}, which keeps everything in less memory",
+    )
+
+
+def while_reading(a: Piece, b: Piece) -> Refused | None:
+    """What chooses for prompts alone finds all there until the prompt has been read."""
+    if not b.method.deletes_each_step:
+        return None
+    return Refused(
+        f"{a.name} leaves most keys of a prompt unread, and {b.name} deletes by what every query "
+        "gives them",
+        f"use {a.name} with a method that deletes once after the prompt, such as snapkv",
     )
 
 
@@ -277,8 +290,7 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    one_placement,    nothing_beyond, offloaded, delete_encoded,
-    encode_weighed, all_near, frozen,
+    one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed, all_near, frozen,
 )  # fmt: skip
 
 

@@ -18,13 +18,14 @@ from lengthwise.engine.attention.attend import (
 from lengthwise.engine.attention.scores import lse_at
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 from lengthwise.engine.kv_cache.codec import Codec
-from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 from lengthwise.engine.kv_cache.groups import attend_groups
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
 from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.query_moments import QueryMoments
+from lengthwise.engine.kv_cache.selection import PromptReader
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
@@ -99,11 +100,14 @@ class LayerCache(Stepping):
             self._fresh = inputs.near_query
         stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
         self.pending = KVEntries(stored, value, metadata.index[None].int())
-        if len(self.groups) == 1 and self.groups[0].selector is not None and metadata.count > 1:
-            return self._attend_pieces(self.groups[0], inputs, self.pending)
         if len(self.groups) == 1:
-            inputs.staged = self._stage(self.groups[0], inputs)
-            return self._attend_group(self.groups[0], inputs)
+            group = self.groups[0]
+            reader = group.selector if isinstance(group.selector, PromptReader) else None
+            if group.selector is not None and reader is None and metadata.count > 1:
+                return self._attend_pieces(group, inputs, self.pending)
+            inputs.staged = self._stage(group, inputs)
+            found = self._read_prompt(reader, group, inputs) if reader is not None else None
+            return self._attend_group(group, inputs) if found is None else found
         watched = bool(self._stride(inputs))
         return attend_groups(self.groups, inputs, self.query_heads, self._attend_group, watched)
 
@@ -211,7 +215,7 @@ class LayerCache(Stepping):
         follows = (
             inputs.metadata.prompt
             and placement.window is None
-            and group.selector is None
+            and (group.selector is None or isinstance(group.selector, PromptReader))
             and not self.observation.stride
             and not group.near.closed
         )
@@ -227,6 +231,18 @@ class LayerCache(Stepping):
         self.placed = len(entry)
         self.pending = None
         return True
+
+    def _read_prompt(
+        self, reader: PromptReader, group: HeadGroup, inputs: LayerInputs
+    ) -> Tensor | None:
+        """What a selection finds for a piece of a prompt, whose entries are in place; None where
+        everything is to be read."""
+        if not inputs.staged or inputs.metadata.count == 1:
+            return None
+        held = concatenate(group.near.blocks())
+        found = reader.read_prompt(inputs.near_query, held.key, held.value)
+        inputs.metadata.transient = max(inputs.metadata.transient, reader.copied)
+        return found
 
     def _append(self, group: HeadGroup, entries: KVEntries) -> None:
         if group.placement.window is None and not group.near.closed and not group.near.capacity:

@@ -151,3 +151,30 @@ class PromptSelector(Selector, Protocol):
             layers: the selectors of all layers that have one, in their order.
         """
         ...
+
+
+@runtime_checkable
+class PromptReader(Selector, Protocol):
+    """A selector that attends for the queries of a prompt by itself; decoding reads all.
+
+    It is for layers without a window, whose entries all stand in one store. Its `plan` is None and
+    its `query_block` too.
+
+    Attributes:
+        copied: bytes of keys and values that the last call of `read_prompt` held beside the cache.
+    """
+
+    copied: int
+
+    def read_prompt(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor | None:
+        """Attention of the tokens of one forward over what its choice leaves of the prompt.
+
+        Args:
+            query: rotated, `[heads, n, head_dim]`.
+            key: rotated, of all tokens up to the last query's, `[kv_heads, m, head_dim]`.
+            value: of the same tokens, `[kv_heads, m, value_dim]`.
+
+        Returns:
+            `[heads, n, value_dim]`; None has the queries read everything.
+        """
+        ...
