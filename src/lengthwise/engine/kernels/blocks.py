@@ -78,7 +78,9 @@ def attend(asked: Blocks) -> tuple[Tensor, int]:
         query.flatten(0, 1), key.repeat_interleave(group, 0).flatten(0, 1),
         value.repeat_interleave(group, 0).flatten(0, 1), None, asked,
     )  # fmt: skip
-    found = [(own[0].reshape(heads, -1, own[0].shape[-1]), _lse(own).reshape(heads, -1))]
+    found: list[Answer] = [
+        (own[0].reshape(heads, -1, own[0].shape[-1]), _lse(own).reshape(heads, -1))
+    ]
     copied = 0
     if asked.start or asked.count > 1:
         before, copied = _before(asked, query)
@@ -112,9 +114,11 @@ def _of_head(asked: Blocks, head: int, query: Tensor, past: Tensor) -> tuple[Ten
     out = value.new_zeros(*rows.shape[:2], value.shape[-1])
     lse = query.new_full(rows.shape[:2], -math.inf, dtype=torch.float32)
     for which, ids, seen in _alike(past.flatten(0, 1)):
-        each = [x.index_select(0, ids.flatten()).unflatten(0, ids.shape) for x in (key, value)]
-        copied = max(copied, sum(x.nbytes for x in each))
-        part = _rows(rows[which], *each, seen, asked)
+        keys, values = (
+            x.index_select(0, ids.flatten()).unflatten(0, ids.shape) for x in (key, value)
+        )
+        copied = max(copied, keys.nbytes + values.nbytes)
+        part = _rows(rows[which], keys, values, seen, asked)
         out[which], lse[which] = part[0], _lse(part)
     return out.unflatten(0, query.shape[:2]), lse.unflatten(0, query.shape[:2]), copied
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.selection import PromptReader
 from lengthwise.errors import LengthwiseError
 
 
@@ -37,7 +38,9 @@ def keep_by_head(group: HeadGroup, ids: Seq[Tensor]) -> list[HeadGroup]:
     if len(rows) == 1:
         group.keep(torch.stack(list(ids)))
         return [group]
-    if group.compressible.closed or group.selector or group.on_evict or group.contexts:
+    # What reads prompts alone has no index of entries that go.
+    indexed = group.selector is not None and not isinstance(group.selector, PromptReader)
+    if group.compressible.closed or indexed or group.on_evict or group.contexts:
         raise LengthwiseError(
             "heads can keep different numbers of plain entries alone: without a codec that has "
             "encoded them, a selection, or documents that were read apart"
