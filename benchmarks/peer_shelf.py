@@ -1,4 +1,4 @@
-"""kvpress on the work of `lengthwise bench shelf`: run by peers.sh inside an environment of its own.
+"""kvpress on the work of `lengthwise bench shelf`: run by peers.sh in an environment of its own.
 
     python -m benchmarks.shelf text | PYTHON benchmarks/peer_shelf.py MODEL OUT [--method NAME ...]
 
@@ -109,7 +109,7 @@ class Bench:
         return found | self._write(cache, last)
 
     def _feed(self, ids: torch.Tensor, cache: DynamicCache, at: int) -> torch.Tensor:
-        """Logits `[tokens, vocab]` of ids `[1, tokens]` that stand at `at`; of a context the last."""
+        """Logits `[tokens, vocab]` of ids `[1, tokens]` at place `at`; of a context the last."""
         places = torch.arange(at, at + ids.shape[1])[None]
         if at == 0:
             states = self.model.model(ids, past_key_values=cache).last_hidden_state[0, -1:]
