@@ -40,6 +40,7 @@ from kvpress import (
     TOVAPress,
 )
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging
 
 ENGINE = f"kvpress {metadata.version('kvpress')}"
 SHARES = (0.5, 0.25, 0.1)
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=list(PRESSES), help="default: all")
     parser.add_argument("--share", action="append", type=float, help="percent; default 50, 25, 10")
     given = parser.parse_args()
+    logging.disable_progress_bar()
     text = json.load(sys.stdin)
     shares = [share / 100 for share in given.share or ()] or list(SHARES)
     done = _done(given.out, text)
