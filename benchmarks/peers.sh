@@ -42,9 +42,10 @@ for peer in $peers; do
   esac
   echo "== $peer" >&2
   if [ "$peer" = shelf ]; then
+    .venv/bin/python -m benchmarks.shelf folder .peers/shelf-model
     # shellcheck disable=SC2086  # both hold several words
     .venv/bin/python -m benchmarks.shelf text ${SHELF_TEXT:-} | .peers/kvpress/bin/python \
-      benchmarks/peer_shelf.py "$model" "$rows/shelf-kvpress.jsonl" ${SHELF_METHODS:-}
+      benchmarks/peer_shelf.py .peers/shelf-model "$rows/shelf-kvpress.jsonl" ${SHELF_METHODS:-}
     if [ -e "$rows/shelf.jsonl" ]; then
       .venv/bin/python -m benchmarks.shelf against "$rows/shelf.jsonl" "$rows/shelf-kvpress.jsonl" \
         > "$rows/shelf-kvpress.md"
