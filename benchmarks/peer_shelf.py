@@ -215,7 +215,8 @@ def _run(
             found, said = {}, f"{type(error).__name__}: {str(error).splitlines()[0]}"
         row = {
             "engine": ENGINE, "question": question, "method": name.partition("/")[0],
-            "share": share, "recipe": recipe, "model": text["model"], "dtype": text["dtype"],
+            "share": share, "recipe": recipe, "asked": name or "full",
+            "model": text["model"], "dtype": text["dtype"],
             "device": "cpu", "document": text["document"], "text": text["digest"],
             "length": len(text["context"]), "follow": len(text["continuation"]),
             "query_aware": False, **found, "full_bytes": full["kv_bytes"], "refused": said,

@@ -32,7 +32,8 @@ def made_row(recipe: str = "snapkv(budget=25%)", **values: Any) -> ShelfRow:
     """A row as a run gives it, with some of its values changed."""
     row: dict[str, Any] = {
         "engine": "lengthwise", "question": "retention", "method": recipe.partition("(")[0],
-        "share": 0.25, "recipe": recipe, "model": "tiny", "dtype": "float32", "device": "cpu",
+        "asked": recipe.partition("(")[0], "share": 0.25, "recipe": recipe, "model": "tiny",
+        "dtype": "float32", "device": "cpu",
         "document": "log", "text": "abc", "length": 1000, "follow": 24, "query_aware": False,
         "loss": 2.5, "kl": 0.25, "kl_error": 0.01, "agreement": 0.5, "copy_loss": 1.0,
         "needle_loss": 2.0, "prefill_s": 1.5, "tokens_per_s": 20.0, "new_tokens": 10,

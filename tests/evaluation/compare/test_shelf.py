@@ -78,7 +78,8 @@ def test_losses_are_those_of_one_token_after_the_other(
     (row,) = [row for row in shelf(model, text, ["streaming(window=64)"], shares=[0.25],
                                    new_tokens=2) if row.method]  # fmt: skip
     # A window that is given is of no account: the share says how much is kept.
-    assert row.recipe == row_at(rows, "streaming", 0.25).recipe != str(plan.text)
+    assert row.recipe == row_at(rows, "streaming", 0.25).recipe != row.asked
+    assert row.asked == str(plan.text)
     sequence = Sequence(model.adapted, model.plan(row.recipe))
     loop.prefill(sequence, text.context)
     sequence.end_prefill()
@@ -195,7 +196,8 @@ def test_all_that_are_registered_are_asked(model: lengthwise.Model, text: ShelfT
 
 def test_the_best_known_setting_stands_beside_the_default(model: lengthwise.Model) -> None:
     asked, _ = settings(model, 4096, ["snapkv"], shares=[0.25], best_known=True)
-    assert [str(each.method) for each in asked] == [
+    assert [each.asked for each in asked] == ["snapkv", "snapkv(window=8, kernel=31)"]
+    assert [each.recipe for each in asked] == [
         "snapkv(budget=25%)", "snapkv(budget=25%, window=8, kernel=31)"
     ]  # fmt: skip
     assert asked[1].method == replace(SnapKV(window=8, kernel=31), budget=Budget(25, "%"))

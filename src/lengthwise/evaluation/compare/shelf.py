@@ -53,10 +53,11 @@ Finished = Callable[[ShelfRow], None]
 
 @dataclass(frozen=True, slots=True)
 class Shelved:
-    """One thing to measure: a recipe, and the shares it is the setting for. error: why there is
-    none."""
+    """One thing to measure: a recipe, and the shares it is the setting for. asked: the method
+    before it was set to a share. error: why there is no setting."""
 
     method: Method
+    asked: str
     recipe: str
     shares: tuple[float, ...]
     error: str | None = None
@@ -183,8 +184,9 @@ def _chosen(methods: Seq[str], questions: Seq[str], best_known: bool) -> Iterato
         wanted = [_named(text) for text in methods]
     for method in wanted:
         yield method
-        if best_known and method.best_known:
-            yield parse(method.best_known).methods[0]
+        known = parse(method.best_known).methods if best_known and method.best_known else ()
+        # A best known recipe of several methods has no share of its own.
+        yield from known if len(known) == 1 else ()
 
 
 def _named(text: str) -> Method:
@@ -206,8 +208,8 @@ def _at(method: Method, share: float, model: Model, length: int) -> Shelved | No
     try:
         setting = method.at_share(share, model.adapted, length)
     except Exception as error:
-        return Shelved(method, f"{method} at {share:.4g}", (share,), _reason(error))
-    return None if setting is None else Shelved(setting, str(setting), (share,))
+        return Shelved(method, str(method), f"{method} at {share:.4g}", (share,), _reason(error))
+    return None if setting is None else Shelved(setting, str(method), str(setting), (share,))
 
 
 def _reason(error: Exception) -> str:
@@ -243,8 +245,9 @@ class _Run:
                 yield done[each.recipe], False
                 continue
             question = str(each.method.question)
-            row = replace(base, question=question, method=each.method.name, recipe=each.recipe,
-                          share=each.shares[0], full_bytes=full.kv_bytes)  # fmt: skip
+            row = replace(base, question=question, method=each.method.name, asked=each.asked,
+                          recipe=each.recipe, share=each.shares[0],
+                          full_bytes=full.kv_bytes)  # fmt: skip
             row = self._try(row, each)
             if row.spent is not None:
                 # One setting may be the nearest to several shares; it stands at the nearest of all.
@@ -256,8 +259,8 @@ class _Run:
         here = Origin.here()
         origin = {"date": datetime.date.today().isoformat(), **asdict(here)}
         return ShelfRow(
-            engine=OURS, question="", method="", share=1.0, recipe=FULL, model=self.model.name,
-            dtype=self.model.adapted.dtype_text, device=str(self.model.adapted.device),
+            engine=OURS, question="", method="", share=1.0, recipe=FULL, asked=FULL,
+            model=self.model.name, dtype=self.model.adapted.dtype_text, device=str(self.model.adapted.device),
             document=self.text.document, text=self.text.digest, length=len(self.text.context),
             follow=len(self.text.continuation), query_aware=self.query_aware, origin=origin,
         )  # fmt: skip

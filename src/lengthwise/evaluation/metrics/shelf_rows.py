@@ -28,7 +28,8 @@ class ShelfRow:
     engine: "lengthwise", or the library that ran it. question, method: as registered; "" for full.
     share: of the full cache's bytes, or, of a selection, of the tokens that are read a step: what
         was asked for, from 0 to 1.
-    recipe: the setting, as it prints itself.
+    recipe: the setting, as it prints itself. asked: the method as it was asked for, options of its
+        own included, before it was set to a share.
     model, dtype, device: what ran. document, text: its name, and a digest of all tokens.
     length: tokens of the context. follow: tokens of its continuation.
     query_aware: whether a probe's question stood in the prompt when that was compressed.
@@ -50,6 +51,7 @@ class ShelfRow:
     method: str
     share: float
     recipe: str
+    asked: str
     model: str
     dtype: str
     device: str

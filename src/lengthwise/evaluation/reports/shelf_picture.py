@@ -53,7 +53,7 @@ def draw(rows: ShelfRows, path: Path) -> None:
     for (question, _), group in rows.groups().items():
         for row in group:
             if row.kl is not None:
-                questions.setdefault(question, {}).setdefault(_label(row), []).append(row)
+                questions.setdefault(question, {}).setdefault(row.asked, []).append(row)
     if not questions:
         raise LengthwiseError(f"{path}: no method has a figure to draw")
     figure = Figure(figsize=(11, 3.4 * len(questions) + 0.4), layout="constrained")
@@ -75,10 +75,6 @@ def draw(rows: ShelfRows, path: Path) -> None:
         right.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=130, format=path.suffix[1:], metadata=picture_metadata(path))
-
-
-def _label(row: ShelfRow) -> str:
-    return row.method
 
 
 def _seconds_label(row: ShelfRow) -> str:
