@@ -260,8 +260,9 @@ class _Run:
         origin = {"date": datetime.date.today().isoformat(), **asdict(here)}
         return ShelfRow(
             engine=OURS, question="", method="", share=1.0, recipe=FULL, asked=FULL,
-            model=self.model.name, dtype=self.model.adapted.dtype_text, device=str(self.model.adapted.device),
-            document=self.text.document, text=self.text.digest, length=len(self.text.context),
+            model=self.model.name, dtype=self.model.adapted.dtype_text,
+            device=str(self.model.adapted.device), document=self.text.document,
+            text=self.text.digest, length=len(self.text.context),
             follow=len(self.text.continuation), query_aware=self.query_aware, origin=origin,
         )  # fmt: skip
 
