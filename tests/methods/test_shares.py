@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 
 import lengthwise
+from lengthwise.errors import RecipeError
 from lengthwise.evaluation.compare.shelf import QUESTIONS, SHARES
-from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.base import Budget, Method, Question, option
 from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
@@ -90,6 +94,22 @@ def test_of_equals_the_first_is_taken(model: lengthwise.Model) -> None:
     one, other = Kivi(bits=4), Kivi(key_bits=4, value_bits=4)
     assert nearest([one, other], 0.1, model.adapted, 4096) is one
     assert nearest([other, one], 0.1, model.adapted, 4096) is other
+
+
+@dataclass(frozen=True)
+class Pruned(Method):
+    """A plug-in with a number called share, and none below a tenth."""
+
+    name: ClassVar[str] = "pruned"
+    question: ClassVar[Question] = Question.CODECS
+    share: float = option(0.4, "of an entry that stays", low=0.1, high=1.0)
+    other: int = option(3, "something else")
+
+
+def test_a_number_called_share_is_set(model: lengthwise.Model) -> None:
+    assert Pruned(other=5).at_share(0.25, model.adapted, 10) == Pruned(share=0.25, other=5)
+    with pytest.raises(RecipeError, match="share=0.05"):
+        Pruned().at_share(0.05, model.adapted, 10)
 
 
 def test_a_plug_in_says_its_own(model: lengthwise.Model) -> None:

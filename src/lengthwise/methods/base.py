@@ -127,8 +127,8 @@ class Method:
         """This method at a share of what full attention holds of a prompt, for `bench shelf`.
 
         A retention or a codec holds that share of the bytes. A selection reads that share of the
-        tokens a step. By default the option that is a Budget is set to it. Override where a method
-        has none, or where other options have to shrink with it.
+        tokens a step. By default the option that is a Budget is set to it, or else a number called
+        `share`. Override where a method has neither, or where other options have to shrink too.
 
         Args:
             share: above 0 and at most 1.
@@ -138,8 +138,12 @@ class Method:
         Returns:
             The setting, other options as they are; None where the method has no such setting.
         """
-        budget = next((each.name for each in options(type(self)) if each.type is Budget), None)
-        return None if budget is None else replace(self, **{budget: Budget.of(share)})
+        own = options(type(self))
+        for each in own:
+            if each.type is Budget:
+                return replace(self, **{each.name: Budget.of(share)})
+        named = any(each.name == "share" and each.type is float for each in own)
+        return replace(self, **{"share": float(share)}) if named else None
 
     def check(self, model: AdaptedModel) -> None:
         """Raises Refused where this model cannot run the method.
