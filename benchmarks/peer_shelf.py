@@ -119,7 +119,13 @@ class Bench:
 
     def _after(self, cache: DynamicCache, tokens: list[int]) -> torch.Tensor:
         """Logits of tokens behind the context, fed to a copy of the cache."""
-        return self._feed(torch.tensor([tokens]), copy.deepcopy(cache), self.context.shape[1])
+        cache, at = copy.deepcopy(cache), self.context.shape[1]
+        if len({layer.keys.shape[2] for layer in cache.layers}) == 1:
+            return self._feed(torch.tensor([tokens]), cache, at)
+        # One mask serves all layers, and is of the first one's length: a single token has none.
+        parts = [self._feed(torch.tensor([[token]]), cache, at + n)
+                 for n, token in enumerate(tokens)]  # fmt: skip
+        return torch.cat(parts)
 
     def _continuation(self, cache: DynamicCache, last: torch.Tensor) -> dict[str, Any]:
         tokens = self.text["continuation"]

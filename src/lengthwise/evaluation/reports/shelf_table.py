@@ -118,12 +118,12 @@ def _percent(share: float | None) -> str:
 
 def refusals(rows: Iterable[ShelfRow]) -> list[str]:
     """Why methods did not run, and what a reader has to know of those that did, once each."""
-    said = []
+    notes: dict[str, list[str]] = {}
     for row in rows:
-        if row.refused is not None:
-            said.append(f"{row.recipe}: refused: {row.refused}")
-        said += [f"{row.recipe}: {note}" for note in row.notes]
-    return list(dict.fromkeys(said))
+        said = [] if row.refused is None else [f"refused: {row.refused}"]
+        for note in (*said, *row.notes):
+            notes.setdefault(note, []).append(row.recipe)
+    return [f"{', '.join(dict.fromkeys(whose))}: {note}" for note, whose in notes.items()]
 
 
 def left_out(rows: ShelfRows) -> list[str]:
