@@ -113,7 +113,9 @@ class Bench:
         """Logits `[tokens, vocab]` of ids `[1, tokens]` at place `at`; of a context the last."""
         places = torch.arange(at, at + ids.shape[1])[None]
         if at == 0:
-            states = self.model.model(ids, past_key_values=cache).last_hidden_state[0, -1:]
+            states = self.model.model(input_ids=ids, past_key_values=cache).last_hidden_state[
+                0, -1:
+            ]
             return self.model.lm_head(states)
         return self.model(ids, past_key_values=cache, position_ids=places).logits[0]
 
