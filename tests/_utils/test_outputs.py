@@ -19,6 +19,8 @@ from lengthwise.recipes.files import files_of
 from tests.bad_inputs import FOLDERS, WRITTEN_TO, commands, make_world
 from tests.called import called
 
+SHELF = ("bench", "shelf", "doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "-r", "think",
+         "--share", "75")  # fmt: skip
 # A call of every verb that writes a file, without the file.
 WRITING = {
     "compare": ("compare", "texts/a.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "1",
@@ -37,6 +39,8 @@ WRITING = {
                   "--answer-tokens", "4", "-o", "made.session"),
     "composed": ("cartridge", "compose", "some.cartridge", "-m", "talker", "-o", "made.session"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
+    "shelf": (*SHELF, "-o", "made.jsonl"),
+    "shelf picture": (*SHELF, "--picture", "made.svg"),
 }  # fmt: skip
 _NO_JSON = ("datastore", "read", "cartridge", "composed", "batch")
 JSON = tuple(name for name in WRITING if name not in _NO_JSON)
@@ -160,6 +164,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         # A head takes minutes to make; its place is tested below.
         (("calibrate",), "out"), (("read",), "save"), (("cartridge", "train"), "out"),
         (("cartridge", "compose"), "out"), (("batch",), "out"),
+        (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
     }  # fmt: skip
     assert found == tested
 

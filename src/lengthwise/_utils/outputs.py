@@ -4,7 +4,8 @@ written, nor in one that is gone.
 A file to write is none of the files that the same call reads, whatever the two are called. It has a
 folder that is there and takes files. Where a file lies already, either lengthwise wrote it, as a
 file of the same kind, or the user says that it may go (`--force`). Files bear a mark that tells:
-reports a `generator`, pictures the field for software, safetensors their header, fits their fields.
+reports a `generator`, pictures the field for software, safetensors their header, fits and shelves
+their fields.
 """
 
 from __future__ import annotations
@@ -207,6 +208,16 @@ def _is_fit(path: Path) -> bool:
     return isinstance(found, dict) and {"law", "values", "objective", "ranges"} <= set(found)
 
 
+def _is_shelf(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline(_HEADER)
+    try:
+        found: Any = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"engine", "recipe", "share", "full_bytes"} <= set(found)
+
+
 def _header(path: Path) -> dict[str, str]:
     """The header that a safetensors file keeps beside its arrays; empty for any other file."""
     with path.open("rb") as file:
@@ -222,6 +233,7 @@ def _header(path: Path) -> dict[str, str]:
 REPORT = Kind("report", _is_report)
 PICTURE = Kind("picture", _is_picture, PICTURES)
 FIT = Kind("fit", _is_fit)
+SHELF = Kind("shelf", _is_shelf)
 SESSION = Kind("session", lambda path: "lengthwise" in _header(path))
 DATASTORE = Kind("datastore", lambda path: _header(path).get("format") == "lengthwise datastore")
 HEAD = Kind(

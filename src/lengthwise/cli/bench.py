@@ -9,6 +9,7 @@ import click
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, Whole
 from lengthwise.cli.compare import Bars
 from lengthwise.cli.main import ModelChoice, model_options
+from lengthwise.cli.shelf import shelf
 from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.evaluation.compare.drafting import DEFAULT_RECIPES, bench as run_drafting
 from lengthwise.evaluation.metrics.drafting_rows import DraftingRow
@@ -19,7 +20,11 @@ from lengthwise.recipes import parse
 
 @click.group()
 def bench() -> None:
-    """Measure this machine: `lengthwise bench drafting` times guessing ahead on kinds of work."""
+    """Measure in depth: `drafting` times guessing ahead on kinds of work, `shelf` compares every
+    cache method at equal bytes."""
+
+
+bench.add_command(shelf)
 
 
 @bench.command()

@@ -40,7 +40,7 @@ VERBS = {
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
     "calibrate": "measure on a model, once, what some methods need to know of it",
-    "bench": "measure one side of it in depth: drafting on six kinds of work",
+    "bench": "measure in depth: drafting on kinds of work; every cache method at equal bytes",
     "datastore": "index a corpus that the datastore drafter guesses from",
     "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
     "sequences": "build training sequences by length from documents, and see what was built",

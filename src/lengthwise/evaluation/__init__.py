@@ -3,7 +3,7 @@
     tasks/      what a model is asked: probes, dialogues, questions, kinds of work
     metrics/    what is measured of a recipe, how sure it is, and which recipe to pick
     reports/    rows as a table, as a page, as charts
-    compare/    the runs: `compare` for recipes, `bench` for drafting
+    compare/    the runs: `compare` for recipes, `bench` for drafting, `shelf` for equal bytes
 
 A package imports those above it in this list, never those below:
 

@@ -9,7 +9,7 @@ ranges.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -124,6 +124,28 @@ class Method:
             elif each.type is Budget and each.default.unit != "%":
                 values[each.name] = Budget(16)
         return cls(**values)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Method | None:
+        """This method at a share of what full attention holds of a prompt, for `bench shelf`.
+
+        A retention or a codec holds that share of the bytes. A selection reads that share of the
+        tokens a step. By default the option that is a Budget is set to it, or else a number called
+        `share`. Override where a method has neither, or where other options have to shrink too.
+
+        Args:
+            share: above 0 and at most 1.
+            model: the adapted model the recipe runs on.
+            length: tokens of the prompt.
+
+        Returns:
+            The setting, other options as they are; None where the method has no such setting.
+        """
+        own = options(type(self))
+        for each in own:
+            if each.type is Budget:
+                return replace(self, **{each.name: Budget.of(share)})
+        named = any(each.name == "share" and each.type is float for each in own)
+        return replace(self, **{"share": float(share)}) if named else None
 
     def check(self, model: AdaptedModel) -> None:
         """Raises Refused where this model cannot run the method.

@@ -46,6 +46,15 @@ class Budget:
             raise RecipeError(f"budget {text!r}: tokens are whole numbers (a share is written 25%)")
         return cls(amount, unit)
 
+    @classmethod
+    def of(cls, share: float) -> Budget:
+        """The budget of a share of the prompt.
+
+        Args:
+            share: above 0 and at most 1, as in 0.25 for `25%`.
+        """
+        return cls.parse(f"{Decimal(repr(round(100 * share, 6))):f}%")
+
     def tokens(self, length: int, bytes_per_token: float, floor: int = 1) -> int:
         """Tokens that may be kept of a prompt of `length` tokens (at least 1).
 

@@ -7,6 +7,7 @@
     row.CompareRow        all of it as one row; drafting_rows.DraftingRow for drafting
     rows.CompareRows      the rows of a run, merged over questions
       choice.choose       the recipe to pick for a goal, or the trade-off
+    shelf_rows.ShelfRow   one method at one share; reads.counted: what a selection reads
     divergence.top_gap    where two texts part, and how close a call it was
     origin.Origin         machine, versions, commit and command of a figure
 

@@ -3,6 +3,7 @@
     columns               each column once: its field, unit, title and better direction
     table.report          the terminal; answers shows texts side by side
     drafting_table.report the terminal, for the drafting suite
+    shelf_table.report, shelf_picture.draw   the shelf
     html.page             one page that loads nothing; templates/ has its HTML and CSS
       html_answers        what was answered, question by question
       charts.trade_off, charts.losses   which charts the page has

@@ -14,7 +14,7 @@ the model's dtype where it has 16 bits, else in float16.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -24,6 +24,8 @@ from lengthwise.engine.kernels.part import Coded, Codes
 from lengthwise.engine.kv_cache.entries import KVEntries, pick
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index, to_scale
+from lengthwise.methods.shares import nearest
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 # Tokens encoded at a time.
@@ -53,6 +55,9 @@ class Int8(Method):
     @classmethod
     def identity(cls, length: int) -> Int8:
         return cls(residual=length)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Int8:
+        return nearest([self, replace(self, residual=length)], share, model, length)
 
     def start_format(self, layer: LayerFacts) -> Int8Codec:
         return Int8Codec(self.residual, STEP)

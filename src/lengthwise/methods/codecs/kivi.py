@@ -26,7 +26,7 @@ sets both at once. 8 bits are ours.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -38,6 +38,8 @@ from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
+from lengthwise.methods.shares import nearest
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 # The paper's.
@@ -87,6 +89,15 @@ class Kivi(Method):
     @classmethod
     def identity(cls, length: int) -> Kivi:
         return cls(bits=16)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Kivi:
+        plain = replace(self, key_bits=None, value_bits=None)
+        settings = [replace(plain, bits=bits) for bits in (16, 8, 4, BITS)]
+        # Between two numbers of bits keys get the larger one: they lose more by the smaller.
+        settings += [
+            replace(plain, bits=None, key_bits=bits, value_bits=bits // 2) for bits in (8, 4)
+        ]
+        return nearest(settings, share, model, length)
 
     def start_format(self, layer: LayerFacts) -> KiviCodec | None:
         return None if self.bits == 16 else KiviCodec(*self.both, self.group, self.residual)

@@ -28,13 +28,14 @@ once, at the prompt's end. Ours goes on while decoding, so pruned entries can be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
 
@@ -64,6 +65,13 @@ class Think(Method):
     @classmethod
     def identity(cls, length: int) -> Think:
         return cls(ratio=0.0)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Think:
+        layer = next((each for each in model.layers if each.window is None), model.layers[0])
+        keys = layer.num_kv_heads * layer.head_dim / layer.entry_numbers
+        pruned = max(1, length - self.recent) / max(1, length)
+        # Values stay whole, so no ratio comes to less than their share of the bytes.
+        return replace(self, ratio=round(min(0.95, (1 - share) / keys / pruned), 4))
 
     def start_channels(self, layer: LayerFacts) -> ThinkChannels | None:
         if not int(layer.head_dim * self.ratio):

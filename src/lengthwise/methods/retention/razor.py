@@ -24,7 +24,7 @@ tokens is left whole. A small model needs a smaller S0 to gain anything.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -71,6 +71,12 @@ class Razor(Method):
     @classmethod
     def identity(cls, length: int) -> Razor:
         return cls(buffer=length)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Razor:
+        # At most half of the bytes belong to heads that keep everything.
+        heads = min(self.heads, share / 2)
+        others = (share - heads) / (1 - heads) if heads < 1 else 0.0
+        return replace(self, heads=round(heads, 4), buffer=1, share=round(others, 4))
 
     def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)

@@ -20,7 +20,7 @@ Defaults are 4 + 1,020 of the paper's first table. (Its released code streams wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -50,6 +50,9 @@ class Streaming(Method):
     @classmethod
     def identity(cls, length: int) -> Streaming:
         return cls(window=max(1, length))
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Streaming:
+        return replace(self, window=max(1, round(share * length) - self.sinks))
 
     def placement(self, model: AdaptedModel) -> Placement:
         sinks, last = self.sinks, self.sinks + self.window - 1

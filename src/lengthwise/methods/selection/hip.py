@@ -31,7 +31,7 @@ the first tokens, so that 784 is a k of 450 to 512.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -109,6 +109,15 @@ class HiP(Method):
     @classmethod
     def identity(cls, length: int) -> HiP:
         return cls(budget=Budget(length + 1024))
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> HiP:
+        # Window and first tokens have at most the share of the budget that they have by default.
+        tokens = max(1, round(share * length))
+        window = max(1, min(self.window, tokens // 3))
+        return replace(
+            self, budget=Budget(tokens), window=window, init=min(self.init, tokens // 48),
+            query_block=min(self.query_block, window),
+        )  # fmt: skip
 
     def check(self, model: AdaptedModel) -> None:
         check_offload(self, self.offload, model)

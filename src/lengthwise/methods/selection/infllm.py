@@ -26,7 +26,7 @@ trained at a few thousand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -99,6 +99,17 @@ class InfLLM(Method):
     @classmethod
     def identity(cls, length: int) -> InfLLM:
         return cls(budget=Budget(length + 512), window=length)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> InfLLM:
+        # The window is at most the half of the budget that it is by default; the rest shrinks too.
+        tokens = max(1, round(share * length))
+        window = max(1, min(self.window, tokens // 2))
+        return replace(
+            self, budget=Budget(tokens), window=window, init=min(self.init, tokens // 32),
+            block=max(1, min(self.block, tokens // 8)),
+            representatives=max(1, min(self.representatives, tokens // 8)),
+            query_block=min(self.query_block, window),
+        )  # fmt: skip
 
     def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)

@@ -29,7 +29,7 @@ much the first level removes: here half, or `removed` where that is less.
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -99,6 +99,9 @@ class Squeezed(Method):
     @classmethod
     def identity(cls, length: int) -> Squeezed:
         return cls(removed=0.0)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Squeezed:
+        return replace(self, removed=round(1 - share, 4))
 
     def placement(self, model: AdaptedModel) -> Placement:
         return Placement(window=self.window, anchored=True)

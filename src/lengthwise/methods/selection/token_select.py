@@ -26,7 +26,7 @@ leaves no trace, and drafting equals plain decoding. An anchor lives at most 64 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -107,6 +107,15 @@ class TokenSelect(Method):
     def identity(cls, length: int) -> TokenSelect:
         window = max(1, min(512, length // 2))
         return cls(budget=Budget(length + window), window=window, init=0)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> TokenSelect:
+        # Window and first tokens have at most the share of the budget that they have by default.
+        tokens = max(1, round(share * length))
+        window = max(1, min(self.window, tokens * 4 // 21))
+        return replace(
+            self, budget=Budget(tokens), k=None, window=window, init=min(self.init, tokens // 21),
+            query_block=min(self.query_block, window),
+        )  # fmt: skip
 
     def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
