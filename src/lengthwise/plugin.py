@@ -7,7 +7,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - every method: `Method`, `Question`, `Paper`, `option`, `Needs`, `Budget`, `Slot`, `LayerFacts`,
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
-  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
+  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries. `HeadPolicy` and
+  `sinks_and_recent` are for heads that do not all keep the same from the first token on.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
@@ -31,6 +32,7 @@ from lengthwise.engine.kv_cache.entries import (
     pick,
 )
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.head_policy import HeadPolicy, HeadTable, sinks_and_recent
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
@@ -89,6 +91,8 @@ __all__ = [
     "FrequencyRule",
     "Growing",
     "HeadGroup",
+    "HeadPolicy",
+    "HeadTable",
     "KVEntries",
     "KVStore",
     "LayerFacts",
@@ -138,4 +142,5 @@ __all__ = [
     "pick",
     "received_attention",
     "reject",
+    "sinks_and_recent",
 ]
