@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+import lengthwise
+from lengthwise.cli.calibrate import calibrate
+from lengthwise.cli.main import ModelChoice
 from lengthwise.errors import Refused
 from lengthwise.methods import gates as gates_
 from lengthwise.methods.gates import KIND, Training, attention, gates, retrieval, train_gates
@@ -107,7 +112,7 @@ def test_layers_with_a_window_of_their_own_have_no_gates() -> None:
 
 
 def test_a_small_model_is_trained_on_once_and_says_so(
-    tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
@@ -152,3 +157,19 @@ def test_passkeys_that_do_not_fit_are_refused() -> None:
         Passkeys(tiny("llama"), [3], 3, 4, 0).draw(40)
     assert Training().within(64) == Training(length=64, passkeys=1, words=2)
     assert Training().within(100_000) == Training()
+
+
+def test_calibrate_trains_gates_and_prints_the_largest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lengthwise.wrap(tiny_model("llama"))
+    monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(ModelChoice, "open", lambda _: model)
+    monkeypatch.setattr(gates_, "Training", lambda: SHORT)
+    said = CliRunner().invoke(calibrate, ["duo"])
+    assert said.exit_code == 0, said.output
+    held = gates(model.adapted)
+    largest = max(gate for row in held for gate in row)
+    assert "4 gates after 4 steps" in said.output and f"{largest:.3f}" in said.output
+    refused = CliRunner().invoke(calibrate, ["duo", "--trials", "3"])
+    assert "--trials is for calibrate layers" in str(refused.exception)

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 from benchmarks.reproduction.harness import Found, check
 from benchmarks.reproduction.selection.copying import (
-    COPY, TEXT, copy_and_text, masses, mean, setting,
+    COPY,
+    TEXT,
+    copy_and_text,
+    masses,
+    mean,
+    setting,
 )  # fmt: skip
 
 from lengthwise.engine.plan import FULL

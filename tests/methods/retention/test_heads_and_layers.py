@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def test_heads_with_the_largest_gates_keep_everything(gated: AdaptedModel) -> No
 
 
 def test_no_gates_are_asked_for_where_all_heads_do_the_same(
-    tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
     monkeypatch.setattr("lengthwise.methods.gates.SMALL", 0)
