@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache import new_parts
+from lengthwise.engine.kv_cache import groups, new_parts
 from lengthwise.engine.kv_cache.head_policy import HeadPolicy, sinks_and_recent, split
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
@@ -95,3 +95,25 @@ def test_a_table_drops_where_a_head_does() -> None:
     model = tiny("llama")
     assert plan_of(model, {0: [False, True]}).drops
     assert not plan_of(model, {0: [True, True]}).drops
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "gemma2"])
+@pytest.mark.parametrize("prompt", [2, 6, 9, 40])
+def test_single_steps_are_what_the_general_way_gives(
+    family: str, prompt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(family)
+    keeps = {x.index: [False, True] for x in model.layers if x.window is None}
+    found, steps = [], []
+    for way in (groups._step, lambda *given: None):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                groups, "_step", lambda *given, way=way: steps.append(way(*given)) or steps[-1]
+            )
+            sequence = Sequence(model, plan_of(model, keeps))
+            prefill(sequence, TEXT[:prompt])
+            sequence.end_prefill()
+            found.append(teacher_force(sequence, TEXT[prompt : prompt + 20], 1))
+    assert torch.allclose(*found, atol=1e-4)
+    plain = [each for each in steps if each is not None]
+    assert bool(plain) == (family == "llama")
