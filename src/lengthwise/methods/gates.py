@@ -93,7 +93,7 @@ def gates(model: AdaptedModel) -> list[list[float]]:
 
 def _checked(found: dict[str, Any], model: AdaptedModel) -> list[list[float]]:
     """The gates of an artefact; raises LengthwiseError where they are not this model's."""
-    rows = found.get("gates")
+    rows: Any = found.get("gates")
     counts = [layer.num_kv_heads for layer in model.layers]
     whole = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
     if not whole or [len(row) for row in rows] != counts or not _numbers(rows):
@@ -101,7 +101,7 @@ def _checked(found: dict[str, Any], model: AdaptedModel) -> list[list[float]]:
             f"{artefact_path(KIND, model)}: this calibration is damaged (its gates are not one a "
             f"key head); `lengthwise calibrate {KIND}` makes it anew"
         )
-    return rows
+    return [[float(gate) for gate in row] for row in rows]
 
 
 def _numbers(rows: list[list[Any]]) -> bool:

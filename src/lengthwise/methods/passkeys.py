@@ -82,7 +82,7 @@ class Passkeys:
         self.alphabet = [ids(1) for _ in range(RANDOM_WORDS)]
         self.planted = [ids(RANDOM) for _ in range(passkeys)]
         self.asked = [ids(RANDOM) for _ in range(passkeys)]
-        self.end: list[int] = []
+        self.end = []
 
     def draw(self, length: int) -> Asking:
         """A text of about `length` tokens, and no more.

@@ -143,7 +143,7 @@ class SubPages(Bounds):
         """
         subs = self.method.page // self.method.subpage
         whole = self.held // self.method.page * subs
-        return self.scores(query)[:, :whole].unflatten(1, (-1, subs)).amax(-1)
+        return self.scores(query)[:, :whole].reshape(len(query), -1, subs).amax(-1)
 
     def _choice(self, queries: Queries) -> Tensor | None:
         """Far ids `[heads, m]`, ascending, for queries before `until`; None is all."""
