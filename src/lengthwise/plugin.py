@@ -7,8 +7,9 @@ A file of a third party imports nothing else of lengthwise. By role:
 - every method: `Method`, `Question`, `Paper`, `option`, `Needs`, `Budget`, `Slot`, `LayerFacts`,
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
-  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries. `HeadPolicy` and
-  `sinks_and_recent` are for heads that do not all keep the same from the first token on.
+  `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
+  `affordable` turn a budget into entries. An `AskingRetention` runs the model behind the prompt.
+  `HeadPolicy` and `sinks_and_recent`: heads that do not all keep the same from the first token on.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
@@ -21,6 +22,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 """
 
 from lengthwise.engine.decoding_mode import DecodingMode
+from lengthwise.engine.kv_cache.by_head import keep_by_head
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
 from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.entries import (
@@ -35,8 +37,17 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.head_policy import HeadPolicy, HeadTable, sinks_and_recent
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.received import received_attention
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import (
+    AskingRetention,
+    CacheUpdate,
+    CacheView,
+    Phase,
+    ReadAside,
+    Retention,
+    WatchLayer,
+)
 from lengthwise.engine.kv_cache.selection import (
     PromptSelector,
     Queries,
@@ -72,6 +83,7 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 __all__ = [
     "Acceptance",
     "AdaptedModel",
+    "AskingRetention",
     "Budget",
     "CacheUpdate",
     "CacheView",
@@ -108,7 +120,9 @@ __all__ = [
     "Placement",
     "PromptSelector",
     "Queries",
+    "QueryMoments",
     "Question",
+    "ReadAside",
     "RecipeError",
     "Refused",
     "ResidualCodec",
@@ -125,6 +139,7 @@ __all__ = [
     "Tree",
     "UpTo",
     "Verifier",
+    "WatchLayer",
     "affordable",
     "by_key_head",
     "chosen_tokens",
@@ -132,6 +147,7 @@ __all__ = [
     "far_keys",
     "full_layers",
     "join_index",
+    "keep_by_head",
     "layer_tokens",
     "match",
     "needs_full_layers",

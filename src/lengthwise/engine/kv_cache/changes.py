@@ -4,19 +4,20 @@ at each step of decoding."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 
+from lengthwise.engine.kv_cache.aside import Reading, read_aside
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import AskingRetention, CacheUpdate, Phase, Retention
 
 
-class Changing(CacheView, Protocol):
+class Changing(Reading, Protocol):
     """A sequence, as far as it is changed here."""
 
-    layers: list[LayerCache]
     retention: Retention | None
 
 
@@ -32,10 +33,12 @@ def retain(sequence: Changing, phase: Phase) -> None:
     """Has a retention drop what it does not keep, in all layers but those with own windows."""
     if sequence.retention is None:
         return
+    if phase is Phase.PREFILL and isinstance(sequence.retention, AskingRetention):
+        sequence.retention.ask_model(sequence, partial(read_aside, sequence))
     for layer in sequence.layers:
         if layer.own_window:
             continue
-        update = _update(sequence, phase, layer)
+        update = _update(sequence, phase, layer, layer.observation.following)
         groups: list[HeadGroup] = []
         for group in layer.groups:
             replaced = sequence.retention.retain(group, update)
@@ -57,13 +60,16 @@ def encode(sequence: Changing, phase: Phase) -> None:
                 layer.codec.encode(store, mine)
 
 
-def _update(sequence: Changing, phase: Phase, layer: LayerCache) -> CacheUpdate:
-    queries = layer.last_queries() if phase is Phase.PREFILL else None
+def _update(
+    sequence: Changing, phase: Phase, layer: LayerCache, follows: bool = False
+) -> CacheUpdate:
+    there = phase is Phase.PREFILL or (follows and phase is Phase.DECODE)
+    queries = layer.last_queries() if there else None
     if queries is None:
-        return CacheUpdate(phase, layer.facts, sequence)
+        return CacheUpdate(phase, layer.facts, sequence, moments=layer.moments)
     stop = len(sequence)
     index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
-    return CacheUpdate(phase, layer.facts, sequence, queries, index)
+    return CacheUpdate(phase, layer.facts, sequence, queries, index, layer.moments)
 
 
 __all__ = ["encode", "own_what_changes", "retain"]

@@ -32,6 +32,7 @@ from lengthwise.engine.kv_cache.packing import (
     unpack,
 )
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.adapted_model import AdaptedModel
 
@@ -149,8 +150,10 @@ def _pack_layer(
     selector = plan.selector(layer.facts) if plan.selector and not layer.own_window else None
     codec = None if layer.codec is None or plan.codec is None else plan.codec(layer.facts)
     known = classes | classes_of([codec, selector])
-    queries = layer.last_queries()
-    return {
+    queries, moments = layer.last_queries(), layer.moments
+    # A part that few sessions have is left out of the files of all others.
+    noted = {} if moments is None else {"moments": _pack_moments(packer, moments)}
+    return noted | {
         "queries": None if queries is None else packer.tensor(queries),
         "codec": None if codec is None else packer.state(layer.codec, codec, _name(codec), known),
         "groups": [
@@ -169,6 +172,23 @@ def _begun_with(plan: CachePlan, layer: LayerCache) -> Iterator[Placement]:
     begun = first_groups(plan, layer.facts)
     yield from (group.placement for group in begun)
     yield from repeat(begun[0].placement)
+
+
+def _pack_moments(packer: Packer, moments: QueryMoments) -> dict[str, Any]:
+    return {
+        "skip": moments.skip, "count": moments.count,
+        "mean": packer.pack(moments.mean, "moments", {}),
+        "scatter": packer.pack(moments.scatter, "moments", {}),
+    }  # fmt: skip
+
+
+def _moments(data: dict[str, Any], read: Read, layer: LayerCache) -> QueryMoments:
+    mean, scatter = (unpack(data[name], read, {}) for name in ("mean", "scatter"))
+    shape = (layer.facts.num_heads, layer.facts.head_dim)
+    shapes = [] if mean is None else [tuple(mean.shape), tuple(scatter.shape)]
+    if shapes not in ([], [shape, (*shape, shape[1])]):
+        raise Damaged("the moments of its queries are those of other heads")
+    return QueryMoments(int(data["skip"]), int(data["count"]), mean, scatter)
 
 
 def _pack_group(
@@ -225,6 +245,8 @@ def _unpack_layer(
     known = classes | classes_of([layer.codec, *[group.selector for group in begun]])
     if data["queries"] is not None:
         layer._window = [unpack(data["queries"], read, {})]
+    if data.get("moments") is not None:
+        layer.moments = _moments(data["moments"], read, layer)
     if (layer.codec is None) != (data["codec"] is None):
         raise Damaged("its codec is not the recipe's")
     if layer.codec is not None:
