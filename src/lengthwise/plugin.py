@@ -9,6 +9,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
   `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
   `affordable` turn a budget into entries. An `AskingRetention` runs the model behind the prompt.
+  `HeadPolicy` and `sinks_and_recent`: heads that do not all keep the same from the first token on.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers, or `PromptReader`, which
   attends for a prompt by itself and has decoding read everything.
@@ -34,6 +35,7 @@ from lengthwise.engine.kv_cache.entries import (
     pick,
 )
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.head_policy import HeadPolicy, HeadTable, sinks_and_recent
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.query_moments import QueryMoments
@@ -103,6 +105,8 @@ __all__ = [
     "FrequencyRule",
     "Growing",
     "HeadGroup",
+    "HeadPolicy",
+    "HeadTable",
     "KVEntries",
     "KVStore",
     "LayerFacts",
@@ -157,4 +161,5 @@ __all__ = [
     "pick",
     "received_attention",
     "reject",
+    "sinks_and_recent",
 ]

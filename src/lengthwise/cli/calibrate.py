@@ -43,9 +43,10 @@ def calibrate(
     trials: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
-    as layers(skip=...). minference: the attention pattern of every head, kept in the cache. razor:
-    its retrieval heads, kept in the cache. specdec: an acceptance head for a drafter that runs a
-    model, written to a file for specdec(head=FILE)."""
+    as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
+    by gates that are trained, which takes minutes. minference: the attention pattern of every head,
+    kept in the cache. specdec: an acceptance head for a drafter that runs a model, written to a
+    file for specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -143,6 +144,24 @@ def _minference(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {own[0]:14} {own[1]:5} {own[2]:4}  {count}")
 
 
+def _duo(loaded: Model, bar: Bar) -> None:
+    from lengthwise.methods.calibration import save
+    from lengthwise.methods.gates import KIND, train_gates
+
+    bar.stage("training gates", 0, "steps")
+    found = train_gates(loaded.adapted, progress=bar.reached)
+    save(KIND, loaded.adapted, found)
+    gates = [
+        (gate, layer, head)
+        for layer, row in enumerate(found["gates"])
+        for head, gate in enumerate(row)
+    ]
+    steps, mean = len(found["mean"]), sum(gate for gate, _, _ in gates) / len(gates)
+    click.echo(f"{len(gates)} gates after {steps} steps, {mean:.3f} on the mean; the largest:")
+    for gate, layer, head in sorted(gates, key=lambda each: (-each[0], *each[1:]))[:8]:
+        click.echo(f"  layer {layer:3}  key head {head:3}  {gate:.3f}")
+
+
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
@@ -180,6 +199,7 @@ LAYERS = Calibrator(
     lambda model, asked, bar: _layers(model, asked.skip, asked.trials, bar),
     options=("skip", "trials"),
 )
+DUO = Calibrator("duo", lambda model, asked, bar: _duo(model, bar))
 RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
 MINFERENCE = Calibrator("minference", lambda model, asked, bar: _minference(model, bar))
 SPECDEC = Calibrator(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
     from lengthwise.engine.kv_cache.contexts import ContextWeights
+    from lengthwise.engine.kv_cache.head_policy import HeadTable
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.kv_cache.retention import Retention
     from lengthwise.engine.kv_cache.selection import Selector
@@ -219,6 +220,17 @@ class Method:
 
         Args:
             model: the adapted model the recipe runs on.
+        """
+        return None
+
+    def head_table(self, model: AdaptedModel) -> HeadTable | None:
+        """What key heads do from the first token on, where not all of them do the same.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The policies of each layer; None where all heads do what the rest of the recipe says.
         """
         return None
 

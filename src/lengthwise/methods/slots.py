@@ -54,6 +54,7 @@ SLOTS: tuple[Slot, ...] = (
          owns="which keys a query reads", per="layer", fills="selector"),
     Slot("retention", "start_retention", "What is kept, what is dropped?", owns="what is kept",
          fills="retention"),
+    Slot("retention", "head_table", owns="which heads keep what", per="model", fills="head_table"),
     Slot("codecs", "start_codec", "How is it stored?", owns=_STORED, per="layer", fills="codec",
          joined=True),
     Slot("codecs", "start_format", owns=_STORED, per="layer", fills="codec", joined=True),

@@ -149,7 +149,6 @@ class AdaptedModel:
         return None if self.fast is None else self.fast.in_layers(ids, positions, attention, keep)
 
     @torch.no_grad()
-    @obstacles.no_autocast()
     def through_modules(
         self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
         states: list[Tensor] | None = None, embeddings: Tensor | None = None,
@@ -163,6 +162,26 @@ class AdaptedModel:
             keep: indices of the tokens whose logits are wanted; None is all of them.
             states: a list that gets the hidden states `[len(keep), hidden]` which the head reads.
             embeddings: `[n, hidden]`, read instead of what `embed` gives for the ids.
+
+        Returns:
+            Logits `[len(keep), vocab]`.
+        """
+        return self.with_gradients(ids, positions, attention, keep, states, embeddings)
+
+    @obstacles.no_autocast()
+    def with_gradients(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None,
+        states: list[Tensor] | None = None, embeddings: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """`through_modules` for what is trained beside the weights: gradients go through it.
+
+        Args:
+            ids: as for `through_modules`, and so are the others.
+            positions: where they stand.
+            attention: whose result may ask for a gradient.
+            keep: whose logits are wanted.
+            states: gets the hidden states, in whose graph all of it is.
+            embeddings: read instead of ids.
 
         Returns:
             Logits `[len(keep), vocab]`.

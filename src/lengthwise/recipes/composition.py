@@ -27,12 +27,16 @@ ENCODES = frozenset(slot.hook for slot in slots.SLOTS if slot.fills == "codec")
 
 @dataclass(frozen=True)
 class Piece:
-    """A method of a recipe: the hooks its class overrides, and what they give on this model."""
+    """A method of a recipe: the hooks its class overrides, and what they give on this model.
+
+    reads_by_block: it selects for blocks of a prompt's queries, too.
+    """
 
     method: Method
     hooks: frozenset[str]
     rule: FrequencyRule | None = None
     placement: Placement | None = None
+    reads_by_block: bool = False
 
     @classmethod
     def of(cls, method: Method, model: AdaptedModel) -> Piece:
@@ -60,7 +64,9 @@ class Piece:
             if not any(method.start_selector(layer) for layer in model.layers):
                 hooks -= {"start_selector"}
         own_frequencies(method, hooks, model)
-        return cls(method, hooks, method.frequencies(model), method.placement(model))
+        started = map(method.start_selector, model.layers) if "start_selector" in hooks else ()
+        blocks = any(each is not None and each.query_block is not None for each in started)
+        return cls(method, hooks, method.frequencies(model), method.placement(model), blocks)
 
     @property
     def name(self) -> str:
@@ -75,10 +81,7 @@ class Piece:
     @property
     def bounded(self) -> bool:
         """Nothing, or only a fixed few, is kept beyond a window."""
-        where = self.placement
-        if where is None or where.window is None:
-            return False
-        return not where.keeps_far or where.keep_far is not None
+        return self.placement is not None and self.placement.bounded
 
     @property
     def moves_stored_keys(self) -> bool:
@@ -199,9 +202,34 @@ def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def heads_apart(a: Piece, b: Piece) -> Refused | None:
+    """Where heads keep unequal numbers, each as it stands, the rest of a recipe reads whole prompts
+    and leaves what is kept alone."""
+    if "head_table" not in a.hooks:
+        return None
+    remedy = f"choose {a.name} or {b.name}"
+    if "start_retention" in b.hooks:
+        return Refused(f"{a.name} and {b.name} both decide what is kept", remedy)
+    if b.placement is not None and not _gives_way(b):
+        return Refused(
+            f"{a.name} has heads that keep tokens at their ordinary positions, and {b.name} places "
+            "those of all heads anew",
+            remedy,
+        )
+    if b.reads_by_block:
+        return Refused(
+            f"{a.name} has heads that keep unequal numbers of tokens, and {b.name} selects for "
+            "blocks of a prompt over all of them",
+            f"replace {b.name} by a selection that reads prompts whole, such as quest",
+        )
+    return None
+
+
 def among_documents(a: Piece, b: Piece) -> Refused | None:
     """Selections and retentions choose among the tokens of one text."""
-    if "contexts" not in a.hooks or not b.hooks & {"start_selector", "start_retention"}:
+    if "contexts" not in a.hooks or not b.hooks & {
+        "start_selector", "start_retention", "head_table",
+    }:  # fmt: skip
         return None
     return Refused(
         f"{b.name} chooses among the tokens of one text, and {a.name} joins several that were read "
@@ -290,7 +318,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed, all_near, frozen,
+    heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed, all_near,
+    frozen,
 )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence as Seq
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.frozen import frozen
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.training.cartridge_rows import Row
 
@@ -66,23 +66,6 @@ class Prefix(nn.Module):
             key, value = (t.to(model.dtype)[None].expand(rows, -1, -1, -1) for t in pair)
             cache.update(key, value, layer)
         return cache
-
-
-@contextmanager
-def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """Asks for no gradient of any weight of the model, for as long as a block lasts.
-
-    Args:
-        model: whose weights ask for what they asked for before when the block ends.
-    """
-    asked = [each for each in model.parameters() if each.requires_grad]
-    for each in asked:
-        each.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for each in asked:
-            each.requires_grad_(True)
 
 
 @no_autocast()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import ContextWeights
+from lengthwise.engine.kv_cache.head_policy import HeadTable
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.engine.kv_cache.retention import Retention
 from lengthwise.engine.kv_cache.selection import Selector
@@ -19,7 +20,8 @@ class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
     text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
-    documents weigh that are read apart. The starters make fresh state for a sequence.
+    documents weigh that are read apart. head_table: what key heads do that do not all do the same.
+    The starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -29,12 +31,14 @@ class CachePlan:
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
     contexts: ContextWeights | None = None
+    head_table: HeadTable | None = None
 
     @property
     def drops(self) -> bool:
         """Whether a text that is long enough loses tokens."""
-        where = self.placement
-        bounded = where.window is not None and (not where.keeps_far or where.keep_far is not None)
+        table = self.head_table or {}
+        theirs = [each.placement for policies in table.values() for each in policies]
+        bounded = any(where is not None and where.bounded for where in [self.placement, *theirs])
         return self.retention is not None or bounded
 
 

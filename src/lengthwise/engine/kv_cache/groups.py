@@ -1,7 +1,8 @@
 """Attention of a layer whose heads keep unequal numbers of entries, in groups.
 
-One new token sees all that a group without a window, or with an anchored one, holds plain. Then all
-groups are attended to in one call where a kernel can (`kernels.ragged`). Else they take turns.
+One new token sees alike what a group holds plain: all of it, or first and latest entries. Then all
+groups are attended to in one call where a kernel can (`kernels.ragged`). Else they take turns, each
+in one softmax; what is stored or seen otherwise goes the general way.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lengthwise.engine.attention.attend import joint_softmax
 from lengthwise.engine.kernels import ragged
 from lengthwise.engine.kernels.merge import merge
 from lengthwise.engine.kernels.ragged import Piece
+from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
@@ -49,6 +52,10 @@ def attend_groups(
     for group in groups:
         assert group.heads is not None
         rows = query_heads(group.heads)
+        step = None if watched else _step(group, inputs, rows)
+        if step is not None:
+            out[rows] = step
+            continue
         part = replace(
             inputs, placement=group.placement, raw_query=query[rows], heads=rows,
             near_query=inputs.near_query[rows], far_query=inputs.far_query[rows],
@@ -60,17 +67,13 @@ def attend_groups(
 
 def _together(groups: Sequence[HeadGroup], inputs: LayerInputs) -> Tensor | None:
     """All groups in one call; None where that is not theirs to have, or fails."""
-    if inputs.metadata.count > 1 or inputs.raw_near or not all(map(_sees_all, groups)):
-        return None
     every = range(len(inputs.near_key))
     pieces = [Piece(every, inputs.near_key.contiguous(), inputs.value.contiguous())]
     for group in groups:
-        tails = (store.tail for store in (group.far, group.near))
-        pieces += [
-            Piece(group.head_numbers, tail.key, tail.value, tail.log_weight)
-            for tail in tails
-            if tail is not None and len(tail)
-        ]
+        seen = seen_plainly(group, inputs)
+        if seen is None:
+            return None
+        pieces += [Piece(group.head_numbers, x.key, x.value, x.log_weight) for x in seen]
     if not ragged.serves(inputs.near_query, pieces):
         return None
     layer = inputs.layer
@@ -80,16 +83,49 @@ def _together(groups: Sequence[HeadGroup], inputs: LayerInputs) -> Tensor | None
     return found[0] if layer.sinks is None else merge([found], layer.sinks)[0]
 
 
-def _sees_all(group: HeadGroup) -> bool:
-    """Whether one new token sees all that a group holds, as it is stored."""
-    placement = group.placement
-    return (
-        (placement.window is None or placement.anchored)
-        and placement.far_query is same
-        and not placement.compact
-        and group.selector is None
-        and all(map(_plain, (group.near, group.far)))
-    )
+def _step(group: HeadGroup, inputs: LayerInputs, rows: Tensor) -> Tensor | None:
+    """One new token over all that a group holds, in one plain softmax; None where it is another.
+
+    rows: the group's query heads. Returns `[query heads of the group, 1, value_dim]`.
+    """
+    layer, seen = inputs.layer, seen_plainly(group, inputs)
+    if seen is None or layer.softcap is not None or layer.sinks is not None:
+        return None
+    if any(each.log_weight is not None for each in seen):
+        return None
+    assert group.heads is not None
+    query = inputs.near_query[rows].reshape(len(group.heads), -1, layer.head_dim)
+    parts = [(query, each.key, each.value) for each in seen]
+    parts.append((query, inputs.near_key[group.heads], inputs.value[group.heads]))
+    return joint_softmax(parts, layer.scaling).reshape(len(rows), 1, -1)
+
+
+def seen_plainly(group: HeadGroup, inputs: LayerInputs) -> list[KVEntries] | None:
+    """What a single new token sees of a group, as it is stored.
+
+    Args:
+        group: of the layer.
+        inputs: the new tokens.
+
+    Returns:
+        None where there are several, or where the token does not see entries alike, as they lie.
+    """
+    placement, near = group.placement, group.near.tail
+    if (
+        inputs.metadata.count > 1
+        or inputs.raw_near
+        or placement.far_query is not same
+        or placement.compact
+        or group.selector is not None
+        or not all(map(_plain, (group.near, group.far)))
+    ):
+        return None
+    if near is not None and placement.window is not None and not placement.anchored:
+        gone = inputs.start - placement.window + 1 - group.near_start
+        if gone > 0 and placement.keeps_far and not group.none_leave(inputs.metadata, gone):
+            return None
+        near = near.slice(max(0, gone), len(near))
+    return [each for each in (group.far.tail, near) if each is not None and len(each)]
 
 
 def _plain(store: KVStore) -> bool:
@@ -98,4 +134,4 @@ def _plain(store: KVStore) -> bool:
     return not isinstance(store, OffloadedKVStore)
 
 
-__all__ = ["attend_groups"]
+__all__ = ["attend_groups", "seen_plainly"]

@@ -11,6 +11,9 @@ from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
+# Rows of a text that are attended to at once under a window, unless it is longer.
+LEAST_ROWS = 512
+
 
 def pieces(group: HeadGroup, metadata: StepMetadata) -> list[slice]:
     """Rows of a text that are read one after another, because a selection plans for so many."""
@@ -41,9 +44,13 @@ def piece(inputs: LayerInputs, rows: slice) -> LayerInputs:
 
 
 def rows_together(group: HeadGroup, inputs: LayerInputs) -> list[slice]:
-    """Queries that plan together: all of a text, each node of a tree by itself."""
+    """Queries that plan together: all of a text, each node of a tree by itself. Under a window a
+    long text is cut, so that no query is multiplied by many keys that it does not see."""
     count = inputs.metadata.count
-    selector = group.selector
+    selector, window = group.selector, group.placement.window
+    if selector is None and window is not None and not group.placement.anchored:
+        step = count if inputs.metadata.ancestors is not None else max(window, LEAST_ROWS)
+        return [slice(i, min(i + step, count)) for i in range(0, count, step)]
     if selector is None or not len(group.far) or not inputs.selects(selector):
         return [slice(0, count)]
     if inputs.metadata.ancestors is None and not inputs.decoding:
@@ -63,11 +70,64 @@ def own_parts(
         past = Part(query, key[:, : rows.start], value[:, : rows.start]) if rows.start else None
         return past, Part(query, key[:, rows], value[:, rows], causal=True)
     index = inputs.index
-    distance = index[rows, None] - index[None]
+    # What the first of these rows does not see as near, none of them does.
+    first = 0 if ancestors is not None or window is None else max(0, rows.start - window + 1)
+    seen = slice(first, None if ancestors is not None else rows.stop)
+    distance = index[rows, None] - index[None, seen]
     mask = distance >= 0 if ancestors is None else ancestors[rows]
-    if window is not None:
-        mask = mask & (distance < window)
-    return None, Part(query, key, value, mask)
+    if window is None:
+        return None, Part(query, key, value, mask)
+    within, past = distance < window, None
+    if reads_own_far(group):
+        kept = _kept(group, inputs)
+        if len(kept):
+            within = within | torch.isin(index, index[kept])[None, seen]
+            earlier = kept[: int((kept < first).sum())] if first else kept[:0]
+            if len(earlier):
+                past = Part(query, key[:, earlier], value[:, earlier])
+    return past, Part(query, key[:, seen], value[:, seen], mask & within)
+
+
+def most_together(group: HeadGroup) -> int | None:
+    """Most tokens that a forward may bring to a group: those that do not see each other as far ones
+    have to be near each other. None is any number.
+
+    Args:
+        group: of a layer.
+    """
+    where = group.placement
+    return (
+        where.window
+        if where.keeps_far and not where.anchored and not reads_own_far(group)
+        else None
+    )
+
+
+def reads_own_far(group: HeadGroup) -> bool:
+    """Whether new tokens may see each other beyond the window: the few that it keeps for good, at
+    the positions where they were born.
+
+    Args:
+        group: of a layer.
+    """
+    where = group.placement
+    return (
+        where.window is not None
+        and where.keep_far is not None
+        and where.far_is_ordinary
+        and not where.anchored
+        and group.selector is None
+    )
+
+
+def _kept(group: HeadGroup, inputs: LayerInputs) -> Tensor:
+    """Which new tokens are kept beyond the window, int64; found once a forward."""
+    keep, known = group.placement.keep_far, inputs.metadata.kept
+    assert keep is not None
+    name = (id(group.placement), -1, inputs.metadata.start)
+    if name not in known:
+        known[name] = keep(inputs.index).nonzero()[:, 0]
+    return known[name]
 
 
 def near_part(group: HeadGroup, inputs: LayerInputs, rows: slice | Tensor) -> Part | None:

@@ -62,6 +62,11 @@ class Placement:
     offload: Offload | None = None
 
     @property
+    def bounded(self) -> bool:
+        """Whether nothing, or only a fixed few, is kept beyond a window."""
+        return self.window is not None and (not self.keeps_far or self.keep_far is not None)
+
+    @property
     def far_is_ordinary(self) -> bool:
         return self.far_key is same and self.far_query is same and not self.far_raw
 

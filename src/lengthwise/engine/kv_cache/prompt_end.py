@@ -40,6 +40,8 @@ def show_prompt(layers: Iterable[LayerCache], length: int, offset: int) -> None:
             if len(group.far):
                 queries = layer.last_queries()
                 assert queries is not None
+                if group.heads is not None:
+                    queries = queries[layer.query_heads(group.heads)]
                 last = queries[:, -selector.window :]
                 selector.index_prompt(_as_far(last, layer, group, length, offset), group.far)
                 shown.append(selector)

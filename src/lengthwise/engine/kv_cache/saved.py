@@ -6,8 +6,9 @@ wrong shape, and is refused, but it cannot name code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from lengthwise.engine.kv_cache.cache_plan import CachePlan
 from lengthwise.engine.kv_cache.contexts import Apart, Contexts, ContextWeights
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.head_policy import first_groups
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
@@ -148,16 +150,28 @@ def _pack_layer(
     selector = plan.selector(layer.facts) if plan.selector and not layer.own_window else None
     codec = None if layer.codec is None or plan.codec is None else plan.codec(layer.facts)
     known = classes | classes_of([codec, selector])
-    window = layer.facts.window
-    whole = plan.placement if window is None else Placement(window=window, keeps_far=False)
     queries, moments = layer.last_queries(), layer.moments
     # A part that few sessions have is left out of the files of all others.
     noted = {} if moments is None else {"moments": _pack_moments(packer, moments)}
     return noted | {
         "queries": None if queries is None else packer.tensor(queries),
         "codec": None if codec is None else packer.state(layer.codec, codec, _name(codec), known),
-        "groups": [_pack_group(packer, g, whole, selector, known) for g in layer.groups],
+        "groups": [
+            _pack_group(packer, group, whole, selector, known)
+            for group, whole in zip(layer.groups, _begun_with(plan, layer), strict=False)
+        ],
     }
+
+
+def _begun_with(plan: CachePlan, layer: LayerCache) -> Iterator[Placement]:
+    """The placements of the groups that a layer begins with, then that of the first, again and
+    again: what a retention makes of them takes after it."""
+    window = layer.facts.window
+    if window is not None:
+        yield from repeat(Placement(window=window, keeps_far=False))
+    begun = first_groups(plan, layer.facts)
+    yield from (group.placement for group in begun)
+    yield from repeat(begun[0].placement)
 
 
 def _pack_moments(packer: Packer, moments: QueryMoments) -> dict[str, Any]:
@@ -227,8 +241,8 @@ def _unpack_layer(
     layer: LayerCache, data: dict[str, Any], read: Read, classes: Classes, length: int,
     weights: ContextWeights,
 ) -> None:  # fmt: skip
-    first, whole = layer.groups[0], layer.groups[0].placement
-    known = classes | classes_of([layer.codec, first.selector])
+    begun, whole = list(layer.groups), layer.groups[0].placement
+    known = classes | classes_of([layer.codec, *[group.selector for group in begun]])
     if data["queries"] is not None:
         layer._window = [unpack(data["queries"], read, {})]
     if data.get("moments") is not None:
@@ -240,7 +254,7 @@ def _unpack_layer(
     groups: list[HeadGroup] = []
     for held in data["groups"]:
         changed = held["placement"]
-        group = first if not groups else HeadGroup(whole)
+        group = begun.pop(0) if begun else HeadGroup(whole)
         if changed is not None:
             if not set(changed) <= set(_PLACED) or not all(map(_plain, changed.values())):
                 raise Damaged("a placement of heads is none")

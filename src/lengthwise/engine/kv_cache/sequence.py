@@ -18,7 +18,9 @@ from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import Apart
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.head_policy import first_groups
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.new_parts import most_together
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.prompt_end import show_prompt
 from lengthwise.engine.kv_cache.retention import Phase, Retention
@@ -133,12 +135,10 @@ class Sequence:
 
     def _layer(self, facts: LayerFacts) -> LayerCache:
         if facts.window is not None:
-            group = HeadGroup(Placement(window=facts.window, keeps_far=False))
+            groups = [HeadGroup(Placement(window=facts.window, keeps_far=False))]
         else:
-            group = HeadGroup(self.plan.placement)
-            if self.plan.selector is not None:
-                group.selector = self.plan.selector(facts)
-        return LayerCache(self.model, facts, [group], self.plan.rule, self._observation)
+            groups = first_groups(self.plan, facts)
+        return LayerCache(self.model, facts, groups, self.plan.rule, self._observation)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         # What a copy shares with its original: everything that no sequence ever changes.
@@ -218,13 +218,9 @@ class Sequence:
     # Limits.
 
     def max_block(self) -> int | None:
-        """Most tokens one forward may bring: all new tokens must be near each other."""
-        windows = [
-            g.placement.window
-            for _, g in self.groups()
-            if g.placement.window is not None and g.placement.keeps_far and not g.placement.anchored
-        ]
-        return min(windows) if windows else None
+        """Most tokens one forward may bring: new ones must be near each other, if far ones move."""
+        windows = [most_together(group) for _, group in self.groups()]
+        return min((window for window in windows if window is not None), default=None)
 
     def tokens_until_change(self) -> int | None:
         """Tokens that may be committed before the next deletion or encoding, or before a selection

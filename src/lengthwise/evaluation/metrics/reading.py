@@ -80,6 +80,8 @@ def reads_as_full(plan: Plan) -> bool:
     """Whether a plan reads a prompt exactly as full attention does and acts only at its end."""
     if plan.rule is not None or plan.placement != ORDINARY or plan.selector is not None:
         return False
+    if plan.head_table is not None:
+        return False
     retention = plan.retention() if plan.retention is not None else None
     return retention is None or not notes_prompt(retention)
 

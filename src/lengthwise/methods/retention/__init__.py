@@ -2,7 +2,8 @@
 
     at every step           streaming, h2o, tova, sirllm
     at the end of a prompt  snapkv, pyramidkv, adakv, expected_attention, kvzip, ems
-    by kind of head         razor
+    by kind of head         razor, duo
+    by layer                longgen
 
 `counting` says how many entries a budget pays for. `votes` is what the last queries of a prompt
 look at. `head_budgets` shares a layer's budget out among its heads.

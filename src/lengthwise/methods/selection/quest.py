@@ -20,15 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
-from lengthwise.methods.selection.reading import by_key_head, check_budget, chosen_tokens
+from lengthwise.methods.selection.bounds import Bounds, keys_of
+from lengthwise.methods.selection.reading import check_budget, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -80,51 +78,19 @@ class Quest(Method):
         return None if layer.index < self.dense else Pages(self)
 
 
-class Pages:
-    """Channel-wise bounds of the pages of one layer: low and high `[kv_heads, pages, head_dim]`.
-
-    The last page may still be filling; it has bounds and is read in any case.
-    """
+class Pages(Bounds):
+    """The pages of one layer; the last one may still be filling, and is read in any case."""
 
     query_block: int | None = None
     last_alone = False
     wants_attention_mass = 0
 
     def __init__(self, method: Quest) -> None:
+        super().__init__(method.page)
         self.method = method
-        self.held = 0
-        self.low: Tensor | None = None
-        self.high: Tensor | None = None
 
     def extend(self, entries: KVEntries, far: KVStore) -> None:
-        key, size = entries.key, self.method.page
-        filling = self.held % size
-        self.held += len(entries)
-        if filling and self.low is not None and self.high is not None:
-            joins = key[:, : size - filling]
-            self.low[:, -1] = torch.minimum(self.low[:, -1], joins.amin(1))
-            self.high[:, -1] = torch.maximum(self.high[:, -1], joins.amax(1))
-            key = key[:, size - filling :]
-        whole = key.shape[1] // size * size
-        parts = [key[:, :whole].unflatten(1, (-1, size))] if whole else []
-        if key.shape[1] > whole:
-            parts.append(key[:, None, whole:])
-        lows = [part.amin(2) for part in parts]
-        highs = [part.amax(2) for part in parts]
-        if parts:
-            self.low = torch.cat(lows if self.low is None else [self.low, *lows], 1)
-            self.high = torch.cat(highs if self.high is None else [self.high, *highs], 1)
-
-    def scores(self, query: Tensor) -> Tensor:
-        """Bounds `[heads, pages]` on the products of query `[heads, head_dim]` with pages' keys."""
-        assert self.low is not None and self.high is not None
-        grouped = by_key_head(query[:, None], self.low.shape[0])
-        found = torch.matmul(grouped.clamp_min(0), self.high.transpose(1, 2))
-        found += torch.matmul(grouped.clamp_max(0), self.low.transpose(1, 2))
-        return found.reshape(query.shape[0], -1)
-
-    def tensors(self) -> list[Tensor | None]:
-        return [self.low, self.high]
+        self.add(entries.key)
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         size, last = self.method.page, queries.span[1]
@@ -135,10 +101,7 @@ class Pages:
             return None
         scores = self.scores(queries.far[:, -1])[:, :pages]
         best = scores.topk(top, -1).indices.sort(-1).values
-        inside = torch.arange(size, device=best.device)
-        chosen = (best[..., None] * size + inside).flatten(1)
-        rest = torch.arange(pages * size, self.held, device=best.device)
-        return SelectedKeys(torch.cat([chosen, rest.expand(len(chosen), -1)], 1))
+        return SelectedKeys(keys_of(best, size, range(pages * size, self.held)))
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None
