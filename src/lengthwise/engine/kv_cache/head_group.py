@@ -211,6 +211,7 @@ class HeadGroup:
                 inputs.raw_query[:, rows], inputs.far_query[:, rows], index, len(self.near),
                 inputs.decoding, span, self.near_start, self.placement.far_query(index),
                 span[1] + 1 >= inputs.metadata.length, inputs.rotate_at,
+                inputs.metadata.notes_of(rows.start),
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = inputs.far_query[:, rows]
@@ -229,6 +230,8 @@ class HeadGroup:
             return found
         turned = choice.key_positions is not None or inputs.turns_far(self.placement)
         if not turned and (chosen := read_chosen(self.far, query, choice)) is not None:
+            if isinstance(chosen, Part):
+                inputs.note_copied(chosen.key, chosen.value)
             return [chosen]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         inputs.note_transient([entries])
@@ -381,16 +384,8 @@ class HeadGroup:
         kept = KVEntries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
         self.far.append(kept)
         if self.selector is not None:
-            self.selector.extend(
-                KVEntries(
-                    kept.key,
-                    kept.value,
-                    kept.index,
-                    kept.log_weight,
-                    attention_mass if wants else None,
-                ),
-                self.far,
-            )
+            mass = attention_mass if wants else None
+            self.selector.extend(replace(kept, attention_mass=mass), self.far)
 
 
 def _part(query: Tensor, entries: KVEntries, mask: Tensor | None = None) -> Part:
