@@ -119,6 +119,21 @@ def _razor(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
 
 
+def _tidal(loaded: Model, bar: Bar) -> None:
+    from lengthwise.methods.calibration import save
+    from lengthwise.methods.selection._shared.recall import KIND, best_layer, measure_recall
+
+    bar.stage("comparing what layers attend to", 0, "tokens")
+    found = measure_recall(loaded.adapted)
+    save(KIND, loaded.adapted, found)
+    layers, recall = found["layers"], found["recall"]
+    click.echo("share of a layer's top tokens that the layer before it has, and the best layer to "
+               "select again behind it:")  # fmt: skip
+    for at, layer in enumerate(layers[:-1]):
+        best = best_layer(found, layer)
+        click.echo(f"  {layer:3}  {recall[at][at + 1]:.3f}  {'-' if best is None else best:>3}")
+
+
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
@@ -163,6 +178,7 @@ SPECDEC = Calibrator(
     options=("draft", "temperature", "out", "force"),
     writes="acceptance head",
 )
+TIDAL = Calibrator("tidal", lambda model, asked, bar: _tidal(model, bar))
 
 
 def _file(asked: Asked) -> Path:

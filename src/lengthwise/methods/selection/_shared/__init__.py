@@ -1,0 +1,1 @@
+"""What several selections measure on a model once."""
