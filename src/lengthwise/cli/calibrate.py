@@ -37,14 +37,17 @@ TRIED_TEXTS, TRIED = 4, 32
               help="share of the inner layers that guesses leave out, for layers")  # fmt: skip
 @click.option("--trials", default=100, show_default=True, type=COUNT,
               help="sets that are tried, for layers")  # fmt: skip
+@click.option("--codes", default=4096, show_default=True, type=COUNT,
+              help="codes of each key head, for a2ats")  # fmt: skip
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, choice: ModelChoice,
+    trials: int, codes: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor: its retrieval heads, kept in the cache. specdec: an acceptance head
-    for a drafter that runs a model, written to a file for specdec(head=FILE)."""
+    for a drafter that runs a model, written to a file for specdec(head=FILE). tidal: how alike its
+    layers are in what they attend to. a2ats: codebooks of its keys. Both are kept in the cache."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -56,7 +59,7 @@ def calibrate(
     check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = choice.open()
     with Bar() as bar:
-        found.run(loaded, Asked(draft, temperature, out, force, skip, trials), bar)
+        found.run(loaded, Asked(draft, temperature, out, force, skip, trials, codes), bar)
 
 
 def _refuse_unused(kind: Calibrator) -> None:
@@ -134,6 +137,15 @@ def _tidal(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {layer:3}  {recall[at][at + 1]:.3f}  {'-' if best is None else best:>3}")
 
 
+def _a2ats(loaded: Model, codes: int, bar: Bar) -> None:
+    from lengthwise.methods.selection._shared.codebooks import calibrate_codebooks
+    from lengthwise.methods.selection.a2ats import A2ATS as Method
+
+    bar.stage("clustering keys", len(loaded.adapted.layers), "layers")
+    path = calibrate_codebooks(loaded.adapted, codes, Method.position, bar.reached)
+    click.echo(f"codebooks of {codes:,} codes a key head: {path.stat().st_size:,} bytes")
+
+
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
@@ -177,6 +189,9 @@ SPECDEC = Calibrator(
     lambda model, asked, bar: _specdec(model, asked.draft, asked.temperature, _file(asked), bar),
     options=("draft", "temperature", "out", "force"),
     writes="acceptance head",
+)
+A2ATS = Calibrator(
+    "a2ats", lambda model, asked, bar: _a2ats(model, asked.codes, bar), options=("codes",)
 )
 TIDAL = Calibrator("tidal", lambda model, asked, bar: _tidal(model, bar))
 

@@ -21,7 +21,7 @@ from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.reading import read_chosen, read_encoded, take_by_query_head
-from lengthwise.engine.kv_cache.selection import Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, RawSelector, Selector
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
@@ -378,11 +378,13 @@ class HeadGroup:
                 return
             leaving = leaving.take(ids)
         self.offload()
-        attention_mass = leaving.attention_mass
+        attention_mass, near = leaving.attention_mass, leaving
         leaving = inputs.as_far(leaving, self.placement)
         wants = self.selector is not None and self.selector.wants_attention_mass
         kept = KVEntries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
         self.far.append(kept)
+        if isinstance(self.selector, RawSelector):
+            self.selector.extend_raw(inputs.as_far(near, Placement(far_raw=True)).key)
         if self.selector is not None:
             mass = attention_mass if wants else None
             self.selector.extend(replace(kept, attention_mass=mass), self.far)

@@ -154,3 +154,16 @@ class PromptSelector(Selector, Protocol):
             layers: the selectors of all layers that have one, in their order.
         """
         ...
+
+
+@runtime_checkable
+class RawSelector(Selector, Protocol):
+    """A selector whose index is made of un-rotated keys, wherever the far ones stand."""
+
+    def extend_raw(self, key: Tensor) -> None:
+        """Entries have just been appended to far; called before `extend`.
+
+        Args:
+            key: theirs as they were before rotation, `[kv_heads, n, head_dim]`.
+        """
+        ...
