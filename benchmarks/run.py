@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import batch_jobs, batches, coder, edits, figures, serving
+from benchmarks import batch_jobs, batches, coder, edits, figures, selected, serving
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "search": figures.draft_search,
     "bytes": figures.bytes_kept,
     "selection": figures.selection,
+    "selected": selected.selected,
     "prepack": batches.prepack,
     "edit": edits.edit,
     "pieces": edits.pieces,

@@ -19,13 +19,15 @@ from benchmarks.reproduction.selection.copying import (
 )
 
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.methods.base import Method
+from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.selection._shared.recall import best_layer, layer_recall, measure_recall
 from lengthwise.methods.selection.tidal import Tidal
 from lengthwise.recipes import resolve
 
 MASS, SHARE = "MASS", "recall"
 # Distances of layers, and tokens of the texts on which the layers are compared.
+# The layer of this model's strongest induction heads (see razor) selects for the one behind it.
+AT_COPIES = Tidal(reselect=17, votes="all")
 DISTANCES = (1, 2, 4, 8, 16)
 READ = 2048
 
@@ -49,6 +51,7 @@ def tidal(length: int = LENGTH) -> Iterator[Found]:
         "`tidal(reselect=0)`: one selection layer": Tidal(reselect=0),
         "`tidal(votes=all)`": Tidal(votes="all"),
         "`tidal(budget=1024)`": Tidal(budget=1024),
+        **{f"`{each}`": each for each in (AT_COPIES, replace(AT_COPIES, budget=Budget(1024)))},
         "`tidal(correct=32)`": Tidal(correct=32),
         "only the most recent 320 tokens": recent(320),
     }

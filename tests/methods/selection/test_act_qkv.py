@@ -37,8 +37,14 @@ def test_queries_alike_and_products_are_infllm(llama: AdaptedModel) -> None:
     text = tokens(LENGTH)
     mine, theirs = (read_all(llama, plan_of(m, llama), text, 16, 8) for m in (method, MEMORY))
     assert torch.equal(mine, theirs)
-    other = read_all(llama, plan_of(dataclasses.replace(method, probe="activation"), llama),
-                     text, 16, 8)  # fmt: skip
+
+
+def test_a_probe_looks_up_other_blocks_than_a_mean(llama: AdaptedModel) -> None:
+    text = tokens(200)
+    mine, other = (
+        read_all(llama, plan_of(dataclasses.replace(SMALL, probe=by), llama), text, 16, 0)
+        for by in ("activation", "mean")
+    )
     assert float((other - mine).abs().max()) > 1e-3
 
 

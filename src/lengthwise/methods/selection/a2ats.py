@@ -20,7 +20,7 @@ Defaults are those of the released code: share 0.03, 4,096 codes, w 2048, 8 firs
 
 Differences: keys of one code have one estimate, so they are taken together: codes are, best first,
 until the share is reached. The authors take exactly the share, any of equal ones. Codebooks are of
-16,384 tokens, a fifth of them random, where the authors read 80,000.
+8,192 tokens, a fifth of them random, where the authors read 80,000.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from lengthwise.models.adapted_model import AdaptedModel
 
 KIND = "a2ats"
 # Tokens that are read, a fifth of them random, and most rounds of k-means.
-TOKENS, ROUNDS = 16_384, 10
+TOKENS, ROUNDS = 8192, 10
 EPSILON = 1e-6
 # Products of keys with centres up to which a model is measured at once: tiny ones alone.
 QUICK = 1_000_000_000
@@ -105,7 +105,7 @@ def calibrate_codebooks(
 
 
 def _work(model: AdaptedModel, codes: int) -> int:
-    tokens = min(TOKENS, model.trained_length)
+    tokens = min(TOKENS, 8 * model.trained_length)
     return sum(each.num_kv_heads * each.head_dim for each in model.layers) * tokens * codes
 
 
@@ -123,11 +123,10 @@ def measure_codebooks(
         progress: called with layers done and in all.
     """
     reader = KeyReader(model, position)
-    count = min(TOKENS, model.trained_length * 2)
-    text = calibration_text(model, 2 * (count - count // 5), seed)
+    count = min(TOKENS, 8 * model.trained_length)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(0, model.vocab_size, (max(1, count // 5),), generator=generator)
-    for ids in (text[: len(text) // 2 + 1], drawn.tolist()):
+    drawn = torch.randint(0, model.vocab_size, (count // 5,), generator=generator)
+    for ids in (calibration_text(model, count - count // 5, seed), drawn.tolist()):
         for start in range(0, len(ids), model.trained_length):
             reader.read(ids[start : start + model.trained_length])
     layers = sorted(reader.keys)

@@ -48,13 +48,15 @@ def measure_recall(model: AdaptedModel, ids: Seq[int] | None = None) -> dict[str
 
     Args:
         model: to be measured.
-        ids: the text; None is `calibration_text`.
+        ids: the text; None is `calibration_text`, twice, so that there is something to find.
 
     Returns:
         "layers": those without a window of their own. "recall": `[layers][layers]`, the share of
             the second layer's top-k that the first one's has, head by head. "chosen": that k.
     """
-    ids = calibration_text(model, LENGTH) if ids is None else ids
+    if ids is None:
+        once = calibration_text(model, min(LENGTH, model.trained_length) // 2)
+        ids = [*once, *once[1:]]
     queries = max(1, min(QUERIES, len(ids) // 4))
     # Every query has at least so many keys to choose from.
     count = max(1, min(CHOSEN, (len(ids) - queries) // 8))
