@@ -89,6 +89,9 @@ def given(whole: Sequence, plan: Plan) -> Sequence:
     sequence = Sequence(whole.model, plan, whole.expected)
     sequence.reading = len(whole)
     generator = torch.Generator().manual_seed(0)
+    observation = sequence._observation
+    # There are no queries to observe: what they would have given is drawn below.
+    stride, observation.stride = observation.stride, 0
     for start, tokens in _chunks(whole):
         metadata = sequence.next_step(len(tokens))
         for layer, old in zip(sequence.layers, whole.layers, strict=True):
@@ -96,11 +99,12 @@ def given(whole: Sequence, plan: Plan) -> Sequence:
             assert tail is not None
             entries = tail.slice(start, start + len(tokens))
             entries = KVEntries(entries.key, entries.value, entries.index)
-            if layer.observation.stride:
+            if stride:
                 mass = torch.rand(entries.key.shape[:2], generator=generator)
                 entries = replace(entries, attention_mass=mass)
             layer.pending = entries
         sequence.commit(metadata, tokens)
+    observation.stride = stride
     for layer, old in zip(sequence.layers, whole.layers, strict=True):
         queries = old.last_queries()
         if queries is not None and sequence.remembered:

@@ -9,7 +9,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
   `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
-  `PromptSelector`, which looks at the whole prompt first, with all layers.
+  `PromptSelector`, which looks at the whole prompt first, with all layers; or `RawSelector`, whose
+  index is made of keys before rotation. `Renewal` computes entries of written tokens again.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
@@ -34,10 +35,17 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.received import received_attention
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import (
+    CacheUpdate,
+    CacheView,
+    Phase,
+    Renewal,
+    Retention,
+)
 from lengthwise.engine.kv_cache.selection import (
     PromptSelector,
     Queries,
+    RawSelector,
     SelectedKeys,
     Selector,
 )
@@ -105,8 +113,10 @@ __all__ = [
     "PromptSelector",
     "Queries",
     "Question",
+    "RawSelector",
     "RecipeError",
     "Refused",
+    "Renewal",
     "ResidualCodec",
     "Retention",
     "RopeFacts",

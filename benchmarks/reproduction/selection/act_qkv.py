@@ -22,10 +22,10 @@ from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.selection.act_qkv import ActQKV, DenseMemory
 from lengthwise.methods.selection.infllm import InfLLM
 
-# A quarter of the text. What both read in any case is the same.
-BUDGET = Budget(1024)
-SMALL = ActQKV(budget=BUDGET, window=256, query_block=128)
-MEMORY = InfLLM(budget=BUDGET, window=256, query_block=128, block=32)
+# A quarter of a text of 2,048 tokens. What both read in any case is the same.
+BUDGET = Budget(512)
+SMALL = ActQKV(budget=BUDGET, window=128, init=32, query_block=128)
+MEMORY = InfLLM(budget=BUDGET, window=128, init=32, query_block=128, block=32)
 
 
 @check(COLUMNS)
@@ -38,7 +38,7 @@ def act_qkv(length: int = LENGTH) -> Iterator[Found]:
         "the same, by dot products (`score=dot`)": replace(SMALL, score="dot"),
         "the same, all layers alike (`cutoff=false`)": replace(SMALL, cutoff=False),
         f"`{MEMORY}`": MEMORY,
-        "only the most recent 1,024 tokens": recent(1024),
+        "only the most recent 512 tokens": recent(512),
     }
     for row in rows(plans, length):
         yield {"what": row["what"], **{name: row[name] for name in COLUMNS if name != "what"}}

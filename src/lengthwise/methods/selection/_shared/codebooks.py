@@ -52,7 +52,9 @@ class Codebook:
         return cls(metric, centres, keys)
 
     def on(self, device: torch.device) -> Codebook:
-        """The same where a layer attends."""
+        """The same where a layer attends. Sequences of one plan hold one object."""
+        if device == self.keys.device:
+            return self
         return Codebook(self.metric.to(device), self.centres.to(device), self.keys.to(device))
 
     def encode(self, key: Tensor) -> Tensor:
