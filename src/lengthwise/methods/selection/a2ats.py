@@ -193,8 +193,10 @@ def union_of(kept: Tensor, heads: int) -> SelectedKeys:
     """
     held = kept.sum(1)
     width = int(held.max())
-    spare = ~kept
-    filled = kept | (spare & (spare.cumsum(1, dtype=torch.int32) <= (width - held)[:, None]))
+    # The first `width` keys of a head have as many to spare as it lacks, or more.
+    spare = ~kept[:, :width]
+    filled = kept.clone()
+    filled[:, :width] |= spare & (spare.cumsum(1) <= (width - held)[:, None])
     ids = filled.nonzero()[:, 1].view(len(kept), width)
     mask = kept.gather(1, ids).repeat_interleave(heads // len(kept), 0)
     return SelectedKeys(ids, mask[:, None])
