@@ -17,6 +17,7 @@ from lengthwise._utils.progress import Progress
 from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import ORDINARY
+from lengthwise.engine.kv_cache.retention import notes_prompt
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
@@ -80,7 +81,7 @@ def reads_as_full(plan: Plan) -> bool:
     if plan.rule is not None or plan.placement != ORDINARY or plan.selector is not None:
         return False
     retention = plan.retention() if plan.retention is not None else None
-    return retention is None or not (retention.wants_attention_mass or retention.wants_token_nll)
+    return retention is None or not notes_prompt(retention)
 
 
 class Reader:
