@@ -72,6 +72,7 @@ class Tidal(Method):
         venue="ICLR",
         code="https://github.com/DerrickYLJ/TidalDecode",
     )
+    best_known: ClassVar[str] = "tidal(reselect=17, votes=all)"
     decoding_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True
 
