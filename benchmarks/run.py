@@ -15,7 +15,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import batch_jobs, batches, coder, edits, figures, serving, sparse_prefill
+from benchmarks import (
+    batch_jobs,
+    batches,
+    coder,
+    edits,
+    figures,
+    selected,
+    serving,
+    sparse_prefill,
+)  # fmt: skip
 from lengthwise.evaluation.metrics.origin import Origin
 
 RESULTS = Path(__file__).with_name("results")
@@ -30,6 +39,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "bytes": figures.bytes_kept,
     "selection": figures.selection,
     "minference": sparse_prefill.figures,
+    "selected": selected.selected,
     "prepack": batches.prepack,
     "edit": edits.edit,
     "pieces": edits.pieces,

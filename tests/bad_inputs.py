@@ -185,6 +185,7 @@ WRITTEN: tuple[Words, ...] = (
     ("calibrate", "razor", "-o", "new"), ("calibrate", "layers", "-o", "new"),
     ("calibrate", "razor", "--force"), ("calibrate", "razor", "--trials", "3"),
     ("calibrate", "duo", "-o", "new"), ("calibrate", "duo", "--trials", "3"),
+    ("calibrate", "razor", "--codes", "16"), ("calibrate", "a2ats", "--trials", "3"),
     ("calibrate", "specdec"), ("calibrate", "specdec", "-o", "no/such/head"),
     ("calibrate", "specdec", "-m", "model", "-o", "new", "--draft", "lookup"),
     ("bench", "drafting", "--prompt-file", "prompts.jsonl", "--context", "short"),

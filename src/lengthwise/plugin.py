@@ -12,7 +12,8 @@ A file of a third party imports nothing else of lengthwise. By role:
   `HeadPolicy` and `sinks_and_recent`: heads that do not all keep the same from the first token on.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers, or `PromptReader`, which
-  attends for a prompt by itself and has decoding read everything.
+  attends for a prompt by itself and has decoding read everything; or `RawSelector`, whose index is
+  made of keys before rotation. `Renewal` computes entries of written tokens again.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
@@ -46,6 +47,7 @@ from lengthwise.engine.kv_cache.retention import (
     CacheView,
     Phase,
     ReadAside,
+    Renewal,
     Retention,
     WatchLayer,
 )
@@ -53,6 +55,7 @@ from lengthwise.engine.kv_cache.selection import (
     PromptReader,
     PromptSelector,
     Queries,
+    RawSelector,
     SelectedKeys,
     Selector,
 )
@@ -126,8 +129,10 @@ __all__ = [
     "QueryMoments",
     "Question",
     "ReadAside",
+    "RawSelector",
     "RecipeError",
     "Refused",
+    "Renewal",
     "ResidualCodec",
     "Retention",
     "RopeFacts",

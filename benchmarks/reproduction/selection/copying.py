@@ -48,7 +48,7 @@ def setting(length: int) -> tuple[AdaptedModel, ProbeSet]:
 def plan_of(method: Method, length: int) -> Plan:
     model, _ = setting(length)
     return Plan(
-        str(method), None, method.placement(model) or Placement(), selector=method.start_selector
+        str(method), None, method.placement(model) or Placement(), selector=method.selectors(model)
     )
 
 
@@ -135,8 +135,10 @@ def masses(method: Method, length: int, blocks: int = 1) -> dict[str, list[float
         sums["best"][layer] += float(runs.topk(ids.shape[1] // blocks, -1).values.sum(1).mean())
         sums["random"][layer] += ids.shape[1] / share.shape[1]
 
+    start = method.selectors(model)
+
     def watched(layer: LayerFacts) -> Selector | None:
-        inner = method.start_selector(layer)
+        inner = start(layer)
         return None if inner is None else Watched(inner, layer, note)
 
     plan = Plan("watched", None, method.placement(model) or Placement(), selector=watched)

@@ -37,16 +37,19 @@ TRIED_TEXTS, TRIED = 4, 32
               help="share of the inner layers that guesses leave out, for layers")  # fmt: skip
 @click.option("--trials", default=100, show_default=True, type=COUNT,
               help="sets that are tried, for layers")  # fmt: skip
+@click.option("--codes", default=4096, show_default=True, type=COUNT,
+              help="codes of each key head, for a2ats")  # fmt: skip
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, choice: ModelChoice,
+    trials: int, codes: int, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
     by gates that are trained, which takes minutes. minference: the attention pattern of every head,
-    kept in the cache. specdec: an acceptance head for a drafter that runs a model, written to a
-    file for specdec(head=FILE)."""
+    tidal: how alike its layers are in what they attend to, a2ats: codebooks of its keys; kept there
+    too. specdec: an acceptance head for a drafter that runs a model, written to a file for
+    specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -58,7 +61,7 @@ def calibrate(
     check_outputs([Output("--out", out, HEAD)], read, force)
     loaded = choice.open()
     with Bar() as bar:
-        found.run(loaded, Asked(draft, temperature, out, force, skip, trials), bar)
+        found.run(loaded, Asked(draft, temperature, out, force, skip, trials, codes), bar)
 
 
 def _refuse_unused(kind: Calibrator) -> None:
@@ -162,6 +165,30 @@ def _duo(loaded: Model, bar: Bar) -> None:
         click.echo(f"  layer {layer:3}  key head {head:3}  {gate:.3f}")
 
 
+def _tidal(loaded: Model, bar: Bar) -> None:
+    from lengthwise.methods.calibration import save
+    from lengthwise.methods.selection._shared.recall import KIND, best_layer, measure_recall
+
+    bar.stage("comparing what layers attend to", 0, "tokens")
+    found = measure_recall(loaded.adapted)
+    save(KIND, loaded.adapted, found)
+    layers, recall = found["layers"], found["recall"]
+    click.echo("share of a layer's top tokens that the layer before it has, and the best layer to "
+               "select again behind it:")  # fmt: skip
+    for at, layer in enumerate(layers[:-1]):
+        best = best_layer(found, layer)
+        click.echo(f"  {layer:3}  {recall[at][at + 1]:.3f}  {'-' if best is None else best:>3}")
+
+
+def _a2ats(loaded: Model, codes: int, bar: Bar) -> None:
+    from lengthwise.methods.selection._shared.codebooks import calibrate_codebooks
+    from lengthwise.methods.selection.a2ats import A2ATS as Method
+
+    bar.stage("clustering keys", len(loaded.adapted.layers), "layers")
+    path = calibrate_codebooks(loaded.adapted, codes, Method.position, bar.reached)
+    click.echo(f"codebooks of {codes:,} codes a key head: {path.stat().st_size:,} bytes")
+
+
 def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar) -> None:
     import torch
 
@@ -208,6 +235,10 @@ SPECDEC = Calibrator(
     options=("draft", "temperature", "out", "force"),
     writes="acceptance head",
 )
+A2ATS = Calibrator(
+    "a2ats", lambda model, asked, bar: _a2ats(model, asked.codes, bar), options=("codes",)
+)
+TIDAL = Calibrator("tidal", lambda model, asked, bar: _tidal(model, bar))
 
 
 def _file(asked: Asked) -> Path:

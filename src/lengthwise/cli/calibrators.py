@@ -24,6 +24,7 @@ class Asked:
     force: bool = False
     skip: float = 0.2
     trials: int = 100
+    codes: int = 4096
 
 
 @dataclass(frozen=True)

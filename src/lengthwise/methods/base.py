@@ -19,12 +19,14 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
     from lengthwise.engine.kv_cache.contexts import ContextWeights
     from lengthwise.engine.kv_cache.head_policy import HeadTable
     from lengthwise.engine.kv_cache.placement import Placement
-    from lengthwise.engine.kv_cache.retention import Retention
+    from lengthwise.engine.kv_cache.retention import Renewal, Retention
     from lengthwise.engine.kv_cache.selection import Selector
     from lengthwise.engine.speculative.draft_length import LengthPolicy
     from lengthwise.engine.speculative.drafter import Drafter
@@ -212,6 +214,27 @@ class Method:
 
         Args:
             layer: facts of the layer.
+        """
+        return None
+
+    def selectors(self, model: AdaptedModel) -> Callable[[LayerFacts], Selector | None]:
+        """What starts the selectors of a model's layers: `start_selector`.
+
+        A method that has measured something of the model gives it to them here.
+
+        Args:
+            model: the adapted model the recipe runs on.
+        """
+        return self.start_selector
+
+    def start_renewal(self, model: AdaptedModel) -> Renewal | None:
+        """What computes entries again while a text is written, for one sequence.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The renewal; None leaves entries as they were computed.
         """
         return None
 

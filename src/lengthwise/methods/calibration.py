@@ -108,13 +108,20 @@ def find(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any] | Non
     return found
 
 
-def load(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any]:
-    """A stored artefact; raises Refused, naming the command that makes it, where there is none."""
+def load(kind: str, model: AdaptedModel, rule: str = "", command: str = "") -> dict[str, Any]:
+    """A stored artefact; raises Refused, naming the command that makes it, where there is none.
+
+    Args:
+        kind: what was measured.
+        model: on which.
+        rule: as for `artefact_path`.
+        command: what `lengthwise calibrate` is given; empty is the kind.
+    """
     found = find(kind, model, rule)
     if found is None:
         raise Refused(
             f"{kind} needs to be calibrated once on this {model.family!r} model",
-            f"run `lengthwise calibrate {kind}` with the same model and dtype",
+            f"run `lengthwise calibrate {command or kind}` with the same model and dtype",
         )
     return found
 

@@ -30,6 +30,8 @@ class Slot:
     fills: the field of the plan where the answer stands; without one it is `Plan.answers[hook]`.
     many: all methods of a recipe answer, and the plan holds a tuple.
     joined: the field takes more than this one hook, and is put together by the resolver.
+    via: a function of the method's class that is given the model and returns the hook, as it is for
+    that model.
     """
 
     question: str
@@ -40,6 +42,7 @@ class Slot:
     fills: str = ""
     many: bool = False
     joined: bool = False
+    via: str = ""
 
 
 _STORED = "how keys and values are stored"
@@ -51,7 +54,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("positions", "contexts", owns="where documents that are read apart stand", per="model",
          fills="contexts"),
     Slot("selection", "start_selector", "Which keys does a query read?",
-         owns="which keys a query reads", per="layer", fills="selector"),
+         owns="which keys a query reads", per="layer", fills="selector", via="selectors"),
+    Slot("selection", "start_renewal", owns="which entries are computed again", fills="renewal"),
     Slot("retention", "start_retention", "What is kept, what is dropped?", owns="what is kept",
          fills="retention"),
     Slot("retention", "head_table", owns="which heads keep what", per="model", fills="head_table"),

@@ -59,6 +59,8 @@ class Piece:
         hooks = frozenset(s.hook for s in slots.SLOTS if _answers(method, s.hook))
         if "start_verifier" in hooks and method.start_verifier(model) is None:
             hooks -= {"start_verifier"}
+        if "start_renewal" in hooks and method.start_renewal(model) is None:
+            hooks -= {"start_renewal"}
         if method.question == Question.POSITIONS:
             needs_rope(method, model)
             if not any(method.start_selector(layer) for layer in model.layers):
@@ -303,6 +305,17 @@ def encode_weighed(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def renew_in_place(a: Piece, b: Piece) -> Refused | None:
+    """What is computed again must lie plain and at its ordinary place."""
+    if "start_renewal" not in a.hooks or not (b.hooks & ENCODES or b.placement is not None):
+        return None
+    does = "encodes them" if b.hooks & ENCODES else "decides where they stand"
+    return Refused(
+        f"{a.name} computes entries again while writing, and {b.name} {does}",
+        f"drop {b.name}, or have {a.name} leave entries as they are",
+    )
+
+
 def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
     """A mode settles no token before its end, so there is none to guess, verify or budget for."""
     if "start_mode" not in a.hooks or not b.hooks & {
@@ -318,8 +331,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed, all_near,
-    frozen,
+    heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed,
+    renew_in_place, all_near, frozen,
 )  # fmt: skip
 
 

@@ -73,7 +73,10 @@ def _answer(slot: Slot, pieces: Sequence[Piece], model: AdaptedModel) -> Any:
     """What the methods of a recipe say to a slot: what starts the state of one, or of all in a
     tuple; None where nobody does."""
     asked = [piece.method for piece in pieces if slot.hook in piece.hooks]
-    given = [getattr(method, slot.hook) for method in asked]
+    given = [
+        getattr(method, slot.via)(model) if slot.via else getattr(method, slot.hook)
+        for method in asked
+    ]
     if slot.per == "model":
         given = [hook(model) for hook in given]
     elif slot.per == "sequence":

@@ -20,6 +20,7 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate, Retention
 from lengthwise.engine.kv_cache.selection import (
     PromptSelector,
     Queries,
+    RawSelector,
     SelectedKeys,
     Selector,
 )
@@ -62,6 +63,10 @@ class _Selector:
 
     def extend(self, entries: KVEntries, far: KVStore) -> None:
         self.inner.extend(entries, far)
+
+    def extend_raw(self, key: Tensor) -> None:
+        if isinstance(self.inner, RawSelector):
+            self.inner.extend_raw(key)
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         choice = self.inner.plan(queries, far)

@@ -18,6 +18,7 @@ from lengthwise.methods.selection.hip import HiP
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.methods.selection.quest import Quest
 from lengthwise.methods.selection.squeezed import Squeezed
+from lengthwise.methods.selection.tidal import Tidal
 from lengthwise.methods.selection.token_select import TokenSelect
 from lengthwise.models.adapt import adapt
 from lengthwise.recipes import resolve
@@ -145,6 +146,7 @@ SELECTIONS = {
     "hip": HiP(budget=64, window=16, init=4, block=2, dense=0, query_block=8),
     "infllm": InfLLM(budget=80, window=16, init=4, block=8, query_block=8, representatives=2),
     "squeezed": Squeezed(removed=0.6, clusters=0.25, coarse=0.1, window=16),
+    "tidal": Tidal(budget=64, window=16, dense=0, reselect=0),
     "token_select": TokenSelect(budget=64, window=16, init=4, query_block=8),
 }
 

@@ -41,7 +41,7 @@ FAMILIES = ("llama", "qwen3", "gemma3_text")
 def plan_of(method: Method, model: AdaptedModel) -> Plan:
     placement = method.placement(model)
     assert placement is not None
-    return Plan(str(method), None, placement, selector=method.start_selector, lossless=False)
+    return Plan(str(method), None, placement, selector=method.selectors(model), lossless=False)
 
 
 def feed(sequence: Sequence, part: list[int]) -> Tensor:

@@ -45,6 +45,25 @@ def lower(part: Part) -> Tensor:
     return ones.tril_(keys - queries)
 
 
+def take_rows(x: Tensor, ids: Tensor) -> Tensor:
+    """Copies some rows of each head.
+
+    `gather` looks up every number by an index of its own; here each row is one copy.
+
+    x: `[heads, n, ...]`. ids: int64 `[heads, m]`.
+    Returns `[heads, m, ...]`.
+    """
+    heads, inner = len(x), x[0, 0].numel() if x.numel() else 0
+    if not inner or not x[0, 0].is_contiguous() or x.stride(1) != inner or x.stride(0) % inner:
+        wide = ids.view(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+        return x.gather(1, wide)
+    apart = x.stride(0) // inner
+    # The heads of a store lie in one piece of memory, with the room of each behind it.
+    every = x.as_strided(((heads - 1) * apart + x.shape[1], inner), (inner, 1))
+    where = ids + torch.arange(heads, device=ids.device)[:, None] * apart
+    return every.index_select(0, where.flatten()).view(*ids.shape, *x.shape[2:])
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Some keys out of many, read where they lie; `part` copies them.
@@ -82,9 +101,7 @@ class Chosen:
         ids = self.ids if self.ids.dim() == 2 else self.ids[None]
         if len(ids) == 1:
             return x.index_select(1, ids[0])
-        owner = ids.reshape(len(x), -1)
-        wide = owner if x.dim() == 2 else owner[..., None].expand(-1, -1, x.shape[-1])
-        return x.gather(1, wide).reshape(*ids.shape, *x.shape[2:])
+        return take_rows(x, ids.reshape(len(x), -1)).reshape(*ids.shape, *x.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -210,5 +227,5 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
 
 __all__ = [
     "Answer", "AnyPart", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "Tempered",
-    "lower", "repeat_heads",
+    "lower", "repeat_heads", "take_rows",
 ]  # fmt: skip

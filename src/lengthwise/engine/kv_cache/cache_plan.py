@@ -9,7 +9,7 @@ from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.head_policy import HeadTable
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
-from lengthwise.engine.kv_cache.retention import Retention
+from lengthwise.engine.kv_cache.retention import Renewal, Retention
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -21,7 +21,7 @@ class CachePlan:
 
     text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
     documents weigh that are read apart. head_table: what key heads do that do not all do the same.
-    The starters make fresh state for a sequence.
+    renewal: computes entries again while writing. The starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -32,6 +32,7 @@ class CachePlan:
     codec: Callable[[LayerFacts], Codec | None] | None = None
     contexts: ContextWeights | None = None
     head_table: HeadTable | None = None
+    renewal: Callable[[], Renewal | None] | None = None
 
     @property
     def drops(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Coded, Part
+from lengthwise.engine.kernels.part import Coded, Part, take_rows
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ def pick(t: Tensor, ids: Tensor) -> Tensor:
     """
     if ids.dim() == 1:
         return t.index_select(1, ids)
-    t = t.expand(len(ids), *t.shape[1:])
-    where = ids if t.dim() == 2 else ids[..., None].expand(-1, -1, t.shape[-1])
-    return t.gather(1, where)
+    return take_rows(t.expand(len(ids), *t.shape[1:]), ids)
 
 
 def concatenate(blocks: list[KVEntries]) -> KVEntries:

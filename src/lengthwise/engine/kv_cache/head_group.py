@@ -21,7 +21,7 @@ from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.reading import read_chosen, read_encoded, take_by_query_head
-from lengthwise.engine.kv_cache.selection import Queries, Selector
+from lengthwise.engine.kv_cache.selection import Queries, RawSelector, Selector
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
 # A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
@@ -211,6 +211,7 @@ class HeadGroup:
                 inputs.raw_query[:, rows], inputs.far_query[:, rows], index, len(self.near),
                 inputs.decoding, span, self.near_start, self.placement.far_query(index),
                 span[1] + 1 >= inputs.metadata.length, inputs.rotate_at,
+                inputs.metadata.notes_of(rows.start),
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
         query = inputs.far_query[:, rows]
@@ -229,6 +230,8 @@ class HeadGroup:
             return found
         turned = choice.key_positions is not None or inputs.turns_far(self.placement)
         if not turned and (chosen := read_chosen(self.far, query, choice)) is not None:
+            if isinstance(chosen, Part):
+                inputs.note_copied(chosen.key, chosen.value)
             return [chosen]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         inputs.note_transient([entries])
@@ -375,22 +378,16 @@ class HeadGroup:
                 return
             leaving = leaving.take(ids)
         self.offload()
-        attention_mass = leaving.attention_mass
+        attention_mass, near = leaving.attention_mass, leaving
         leaving = inputs.as_far(leaving, self.placement)
         wants = self.selector is not None and self.selector.wants_attention_mass
         kept = KVEntries(leaving.key, leaving.value, leaving.index, leaving.log_weight)
         self.far.append(kept)
+        if isinstance(self.selector, RawSelector):
+            self.selector.extend_raw(inputs.as_far(near, Placement(far_raw=True)).key)
         if self.selector is not None:
-            self.selector.extend(
-                KVEntries(
-                    kept.key,
-                    kept.value,
-                    kept.index,
-                    kept.log_weight,
-                    attention_mass if wants else None,
-                ),
-                self.far,
-            )
+            mass = attention_mass if wants else None
+            self.selector.extend(replace(kept, attention_mass=mass), self.far)
 
 
 def _part(query: Tensor, entries: KVEntries, mask: Tensor | None = None) -> Part:

@@ -34,7 +34,7 @@ def piece(inputs: LayerInputs, rows: slice) -> LayerInputs:
     metadata = inputs.metadata
     alone = StepMetadata(
         metadata.start + rows.start, metadata.index[rows], None, metadata.length, metadata.offset,
-        angles=metadata.angles, prompt=True,
+        angles=metadata.angles, prompt=True, notes=metadata.notes,
     )  # fmt: skip
     return replace(
         inputs, metadata=alone, raw_query=inputs.raw_query[:, rows],

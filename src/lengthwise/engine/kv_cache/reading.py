@@ -11,8 +11,8 @@ from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import SelectedKeys
 
 
-def read_chosen(store: KVStore, query: Tensor, choice: SelectedKeys) -> Chosen | None:
-    """Chosen entries where they lie.
+def read_chosen(store: KVStore, query: Tensor, choice: SelectedKeys) -> Chosen | Part | None:
+    """Chosen entries where they lie, or copied where that is faster here.
 
     Args:
         store: where they are.
@@ -20,13 +20,13 @@ def read_chosen(store: KVStore, query: Tensor, choice: SelectedKeys) -> Chosen |
         choice: which they are.
 
     Returns:
-        None where they are encoded, off the device, or to be copied.
+        None where they are encoded or off the device.
     """
     tail = store.tail
-    if tail is None or store.closed:
+    if tail is None or store.closed or store.shared:
         return None
     found = Chosen(query, tail.key, tail.value, choice.ids, choice.mask, tail.log_weight)
-    return found if gather.serves(found) else None
+    return found if gather.serves(found) else found.part()
 
 
 def read_encoded(store: KVStore, query: Tensor) -> tuple[list[Part | Stored], list[KVEntries]]:

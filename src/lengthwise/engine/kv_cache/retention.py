@@ -195,6 +195,32 @@ class AskingRetention(Retention, Protocol):
         ...
 
 
+class Renewal(Protocol):
+    """Computes entries of written tokens again, at moments that token counts alone decide.
+
+    One object per sequence.
+    """
+
+    def renew(self, sequence: CacheView) -> None:
+        """Tokens were committed behind the prompt, and windows have moved.
+
+        Args:
+            sequence: whose entries may be computed again now.
+        """
+        ...
+
+    def tokens_until_change(self, sequence: CacheView) -> int | None:
+        """How far off the next time is; drafts never cross it.
+
+        Args:
+            sequence: whose entries they are.
+
+        Returns:
+            Tokens that may be committed before entries are computed again; None is any number.
+        """
+        ...
+
+
 def notes_prompt(retention: Retention) -> bool:
     """Whether something has to be noted of every token of a prompt while it is read.
 

@@ -1,5 +1,7 @@
 """Taking back the newest tokens of a sequence, where all that was kept of the others is there.
 
+What `reread` takes back it reads again at once, so what had left a window comes back into it.
+
 A cache to which entries were only added is cut. One that moved, deleted, encoded or summed anything
 since is not: what was there before is gone. Nor is a selection's: it may use a plan again that a
 later query made.
@@ -7,6 +9,7 @@ later query made.
 
 from __future__ import annotations
 
+from lengthwise.engine.kv_cache.entries import concatenate
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.sequence import Sequence
 
@@ -48,6 +51,28 @@ def roll_back(sequence: Sequence, length: int) -> bool:
     del sequence.token_nll[length:]
     sequence.reading, sequence.last_logits = 0, None
     return True
+
+
+def cut(group: HeadGroup, length: int) -> None:
+    """Leaves a group what it held when a sequence had `length` tokens.
+
+    Args:
+        group: plain, with nothing deleted; what left its window stands in far as it did in near.
+        length: tokens that stay, 1 at least.
+    """
+    entries = group.near.read()
+    assert entries is not None
+    if group.placement.window is not None:
+        start = length - group.near_at(length)
+        back = group.near_start - start
+        if back > 0:
+            left = group.far.tail
+            assert left is not None
+            entries = concatenate([left.slice(len(left) - back, len(left)), entries])
+            group.far.retract(back)
+            group.near_start = start
+    held = group.near_at(length)
+    group.near.replace(entries.slice(0, held), len(entries) - held)
 
 
 def _cuts(group: HeadGroup, now: int, length: int) -> bool:

@@ -54,6 +54,7 @@ def pack_sequence(sequence: Sequence) -> tuple[dict[str, Any], dict[str, Tensor]
     """
     packer, plan = Packer(), sequence.plan
     retention = plan.retention() if plan.retention else None
+    renewal = plan.renewal() if plan.renewal else None
     classes = classes_of([retention])
     noted = None if sequence.noted is None else list(sequence.noted)
     data: dict[str, Any] = {
@@ -68,6 +69,8 @@ def pack_sequence(sequence: Sequence) -> tuple[dict[str, Any], dict[str, Tensor]
         "last_logits": packer.pack(sequence.last_logits, "the sequence", {}),
         "retention": None if sequence.retention is None
         else packer.state(sequence.retention, retention, _name(retention), classes),
+        "renewal": None if sequence.renewal is None
+        else packer.state(sequence.renewal, renewal, _name(renewal), classes),
         "layers": [_pack_layer(packer, plan, layer, classes) for layer in sequence.layers],
         "apart": None if sequence.apart is None
         else [sequence.apart.prefix, *sequence.apart.lengths],
@@ -109,6 +112,11 @@ def unpack_sequence(
         raise Damaged("its retention is not the recipe's")
     if sequence.retention is not None:
         restore(sequence.retention, data["retention"], read, classes)
+    # Files of before there were renewals have none.
+    if (sequence.renewal is None) != (data.get("renewal") is None):
+        raise Damaged("what computes its entries again is not the recipe's")
+    if sequence.renewal is not None:
+        restore(sequence.renewal, data["renewal"], read, classes)
     if (lengths := data.get("apart")) is not None:
         sequence.apart = _apart(lengths, plan, len(sequence))
     if len(data["layers"]) != len(sequence.layers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
@@ -29,6 +29,8 @@ class Queries:
         far_at: int64 `[n]`, where `far` is rotated to.
         ends: the newest query is the last that is known to be read before something is written.
         rotate: turns un-rotated queries or keys `[heads, n, head_dim]` to int64 positions `[n]`.
+        notes: what selectors of earlier layers left for these queries in this forward, by name; and
+            where this one may leave something for later layers. It is gone after the forward.
     """
 
     raw: Tensor
@@ -41,6 +43,7 @@ class Queries:
     far_at: Tensor | None = None
     ends: bool = False
     rotate: Callable[[Tensor, Tensor], Tensor] | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,5 +179,18 @@ class PromptReader(Selector, Protocol):
 
         Returns:
             `[heads, n, value_dim]`; None has the queries read everything.
+        """
+        ...
+
+
+@runtime_checkable
+class RawSelector(Selector, Protocol):
+    """A selector whose index is made of un-rotated keys, wherever the far ones stand."""
+
+    def extend_raw(self, key: Tensor) -> None:
+        """Entries have just been appended to far; called before `extend`.
+
+        Args:
+            key: theirs as they were before rotation, `[kv_heads, n, head_dim]`.
         """
         ...

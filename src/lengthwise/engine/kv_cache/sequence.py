@@ -23,7 +23,7 @@ from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.new_parts import most_together
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.prompt_end import show_prompt
-from lengthwise.engine.kv_cache.retention import Phase, Retention
+from lengthwise.engine.kv_cache.retention import Phase, Renewal, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation
 from lengthwise.engine.kv_cache.watching import watch
@@ -51,13 +51,9 @@ class Sequence:
     """
 
     def __init__(
-        self,
-        model: AdaptedModel,
-        plan: CachePlan = FULL_CACHE,
-        expected: int = 0,
-        offset: int = 0,
-        remember: int = 0,
-    ) -> None:
+        self, model: AdaptedModel, plan: CachePlan = FULL_CACHE, expected: int = 0,
+        offset: int = 0, remember: int = 0,
+    ) -> None:  # fmt: skip
         """expected: tokens the sequence will hold in the end, where known (0: unknown), to make
         room for at once; what is kept never depends on it. remember: last queries of the prompt to
         keep at least, for a plan that a fork may adopt."""
@@ -84,9 +80,10 @@ class Sequence:
         self._follow(plan)
 
     def _follow(self, plan: CachePlan) -> None:
-        """Takes on a plan's retention and codecs, and what they ask to be noted."""
+        """Takes on a plan's retention, renewal and codecs, and what they ask to be noted."""
         self.plan = plan
         self.retention: Retention | None = plan.retention() if plan.retention else None
+        self.renewal: Renewal | None = plan.renewal() if plan.renewal else None
         for layer in (layer for layer in self.layers if not layer.own_window):
             layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
         self._encodes = any(layer.codec is not None for layer in self.layers)
@@ -225,7 +222,8 @@ class Sequence:
     def tokens_until_change(self) -> int | None:
         """Tokens that may be committed before the next deletion or encoding, or before a selection
         gets entries that a query within a draft would not find yet; None is any number."""
-        found = [] if self.retention is None else [self.retention.tokens_until_change(self)]
+        changing = self.retention, self.renewal
+        found = [each.tokens_until_change(self) for each in changing if each is not None]
         for layer, group in self.groups():
             if group.selector is not None:
                 found.append(group.tokens_until_change(len(self._tokens)))
@@ -369,6 +367,8 @@ class Sequence:
             retain(self, phase)
         if self._encodes and phase is Phase.DECODE:
             encode(self, phase)
+        if self.renewal is not None and phase is Phase.DECODE:
+            self.renewal.renew(self)
 
     def discard(self) -> None:
         """Forgets the forward under way: none of its tokens becomes part of the sequence."""

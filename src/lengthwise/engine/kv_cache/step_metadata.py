@@ -33,6 +33,7 @@ class StepMetadata:
     angles, kept: what the layers share: where the tokens stand, and which near entries survive a
     window.
     elsewhere: the same tokens for layers that attend on other devices.
+    notes: by token, what selectors of some layers leave for those of later ones (`notes_of`).
     """
 
     start: int
@@ -45,6 +46,7 @@ class StepMetadata:
     transient: int = 0
     prompt: bool = False
     elsewhere: dict[torch.device, StepMetadata] = field(default_factory=dict)
+    notes: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -63,9 +65,18 @@ class StepMetadata:
                 self.start, self.index.to(device),
                 None if self.ancestors is None else self.ancestors.to(device), self.length,
                 self.offset, None if self.angles is None else self.angles.on(device),
-                prompt=self.prompt,
+                prompt=self.prompt, notes=self.notes,
             )  # fmt: skip
         return self.elsewhere[device]
+
+    def notes_of(self, row: int) -> dict[str, Tensor]:
+        """What selectors note for a block of queries that plans together, in all layers.
+
+        Args:
+            row: the first query of the block, among the new tokens. Nodes of a tree have numbers of
+                their own, so each has notes of its own.
+        """
+        return self.notes.setdefault(self.start + row, {})
 
     @cached_property
     def hidden(self) -> Tensor:
@@ -135,7 +146,11 @@ class LayerInputs:
 
     def note_transient(self, blocks: Seq[KVEntries]) -> None:
         """Counts copies that live while a layer attends."""
-        size = sum(t.numel() * t.element_size() for b in blocks for t in (b.key, b.value))
+        self.note_copied(*(t for b in blocks for t in (b.key, b.value)))
+
+    def note_copied(self, *tensors: Tensor) -> None:
+        """Counts tensors that live while a layer attends."""
+        size = sum(t.numel() * t.element_size() for t in tensors)
         self.metadata.transient = max(self.metadata.transient, size)
 
     # Rotation.

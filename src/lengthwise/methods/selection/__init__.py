@@ -1,9 +1,11 @@
 """Selections: which far keys a query reads. What is not read stays, and may be read later.
 
-    blocks of keys      infllm, quest, lserve, hip
-    single tokens       token_select
+    blocks of keys      infllm, act_qkv, quest, lserve, hip
+    single tokens       token_select, tidal, a2ats
     clusters of keys    squeezed
+    lines of a prompt   minference
 
-`reading` is what they share: how many tokens a query reads, and where the far keys lie.
-`bounds` is what quest and lserve score pages by.
+`reading` is what they share: how many tokens a query reads, and where the far keys lie. `bounds` is
+what quest and lserve score pages by. `_shared` holds the block memory of two of them, and what is
+measured on a model once.
 """

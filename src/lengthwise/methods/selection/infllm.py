@@ -32,12 +32,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import Offload
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
+from lengthwise.methods.selection._shared.block_memory import BlockMemory
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
@@ -133,52 +133,14 @@ class InfLLM(Method):
         return _Memory(self)
 
 
-class _Memory:
-    """The block index of one layer.
-
-    index: representatives `[kv_heads, blocks, head_dim]`. open_key, open_stat: what left the window
-    and does not fill a block yet. Block b is far[init + b * block : init + (b + 1) * block].
-    """
-
-    last_alone = False
+class _Memory(BlockMemory):
+    """The block index of one layer, and what a block of queries reads of it."""
 
     def __init__(self, method: InfLLM) -> None:
+        super().__init__(method.init, method.block, method.representatives)
         self.method = method
         self.query_block: int | None = method.query_block
         self.wants_attention_mass = method.observe
-        self.seen = 0
-        self.index: Tensor | None = None
-        self.open_key: Tensor | None = None
-        self.open_stat: Tensor | None = None
-
-    def extend(self, entries: KVEntries, far: KVStore) -> None:
-        start = min(max(0, self.method.init - self.seen), len(entries))
-        self.seen += len(entries)
-        assert entries.attention_mass is not None
-        key, attention_mass = entries.key[:, start:], entries.attention_mass[:, start:]
-        if self.open_key is not None and self.open_stat is not None:
-            key, attention_mass = (
-                torch.cat([self.open_key, key], 1),
-                torch.cat([self.open_stat, attention_mass], 1),
-            )
-        size = self.method.block
-        whole = key.shape[1] // size * size
-        if whole:
-            found = self._represent(key[:, :whole], attention_mass[:, :whole])
-            self.index = found if self.index is None else torch.cat([self.index, found], 1)
-        self.open_key, self.open_stat = key[:, whole:].clone(), attention_mass[:, whole:].clone()
-
-    def _represent(self, key: Tensor, attention_mass: Tensor) -> Tensor:
-        """Mean of the keys that received most: `[kv_heads, blocks, head_dim]`."""
-        size = self.method.block
-        count = min(self.method.representatives, size)
-        best = attention_mass.unflatten(1, (-1, size)).topk(count, -1).indices
-        rows = best[..., None].expand(-1, -1, -1, key.shape[-1])
-        found: Tensor = key.unflatten(1, (-1, size)).gather(2, rows).mean(2)
-        return found
-
-    def tensors(self) -> list[Tensor | None]:
-        return [self.index, self.open_key, self.open_stat]
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         method = self.method
@@ -186,8 +148,7 @@ class _Memory:
             return None
         # Counted for the first query of a block: later ones also read what leaves the window.
         first = queries.span[0]
-        rest = len(far) - self.index.shape[1] * method.block
-        always = first + 1 - queries.boundary + rest
+        always = first + 1 - queries.boundary + self.rest(far)
         top = chosen_tokens(method.budget, always, method.block, first) // method.block
         if self.index.shape[1] <= top:
             return None
@@ -195,15 +156,7 @@ class _Memory:
         query = queries.far.mean(1, keepdim=True)
         voter = by_key_head(query, self.index.shape[0]).sum(1)
         scores = torch.einsum("kd,kbd->b", voter.float(), self.index.float())
-        blocks = scores.topk(top).indices.sort().values
-        device = blocks.device
-        inside = torch.arange(method.block, device=device)
-        chosen = (blocks[:, None] * method.block + inside).flatten() + method.init
-        sinks = torch.arange(method.init, device=device)
-        start = method.init + self.index.shape[1] * method.block
-        return SelectedKeys(
-            torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)])
-        )
+        return SelectedKeys(self.ids(scores.topk(top).indices.sort().values, far))
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
         return None
