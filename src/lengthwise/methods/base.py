@@ -21,7 +21,7 @@ from lengthwise.methods.options import Needs, option, options, show
 if TYPE_CHECKING:
     from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
-    from lengthwise.engine.kv_cache.contexts import ContextWeights
+    from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.kv_cache.retention import Retention
     from lengthwise.engine.kv_cache.selection import Selector
@@ -171,14 +171,14 @@ class Method:
         """
         return None
 
-    def contexts(self, model: AdaptedModel) -> ContextWeights | None:
-        """What documents weigh that are read apart, at the same positions, and asked together.
+    def contexts(self, model: AdaptedModel) -> ContextRule | None:
+        """How documents stand that are set apart from the text around them.
 
         Args:
             model: the adapted model the recipe runs on.
 
         Returns:
-            Their weights; None where everything is one text.
+            The rule; None where everything is one text.
         """
         return None
 

@@ -48,7 +48,7 @@ SLOTS: tuple[Slot, ...] = (
     Slot("positions", "frequencies", "Where is each token?", owns="the rotary frequencies",
          per="model", fills="rule", joined=True),
     Slot("positions", "placement", per="model", fills="placement", joined=True),
-    Slot("positions", "contexts", owns="where documents that are read apart stand", per="model",
+    Slot("positions", "contexts", owns="where documents that are set apart stand", per="model",
          fills="contexts"),
     Slot("selection", "start_selector", "Which keys does a query read?",
          owns="which keys a query reads", per="layer", fills="selector"),

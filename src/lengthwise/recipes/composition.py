@@ -18,6 +18,7 @@ from lengthwise.methods import slots
 from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
+    from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.rope import FrequencyRule
 
@@ -33,6 +34,7 @@ class Piece:
     hooks: frozenset[str]
     rule: FrequencyRule | None = None
     placement: Placement | None = None
+    contexts: ContextRule | None = None
 
     @classmethod
     def of(cls, method: Method, model: AdaptedModel) -> Piece:
@@ -60,7 +62,10 @@ class Piece:
             if not any(method.start_selector(layer) for layer in model.layers):
                 hooks -= {"start_selector"}
         own_frequencies(method, hooks, model)
-        return cls(method, hooks, method.frequencies(model), method.placement(model))
+        return cls(
+            method, hooks, method.frequencies(model), method.placement(model),
+            method.contexts(model),
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -201,11 +206,14 @@ def nothing_beyond(a: Piece, b: Piece) -> Refused | None:
 
 def among_documents(a: Piece, b: Piece) -> Refused | None:
     """Selections and retentions choose among the tokens of one text."""
-    if "contexts" not in a.hooks or not b.hooks & {"start_selector", "start_retention"}:
+    if (
+        a.contexts is None
+        or not a.contexts.beside
+        or not b.hooks & {"start_selector", "start_retention"}
+    ):
         return None
     return Refused(
-        f"{b.name} chooses among the tokens of one text, and {a.name} joins several that were read "
-        "apart",
+        f"{b.name} chooses among the tokens of one text, and {a.name} has documents beside it",
         f"drop {b.name}; frequencies, codecs and drafters go with {a.name}",
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lengthwise.engine.kv_cache.codec import Codec
-from lengthwise.engine.kv_cache.contexts import ContextWeights
+from lengthwise.engine.kv_cache.contexts import ContextRule
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.engine.kv_cache.retention import Retention
 from lengthwise.engine.kv_cache.selection import Selector
@@ -18,8 +18,8 @@ from lengthwise.models.rope import FrequencyRule
 class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
-    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
-    documents weigh that are read apart. The starters make fresh state for a sequence.
+    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: how
+    documents stand that are set apart. The starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -28,7 +28,7 @@ class CachePlan:
     selector: Callable[[LayerFacts], Selector | None] | None = None
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
-    contexts: ContextWeights | None = None
+    contexts: ContextRule | None = None
 
     @property
     def drops(self) -> bool:

@@ -160,9 +160,7 @@ class HeadGroup:
         found += self._near_parts(inputs, rows, query)
         found += [part for part in (own_past, own) if part is not None]
         if self.contexts is not None:
-            apart, copied = self.contexts.part(query)
-            inputs.note_transient(copied)
-            found.append(apart)
+            found += self.contexts.parts(inputs, rows)
         return found
 
     def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part | Stored]:

@@ -23,6 +23,7 @@ from lengthwise.engine.kv_cache.groups import attend_groups
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
+from lengthwise.engine.kv_cache.order_free import read_together
 from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
@@ -35,7 +36,8 @@ class LayerCache(Stepping):
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
     rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
-    unless they were put in place at once; placed: how many were.
+    unless they were put in place at once; placed: how many were. documents: tokens of each of the
+    documents that the forward under way brings, where they see each other.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class LayerCache(Stepping):
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None
         self.placed = 0
+        self.documents: tuple[int, ...] = ()
         self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
@@ -83,6 +86,9 @@ class LayerCache(Stepping):
         `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token.
         """
         count = query.shape[1]
+        if self.documents:
+            inputs = self._inputs(query, key, value, metadata)
+            return read_together(self.groups[0], inputs, key, self.documents)
         if self.steps_plainly(count):
             return self._step(query, key, value, metadata)
         if count == 1 and self.steps_in_window(metadata):
