@@ -20,6 +20,7 @@ from lengthwise.methods.options import Needs, option, options, show
 
 if TYPE_CHECKING:
     from lengthwise.engine.decoding_mode import DecodingMode
+    from lengthwise.engine.kernels.part import DistanceBias
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
     from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.engine.kv_cache.placement import Placement
@@ -179,6 +180,17 @@ class Method:
 
         Returns:
             The rule; None where everything is one text.
+        """
+        return None
+
+    def distance_bias(self, layer: LayerFacts) -> DistanceBias | None:
+        """What is added to a logit for the distance of query and key, for one layer.
+
+        Args:
+            layer: facts of the layer.
+
+        Returns:
+            The bias; None adds nothing.
         """
         return None
 

@@ -50,6 +50,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("positions", "placement", per="model", fills="placement", joined=True),
     Slot("positions", "contexts", owns="where documents that are set apart stand", per="model",
          fills="contexts"),
+    Slot("positions", "distance_bias", owns="what distance adds to a logit", per="layer",
+         fills="bias"),
     Slot("selection", "start_selector", "Which keys does a query read?",
          owns="which keys a query reads", per="layer", fills="selector"),
     Slot("retention", "start_retention", "What is kept, what is dropped?", owns="what is kept",

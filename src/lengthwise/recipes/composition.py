@@ -218,6 +218,17 @@ def among_documents(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def by_distance(a: Piece, b: Piece) -> Refused | None:
+    """What is added to logits is added where all keys are read and nobody sums their weights."""
+    others = {"start_selector", "start_retention", "contexts", "start_mode"}
+    if "distance_bias" not in a.hooks or not b.hooks & others:
+        return None
+    return Refused(
+        f"{a.name} adds to every logit what its distance says, and {b.name} reads keys otherwise",
+        f"drop {b.name}; frequencies, codecs and drafters go with {a.name}",
+    )
+
+
 def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
     """A selection finds nothing that a retention has deleted."""
     if "start_selector" not in a.hooks or "start_retention" not in b.hooks:
@@ -273,7 +284,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
+    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, by_distance,
+    evict_then_retrieve,
     one_placement,    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
 )  # fmt: skip
 

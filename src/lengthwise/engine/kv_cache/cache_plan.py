@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lengthwise.engine.kernels.part import DistanceBias
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import ContextRule
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
@@ -19,7 +20,8 @@ class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
     text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: how
-    documents stand that are set apart. The starters make fresh state for a sequence.
+    documents stand that are set apart. bias: what distance adds to a layer's
+    logits. The starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -29,6 +31,7 @@ class CachePlan:
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
     contexts: ContextRule | None = None
+    bias: Callable[[LayerFacts], DistanceBias | None] | None = None
 
     @property
     def drops(self) -> bool:

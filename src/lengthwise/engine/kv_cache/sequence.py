@@ -56,12 +56,10 @@ class Sequence:
         offset: int = 0,
         remember: int = 0,
     ) -> None:
-        """expected: tokens the sequence will hold in the end, where known (0: unknown), to make
-        room for at once; what is kept never depends on it. remember: last queries of the prompt to
-        keep at least, for a plan that a fork may adopt."""
+        """expected: tokens there will be in the end, 0 where unknown, to make room for at once.
+        remember: last queries of the prompt to keep at least, for a plan that a fork may adopt."""
         self.model = model
-        self.position_limit = position_limit(model)
-        self.plan = plan
+        self.position_limit, self.plan = position_limit(model), plan
         self._remember_at_least = remember
         self.offset = offset
         self.apart: Apart | None = None
@@ -85,6 +83,7 @@ class Sequence:
         self.retention: Retention | None = plan.retention() if plan.retention else None
         for layer in (layer for layer in self.layers if not layer.own_window):
             layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+            layer.bias = plan.bias(layer.facts) if plan.bias is not None else None
         windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
         self._encodes = bool(windows)
         windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
@@ -182,7 +181,7 @@ class Sequence:
 
     @property
     def expected(self) -> int:
-        """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
+        """Tokens there will be in the end, where known; what is kept never depends on it."""
         return self._observation.expected
 
     # Bytes.

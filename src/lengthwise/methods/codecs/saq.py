@@ -1,9 +1,8 @@
 """SAQ: entries in fewer bits the older they are, 16, 8, 4 and 2.
 
-Staircase adaptive quantisation of "The Nature of Mathematical Modeling and Probabilistic Optimization
-Engineering in Generative AI", Fulu Li, 2024, arXiv:2410.18441, which names the idea for caches of
-multi-query attention and prints no figures that could be checked. What follows is a
-reconstruction; the formulas are ours.
+Staircase adaptive quantisation of Fulu Li, "The Nature of Mathematical Modeling and Probabilistic
+Optimization Engineering in Generative AI", 2024, arXiv:2410.18441, which proposes it for caches of
+multi-query attention. What follows is a reconstruction from the abstract; the formulas are ours.
 
     age <  a1            16 bits, as it is
     a1 <= age < a2        8 bits
