@@ -9,10 +9,10 @@ from benchmarks.reproduction.harness import Found, Note, check, encode, load, re
 from lengthwise.api.model import Model
 from lengthwise.evaluation.tasks.probes import probe_context
 
-DELTAS = (1.0, 0.5, 0.25, 1 / 16)
-LENGTHS = (4096, 16_384)
+DELTAS = (1.0, 0.25, 1 / 16)
+LENGTHS = (4096, 12_288)
 FAR = {f"{length:,} tokens": ".3f" for length in LENGTHS}
-BEHIND, NEXT, STRETCHES = 1536, 256, 4
+BEHIND, NEXT, STRETCHES = 1024, 256, 3
 
 
 def recipe(delta: float) -> str:

@@ -1,4 +1,4 @@
-"""The harmonic bias against its equations, in every way to feed it, and what it does not go with."""
+"""The harmonic bias against its equations, in every way to feed it, and what it goes with."""
 
 from __future__ import annotations
 
@@ -114,8 +114,11 @@ def test_scores_in_pieces_are_scores_at_once(monkeypatch: pytest.MonkeyPatch) ->
         assert ours is not None and theirs is not None and torch.allclose(ours, theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", ["rope_alibi + lookup", "rope_alibi + int8(residual=8)",
-                                    "yarn(factor=2) + rope_alibi", "dynamic_ntk + rope_alibi"])  # fmt: skip
+@pytest.mark.parametrize(
+    "recipe",
+    ["rope_alibi + lookup", "rope_alibi + int8(residual=8)", "yarn(factor=2) + rope_alibi",
+     "dynamic_ntk + rope_alibi"],
+)  # fmt: skip
 def test_it_goes_with_frequencies_codecs_and_drafters(recipe: str) -> None:
     model = lengthwise.wrap(tiny_model("llama", initializer_range=0.15))
     found = model.generate(TEXT, recipe, max_new_tokens=12, stop_ids=[])

@@ -22,6 +22,7 @@ meant for. Layers with a window of their own keep to their own rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -29,8 +30,6 @@ from torch import Tensor
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.layer_facts import LayerFacts
-
-EULER = 0.5772156649015329
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,15 @@ class HarmonicBias:
 
 def harmonic(distance: Tensor) -> Tensor:
     """H of whole numbers from 0 on: float32 of the same shape."""
-    return (torch.digamma(distance.float() + 1.0) + EULER).clamp_min_(0.0)
+    size = 1 << int(distance.max()).bit_length() if distance.numel() else 1
+    return _table(max(1024, size), distance.device)[distance]
+
+
+@lru_cache(maxsize=8)
+def _table(size: int, device: torch.device) -> Tensor:
+    """H of 0 to `size`: it is asked for every block of scores."""
+    terms = 1.0 / torch.arange(1, size + 1, dtype=torch.float64)
+    return torch.cat([terms.new_zeros(1), terms.cumsum(0)]).float().to(device)
 
 
 __all__ = ["RopeAlibi"]
