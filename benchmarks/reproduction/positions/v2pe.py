@@ -9,8 +9,8 @@ from benchmarks.reproduction.harness import Found, Note, check, encode, load, re
 from lengthwise.api.model import Model
 from lengthwise.evaluation.tasks.probes import probe_context
 
-DELTAS = (1.0, 0.25, 1 / 16)
-LENGTHS = (4096, 12_288)
+FAR_DELTAS, DELTAS = (1.0, 0.25), (1.0, 0.25, 1 / 16)
+LENGTHS = (2048, 10_240)
 FAR = {f"{length:,} tokens": ".3f" for length in LENGTHS}
 BEHIND, NEXT, STRETCHES = 1024, 256, 3
 
@@ -37,7 +37,7 @@ def v2pe(lengths: tuple[int, ...] = LENGTHS) -> Iterator[Found]:
     """The copy probe with the filler as a marked span, at lengths within the trained 8,192 and
     beyond; and the loss of text behind a marked span that it goes on from."""
     model = load("bf16")
-    for delta in DELTAS:
+    for delta in FAR_DELTAS:
         found, taken = {}, {}
         for length in lengths:
             name = f"{length:,} tokens"
