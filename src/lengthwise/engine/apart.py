@@ -45,7 +45,7 @@ def read_apart(
         group.contexts = Contexts.of(document, start, rule, sequence.plan.codec is not None)
         group.near.replace(read.slice(0, start))
     sequence.apart = Apart(start, (len(tokens),))
-    open_behind(sequence)
+    open_behind(sequence, prefix.offset)
     return sequence
 
 
@@ -82,7 +82,7 @@ def join(sequences: Seq[Sequence], plan: CachePlan | None = None) -> Sequence:
     lengths = [length for sequence in sequences for length in _apart(sequence).lengths]
     # They stand at the same positions, of which the longest has most.
     new.apart = Apart(apart.prefix, tuple(lengths), sum(lengths) - max(lengths))
-    open_behind(new)
+    open_behind(new, first.offset + apart.shared)
     return new
 
 
