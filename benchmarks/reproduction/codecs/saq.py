@@ -15,13 +15,13 @@ from lengthwise.engine.loop import prefill, teacher_force
 PROMPT, NEXT, BLOCK, STRETCHES = 2048, 96, 16, 3
 RECIPES = (
     "int8(residual=128)",
-    "saq(a2=1024, a3=1024)",
     "kivi(bits=4)",
     "saq(a2=640, a3=1088)",
-    "saq(a2=2048)",
+    "saq(a2=640, a3=1088, first=32)",
     "saq",
+    "saq(first=32)",
     "kivi(bits=2)",
-    "saq(a2=128, a3=128)",
+    "saq(a2=128, a3=128, first=32)",
 )
 
 

@@ -25,9 +25,9 @@ def entries(count: int, seed: int = 0) -> KVEntries:
     return KVEntries(key, value, torch.arange(count, dtype=torch.int32)[None])
 
 
-def fed(given: KVEntries, prompt: int) -> KVStore:
+def fed(given: KVEntries, prompt: int, first: int = 0) -> KVStore:
     """A store of a prompt, to which single entries are added."""
-    codec, store = SaqCodec(AGES, GROUP), KVStore()
+    codec, store = SaqCodec(AGES, GROUP, first), KVStore()
     store.append(given.slice(0, prompt))
     codec.encode(store, UPDATE)
     for place in range(prompt, len(given)):
@@ -83,15 +83,29 @@ def test_the_older_the_fewer_bits_and_each_is_made_of_the_last() -> None:
         assert torch.equal(found.key[:, start:], given.key[:, start:])
 
 
+@pytest.mark.parametrize("prompt", [100, 30, 10, 1])
+def test_the_first_entries_may_be_spared(prompt: int) -> None:
+    given = entries(100)
+    store = fed(given, prompt, first=16)
+    bits = [(block.key.bits, len(block)) for block in store.closed]  # type: ignore[attr-defined]
+    assert bits == [(8, 16), (2, 32), (4, 24), (8, 16)] and store.tail_length == 12
+    found = store.read()
+    assert found is not None and torch.equal(found.index, given.index)
+    for width, start, stop in ((8, 0, 16), (2, 16, 48), (4, 48, 72), (8, 72, 88)):
+        key = down(given.key[:, start:stop], width, True)
+        assert torch.allclose(found.key[:, start:stop], key, atol=2e-3)
+
+
 def test_it_matters_that_bits_are_made_of_bits() -> None:
     given = entries(48)
     at_once = stair(given.key.reshape(2, 6, 8, 16), 2, 2).reshape(2, 48, 16)
     assert not torch.allclose(down(given.key, 2, True), at_once, atol=2e-3)
 
 
-def test_bytes_are_those_that_are_promised() -> None:
+@pytest.mark.parametrize("first", [0, 20])
+def test_bytes_are_those_that_are_promised(first: int) -> None:
     model = tiny("llama")
-    method = Saq(a1=32, a2=128, a3=256, group=16)
+    method = Saq(a1=32, a2=128, a3=256, group=16, first=first)
     sequence = Sequence(model, resolve((method,), model), expected=700)
     prefill(sequence, tokens(640))
     sequence.end_prefill()

@@ -17,6 +17,10 @@ taken by G entries at a time, as soon as G are old enough.
 Keys are quantised per channel over G tokens, values per token over G channels, with a minimum and a
 scale, as in KIVI (`methods/codecs/quantised.py`); with one key head of many query heads that is one
 scale for all of these. Thresholds that no entry reaches leave everything as it is.
+
+The oldest entries of all are those that many heads rest on, whatever the text (Xiao et al.,
+"Efficient Streaming Language Models with Attention Sinks"). `first` keeps so many of them at 8
+bits; 0 is as proposed.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ class Saq(Method):
     a1: int = option(128, "age in tokens from which on entries have 8 bits", low=1)
     a2: int = option(512, "age in tokens from which on entries have 4 bits", low=1)
     a3: int = option(2048, "age in tokens from which on entries have 2 bits", low=1)
+    first: int = option(0, "oldest entries that stay at 8 bits, whole groups of them", low=0)
     group: int = option(32, "numbers that share a scale", low=1)
 
     def __post_init__(self) -> None:
@@ -76,7 +81,8 @@ class Saq(Method):
         return cls(a1=8, a2=24, a3=48, group=8)
 
     def start_codec(self, layer: LayerFacts) -> SaqCodec:
-        return SaqCodec((self.a1, self.a2, self.a3), self.group)
+        first = -(-self.first // self.group) * self.group
+        return SaqCodec((self.a1, self.a2, self.a3), self.group, first)
 
     def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
         """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
@@ -84,14 +90,15 @@ class Saq(Method):
 
 
 class SaqCodec:
-    """State of one layer: none but the settings. A store has one block for each number of bits,
-    the fewest first."""
+    """State of one layer: none but the settings. A store has a block of the `first` entries, where
+    they are to be spared, then one for each number of bits, the fewest first."""
 
     window = 0
 
-    def __init__(self, ages: tuple[int, int, int], group: int) -> None:
+    def __init__(self, ages: tuple[int, int, int], group: int, first: int = 0) -> None:
         self.ages = ages
         self.group = group
+        self.first = first
 
     def encode(self, store: KVStore, update: CacheUpdate) -> None:
         """Takes what is old enough down its next stair, and on from there.
@@ -104,27 +111,34 @@ class SaqCodec:
         if tail is None or tail.log_weight is not None:
             return
         total = len(store)
-        reached = [self.reached(total, age) for age in self.ages]
-        held = {int(block.key.bits): block for block in store.closed}  # type: ignore[attr-defined]
-        fresh = reached[0] - (total - len(tail))
+        blocks: list[SaqBlock] = list(store.closed)  # type: ignore[arg-type]
+        spared = blocks.pop(0) if self.first and blocks else None
+        held = {block.key.bits: block for block in blocks}
+        fresh = self.reached(total, self.ages[0]) - (total - len(tail))
         if fresh > 0:
             moved = self.close(tail.slice(0, fresh), STAIRS[0])
             # Room up to the next encoding at once: the plain part never moves in between.
             store.close(moved, fresh, self.group + self.ages[0] - (len(tail) - fresh))
-            held[STAIRS[0]] = joined(held.get(STAIRS[0]), moved)
-        for bits, fewer, upto in zip(STAIRS, STAIRS[1:], reached[1:], strict=False):
-            block = held.get(bits)
+            missing = min(fresh, self.first - (0 if spared is None else len(spared)))
+            if missing > 0:
+                spared = joined(spared, moved.slice(0, missing))
+            if fresh > missing:
+                held[STAIRS[0]] = joined(held.get(STAIRS[0]), moved.slice(missing, fresh))
+        for bits, fewer, age in zip(STAIRS, STAIRS[1:], self.ages[1:], strict=False):
             lower = sum(len(each) for b, each in held.items() if b < bits)
-            count = upto - lower
-            if block is None or count <= 0:
-                continue
-            moved = self.close(block.slice(0, count).decode(), fewer)
-            held[fewer] = joined(held.get(fewer), moved)
-            if count == len(block):
-                del held[bits]
-            else:
-                held[bits] = block.slice(count, len(block))
-        store.closed = [held[bits] for bits in reversed(STAIRS) if bits in held]
+            count = self.reached(total, age) - self.first - lower
+            if bits in held and count > 0:
+                self._step_down(held, bits, fewer, count)
+        found = [held[bits] for bits in reversed(STAIRS) if bits in held]
+        store.closed = [*([] if spared is None else [spared]), *found]
+
+    def _step_down(self, held: dict[int, SaqBlock], bits: int, fewer: int, count: int) -> None:
+        """The oldest entries of a block join that of fewer bits, which are made of theirs."""
+        block = held.pop(bits)
+        moved = self.close(block.slice(0, count).decode(), fewer)
+        held[fewer] = joined(held.get(fewer), moved)
+        if count < len(block):
+            held[bits] = block.slice(count, len(block))
 
     def close(self, entries: KVEntries, bits: int) -> SaqBlock:
         """Encodes entries.
@@ -170,8 +184,9 @@ class SaqCodec:
             dtype: the model's, in which the newest stay.
             n: tokens of the prompt.
         """
-        reached = [*(self.reached(n, age) for age in self.ages), 0]
+        reached = [self.reached(n, age) for age in self.ages]
         plain = n if not reached[0] else self.ages[0] + self.group
+        reached = [reached[0], *(max(0, each - self.first) for each in reached[1:]), 0]
         total = plain * (layer.entry_numbers * dtype.itemsize + 4.0)
         for bits, count, less in zip(STAIRS, reached, reached[1:], strict=False):
             total += (count - less) * self._entry_bytes(layer, bits)
