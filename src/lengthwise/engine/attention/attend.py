@@ -66,10 +66,13 @@ def attend(
     direct: list[Part] = []
     results: list[Answer] = []
     for part in parts:
-        if isinstance(part, Tempered | Biased):
+        if isinstance(part, Tempered):
             if len(part):
-                special = _tempered if isinstance(part, Tempered) else biased
-                results.append(special(part, scaling, softcap))  # type: ignore[operator]
+                results.append(_tempered(part, scaling, softcap))
+            continue
+        if isinstance(part, Biased):
+            if len(part):
+                results.append(biased(part, scaling, softcap))
             continue
         if not isinstance(part, Part):
             found = _stored(part, scaling, softcap) if len(part) else None
