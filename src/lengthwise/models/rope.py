@@ -208,7 +208,7 @@ class StepAngles:
     """Angles at which the tokens of one forward stand: made once, shared by all layers.
 
     index int64 `[n]`: birth ids, or positions of tokens that stand elsewhere, float32 where they
-    are no whole numbers; start: the first, where they are consecutive; offset: added to every
+    are no whole numbers. start: the first, where they are consecutive; offset: added to every
     position; length: of the text, by which frequencies may be chosen.
     """
 

@@ -3,9 +3,9 @@
 Wang et al., "Eliminating Position Bias of Language Models: A Mechanistic Approach", ICLR 2025,
 arXiv:2407.01100.
 
-Documents 1..N of n_i tokens stand behind a prefix of P tokens, and all of them end at the same
-position E - 1 = P + n_1 + .. + n_N - 1; what follows stands at E, E + 1, ... . They see each other
-in both directions. Importance is attention without positions, for each layer and query head:
+Documents 1..N of n_i tokens stand behind a prefix of P tokens. All of them end at the same position
+E - 1 = P + n_1 + .. + n_N - 1, and what follows stands from E on. They see each other in both
+directions. Importance is attention without positions, for each layer and query head:
 
     p       = softmax(q K^T / sqrt(d)),  q and K before rotation, K of documents alone
     s_j     = sum of p over the tokens of document j, divided by n_j

@@ -11,8 +11,8 @@ apart from the text around them, such as long material of which little matters w
     then:       text goes on at ceil(a + m delta) + 1        so text stands at whole positions
 
 Angles are made of the positions as they are, in float32. delta = 1 is the ordinary rule. The paper
-writes delta = stride / 256 and trains with a stride drawn for each image from 1, 2, 4, .., 256; a
-stride is then chosen for a length, and the authors' examples take 64, which is our default 1/4.
+writes delta = stride / 256 and trains with a stride drawn for each image from 1, 2, 4, .., 256. A
+stride is then chosen for a length; the authors' examples take 64, which is our default 1/4.
 Nothing is trained here, so what the model makes of fractions is what it makes of them untrained.
 
 Positions are made as start + delta index, where theirs sums steps and may be one too long. Steps so
