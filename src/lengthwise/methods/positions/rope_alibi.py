@@ -1,9 +1,10 @@
 """RoPE with a harmonic ALiBi: far keys lose by the harmonic series of their distance.
 
 Fulu Li, "The Nature of Mathematical Modeling and Probabilistic Optimization Engineering in
-Generative AI", 2024, arXiv:2410.18441, proposes to combine rotary positions and ALiBi (Press et
-al., ICLR 2022, arXiv:2108.12409) with a harmonic series. What follows is a reconstruction from the
-abstract; the formulas are ours.
+Generative AI", 2024, arXiv:2410.18441, proposes to combine rotary positions and ALiBi with a
+harmonic series. ALiBi is Press et al., "Train Short, Test Long: Attention with Linear Biases
+Enables Input Length Extrapolation", ICLR 2022, arXiv:2108.12409. What follows is a reconstruction
+from the abstract; the formulas are ours.
 
     logit(i, j) = R(i) q . R(j) k / sqrt(d) - s m_h H(i - j)
     H(n)        = 1 + 1/2 + .. + 1/n,  H(0) = 0                  grows like ln n + 0.577
