@@ -18,7 +18,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
 - positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `ContextWeights` for documents that
-  are read apart.
+  are read apart (`contexts`); `distance_bias` adds to logits.
 
 `lengthwise.testing` holds a method to the laws.
 """

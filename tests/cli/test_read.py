@@ -134,7 +134,7 @@ def test_what_is_wrong_with_documents_read_apart_is_one_line(world: Path) -> Non
     run = ("run", "Who?", "-m", "talker", "-r", "ape")
     for words, told in (
         ((*run, "-d", "doc.txt"), "need a prefix, and this model has no token"),
-        (run, "joins documents that are read apart, and none is given"),
+        (run, "is for documents that are set apart, and none is given"),
         ((*run, "-d", "doc.txt", "-d", "doc.txt"), "is given twice"),
         ((*run, "-d", "doc.txt", "--raw"), "leave out --length and --raw"),
         ((*run, "-d", "doc.txt", "--length", "3"), "leave out --length and --raw"),

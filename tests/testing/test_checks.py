@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from lengthwise.engine.kv_cache.contexts import FractionalSteps
 from lengthwise.methods.base import Method
 from lengthwise.testing import (
     FAMILIES,
@@ -51,10 +52,12 @@ BROKEN: list[tuple[type[Method], str, str, str]] = [
     (toys.retaining(toys.backwards), "retention_ids", "not in ascending order", "sort what"),
     (toys.retaining(toys.twice), "retention_ids", "held twice", "each once"),
     (toys.retaining(toys.outside), "retention_ids", "no such entry", "each once"),
+    (toys.placing(toys.Shuffled), "documents", "in the order", "`order_free` only where"),
 ]
 SOUND = [
     toys.drafting(toys.Again), toys.drafting(toys.Drawn), toys.verifying(toys.Shorter),
     toys.choosing(toys.All), toys.selecting(toys.sound), toys.retaining(toys.sound),
+    toys.placing(FractionalSteps),
 ]  # fmt: skip
 
 

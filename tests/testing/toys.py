@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.contexts import FractionalSteps
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
@@ -368,3 +369,31 @@ def retaining(change: Ids) -> type[Method]:
 
 
 __all__ = ["choosing", "drafting", "retaining", "selecting", "verifying"]
+
+
+class Shuffled(FractionalSteps):
+    """Says that the order of documents is nothing, and has them one behind the other."""
+
+    order_free = True
+
+
+def placing(rule: type[FractionalSteps]) -> type[Method]:
+    """Documents at a half of a position a token, or at whole ones."""
+
+    @dataclass(frozen=True)
+    class Placing(Method):
+        name: ClassVar[str] = "toy"
+        question: ClassVar[Question] = Question.POSITIONS
+        paper: ClassVar[str] = "none"
+        frozen_positions: ClassVar[bool] = True
+        ordinary_only: ClassVar[bool] = True
+        delta: float = option(0.5, "positions a token", low=0.1, high=1.0)
+
+        @classmethod
+        def identity(cls, length: int) -> Placing:
+            return cls(delta=1.0)
+
+        def contexts(self, model: AdaptedModel) -> FractionalSteps:
+            return rule(self.delta)
+
+    return Placing

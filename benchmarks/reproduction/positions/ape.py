@@ -37,12 +37,16 @@ PREFIX = "Answer from these passages.\n\n"
 
 @dataclass(frozen=True)
 class Sample:
-    """prefix, documents, question and answer as token ids; documents and question begin anew."""
+    """prefix, documents, question and answer as token ids; documents and question begin anew.
+
+    asked: number of the document that has the answer.
+    """
 
     prefix: list[int]
     documents: list[list[int]]
     question: list[int]
     answer: list[int]
+    asked: int
 
 
 def samples(model: Model, count: int, seed: int) -> Iterator[Sample]:
@@ -67,6 +71,7 @@ def samples(model: Model, count: int, seed: int) -> Iterator[Sample]:
             [_passage(model, fact, chosen) for fact in facts],
             encode(model, f"{question}{tail}{begun}"),
             encode(model, f" {owners[asked]}"),
+            asked,
         )
 
 

@@ -1,4 +1,4 @@
-"""Several documents read apart, once each, and sessions of such documents joined."""
+"""Documents set apart from the text around them, and sessions of those read apart joined."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from lengthwise.api.session_reading import (
 )
 from lengthwise.documents.document import Document
 from lengthwise.engine import apart, loop
+from lengthwise.engine.documents import read_documents as read_as_planned
+from lengthwise.engine.kv_cache.contexts import ContextRule
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError, Refused, SessionError
@@ -34,7 +36,7 @@ def read_documents(
     model: HeldModel, documents: Seq[Prompt], recipe: Recipe, prefix: Prompt | None,
     special: str | None, chunk: int | None = None, progress: loop.Progress | None = None,
 ) -> Session:  # fmt: skip
-    """Reads documents apart into one new session: see `Model.read_apart`.
+    """Reads documents into one new session, set apart: see `Model.read_apart`.
 
     Args:
         model: that reads.
@@ -52,7 +54,7 @@ def read_documents(
     if chunk is not None:
         require_count("chunk", chunk)
     plan = model.plan(recipe)
-    _require_weights(plan)
+    rule = _rule_of(plan)
     refuse_by_length(recipe)
     texts = _are_texts(documents)
     pieces = [_document(model, each, number, special) for number, each in enumerate(documents, 1)]
@@ -60,7 +62,10 @@ def read_documents(
     with no_autocast():
         start = fresh_sequence(model, plan, len(head))
         read_to(start, head, len(head), chunk, progress)
-        read = [apart.read_apart(start, piece, chunk, progress) for piece in pieces]
+        if rule.order_free and not rule.joins:
+            # The order of sums would be the order of documents, and differ in its last bits.
+            pieces.sort()
+        read = read_as_planned(start, pieces, chunk, progress)
         return _session(model, recipe, plan, texts, special, read, chunk)
 
 
@@ -91,34 +96,41 @@ def join(sessions: Seq[Session], recipe: RecipeLike | None = None) -> Session:
     model, source = first.model, first.source
     assert isinstance(source, ApartSource)
     plan = model.plan(chosen)
-    _require_weights(plan)
+    _rule_of(plan)
     refuse_by_length(chosen)
-    held = [each.held for each in given]
     with no_autocast():
-        return _session(model, chosen, plan, source.texts, source.special, held, first.chunk)
+        joined = apart.join([each.held for each in given], plan)
+        return _session(model, chosen, plan, source.texts, source.special, joined, first.chunk)
 
 
 def _session(
     model: HeldModel, recipe: Recipe, plan: Plan, texts: bool, special: str | None,
-    read: Seq[Sequence], chunk: int | None,
+    read: Sequence, chunk: int | None,
 ) -> Session:  # fmt: skip
-    joined = apart.join(read, plan)
-    require_session_room(model, plan, len(joined), joined)
-    tokens = list(joined.tokens)
-    return Session(model, recipe, ApartSource(tuple(tokens), texts, special), joined, tokens, chunk)
+    require_session_room(model, plan, len(read), read)
+    tokens = list(read.tokens)
+    return Session(model, recipe, ApartSource(tuple(tokens), texts, special), read, tokens, chunk)
 
 
-def _require_weights(plan: Plan) -> None:
+def _rule_of(plan: Plan) -> ContextRule:
     if plan.contexts is None:
         raise Refused(
-            f"{plan.text} does not say what documents weigh that were read apart",
-            "add ape, as in 'ape' or 'ape(temperature=0.8) + lookup', or give one text to "
-            "Model.read",
+            f"{plan.text} does not say what documents weigh that are set apart, or where they "
+            "stand",
+            "add ape, as in 'ape' or 'ape(temperature=0.8) + lookup', pine or v2pe, or give one "
+            "text to Model.read",
         )
+    return plan.contexts
 
 
 def _require_alike(first: Session, each: Session, number: int, recipe: Recipe, given: bool) -> None:
     """Raises where a session is none of documents behind the prefix of the first."""
+    rule = each.held.plan.contexts
+    if rule is not None and not rule.joins:
+        raise SessionError(
+            f"session {number} was read under {each.recipe!r}, where documents stand behind each "
+            "other or see each other; give all of them to Model.read_apart at once"
+        )
     if not apart.joinable(each.held):
         raise SessionError(
             f"session {number} holds more, or other things, than documents read apart: join what "

@@ -327,17 +327,18 @@ class Model:
         special: str | None = None, chunk: int | None = None,
         progress: loop.Progress | None = None,
     ) -> Session:  # fmt: skip
-        """Reads documents apart, each once and unseen by the others, to be asked together.
+        """Reads documents that are set apart from the text around them, to be asked together.
 
         Args:
             documents: texts or Documents, or all of them ids.
-            recipe: as for `generate`, with a method that says what they weigh, such as ape.
+            recipe: as for `generate`, with a method that says how they stand: ape (unseen by each
+                other), pine (in no order) or v2pe (in steps of a fraction).
             prefix: what all of them stand behind: a text, within the chat template's message where
                 there is one, or ids. None: the template's beginning, else the beginning token.
             special, chunk, progress: as for `read`.
 
         Returns:
-            The session. `lengthwise.join` puts several such sessions together.
+            The session. `lengthwise.join` puts several together that were read under ape.
 
         Raises:
             LengthwiseError: for what are no documents, and where there is no prefix to be had.

@@ -52,7 +52,7 @@ def given_documents(sources: Sequence[str]) -> list[Document]:
     """
     if not sources:
         raise DocumentError(
-            "this recipe joins documents that are read apart, and none is given: name each file, "
+            "this recipe is for documents that are set apart, and none is given: name each file, "
             "or a folder of them"
         )
     with _saying_what_is_waited_for("-" in sources):

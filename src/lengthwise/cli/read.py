@@ -38,7 +38,7 @@ def read(
     """Read DOC (files or folders; default: standard input) once, and save what was read.
 
     `lengthwise run -q QUESTION --session FILE` asks about it, with the same model. Under a recipe
-    with ape each file is read apart, unseen by the others.
+    with ape, pine or v2pe each file is a document by itself.
     """
     from lengthwise.api.session_codec import codec_of
     from lengthwise.recipes import parse

@@ -139,10 +139,10 @@ def _ask_apart(
     recipe: Recipe, prompt: str | None, documents: tuple[str, ...], of_one: tuple[Any, ...],
     as_json: bool, choice: ModelChoice, options: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Asks about documents that are read apart, each file one of them."""
+    """Asks about documents that are set apart, each file one of them."""
     if any(of_one):
         raise LengthwiseError(
-            f"{recipe} reads documents apart, whole and within a message; leave out --length and "
+            f"{recipe} sets documents apart, whole and within a message; leave out --length and "
             "--raw"
         )
     text, _ = _given(prompt, (), None, pipe=False)

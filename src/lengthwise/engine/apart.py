@@ -35,17 +35,17 @@ def read_apart(
     """
     start, sequence = len(prefix), prefix.fork()
     read_on(sequence, tokens, chunk, progress)
-    weights = sequence.plan.contexts
-    assert weights is not None
+    rule = sequence.plan.contexts
+    assert rule is not None
     for _, group in sequence.groups():
         read = group.near.read()
         assert read is not None
         # In memory of its own, without the prefix and the room behind.
         document = [read.slice(start, len(read)).clone()]
-        group.contexts = Contexts.of(document, start, weights, sequence.plan.codec is not None)
+        group.contexts = Contexts.of(document, start, rule, sequence.plan.codec is not None)
         group.near.replace(read.slice(0, start))
     sequence.apart = Apart(start, (len(tokens),))
-    _open(sequence)
+    open_behind(sequence, prefix.offset)
     return sequence
 
 
@@ -63,8 +63,8 @@ def join(sequences: Seq[Sequence], plan: CachePlan | None = None) -> Sequence:
     first = sequences[0]
     apart = _apart(first)
     new = first.fork(plan)
-    weights = new.plan.contexts
-    assert weights is not None
+    rule = new.plan.contexts
+    assert rule is not None
     each = [list(sequence.groups()) for sequence in sequences]
     for (_, group), *held in zip(new.groups(), *each, strict=True):
         documents = [
@@ -74,21 +74,24 @@ def join(sequences: Seq[Sequence], plan: CachePlan | None = None) -> Sequence:
             for document in other.contexts.documents(_apart(sequence).lengths)
         ]
         encodes = new.plan.codec is not None
-        group.contexts = Contexts.of(documents, apart.prefix, weights, encodes)
+        group.contexts = Contexts.of(documents, apart.prefix, rule, encodes)
     for sequence in sequences[1:]:
         new._tokens += sequence.tokens_from(apart.prefix)
         if new.noted is not None and sequence.noted is not None:
             new.noted = [*new.noted, torch.cat(sequence.noted)[apart.prefix :]]
     lengths = [length for sequence in sequences for length in _apart(sequence).lengths]
-    new.apart = Apart(apart.prefix, tuple(lengths))
-    _open(new)
+    # They stand at the same positions, of which the longest has most.
+    new.apart = Apart(apart.prefix, tuple(lengths), sum(lengths) - max(lengths))
+    open_behind(new, first.offset + apart.shared)
     return new
 
 
 def joinable(sequence: Sequence) -> bool:
     """Whether a sequence has documents read apart, nothing behind them and all of it as it was."""
-    apart = sequence.apart
-    return apart is not None and len(sequence) == apart.stop and sequence.prompt_length is None
+    apart, rule = sequence.apart, sequence.plan.contexts
+    if apart is None or rule is None or not rule.joins:
+        return False
+    return len(sequence) == apart.stop and sequence.prompt_length is None
 
 
 def _apart(sequence: Sequence) -> Apart:
@@ -96,13 +99,18 @@ def _apart(sequence: Sequence) -> Apart:
     return sequence.apart
 
 
-def _open(sequence: Sequence) -> None:
-    """What follows stands behind the longest document, and nothing is known of it yet."""
-    sequence.offset = -_apart(sequence).shared
+def open_behind(sequence: Sequence, offset: int = 0) -> None:
+    """What follows stands behind all documents, and nothing is known of it yet.
+
+    Args:
+        sequence: in which documents are set apart.
+        offset: added to every position.
+    """
+    sequence.offset = offset - _apart(sequence).shared
     sequence.reading = len(sequence)
     sequence.last_logits = None
     for layer in sequence.layers:
         layer.forget_queries()
 
 
-__all__ = ["join", "joinable", "read_apart"]
+__all__ = ["join", "joinable", "open_behind", "read_apart"]

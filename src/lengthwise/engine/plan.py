@@ -33,10 +33,10 @@ class Plan(CachePlan):
 
     def check_prompt(self, length: int, apart: bool = False) -> None:
         """Raises Refused where a prompt that takes `length` positions cannot be served; reads
-        nothing. apart: documents of it are read apart."""
+        nothing. apart: documents of it are set apart."""
         if self.contexts is not None and not apart:
             raise Refused(
-                f"{self.text} joins documents that were read apart, and this is one text",
+                f"{self.text} {self.contexts.does}, and this is one text",
                 "give the documents to Model.read_apart, or several times -d to lengthwise run",
             )
         for check in self.checks:

@@ -17,7 +17,7 @@ _SLACK = 1.001
 
 
 def positions(sequence: Sequence, tokens: int | None = None) -> int:
-    """Positions that tokens take, all documents that were read apart among them.
+    """Positions that tokens take, all documents that are set apart among them.
 
     Args:
         sequence: it may still have tokens to read.

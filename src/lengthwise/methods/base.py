@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lengthwise.engine.decoding_mode import DecodingMode
+    from lengthwise.engine.kernels.part import DistanceBias
     from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
-    from lengthwise.engine.kv_cache.contexts import ContextWeights
+    from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.engine.kv_cache.head_policy import HeadTable
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.engine.kv_cache.retention import Renewal, Retention
@@ -198,14 +199,25 @@ class Method:
         """
         return None
 
-    def contexts(self, model: AdaptedModel) -> ContextWeights | None:
-        """What documents weigh that are read apart, at the same positions, and asked together.
+    def contexts(self, model: AdaptedModel) -> ContextRule | None:
+        """How documents stand that are set apart from the text around them.
 
         Args:
             model: the adapted model the recipe runs on.
 
         Returns:
-            Their weights; None where everything is one text.
+            The rule; None where everything is one text.
+        """
+        return None
+
+    def distance_bias(self, layer: LayerFacts) -> DistanceBias | None:
+        """What is added to a logit for the distance of query and key, for one layer.
+
+        Args:
+            layer: facts of the layer.
+
+        Returns:
+            The bias; None adds nothing.
         """
         return None
 

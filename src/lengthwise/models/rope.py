@@ -207,8 +207,9 @@ class Rope:
 class StepAngles:
     """Angles at which the tokens of one forward stand: made once, shared by all layers.
 
-    index int64 `[n]`: birth ids; start: the first, where they are consecutive; offset: added to
-    every position; length: of the text, by which frequencies may be chosen.
+    index int64 `[n]`: birth ids, or positions of tokens that stand elsewhere, float32 where they
+    are no whole numbers. start: the first, where they are consecutive; offset: added to every
+    position; length: of the text, by which frequencies may be chosen.
     """
 
     def __init__(
@@ -249,8 +250,12 @@ class StepAngles:
                 found = cos[start:stop], sin[start:stop]
             else:
                 here = self._index + self._offset if where is None else where(self._index)
-                cos, sin = self.table(layout, layer_type, rule, int(here.max()) + 1)
-                found = cos[here], sin[here]
+                if here.is_floating_point():
+                    # Of positions that are no whole numbers there is no table.
+                    found = self._rope.angles(layout, layer_type, here, rule, self._length)
+                else:
+                    cos, sin = self.table(layout, layer_type, rule, int(here.max()) + 1)
+                    found = cos[here], sin[here]
             self._found[key] = found
         return found
 

@@ -18,6 +18,7 @@ from lengthwise.methods import slots
 from lengthwise.methods.base import Method, Question, needs_rope
 
 if TYPE_CHECKING:
+    from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.rope import FrequencyRule
 
@@ -36,6 +37,7 @@ class Piece:
     hooks: frozenset[str]
     rule: FrequencyRule | None = None
     placement: Placement | None = None
+    contexts: ContextRule | None = None
     reads_by_block: bool = False
 
     @classmethod
@@ -68,7 +70,10 @@ class Piece:
         own_frequencies(method, hooks, model)
         started = map(method.start_selector, model.layers) if "start_selector" in hooks else ()
         blocks = any(each is not None and each.query_block is not None for each in started)
-        return cls(method, hooks, method.frequencies(model), method.placement(model), blocks)
+        return cls(
+            method, hooks, method.frequencies(model), method.placement(model),
+            method.contexts(model), blocks,
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -229,13 +234,25 @@ def heads_apart(a: Piece, b: Piece) -> Refused | None:
 
 def among_documents(a: Piece, b: Piece) -> Refused | None:
     """Selections and retentions choose among the tokens of one text."""
-    if "contexts" not in a.hooks or not b.hooks & {
-        "start_selector", "start_retention", "head_table",
-    }:  # fmt: skip
+    if (
+        a.contexts is None
+        or not a.contexts.beside
+        or not b.hooks & {"start_selector", "start_retention", "head_table"}
+    ):
         return None
     return Refused(
-        f"{b.name} chooses among the tokens of one text, and {a.name} joins several that were read "
-        "apart",
+        f"{b.name} chooses among the tokens of one text, and {a.name} has documents beside it",
+        f"drop {b.name}; frequencies, codecs and drafters go with {a.name}",
+    )
+
+
+def by_distance(a: Piece, b: Piece) -> Refused | None:
+    """What is added to logits is added where all keys are read and nobody sums their weights."""
+    others = {"start_selector", "start_retention", "head_table", "contexts", "start_mode"}
+    if "distance_bias" not in a.hooks or not b.hooks & others:
+        return None
+    return Refused(
+        f"{a.name} adds to every logit what its distance says, and {b.name} reads keys otherwise",
         f"drop {b.name}; frequencies, codecs and drafters go with {a.name}",
     )
 
@@ -330,9 +347,9 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded, encode_weighed,
-    renew_in_place, all_near, frozen,
+    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, by_distance,
+    evict_then_retrieve, heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded,
+    encode_weighed, renew_in_place, all_near, frozen,
 )  # fmt: skip
 
 

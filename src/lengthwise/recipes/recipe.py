@@ -21,7 +21,7 @@ class Recipe:
 
     @property
     def reads_apart(self) -> bool:
-        """Whether a method of it joins documents that are read apart."""
+        """Whether a method of it says where documents stand that are set apart."""
         return any(type(each).contexts is not Method.contexts for each in self.methods)
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.recipes.registry import find
-from lengthwise.testing import drafters, ids, laws, policies, verifiers
+from lengthwise.testing import documents, drafters, ids, laws, policies, verifiers
 from lengthwise.testing.laws import FAMILIES, ConformanceError, Law, law_model
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("refusals", laws.check_refusals,
          "give options their `low`, `high` and `choices` with `option(...)`, and refuse in "
          "`check` or `check_prompt` what cannot run, before anything is read", decides=True),
+    _role("contexts", documents.check_documents,
+          "a rule says where documents stand and not how they were fed; `order_free` only where "
+          "their order is nothing (docstring of lengthwise.engine.kv_cache.contexts.ContextRule)"),
     _role("start_retention", ids.check_retention_ids,
           "`group.keep(ids)` takes int64 ids of `group.compressible`, ascending and each once: "
           "sort what `topk` gives"),

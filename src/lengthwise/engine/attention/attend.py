@@ -29,13 +29,15 @@ from lengthwise.engine.kernels.part import (
     Answer,
     AnyPart,
     Asked,
+    Biased,
     Chosen,
     Part,
     Stored,
     Tempered,
+    repeat_heads,
 )
-from lengthwise.engine.kernels.plain import plain
-from lengthwise.engine.kernels.products import one_softmax, row_products
+from lengthwise.engine.kernels.plain import logits, plain
+from lengthwise.engine.kernels.products import SCORE_BLOCK, one_softmax, row_products
 
 
 def attend(
@@ -50,7 +52,8 @@ def attend(
     Args:
         parts: at least one of them has keys; every query sees a key of some part. Those that are
             read as they are stored go to a kernel of their own, and are copied where it fails.
-            Those with a temperature are a softmax of their own, whose LSE is scaled.
+            Those with a temperature are a softmax of their own, whose LSE is scaled; the scores of
+            those with a bias are made.
         scaling: multiplies the logits.
         softcap: c replaces a logit x by c tanh(x / c) (gemma 2).
         sinks: `[heads]`, learned logits that take weight and give no value (gpt_oss).
@@ -66,6 +69,10 @@ def attend(
         if isinstance(part, Tempered):
             if len(part):
                 results.append(_tempered(part, scaling, softcap))
+            continue
+        if isinstance(part, Biased):
+            if len(part):
+                results.append(biased(part, scaling, softcap))
             continue
         if not isinstance(part, Part):
             found = _stored(part, scaling, softcap) if len(part) else None
@@ -88,6 +95,28 @@ def _tempered(part: Tempered, scaling: float, softcap: float | None) -> Answer:
     out, lse = attend(part.parts, scaling / part.temperature, softcap, need_lse=True)
     assert lse is not None
     return out, lse * part.lse_scale
+
+
+def biased(part: Biased, scaling: float, softcap: float | None = None) -> Answer:
+    """Scores in float32 with the bias added, as many queries at a time as memory is meant for.
+
+    Args:
+        part: with keys.
+        scaling: multiplies the logits.
+        softcap: c replaces a logit x by c tanh(x / c), before the bias.
+    """
+    heads, queries, _ = part.query.shape
+    step = max(1, SCORE_BLOCK // (heads * len(part)))
+    value = repeat_heads(part.part.value, heads)
+    outs, lses = [], []
+    for start in range(0, queries, step):
+        some = part.rows(slice(start, start + step))
+        scores = logits(some.part, scaling, softcap) + some.added()
+        lse = torch.logsumexp(scores, -1)
+        weights = torch.exp(scores - lse[..., None]).nan_to_num_(0.0)
+        outs.append(torch.matmul(weights.to(value.dtype), value))
+        lses.append(lse)
+    return torch.cat(outs, 1), torch.cat(lses, 1)
 
 
 def _stored(part: Stored, scaling: float, softcap: float | None) -> Answer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -214,8 +215,51 @@ class Tempered:
         return replace(self, parts=[part.rows(rows) for part in self.parts])
 
 
+class DistanceBias(Protocol):
+    """What is added to a logit for how far apart query and key are."""
+
+    def __call__(self, distance: Tensor) -> Tensor:
+        """
+        Args:
+            distance: tokens between them, int64 `[queries, keys]`, none below 0.
+
+        Returns:
+            float32 `[heads, queries, keys]`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Biased:
+    """A part with a bias of distance on its logits, which no kernel knows: scores are made.
+
+    query_index, key_index: int64 `[queries]` and `[keys]`, whose difference is the distance.
+    """
+
+    part: Part
+    query_index: Tensor
+    key_index: Tensor
+    bias: DistanceBias
+
+    @property
+    def query(self) -> Tensor:
+        """`[heads, queries, head_dim]`."""
+        return self.part.query
+
+    def __len__(self) -> int:
+        return self.part.key.shape[1]
+
+    def rows(self, rows: slice) -> Biased:
+        """The same for some of the queries."""
+        return replace(self, part=self.part.rows(rows), query_index=self.query_index[rows])
+
+    def added(self) -> Tensor:
+        """What is added to the logits, float32 `[heads, queries, keys]`."""
+        return self.bias((self.query_index[:, None] - self.key_index[None]).clamp_min_(0))
+
+
 # What one softmax may be over.
-AnyPart = Part | Stored | Tempered
+AnyPart = Part | Stored | Tempered | Biased
 
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
@@ -226,6 +270,6 @@ def repeat_heads(x: Tensor, heads: int) -> Tensor:
 
 
 __all__ = [
-    "Answer", "AnyPart", "Asked", "Chosen", "Coded", "Codes", "Part", "Stored", "Tempered",
-    "lower", "repeat_heads", "take_rows",
+    "Answer", "AnyPart", "Asked", "Biased", "Chosen", "Coded", "Codes", "DistanceBias", "Part",
+    "Stored", "Tempered", "lower", "repeat_heads", "take_rows",
 ]  # fmt: skip

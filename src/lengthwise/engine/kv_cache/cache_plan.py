@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lengthwise.engine.kernels.part import DistanceBias
 from lengthwise.engine.kv_cache.codec import Codec
-from lengthwise.engine.kv_cache.contexts import ContextWeights
+from lengthwise.engine.kv_cache.contexts import ContextRule
 from lengthwise.engine.kv_cache.head_policy import HeadTable
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
 from lengthwise.engine.kv_cache.retention import Renewal, Retention
@@ -19,9 +20,10 @@ from lengthwise.models.rope import FrequencyRule
 class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
-    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
-    documents weigh that are read apart. head_table: what key heads do that do not all do the same.
-    renewal: computes entries again while writing. The starters make fresh state for a sequence.
+    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: how
+    documents stand that are set apart. head_table: what key heads do that do not all do the same.
+    renewal: computes entries again while writing. bias: what distance adds to a layer's logits. The
+    starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -30,9 +32,10 @@ class CachePlan:
     selector: Callable[[LayerFacts], Selector | None] | None = None
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
-    contexts: ContextWeights | None = None
+    contexts: ContextRule | None = None
     head_table: HeadTable | None = None
     renewal: Callable[[], Renewal | None] | None = None
+    bias: Callable[[LayerFacts], DistanceBias | None] | None = None
 
     @property
     def drops(self) -> bool:

@@ -66,6 +66,10 @@ def why_not_movable(sequence: Sequence, length: int) -> str | None:
         return f"a {model.family!r} model has no rotary positions, so keys cannot be turned"
     if model.rope.switch is not None and model.rope.phase(length) != sequence.read_with:
         return f"this model reads {length:,} tokens with other frequencies"
+    if sequence.apart is not None:
+        return "it has documents set apart, which stand otherwise than text does"
+    if sequence.plan.bias is not None:
+        return "its recipe adds to every logit what its distance says"
     if sequence.retention is not None:
         return "its recipe decides by what it read which entries stay"
     for layer in sequence.layers:

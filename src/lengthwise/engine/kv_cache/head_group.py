@@ -60,7 +60,7 @@ class HeadGroup:
             are contiguous.
         far: entries that left the window and were kept.
         near_start: the first birth id of near.
-        contexts: documents that were read apart, where there are some; in neither store.
+        contexts: documents that have stores of their own, where there are some.
     """
 
     placement: Placement
@@ -98,7 +98,7 @@ class HeadGroup:
         return len(self.near) + len(self.far) + len(self.contexts or ())
 
     def encodable(self, prompt_ends: bool) -> list[KVStore]:
-        """The stores that a codec encodes; documents that were read apart, once.
+        """The stores that a codec encodes; documents with stores of their own, once.
 
         Args:
             prompt_ends: whether it is then that this is asked.
@@ -160,9 +160,7 @@ class HeadGroup:
         found += self._near_parts(inputs, rows, query)
         found += [part for part in (own_past, own) if part is not None]
         if self.contexts is not None:
-            apart, copied = self.contexts.part(query)
-            inputs.note_transient(copied)
-            found.append(apart)
+            found += self.contexts.parts(inputs, rows)
         return found
 
     def _near_parts(self, inputs: LayerInputs, rows: slice, query: Tensor) -> list[Part | Stored]:

@@ -16,13 +16,21 @@ from lengthwise.engine.attention.attend import (
     attend,
 )
 from lengthwise.engine.attention.scores import lse_at
+from lengthwise.engine.kernels.part import DistanceBias
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 from lengthwise.engine.kv_cache.groups import attend_groups
 from lengthwise.engine.kv_cache.head_group import HeadGroup
-from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
+from lengthwise.engine.kv_cache.new_parts import (
+    biased_parts,
+    own_parts,
+    piece,
+    pieces,
+    rows_together,
+)
 from lengthwise.engine.kv_cache.observed import attention_mass
+from lengthwise.engine.kv_cache.order_free import read_together
 from lengthwise.engine.kv_cache.placement import same
 from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.selection import PromptReader
@@ -37,7 +45,9 @@ class LayerCache(Stepping):
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
     rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
-    unless they were put in place at once; placed: how many were.
+    unless they were put in place at once; placed: how many were. documents: tokens of each of the
+    documents that the forward under way brings, where they see each other. bias: what distance adds
+    to a logit, where that is anything.
     """
 
     def __init__(
@@ -59,6 +69,8 @@ class LayerCache(Stepping):
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None
         self.placed = 0
+        self.documents: tuple[int, ...] = ()
+        self.bias: DistanceBias | None = None
         self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
@@ -88,6 +100,9 @@ class LayerCache(Stepping):
         `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token.
         """
         count = query.shape[1]
+        if self.documents:
+            inputs = self._inputs(query, key, value, metadata)
+            return read_together(self.groups[0], inputs, key, self.documents)
         if self.steps_plainly(count):
             return self._step(query, key, value, metadata)
         if count == 1 and self.steps_in_window(metadata):
@@ -156,6 +171,7 @@ class LayerCache(Stepping):
             and not placement.compact
             and group.near.is_plain
             and group.contexts is None
+            and self.bias is None
             and (self.rule is None or not self.rule.dynamic)
             and self.facts.softcap is None
             and self.facts.sinks is None
@@ -261,7 +277,11 @@ class LayerCache(Stepping):
         outs, lses = [], []
         for rows in rows_together(group, inputs):
             past, mine = (None, None) if inputs.staged else own_parts(group, inputs, rows)
-            parts = group.parts(inputs, rows, mine, past)
+            parts = (
+                group.parts(inputs, rows, mine, past)
+                if self.bias is None
+                else biased_parts(group, inputs, mine, self.bias)
+            )
             out, lse = attend(parts, facts.scaling, facts.softcap, sinks, need_lse=stride == 1)
             if stride > 1:
                 # The output needs no LSE, which is dear; the few observed queries are done again.

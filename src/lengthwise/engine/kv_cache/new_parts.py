@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Part
+from lengthwise.engine.kernels.part import AnyPart, Biased, DistanceBias, Part
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
@@ -128,6 +128,30 @@ def _kept(group: HeadGroup, inputs: LayerInputs) -> Tensor:
     if name not in known:
         known[name] = keep(inputs.index).nonzero()[:, 0]
     return known[name]
+
+
+def biased_parts(
+    group: HeadGroup, inputs: LayerInputs, own: Part | None, bias: DistanceBias
+) -> list[AnyPart]:
+    """What all queries of a step see, with a bias of distance: every key is near and ordinary.
+
+    Args:
+        group: all heads of the layer.
+        inputs: the new tokens in it.
+        own: their own keys, where they are not among those of the group.
+        bias: what is added to their logits.
+    """
+    found: list[AnyPart] = []
+    entries = group.near.read()
+    if entries is not None and len(entries):
+        inputs.note_transient([entries] if group.near.closed else [])
+        key = inputs.rotate_read(entries, compact=False) if inputs.raw_near else entries.key
+        causal = inputs.staged and inputs.metadata.count > 1
+        part = Part(inputs.near_query, key, entries.value, None, causal, entries.log_weight)
+        found.append(Biased(part, inputs.index, entries.index[0].long(), bias))
+    if own is not None:
+        found.append(Biased(own, inputs.index, inputs.index, bias))
+    return found
 
 
 def near_part(group: HeadGroup, inputs: LayerInputs, rows: slice | Tensor) -> Part | None:

@@ -115,6 +115,7 @@ def reads_plainly(cache: LayerCache) -> bool:
         and group.selector is None
         and not group.kept()
         and not cache.observation.stride
+        and cache.bias is None
         and (cache.rule is None or not cache.rule.dynamic)
     )
 

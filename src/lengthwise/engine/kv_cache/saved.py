@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.cache_plan import CachePlan
-from lengthwise.engine.kv_cache.contexts import Apart, Contexts, ContextWeights
+from lengthwise.engine.kv_cache.contexts import Apart, ContextRule, Contexts, ContextWeights
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.head_policy import first_groups
@@ -118,24 +118,24 @@ def unpack_sequence(
     if sequence.renewal is not None:
         restore(sequence.renewal, data["renewal"], read, classes)
     if (lengths := data.get("apart")) is not None:
-        sequence.apart = _apart(lengths, plan, len(sequence))
+        sequence.apart = _apart(lengths, plan, sequence)
     if len(data["layers"]) != len(sequence.layers):
         raise Damaged("it has other layers")
     for layer, held in zip(sequence.layers, data["layers"], strict=True):
-        weights = plan.contexts or ContextWeights()
-        _unpack_layer(layer, held, read, classes, len(sequence), weights)
+        _unpack_layer(layer, held, read, classes, sequence)
     held_apart = {None if g.contexts is None else len(g.contexts) for _, g in sequence.groups()}
-    if held_apart != {None if sequence.apart is None else sum(sequence.apart.lengths)}:
+    beside = sequence.apart if plan.contexts is not None and plan.contexts.beside else None
+    if held_apart != {None if beside is None else sum(beside.lengths)}:
         raise Damaged("its documents are not those that its layers hold")
     return sequence
 
 
-def _apart(lengths: Any, plan: CachePlan, tokens: int) -> Apart:
-    """Which tokens were read apart, as far as that can be."""
+def _apart(lengths: Any, plan: CachePlan, sequence: Sequence) -> Apart:
+    """Which tokens are documents set apart, as far as that can be."""
     if not all(type(each) is int and each > 0 for each in lengths) or len(lengths) < 2:
         raise Damaged("what was read apart is none")
-    found = Apart(lengths[0], tuple(lengths[1:]))
-    if plan.contexts is None or found.stop > tokens:
+    found = Apart(lengths[0], tuple(lengths[1:]), -sequence.offset)
+    if plan.contexts is None or found.stop > len(sequence):
         raise Damaged("it has documents read apart, and the recipe or its tokens none")
     return found
 
@@ -246,9 +246,8 @@ def _pack_store(packer: Packer, store: KVStore, known: Classes) -> dict[str, Any
 
 
 def _unpack_layer(
-    layer: LayerCache, data: dict[str, Any], read: Read, classes: Classes, length: int,
-    weights: ContextWeights,
-) -> None:  # fmt: skip
+    layer: LayerCache, data: dict[str, Any], read: Read, classes: Classes, sequence: Sequence
+) -> None:
     begun, whole = list(layer.groups), layer.groups[0].placement
     known = classes | classes_of([layer.codec, *[group.selector for group in begun]])
     if data["queries"] is not None:
@@ -276,8 +275,10 @@ def _unpack_layer(
         group.on_evict = unpack(held["on_evict"], read, known)
         group.near_start = int(held["near_start"])
         if held.get("contexts") is not None:
-            group.contexts = Contexts.empty(len(held["contexts"]), weights)
-        _fill(group, held, layer, (read, known), length)
+            rule: ContextRule = sequence.plan.contexts or ContextWeights()
+            stop = 0 if sequence.apart is None else sequence.apart.stop
+            group.contexts = Contexts.empty(len(held["contexts"]), rule, stop)
+        _fill(group, held, layer, (read, known), len(sequence))
         groups.append(group)
     layer.groups = groups
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.cache_plan import FULL_CACHE, CachePlan
 from lengthwise.engine.kv_cache.changes import encode, own_what_changes, retain
 from lengthwise.engine.kv_cache.codec import Codec
-from lengthwise.engine.kv_cache.contexts import Apart
+from lengthwise.engine.kv_cache.contexts import Apart, Places
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.head_policy import first_groups
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
@@ -43,7 +43,8 @@ class Sequence:
     token_nll: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
     where somebody asked for them; None otherwise.
-    offset: added to every position. apart: which tokens were read unseen by each other, if any.
+    offset: added to every position. apart: which tokens are documents set apart, if any.
+    places: where tokens stand that are read next, if not in a row.
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
@@ -54,26 +55,22 @@ class Sequence:
         self, model: AdaptedModel, plan: CachePlan = FULL_CACHE, expected: int = 0,
         offset: int = 0, remember: int = 0,
     ) -> None:  # fmt: skip
-        """expected: tokens the sequence will hold in the end, where known (0: unknown), to make
-        room for at once; what is kept never depends on it. remember: last queries of the prompt to
-        keep at least, for a plan that a fork may adopt."""
+        """expected: tokens there will be in the end, 0 where unknown, to make room for at once.
+        remember: last queries of the prompt to keep at least, for a plan that a fork may adopt."""
         self.model = model
-        self.position_limit = position_limit(model)
-        self.plan = plan
+        self.position_limit, self.plan = position_limit(model), plan
         self._remember_at_least = remember
         self.offset = offset
         self.apart: Apart | None = None
+        self.places: Places | None = None
         self._tokens: list[int] = []
         self.tokens = TokenView(self._tokens)
         self.prompt_length: int | None = None
-        self.reading = 0
         self.token_nll: list[float] = []
         self.noted: list[Tensor] | None = None
-        self.peak_bytes = 0
-        self.read_with = 0
+        self.reading = self.peak_bytes = self.read_with = self._transient = 0
         self.read_again: list[int] = []
         self.lossy, self.stale = "", False
-        self._transient = 0
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
         self.layers = [self._layer(facts) for facts in model.layers]
@@ -86,6 +83,7 @@ class Sequence:
         self.renewal: Renewal | None = plan.renewal() if plan.renewal else None
         for layer in (layer for layer in self.layers if not layer.own_window):
             layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
+            layer.bias = plan.bias(layer.facts) if plan.bias is not None else None
         self._encodes = any(layer.codec is not None for layer in self.layers)
         watch(self._observation, self.layers, self.retention, self._remember_at_least)
 
@@ -174,7 +172,7 @@ class Sequence:
 
     @property
     def expected(self) -> int:
-        """Tokens the sequence will hold in the end, where known; what is kept ignores it."""
+        """Tokens there will be in the end, where known; what is kept never depends on it."""
         return self._observation.expected
 
     # Bytes.
@@ -309,6 +307,8 @@ class Sequence:
 
     def _angles(self, index: Tensor, start: int | None, length: int) -> StepAngles | None:
         rope = self.model.rope
+        if self.places is not None:
+            index, start = self.places.at(index), None
         return None if rope is None else StepAngles(rope, index, start, self.offset, length)
 
     @property

@@ -187,7 +187,7 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
     rope, rule = sequence.model.rope, sequence.plan.rule
     watched = sequence.observes_prompt or sequence.noted is not None or sequence.stale
     moved = sequence.offset or sequence.apart or (rope is not None and rope.switch is not None)
-    if watched or moved:
+    if watched or moved or sequence.plan.bias is not None:
         return None
     if not all(_reusable(layer, len(sequence)) for layer in sequence.layers):
         return None

@@ -78,7 +78,8 @@ class Case:
 
 def reads_as_full(plan: Plan) -> bool:
     """Whether a plan reads a prompt exactly as full attention does and acts only at its end."""
-    if plan.rule is not None or plan.placement != ORDINARY or plan.selector is not None:
+    others = plan.rule, plan.selector, plan.bias
+    if plan.placement != ORDINARY or any(each is not None for each in others):
         return False
     if plan.head_table is not None:
         return False

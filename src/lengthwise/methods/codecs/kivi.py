@@ -30,14 +30,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from lengthwise.engine.kernels.part import Coded
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.codecs.quantised import Axis, Quantised, group_size
-from lengthwise.methods.codecs.residual import ResidualCodec, join_index
+from lengthwise.methods.codecs.quantised import Axis, Quantised, QuantisedEntries, group_size
+from lengthwise.methods.codecs.residual import ResidualCodec
 from lengthwise.methods.shares import nearest
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
@@ -135,28 +133,5 @@ class KiviCodec(ResidualCodec):
 
 
 @dataclass(frozen=True)
-class KiviBlock:
-    """Encoded entries: key and value as bytes, index int32 `[1 or heads, n]`."""
-
-    key: Quantised
-    value: Quantised
-    index: Tensor
-
-    def __len__(self) -> int:
-        return self.index.shape[1]
-
-    def tensors(self) -> list[Tensor]:
-        return [*self.key.tensors(), *self.value.tensors(), self.index]
-
-    def join(self, newer: KiviBlock) -> KiviBlock:
-        index = join_index(self.index, newer.index)
-        return KiviBlock(self.key.join(newer.key), self.value.join(newer.value), index)
-
-    def decode(self) -> KVEntries:
-        return KVEntries(self.key.decode(), self.value.decode(), self.index)
-
-    def read(self, query: Tensor) -> Coded:
-        return Coded(
-            query, self.key.codes(), self.value.codes(),
-            lambda: (self.key.decode(), self.value.decode()),
-        )  # fmt: skip
+class KiviBlock(QuantisedEntries):
+    """Encoded entries."""

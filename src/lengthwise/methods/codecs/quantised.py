@@ -12,13 +12,14 @@ share a byte. So a token's codes are contiguous, and joining blocks of tokens is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Codes
-from lengthwise.methods.codecs.residual import to_scale
+from lengthwise.engine.kernels.part import Coded, Codes
+from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.methods.codecs.residual import join_index, to_scale
 
 Axis = Literal["channel", "token"]
 
@@ -101,6 +102,15 @@ class Quantised:
         packed, scale, minimum = (torch.cat(pair, 1) for pair in pairs)
         return replace(self, packed=packed, scale=scale, minimum=minimum)
 
+    def slice(self, start: int, stop: int) -> Quantised:
+        """Some of the tokens, in memory of their own: whole groups of them."""
+        each = 1 if self.axis == "token" else self.group
+        packed = self.packed[:, start:stop].clone()
+        scale, minimum = (
+            x[:, start // each : stop // each].clone() for x in (self.scale, self.minimum)
+        )
+        return replace(self, packed=packed, scale=scale, minimum=minimum)
+
     def codes(self) -> Codes:
         """The same as kernels read it."""
         by_token = self.axis == "token"
@@ -117,6 +127,39 @@ class Quantised:
             return torch.addcmul(minimum, grouped, scale).reshape(codes.shape)
         # addcmul is slow where a whole row shares one scale.
         return grouped.mul_(scale).add_(minimum).reshape(codes.shape)
+
+
+@dataclass(frozen=True)
+class QuantisedEntries:
+    """Encoded entries: key and value as bytes, index int32 `[1 or heads, n]`."""
+
+    key: Quantised
+    value: Quantised
+    index: Tensor
+
+    def __len__(self) -> int:
+        return self.index.shape[1]
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.key.tensors(), *self.value.tensors(), self.index]
+
+    def join(self, newer: Self) -> Self:
+        index = join_index(self.index, newer.index)
+        return type(self)(self.key.join(newer.key), self.value.join(newer.value), index)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Some of the entries, in memory of their own: whole groups of them."""
+        key, value = (each.slice(start, stop) for each in (self.key, self.value))
+        return type(self)(key, value, self.index[:, start:stop].clone())
+
+    def decode(self) -> KVEntries:
+        return KVEntries(self.key.decode(), self.value.decode(), self.index)
+
+    def read(self, query: Tensor) -> Coded:
+        return Coded(
+            query, self.key.codes(), self.value.codes(),
+            lambda: (self.key.decode(), self.value.decode()),
+        )  # fmt: skip
 
 
 def _grouped(x: Tensor, axis: Axis, group: int) -> Tensor:

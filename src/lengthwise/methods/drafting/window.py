@@ -119,7 +119,9 @@ class Window(Method):
             return Plan(retention=lambda: Recent(self.sinks, self.window))
         plan = plan_of(self.recipe, model)
         given = f"window(recipe={plan.text})"
-        others = plan.rule, plan.selector, plan.head_table, plan.drafters, plan.mode
+        others = (
+            plan.rule, plan.selector, plan.head_table, plan.bias, plan.drafters, plan.mode
+        )  # fmt: skip
         if any(others) or plan.placement != ORDINARY:
             raise Refused(
                 f"{given}: the guesses see the prompt as the model has read it, so only what is "
