@@ -18,6 +18,7 @@ from torch import Tensor
 from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
+from lengthwise.engine.kv_cache.query_scale import with_scales
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.kv_cache.together import attention_of
@@ -67,6 +68,7 @@ def extend(
         if len(items) == 1
         else attention_of([sequence for sequence, _, _ in items], steps)
     )
+    attention = with_scales(attention, [sequence for sequence, _, _ in items], steps)
     wanted: Tensor | None = None
     if isinstance(keep, Tensor):
         wanted = keep

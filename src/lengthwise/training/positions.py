@@ -8,6 +8,7 @@ them, so that the trained model has them wherever it is loaded:
     theta' ^ (-2i / d)             default, with the base theta'
     YaRN                           yarn
     anything else that stays       longrope, with both of its tables f_i / f_i'
+    logits by position             nothing: the trained model is read by `read_with`
 
 What transformers makes of the config is held against the method's own frequencies before the first
 step; a name that gives others is not used.
@@ -16,6 +17,7 @@ step; a name that gives others is not used.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ from lengthwise.recipes.registry import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from lengthwise.engine.kv_cache.query_scale import QueryScale
 
 
 # Stands for the factor of a frequency of zero: no angle that it leaves differs from 0 in float32.
@@ -58,7 +62,7 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
             why = f"answers another question ({cls.question})"
         raise Refused(
             f"{name} {why} and changes no rotary frequency, so weights cannot be trained with it",
-            "train with pi, ntk, yarn or giraffe, and use it when the model reads",
+            "train with pi, ntk, abf, yarn or giraffe, and use it when the model reads",
         )
     known = {each.name: each for each in options(cls)}
     for key in settings:
@@ -84,6 +88,12 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
     trained = int(own.max_position_embeddings)
     rule = method.frequencies(cast(Any, _Trained(trained)))
     assert rule is not None
+    if scales_queries(method) and getattr(method, "trained", None) is None:
+        raise Refused(
+            f"{method.name} scales logits by the length that the model was trained for, and the "
+            "trained model will say the length of its longest row",
+            f"give the length before, as in trained = {trained}",
+        )
     if rule.dynamic:
         raise Refused(
             f"{method} follows the length of the text, and transformers keeps the frequencies of "
@@ -110,6 +120,26 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
         f"transformers cannot give family {own.model_type!r} the frequencies of {method}",
         "leave [positions] out, or take another family, such as llama",
     )
+
+
+def scales_queries(method: Method) -> bool:
+    """Whether logits grow with the position under a method."""
+    return type(method).query_scale is not Method.query_scale
+
+
+def scale_of(method: Method) -> QueryScale | None:
+    """What the queries of a run are multiplied by, by their positions; None leaves them."""
+    if not scales_queries(method):
+        return None
+    return method.query_scale(cast(Any, _Trained(0)))
+
+
+def read_with(method: Method | None) -> Method | None:
+    """The recipe of weights that were trained under a method; None where their config says all."""
+    if method is None or not scales_queries(method):
+        return None
+    # The base stands in the config.
+    return dataclasses.replace(method, base=None)  # type: ignore[call-arg]
 
 
 def _changed(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.retention import Retention
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.layer_facts import LayerFacts
@@ -18,8 +19,9 @@ from lengthwise.models.rope import FrequencyRule
 class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
-    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: what
-    documents weigh that are read apart. The starters make fresh state for a sequence.
+    text: the recipe as it prints. rule: replaces the model's rotary frequencies. query_scale: makes
+    logits grow with the position. contexts: what documents weigh that are read apart. The starters
+    make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -29,6 +31,7 @@ class CachePlan:
     retention: Callable[[], Retention | None] | None = None
     codec: Callable[[LayerFacts], Codec | None] | None = None
     contexts: ContextWeights | None = None
+    query_scale: QueryScale | None = None
 
     @property
     def drops(self) -> bool:

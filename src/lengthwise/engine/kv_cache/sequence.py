@@ -144,7 +144,7 @@ class Sequence:
             group = HeadGroup(self.plan.placement)
             if self.plan.selector is not None:
                 group.selector = self.plan.selector(facts)
-        return LayerCache(self.model, facts, [group], self.plan.rule, self._observation)
+        return LayerCache(self.model, facts, [group], self.plan, self._observation)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         # What a copy shares with its original: everything that no sequence ever changes.

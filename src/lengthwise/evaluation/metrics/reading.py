@@ -77,7 +77,8 @@ class Case:
 
 def reads_as_full(plan: Plan) -> bool:
     """Whether a plan reads a prompt exactly as full attention does and acts only at its end."""
-    if plan.rule is not None or plan.placement != ORDINARY or plan.selector is not None:
+    changes = plan.rule, plan.query_scale, plan.selector
+    if any(each is not None for each in changes) or plan.placement != ORDINARY:
         return False
     retention = plan.retention() if plan.retention is not None else None
     return retention is None or not (retention.wants_attention_mass or retention.wants_token_nll)

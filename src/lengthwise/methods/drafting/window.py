@@ -119,7 +119,7 @@ class Window(Method):
             return Plan(retention=lambda: Recent(self.sinks, self.window))
         plan = plan_of(self.recipe, model)
         given = f"window(recipe={plan.text})"
-        others = plan.rule, plan.selector, plan.drafters, plan.mode
+        others = plan.rule, plan.query_scale, plan.selector, plan.drafters, plan.mode
         if any(others) or plan.placement != ORDINARY:
             raise Refused(
                 f"{given}: the guesses see the prompt as the model has read it, so only what is "
