@@ -13,8 +13,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
-- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `ContextWeights` for documents that
-  are read apart.
+- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `QueryScale` for logits that grow
+  with the position; `ContextWeights` for documents that are read apart.
 
 `lengthwise.testing` holds a method to the laws.
 """
@@ -33,6 +33,7 @@ from lengthwise.engine.kv_cache.entries import (
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
 from lengthwise.engine.kv_cache.selection import (
@@ -104,6 +105,7 @@ __all__ = [
     "Placement",
     "PromptSelector",
     "Queries",
+    "QueryScale",
     "Question",
     "RecipeError",
     "Refused",

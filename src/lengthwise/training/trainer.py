@@ -279,7 +279,7 @@ class Trainer:
         self._take(open_model(
             options, manifest, self.config.folder, self.ranks.device,
             self.config.positions.method(), self._progress.note,
-        ))  # fmt: skip
+        ), self.config.path(options.checkpoint) if options.checkpoint else None)  # fmt: skip
         # Ranks have equal weights and different dropout.
         torch.manual_seed(self.config.seed + 7919 * (self.ranks.rank + 1))
         self._place.remember(self._identity, self._plan)
@@ -289,7 +289,7 @@ class Trainer:
     def _go_on(self, place: Path) -> None:
         state = checkpoints.read_state(place)
         self.feed.verify(self._progress.note)
-        self._take(checkpoints.read_model(place, self.config.model.attention))
+        self._take(checkpoints.read_model(place, self.config.model.attention), place / "model")
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
         self._files = kept_files(place / "model")
         if "tokenizer.json" not in self._files:
@@ -336,16 +336,17 @@ class Trainer:
             if before not in (None, now):
                 self._progress.note(f"{key}={now} instead of {before}: {what} will differ")
 
-    def _take(self, model: Any) -> None:
-        """Makes a model the run's: wrapped, in training, with a new optimizer."""
+    def _take(self, model: Any, folder: Path | None = None) -> None:
+        """Makes a model the run's: wrapped, in training, with a new optimizer. folder: its own."""
         self.sizes = sizes_of(model)
-        attach(model, self.config.positions.method(), self.ranks)
+        packed = self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]
+        attach(model, self.config, self.ranks, packed, folder)
         self.model: nn.Module = self.ranks.wrap(model.train())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
         if self.ranks.context > 1:
             check_rows_can_be_shared(self.model, vocabulary, self.ranks)
-        if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
+        if packed:
             check_documents_are_apart(self.model, vocabulary, self.ranks)
 
     def _facts(self) -> dict[str, Any]:
