@@ -217,7 +217,8 @@ def beside(rounds: int) -> Table:
     table = Table(
         "beside", "A long prompt beside those who write",
         "p99 of the time from one token to the next of 4 clients behind 64 tokens, while another "
-        "prompt of 16,384 tokens is read, against without. Once, whatever --rounds says.",
+        "prompt of 16,384 tokens is read, against as many tokens of the same clients without. "
+        "Once, whatever --rounds says.",
     )  # fmt: skip
     model = lengthwise.load()
     engine = Engine(model, cache_bytes=0, kv_bytes="6GiB")
@@ -251,22 +252,27 @@ def _beside(engine: Engine, ids: Seq[int]) -> dict[str, object]:
         ]
         return quantiles(found, n=100)[98]
 
-    quiet = [_Client(engine, ids[n * 100 : n * 100 + 64], 256) for n in range(4)]
-    for client in quiet:
-        client.wait()
-    without = gaps(quiet, max(client.times[0] for client in quiet), float("inf"))
-    busy = [_Client(engine, ids[n * 100 + 7 : n * 100 + 71], 3000) for n in range(4)]
-    while any(len(client.times) < 10 for client in busy):
-        time.sleep(0.01)
+    def writing(new: int) -> list[_Client]:
+        clients = [_Client(engine, ids[n * 100 : n * 100 + 64], new) for n in range(4)]
+        while any(len(client.times) < 10 for client in clients):
+            time.sleep(0.01)
+        return clients
+
+    busy = writing(8000)
     start = time.perf_counter()
     long = _Client(engine, ids[1 : 1 + 16_384], 1)
     long.wait()
     with_it = gaps(busy, start, time.perf_counter())
     engine._scheduler.cancel_all()
-    for client in busy:
+    written = min(len(client.wait().token_ids) for client in busy)
+    quiet = writing(written)
+    start = time.perf_counter()
+    for client in quiet:
         client.wait()
+    without = gaps(quiet, start, time.perf_counter())
     return {"what": f"p99 between tokens, s, 4 clients beside 16,384 tokens that took "
-            f"{long.times[0] - long.begin:.1f} s", "a": without, "b": with_it,
+            f"{long.times[0] - long.begin:.1f} s, {written:,} tokens each",
+            "a": without, "b": with_it,
             "b / a": with_it / without}  # fmt: skip
 
 

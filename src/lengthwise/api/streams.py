@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from lengthwise._utils.openmp import give_back_team
 from lengthwise.api.batch import Batch, Cancelled
 from lengthwise.api.generation import Generation
 from lengthwise.errors import LengthwiseError
@@ -143,6 +144,7 @@ class AsyncStream(AsyncIterator[str]):
         self._stream: Stream | None = None
         self._over = False
         self._thread = ThreadPoolExecutor(1, "lengthwise-stream")
+        give_back_team()
 
     def __aiter__(self) -> AsyncStream:
         return self

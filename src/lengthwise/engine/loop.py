@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence as Seq
 from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from lengthwise.engine.beside import Beside
 from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
@@ -29,6 +31,7 @@ from lengthwise.engine.shortage import lose_row, lose_step
 from lengthwise.engine.speculative.draft_length import LengthPolicy, policy_for
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.static.graphs import VARIABLE, Served, serve
+from lengthwise.engine.verifying import verify_row
 from lengthwise.errors import LengthwiseError, NotFinite
 from lengthwise.models.adapted_model import LayerAttention
 from lengthwise.models.limits import require_positions
@@ -40,17 +43,17 @@ Progress = Callable[[int], None]
 @torch.no_grad()
 def extend(
     items: Seq[tuple[Sequence, Seq[int], Tree | None]],
-    keep: str | Tensor = "last",
+    keep: str | Tensor | Seq[str] = "last",
     states: list[Tensor] | None = None,
     embeddings: Tensor | None = None,
 ) -> tuple[list[Tensor], list[StepMetadata]]:
     """One forward of new tokens for several sequences (all of one model).
 
-    keep: whose logits are wanted: "all", each sequence's "last", "none", or int64 indices (of one
-    sequence). states: a list that is given the hidden states `[kept of all, hidden]` those logits
-    were read from. embeddings: `[all new tokens, hidden]`, fed instead of the tokens' own (see
-    `AdaptedModel.embed`). Returns per sequence its logits `[kept, vocab]` and the
-    metadata to commit.
+    keep: whose logits are wanted: "all", each sequence's "last", "none", one of these for each, or
+    int64 indices (of one sequence). states: a list that is given the hidden states
+    `[kept of all, hidden]` those logits were read from. embeddings: `[all new tokens, hidden]`, fed
+    instead of the tokens' own (see `AdaptedModel.embed`). Returns per sequence its logits
+    `[kept, vocab]` and the metadata to commit.
     """
     model = items[0][0].model
     for sequence, tokens, tree in items:
@@ -69,20 +72,23 @@ def extend(
         else attention_of([sequence for sequence, _, _ in items], steps)
     )
     attention = with_scales(attention, [sequence for sequence, _, _ in items], steps)
-    wanted: Tensor | None = None
+    kept, wanted = counts, None
     if isinstance(keep, Tensor):
-        wanted = keep
+        kept, wanted = [len(keep)], keep
     elif keep != "all":
-        ends = torch.tensor(counts, device=device).cumsum(0) - 1
-        wanted = ends if keep == "last" else ends[:1]
+        which = [keep] * len(items) if isinstance(keep, str) else keep
+        kept = [{"all": n, "last": 1, "none": 0}[k] for k, n in zip(which, counts, strict=True)]
+        wanted = torch.tensor(_ends(counts, kept) or [0], device=device)
     positions = torch.cat([metadata.index for metadata in steps])
     with nullcontext() if model.kernel is None else using(model.kernel):
         logits = model.forward(ids, positions, attention, wanted, states, embeddings)
-    if isinstance(keep, Tensor):
-        return [logits], steps
-    if keep == "none":
-        return [logits[:0]] * len(items), steps
-    return list(logits.split(counts if keep == "all" else [1] * len(counts))), steps
+    return list(logits[: sum(kept)].split(kept)), steps
+
+
+def _ends(counts: Seq[int], kept: Seq[int]) -> list[int]:
+    """Indices of the last `kept` of each run of `counts` tokens."""
+    ends = accumulate(counts)
+    return [n for end, own in zip(ends, kept, strict=True) for n in range(end - own, end)]
 
 
 def _follow_model(sequence: Sequence, ahead: int) -> None:
@@ -181,15 +187,17 @@ def start(request: Request, logits: Tensor) -> list[int]:
 
 
 def step(
-    requests: Seq[Request], policy: LengthPolicy | None = None, apart: bool = False
-) -> list[list[int]]:
+    requests: Seq[Request], policy: LengthPolicy | None = None, apart: bool = False,
+    beside: Beside | None = None,
+) -> list[list[int]]:  # fmt: skip
     """One draft-verify-commit round for all requests; returns the new tokens of each.
 
     policy: how much is guessed and verified; None is the recipe's, or the model's goodput policy.
     Requests may have recipes of their own. Those with a mode feed one input each, and those with a
     policy of their own verify what it chooses, in a forward of their own. A request with a mode
     gives all its tokens when it is done. apart: a request whose logits are no numbers ends alone,
-    see `Request.failed`; otherwise NotFinite is raised.
+    see `Request.failed`; otherwise NotFinite is raised. beside: read in the same forward, where
+    there is one for it; it says whether it was.
     """
     groups: dict[object, list[Request]] = {}
     for request in requests:
@@ -198,7 +206,7 @@ def step(
     found: dict[int, list[int]] = {}
     for key, group in groups.items():
         try:
-            new = _write(group) if key == "mode" else _round(group, policy)
+            new = _write(group) if key == "mode" else _round(group, policy, beside)
         except Exception as error:
             new = lose_step(group, error)
         found |= zip(map(id, group), new, strict=True)
@@ -237,23 +245,27 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
 
 def _forward(
     requests: Seq[Request], tokens: Seq[Seq[int]], trees: Seq[Tree] | None = None,
-    states: list[Tensor] | None = None,
+    states: list[Tensor] | None = None, beside: Beside | None = None,
 ) -> Served:  # fmt: skip
     """One forward of pending tokens, or of trees below them: a static step where that serves."""
     sequences = [request.sequence for request in requests]
+    every: Seq[Tree | None] = trees or [None] * len(requests)
+    rows = list(zip(sequences, tokens, every, strict=True))
+    found = None if beside is None else beside.join(rows, states, extend)
+    if found is not None:
+        return Served(*found, [None] * len(requests), settled=False)
     if sequences[0].model.device.type == "cuda" or VARIABLE in os.environ:
         served = serve(sequences, tokens, trees, states)
         if served is not None:
             return served
-    every: Seq[Tree | None] = trees or [None] * len(requests)
-    logits, steps = extend(list(zip(sequences, tokens, every, strict=True)), "all", states)
+    logits, steps = extend(rows, "all", states)
     return Served(logits, steps, [None] * len(requests))
 
 
-def _plain(requests: Seq[Request]) -> list[list[int]]:
+def _plain(requests: Seq[Request], beside: Beside | None) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    served = _forward(requests, [[request.pending] for request in requests])
+    served = _forward(requests, [[r.pending] for r in requests], beside=beside)
     taken: list[list[int]] = []
     rows = zip(requests, served.logits, served.steps, served.best, strict=True)
     for request, logits, metadata, best in rows:
@@ -276,11 +288,22 @@ def _plain(requests: Seq[Request]) -> list[list[int]]:
     return taken
 
 
-def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int]]:
+def _score(
+    request: Request, tree: Tree, wants_states: bool
+) -> tuple[Tensor, StepMetadata, Tensor | None]:
+    """One row's tree by itself: its logits, what to commit, and hidden states where wanted."""
+    found: list[Tensor] | None = [] if wants_states else None
+    (logits,), (metadata,) = extend([(request.sequence, tree.tokens, tree)], "all", found)
+    return logits, metadata, found[0] if found else None
+
+
+def _round(
+    requests: Seq[Request], policy: LengthPolicy | None, beside: Beside | None
+) -> list[list[int]]:
     """`step` for requests without a mode, of which some draft."""
     load = load_of(requests)
     if load is None:
-        return _plain(requests)
+        return _plain(requests, beside)
     begin = time.perf_counter()
     model = requests[0].sequence.model
     given = requests[0].policy(policy)
@@ -293,16 +316,17 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
     require_draws(given or policy, proposed, trees)
     verify_begin, verifying = time.perf_counter(), policy.clock()
     found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
-    served = _forward(requests, [tree.tokens for tree in trees], trees, found)
+    served = _forward(requests, [tree.tokens for tree in trees], trees, found, beside)
     states = found[0].split([len(tree) for tree in trees]) if found else [None] * len(trees)
     said = [len(request.output) for request in requests]
     verifications: list[Verification | None] = []
     rows = zip(requests, proposed, trees, served.logits, served.steps, states, strict=True)
-    for row in rows:
+    for request, whole, tree, logits, metadata, own in rows:
         try:
-            verifications.append(_verify_row(*row))
+            verified = verify_row(request, whole, tree, logits, metadata, own, _score)
+            verifications.append(verified)
         except Exception as error:
-            lose_row(row[0], error)
+            lose_row(request, error)
             verifications.append(None)
     synchronize(model.device)
     took = policy.clock() - verifying
@@ -324,41 +348,6 @@ def _round(requests: Seq[Request], policy: LengthPolicy | None) -> list[list[int
         spent = draft_s if request.drafters else 0.0
         request.metrics.add_step(decoded, end - begin, learning - verify_begin, spent)
     return taken
-
-
-def _verify_row(
-    request: Request, proposed: Tree, tree: Tree, logits: Tensor, metadata: StepMetadata,
-    states: Tensor | None,
-) -> Verification:  # fmt: skip
-    """Verifies and commits one row; the arguments are those of its `Verification`."""
-    sequence = request.sequence
-    try:
-        accepted, token = request.walk(tree, logits)
-    except NotFinite:
-        if len(tree) == 1:
-            raise
-        # In attention nothing times NaN is NaN: a guess that overflows spoils what comes before it.
-        sequence.discard()
-        tree = Tree(request.pending)
-        found: list[Tensor] | None = None if states is None else []
-        (logits,), (metadata,) = extend([(sequence, tree.tokens, tree)], "all", found)
-        states = found[0] if found else None
-        accepted, token = request.walk(tree, logits)
-    new = [tree.tokens[node] for node in accepted[1:]] + [token]
-    taken = request.emit(new, logits, accepted)
-    # A stop inside an accepted run: what comes after it was never said, here or in the cache.
-    said = len(taken) + (request.stopped is not None)
-    accepted, new = accepted[:said], new[:said]
-    request.pending = new[-1]
-    kept = [tree.tokens[node] for node in accepted]
-    if sequence.wants_token_nll:
-        note_token_nll(sequence, logits[torch.tensor(accepted, device=logits.device)], kept)
-    sequence.commit(metadata, kept, accepted)
-    request.metrics.drafted += len(tree) - 1
-    request.right = [tree.sources[node] for node in accepted[1:]]
-    for source in request.right:
-        request.metrics.accepted[source] = request.metrics.accepted.get(source, 0) + 1
-    return Verification(tree, proposed, logits, accepted, new, taken, states)
 
 
 def run(request: Request, policy: LengthPolicy | None = None) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -46,8 +46,22 @@ class Forward(Protocol):
     ) -> Tensor: ...  # fmt: skip
 
 
+# A forward that rests behind every layer, and gives its logits, or None: the model is another one.
+LayerByLayer = Generator[None, None, Tensor | None]
+
+
 class FastForward(Forward, Protocol):
     """A leaner forward of one family, which goes through the modules where it has to."""
+
+    def in_layers(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> LayerByLayer | None:
+        """The same forward, which rests behind every layer, where others may run.
+
+        Returns:
+            None where it would go through the modules, which cannot rest.
+        """
+        ...
 
     def release(self) -> None:
         """Gives the model its weights back as they were."""
@@ -120,6 +134,19 @@ class AdaptedModel:
     def switch(self) -> int | None:
         """The longest text read with the model's first rotary frequencies; None: all are."""
         return None if self.rope is None else self.rope.switch
+
+    def in_layers(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> LayerByLayer | None:
+        """`forward` layer by layer, where there is such a way: see `FastForward.in_layers`.
+
+        Args:
+            ids: token ids, int64 `[n]`.
+            positions: where they stand, int64 `[n]`.
+            attention: called for every layer with its un-rotated queries, keys and values.
+            keep: indices of the tokens whose logits are wanted; None is all of them.
+        """
+        return None if self.fast is None else self.fast.in_layers(ids, positions, attention, keep)
 
     @torch.no_grad()
     @obstacles.no_autocast()

@@ -13,7 +13,7 @@ steps aside for the plain path, and comes back when that has gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import attrgetter, contains, itemgetter
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from lengthwise._utils.timings import Timed
-from lengthwise.models.adapted_model import AdaptedModel, LayerAttention
+from lengthwise.models.adapted_model import AdaptedModel, LayerAttention, LayerByLayer
 from lengthwise.models.dropout import dropping
 from lengthwise.models.norms import MANY, Norms, NormWay
 from lengthwise.models.obstacles import DEVICES, no_autocast
@@ -241,6 +241,40 @@ class FusedForward:
         Args:
             parts: what `ready` gave. The others are those of `AdaptedModel.forward`.
         """
+        layers = self._layers(parts, ids, attention, keep, states, embeddings)
+        while True:
+            try:
+                next(layers)
+            except StopIteration as end:
+                logits: Tensor = end.value
+                return logits
+
+    def in_layers(
+        self, ids: Tensor, positions: Tensor, attention: LayerAttention, keep: Tensor | None = None
+    ) -> LayerByLayer | None:
+        """The same forward, which rests behind every layer: see `FastForward`."""
+        parts = self.ready(positions)
+        return None if parts is None else self._resting(parts, ids, attention, keep)
+
+    def _resting(
+        self, parts: Parts, ids: Tensor, attention: LayerAttention, keep: Tensor | None
+    ) -> LayerByLayer:
+        layers = self._layers(parts, ids, attention, keep, None, None)
+        while True:
+            # Others may have run meanwhile, and found that the model is another one.
+            if self._parts is not parts:
+                return None
+            try:
+                next(layers)
+            except StopIteration as end:
+                logits: Tensor = end.value
+                return logits
+            yield
+
+    def _layers(
+        self, parts: Parts, ids: Tensor, attention: LayerAttention, keep: Tensor | None,
+        states: list[Tensor] | None, embeddings: Tensor | None,
+    ) -> Generator[None, None, Tensor]:  # fmt: skip
         x = F.embedding(ids, parts.embed.weight) if embeddings is None else embeddings
         count = len(ids)
         way = parts.norms.few if count < MANY else parts.norms.many
@@ -253,6 +287,7 @@ class FusedForward:
             x = x + layer.out.multiply(out.transpose(0, 1).reshape(count, -1))
             gate, up = layer.gate_up.multiply(_norm(way, x, layer.mlp_norm)).chunk(2, -1)
             x = x + layer.down.multiply(F.silu(gate).mul_(up))
+            yield
         x = _norm(way, x if keep is None else x[keep], parts.final)
         if states is not None:
             states.append(x)

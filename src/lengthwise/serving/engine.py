@@ -9,6 +9,7 @@ from functools import partial
 from math import ceil
 
 from lengthwise._utils.machine import free_memory
+from lengthwise._utils.openmp import give_back_team
 from lengthwise.api.model import Model
 from lengthwise.api.prefixes import bytes_of, prefix_cache_of
 from lengthwise.engine.logprobs import TokenLogprob
@@ -96,6 +97,7 @@ class Engine:
         self._stats = self._scheduler.stats()
         self._plan(recipe)
         self._thread = threading.Thread(target=self._run, name="lengthwise-engine", daemon=True)
+        give_back_team()
         self._thread.start()
 
     def _plan(self, recipe: RecipeLike) -> Plan:

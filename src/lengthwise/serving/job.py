@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from lengthwise.api.batch import Asked, Row, begin_row, finish_row, refusal, reuse, say_first
 from lengthwise.api.generation import Generation, generation_of
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine import shortage
+from lengthwise.engine.beside import Beside
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.continuing import read_on, unit
 from lengthwise.engine.logprobs import TokenLogprob
 from lengthwise.engine.opening import CANCELLED
+from lengthwise.engine.packed_prefill import packs
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.slices import Slices
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.recipes import Recipe
 from lengthwise.tokenization.detokenise import TextStream
@@ -59,7 +65,8 @@ class Job:
     """An `Ask` on its way. told: called with every piece. cancelled: nobody wants it any more.
 
     asked, plan, row: of it as the engine takes them. unit: tokens that are read together, at least.
-    reserved: KV bytes kept for it. Raises LengthwiseError for what cannot run.
+    slices: the chunk of its prompt that is under way. reserved: KV bytes kept for it. Raises
+    LengthwiseError for what cannot run.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Job:
         self._told = self._held = 0
         self.unit = 1
         self.reserved = 0
+        self.slices: Slices | None = None
 
     def _hear(self, text: str) -> None:
         self._heard.append(text)
@@ -133,19 +141,99 @@ class Job:
         Returns:
             How many were read.
         """
+        assert self.request is not None
+        if self.slices is not None:
+            done = self.advance(math.inf)
+            return 0 if done is None else len(done.tokens)
+        part: Seq[int] = ()
+        with shortage.losing(self.request):
+            part = self._next(tokens)
+            self._said(read_on(self.request.sequence, part))
+        return len(part)
+
+    def slice(self, tokens: int) -> bool:
+        """Makes ready to read some of the prompt a few layers at a time.
+
+        Args:
+            tokens: how many.
+
+        Returns:
+            Whether it can be read so; `slices` holds it then.
+        """
+        assert self.request is not None
+        with shortage.losing(self.request):
+            part, sequence = self._next(tokens), self.request.sequence
+            if packs(sequence, part):
+                slices = Slices(sequence, part)
+                self.slices = slices if slices.possible else None
+        return self.slices is not None
+
+    def advance(self, seconds: float) -> Slices | None:
+        """Reads through some layers.
+
+        Args:
+            seconds: to spend.
+
+        Returns:
+            The chunk where it is through.
+        """
+        request, slices = self.request, self.slices
+        assert request is not None and slices is not None
+        self.slices = None
+        with shortage.losing(request):
+            slices.advance(seconds)
+            if not slices.done:
+                self.slices = slices
+            elif request.sequence.last_logits is not None:
+                self._said(request.sequence.last_logits)
+        return slices if slices.done else None
+
+    def beside(self, tokens: int) -> Beside | None:
+        """Some of the prompt, for a step of others to read: see `read`. `heed` takes it up.
+
+        Args:
+            tokens: how many.
+
+        Returns:
+            None where it has to be read by itself.
+        """
+        assert self.request is not None
+        part: Seq[int] = ()
+        with shortage.losing(self.request):
+            part = self._next(tokens)
+        sequence = self.request.sequence
+        return Beside(sequence, part) if packs(sequence, part) else None
+
+    def heed(self, beside: Beside) -> None:
+        """Takes note of what a step has read.
+
+        Args:
+            beside: of this request.
+        """
+        assert self.request is not None
+        with shortage.losing(self.request):
+            if beside.error is not None:
+                raise beside.error
+            assert beside.sequence.last_logits is not None
+            self._said(beside.sequence.last_logits)
+
+    def _next(self, tokens: int) -> Seq[int]:
+        """The next so many ids of the prompt."""
+        request = self.request
+        assert request is not None
+        sequence, ids = request.sequence, self.ask.ids
+        if not len(sequence):
+            # Not before: another may have read the beginning just now.
+            self._held = reuse(self.row, request, self.asked)
+        count = min(self.left, max(self.unit, tokens // self.unit * self.unit))
+        return ids[len(sequence) : len(sequence) + count]
+
+    def _said(self, logits: Tensor) -> None:
+        """Says the first token where the prompt is through."""
         request, text = self.request, self._text
         assert request is not None and text is not None
-        sequence, ids, count = request.sequence, self.ask.ids, 0
-        with shortage.losing(request):
-            if not len(sequence):
-                # Not before: another may have read the beginning just now.
-                self._held = reuse(self.row, request, self.asked)
-            start = len(sequence)
-            count = min(self.left, max(self.unit, tokens // self.unit * self.unit))
-            logits = read_on(sequence, ids[start : start + count])
-            if len(sequence) == len(ids):
-                say_first(request, text, logits, self.asked, self._held, self.begin)
-        return count
+        if len(request.sequence) == len(self.ask.ids):
+            say_first(request, text, logits, self.asked, self._held, self.begin)
 
     @property
     def chunk(self) -> int:
@@ -194,6 +282,7 @@ class Job:
         if self.request is None:
             self.open()
         assert self.request is not None
+        self.slices = None
         self.request.sequence.discard()
         self.request.metrics.finish_reason = reason
 

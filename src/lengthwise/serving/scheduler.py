@@ -1,8 +1,9 @@
 """Continuous batching: requests join and leave at every round, and prompts are read beside them.
 
-A round is one step of all that write, and one chunk of a prompt. Where more write than read, the
-chunk is as long as `Pace` allows, so that a long prompt holds up nobody. Requests are let in while
-KV bytes are left for all they may hold.
+A round is one step of all that write, and some of a prompt. Where more write than read, that is as
+much as `Pace` allows, so that a long prompt holds up nobody: some layers of a long chunk, where the
+model can rest between them; else, and where no more is left, a short one in the step's own forward.
+Requests are let in while KV bytes are left for all they may hold.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from functools import partial
 from lengthwise._utils.messages import first_line
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine import loop
+from lengthwise.engine.beside import Beside, joins
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.serving.job import CANCELLED, DEADLINE, Job
-from lengthwise.serving.pace import Pace
+from lengthwise.serving.pace import ALONE, Pace
 
 # Rounds in which the prompt with the least left to read goes first, until the oldest does.
 SHORT_FIRST = 3
@@ -110,37 +112,73 @@ class Scheduler:
         """One round."""
         self._break_off()
         self._let_in()
+        job, size = self._next()
+        beside = self._beside(job, size) if job is not None and self.writing else None
         if self.writing:
-            self._write()
-        if self.reading:
-            self._read()
+            self._write(beside)
+        if job in self.reading:
+            self._alone(job, partial(self._read, job, size, beside))
         self._rounds += 1
         if self._rounds % 16 == 0 or not (self.reading or self.writing):
             self._kv_bytes = self._own_bytes()
 
-    def _write(self) -> None:
+    def _next(self) -> tuple[Job | None, int]:
+        """Whose prompt is read now, and how many tokens of it; none for a step alone.
+
+        Mostly it is the one with the least left, now and then the oldest.
+        """
+        if not self.reading:
+            return None, 0
+        oldest_turn = self._rounds % (SHORT_FIRST + 1) == SHORT_FIRST
+        job = self.reading[0] if oldest_turn else min(self.reading, key=lambda each: each.left)
+        # Where more wait for their first token than for their next, the first ones go before.
+        if len(self.reading) > len(self.writing):
+            return job, job.chunk
+        size = self.pace.chunk(job.chunk)
+        if size < job.left and job.slices is None:
+            layers = len(self.model.adapted.layers)
+            long = max(size, self.pace.slice(job.chunk, layers))
+            if not self._alone(job, partial(job.slice, long)):
+                return None, 0
+            if job.slices is None and self._rounds % ALONE == 0:
+                # It is read in steps, and what one takes alone has to be seen now and then.
+                return None, 0
+        return job, size
+
+    def _beside(self, job: Job, size: int) -> Beside | None:
+        """What a step is to read of a prompt; None where that is read after it."""
+        found: list[Beside | None] = []
+        if size < job.chunk and job.slices is None and joins(self.model.adapted.device):
+            self._alone(job, lambda: found.append(job.beside(size)))
+        return found[0] if found else None
+
+    def _write(self, beside: Beside | None) -> None:
+        """A step of all that write, which may read some of a prompt."""
         begin = time.perf_counter()
         requests = [job.request for job in self.writing if job.request is not None]
-        found = loop.step(requests, apart=True)
-        self.pace.stepped(time.perf_counter() - begin)
+        found = loop.step(requests, apart=True, beside=beside)
+        seconds = time.perf_counter() - begin
+        if beside is not None and beside.read:
+            self.pace.read(len(beside.tokens), seconds - self.pace.step_s)
+        else:
+            self.pace.stepped(seconds)
         for job, new in zip(list(self.writing), found, strict=True):
             self._alone(job, partial(job.hear, new))
         self._settle()
 
-    def _read(self) -> None:
-        """A chunk of one prompt: mostly the one with the least left, now and then the oldest."""
-        oldest_turn = self._rounds % (SHORT_FIRST + 1) == SHORT_FIRST
-        job = self.reading[0] if oldest_turn else min(self.reading, key=lambda each: each.left)
-        # Where more wait for their first token than for their next, the first ones go before.
-        hurry = len(self.reading) > len(self.writing)
-        size = job.chunk if hurry else self.pace.chunk(job.chunk)
-        self._alone(job, partial(self._read_some, job, size))
-
-    def _read_some(self, job: Job, size: int) -> None:
-        begin = time.perf_counter()
-        count = job.read(size)
-        if count:
-            self.pace.read(count, time.perf_counter() - begin)
+    def _read(self, job: Job, size: int, beside: Beside | None) -> None:
+        """Some of a prompt, unless a step has read it."""
+        if beside is not None and beside.read:
+            job.heed(beside)
+        elif job.slices is not None and size < job.chunk:
+            done = job.advance(self.pace.room)
+            if done is not None:
+                self.pace.sliced(len(done.tokens), done.seconds)
+        else:
+            begin = time.perf_counter()
+            count = job.read(size)
+            if count:
+                self.pace.read(count, time.perf_counter() - begin)
         assert job.request is not None
         # The prefix cache answers for what is shared.
         shared = sum(group.near.shared_bytes for _, group in job.request.sequence.groups())

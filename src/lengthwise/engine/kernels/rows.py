@@ -18,6 +18,9 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 # Scores held at a time: a few megabytes, which stay in the last cache of the processors we know.
 ROW_BLOCK = 1 << 21
 LEAST_ROWS = 16
+# Keys of a causal block are taken up to a multiple of this. oneDNN prepares itself anew for every
+# number of keys, with a larger buffer each time, whose pages cost more than the product.
+KEY_STEP = 256
 
 
 def serves(asked: Asked) -> bool:
@@ -67,7 +70,8 @@ def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) 
     queries."""
     heads, count = part.query.shape[0], rows.stop - rows.start
     before = part.key.shape[1] - part.query.shape[1]
-    key = part.key[:, : before + rows.stop] if part.causal else part.key
+    end = -(-(before + rows.stop) // KEY_STEP) * KEY_STEP
+    key = part.key[:, :end] if part.causal else part.key
     query = (part.query[:, rows] * scaling).reshape(part.key.shape[0], -1, part.query.shape[-1])
     scores = row_products(query, key).view(heads, count, -1)
     if softcap is not None or part.log_weight is not None:
@@ -78,8 +82,9 @@ def _row_scores(part: Part, rows: slice, scaling: float, softcap: float | None) 
             exact = exact.div_(softcap).tanh_().mul_(softcap)
         scores = (exact if weight is None else exact.add_(weight[:, None])).to(scores.dtype)
     if part.causal:
-        hidden = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
-        scores[..., before + rows.start :].masked_fill_(hidden, -math.inf)
+        own = scores[..., before + rows.start :]
+        hidden = torch.ones(own.shape[1:], dtype=torch.bool, device=scores.device).triu_(1)
+        own.masked_fill_(hidden, -math.inf)
     elif part.mask is not None:
         scores.masked_fill_(~part.mask[..., rows, :], -math.inf)
     return scores

@@ -38,28 +38,35 @@ def attention_of(sequences: Seq[Sequence], steps: Seq[StepMetadata]) -> LayerAtt
         `Sequence.attend` takes them for its own.
     """
     counts = [metadata.count for metadata in steps]
-    angles = joint_angles(steps, [sequence.layers[0] for sequence in sequences])
+    writing = next((n for n, step in enumerate(steps) if not _one(step)), len(steps))
+    angles = joint_angles(steps[:writing], [sequence.layers[0] for sequence in sequences])
     prompts = PromptRows.of(sequences, steps)
 
+    def apart(layer: int, new: Seq[Tensor], first: int = 0) -> list[Tensor]:
+        rows = zip(*(each.split(counts[first:], 1) for each in new), strict=True)
+        return [
+            sequence.attend(layer, q, k, v, metadata)
+            for sequence, metadata, (q, k, v) in zip(
+                sequences[first:], steps[first:], rows, strict=True
+            )
+        ]
+
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        new = query, key, value
         if prompts is not None:
-            layers = [sequence.layers[layer] for sequence in sequences]
-            out = prompts.attend(layers, query, key, value)
+            out = prompts.attend([sequence.layers[layer] for sequence in sequences], *new)
             if out is not None:
                 return out
         if angles is not None:
-            layers = [sequence.layers[layer] for sequence in sequences]
-            out = step_together(layers, query, key, value, steps, angles)
-            if out is not None:
+            layers = [sequence.layers[layer] for sequence in sequences[:writing]]
+            q, k, v = (each[:, :writing] for each in new)
+            out = step_together(layers, q, k, v, steps[:writing], angles)
+            if out is not None and writing == len(steps):
                 return out
-        rows = zip(
-            query.split(counts, 1), key.split(counts, 1), value.split(counts, 1), strict=True
-        )
-        outs = [
-            sequence.attend(layer, q, k, v, metadata)
-            for sequence, metadata, (q, k, v) in zip(sequences, steps, rows, strict=True)
-        ]
-        return torch.cat(outs, 1)
+            if out is not None:
+                rest = apart(layer, [each[:, writing:] for each in new], writing)
+                return torch.cat([out, *rest], 1)
+        return torch.cat(apart(layer, new), 1)
 
     return attention
 
@@ -71,14 +78,19 @@ def joint_angles(steps: Seq[StepMetadata], layers: Seq[LayerCache]) -> StepAngle
         steps: of the rows.
         layers: the first of each row.
     """
+    if len(steps) < 2 or layers[0].model.rope is None:
+        return None
     rope, first = layers[0].model.rope, steps[0]
-    alike = all(
-        each.count == 1 and each.ancestors is None and each.offset == first.offset for each in steps
-    )
-    if rope is None or not alike or rope.switch is not None or len(layers[0].model.devices) > 1:
+    alike = all(_one(each) and each.offset == first.offset for each in steps)
+    if not alike or rope.switch is not None or len(layers[0].model.devices) > 1:
         return None
     index = torch.cat([each.index for each in steps])
     return StepAngles(rope, index, None, first.offset, max(each.length for each in steps))
+
+
+def _one(step: StepMetadata) -> bool:
+    """Whether a row brings one token and no tree."""
+    return step.count == 1 and step.ancestors is None
 
 
 def step_together(
