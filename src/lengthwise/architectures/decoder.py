@@ -40,7 +40,8 @@ class DecoderConfig(PreTrainedConfig):
                 f"hidden_size={hidden_size} is no multiple of "
                 f"num_attention_heads={num_attention_heads}"
             )
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **other)
+        super().__init__(**other)
+        self.tie_word_embeddings = tie_word_embeddings
 
     @property
     def head_dim(self) -> int:
@@ -70,7 +71,8 @@ class Attention(nn.Module):
 
     def logits(self, query: Tensor, key: Tensor, distance: Tensor, positions: Tensor) -> Tensor:
         """`[rows, heads, n, n]` of query and key `[rows, heads, n, head_dim]`."""
-        return query @ key.mT / self.config.head_dim**0.5
+        found: Tensor = query @ key.mT / float(self.config.head_dim**0.5)
+        return found
 
     def mix(
         self, query: Tensor, key: Tensor, value: Tensor, distance: Tensor, seen: Tensor,
@@ -104,7 +106,7 @@ class Block(nn.Module):
 class Decoder(PreTrainedModel):
     """A causal language model. attention: the class of its layers'."""
 
-    config_class = DecoderConfig
+    config_class: type[DecoderConfig] = DecoderConfig
     config: DecoderConfig
     attention: type[Attention] = Attention
     _tied_weights_keys = {"head.weight": "embeddings.weight"}
@@ -119,7 +121,7 @@ class Decoder(PreTrainedModel):
         )
         self.norm = nn.RMSNorm(config.hidden_size)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings

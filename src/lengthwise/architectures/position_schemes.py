@@ -77,7 +77,7 @@ class PositionSchemes(Decoder):
                 object.__setattr__(layer.attention, "table", self.bias)
         if config.scheme == "learned":
             self.places = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def embedded(self, ids: Tensor, positions: Tensor) -> Tensor:
         found = super().embedded(ids, positions)

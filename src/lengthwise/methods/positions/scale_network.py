@@ -86,7 +86,8 @@ class ScaleNetwork(nn.Module):
 
 def law(pairs: int, rotary_dim: int, device: torch.device | None = None) -> Tensor:
     """2i / (d - 2), float32 `[pairs]`: the power of 2t - 1 that the law divides by."""
-    return 2 * torch.arange(pairs, dtype=torch.float32, device=device) / max(rotary_dim - 2, 1)
+    counted = torch.arange(pairs, dtype=torch.float32, device=device)
+    return counted * (2 / max(rotary_dim - 2, 1))
 
 
 def lawful(inv_freq: Tensor, rotary_dim: int, scale: int) -> Tensor:
@@ -97,8 +98,8 @@ def lawful(inv_freq: Tensor, rotary_dim: int, scale: int) -> Tensor:
         rotary_dim: d.
         scale: t.
     """
-    ratio: Tensor = (2.0 * scale - 1) ** -law(len(inv_freq), rotary_dim, inv_freq.device)
-    return inv_freq * ratio
+    power = -law(len(inv_freq), rotary_dim, inv_freq.device)
+    return inv_freq * torch.exp(power * math.log(2 * scale - 1))
 
 
 def _integrated(network: ScaleNetwork, start: Tensor, power: Tensor, scale: int) -> Tensor:
@@ -106,7 +107,8 @@ def _integrated(network: ScaleNetwork, start: Tensor, power: Tensor, scale: int)
 
     def slope(t: float, x: Tensor) -> Tensor:
         grown = start - power * math.log(2 * t - 1)
-        return network(x + grown) - power * (2 / (2 * t - 1))
+        learned: Tensor = network(x + grown)
+        return learned - power * (2 / (2 * t - 1))
 
     x, steps = start, round((scale - 1) / STEP)
     for number in range(steps):
