@@ -7,7 +7,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - every method: `Method`, `Question`, `Paper`, `option`, `Needs`, `Budget`, `Slot`, `LayerFacts`,
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
-  `HeadGroup`; `layer_tokens` and `affordable` turn a budget into entries.
+  `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
+  `affordable` turn a budget into entries.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
@@ -20,6 +21,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 """
 
 from lengthwise.engine.decoding_mode import DecodingMode
+from lengthwise.engine.kv_cache.by_head import keep_by_head
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
 from lengthwise.engine.kv_cache.contexts import ContextWeights
 from lengthwise.engine.kv_cache.entries import (
@@ -33,6 +35,7 @@ from lengthwise.engine.kv_cache.entries import (
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
@@ -105,6 +108,7 @@ __all__ = [
     "Placement",
     "PromptSelector",
     "Queries",
+    "QueryMoments",
     "QueryScale",
     "Question",
     "RecipeError",
@@ -130,6 +134,7 @@ __all__ = [
     "far_keys",
     "full_layers",
     "join_index",
+    "keep_by_head",
     "layer_tokens",
     "match",
     "needs_full_layers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,54 @@ def test_every_method_gives_what_one_call_gives_or_is_refused_there_too(
     # Frequencies that the longer prompt has otherwise: read again, and said.
     assert reused > cut - 16 or (name == "dynamic_ntk" and found.metrics.notes), (name, reused)
     assert len(session) == cut
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_questions_at_once_get_what_each_gets_alone(model: lengthwise.Model, name: str) -> None:
+    recipe = recipe_with(name)
+    try:
+        session = model.read(TEXT[:61], recipe, chunk=16)
+    except LengthwiseError:
+        pytest.skip("refused for any session")
+    questions = [TEXT[61:], tokens(9), tokens(30)]
+    options: dict[str, Any] = {"max_new_tokens": NEW, "stop_ids": []}
+    if methods()[name].question != "drafting":
+        # What a drafter's guesses make of the noise hangs on how many there are in a step.
+        options["temperature"] = 0.7
+    found = session.ask_batch(questions, seed=[3, 4, 5], **options)
+    for question, seed, each in zip(questions, (3, 4, 5), found, strict=True):
+        alone = session.ask(question, seed=seed, **options)
+        assert each.token_ids == alone.token_ids
+        assert each.metrics.reused_tokens == alone.metrics.reused_tokens
+        assert each.metrics.notes == alone.metrics.notes
+    assert len(session) == 61
+
+
+def test_streams_and_wrong_lists_of_questions(talking: lengthwise.Model) -> None:
+    session, said = talking.read(DOCUMENT), [list[str](), list[str]()]
+    found = session.ask_batch(
+        ["Who?", "When?"], streams=[each.append for each in said], max_new_tokens=8
+    )
+    assert ["".join(each) for each in said] == [each.text for each in found]
+    assert session.ask_batch([]) == []
+    with pytest.raises(LengthwiseError, match="give a list of questions, or one to ask"):
+        session.ask_batch("Who signed it?")
+    with pytest.raises(LengthwiseError, match="give a list of questions"):
+        session.ask_batch(None)  # type: ignore[arg-type]
+    with pytest.raises(LengthwiseError, match="question is empty"):
+        session.ask_batch(["Who?", " "])
+    with pytest.raises(LengthwiseError, match="1 of seed for 2 prompts"):
+        session.ask_batch(["Who?", "When?"], seed=[1])
+    with pytest.raises(LengthwiseError, match="no option of ask_batch"):
+        session.ask_batch(["Who?"], seeed=1)
+
+
+def test_of_questions_at_once_one_that_is_too_long_is_refused_alone() -> None:
+    model = lengthwise.wrap(tiny_model("gpt2", max_position_embeddings=96))
+    session = model.read(TEXT[:61])
+    long, short = session.ask_batch([tokens(40), tokens(9)], max_new_tokens=6, stop_ids=[])
+    assert long.refused is not None and "96" in str(long.refused)
+    assert short.token_ids == session.ask(tokens(9), max_new_tokens=6, stop_ids=[]).token_ids
 
 
 @pytest.mark.parametrize(

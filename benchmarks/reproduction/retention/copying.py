@@ -58,23 +58,36 @@ class Bench(Workbench):
         logits = torch.cat(found)[skip:].float()
         return round(float(F.cross_entropy(logits, torch.tensor(ids[skip:]))), 3)
 
-    def copies(
-        self,
-        methods: Mapping[str, Method | None],
-        words: int,
-        own: Mapping[str, Method] | None = None,
-        length: int = LENGTH,
-    ) -> dict[str, Means]:
-        """Copy losses over SEEDS, by name of a method; `own` read the text by themselves."""
-        found: dict[str, list[float]] = {}
+    def cases(self, words: int, length: int = LENGTH) -> list[dict[str, Any]]:
+        """Lists to be copied, SEEDS of them: ids of the prompt, whose end are the first `words` of
+        the list again, and of the target, of which the first `skip` do not count."""
+        found = []
         for seed in range(SEEDS):
             probes = copy_probe(self.document(), self.loaded.tokenizer, length, seed)
             probe = probes.probes[0]
             inside = encode(self.loaded, " " + " ".join(probe.answer.split()[:words]))
             cut = len(inside) if words else 0
             prompt = [*probes.context, *probe.suffix, *probe.target[:cut]]
-            target, skip = list(probe.target[cut:]), 0 if words else probe.skip
-            read = self.read(prompt)
+            skip = 0 if words else probe.skip
+            found.append({"prompt": prompt, "target": list(probe.target[cut:]), "skip": skip})
+        return found
+
+    def copies(
+        self,
+        methods: Mapping[str, Method | None],
+        words: int,
+        own: Mapping[str, Method] | None = None,
+        length: int = LENGTH,
+        under: Method | None = None,
+    ) -> dict[str, Means]:
+        """Copy losses over SEEDS, by name of a method; `own` read the text by themselves.
+
+        under: what the text is read under for all others, where they want notes taken of it.
+        """
+        found: dict[str, list[float]] = {}
+        for case in self.cases(words, length):
+            prompt, target, skip = case["prompt"], case["target"], case["skip"]
+            read = self.read(prompt, under)
             for name, method in methods.items():
                 found.setdefault(name, []).append(self.after(read, method, target, skip))
             for name, method in (own or {}).items():

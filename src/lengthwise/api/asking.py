@@ -28,7 +28,7 @@ def open_batch(
     seed: int | Seq[int],
     sinks: Seq[Callable[[str], None]] | None,
     cancelled: Callable[[], bool] | None,
-    held: Sequence | None = None,
+    held: Seq[Sequence] | None = None,
     **options: Unpack[BatchOptions],
 ) -> tuple[Batch, list[Row]]:
     """A batch that is ready to be read, and its rows; raises before anything runs.
@@ -40,7 +40,7 @@ def open_batch(
         seed: as for the recipe.
         sinks: who is told of the text of each prompt; None is nobody.
         cancelled: see `Asked`.
-        held: has read the beginning of the one prompt; None where nothing is read yet.
+        held: have read the beginning of each prompt; None where nothing is read yet.
         **options: see `generate_batch`.
 
     Raises:
@@ -66,7 +66,8 @@ def open_batch(
     special = options.get("special")
     rows = [
         Row(model.encode(prompt, special), choices[index],
-            None if sinks is None else sinks[index], plan=plans[index], held=held)
+            None if sinks is None else sinks[index], plan=plans[index],
+            held=None if held is None else held[index])
         for index, prompt in enumerate(prompts)
     ]  # fmt: skip
     return Batch(model.adapted, model.tokenizer, rows, asked), rows

@@ -267,7 +267,7 @@ class Chat:
         others: Any = {name: value for name, value in options.items() if name != "seed"}
         batch, rows = open_batch(
             self.model, [ids], [self._recipe], seed, None if sink is None else [sink], stopped,
-            held=using, **others,
+            held=[using], **others,
         )  # fmt: skip
         return batch, _Turn(text, rows, direct, held, seconds, note)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence as Seq
+from collections.abc import Callable, Iterable, Mapping, Sequence as Seq
 from os import PathLike
 from typing import Any, Unpack
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lengthwise.api.asking import close_batch, open_batch
 from lengthwise.api.batch import Batch, Row
-from lengthwise.api.generation import NEW_TOKENS, Generation, Options
+from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Generation, Options
 from lengthwise.api.given import known_options, require_count, shown_as
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
@@ -96,7 +96,7 @@ class Session(SessionState):
             SessionError: where the model has changed since.
         """
         batch, rows = self._open(
-            question, None if stream is None else stream, None,
+            [question], None if stream is None else [stream], None,
             max_new_tokens=max_new_tokens, stop=stop, stop_ids=stop_ids, progress=progress,
             special=special, assistant_model=assistant_model, temperature=temperature,
             top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
@@ -106,7 +106,47 @@ class Session(SessionState):
             batch.read()
             while batch.active:
                 batch.step()
-            return self._close(batch, rows).require()
+            return close_batch(self.model, batch, rows)[0].require()
+
+    @shown_as(ask, without=("stream", "seed"))
+    @no_autocast()
+    def ask_batch(
+        self,
+        questions: Seq[Prompt],
+        *,
+        streams: Seq[Callable[[str], None]] | None = None,
+        seed: int | Seq[int] = 0,
+        **options: Unpack[BatchOptions],
+    ) -> list[Generation]:
+        """Answers several questions at once: each step reads what was read once, for all of them.
+
+        Args:
+            questions: a list of them, each as for `ask`.
+            streams: None, or one function for each question, called with the pieces of its answer.
+            seed: one for all, or a list with one for each question.
+            **options: as in `ask`.
+
+        Returns:
+            What `ask` gives for each, in their order. One that cannot be served says so in
+                `refused`, and one that ends before its time in `failed`; the others go on.
+
+        Raises:
+            LengthwiseError: before anything runs, as `ask` does; also for no list of questions.
+            SessionError: where the model has changed since.
+        """
+        if isinstance(questions, (str, Mapping)) or not isinstance(questions, Iterable):
+            raise LengthwiseError(
+                f"questions of type {type(questions).__name__}: give a list of questions, or one "
+                "to ask"
+            )
+        asked = list(questions)
+        if not asked:
+            return []
+        batch, rows = self._open(asked, streams, None, seed=seed, **options)
+        batch.read()
+        while batch.active:
+            batch.step()
+        return close_batch(self.model, batch, rows)
 
     @shown_as(ask, without=("stream",))
     def stream(self, question: Prompt, **options: Unpack[Options]) -> Stream:
@@ -125,36 +165,38 @@ class Session(SessionState):
         opened: list[Row] = []
 
         def begin(sink: Callable[[str], None], stopped: Callable[[], bool]) -> Batch:
-            batch, rows = self._open(question, sink, stopped, **options)
+            batch, rows = self._open([question], [sink], stopped, **options)
             opened.extend(rows)
             return batch
 
-        return Stream(begin, lambda batch: self._close(batch, opened))
+        return Stream(begin, lambda batch: close_batch(self.model, batch, opened)[0])
 
     def _open(
-        self, question: Prompt, sink: Callable[[str], None] | None,
-        stopped: Callable[[], bool] | None, **options: Unpack[Options],
+        self, questions: Seq[Prompt], sinks: Seq[Callable[[str], None]] | None,
+        stopped: Callable[[], bool] | None, seed: int | Seq[int] = 0,
+        **options: Unpack[BatchOptions],
     ) -> tuple[Batch, list[Row]]:  # fmt: skip
         self.require_same_model()
-        given = question.strip() if isinstance(question, str) else question
-        if given is None or (hasattr(given, "__len__") and not len(given)):
-            raise LengthwiseError("the question is empty; say what you want to know")
-        require_count("max_new_tokens", options.get("max_new_tokens", NEW_TOKENS))
-        ids = self._source.ask(self.model, question, options.get("special"))
-        seed: Any = options.get("seed", 0)
-        others: Any = {name: value for name, value in options.items() if name != "seed"}
-        room = len(ids) - len(self._sequence) + options.get("max_new_tokens", NEW_TOKENS)
-        held, note = self._held(ids, room)
+        new = options.get("max_new_tokens", NEW_TOKENS)
+        require_count("max_new_tokens", new)
+        prompts, held, notes = [], [], []
+        for question in questions:
+            given = question.strip() if isinstance(question, str) else question
+            if given is None or (hasattr(given, "__len__") and not len(given)):
+                raise LengthwiseError("the question is empty; say what you want to know")
+            ids = self._source.ask(self.model, question, options.get("special"))
+            sequence, note = self._held(ids, len(ids) - len(self._sequence) + new)
+            prompts.append(ids)
+            held.append(sequence)
+            notes.append(note)
+        chunk: Any = {"chunk": self._chunk, **options}
         batch, rows = open_batch(
-            self.model, [ids], [self._recipe], seed, None if sink is None else [sink], stopped,
-            held=held, **{"chunk": self._chunk, **others},
-        )  # fmt: skip
-        for request, _ in batch.begun:
+            self.model, prompts, self._recipe, seed, sinks, stopped, held=held, **chunk
+        )
+        served = [n for n, refused in zip(notes, batch.refusals, strict=True) if refused is None]
+        for (request, _), note in zip(batch.begun, served, strict=True):
             request.metrics.notes += filter(None, [note or self._stale_note])
         return batch, rows
-
-    def _close(self, batch: Batch, rows: list[Row]) -> Generation:
-        return close_batch(self.model, batch, rows)[0]
 
     def _held(self, ids: Seq[int], room: int) -> tuple[Sequence, str]:
         """A copy of what is held, as far as it is the beginning of a prompt and read as its would

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.papers import Papers
+from lengthwise.engine.kv_cache.by_head import keep_by_head
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
@@ -38,6 +39,7 @@ from lengthwise.methods.retention.counting import (
     prompt_entries,
     require_budget,
 )
+from lengthwise.methods.retention.head_budgets import best_by_head
 from lengthwise.methods.selection.reading import check_budget, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
@@ -59,6 +61,8 @@ class ScoredRetention(Method, ABC):
     index of each head, is paid out of it.
 
     observed: how many of the prompt's last queries `update.queries` carries; 0 is none.
+    moments: first tokens that `update.moments`, mean and covariance of the prompt's queries, leaves
+    out; None is that they are not wanted.
     """
 
     question: ClassVar[str] = Question.RETENTION
@@ -151,6 +155,23 @@ class ScoredRetention(Method, ABC):
             )
         return count
 
+    @property
+    def moments(self) -> int | None:
+        """First tokens that `update.moments` leaves out; None where it is not wanted."""
+        return None
+
+    def head_counts(self, scores: Tensor, count: int) -> list[int]:
+        """How many entries each key head keeps.
+
+        Args:
+            scores: float32 `[kv_heads, entries]`; infinite for what always stays.
+            count: entries that the budget pays for, a key head on average.
+
+        Returns:
+            By key head; in all `count` times the heads. By default all keep the same.
+        """
+        return [count] * len(scores)
+
     def start_retention(self, model: AdaptedModel) -> ScoredEntries:
         return ScoredEntries(self)
 
@@ -164,20 +185,22 @@ class ScoredEntries:
     def __init__(self, method: ScoredRetention) -> None:
         self.method = method
         self.window = method.observed
+        self.wants_moments = method.moments
 
-    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
         """Deletes what is not kept, at the end of the prompt."""
         if update.phase is not Phase.PREFILL:
-            return
+            return None
         near, windowed = group.tighten(), group.placement.window is not None
         length, held = len(update.sequence), len(group.compressible)
         count = self.method.entries(update.sequence.model, update.layer, length, near)
         if count is None or count >= held:
-            return
-        group.keep(self._best(group, update, count, 0 if windowed else self.method.recent))
+            return None
+        scores = self._scores(group, update, 0 if windowed else self.method.recent)
+        return keep_by_head(group, best_by_head(scores, self.method.head_counts(scores, count)))
 
-    def _best(self, group: HeadGroup, update: CacheUpdate, count: int, recent: int) -> Tensor:
-        """The ids int64 `[kv_heads, count]` of what stays, ascending."""
+    def _scores(self, group: HeadGroup, update: CacheUpdate, recent: int) -> Tensor:
+        """What entries are worth, float32 `[kv_heads, entries]`; infinite for what always stays."""
         entries = group.compressible.read()
         assert entries is not None
         scores = self.method.score(entries.key, entries.value, update)
@@ -185,7 +208,7 @@ class ScoredEntries:
         scores = scores.float().clone()
         scores[:, : self.method.sinks] = torch.inf
         scores[:, scores.shape[1] - recent :] = torch.inf
-        return scores.topk(count, dim=1).indices.sort(1).values
+        return scores
 
     def tokens_until_change(self, sequence: CacheView) -> int | None:
         """Nothing is deleted while decoding."""

@@ -31,7 +31,8 @@ BUDGETED = [
     f"{name}(budget={budget}{more})"
     for name, more in (
         ("sirllm", ", floor=8"), ("h2o", ", floor=8"),
-        ("snapkv", ", window=8, floor=8"), ("pyramidkv", ", floor=8"),
+        ("snapkv", ", window=8, floor=8"), ("pyramidkv", ", floor=8"), ("tova", ", floor=8"),
+        ("adakv", ", window=8, floor=8"), ("expected_attention", ", floor=8, adaptive=true"),
     )
     for budget in ("25%", "100", "50KB")
 ]  # fmt: skip

@@ -35,7 +35,7 @@ def retain(sequence: Changing, phase: Phase) -> None:
     for layer in sequence.layers:
         if layer.own_window:
             continue
-        update = _update(sequence, phase, layer)
+        update = _update(sequence, phase, layer, layer.observation.following)
         groups: list[HeadGroup] = []
         for group in layer.groups:
             replaced = sequence.retention.retain(group, update)
@@ -57,13 +57,16 @@ def encode(sequence: Changing, phase: Phase) -> None:
                 layer.codec.encode(store, mine)
 
 
-def _update(sequence: Changing, phase: Phase, layer: LayerCache) -> CacheUpdate:
-    queries = layer.last_queries() if phase is Phase.PREFILL else None
+def _update(
+    sequence: Changing, phase: Phase, layer: LayerCache, follows: bool = False
+) -> CacheUpdate:
+    there = phase is Phase.PREFILL or (follows and phase is Phase.DECODE)
+    queries = layer.last_queries() if there else None
     if queries is None:
-        return CacheUpdate(phase, layer.facts, sequence)
+        return CacheUpdate(phase, layer.facts, sequence, moments=layer.moments)
     stop = len(sequence)
     index = torch.arange(stop - queries.shape[1], stop, device=queries.device)
-    return CacheUpdate(phase, layer.facts, sequence, queries, index)
+    return CacheUpdate(phase, layer.facts, sequence, queries, index, layer.moments)
 
 
 __all__ = ["encode", "own_what_changes", "retain"]

@@ -25,6 +25,7 @@ from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.new_parts import own_parts, piece, pieces, rows_together
 from lengthwise.engine.kv_cache.observed import attention_mass
 from lengthwise.engine.kv_cache.placement import same
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
@@ -62,6 +63,8 @@ class LayerCache(Stepping):
         self._single = SingleSoftmax()
         self._observed: list[tuple[LayerInputs, Tensor]] = []
         self._window: list[Tensor] = []
+        self._fresh: Tensor | None = None
+        self.moments: QueryMoments | None = None
 
     @property
     def own_window(self) -> bool:
@@ -69,7 +72,8 @@ class LayerCache(Stepping):
         return self.facts.window is not None
 
     def nbytes(self) -> int:
-        return sum(group.nbytes() for group in self.groups)
+        noted = 0 if self.moments is None else self.moments.nbytes()
+        return sum(group.nbytes() for group in self.groups) + noted
 
     def query_heads(self, heads: Tensor) -> Tensor:
         """The query heads int64 `[h * group size]` that read the key heads `[h]`."""
@@ -89,9 +93,12 @@ class LayerCache(Stepping):
             return self._step(query, key, value, metadata)
         if count == 1 and self.steps_in_window(metadata):
             return self._step_in_window(query, key, value, metadata)
+        self.note_moments(query, metadata.start)
         inputs = self._inputs(query, key, value, metadata)
         if self.observation.remember and self.observation.reading:
             self._remember(inputs.near_query)
+        elif self.observation.following:
+            self._fresh = inputs.near_query
         stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
         self.pending = KVEntries(stored, value, metadata.index[None].int())
         if len(self.groups) == 1 and self.groups[0].selector is not None and metadata.count > 1:
@@ -142,6 +149,7 @@ class LayerCache(Stepping):
             and len(self.groups) == 1
             and not self.observation.reading
             and not self.observation.stride
+            and not self.observation.following
             and placement.window is None
             and not placement.compact
             and group.near.is_plain
@@ -268,11 +276,23 @@ class LayerCache(Stepping):
             self._window.pop(0)
 
     def last_queries(self) -> Tensor | None:
-        """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`."""
+        """The prompt's last queries as near keys see them, `[heads, remembered, head_dim]`; while
+        decoding, the newest ones, where somebody follows them."""
         return torch.cat(self._window, 1)[:, -self.observation.remember :] if self._window else None
+
+    def note_moments(self, query: Tensor, start: int) -> None:
+        """Adds un-rotated queries `[heads, n, head_dim]` of a prompt to their mean and covariance,
+        where somebody asks for these."""
+        skip = self.observation.moments
+        if skip is None or not self.observation.reading or self.own_window:
+            return
+        if self.moments is None:
+            self.moments = QueryMoments(skip)
+        self.moments.add(query, start)
 
     def forget_queries(self) -> None:
         self._window.clear()
+        self.moments = None
 
     def commit(self, ids: Tensor | None, first: bool = False) -> None:
         """Pending entries, or those of the accepted nodes ids, become near entries. first: whether
@@ -281,6 +301,9 @@ class LayerCache(Stepping):
             ids = ids.to(self.facts.device)
         if ids is not None and self.pending is not None:
             self.pending = self.pending.take(ids)
+        if self._fresh is not None:
+            self._remember(self._fresh if ids is None else self._fresh[:, ids])
+            self._fresh = None
         if self.observation.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
@@ -298,7 +321,7 @@ class LayerCache(Stepping):
         """Forgets the forward under way."""
         if self.placed:
             self.groups[0].near.retract(self.placed)
-        self.pending, self.placed = None, 0
+        self.pending, self.placed, self._fresh = None, 0, None
         self._observed.clear()
 
     def slide_window(self, length: int, prompt: int, offset: int) -> None:

@@ -63,6 +63,8 @@ class PromptRows:
         if not all(map(reads_plainly, layers)):
             return None
         facts = layers[0].facts
+        for layer, own in zip(layers, query.split(self._counts, 1), strict=True):
+            layer.note_moments(own, 0)
         if facts.layout is not None:
             angles = self._angles_of(layers)
             query, key = facts.layout.rotate(query, angles), facts.layout.rotate(key, angles)

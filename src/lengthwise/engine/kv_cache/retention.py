@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import FrequencyRule
@@ -83,8 +84,11 @@ class CacheUpdate:
         queries: the last queries of the prompt as near keys see them, `[heads, at least window,
             head_dim]`. They are fewer where the prompt is shorter. They are there at PREFILL, where
             a retention or codec asked for a window. A codec gets only the heads that read the store
-            it is given.
+            it is given. At DECODE they are those of the newest tokens, for a retention that
+            follows them (`follows_queries`).
         query_index: birth ids of these queries, int64.
+        moments: mean and covariance of the prompt's queries before rotation. They are there at
+            PREFILL for a retention that asks for them (`wants_moments`).
     """
 
     phase: Phase
@@ -92,6 +96,7 @@ class CacheUpdate:
     sequence: CacheView
     queries: Tensor | None = None
     query_index: Tensor | None = None
+    moments: QueryMoments | None = None
 
 
 class Retention(Protocol):
@@ -101,6 +106,11 @@ class Retention(Protocol):
         window: how many of the prompt's last queries it wants at the end of prefill (0: none).
         wants_attention_mass: entries accumulate the probability they receive from every query.
         wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
+
+    What only few ask for may be left out:
+        follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
+        wants_moments: a number where `CacheUpdate.moments` is wanted: how many first tokens of the
+            text it leaves out.
     """
 
     window: int
@@ -131,3 +141,13 @@ class Retention(Protocol):
             Tokens that may be committed before the next deletion; None is any number.
         """
         ...
+
+
+def notes_prompt(retention: Retention) -> bool:
+    """Whether something has to be noted of every token of a prompt while it is read.
+
+    Args:
+        retention: of a sequence. One that notes nothing can be taken on once a prompt was read.
+    """
+    wants = retention.wants_attention_mass or retention.wants_token_nll
+    return wants or getattr(retention, "wants_moments", None) is not None

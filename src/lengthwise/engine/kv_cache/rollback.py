@@ -34,7 +34,7 @@ def roll_back(sequence: Sequence, length: int) -> bool:
     count = len(sequence) - length
     if count <= 0:
         return True
-    watched = sequence._observation.stride or sequence._observation.remember
+    watched = sequence.observes_prompt or sequence._observation.remember
     if sequence.prompt_length is not None or watched or sequence.noted is not None:
         return False
     if not all(_cuts(group, len(sequence), length) for _, group in sequence.groups()):

@@ -30,6 +30,7 @@ from lengthwise.engine.kv_cache.packing import (
     unpack,
 )
 from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.adapted_model import AdaptedModel
 
@@ -149,12 +150,31 @@ def _pack_layer(
     known = classes | classes_of([codec, selector])
     window = layer.facts.window
     whole = plan.placement if window is None else Placement(window=window, keeps_far=False)
-    queries = layer.last_queries()
-    return {
+    queries, moments = layer.last_queries(), layer.moments
+    # A part that few sessions have is left out of the files of all others.
+    noted = {} if moments is None else {"moments": _pack_moments(packer, moments)}
+    return noted | {
         "queries": None if queries is None else packer.tensor(queries),
         "codec": None if codec is None else packer.state(layer.codec, codec, _name(codec), known),
         "groups": [_pack_group(packer, g, whole, selector, known) for g in layer.groups],
     }
+
+
+def _pack_moments(packer: Packer, moments: QueryMoments) -> dict[str, Any]:
+    return {
+        "skip": moments.skip, "count": moments.count,
+        "mean": packer.pack(moments.mean, "moments", {}),
+        "scatter": packer.pack(moments.scatter, "moments", {}),
+    }  # fmt: skip
+
+
+def _moments(data: dict[str, Any], read: Read, layer: LayerCache) -> QueryMoments:
+    mean, scatter = (unpack(data[name], read, {}) for name in ("mean", "scatter"))
+    shape = (layer.facts.num_heads, layer.facts.head_dim)
+    shapes = [] if mean is None else [tuple(mean.shape), tuple(scatter.shape)]
+    if shapes not in ([], [shape, (*shape, shape[1])]):
+        raise Damaged("the moments of its queries are those of other heads")
+    return QueryMoments(int(data["skip"]), int(data["count"]), mean, scatter)
 
 
 def _pack_group(
@@ -211,6 +231,8 @@ def _unpack_layer(
     known = classes | classes_of([layer.codec, first.selector])
     if data["queries"] is not None:
         layer._window = [unpack(data["queries"], read, {})]
+    if data.get("moments") is not None:
+        layer.moments = _moments(data["moments"], read, layer)
     if (layer.codec is None) != (data["codec"] is None):
         raise Damaged("its codec is not the recipe's")
     if layer.codec is not None:

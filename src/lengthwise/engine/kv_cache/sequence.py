@@ -20,10 +20,11 @@ from lengthwise.engine.kv_cache.contexts import Apart
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import Placement
-from lengthwise.engine.kv_cache.prompt_end import prompt_selectors, show_prompt
+from lengthwise.engine.kv_cache.prompt_end import show_prompt
 from lengthwise.engine.kv_cache.retention import Phase, Retention
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation
+from lengthwise.engine.kv_cache.watching import watch
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.token_view import TokenView
 from lengthwise.models.adapted_model import AdaptedModel
@@ -86,15 +87,8 @@ class Sequence:
         self.retention: Retention | None = plan.retention() if plan.retention else None
         for layer in (layer for layer in self.layers if not layer.own_window):
             layer.codec = plan.codec(layer.facts) if plan.codec is not None else None
-        windows = [layer.codec.window for layer in self.layers if layer.codec is not None]
-        self._encodes = bool(windows)
-        windows += [found.window for layer in self.layers for _, found in prompt_selectors(layer)]
-        strides = [g.selector.wants_attention_mass for _, g in self.groups() if g.selector]
-        if self.retention is not None:
-            windows.append(self.retention.window)
-            strides.append(int(self.retention.wants_attention_mass))
-        self._observation.remember = max([self._remember_at_least, *windows])
-        self._observation.stride = min((stride for stride in strides if stride), default=0)
+        self._encodes = any(layer.codec is not None for layer in self.layers)
+        watch(self._observation, self.layers, self.retention, self._remember_at_least)
 
     def remember(self, queries: int) -> None:
         """Keeps at least so many last queries of the prompt, for a plan that a fork may adopt.
@@ -209,7 +203,8 @@ class Sequence:
     @property
     def observes_prompt(self) -> bool:
         """Whether reading sums up something beside the entries."""
-        return bool(self._observation.stride) or self.wants_token_nll
+        noted = self._observation.stride or self._observation.moments is not None
+        return bool(noted) or self.wants_token_nll
 
     @property
     def remembered(self) -> int:

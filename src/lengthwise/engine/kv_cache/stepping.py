@@ -26,13 +26,17 @@ class Observation:
     reading: the prompt is not complete yet. remember: last queries of the prompt to keep. stride:
     every how many-th query of a prompt's chunk has its probabilities summed, standing for those
     skipped; 0 for none. expected: entries there will be in the end, where known, to make room for
-    at once.
+    at once. following: the newest queries are kept while decoding too, as many as `remember` says.
+    moments: first tokens that mean and covariance of a prompt's queries leave out; None is that
+    nobody asks for these.
     """
 
     reading: bool = True
     remember: int = 0
     stride: int = 0
     expected: int = 0
+    following: bool = False
+    moments: int | None = None
 
 
 class Stepping:
@@ -99,6 +103,7 @@ class Stepping:
             len(self.groups) > 1
             or self.observation.reading
             or self.observation.stride
+            or self.observation.following
             or placement.window is None
             or placement.compact
             or placement.anchored

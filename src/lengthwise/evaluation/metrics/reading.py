@@ -17,6 +17,7 @@ from lengthwise._utils.progress import Progress
 from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import ORDINARY
+from lengthwise.engine.kv_cache.retention import notes_prompt
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
@@ -81,7 +82,7 @@ def reads_as_full(plan: Plan) -> bool:
     if any(each is not None for each in changes) or plan.placement != ORDINARY:
         return False
     retention = plan.retention() if plan.retention is not None else None
-    return retention is None or not (retention.wants_attention_mass or retention.wants_token_nll)
+    return retention is None or not notes_prompt(retention)
 
 
 class Reader:

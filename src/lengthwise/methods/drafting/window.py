@@ -36,7 +36,7 @@ import torch
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import ORDINARY
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
+from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, notes_prompt
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan, whole
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
@@ -127,7 +127,7 @@ class Window(Method):
                 "use one retention or codec such as snapkv or kivi, or window(sinks=4, window=512)",
             )
         retention = plan.retention() if plan.retention else None
-        if retention is not None and (retention.wants_attention_mass or retention.wants_token_nll):
+        if retention is not None and notes_prompt(retention):
             raise Refused(
                 f"{given} needs notes of every token of the prompt, which the model itself does "
                 "not take while it reads",

@@ -1,9 +1,9 @@
 """Retentions: what is kept, and what is deleted for good.
 
-    at every step           streaming, h2o, sirllm
-    at the end of a prompt  snapkv, pyramidkv
+    at every step           streaming, h2o, tova, sirllm
+    at the end of a prompt  snapkv, pyramidkv, adakv, expected_attention
     by kind of head         razor
 
 `counting` says how many entries a budget pays for. `votes` is what the last queries of a prompt
-look at.
+look at. `head_budgets` shares a layer's budget out among its heads.
 """

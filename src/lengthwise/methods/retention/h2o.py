@@ -33,6 +33,7 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.retention.counting import (
+    RUNS,
     affordable,
     floor_option,
     full_layers,
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
-
-# Entries are dropped in runs of this share of the budget.
-RUNS = 64
 
 
 @dataclass(frozen=True)

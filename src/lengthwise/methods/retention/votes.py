@@ -1,4 +1,4 @@
-"""What the last queries of a prompt look at, and keeping just that: shared by SnapKV and PyramidKV.
+"""What the last queries of a prompt look at, and keeping just that: SnapKV, PyramidKV and Ada-KV.
 
 The votes are probabilities of the model's own softmax, made by the engine's one primitive. A pass
 yields each query's log-sum-exp, then column sums of the probabilities it implies. Nothing of the
@@ -8,6 +8,7 @@ size [queries, keys] outlives a block.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,14 +89,15 @@ class PromptVotes:
     def tokens_until_change(self, sequence: CacheView) -> int | None:
         return None
 
-    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
+    def retain(self, group: HeadGroup, update: CacheUpdate) -> Seq[HeadGroup] | None:
         if update.phase is not Phase.PREFILL:
-            return
+            return None
         model, length = update.sequence.model, len(update.sequence)
         count = self.count(model, update.layer, length, group.tighten())
-        if count is not None and count < len(group.compressible):
-            latest = min(self.window, count) if group.placement.window is None else 0
-            group.keep(self._choose(group, update, count, latest))
+        if count is None or count >= len(group.compressible):
+            return None
+        latest = min(self.window, count) if group.placement.window is None else 0
+        return self.keep(group, update, count, latest)
 
     def count(self, model: AdaptedModel, layer: LayerFacts, length: int, near: int) -> int | None:
         """Entries that stay of those a prompt of `length` tokens has beyond a window, which keeps
@@ -110,15 +112,27 @@ class PromptVotes:
         for layer in full_layers(model):
             self.count(model, layer, length, near)
 
-    def _choose(self, group: HeadGroup, update: CacheUpdate, count: int, latest: int) -> Tensor:
-        """Ids int64 `[kv_heads, count]`: the `latest` entries and the best voted of the others."""
+    def keep(
+        self, group: HeadGroup, update: CacheUpdate, count: int, latest: int
+    ) -> Seq[HeadGroup] | None:
+        """Keeps `count` entries a key head: the `latest` ones and the best voted of the others.
+
+        Returns what takes the group's place, as `retain` does.
+        """
+        votes = self.votes(group, update, latest)
+        ids = votes.topk(count - latest, dim=1).indices.sort(1).values
+        older = votes.shape[1]
+        last = torch.arange(older, older + latest, device=ids.device).expand(len(ids), -1)
+        group.keep(torch.cat([ids, last], 1))
+        return None
+
+    def votes(self, group: HeadGroup, update: CacheUpdate, latest: int) -> Tensor:
+        """What entries before the `latest` ones are given, pooled: float32 `[kv_heads, n]`."""
         older = len(group.compressible) - latest
         votes = received_attention(group, update, self.window)[:, :older]
         best = pool(votes, self.method.kernel, self.method.pooling)
-        best = best.unflatten(0, (update.layer.num_kv_heads, -1)).mean(1)
-        ids = best.topk(count - latest, dim=1).indices.sort(1).values
-        last = torch.arange(older, older + latest, device=ids.device).expand(len(ids), -1)
-        return torch.cat([ids, last], 1)
+        found: Tensor = best.unflatten(0, (update.layer.num_kv_heads, -1)).mean(1)
+        return found
 
 
 def pool(votes: Tensor, kernel: int, pooling: str) -> Tensor:

@@ -1,0 +1,37 @@
+"""What a sequence has its layers note down, gathered from all who ask for something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.prompt_end import prompt_selectors
+from lengthwise.engine.kv_cache.retention import Retention
+from lengthwise.engine.kv_cache.stepping import Observation
+
+
+def watch(
+    observation: Observation, layers: Seq[LayerCache], retention: Retention | None, remember: int
+) -> None:
+    """Fills in what the retention, the selectors and the codecs of a sequence want noted.
+
+    Args:
+        observation: of the sequence; changed in place.
+        layers: of the sequence, with their codecs and selectors.
+        retention: of the sequence, if there is one.
+        remember: last queries of the prompt that are kept at least.
+    """
+    windows = [remember, *(layer.codec.window for layer in layers if layer.codec is not None)]
+    windows += [found.window for layer in layers for _, found in prompt_selectors(layer)]
+    selectors = [group.selector for layer in layers for group in layer.groups]
+    strides = [found.wants_attention_mass for found in selectors if found is not None]
+    if retention is not None:
+        windows.append(retention.window)
+        strides.append(int(retention.wants_attention_mass))
+    observation.remember = max(windows)
+    observation.stride = min((stride for stride in strides if stride), default=0)
+    observation.following = bool(getattr(retention, "follows_queries", False))
+    observation.moments = getattr(retention, "wants_moments", None)
+
+
+__all__ = ["watch"]
