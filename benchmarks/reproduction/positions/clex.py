@@ -1,8 +1,9 @@
 """CLEX on a tiny model: frequencies along the law, and along a path learned on short rows.
 
 See `lengthened`: trained to 256 tokens. CLEX tunes weights and scale network on rows of 256 with
-random scales up to 4, PI tunes weights on rows of 256 and on rows of 1,024; all read equally many
-tokens. `above` is a loss less that of the untuned model in rows of 256, the trained length.
+random scales up to 4, at two rates of learning. PI tunes weights on rows of 256 and on rows of
+1,024. All read equally many tokens. `above` is a loss less that of the untuned model in rows of
+256, the trained length.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ def clex(
     ways = (
         ("untuned", "", untuned, "full"),
         ("untuned", "", untuned, f"clex(max_factor={LARGEST}, network=false)"),
-        ("tuned under clex", "256", ("clex", learned), f"clex(max_factor={LARGEST})"),
-        ("tuned under pi", "256", ("pi-short", linear), "full"),
-        ("tuned under pi", "1024", ("pi", linear), "full"),
+        ("tuned at 1e-3", "256", ("clex", learned, 1e-3), f"clex(max_factor={LARGEST})"),
+        ("tuned at 1e-4", "256", ("clex-slow", learned, 1e-4), f"clex(max_factor={LARGEST})"),
+        ("tuned under pi", "256", ("pi-short", linear, 1e-3), "full"),
+        ("tuned under pi", "1024", ("pi", linear, 1e-3), "full"),
     )
     for model, length, how, recipe in ways:
         if isinstance(how, tuple):
-            name, positions = how
-            place = lengthened.tuned(folder, name, rows[int(length)], tune, positions)
+            name, positions, rate = how
+            place = lengthened.tuned(folder, name, rows[int(length)], tune, positions, rate)
             read = lengthened.opened(place)
         else:
             read = how

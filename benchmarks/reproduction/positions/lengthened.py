@@ -72,13 +72,15 @@ def base(folder: Path, rows: dict[int, str], steps: int = STEPS) -> Path:
 
 
 def tuned(
-    folder: Path, name: str, rows: str, steps: int, positions: dict[str, Any] | None = None
-) -> Path:
+    folder: Path, name: str, rows: str, steps: int, positions: dict[str, Any] | None = None,
+    rate: float = 1e-3,
+) -> Path:  # fmt: skip
     """The base trained on, for so many steps of 2,048 tokens, under other positions."""
     place = tiny.run(
         folder, f"{name}-{steps}", rows, steps=steps,
         model={"checkpoint": str((folder / "runs" / BASE / "model").absolute())},
-        optimizer={"lr": 1e-3}, schedule={"warmup_steps": min(10, steps // 4), "floor": 1e-4},
+        optimizer={"lr": rate},
+        schedule={"warmup_steps": min(10, steps // 4), "floor": rate / 10},
         positions=positions or {},
     )  # fmt: skip
     return place / "model"
