@@ -8,7 +8,7 @@ A file of a third party imports nothing else of lengthwise. By role:
   `AdaptedModel`, and the errors that a user sees.
 - retention: `ScoredRetention`; or `Retention`, which is shown a `CacheUpdate` and prunes a
   `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
-  `affordable` turn a budget into entries.
+  `affordable` turn a budget into entries. An `AskingRetention` runs the model behind the prompt.
 - selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
   `PromptSelector`, which looks at the whole prompt first, with all layers.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
@@ -38,7 +38,15 @@ from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.query_moments import QueryMoments
 from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.received import received_attention
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import (
+    AskingRetention,
+    CacheUpdate,
+    CacheView,
+    Phase,
+    ReadAside,
+    Retention,
+    WatchLayer,
+)
 from lengthwise.engine.kv_cache.selection import (
     PromptSelector,
     Queries,
@@ -74,6 +82,7 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 __all__ = [
     "Acceptance",
     "AdaptedModel",
+    "AskingRetention",
     "Budget",
     "CacheUpdate",
     "CacheView",
@@ -111,6 +120,7 @@ __all__ = [
     "QueryMoments",
     "QueryScale",
     "Question",
+    "ReadAside",
     "RecipeError",
     "Refused",
     "ResidualCodec",
@@ -127,6 +137,7 @@ __all__ = [
     "Tree",
     "UpTo",
     "Verifier",
+    "WatchLayer",
     "affordable",
     "by_key_head",
     "chosen_tokens",

@@ -33,6 +33,8 @@ RECIPES = [
     "int8(residual=8)",
     "think(ratio=0.5, recent=8, window=8)",
     "razor(buffer=16)",
+    "kvzip(budget=50%, chunk=32, instruct=false, floor=8)",
+    "ems(budget=50%, threshold=0, weigh=mass, window=8, floor=8)",
     "h2o(budget=40)",
     "tova(budget=40)",
     "adakv(budget=50%, window=8, floor=8)",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence as Seq
 from lengthwise import recipes
 from lengthwise.api.given import require_count
 from lengthwise.api.held_model import HeldModel
-from lengthwise.api.prompts import Prompt, around_message, ends, given_ids
+from lengthwise.api.prompts import Prompt, ends, given_ids
 from lengthwise.api.session import Session
 from lengthwise.api.session_prompt import ApartSource, encode_piece
 from lengthwise.api.session_reading import (
@@ -24,6 +24,7 @@ from lengthwise.errors import LengthwiseError, Refused, SessionError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe, RecipeLike
+from lengthwise.tokenization.templates import around_message
 
 # Stands behind each document, as between document and question in one text.
 BETWEEN = "\n\n"

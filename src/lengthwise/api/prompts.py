@@ -107,30 +107,6 @@ def ends(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def around_message(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """What a chat template puts before and behind the one message of the user's, as text.
-
-    Args:
-        tokenizer: the model's; two empty texts where it has no template.
-
-    Raises:
-        LengthwiseError: for a template that changes what it is given, or shows it twice.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        return "", ""
-    message = {"role": "user", "content": _CLOSE}
-    rendered = str(
-        tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-    )
-    found = rendered.split(_CLOSE)
-    if len(found) != 2:
-        raise LengthwiseError(
-            "the chat template shows a message otherwise than as it was given, so it cannot be cut "
-            "around it; give the documents and questions as token ids"
-        )
-    return found[0], found[1]
-
-
 def as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text in which special tokens are letters like any others.
 

@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.held_model import HeldModel
-from lengthwise.api.prompts import Prompt, Shield, around_message, given_ids, require_text
+from lengthwise.api.prompts import Prompt, Shield, given_ids, require_text
 from lengthwise.api.turns import has_template, turns_behind
 from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
+from lengthwise.tokenization.templates import around_message
 
 # Beginnings of questions, and of texts that are appended, which tokenizers join differently.
 _QUESTIONS = ("A", "1", "\n")

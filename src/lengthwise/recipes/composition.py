@@ -251,6 +251,17 @@ def delete_encoded(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def encode_weighed(a: Piece, b: Piece) -> Refused | None:
+    """What is encoded carries no weight of its own."""
+    if not getattr(a.method, "weighs", False) or not b.hooks & ENCODES:
+        return None
+    return Refused(
+        f"{a.name} stores entries that weigh more than one token, and {b.name} encodes keys and "
+        "values without their weights",
+        f"drop {b.name}, or give {a.name}(weigh=none)",
+    )
+
+
 def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
     """A mode settles no token before its end, so there is none to guess, verify or budget for."""
     if "start_mode" not in a.hooks or not b.hooks & {
@@ -266,7 +277,8 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
 
 RULES: tuple[Rule, ...] = (
     same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, evict_then_retrieve,
-    one_placement,    nothing_beyond, offloaded, delete_encoded, all_near, frozen,
+    one_placement,    nothing_beyond, offloaded, delete_encoded,
+    encode_weighed, all_near, frozen,
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Continuous batching: requests join and leave at every round, and prompts are read beside them.
 
 A round is one step of all that write, and some of a prompt. Where more write than read, that is as
-much as `Pace` allows, so that a long prompt holds up nobody. It is some layers of a long chunk where
-the model can rest between them. Else, and where no more is left, it is a short chunk in the step's
-own forward.
+much as `Pace` allows, so that a long prompt holds up nobody. It is some layers of a long chunk
+where the model can rest between them. Else, and where no more is left, it is a short chunk in the
+step's own forward.
 Requests are let in while KV bytes are left for all they may hold.
 """
 

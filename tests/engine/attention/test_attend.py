@@ -14,7 +14,13 @@ from lengthwise.engine.attention.attend import (
     single_softmax,
     tree_softmax,
 )
-from lengthwise.engine.attention.scores import attend_plain, column_sums, logits, lse_at
+from lengthwise.engine.attention.scores import (
+    attend_plain,
+    column_maxima,
+    column_sums,
+    logits,
+    lse_at,
+)
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 
@@ -84,6 +90,24 @@ def test_column_sums_are_the_probabilities_each_key_receives() -> None:
     wanted = torch.softmax(whole, -1).sum(1)
     sums = torch.cat([column_sums(part, lse, 0.3) for part in parts], 1)
     assert torch.allclose(sums, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [None, 500])
+@pytest.mark.parametrize("sink", [False, True])
+def test_column_maxima_are_the_largest_probabilities_of_one_softmax(
+    block: int | None, sink: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if block is not None:
+        monkeypatch.setattr("lengthwise.engine.attention.scores.SCORE_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    parts = [_part(kind, 9, 20, generator) for kind in ("all", "masked", "causal")]
+    sinks = torch.randn(HEADS, generator=generator) if sink else None
+    whole = [logits(part, 0.3, 4.0) for part in parts]
+    columns = whole if sinks is None else [*whole, sinks[:, None, None].expand(-1, 9, 1)]
+    exact = torch.softmax(torch.cat(columns, -1), -1).split([20, 20, 9, *([1] if sink else [])], -1)
+    for wanted in range(3):
+        found = column_maxima(parts, wanted, 0.3, 4.0, sinks)
+        assert torch.allclose(found, exact[wanted].amax(1), atol=1e-6)
 
 
 @pytest.mark.parametrize("queries", [1, 3])

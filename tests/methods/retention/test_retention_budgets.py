@@ -33,6 +33,8 @@ BUDGETED = [
         ("sirllm", ", floor=8"), ("h2o", ", floor=8"),
         ("snapkv", ", window=8, floor=8"), ("pyramidkv", ", floor=8"), ("tova", ", floor=8"),
         ("adakv", ", window=8, floor=8"), ("expected_attention", ", floor=8, adaptive=true"),
+        ("snapkv", ", window=8, floor=8"), ("pyramidkv", ", floor=8"),
+        ("kvzip", ", instruct=false, floor=8"), ("ems", ", window=8, floor=8"),
     )
     for budget in ("25%", "100", "50KB")
 ]  # fmt: skip

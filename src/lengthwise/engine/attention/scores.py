@@ -44,6 +44,42 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
     return total
 
 
+def column_maxima(
+    parts: Sequence[Part],
+    wanted: int,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """The largest probability that each key of one part receives from any query.
+
+    The softmax is over the keys of all parts. Queries are taken in blocks: memory stays O(block x
+    keys).
+
+    Args:
+        parts: of the same queries; none of them is empty.
+        wanted: which part's keys are looked at.
+        scaling: multiplies the logits.
+        softcap: as in `attend`.
+        sinks: as in `attend`.
+
+    Returns:
+        float32 `[heads, keys]`.
+    """
+    heads, queries, _ = parts[0].query.shape
+    keys = sum(part.key.shape[1] for part in parts)
+    step = max(1, SCORE_BLOCK // max(1, heads * keys))
+    found = torch.zeros(heads, parts[wanted].key.shape[1], device=parts[0].query.device)
+    for start in range(0, queries, step):
+        rows = slice(start, min(queries, start + step))
+        scores = [logits(part.rows(rows), scaling, softcap) for part in parts]
+        lse = torch.logsumexp(torch.cat([z.logsumexp(-1, keepdim=True) for z in scores], -1), -1)
+        if sinks is not None:
+            lse = torch.logaddexp(lse, sinks.float()[:, None])
+        found = torch.maximum(found, torch.exp(scores[wanted] - lse[..., None]).amax(1))
+    return found
+
+
 def lse_at(
     parts: Sequence[AnyPart],
     rows: slice,
@@ -62,4 +98,4 @@ def lse_at(
     return lse
 
 
-__all__ = ["attend_plain", "column_sums", "logits", "lse_at"]
+__all__ = ["attend_plain", "column_maxima", "column_sums", "logits", "lse_at"]

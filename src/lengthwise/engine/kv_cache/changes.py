@@ -4,19 +4,20 @@ at each step of decoding."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
 
+from lengthwise.engine.kv_cache.aside import Reading, read_aside
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase, Retention
+from lengthwise.engine.kv_cache.retention import AskingRetention, CacheUpdate, Phase, Retention
 
 
-class Changing(CacheView, Protocol):
+class Changing(Reading, Protocol):
     """A sequence, as far as it is changed here."""
 
-    layers: list[LayerCache]
     retention: Retention | None
 
 
@@ -32,6 +33,8 @@ def retain(sequence: Changing, phase: Phase) -> None:
     """Has a retention drop what it does not keep, in all layers but those with own windows."""
     if sequence.retention is None:
         return
+    if phase is Phase.PREFILL and isinstance(sequence.retention, AskingRetention):
+        sequence.retention.ask_model(sequence, partial(read_aside, sequence))
     for layer in sequence.layers:
         if layer.own_window:
             continue

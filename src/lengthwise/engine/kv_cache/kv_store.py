@@ -153,13 +153,15 @@ class KVStore:
 
         def grow(t: Tensor, before: Tensor | None) -> Tensor:
             fresh = t.new_empty((t.shape[0], size, *t.shape[2:]))
-            if before is not None:
-                fresh[:, : self._length] = before
+            fresh[:, : self._length] = 0 if before is None else before
             return fresh
 
         parts = [(getattr(like, n), getattr(old, n, None)) for n in _FIELDS]
         if old is not None and old.index.shape[0] > like.index.shape[0]:
             parts[2] = (like.index.expand(old.index.shape[0], -1), old.index)
+        if old is not None and old.log_weight is not None:
+            # Entries that stand for one token each may follow some that stand for several.
+            parts[3] = (old.log_weight, old.log_weight)
         self._tail = KVEntries(*(None if t is None else grow(t, before) for t, before in parts))  # type: ignore[arg-type]
 
     def append(self, entries: KVEntries) -> None:

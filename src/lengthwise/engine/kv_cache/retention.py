@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class CacheView(Protocol):
     """What a retention sees of the sequence whose cache it prunes. `len` is the tokens committed.
 
     Attributes:
+        tokens: ids of the tokens committed.
         prompt_length: tokens committed that are the prompt's; None until the prompt is read.
         expected_prompt: tokens of the prompt. Those still to be read are included where their
             number is known.
@@ -46,6 +47,9 @@ class CacheView(Protocol):
 
     @property
     def expected_prompt(self) -> int: ...
+
+    @property
+    def tokens(self) -> Seq[int]: ...
 
     @property
     def token_nll(self) -> Seq[float]: ...
@@ -108,6 +112,8 @@ class Retention(Protocol):
         wants_token_nll: `CacheView.token_nll` is filled with -log p of every token.
 
     What only few ask for may be left out:
+        sums_prompt_only: True where attention mass is no longer wanted after PREFILL, at which the
+            retention drops it (`KVStore.replace`).
         follows_queries: True where `CacheUpdate.queries` is wanted at DECODE as well.
         wants_moments: a number where `CacheUpdate.moments` is wanted: how many first tokens of the
             text it leaves out.
@@ -139,6 +145,52 @@ class Retention(Protocol):
 
         Returns:
             Tokens that may be committed before the next deletion; None is any number.
+        """
+        ...
+
+
+class WatchLayer(Protocol):
+    """What is shown each layer of a forward whose tokens are not kept."""
+
+    def __call__(self, layer: LayerFacts, query: Tensor, held: Tensor, new: Tensor) -> None:
+        """Looks at one layer, before its tokens attend.
+
+        Args:
+            layer: facts of the layer.
+            query: of the forward's tokens, rotated, `[heads, n, head_dim]`.
+            held: keys of the prompt as these queries meet them, `[kv_heads, entries, head_dim]`.
+            new: keys of the forward's own tokens, `[kv_heads, n, head_dim]`.
+        """
+        ...
+
+
+class ReadAside(Protocol):
+    """Reads tokens behind a finished prompt, shows every pruned layer, and forgets them."""
+
+    def __call__(self, tokens: Seq[int], watch: WatchLayer) -> None:
+        """One forward.
+
+        Args:
+            tokens: ids, at least one, which stand behind the prompt.
+            watch: is shown the layers, one after another.
+        """
+        ...
+
+
+@runtime_checkable
+class AskingRetention(Retention, Protocol):
+    """A retention that runs the model behind the prompt before anything is dropped.
+
+    What it runs counts as time to first token. All entries have to be near and plain, so its method
+    is `ordinary_only`.
+    """
+
+    def ask_model(self, sequence: CacheView, read: ReadAside) -> None:
+        """Asks once, when the prompt is complete, before `retain` is called for any layer.
+
+        Args:
+            sequence: what was read.
+            read: runs a forward; any number of times.
         """
         ...
 

@@ -388,6 +388,7 @@ class Sequence:
         self.prompt_length = len(self._tokens)
         self._observation.reading = False
         retain(self, Phase.PREFILL)
+        watch(self._observation, self.layers, self.retention, self._remember_at_least)
         show_prompt(self.layers, len(self._tokens), self.offset)
         encode(self, Phase.PREFILL)
         for layer in self.layers:

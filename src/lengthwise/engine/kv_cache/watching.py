@@ -15,6 +15,8 @@ def watch(
 ) -> None:
     """Fills in what the retention, the selectors and the codecs of a sequence want noted.
 
+    Called again when the prompt has ended, as some ask for sums over the prompt alone.
+
     Args:
         observation: of the sequence; changed in place.
         layers: of the sequence, with their codecs and selectors.
@@ -27,7 +29,8 @@ def watch(
     strides = [found.wants_attention_mass for found in selectors if found is not None]
     if retention is not None:
         windows.append(retention.window)
-        strides.append(int(retention.wants_attention_mass))
+        sums = observation.reading or not getattr(retention, "sums_prompt_only", False)
+        strides.append(int(retention.wants_attention_mass and sums))
     observation.remember = max(windows)
     observation.stride = min((stride for stride in strides if stride), default=0)
     observation.following = bool(getattr(retention, "follows_queries", False))

@@ -1,7 +1,7 @@
 """Retentions: what is kept, and what is deleted for good.
 
     at every step           streaming, h2o, tova, sirllm
-    at the end of a prompt  snapkv, pyramidkv, adakv, expected_attention
+    at the end of a prompt  snapkv, pyramidkv, adakv, expected_attention, kvzip, ems
     by kind of head         razor
 
 `counting` says how many entries a budget pays for. `votes` is what the last queries of a prompt
