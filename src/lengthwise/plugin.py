@@ -17,8 +17,9 @@ A file of a third party imports nothing else of lengthwise. By role:
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
-- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `ContextWeights` for documents that
-  are read apart (`contexts`); `distance_bias` adds to logits.
+- positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `QueryScale` for logits that grow
+  with the position; `ContextWeights` for documents that are read apart (`contexts`);
+  `distance_bias` adds to logits.
 
 `lengthwise.testing` holds a method to the laws.
 """
@@ -40,6 +41,7 @@ from lengthwise.engine.kv_cache.head_policy import HeadPolicy, HeadTable, sinks_
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.query_moments import QueryMoments
+from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.received import received_attention
 from lengthwise.engine.kv_cache.retention import (
     AskingRetention,
@@ -127,6 +129,7 @@ __all__ = [
     "PromptSelector",
     "Queries",
     "QueryMoments",
+    "QueryScale",
     "Question",
     "ReadAside",
     "RawSelector",

@@ -14,7 +14,8 @@ from lengthwise.engine.slices import Slices
 from lengthwise.errors import Refused
 from lengthwise.testing.tiny import tiny_model, tokens
 
-RECIPES = ["full", "streaming", "h2o(budget=32)", "kivi(residual=8)", "infllm", "yarn(factor=4)"]
+RECIPES = ["full", "streaming", "h2o(budget=32)", "kivi(residual=8)", "infllm", "yarn(factor=4)",
+           "entropy_abf(trained=16, exempt=1)"]  # fmt: skip
 PROMPT = tokens(120)
 
 

@@ -26,6 +26,7 @@ MANIFEST = {
 RULES = [
     ({"name": "pi", "factor": 2}, "pi(factor=2)", "linear"),
     ({"name": "ntk", "factor": 4}, "ntk(factor=4)", "default"),
+    ({"name": "abf"}, "abf", "default"),
     ({"name": "yarn", "factor": 4}, "yarn(factor=4)", "yarn"),
     ({"name": "yarn", "factor": 4.0, "beta_fast": 4.0}, "yarn(factor=4, beta_fast=4)", "yarn"),
     ({"name": "giraffe"}, "giraffe", "linear"),
@@ -85,7 +86,7 @@ def test_the_exported_model_is_the_recipe_on_its_weights(
     assert not torch.allclose(ours.score(ids), theirs, atol=1e-2)
 
 
-@pytest.mark.parametrize(("positions", "recipe", "kind"), RULES[:6:2], ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(("positions", "recipe", "kind"), RULES[:7:2], ids=lambda x: str(x)[:40])
 def test_the_loss_begins_where_the_recipe_leaves_the_untuned_model(
     place: Path, positions: dict[str, Any], recipe: str, kind: str
 ) -> None:

@@ -18,6 +18,7 @@ from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.editing import FirstKeys, Turner, first_keys, opened, plain
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.query_scale import scaled
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.rope import StepAngles
 
@@ -49,6 +50,7 @@ class _Scattered:
         cache = self.sequence.layers[layer]
         facts, near = cache.facts, cache.groups[0].near
         rows, angles = self._on(query.device)
+        query = scaled(cache.query_scale, query, rows)
         if facts.layout is not None:
             turned = angles.at(facts.layout, facts.rotary_type, cache.rule)
             query, key = facts.layout.rotate(query, turned), facts.layout.rotate(key, turned)

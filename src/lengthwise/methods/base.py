@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.contexts import ContextRule
     from lengthwise.engine.kv_cache.head_policy import HeadTable
     from lengthwise.engine.kv_cache.placement import Placement
+    from lengthwise.engine.kv_cache.query_scale import QueryScale
     from lengthwise.engine.kv_cache.retention import Renewal, Retention
     from lengthwise.engine.kv_cache.selection import Selector
     from lengthwise.engine.speculative.draft_length import LengthPolicy
@@ -185,6 +186,17 @@ class Method:
 
         Returns:
             The rule; None leaves the model's own.
+        """
+        return None
+
+    def query_scale(self, model: AdaptedModel) -> QueryScale | None:
+        """What the logits of a query are multiplied by, by its position.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The scale; None leaves logits as they are.
         """
         return None
 

@@ -51,6 +51,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("positions", "frequencies", "Where is each token?", owns="the rotary frequencies",
          per="model", fills="rule", joined=True),
     Slot("positions", "placement", per="model", fills="placement", joined=True),
+    Slot("positions", "query_scale", owns="how logits grow with the position", per="model",
+         fills="query_scale"),
     Slot("positions", "contexts", owns="where documents that are set apart stand", per="model",
          fills="contexts"),
     Slot("positions", "distance_bias", owns="what distance adds to a logit", per="layer",

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from lengthwise import architectures
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
@@ -232,6 +233,7 @@ def _load_weights(
     local = folder is not None
     if isinstance(place.map, dict) and (empty := hollow(name, local)) is not None:
         place = place.over(empty)
+    architectures.register()
     require_fits(name, local, dtype, place)
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=local)

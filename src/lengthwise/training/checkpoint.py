@@ -32,6 +32,7 @@ from lengthwise.sequences.files import why_not
 from lengthwise.training.config import TrainingError
 from lengthwise.training.model import load_weights, quiet
 from lengthwise.training.parallel import Ranks
+from lengthwise.training.scale_network import apart
 from lengthwise.training.tokenizer_files import Files, written
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -121,9 +122,10 @@ def save_model(
     folder: Path, model: nn.Module, weights: dict[str, torch.Tensor], files: Files
 ) -> None:
     """Writes weights, config and the files of the tokenizer as transformers reads them."""
+    own, network = apart(model, weights)
     with quiet():
-        cast(PreTrainedModel, model).save_pretrained(folder, state_dict=weights)
-    written(folder, files)
+        cast(PreTrainedModel, model).save_pretrained(folder, state_dict=own)
+    written(folder, {**files, **network})
 
 
 def restore_optimizer(

@@ -59,7 +59,7 @@ class ModelOptions:
 class PositionsOptions:
     """Rotary frequencies that the weights are trained with. `settings` are the method's options."""
 
-    name: str | None = option(None, "pi, ntk, yarn, giraffe or dynamic_ntk; none: the model's own")
+    name: str | None = option(None, "pi, ntk, abf, yarn, giraffe, ...; none: the model's own")
     settings: Table = field(default_factory=dict)
 
     def method(self) -> Method | None:

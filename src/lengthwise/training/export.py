@@ -15,6 +15,7 @@ from lengthwise._utils.files import ASIDE
 from lengthwise.sequences.files import read_json, write_json
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.model import DTYPES
+from lengthwise.training.scale_network import is_part
 from lengthwise.training.tokenizer_files import Files
 
 ORIGIN = "trained.json"
@@ -58,7 +59,7 @@ def _narrowed(
     # Tied weights stay one.
     narrow: dict[int, torch.Tensor] = {}
     for key, value in weights.items():
-        if value.is_floating_point() and not wide & set(key.split(".")):
+        if value.is_floating_point() and not wide & set(key.split(".")) and not is_part(key):
             value = narrow.setdefault(value.data_ptr(), value.to(dtype))
         found[key] = value
     return found

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from lengthwise import architectures
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import closest, did_you_mean
 from lengthwise.errors import Refused
@@ -27,6 +28,7 @@ from lengthwise.training.config import ModelOptions, OptimizerOptions, TrainingE
 from lengthwise.training.cost import attends
 from lengthwise.training.positions import positioned
 
+architectures.register()
 _IDS = ("bos_token_id", "pad_token_id")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -231,8 +233,9 @@ def _made(config: Any, attention: str) -> PreTrainedModel:
 
 def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:
     family = options.family or ""
-    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        meant = did_you_mean(family, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    families = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *architectures.MODEL_TYPES}
+    if family not in families:
+        meant = did_you_mean(family, families)
         raise TrainingError(f"transformers has no causal language model {family!r}{meant}")
     plain = AutoConfig.for_model(family)
     aliases = dict(type(plain).attribute_map)

@@ -8,6 +8,7 @@ them, so that the trained model has them wherever it is loaded:
     theta' ^ (-2i / d)             default, with the base theta'
     YaRN                           yarn
     anything else that stays       longrope, with both of its tables f_i / f_i'
+    logits by position, or CLEX    nothing: the trained model is read by `read_with`
 
 What transformers makes of the config is held against the method's own frequencies before the first
 step; a name that gives others is not used.
@@ -16,6 +17,7 @@ step; a name that gives others is not used.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +30,15 @@ from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, Question
 from lengthwise.methods.options import options
+from lengthwise.methods.positions.clex import CLEX
 from lengthwise.models.attention_hook import rotary_modules
 from lengthwise.models.rope import RopeFacts
 from lengthwise.recipes.registry import find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from lengthwise.engine.kv_cache.query_scale import QueryScale
 
 
 # Stands for the factor of a frequency of zero: no angle that it leaves differs from 0 in float32.
@@ -58,7 +63,7 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
             why = f"answers another question ({cls.question})"
         raise Refused(
             f"{name} {why} and changes no rotary frequency, so weights cannot be trained with it",
-            "train with pi, ntk, yarn or giraffe, and use it when the model reads",
+            "train with pi, ntk, abf, yarn or giraffe, and use it when the model reads",
         )
     known = {each.name: each for each in options(cls)}
     for key in settings:
@@ -67,7 +72,12 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
                 f"{name} has no option {key!r}{did_you_mean(key, known, '.')} "
                 f"It has {', '.join(map(str, known.values()))}."
             )
-    return cls(**settings)
+    found = cls(**settings)
+    if isinstance(found, CLEX) and (found.length is not None or not found.network):
+        raise RecipeError(
+            "clex in a run takes max_factor alone: length and network are for reading"
+        )
+    return found
 
 
 def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
@@ -82,8 +92,23 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
             "leave [positions] out, or take a family with rotary positions, such as llama",
         )
     trained = int(own.max_position_embeddings)
+    if isinstance(method, CLEX):
+        _refuse_scaled(method, own.rope_parameters)
+        if longest > trained:
+            raise Refused(
+                f"clex trains on rows of the trained length, {trained:,} tokens, and rows of this "
+                f"data have {longest:,}",
+                f"build the data with --max-length {trained}",
+            )
+        return copy.deepcopy(own)
     rule = method.frequencies(cast(Any, _Trained(trained)))
     assert rule is not None
+    if scales_queries(method) and getattr(method, "trained", None) is None:
+        raise Refused(
+            f"{method.name} scales logits by the length that the model was trained for, and the "
+            "trained model will say the length of its longest row",
+            f"give the length before, as in trained = {trained}",
+        )
     if rule.dynamic:
         raise Refused(
             f"{method} follows the length of the text, and transformers keeps the frequencies of "
@@ -92,13 +117,7 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
         )
     kind = _kind(own, method)
     before = own.rope_parameters if kind is None else own.rope_parameters[kind]
-    if before.get("rope_type", "default") != "default":
-        raise Refused(
-            f"the model has rotary frequencies of its own (rope type {before['rope_type']!r}), "
-            f"which {method.name} would replace",
-            "leave [positions] out to go on with them, or begin from the model before they were "
-            "changed",
-        )
+    _refuse_scaled(method, before)
     old, _ = _found(modules[0], kind)
     facts = RopeFacts(float(before["rope_theta"]), 2 * len(old), trained)
     new, amplitude = rule.scale(old, facts, trained)
@@ -110,6 +129,38 @@ def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:
         f"transformers cannot give family {own.model_type!r} the frequencies of {method}",
         "leave [positions] out, or take another family, such as llama",
     )
+
+
+def _refuse_scaled(method: Method, before: dict[str, Any]) -> None:
+    if before.get("rope_type", "default") != "default":
+        raise Refused(
+            f"the model has rotary frequencies of its own (rope type {before['rope_type']!r}), "
+            f"which {method.name} would replace",
+            "leave [positions] out to go on with them, or begin from the model before they were "
+            "changed",
+        )
+
+
+def scales_queries(method: Method) -> bool:
+    """Whether logits grow with the position under a method."""
+    return type(method).query_scale is not Method.query_scale
+
+
+def scale_of(method: Method) -> QueryScale | None:
+    """What the queries of a run are multiplied by, by their positions; None leaves them."""
+    if not scales_queries(method):
+        return None
+    return method.query_scale(cast(Any, _Trained(0)))
+
+
+def read_with(method: Method | None) -> Method | None:
+    """The recipe of weights that were trained under a method; None where their config says all."""
+    if isinstance(method, CLEX):
+        return method
+    if method is None or not scales_queries(method):
+        return None
+    # The base stands in the config.
+    return dataclasses.replace(method, base=None)  # type: ignore[call-arg]
 
 
 def _changed(

@@ -21,6 +21,7 @@ from torch import nn
 from lengthwise._utils.version import __version__
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
+from lengthwise.training.attached import attach
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.cost import CostModel, fit, sizes_of
 from lengthwise.training.data import Feed, Work
@@ -31,6 +32,7 @@ from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
+from lengthwise.training.positions import read_with
 from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.signals import first_signal
 from lengthwise.training.step import (
@@ -205,6 +207,9 @@ class Trainer:
         weights = self.ranks.model_state(self.model)
         if self.ranks.first:
             origin = {"step": self.done, "tokens": self.tokens, "version": __version__}
+            if recipe := read_with(self.config.positions.method()):
+                origin["recipe"] = str(recipe)
+                self._progress.note(f"{place} is to be read with {recipe}")
             export(place, self.ranks.plain(self.model), weights, self._files, self._dtype, origin)
 
     def _grow(self) -> None:
@@ -274,7 +279,7 @@ class Trainer:
         self._take(open_model(
             options, manifest, self.config.folder, self.ranks.device,
             self.config.positions.method(), self._progress.note,
-        ))  # fmt: skip
+        ), self.config.path(options.checkpoint) if options.checkpoint else None)  # fmt: skip
         # Ranks have equal weights and different dropout.
         torch.manual_seed(self.config.seed + 7919 * (self.ranks.rank + 1))
         self._place.remember(self._identity, self._plan)
@@ -284,7 +289,7 @@ class Trainer:
     def _go_on(self, place: Path) -> None:
         state = checkpoints.read_state(place)
         self.feed.verify(self._progress.note)
-        self._take(checkpoints.read_model(place, self.config.model.attention))
+        self._take(checkpoints.read_model(place, self.config.model.attention), place / "model")
         checkpoints.restore_optimizer(place, self.model, self.optimizer, self.ranks)
         self._files = kept_files(place / "model")
         if "tokenizer.json" not in self._files:
@@ -331,15 +336,17 @@ class Trainer:
             if before not in (None, now):
                 self._progress.note(f"{key}={now} instead of {before}: {what} will differ")
 
-    def _take(self, model: Any) -> None:
-        """Makes a model the run's: wrapped, in training, with a new optimizer."""
+    def _take(self, model: Any, folder: Path | None = None) -> None:
+        """Makes a model the run's: wrapped, in training, with a new optimizer. folder: its own."""
         self.sizes = sizes_of(model)
+        packed = self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]
+        attach(model, self.config, self.ranks, packed, folder)
         self.model: nn.Module = self.ranks.wrap(model.train())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]
         if self.ranks.context > 1:
             check_rows_can_be_shared(self.model, vocabulary, self.ranks)
-        if self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]:
+        if packed:
             check_documents_are_apart(self.model, vocabulary, self.ranks)
 
     def _facts(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.new_parts import near_part
+from lengthwise.engine.kv_cache.query_scale import scaled
 from lengthwise.engine.kv_cache.retention import CacheView, WatchLayer
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.models.rope import StepAngles
@@ -56,6 +57,7 @@ def read_aside(sequence: Reading, tokens: Seq[int], watch: WatchLayer) -> None:
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         cache, here = sequence.layers[layer], metadata.on(query.device)
+        query = scaled(cache.query_scale, query, index)
         if not cache.own_window:
             _show(cache, cache._inputs(query, key, value, here), watch)
         try:

@@ -10,6 +10,7 @@ from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.contexts import ContextRule
 from lengthwise.engine.kv_cache.head_policy import HeadTable
 from lengthwise.engine.kv_cache.placement import ORDINARY, Placement
+from lengthwise.engine.kv_cache.query_scale import QueryScale
 from lengthwise.engine.kv_cache.retention import Renewal, Retention
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.layer_facts import LayerFacts
@@ -20,10 +21,10 @@ from lengthwise.models.rope import FrequencyRule
 class CachePlan:
     """One answer for each question about the cache; every default is full attention.
 
-    text: the recipe as it prints. rule: replaces the model's rotary frequencies. contexts: how
-    documents stand that are set apart. head_table: what key heads do that do not all do the same.
-    renewal: computes entries again while writing. bias: what distance adds to a layer's logits. The
-    starters make fresh state for a sequence.
+    text: the recipe as it prints. rule: replaces the model's rotary frequencies. query_scale: makes
+    logits grow with the position. contexts: how documents stand that are set apart. head_table:
+    what key heads do that do not all do the same. renewal: computes entries again while writing.
+    bias: what distance adds to a layer's logits. The starters make fresh state for a sequence.
     """
 
     text: str = "full"
@@ -36,6 +37,7 @@ class CachePlan:
     head_table: HeadTable | None = None
     renewal: Callable[[], Renewal | None] | None = None
     bias: Callable[[LayerFacts], DistanceBias | None] | None = None
+    query_scale: QueryScale | None = None
 
     @property
     def drops(self) -> bool:

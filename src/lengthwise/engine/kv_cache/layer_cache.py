@@ -18,6 +18,7 @@ from lengthwise.engine.attention.attend import (
 from lengthwise.engine.attention.scores import lse_at
 from lengthwise.engine.kernels.part import DistanceBias
 from lengthwise.engine.kernels.products import SCORE_BLOCK
+from lengthwise.engine.kv_cache.cache_plan import CachePlan
 from lengthwise.engine.kv_cache.codec import Codec
 from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 from lengthwise.engine.kv_cache.groups import attend_groups
@@ -38,16 +39,16 @@ from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 from lengthwise.engine.kv_cache.stepping import Observation, Stepping
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import FrequencyRule
 
 
 class LayerCache(Stepping):
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
-    rule: rotary frequencies in place of the model's. pending: entries of the forward under way,
-    unless they were put in place at once; placed: how many were. documents: tokens of each of the
-    documents that the forward under way brings, where they see each other. bias: what distance adds
-    to a logit, where that is anything.
+    rule: rotary frequencies in place of the model's. query_scale: what queries carry that come in;
+    whoever runs the forward has applied it. pending: entries of the forward under way, unless they
+    were put in place at once; placed: how many were. documents: tokens of each of the documents
+    that the forward under way brings, where they see each other. bias: what distance adds to a
+    logit, where that is anything.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class LayerCache(Stepping):
         model: AdaptedModel,
         facts: LayerFacts,
         groups: list[HeadGroup],
-        rule: FrequencyRule | None,
+        plan: CachePlan,
         observation: Observation,
     ) -> None:
         self.model = model
@@ -64,7 +65,8 @@ class LayerCache(Stepping):
         # A layer with a window of its own keeps its own frequencies: its distances stay trained.
         # Some models change theirs with every token, which is a rule as much as ours are.
         own = model.rope.own_rule(facts.rotary_type) if model.rope is not None else None
-        self.rule = own if rule is None or facts.window is not None else rule
+        self.rule = own if plan.rule is None or facts.window is not None else plan.rule
+        self.query_scale = plan.query_scale.of(facts) if plan.query_scale else None
         self.observation = observation
         self.codec: Codec | None = None
         self.pending: KVEntries | None = None

@@ -133,7 +133,7 @@ class Sequence:
             groups = [HeadGroup(Placement(window=facts.window, keeps_far=False))]
         else:
             groups = first_groups(self.plan, facts)
-        return LayerCache(self.model, facts, groups, self.plan.rule, self._observation)
+        return LayerCache(self.model, facts, groups, self.plan, self._observation)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Sequence:
         # What a copy shares with its original: everything that no sequence ever changes.

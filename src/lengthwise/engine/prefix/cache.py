@@ -191,7 +191,7 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
         return None
     if not all(_reusable(layer, len(sequence)) for layer in sequence.layers):
         return None
-    reading = ("rule", None if rule is None else rule.key)
+    reading = ("rule", None if rule is None else rule.key, sequence.plan.query_scale)
     try:
         hash(reading)
     except TypeError:

@@ -294,6 +294,8 @@ def _steps(layer: LayerCache, group: HeadGroup, start: int, count: int) -> bool:
     placement, window = group.placement, group.placement.window
     if layer.codec is not None or group.selector is not None or group.on_evict is not None:
         return False
+    if layer.query_scale is not None:
+        return False
     if group.near.shared:
         return False
     stores = [store for store in (group.near, group.far) if store.allocated is not None]

@@ -78,10 +78,8 @@ class Case:
 
 def reads_as_full(plan: Plan) -> bool:
     """Whether a plan reads a prompt exactly as full attention does and acts only at its end."""
-    others = plan.rule, plan.selector, plan.bias
-    if plan.placement != ORDINARY or any(each is not None for each in others):
-        return False
-    if plan.head_table is not None:
+    changes = plan.rule, plan.query_scale, plan.selector, plan.bias, plan.head_table
+    if any(each is not None for each in changes) or plan.placement != ORDINARY:
         return False
     retention = plan.retention() if plan.retention is not None else None
     return retention is None or not notes_prompt(retention)

@@ -120,7 +120,8 @@ class Window(Method):
         plan = plan_of(self.recipe, model)
         given = f"window(recipe={plan.text})"
         others = (
-            plan.rule, plan.selector, plan.head_table, plan.bias, plan.drafters, plan.mode
+            plan.rule, plan.query_scale, plan.selector, plan.head_table, plan.bias, plan.drafters,
+            plan.mode,
         )  # fmt: skip
         if any(others) or plan.placement != ORDINARY:
             raise Refused(

@@ -62,6 +62,46 @@ class FrequencyMethod(Method, ABC):
         return FrequencyRule(self.changed)
 
 
+def needs_smaller_base(method: Method, model: AdaptedModel, base: float | None) -> None:
+    """Refuses a model whose own rotary base is larger than the one it is to get.
+
+    Args:
+        method: which raises the base.
+        model: the adapted model the recipe runs on.
+        base: the new one; None keeps the model's.
+
+    Raises:
+        Refused: for such a model.
+    """
+    if base is None or model.rope is None:
+        return
+    kinds = {layer.rotary_type for layer in model.layers if layer.window is None}
+    own = max(
+        (model.rope.facts[kind].theta for kind in kinds if kind in model.rope.facts), default=0
+    )
+    if own > base:
+        raise Refused(
+            f"{method.name} raises the rotary base to {base:,.0f}, and that of this "
+            f"{model.family!r} model is {own:,.0f} already",
+            f"give a larger one, as in {method.name}(base={10 * own:.0f}), or use yarn or ntk",
+        )
+
+
+def rebased(inv_freq: Tensor, facts: RopeFacts, base: float | None) -> Tensor:
+    """Frequencies float32 `[pairs]` under another base than `facts.theta`.
+
+    Args:
+        inv_freq: those of the model, float32 `[pairs]`.
+        facts: of the model's rotation.
+        base: the new one; None keeps the model's.
+    """
+    if base is None:
+        return inv_freq
+    exponent = 2 * torch.arange(len(inv_freq), dtype=torch.float64) / facts.rotary_dim
+    ratio = (base / facts.theta) ** -exponent
+    return inv_freq * ratio.float().to(inv_freq.device)
+
+
 def ntk_ratio(growth: float, rotary_dim: int, pairs: int) -> Tensor:
     """Factor on each frequency, float32 `[pairs]`, of a base raised to theta * growth^(d/(d-2)).
 

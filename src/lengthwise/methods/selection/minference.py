@@ -16,9 +16,9 @@ are is estimated from its last queries. Only a prompt is read so: decoding reads
 The search reads one sample and keeps for every head the pattern that holds most of its probability.
 The sample and the space are those of the paper and its code. The sample is pairs of random names,
 of which some are asked for. In the space are (columns, distances) of (30, 800), (100, 750),
-(500, 700) and (3500, 100), an A-shape of (100, 800), and blocks, an eighth of them. Without a search
-all heads have one pattern; 1,000 columns and 6,096 distances are the code's for a model that it
-does not know.
+(500, 700) and (3500, 100), an A-shape of (100, 800), and blocks, an eighth of them. Without a
+search all heads have one pattern. 1,000 columns and 6,096 distances are the code's for a model that
+it does not know.
 
 Differences. A prompt is read in chunks, 1,024 tokens on a CPU, and each estimates its lines from
 its own last queries. All is done at the grain of blocks of 64 queries, as the authors' kernels do
