@@ -15,11 +15,15 @@ from lengthwise.methods.codecs.int8 import Int8
 from lengthwise.methods.codecs.kivi import Kivi
 from lengthwise.methods.codecs.think import Think
 from lengthwise.methods.positions.yarn import YaRN
+from lengthwise.methods.retention.duo import Duo
+from lengthwise.methods.retention.longgen import LongGen
 from lengthwise.methods.retention.razor import Razor
 from lengthwise.methods.retention.snapkv import SnapKV
 from lengthwise.methods.retention.streaming import Streaming
+from lengthwise.methods.selection.act_qkv import ActQKV
 from lengthwise.methods.selection.infllm import InfLLM
-from lengthwise.methods.shares import nearest
+from lengthwise.methods.selection.lserve import LServe
+from lengthwise.methods.shares import nearest, whole_and_rest
 from lengthwise.recipes import parse
 from lengthwise.recipes.registry import methods
 from tests.evaluation.shelf_runs import tiny
@@ -71,6 +75,38 @@ def test_a_window_keeps_its_part_of_a_selection(model: lengthwise.Model) -> None
     assert isinstance(small, InfLLM) and isinstance(large, InfLLM)
     assert small.budget == Budget(164) and small.window == 82
     assert (large.window, large.init, large.block) == (InfLLM.window, InfLLM.init, InfLLM.block)
+
+
+@pytest.mark.parametrize("length", [1024, 4096, 32768])
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.1])
+def test_heads_and_layers_that_keep_all_come_to_the_share_with_the_others(
+    model: lengthwise.Model, length: int, share: float
+) -> None:
+    duo = Duo().at_share(share, model.adapted, length)
+    kept = min(length, duo.sinks + duo.recent) / length
+    assert duo.heads + (1 - duo.heads) * kept == pytest.approx(share, rel=0.02)
+    longgen = LongGen().at_share(share, model.adapted, length)
+    kept = min(length, longgen.sinks + longgen.window) / length
+    assert longgen.full + (1 - longgen.full) * kept == pytest.approx(share, rel=0.02)
+    assert longgen.full * len(model.adapted.layers) == pytest.approx(
+        round(longgen.full * len(model.adapted.layers))
+    )
+
+
+def test_what_is_whole_and_what_the_others_keep() -> None:
+    assert whole_and_rest(90, 0.5, 4096, 320) == (41, 334)
+    assert whole_and_rest(90, 1.0, 4096, 320) == (90, 320)
+    # Too few for a whole one: all share alike.
+    assert whole_and_rest(4, 0.1, 1000, 50) == (0, 100)
+
+
+def test_heads_that_stream_and_heads_that_choose_read_the_share(model: lengthwise.Model) -> None:
+    for share in (0.5, 0.25, 0.1):
+        found = LServe().at_share(share, model.adapted, 4096)
+        reads = (found.budget.tokens(4096, 1.0) + found.sinks + found.recent) / 2
+        assert reads / 4096 == pytest.approx(share, rel=0.01)
+    small = ActQKV().at_share(0.01, model.adapted, 16384)
+    assert small.budget == Budget(164) and small.window == 82
 
 
 def test_bits_are_the_nearest(model: lengthwise.Model) -> None:

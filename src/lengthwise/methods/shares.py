@@ -47,4 +47,24 @@ def nearest(
     return min(settings, key=gap)
 
 
-__all__ = ["nearest"]
+def whole_and_rest(parts: int, share: float, length: int, kept: float) -> tuple[int, int]:
+    """How a share is divided where some parts of a cache keep everything and the others few tokens.
+
+    Args:
+        parts: heads or layers, all alike.
+        share: of what all of them would hold, above 0 and at most 1.
+        length: tokens of the prompt.
+        kept: about as many tokens each of the others is to keep, fewer than the share of them all.
+
+    Returns:
+        How many parts keep everything, and how many tokens each of the others keeps, at least 1:
+            both together come to the share.
+    """
+    each = min(kept / max(1, length), share)
+    whole = parts if share == 1.0 else int(parts * (share - each) / (1 - each) + 1e-9)
+    if whole == parts:
+        return parts, max(1, int(kept))
+    return whole, max(1, round(length * (share * parts - whole) / (parts - whole)))
+
+
+__all__ = ["nearest", "whole_and_rest"]

@@ -21,13 +21,14 @@ query heads share key heads (a quarter to others), and 64 + 256 tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from lengthwise.engine.kv_cache.head_policy import HeadTable
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.gates import streaming_table
-from lengthwise.methods.retention.counting import needs_full_layers
+from lengthwise.methods.retention.counting import full_layers, needs_full_layers
+from lengthwise.methods.shares import whole_and_rest
 
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import AdaptedModel
@@ -59,6 +60,14 @@ class Duo(Method):
     @classmethod
     def example(cls) -> Duo:
         return cls(sinks=2, recent=8)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Duo:
+        # Streaming heads keep what they keep by default, or a quarter of the share.
+        count = sum(layer.num_kv_heads for layer in full_layers(model))
+        usual = min(self.sinks + self.recent, share * length / 4)
+        whole, kept = whole_and_rest(count, share, length, usual)
+        sinks = min(self.sinks, kept // 5)
+        return replace(self, heads=whole / count, sinks=sinks, recent=max(1, kept - sinks))
 
     def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)

@@ -21,12 +21,13 @@ such kernels, and 1,024 a choice of ours. `full` = 1 is full attention.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from lengthwise.engine.kv_cache.head_policy import HeadPolicy, HeadTable, sinks_and_recent
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.retention.counting import full_layers, needs_full_layers
+from lengthwise.methods.shares import whole_and_rest
 
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import AdaptedModel
@@ -58,6 +59,14 @@ class LongGen(Method):
     @classmethod
     def example(cls) -> LongGen:
         return cls(sinks=2, window=8)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> LongGen:
+        # Layers with a window keep what they keep by default, or half of the share.
+        layers = len(full_layers(model))
+        usual = min(self.sinks + self.window, share * length / 2)
+        whole, kept = whole_and_rest(layers, share, length, usual)
+        sinks = min(self.sinks, kept // 5)
+        return replace(self, full=whole / layers, sinks=sinks, window=max(1, kept - sinks))
 
     def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -102,6 +102,17 @@ class ActQKV(Method):
     @classmethod
     def identity(cls, length: int) -> ActQKV:
         return cls(budget=Budget(length + 512), window=length)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> ActQKV:
+        # The window has at most the half of the budget; the rest shrinks too, as infllm's does.
+        tokens = max(1, round(share * length))
+        window = max(1, min(self.window, tokens // 2))
+        return replace(
+            self, budget=Budget(tokens), window=window, init=min(self.init, tokens // 32),
+            block=max(1, min(self.block, tokens // 8)),
+            representatives=max(1, min(self.representatives, tokens // 8)),
+            query_block=min(self.query_block, window),
+        )  # fmt: skip
 
     def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)

@@ -25,7 +25,7 @@ sub-pages, a budget of 4,096 tokens, choices of 4 steps. A text within the budge
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -93,6 +93,19 @@ class LServe(Method):
     @classmethod
     def identity(cls, length: int) -> LServe:
         return cls(budget=Budget(length + 512), heads=1.0)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> LServe:
+        # Streaming heads read at most half of what the others do, whose pages shrink, too.
+        tokens = max(1, round(share * length))
+        kept = max(2, min(self.sinks + self.recent, tokens // 2))
+        sinks = min(self.sinks, kept // 3)
+        others = round((tokens - (1 - self.heads) * kept) / self.heads) if self.heads else tokens
+        subpage = max(1, min(self.subpage, others // 32))
+        page = subpage * max(1, min(self.page, others // 8) // subpage)
+        return replace(
+            self, budget=Budget(others), sinks=sinks, recent=kept - sinks, page=page,
+            subpage=subpage, window=max(1, min(self.window, others // 8)),
+        )  # fmt: skip
 
     def check(self, model: AdaptedModel) -> None:
         needs_full_layers(self.name, model)
