@@ -20,7 +20,6 @@ from lengthwise.engine.beside import Beside
 from lengthwise.engine.chunks import CHUNK, chunk_of
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
-from lengthwise.engine.kv_cache.query_scale import with_scales
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.kv_cache.together import attention_of
@@ -71,7 +70,6 @@ def extend(
         if len(items) == 1
         else attention_of([sequence for sequence, _, _ in items], steps)
     )
-    attention = with_scales(attention, [sequence for sequence, _, _ in items], steps)
     kept, wanted = counts, None
     if isinstance(keep, Tensor):
         kept, wanted = [len(keep)], keep

@@ -15,7 +15,6 @@ import torch
 
 from lengthwise.engine import loop
 from lengthwise.engine.kernels.choice import using
-from lengthwise.engine.kv_cache.query_scale import with_scales
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.limits import require_positions
 
@@ -37,8 +36,7 @@ class Slices:
         self._metadata = sequence.next_step(len(tokens))
         ids = torch.tensor(tokens, device=model.device)
         last = torch.tensor([len(tokens) - 1], device=model.device)
-        plain = partial(sequence.attend, metadata=self._metadata)
-        attention = with_scales(plain, [sequence], [self._metadata])
+        attention = partial(sequence.attend, metadata=self._metadata)
         self._layers = model.in_layers(ids, self._metadata.index, attention, last)
         self.possible = self._layers is not None
         self.seconds, self.done = 0.0, False

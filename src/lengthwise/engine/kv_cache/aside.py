@@ -57,9 +57,9 @@ def read_aside(sequence: Reading, tokens: Seq[int], watch: WatchLayer) -> None:
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         cache, here = sequence.layers[layer], metadata.on(query.device)
-        query = scaled(cache.query_scale, query, index)
         if not cache.own_window:
-            _show(cache, cache._inputs(query, key, value, here), watch)
+            seen = scaled(cache.query_scale, query, index)
+            _show(cache, cache._inputs(seen, key, value, here), watch)
         try:
             out = sequence.attend(layer, query, key, value, metadata)
             held = 0 if cache.pending is None else _bytes(cache.pending.tensors())

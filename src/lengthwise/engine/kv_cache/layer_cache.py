@@ -44,9 +44,9 @@ from lengthwise.models.layer_facts import LayerFacts
 class LayerCache(Stepping):
     """groups: the layer's key heads, usually all in one. codec: encodes them, where there is one.
 
-    rule: rotary frequencies in place of the model's. query_scale: what queries carry that come in;
-    whoever runs the forward has applied it. pending: entries of the forward under way, unless they
-    were put in place at once; placed: how many were. documents: tokens of each of the documents
+    rule: rotary frequencies in place of the model's. query_scale: by what queries grow with their
+    position. pending: entries of the forward under way, unless they were put in place at once;
+    placed: how many were. documents: tokens of each of the documents
     that the forward under way brings, where they see each other. bias: what distance adds to a
     logit, where that is anything.
     """
@@ -102,6 +102,8 @@ class LayerCache(Stepping):
         `[heads, n, value_dim]`. Leaves the new entries pending, or in place for one token.
         """
         count = query.shape[1]
+        if self.query_scale is not None:
+            query = self.query_scale(query, metadata.index)
         if self.documents:
             inputs = self._inputs(query, key, value, metadata)
             return read_together(self.groups[0], inputs, key, self.documents)

@@ -116,6 +116,7 @@ def reads_plainly(cache: LayerCache) -> bool:
         and not group.kept()
         and not cache.observation.stride
         and cache.bias is None
+        and cache.query_scale is None
         and (cache.rule is None or not cache.rule.dynamic)
     )
 

@@ -7,19 +7,12 @@ query. Layers with a window of the model's own keep theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence as Seq
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from lengthwise.models.layer_facts import LayerFacts
-
-if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.sequence import Sequence
-    from lengthwise.engine.kv_cache.step_metadata import StepMetadata
-    from lengthwise.models.adapted_model import LayerAttention
 
 
 @dataclass(frozen=True)
@@ -63,26 +56,4 @@ def scaled(scale: QueryScale | None, query: Tensor, positions: Tensor) -> Tensor
     return query if scale is None else scale(query, positions)
 
 
-def with_scales(
-    attention: LayerAttention, sequences: Seq[Sequence], steps: Seq[StepMetadata]
-) -> LayerAttention:
-    """The attention of a forward, given queries that carry the factors of their sequences.
-
-    Args:
-        attention: of the new tokens of all sequences, side by side.
-        sequences: the rows of the forward.
-        steps: of these sequences.
-    """
-    if not any(layer.query_scale for sequence in sequences for layer in sequence.layers):
-        return attention
-    counts = [step.count for step in steps]
-
-    def scaling(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rows = zip(sequences, steps, query.split(counts, 1), strict=True)
-        parts = [scaled(row.layers[layer].query_scale, q, step.index) for row, step, q in rows]
-        return attention(layer, torch.cat(parts, 1), key, value)
-
-    return scaling
-
-
-__all__ = ["QueryScale", "scaled", "with_scales"]
+__all__ = ["QueryScale", "scaled"]

@@ -112,7 +112,8 @@ def step_together(
     """
     first, facts = layers[0], layers[0].facts
     if facts.layout is None or not all(
-        layer.rule is first.rule and layer.steps_plainly(1) for layer in layers
+        layer.rule is first.rule and layer.query_scale is None and layer.steps_plainly(1)
+        for layer in layers
     ):
         return None
     turn = angles.at(facts.layout, facts.rotary_type, first.rule)

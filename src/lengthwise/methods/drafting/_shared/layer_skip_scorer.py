@@ -12,7 +12,6 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kv_cache.query_scale import scaled
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapted_model import AdaptedModel
@@ -33,7 +32,6 @@ class LayerSkipScorer:
         ids = torch.tensor(tree.tokens, device=sequence.model.device)
 
         def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            query = scaled(sequence.layers[kept[layer]].query_scale, query, block.index)
             return sequence.attend(kept[layer], query, key, value, block)
 
         # Selections that remember their last choice must not remember those of guesses.
