@@ -6,7 +6,6 @@ python -m benchmarks.run selected
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence as Seq
-from contextlib import suppress
 from dataclasses import replace
 from statistics import median
 
@@ -14,16 +13,12 @@ import torch
 
 import lengthwise
 from benchmarks.figures import Table, text_ids, timed
-from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
-from lengthwise.errors import Refused
-from lengthwise.methods.selection._shared.codebooks import calibrate_codebooks
-from lengthwise.methods.selection.a2ats import A2ATS
 
 LENGTH, ROOM, CHUNK = 16_384, 256, 1024
 CODES = 256
@@ -47,7 +42,7 @@ def selected(rounds: int) -> Table:
     ids = text_ids(model, LENGTH)
     whole = Sequence(model.adapted, model.plan("full"), LENGTH + ROOM, remember=REMEMBER)
     logits = loop.prefill(whole, ids)
-    plans = {name: plan_of(model, name) for name in RECIPES}
+    plans = {name: model.plan(name) for name in RECIPES}
     requests = {name: begun(given(whole, plan), logits) for name, plan in plans.items()}
     requests["full"] = begun(whole, logits)
     seconds: dict[str, list[float]] = {name: [] for name in requests}
@@ -65,14 +60,6 @@ def selected(rounds: int) -> Table:
             "ratio": full / each, "held_mb": requests[name].sequence.nbytes() / 1e6,
         })  # fmt: skip
     return table
-
-
-def plan_of(model: Model, recipe: str) -> Plan:
-    """The plan of a recipe; codebooks that are missing are made first."""
-    with suppress(Refused):
-        return model.plan(recipe)
-    calibrate_codebooks(model.adapted, CODES, A2ATS.position)
-    return model.plan(recipe)
 
 
 def begun(sequence: Sequence, logits: torch.Tensor) -> Request:

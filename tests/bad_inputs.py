@@ -45,7 +45,9 @@ RIGHT: dict[Words, Words] = {
     ("machine",): ("-m", "model"),
     ("calibrate",): ("razor", "-m", "model"),
     ("bench", "drafting"): ("-m", "model", "--prompt-file", "prompts.jsonl", "--new-tokens", "2"),
-    ("bench", "shelf"): ("doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "-r", "think"),
+    ("bench", "shelf"): (
+        "doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "--method", "think"
+    ),
     ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
     ("cartridge", "train"): ("doc.txt", "-m", "talker", "--out", "new.session", "--tokens", "8",
                              "--pairs", "2", "--steps", "1", "--min-chunk", "4", "--max-chunk", "8",
@@ -193,8 +195,9 @@ WRITTEN: tuple[Words, ...] = (
     ("bench", "drafting", "--prompt-file", "~nope/x"),
     ("bench", "drafting", "--prompt-file", "empty.txt"), ("bench", "drafting", "--prompts", "99"),
     ("bench", "drafting", "--prompt-file", "bad.jsonl"),
-    ("bench", "shelf", "-r", "snapkv + kivi"), ("bench", "shelf", "-r", "yarn"),
-    ("bench", "shelf", "-r", "full"), ("bench", "shelf", "-r", "kivi", "--question", "codecs"),
+    ("bench", "shelf", "--method", "snapkv + kivi"), ("bench", "shelf", "--method", "yarn"),
+    ("bench", "shelf", "--method", "full"),
+    ("bench", "shelf", "--method", "kivi", "--question", "codecs"),
     ("bench", "shelf", "doc.txt", "-m", "model", "-n", "99999"), ("bench", "shelf", "--force"),
     ("bench", "shelf", "doc.txt", "-m", "model", "-n", "64"),
     ("bench", "shelf", "-m", "model", "-n", "64", "--follow", "64"),

@@ -10,10 +10,10 @@ A file of a third party imports nothing else of lengthwise. By role:
   `HeadGroup`; `keep_by_head` keeps another number of entries for each head; `layer_tokens` and
   `affordable` turn a budget into entries. An `AskingRetention` runs the model behind the prompt.
   `HeadPolicy` and `sinks_and_recent`: heads that do not all keep the same from the first token on.
-- selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`, or
-  `PromptSelector`, which looks at the whole prompt first, with all layers, or `PromptReader`, which
-  attends for a prompt by itself and has decoding read everything; or `RawSelector`, whose index is
-  made of keys before rotation. `Renewal` computes entries of written tokens again.
+- selection: `ScoredSelection`; or `Selector`, which answers `Queries` with `SelectedKeys`. A
+  `PromptSelector` looks at the whole prompt first, with all layers. A `PromptReader` attends for a
+  prompt by itself and has decoding read everything. The index of a `RawSelector` is made of keys
+  before rotation. `Renewal` computes entries of written tokens again.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
@@ -131,8 +131,8 @@ __all__ = [
     "QueryMoments",
     "QueryScale",
     "Question",
-    "ReadAside",
     "RawSelector",
+    "ReadAside",
     "RecipeError",
     "Refused",
     "Renewal",

@@ -19,7 +19,8 @@ from lengthwise.recipes.files import files_of
 from tests.bad_inputs import FOLDERS, WRITTEN_TO, commands, make_world
 from tests.called import called
 
-SHELF = ("bench", "shelf", "doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "-r", "think",
+SHELF = ("bench", "shelf", "doc.txt", "-m", "model", "-n", "1300", "--follow", "8",
+         "--method", "think",
          "--share", "75")  # fmt: skip
 # A call of every verb that writes a file, without the file.
 WRITING = {

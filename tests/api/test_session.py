@@ -59,7 +59,10 @@ def test_every_method_gives_what_one_call_gives_or_is_refused_there_too(
     assert found.metrics.prompt_tokens == len(TEXT)
     reused = found.metrics.reused_tokens
     # Frequencies that the longer prompt has otherwise: read again, and said.
-    assert reused > cut - 16 or (name == "dynamic_ntk" and found.metrics.notes), (name, reused)
+    assert reused > cut - 16 or (name in ("dynamic_ntk", "clex") and found.metrics.notes), (
+        name,
+        reused,
+    )
     assert len(session) == cut
 
 

@@ -21,12 +21,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(folder: Path, *arguments: str) -> Called:
-    words = ["shelf", "--model", str(folder), "--dtype", "fp32", "-n", "800", "--follow", "16"]
+    words = ["shelf", "--model", str(folder), "--dtype", "fp32", "-n", "800"]
+    words += [] if "--follow" in arguments else ["--follow", "16"]
     return CliRunner().invoke(command, [*words, "--new-tokens", "2", *arguments])
 
 
 def test_a_row_is_a_line_of_json(folder: Path) -> None:
-    found = call(folder, "-r", "kivi", "-r", "snapkv(window=8)", "--share", "50", "--json")
+    found = call(
+        folder, "--method", "kivi", "--method", "snapkv(window=8)", "--share", "50", "--json"
+    )
     assert found.exit_code == 0, found.output
     printed = [json.loads(line) for line in found.stdout.splitlines()]
     assert [row["method"] for row in printed] == ["", "kivi", "snapkv"]
@@ -38,12 +41,12 @@ def test_a_row_is_a_line_of_json(folder: Path) -> None:
 def test_rows_that_a_file_holds_are_not_measured_again(folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "rows.jsonl"
     shares = ("--share", "50", "--share", "25")
-    first = call(folder, "-r", "streaming", "--share", "50", "-o", str(place))
+    first = call(folder, "--method", "streaming", "--share", "50", "-o", str(place))
     assert first.exit_code == 0, first.output
     before = place.read_text()
     # As a crash would leave it.
     place.write_text(before + before[:30])
-    found = call(folder, "-r", "streaming", *shares, "-o", str(place))
+    found = call(folder, "--method", "streaming", *shares, "-o", str(place))
     assert found.exit_code == 0, found.output
     assert place.read_text().startswith(before)
     rows = read_rows(place)
@@ -54,7 +57,9 @@ def test_rows_that_a_file_holds_are_not_measured_again(folder: Path, tmp_path: P
     assert found.stdout.count("streaming(") == 2
     assert max(map(len, found.stdout.splitlines())) <= 100
     # Another text stands in the same file, and not in the table.
-    other = call(folder, "-r", "streaming", "--share", "50", "--follow", "8", "-o", str(place))
+    other = call(
+        folder, "--method", "streaming", "--share", "50", "--follow", "8", "-o", str(place)
+    )
     assert other.exit_code == 0 and other.stdout.count("streaming(") == 1
     assert len(read_rows(place)) == 5
 
@@ -63,8 +68,8 @@ def test_a_file_of_another_kind_goes_only_when_it_may(folder: Path, tmp_path: Pa
     place = tmp_path / "rows.jsonl"
     place.write_text('{"recipe": "full"}\n')
     with pytest.raises(LengthwiseError, match="add --force"):
-        raise call(folder, "-r", "kivi", "-o", str(place)).exception
-    found = call(folder, "-r", "kivi", "--share", "25", "-o", str(place), "--force")
+        raise call(folder, "--method", "kivi", "-o", str(place)).exception
+    found = call(folder, "--method", "kivi", "--share", "25", "-o", str(place), "--force")
     assert found.exit_code == 0 and [row.method for row in read_rows(place)] == ["", "kivi"]
 
 
@@ -74,11 +79,11 @@ def test_only_one_question_is_asked(folder: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert place.read_bytes().startswith(b"\x89PNG")
     assert "kivi" in found.stdout and "snapkv" not in found.stdout
-    both = call(folder, "--question", "codecs", "-r", "kivi")
+    both = call(folder, "--question", "codecs", "--method", "kivi")
     assert both.exit_code == 2 and "leave out --question" in both.output
 
 
 def test_methods_are_looked_at_before_any_model() -> None:
     for text, said in (("snapkv + kivi", "2 methods"), ("snapk", "snapkv"), ("yarn", "positions")):
-        found = CliRunner().invoke(command, ["shelf", "--model", "nope/nope", "-r", text])
+        found = CliRunner().invoke(command, ["shelf", "--model", "nope/nope", "--method", text])
         assert isinstance(found.exception, RecipeError) and said in str(found.exception)

@@ -29,12 +29,12 @@ from lengthwise.engine.loop import prefill, teacher_force
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
-from lengthwise.methods.selection._shared.codebooks import (
+from lengthwise.methods.selection.a2ats import A2ATS, CodedKeys
+from lengthwise.methods.selection.codebooks import (
     Codebook,
     calibrate_codebooks,
     centres_of,
 )
-from lengthwise.methods.selection.a2ats import A2ATS, CodedKeys
 from lengthwise.methods.selection.reading import by_key_head, far_keys
 from lengthwise.recipes import resolve
 

@@ -20,7 +20,7 @@ from benchmarks.reproduction.selection.copying import (
 
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.methods.base import Budget, Method
-from lengthwise.methods.selection._shared.recall import best_layer, layer_recall, measure_recall
+from lengthwise.methods.selection.recall import best_layer, layer_recall, measure_recall
 from lengthwise.methods.selection.tidal import Tidal
 from lengthwise.recipes import resolve
 

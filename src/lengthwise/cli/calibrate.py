@@ -167,7 +167,7 @@ def _duo(loaded: Model, bar: Bar) -> None:
 
 def _tidal(loaded: Model, bar: Bar) -> None:
     from lengthwise.methods.calibration import save
-    from lengthwise.methods.selection._shared.recall import KIND, best_layer, measure_recall
+    from lengthwise.methods.selection.recall import KIND, best_layer, measure_recall
 
     bar.stage("comparing what layers attend to", 0, "tokens")
     found = measure_recall(loaded.adapted)
@@ -181,8 +181,8 @@ def _tidal(loaded: Model, bar: Bar) -> None:
 
 
 def _a2ats(loaded: Model, codes: int, bar: Bar) -> None:
-    from lengthwise.methods.selection._shared.codebooks import calibrate_codebooks
     from lengthwise.methods.selection.a2ats import A2ATS as Method
+    from lengthwise.methods.selection.codebooks import calibrate_codebooks
 
     bar.stage("clustering keys", len(loaded.adapted.layers), "layers")
     path = calibrate_codebooks(loaded.adapted, codes, Method.position, bar.reached)

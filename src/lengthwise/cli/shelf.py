@@ -30,7 +30,7 @@ from lengthwise.recipes.files import files_of
 @click.argument("documents", nargs=-1, metavar="[DOCUMENT]...")
 @click.option("-n", "--length", default=LENGTH, show_default=True, type=COUNT,
               help="tokens of the document to use, from its start")  # fmt: skip
-@click.option("-r", "--method", "methods", multiple=True,
+@click.option("--method", "methods", multiple=True,
               help="a method, or one with options such as 'snapkv(window=8)'; may be repeated "
               "(default: all)")  # fmt: skip
 @click.option("--question", "questions", multiple=True, type=click.Choice(QUESTIONS),

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lengthwise.documents.files import read_document
 from lengthwise.engine.kv_cache.head_policy import HeadTable, sinks_and_recent, split
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.calibration import SMALL, artefact_path, find, load, save
 from lengthwise.methods.passkeys import Asking, Passkeys
 from lengthwise.methods.retention.counting import full_layers
@@ -164,7 +164,7 @@ def train_gates(
             were trained.
     """
     how = (training or Training()).within(model.trained_length)
-    texts = Passkeys(model, filler or _filler(model, how.length), how.passkeys, how.words, how.seed)
+    how, texts = _fitting(model, filler or _filler(model, how.length), how)
     trained = torch.ones(sum(layer.num_kv_heads for layer in model.layers), device=model.device)
     trained.requires_grad_(True)
     optimizer = torch.optim.Adam([trained], lr=how.rate)
@@ -191,6 +191,21 @@ def train_gates(
         **vars(how), "distance": distances, "mean": means,
         "gates": [row.tolist() for row in rows],
     }  # fmt: skip
+
+
+def _fitting(model: AdaptedModel, filler: Seq[int], how: Training) -> tuple[Training, Passkeys]:
+    """What is planted, with as much left out as a tokenizer of few bytes a token needs. Raises
+    Refused where one word is too many."""
+    while True:
+        try:
+            Passkeys(model, filler, how.passkeys, how.words, how.seed).draw(how.length)
+        except Refused:
+            if how.passkeys == how.words == 1:
+                raise
+            fewer = {"passkeys": how.passkeys - 1} if how.passkeys > 1 else {"words": how.words - 1}
+            how = replace(how, **fewer)
+        else:
+            return how, Passkeys(model, filler, how.passkeys, how.words, how.seed)
 
 
 def _share(step: int, steps: int) -> float:

@@ -217,6 +217,12 @@ def heads_apart(a: Piece, b: Piece) -> Refused | None:
     remedy = f"choose {a.name} or {b.name}"
     if "start_retention" in b.hooks:
         return Refused(f"{a.name} and {b.name} both decide what is kept", remedy)
+    if "start_drafter" in b.hooks and (inner := getattr(b.method, "recipe", "")):
+        return Refused(
+            f"{b.name}(recipe={inner}) prunes a copy of what {a.name} keeps, whose heads hold "
+            "unequal numbers",
+            f"use {b.name} without a recipe, or another drafter",
+        )
     if b.placement is not None and not _gives_way(b):
         return Refused(
             f"{a.name} has heads that keep tokens at their ordinary positions, and {b.name} places "

@@ -105,7 +105,7 @@ def test_retrieval_heads_do_what_the_rest_of_the_recipe_says(
     ("longgen", "which heads keep what"), ("lserve", "which heads keep what"),
     ("streaming", "places those of all heads anew"), ("self_extend", "places those of all heads"),
     ("infllm", "places those of all heads"), ("hip(dense=0)", "blocks of a prompt"),
-    ("ape", "read apart"),
+    ("ape", "documents beside it"),
 ])  # fmt: skip
 def test_what_would_prune_or_move_them_is_refused(
     gated: AdaptedModel, other: str, why: str

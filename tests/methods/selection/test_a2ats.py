@@ -18,8 +18,9 @@ from lengthwise.engine.loop import prefill
 from lengthwise.engine.plan import FULL
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods import calibration
-from lengthwise.methods.selection._shared import codebooks as books
-from lengthwise.methods.selection._shared.codebooks import (
+from lengthwise.methods.selection import codebooks as books
+from lengthwise.methods.selection.a2ats import A2ATS, CodedKeys, best_codes, union_of
+from lengthwise.methods.selection.codebooks import (
     Codebook,
     centres_of,
     codebooks,
@@ -27,7 +28,6 @@ from lengthwise.methods.selection._shared.codebooks import (
     metric_of,
     rule_of,
 )
-from lengthwise.methods.selection.a2ats import A2ATS, CodedKeys, best_codes, union_of
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import parse, resolve

@@ -17,9 +17,9 @@ from lengthwise.engine.plan import FULL
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods import calibration
-from lengthwise.methods.selection._shared import recall
-from lengthwise.methods.selection._shared.recall import best_layer, measure_recall, top_mask
+from lengthwise.methods.selection import recall
 from lengthwise.methods.selection.reading import far_keys
+from lengthwise.methods.selection.recall import best_layer, measure_recall, top_mask
 from lengthwise.methods.selection.tidal import SharedTokens, Tidal
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel

@@ -41,7 +41,7 @@ def retain(sequence: Changing, phase: Phase) -> None:
         update = _update(sequence, phase, layer, layer.observation.following)
         groups: list[HeadGroup] = []
         for group in layer.groups:
-            replaced = sequence.retention.retain(group, update)
+            replaced = sequence.retention.retain(group, _of_heads(update, layer, group))
             groups += [group] if replaced is None else list(replaced)
         layer.groups = groups
 
@@ -53,11 +53,16 @@ def encode(sequence: Changing, phase: Phase) -> None:
             continue
         update = _update(sequence, phase, layer)
         for group in layer.groups:
-            mine = update
-            if group.heads is not None and update.queries is not None:
-                mine = replace(update, queries=update.queries[layer.query_heads(group.heads)])
+            mine = _of_heads(update, layer, group)
             for store in group.encodable(phase is Phase.PREFILL):
                 layer.codec.encode(store, mine)
+
+
+def _of_heads(update: CacheUpdate, layer: LayerCache, group: HeadGroup) -> CacheUpdate:
+    """The update with the queries of those heads alone that read a group."""
+    if update.queries is None or group.heads is None:
+        return update
+    return replace(update, queries=update.queries[layer.query_heads(group.heads)])
 
 
 def _update(

@@ -82,7 +82,14 @@ class CLEX(Method):
     def scaling(self, model: AdaptedModel) -> ScaleNetwork:
         """What gives frequencies by the scale; raises Refused where it was not trained."""
         assert model.rope is not None
-        pairs = max(facts.rotary_dim // 2 for facts in model.rope.facts.values())
+        turned = [facts.rotary_dim // 2 for facts in model.rope.facts.values()]
+        if not turned:
+            raise Refused(
+                f"clex scales rotary frequencies, and no layer without a window of its own of this "
+                f"{model.family!r} model has any",
+                "use a selection, retention or codec method instead",
+            )
+        pairs = max(turned)
         if not self.network:
             return ScaleNetwork(pairs, model.trained_length, self.max_factor).requires_grad_(False)
         found = trained_network(model)

@@ -6,6 +6,5 @@
     lines of a prompt   minference
 
 `reading` is what they share: how many tokens a query reads, and where the far keys lie. `bounds` is
-what quest and lserve score pages by. `_shared` holds the block memory of two of them, and what is
-measured on a model once.
+what quest and lserve score pages by. `recall` and `codebooks` are what is measured on a model once.
 """

@@ -1,7 +1,7 @@
 """A2ATS: logits are estimated from codes of un-rotated keys, and the best tokens are read exactly.
 
 He et al., "A^2ATS: Retrieval-Based KV Cache Reduction via Windowed Rotary Position Embedding and
-Query-Aware Vector Quantization", Findings of ACL 2025, arXiv:2502.12665.
+Query-Aware Vector Quantization", ACL Findings 2025, arXiv:2502.12665.
 
 Every far key is known by a code of a codebook that was made once for the model, of keys before
 rotation. A query at one fixed position is multiplied by the codebook, so that a logit is looked up
@@ -39,7 +39,7 @@ from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.selection._shared.codebooks import Codebook, codebooks
+from lengthwise.methods.selection.codebooks import Codebook, codebooks
 from lengthwise.methods.selection.reading import by_key_head
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts

@@ -44,13 +44,13 @@ from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.engine.rereading import Rereading
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
-from lengthwise.methods.selection._shared.recall import best_layer, layer_recall
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
     chosen_tokens,
     far_keys,
 )
+from lengthwise.methods.selection.recall import best_layer, layer_recall
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
