@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lengthwise.engine.kv_cache.contexts import ContextWeights
-from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.positions.whole_view import needs_whole_view
 
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import AdaptedModel
@@ -66,18 +66,7 @@ class Ape(Method):
         return cls(temperature=1.0, scale=1.0)
 
     def check(self, model: AdaptedModel) -> None:
-        if any(layer.window is not None for layer in model.layers):
-            raise Refused(
-                f"{self.name} has the documents seen whole, and layers of this {model.family!r} "
-                "model see a window of their own",
-                "give the documents in one text, under another recipe",
-            )
-        if model.rope is not None and model.rope.switch is not None:
-            raise Refused(
-                f"{self.name} keeps documents at the positions they were read at, and this "
-                f"{model.family!r} model has other frequencies beyond {model.rope.switch:,} tokens",
-                "give the documents in one text, under another recipe",
-            )
+        needs_whole_view(self, model)
 
     def contexts(self, model: AdaptedModel) -> ContextWeights:
         return ContextWeights(self.temperature, self.scale)

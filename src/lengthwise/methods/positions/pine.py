@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lengthwise.engine.kv_cache.order_free import OrderFree
-from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question
+from lengthwise.methods.positions.whole_view import needs_whole_view
 
 if TYPE_CHECKING:
     from lengthwise.models.adapted_model import AdaptedModel
@@ -60,18 +60,7 @@ class Pine(Method):
         return cls()
 
     def check(self, model: AdaptedModel) -> None:
-        if any(layer.window is not None for layer in model.layers):
-            raise Refused(
-                f"{self.name} has the documents seen whole, and layers of this {model.family!r} "
-                "model see a window of their own",
-                "give the documents in one text, under another recipe",
-            )
-        if model.rope is not None and model.rope.switch is not None:
-            raise Refused(
-                f"{self.name} keeps documents at the positions they were read at, and this "
-                f"{model.family!r} model has other frequencies beyond {model.rope.switch:,} tokens",
-                "give the documents in one text, under another recipe",
-            )
+        needs_whole_view(self, model)
 
     def contexts(self, model: AdaptedModel) -> OrderFree:
         return OrderFree()

@@ -6,5 +6,6 @@
     by layer                longgen
 
 `counting` says how many entries a budget pays for. `votes` is what the last queries of a prompt
-look at. `head_budgets` shares a layer's budget out among its heads.
+look at. `head_budgets` shares a layer's budget out among its heads. `steady` is what h2o and tova
+share: one budget while a text is written.
 """

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SIDE_BYTES = 4
 # Ours: the papers' capacities are fixed numbers, which leave short prompts alone by themselves.
 FLOOR = 128
-# What deletes while decoding drops entries in runs of this share of its budget.
-RUNS = 64
 
 
 def floor_option() -> Any:
@@ -167,7 +165,6 @@ def prompt_entries(
 
 
 __all__ = [
-    "RUNS",
     "SIDE_BYTES",
     "affordable",
     "floor_option",

@@ -29,26 +29,19 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
+from lengthwise.engine.kv_cache.retention import CacheUpdate
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Paper, Question, option
-from lengthwise.methods.retention.counting import (
-    RUNS,
-    affordable,
-    floor_option,
-    full_layers,
-    layer_tokens,
-    needs_full_layers,
-)
+from lengthwise.methods.base import Budget, Paper, Question, option
+from lengthwise.methods.retention.counting import affordable, floor_option
+from lengthwise.methods.retention.steady import RUNS, Steady, SteadyMethod
 
 if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)
-class H2O(Method):
+class H2O(SteadyMethod):
     """Keeps the entries that have received the most attention, and the latest."""
 
     name: ClassVar[str] = "h2o"
@@ -78,18 +71,6 @@ class H2O(Method):
     def identity(cls, length: int) -> H2O:
         return cls(budget=Budget(length))
 
-    def check(self, model: AdaptedModel) -> None:
-        needs_full_layers(self.name, model)
-
-    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
-        tokens = self.tokens(model, length)
-        for layer in full_layers(model):
-            self.capacity(model, layer, tokens)
-
-    def tokens(self, model: AdaptedModel, length: int) -> int:
-        """Plain tokens whose bytes a layer may hold once a prompt of `length` tokens was read."""
-        return layer_tokens(self.budget, model, length, self.floor)
-
     def capacity(self, model: AdaptedModel, layer: LayerFacts, tokens: int) -> tuple[int, int]:
         """Entries that the bytes of `tokens` plain tokens pay for, and how many are dropped at
         once; raises Refused where none would stay."""
@@ -108,39 +89,18 @@ class H2O(Method):
         return HeavyHitters(self)
 
 
-class HeavyHitters:
-    """Goes on keeping the latest entries and the best of the others; `score` says which are best.
-
-    limits: by layer, how many entries set off the next deletion.
-    """
+class HeavyHitters(Steady):
+    """Goes on keeping the latest entries and, of the others, those of the best `score`."""
 
     window = 0
     wants_attention_mass = True
-    wants_token_nll = False
+    method: H2O
 
-    def __init__(self, method: H2O) -> None:
-        self.method = method
-        self.tokens = 0
-        self.limits: dict[int, int] = {}
-
-    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
-        if update.phase is Phase.CHUNK:
-            return
-        layer, model = update.layer, update.sequence.model
-        if update.phase is Phase.PREFILL:
-            self.tokens = self.method.tokens(model, len(update.sequence))
-            self.limits[layer.index] = self.tokens + 1
-        if len(group.compressible) < self.limits[layer.index]:
-            return
-        capacity, run = self.method.capacity(model, layer, self.tokens)
-        self._drop(group, capacity - run, run, len(update.sequence))
-        self.limits[layer.index] = capacity
-
-    def _drop(self, group: HeadGroup, count: int, room: int, seen: int) -> None:
+    def keep(self, group: HeadGroup, update: CacheUpdate, count: int, room: int) -> None:
         held = len(group.compressible)
         older = held - round(count * self.method.recent)
         heavy = (
-            self.score(group.compressible, seen)[:, :older]
+            self.score(group.compressible, len(update.sequence))[:, :older]
             .topk(count - (held - older), dim=1)
             .indices.sort(1)
             .values
@@ -157,12 +117,6 @@ class HeavyHitters:
             if self.method.normalise
             else attention_mass
         )
-
-    def tokens_until_change(self, sequence: CacheView) -> int | None:
-        if not self.limits:
-            return None
-        left = (n - len(sequence.head_groups(i)[0].compressible) for i, n in self.limits.items())
-        return min(left)
 
 
 __all__ = ["H2O", "HeavyHitters"]

@@ -33,27 +33,19 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.received import received_attention
-from lengthwise.engine.kv_cache.retention import CacheUpdate, CacheView, Phase
+from lengthwise.engine.kv_cache.retention import CacheUpdate
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Budget, Method, Paper, Question, option
-from lengthwise.methods.retention.counting import (
-    RUNS,
-    SIDE_BYTES,
-    floor_option,
-    full_layers,
-    layer_tokens,
-    needs_full_layers,
-    plain_bytes,
-)
+from lengthwise.methods.base import Budget, Paper, Question, option
+from lengthwise.methods.retention.counting import SIDE_BYTES, floor_option, plain_bytes
+from lengthwise.methods.retention.steady import RUNS, Steady, SteadyMethod
 
 if TYPE_CHECKING:
-    from lengthwise.engine.kv_cache.placement import Placement
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)
-class TOVA(Method):
+class TOVA(SteadyMethod):
     """Keeps what the newest token attends to."""
 
     name: ClassVar[str] = "tova"
@@ -80,18 +72,6 @@ class TOVA(Method):
     def identity(cls, length: int) -> TOVA:
         return cls(budget=Budget(length))
 
-    def check(self, model: AdaptedModel) -> None:
-        needs_full_layers(self.name, model)
-
-    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
-        tokens = self.tokens(model, length)
-        for layer in full_layers(model):
-            self.capacity(model, layer, tokens)
-
-    def tokens(self, model: AdaptedModel, length: int) -> int:
-        """Plain tokens whose bytes a layer may hold once a prompt of `length` tokens was read."""
-        return layer_tokens(self.budget, model, length, self.floor)
-
     def capacity(self, model: AdaptedModel, layer: LayerFacts, tokens: int) -> tuple[int, int]:
         """Entries that the bytes of `tokens` plain tokens pay for, and how many are dropped at
         once; raises Refused where none would stay."""
@@ -109,41 +89,15 @@ class TOVA(Method):
         return NewestVotes(self)
 
 
-class NewestVotes:
-    """Goes on keeping what the newest query attends to.
-
-    limits: by layer, how many entries set off the next deletion.
-    """
+class NewestVotes(Steady):
+    """Goes on keeping what the newest query attends to."""
 
     window = 1
     wants_attention_mass = False
-    wants_token_nll = False
     follows_queries = True
 
-    def __init__(self, method: TOVA) -> None:
-        self.method = method
-        self.tokens = 0
-        self.limits: dict[int, int] = {}
-
-    def retain(self, group: HeadGroup, update: CacheUpdate) -> None:
-        if update.phase is Phase.CHUNK:
-            return
-        layer, model = update.layer, update.sequence.model
-        if update.phase is Phase.PREFILL:
-            self.tokens = self.method.tokens(model, len(update.sequence))
-            self.limits[layer.index] = self.tokens + 1
-        if len(group.compressible) < self.limits[layer.index]:
-            return
-        capacity, run = self.method.capacity(model, layer, self.tokens)
-        stay = newest_votes(group, update).topk(capacity - run).indices.sort().values
-        group.keep(stay, run)
-        self.limits[layer.index] = capacity
-
-    def tokens_until_change(self, sequence: CacheView) -> int | None:
-        if not self.limits:
-            return None
-        left = (n - len(sequence.head_groups(i)[0].compressible) for i, n in self.limits.items())
-        return min(left)
+    def keep(self, group: HeadGroup, update: CacheUpdate, count: int, room: int) -> None:
+        group.keep(newest_votes(group, update).topk(count).indices.sort().values, room)
 
 
 def newest_votes(group: HeadGroup, update: CacheUpdate) -> Tensor:

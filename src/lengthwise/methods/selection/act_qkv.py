@@ -30,18 +30,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.kv_store import KVStore
-from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
-from lengthwise.methods.selection._shared.block_memory import BlockMemory
-from lengthwise.methods.selection.reading import check_budget, chosen_tokens
+from lengthwise.methods.base import Budget, Needs, Paper, Question, needs_rope, option
+from lengthwise.methods.selection._shared.block_memory import BlockMemory, BlockMethod
+from lengthwise.methods.selection.reading import chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -53,7 +52,7 @@ OBSERVED = 100
 
 
 @dataclass(frozen=True)
-class ActQKV(Method):
+class ActQKV(BlockMethod):
     """Block memory looked up by deviating queries, with budgets of layers by their density."""
 
     name: ClassVar[str] = "act_qkv"
@@ -90,11 +89,6 @@ class ActQKV(Method):
     least: float = option(0.7, "least that a layer retrieves, of the mean", 0, 1, needs=CUT)
     most: float = option(2.0, "most that a layer retrieves, of the mean", 1, needs=CUT)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        always = self.window + self.init + self.block - 1
-        check_budget(self.name, self.budget, always, self.block, self.window)
-
     @classmethod
     def example(cls) -> ActQKV:
         return cls(budget=Budget(28), window=8, init=4, block=4, representatives=2, query_block=8)
@@ -103,27 +97,8 @@ class ActQKV(Method):
     def identity(cls, length: int) -> ActQKV:
         return cls(budget=Budget(length + 512), window=length)
 
-    def at_share(self, share: float, model: AdaptedModel, length: int) -> ActQKV:
-        # The window has at most the half of the budget; the rest shrinks too, as infllm's does.
-        tokens = max(1, round(share * length))
-        window = max(1, min(self.window, tokens // 2))
-        return replace(
-            self, budget=Budget(tokens), window=window, init=min(self.init, tokens // 32),
-            block=max(1, min(self.block, tokens // 8)),
-            representatives=max(1, min(self.representatives, tokens // 8)),
-            query_block=min(self.query_block, window),
-        )  # fmt: skip
-
     def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
-
-    def placement(self, model: AdaptedModel) -> Placement:
-        distance = self.window - 1
-
-        def constant(index: Tensor) -> Tensor:
-            return torch.full_like(index, distance)
-
-        return Placement(window=self.window, far_raw=True, far_query=constant)
 
     def start_selector(self, layer: LayerFacts) -> Selector:
         return DenseMemory(self, layer) if self.cutoff else ProbedMemory(self, layer)

@@ -30,17 +30,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import Offload
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
-from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
-from lengthwise.methods.selection._shared.block_memory import BlockMemory
+from lengthwise.methods.base import Budget, Needs, Paper, Question, needs_rope, option
+from lengthwise.methods.selection._shared.block_memory import BlockMemory, BlockMethod
 from lengthwise.methods.selection.reading import (
     by_key_head,
-    check_budget,
     check_offload,
     chosen_tokens,
     offload_option,
@@ -50,7 +48,7 @@ from lengthwise.models.layer_facts import LayerFacts
 
 
 @dataclass(frozen=True)
-class InfLLM(Method):
+class InfLLM(BlockMethod):
     """Block memory beyond a window; `query_block` queries look up together (decoding: one)."""
 
     name: ClassVar[str] = "infllm"
@@ -87,11 +85,6 @@ class InfLLM(Method):
         needs=Needs("offload=cpu or disk", lambda method: method.offload != "none"),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        always = self.window + self.init + self.block - 1
-        check_budget(self.name, self.budget, always, self.block, self.window)
-
     @classmethod
     def example(cls) -> InfLLM:
         return cls(budget=Budget(28), window=8, init=4, block=4, representatives=2, query_block=8)
@@ -100,34 +93,14 @@ class InfLLM(Method):
     def identity(cls, length: int) -> InfLLM:
         return cls(budget=Budget(length + 512), window=length)
 
-    def at_share(self, share: float, model: AdaptedModel, length: int) -> InfLLM:
-        # The window is at most the half of the budget that it is by default; the rest shrinks too.
-        tokens = max(1, round(share * length))
-        window = max(1, min(self.window, tokens // 2))
-        return replace(
-            self, budget=Budget(tokens), window=window, init=min(self.init, tokens // 32),
-            block=max(1, min(self.block, tokens // 8)),
-            representatives=max(1, min(self.representatives, tokens // 8)),
-            query_block=min(self.query_block, window),
-        )  # fmt: skip
-
     def check(self, model: AdaptedModel) -> None:
         needs_rope(self, model)
         check_offload(self, self.offload, model)
 
     def placement(self, model: AdaptedModel) -> Placement:
-        distance = self.window - 1
-
-        def constant(index: Tensor) -> Tensor:
-            return torch.full_like(index, distance)
-
         away = Offload(self.offload, self.init, self.block, self.cached)
-        return Placement(
-            window=self.window,
-            far_raw=True,
-            far_query=constant,
-            offload=None if self.offload == "none" else away,
-        )
+        offload = None if self.offload == "none" else away
+        return replace(super().placement(model), offload=offload)
 
     def start_selector(self, layer: LayerFacts) -> Selector:
         return _Memory(self)

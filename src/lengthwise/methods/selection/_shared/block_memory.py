@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, Self
+
 import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.methods.base import Budget, Method
+from lengthwise.methods.selection.reading import check_budget
+from lengthwise.models.adapted_model import AdaptedModel
+
+
+class BlockMethod(Method):
+    """A selection of blocks of far tokens, which a window and the first tokens stand beside.
+
+    init, block, representatives: see `BlockMemory`. query_block: queries that look up together.
+    """
+
+    budget: Budget
+    window: int
+    init: int
+    block: int
+    representatives: int
+    query_block: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        always = self.window + self.init + self.block - 1
+        check_budget(self.name, self.budget, always, self.block, self.window)
+
+    def at_share(self, share: float, model: AdaptedModel, length: int) -> Self:
+        """The setting that reads a share of the tokens a step: see `Method.at_share`."""
+        # The window is at most the half of the budget that it is by default; the rest shrinks too.
+        tokens = max(1, round(share * length))
+        window = max(1, min(self.window, tokens // 2))
+        shrunk: dict[str, Any] = {
+            "budget": Budget(tokens), "window": window, "init": min(self.init, tokens // 32),
+            "block": max(1, min(self.block, tokens // 8)),
+            "representatives": max(1, min(self.representatives, tokens // 8)),
+            "query_block": min(self.query_block, window),
+        }  # fmt: skip
+        return replace(self, **shrunk)
+
+    def placement(self, model: AdaptedModel) -> Placement:
+        """A window; all far keys stand at its farthest distance."""
+        distance = self.window - 1
+
+        def constant(index: Tensor) -> Tensor:
+            return torch.full_like(index, distance)
+
+        return Placement(window=self.window, far_raw=True, far_query=constant)
 
 
 class BlockMemory:
@@ -83,4 +131,4 @@ class BlockMemory:
         return torch.cat([sinks, chosen, torch.arange(start, len(far), device=device)])
 
 
-__all__ = ["BlockMemory"]
+__all__ = ["BlockMemory", "BlockMethod"]
