@@ -42,37 +42,43 @@ def sessions(rounds: int) -> Table:
     """Twenty questions about one document of 8,000 tokens, and a saved session."""
     table = Table(
         "sessions", "Read once, asked twenty times",
-        "16 tokens an answer, greedy, float32 for equality and bf16 for time; `calls` reads the "
-        "document with every question. A session of 8,192 tokens is opened from its file and asked "
-        "for one token, against reading them.",
+        "16 tokens an answer, greedy, in bf16; `calls` reads the document with every question. "
+        "`same` are questions whose tokens are those of the call: of 20 in bf16, where both may "
+        "round otherwise, and of 3 in float32. A session of 8,192 tokens is opened from its file "
+        "and asked for one token, against reading them.",
     )  # fmt: skip
     model = lengthwise.load()
     assert model.tokenizer is not None
     document = Document("reference", decode(model.tokenizer, text_ids(model, 8000)))
 
-    def message(question: str) -> list[dict[str, str]]:
-        return [{"role": "user", "content": f"{document.text}\n\n{question}"}]
-
-    def calls() -> list[list[int]]:
+    def calls(asking: Model, questions: Seq[str]) -> list[list[int]]:
         return [
-            model.generate(message(question), max_new_tokens=16).token_ids for question in QUESTIONS
+            asking.generate(
+                [{"role": "user", "content": f"{document.text}\n\n{question}"}], max_new_tokens=16
+            ).token_ids
+            for question in questions
         ]
 
-    def asked() -> list[list[int]]:
-        session = model.read(document)
-        return [session.ask(question, max_new_tokens=16).token_ids for question in QUESTIONS]
+    def one_by_one(asking: Model, questions: Seq[str]) -> list[list[int]]:
+        session = asking.read(document)
+        return [session.ask(question, max_new_tokens=16).token_ids for question in questions]
 
-    def asked_at_once() -> list[list[int]]:
-        found = model.read(document).ask_batch(QUESTIONS, max_new_tokens=16)
+    def at_once(asking: Model, questions: Seq[str]) -> list[list[int]]:
+        found = asking.read(document).ask_batch(questions, max_new_tokens=16)
         return [each.token_ids for each in found]
 
     model.read(document)
-    slow = timed(calls)
-    for way, what in ((asked, "one after another"), (asked_at_once, "at once (`ask_batch`)")):
-        fast = median(timed(way) for _ in range(max(1, rounds // 2)))
+    right: list[list[int]] = []
+    slow = timed(lambda: right.extend(calls(model, QUESTIONS)))
+    exact, few = lengthwise.load(dtype="float32"), QUESTIONS[:3]
+    exactly = calls(exact, few)
+    for way, what in ((one_by_one, "one after another"), (at_once, "at once (`ask_batch`)")):
+        fast = median(timed(lambda w=way: w(model, QUESTIONS)) for _ in range(max(1, rounds // 2)))
+        same = sum(a == b for a, b in zip(way(model, QUESTIONS), right, strict=True))
+        same32 = sum(a == b for a, b in zip(way(exact, few), exactly, strict=True))
         table.rows.append(
             {"what": f"20 questions, 8,000 tokens, {what}", "calls s": slow, "session s": fast,
-             "times": slow / fast}
+             "times": slow / fast, "same": f"{same}/20, {same32}/3 in float32"}
         )  # fmt: skip
     table.rows.append(_saved(model, rounds))
     return table
@@ -94,7 +100,7 @@ def _saved(model: Model, rounds: int) -> dict[str, object]:
             )
     slow, fast = median(reading), median(opening)
     return {"what": "opening 8,192 tokens from a file", "calls s": slow, "session s": fast,
-            "times": slow / fast}  # fmt: skip
+            "times": slow / fast, "same": ""}  # fmt: skip
 
 
 def prefixes(rounds: int) -> Table:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 import lengthwise
-from lengthwise.api.generation import Generation
-from lengthwise.engine import loop
 from lengthwise.engine.beside import Beside
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.recipes import parse
-from lengthwise.serving.engine import Ask, Closing, Engine, Piece, QueueFull
+from lengthwise.serving.engine import Closing, Engine, Piece, QueueFull
 from lengthwise.serving.job import Job
-from lengthwise.serving.pace import ALONE, FIRST, LATELY, LEAST, Pace
 from lengthwise.serving.scheduler import Scheduler
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.chat_models import chat_model
+from tests.serving.asking import Listener, ask
 
 RECIPES = [
     "full", "lookup", "streaming", "snapkv(budget=40, window=8)", "kivi(residual=8)",
@@ -45,30 +40,6 @@ def engine(model: lengthwise.Model) -> Iterator[Engine]:
     yield running
     running.close()
     model.prefix_cache = None
-
-
-class Listener:
-    """Collects pieces."""
-
-    def __init__(self) -> None:
-        self.pieces: list[Piece] = []
-        self.over = threading.Event()
-
-    def __call__(self, piece: Piece) -> None:
-        self.pieces.append(piece)
-        if piece.done is not None:
-            self.over.set()
-
-    def result(self) -> Generation:
-        assert self.over.wait(60)
-        done = self.pieces[-1].done
-        assert isinstance(done, Generation), done
-        return done
-
-
-def ask(ids: list[int], recipe: str = "full", new: int = 8, **more: Any) -> Ask:
-    given = {"sampling": Sampling(), "stop_ids": (), **more}
-    return Ask(ids, parse(recipe), new, **given)
 
 
 def prompts(count: int, longest: int = 200) -> list[list[int]]:
@@ -259,146 +230,3 @@ def test_a_listener_that_raises_has_hung_up(engine: Engine) -> None:
             break
         time.sleep(0.05)
     assert engine.stats().reasons["cancelled"] == 1
-
-
-@pytest.fixture(scope="module")
-def through_modules() -> lengthwise.Model:
-    """A model whose forward cannot rest between layers."""
-    tiny = tiny_model("gemma2", initializer_range=0.15, max_position_embeddings=2048)
-    return lengthwise.wrap(tiny)
-
-
-class Reading:
-    """One that writes and, beside it, one whose prompt of 1,500 tokens is read."""
-
-    def __init__(self, model: lengthwise.Model, recipe: str) -> None:
-        self.model, self.recipe = model, recipe
-        self.scheduler = Scheduler(model, 1 << 30)
-        self.writer, self.heard = self._job(tokens(10), 120)
-        self.scheduler.step(), self.scheduler.step()
-        self.reader, self.answer = self._job(tokens(1500), 4)
-        set_pace(self.scheduler.pace, 0.01, 0.0005)
-
-    def _job(self, ids: list[int], new: int) -> tuple[Job, Listener]:
-        listener = Listener()
-        asked = ask(ids, self.recipe, new=new)
-        job = Job(self.model, self.model.plan(self.recipe), asked, listener)
-        self.scheduler.add(job)
-        return job, listener
-
-    def require_right(self) -> None:
-        while not (self.answer.over.is_set() and self.heard.over.is_set()):
-            self.scheduler.step()
-        for listener, ids, new in ((self.answer, tokens(1500), 4), (self.heard, tokens(10), 120)):
-            right = self.model.generate(ids, recipe=self.recipe, max_new_tokens=new, stop_ids=[])
-            assert listener.result().token_ids == right.token_ids
-
-    def require_right_of_reader(self) -> None:
-        while not self.answer.over.is_set():
-            self.scheduler.step()
-        right = self.model.generate(tokens(1500), max_new_tokens=4, stop_ids=[])
-        assert self.answer.result().token_ids == right.token_ids
-
-
-@pytest.mark.parametrize("recipe", ["full", "lookup"])
-@pytest.mark.parametrize("failing", [False, True])
-def test_a_long_prompt_is_read_in_the_steps_of_those_who_write(
-    through_modules: lengthwise.Model, recipe: str, failing: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a step cannot take it up, it is read after the step, and nobody notices."""
-    reading, rows, extend = Reading(through_modules, recipe), [], loop.extend
-    before = len(reading.heard.pieces)
-
-    def counted(items: Any, *given: Any, **named: Any) -> Any:
-        rows.append([len(new) for _, new, _ in items])
-        if failing and len(items) > 1:
-            raise RuntimeError("no room for so many")
-        return extend(items, *given, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "extend", counted)
-        while reading.reader.left:
-            reading.scheduler.step()
-    assert any(len(each) == 2 and each[1] >= LEAST for each in rows)
-    assert not failing or any(len(each) == 1 and each[0] >= LEAST for each in rows)
-    assert len(reading.heard.pieces) - before >= 3 or reading.heard.over.is_set()
-    reading.require_right()
-
-
-@pytest.mark.parametrize("recipe", ["full", "lookup", "streaming", "h2o(budget=32)"])
-def test_a_long_prompt_is_read_a_few_layers_at_a_time(
-    model: lengthwise.Model, recipe: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of each chunk a layer, a step, a layer, where a round has room for no more."""
-    reading = Reading(model, recipe)
-    before, under_way = len(reading.heard.pieces), 0
-    with monkeypatch.context() as patch:
-        patch.setattr(Pace, "room", 1e-9)
-        patch.setattr(Pace, "slice", lambda *_: 200)
-        while reading.reader.left:
-            reading.scheduler.step()
-            under_way += reading.reader.slices is not None
-    assert under_way >= 7
-    assert len(reading.heard.pieces) - before >= 7 or reading.heard.over.is_set()
-    reading.require_right()
-
-
-def test_a_chunk_under_way_is_read_to_its_end_or_left(
-    model: lengthwise.Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where nobody writes any more, and where nobody waits any more."""
-    monkeypatch.setattr(Pace, "room", 1e-9)
-    reading = Reading(model, "full")
-    reading.scheduler.step()
-    assert reading.reader.slices is not None
-    reading.writer.cancelled = True
-    reading.scheduler.step(), reading.scheduler.step()
-    assert reading.reader.slices is None
-    reading.require_right_of_reader()
-    again = Reading(model, "full")
-    again.scheduler.step()
-    assert again.reader.slices is not None
-    again.reader.cancelled = True
-    again.scheduler.step()
-    assert again.answer.result().metrics.finish_reason == "cancelled"
-    assert again.reader.slices is None
-
-
-def test_a_step_alone_is_timed_now_and_then(through_modules: lengthwise.Model) -> None:
-    model = through_modules
-    scheduler = Scheduler(model, 1 << 30)
-    writer = Job(model, model.plan("full"), ask(tokens(10), new=400), Listener())
-    scheduler.add(writer)
-    scheduler.step(), scheduler.step()
-    scheduler.add(Job(model, model.plan("full"), ask(tokens(1900), new=1), Listener()))
-    set_pace(scheduler.pace, 10.0, 1.0)
-    for _ in range(3 * ALONE):
-        scheduler.step()
-    assert scheduler.pace.step_s < 10.0
-
-
-def set_pace(pace: Pace, step: float, token: float) -> None:
-    for _ in range(LATELY):
-        pace.stepped(step), pace.read(1, token)
-
-
-def test_a_chunk_is_as_long_as_a_round_may_be() -> None:
-    pace = Pace(slowed=3.0)
-    assert pace.chunk(512) == pace.slice(512, 30) == FIRST
-    pace.stepped(0.02), pace.read(100, 0.1), pace.sliced(100, 0.2)
-    assert pace.chunk(512) == 40 and pace.chunk(30) == 30
-    # A layer of 300 tokens takes half of the 0.04 seconds that a round has.
-    assert pace.slice(512, 30) == 300 and pace.slice(200, 30) == 200
-    pace.read(10, 10.0), pace.read(10, 10.0)
-    assert pace.chunk(512) == LEAST and pace.chunk(2) == 2
-    pace.read(5, -1.0), pace.read(5, -1.0), pace.read(5, -1.0), pace.read(5, -1.0)
-    assert pace.chunk(512) == 512
-    assert replace(ask([1]), deadline_s=1.0).deadline_s == 1.0
-
-
-def test_one_round_that_was_held_up_does_not_change_the_pace() -> None:
-    pace = Pace()
-    set_pace(pace, 0.02, 0.001)
-    before = pace.chunk(512)
-    pace.stepped(0.8), pace.read(10, 2.0)
-    assert pace.chunk(512) == before == 25

@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lengthwise._utils.messages import first_line
+from lengthwise._utils.saying import say_once
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import StepMetadata
 from lengthwise.engine.speculative.tree import Tree
@@ -58,8 +60,8 @@ class Beside:
             extend: `loop.extend`.
 
         Returns:
-            Of the rows what `extend` gives; None, and nothing has changed, where that fails: whose
-                fault it was shows when each is done alone.
+            Of the rows what `extend` gives; None, and nothing has changed, where that fails. It is
+                said once, and whose fault it was shows when each is done alone.
         """
         if self.read:
             return None
@@ -67,9 +69,12 @@ class Beside:
         every = [*rows, (self.sequence, self.tokens, None)]
         try:
             logits, steps = extend(every, [*["all"] * len(rows), "last"], found)
-        except Exception:
+        except Exception as error:
             for sequence, _, _ in every:
                 sequence.discard()
+            say_once(
+                f"prompts are read after the steps of others, not in them: {first_line(error)}"
+            )
             return None
         if states is not None and found:
             states.append(found[0][:-1])

@@ -46,9 +46,8 @@ class LayerCache(Stepping):
 
     rule: rotary frequencies in place of the model's. query_scale: by what queries grow with their
     position. pending: entries of the forward under way, unless they were put in place at once;
-    placed: how many were. documents: tokens of each of the documents
-    that the forward under way brings, where they see each other. bias: what distance adds to a
-    logit, where that is anything.
+    placed: how many were. documents: tokens of each of the documents that the forward under way
+    brings, where they see each other. bias: what distance adds to a logit, where that is anything.
     """
 
     def __init__(
