@@ -95,6 +95,25 @@ def test_what_fails_leaves_what_was_read(
     assert torch.equal(mine.last_logits, right.last_logits)
 
 
+def test_a_first_chunk_is_read_with_the_frequencies_of_its_prompt() -> None:
+    """And the next ones need read nothing again."""
+    rope = {
+        "rope_type": "longrope", "short_factor": [1.0] * 8, "rope_theta": 1e4,
+        "long_factor": [1.0 + 3 * i for i in range(8)], "original_max_position_embeddings": 32,
+    }  # fmt: skip
+    model = lengthwise.wrap(tiny_model("llama", rope_parameters=rope, max_position_embeddings=32))
+    right, mine = (Sequence(model.adapted, model.plan("full"), expected=160) for _ in range(2))
+    loop.prefill(right, PROMPT[:90])
+    mine.reading = 90
+    for start in (0, 45):
+        slices = Slices(mine, PROMPT[start : start + 45])
+        while not slices.done:
+            slices.advance(0.0)
+    assert mine.read_again == [] and len(mine) == 90
+    assert mine.last_logits is not None and right.last_logits is not None
+    assert torch.allclose(mine.last_logits, right.last_logits, rtol=0, atol=1e-4)
+
+
 def test_not_where_modules_run_nor_beyond_the_models_positions() -> None:
     model = lengthwise.wrap(tiny_model("gpt2", max_position_embeddings=64))
     sequence = Sequence(model.adapted, model.plan("full"))

@@ -136,3 +136,24 @@ def test_a_step_alone_is_timed_now_and_then(through_modules: lengthwise.Model) -
     for _ in range(3 * ALONE):
         scheduler.step()
     assert scheduler.pace.step_s < 10.0
+
+
+def test_one_for_which_memory_ran_out_is_read_no_further(
+    model: lengthwise.Model, through_modules: lengthwise.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Job._next
+    for each in (model, through_modules):
+        reading = Reading(each, "full")
+
+        def fail(self: Job, tokens: int, of: Job = reading.reader) -> Any:
+            if self is of:
+                raise MemoryError
+            return kept(self, tokens)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Job, "_next", fail)
+            reading.scheduler.step(), reading.scheduler.step()
+        assert "OutOfMemory" in type(reading.answer.result().failed).__name__
+        while not reading.heard.over.is_set():
+            reading.scheduler.step()
+        assert len(reading.heard.result().token_ids) == 120

@@ -59,7 +59,7 @@ def extend(
         ahead = len(tokens) if tree is None else tree.height
         if sequence.position_limit is not None:
             require_positions(model, len(sequence) + ahead)
-        _follow_model(sequence, ahead)
+        follow_model(sequence, ahead)
     steps = [sequence.next_step(len(tokens), tree) for sequence, tokens, tree in items]
     counts = [len(metadata.index) for metadata in steps]
     device = model.device
@@ -89,11 +89,12 @@ def _ends(counts: Seq[int], kept: Seq[int]) -> list[int]:
     return [n for end, own in zip(ends, kept, strict=True) for n in range(end - own, end)]
 
 
-def _follow_model(sequence: Sequence, ahead: int) -> None:
+def follow_model(sequence: Sequence, ahead: int) -> None:
     """Reads a sequence again where its model has other frequencies for texts longer than it was.
 
-    What deeper layers kept depends on the frequencies that earlier ones had, so keys that are
-    turned would not do. What the plan deletes or encodes at the end of a prompt, it does again.
+    It is called before `ahead` more tokens. What deeper layers kept depends on the frequencies that
+    earlier ones had, so keys that are turned would not do. What the plan deletes or encodes at the
+    end of a prompt, it does again.
     """
     phase = sequence.phase(ahead)
     if phase == sequence.read_with or not len(sequence):
@@ -380,6 +381,6 @@ def teacher_force(sequence: Sequence, tokens: Seq[int], block: int = 1) -> Tenso
 
 
 __all__ = [
-    "CHUNK", "Progress", "begin", "extend", "finish", "prefill", "run", "start", "step",
-    "synchronize", "teacher_force",
+    "CHUNK", "Progress", "begin", "extend", "finish", "follow_model", "prefill", "run", "start",
+    "step", "synchronize", "teacher_force",
 ]  # fmt: skip

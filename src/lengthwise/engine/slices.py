@@ -32,6 +32,7 @@ class Slices:
         model = sequence.model
         sequence.reading = max(sequence.reading, len(sequence) + len(tokens))
         require_positions(model, max(sequence.reading, sequence.expected - 1))
+        loop.follow_model(sequence, len(tokens))
         self.sequence, self.tokens = sequence, tokens
         self._metadata = sequence.next_step(len(tokens))
         ids = torch.tensor(tokens, device=model.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
@@ -106,6 +105,11 @@ class Job:
         return given is not None and time.perf_counter() - self.begin > given
 
     @property
+    def done(self) -> bool:
+        """Whether its text has ended, if only for want of memory."""
+        return self.request is not None and self.request.done
+
+    @property
     def left(self) -> int:
         """Tokens of the prompt that are still to be read."""
         return len(self.ask.ids) - (0 if self.request is None else len(self.request.sequence))
@@ -142,9 +146,6 @@ class Job:
             How many were read.
         """
         assert self.request is not None
-        if self.slices is not None:
-            done = self.advance(math.inf)
-            return 0 if done is None else len(done.tokens)
         part: Seq[int] = ()
         with shortage.losing(self.request):
             part = self._next(tokens)

@@ -9,6 +9,7 @@ Requests are let in while KV bytes are left for all they may hold.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -149,7 +150,8 @@ class Scheduler:
     def _beside(self, job: Job, size: int) -> Beside | None:
         """What a step is to read of a prompt; None where that is read after it."""
         found: list[Beside | None] = []
-        if size < job.chunk and job.slices is None and joins(self.model.adapted.device):
+        takes = job.slices is None and not job.done and joins(self.model.adapted.device)
+        if takes and size < job.chunk:
             self._alone(job, lambda: found.append(job.beside(size)))
         return found[0] if found else None
 
@@ -171,11 +173,12 @@ class Scheduler:
         """Some of a prompt, unless a step has read it."""
         if beside is not None and beside.read:
             job.heed(beside)
-        elif job.slices is not None and size < job.chunk:
-            done = job.advance(self.pace.room)
+        elif job.slices is not None:
+            # What is under way is read to its end where nobody is to wait for it.
+            done = job.advance(self.pace.room if size < job.chunk else math.inf)
             if done is not None:
                 self.pace.sliced(len(done.tokens), done.seconds)
-        else:
+        elif not job.done:
             begin = time.perf_counter()
             count = job.read(size)
             if count:
@@ -184,7 +187,7 @@ class Scheduler:
         # The prefix cache answers for what is shared.
         shared = sum(group.near.shared_bytes for _, group in job.request.sequence.groups())
         self._reserve(job, max(0, self._need(job) - shared))
-        if job.request.done or not job.left:
+        if job.done or not job.left:
             self.reading.remove(job)
             self.writing.append(job)
             self._settle()
