@@ -12,7 +12,7 @@ from statistics import median
 import torch
 
 import lengthwise
-from benchmarks.figures import Table, text_ids, timed
+from benchmarks.figures import Ours, Table, text_ids, timed
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -22,9 +22,13 @@ from lengthwise.engine.sampling import Sampling
 
 LENGTH, ROOM, CHUNK = 16_384, 256, 1024
 CODES = 256
-RECIPES = (
-    "tidal", "tidal(votes=all)", "act_qkv", f"a2ats(codes={CODES})", "quest", "infllm",
+GIVEN = (
+    "tidal", "tidal(votes=all)", "act_qkv", "act_qkv(budget=1024, window=256)",
+    f"a2ats(codes={CODES})", f"a2ats(codes={CODES}, share=0.01)", "quest", "infllm",
 )  # fmt: skip
+# Heads that keep different tokens have no entries to be given: these read the text themselves.
+READING = ("lserve", "lserve(budget=1024)")
+RECIPES = (*GIVEN, *READING)
 # The prompt's last queries that are kept for plans that look at them.
 REMEMBER = 128
 # Steps of a round, and before the first.
@@ -36,14 +40,14 @@ def selected(rounds: int) -> Table:
     table = Table(
         "selected", f"Selections: decoding behind {LENGTH:,} tokens",
         f"Medians over {rounds} rounds of {STEPS} steps, each recipe in turn. The text is read "
-        "once, by full attention; the others are given its entries.",
+        "once, by full attention; the others are given its entries, but for lserve.",
     )  # fmt: skip
     model = lengthwise.load()
     ids = text_ids(model, LENGTH)
     whole = Sequence(model.adapted, model.plan("full"), LENGTH + ROOM, remember=REMEMBER)
     logits = loop.prefill(whole, ids)
-    plans = {name: model.plan(name) for name in RECIPES}
-    requests = {name: begun(given(whole, plan), logits) for name, plan in plans.items()}
+    requests = {name: begun(given(whole, model.plan(name)), logits) for name in GIVEN}
+    requests |= {name: Ours(model, ids, name).request for name in READING}
     requests["full"] = begun(whole, logits)
     seconds: dict[str, list[float]] = {name: [] for name in requests}
     for turn in range(-1, rounds):

@@ -11,7 +11,7 @@ from lengthwise.engine.kernels import blocks
 from lengthwise.engine.kernels.blocks import Blocks
 
 LENGTH = 16_384
-RECIPES = ("minference", "minference(space=wide, slack=0.05, block=128)")
+RECIPES = ("minference", "minference(space=wide, slack=0.05, block=256)")
 
 
 def share_read(model: Model, recipe: str, ids: list[int]) -> float:

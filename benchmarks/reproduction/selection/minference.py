@@ -30,13 +30,15 @@ SETTINGS = {
     "`minference(slack=0.02)`": "minference(slack=0.02)",
     "`minference(space=wide, slack=0.02, block=128)`":
         "minference(space=wide, slack=0.02, block=128)",
-    "**`minference(space=wide, slack=0.05, block=128)`** (best known)":
+    "`minference(space=wide, slack=0.05, block=128)`":
         "minference(space=wide, slack=0.05, block=128)",
+    "**`minference(space=wide, slack=0.05, block=256)`** (best known)":
+        "minference(space=wide, slack=0.05, block=256)",
     "an A-shape in all heads, 100 and 800":
         "minference(pattern=a_shape, columns=100, distances=800)",
 }  # fmt: skip
 SLACKS = (0.0, 0.02, 0.05, 0.1)
-BEST = MInference(space="wide", slack=0.05, block=128)
+BEST = MInference(space="wide", slack=0.05, block=256)
 
 
 @check(COLUMNS)

@@ -101,7 +101,7 @@ class Chosen:
     def _taken(self, x: Tensor) -> Tensor:
         ids = self.ids if self.ids.dim() == 2 else self.ids[None]
         if len(ids) == 1:
-            return x.index_select(1, ids[0])
+            return take_rows(x, ids.expand(len(x), -1))
         return take_rows(x, ids.reshape(len(x), -1)).reshape(*ids.shape, *x.shape[2:])
 
 

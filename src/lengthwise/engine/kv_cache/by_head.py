@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.kv_store import KVStore
-from lengthwise.engine.kv_cache.selection import PromptReader
 from lengthwise.errors import LengthwiseError
 
 
@@ -39,7 +38,7 @@ def keep_by_head(group: HeadGroup, ids: Seq[Tensor]) -> list[HeadGroup]:
         group.keep(torch.stack(list(ids)))
         return [group]
     # What reads prompts alone has no index of entries that go.
-    indexed = group.selector is not None and not isinstance(group.selector, PromptReader)
+    indexed = group.selector is not None and group.reader is None
     if group.compressible.closed or indexed or group.on_evict or group.contexts:
         raise LengthwiseError(
             "heads can keep different numbers of plain entries alone: without a codec that has "

@@ -94,7 +94,7 @@ def pick(t: Tensor, ids: Tensor) -> Tensor:
         ids: which ones, int64 `[n]` or `[heads, n]`.
     """
     if ids.dim() == 1:
-        return t.index_select(1, ids)
+        return take_rows(t, ids.expand(len(t), -1))
     return take_rows(t.expand(len(ids), *t.shape[1:]), ids)
 
 

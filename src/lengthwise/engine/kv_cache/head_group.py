@@ -19,19 +19,10 @@ from lengthwise.engine.kv_cache.contexts import Contexts
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import OffloadedKVStore
-from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.placement import Placement, slack_of
 from lengthwise.engine.kv_cache.reading import read_chosen, read_encoded, take_by_query_head
-from lengthwise.engine.kv_cache.selection import Queries, RawSelector, Selector
+from lengthwise.engine.kv_cache.selection import PromptReader, Queries, RawSelector, Selector
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
-
-# A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
-MAX_SLACK = 64
-
-
-def slack_of(window: int, selecting: bool) -> int:
-    """Entries that leave a window together; one fewer is the most by which it overhangs."""
-    # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
-    return max(1, min(MAX_SLACK, window // (4 if selecting else 64)))
 
 
 class OnEvict(Protocol):
@@ -76,6 +67,11 @@ class HeadGroup:
     def head_numbers(self) -> list[int]:
         """`heads` as numbers, which are asked of the device once."""
         return [] if self.heads is None else [int(head) for head in self.heads.tolist()]
+
+    @cached_property
+    def reader(self) -> PromptReader | None:
+        """The selector, where it reads prompts by itself; asked of it once."""
+        return self.selector if isinstance(self.selector, PromptReader) else None
 
     @property
     def slack(self) -> int:
@@ -274,7 +270,7 @@ class HeadGroup:
             if not len(ids):
                 return None
             entries = tail.take(ids)
-        far = inputs.as_far(entries, self.placement)
+        far = inputs.as_far(entries, self.placement, (self.near_start, stop))
         if not inputs.raw_near:
             return far
         key = inputs.rotate_by_index(far, self.placement.far_key)

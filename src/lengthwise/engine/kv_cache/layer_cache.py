@@ -120,7 +120,7 @@ class LayerCache(Stepping):
         self.pending = KVEntries(stored, value, metadata.index[None].int())
         if len(self.groups) == 1:
             group = self.groups[0]
-            reader = group.selector if isinstance(group.selector, PromptReader) else None
+            reader = group.reader
             if group.selector is not None and reader is None and metadata.count > 1:
                 return self._attend_pieces(group, inputs, self.pending)
             inputs.staged = self._stage(group, inputs)
@@ -234,7 +234,7 @@ class LayerCache(Stepping):
         follows = (
             inputs.metadata.prompt
             and placement.window is None
-            and (group.selector is None or isinstance(group.selector, PromptReader))
+            and (group.selector is None or group.reader is not None)
             and not self.observation.stride
             and not group.near.closed
         )

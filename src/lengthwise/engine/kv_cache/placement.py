@@ -27,6 +27,10 @@ def same(index: Tensor) -> Tensor:
     return index
 
 
+# A finite window may overhang by 1/64 of itself (at most this many entries) before it is moved.
+MAX_SLACK = 64
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where tokens stand, and which entries survive a window. The default is full attention.
@@ -72,3 +76,9 @@ class Placement:
 
 
 ORDINARY = Placement()
+
+
+def slack_of(window: int, selecting: bool) -> int:
+    """Entries that leave a window together; one fewer is the most by which it overhangs."""
+    # A selection deletes nothing, so its overhang costs no bytes and leaves room for drafts.
+    return max(1, min(MAX_SLACK, window // (4 if selecting else 64)))

@@ -18,7 +18,7 @@ from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
-from lengthwise.models.rope import FrequencyRule, StepAngles
+from lengthwise.models.rope import Angles, FrequencyRule, StepAngles
 
 
 @dataclass(eq=False)
@@ -30,8 +30,8 @@ class StepMetadata:
     ancestors: bool `[n, n]` for a tree, None for a chain.
     length: the sequence length that dynamic frequencies are made for.
     prompt: the tokens are a part of the prompt.
-    angles, kept: what the layers share: where the tokens stand, and which near entries survive a
-    window.
+    angles, kept, turns: what the layers share: where the tokens stand, which near entries survive a
+    window, and how far they are turned to be far ones.
     elsewhere: the same tokens for layers that attend on other devices.
     notes: by token, what selectors of some layers leave for those of later ones (`notes_of`).
     """
@@ -43,6 +43,7 @@ class StepMetadata:
     offset: int = 0
     angles: StepAngles | None = None
     kept: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
+    turns: dict[tuple[object, ...], Angles] = field(default_factory=dict)
     transient: int = 0
     prompt: bool = False
     elsewhere: dict[torch.device, StepMetadata] = field(default_factory=dict)
@@ -197,22 +198,24 @@ class LayerInputs:
         positions = function(index) + (self.metadata.offset if function is same else 0)
         return self.rotate_at(entries.key, positions[0] if len(index) == 1 else positions)
 
-    def as_far(self, entries: KVEntries, placement: Placement) -> KVEntries:
-        """Entries stored as near keys -> as far keys."""
-        layout = self.layer.layout
+    def as_far(
+        self, entries: KVEntries, placement: Placement, spot: tuple[int, int] | None = None
+    ) -> KVEntries:
+        """Entries stored as near keys -> as far keys. spot: says which near entries of a step they
+        are, the same in all layers with this placement, which then share the angles."""
+        layout, kind = self.layer.layout, self.layer.rotary_type
         if layout is None or placement.far_is_ordinary or self.raw_near or self.model.rope is None:
             return entries
-        index = entries.index[0].long()
-        target = torch.zeros_like(index) if placement.far_raw else placement.far_key(index)
-        # A pure rotation by the difference: the key carries its amplitude already.
-        delta = target - index - self.metadata.offset
-        angles = self.model.rope.angles(
-            layout,
-            self.layer.rotary_type,
-            delta,
-            self.rule,
-            self.metadata.length,
-            amplitude=False,
-        )
+        turns = self.metadata.turns if spot is not None else {}
+        key = placement, spot, layout, kind, self.rule
+        if key not in turns:
+            index = entries.index[0].long()
+            target = torch.zeros_like(index) if placement.far_raw else placement.far_key(index)
+            # A pure rotation by the difference: the key carries its amplitude already.
+            turns[key] = self.model.rope.angles(
+                layout, kind, target - index - self.metadata.offset, self.rule,
+                self.metadata.length, amplitude=False,
+            )  # fmt: skip
+        angles = turns[key]
         return KVEntries(layout.rotate(entries.key, angles), entries.value, entries.index,
                        entries.log_weight, entries.attention_mass)  # fmt: skip

@@ -72,7 +72,7 @@ class MInference(Method):
         venue="NeurIPS",
         code="https://github.com/microsoft/MInference",
     )
-    best_known: ClassVar[str] = "minference(space=wide, slack=0.05, block=128)"
+    best_known: ClassVar[str] = "minference(space=wide, slack=0.05, block=256)"
     chunking_exact: ClassVar[bool] = False
     decoding_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True

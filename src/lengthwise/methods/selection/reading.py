@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from torch import Tensor, cat
 
-from lengthwise.engine.kv_cache.head_group import slack_of
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import PLACES
+from lengthwise.engine.kv_cache.placement import slack_of
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
