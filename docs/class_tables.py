@@ -65,8 +65,8 @@ def names(each: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in each)
 
 
-class _Reasons:
-    """Reasons by number, in the order in which a table gives them."""
+class Reasons:
+    """Reasons by number, in the order in which tables give them."""
 
     def __init__(self) -> None:
         self.found: dict[str, int] = {}
@@ -78,25 +78,37 @@ class _Reasons:
         return f"{kind} {self.found.setdefault(reason, len(self.found) + 1)}" if reason else kind
 
     def lines(self) -> list[str]:
-        return ["", *(f"{number}. {reason}" for reason, number in self.found.items())]
+        return [f"{number}. {reason}" for reason, number in self.found.items()]
 
 
-def shown(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
-    """A table with its exceptions and its reasons."""
-    reasons = _Reasons()
+def grid(
+    table: Table, rows: Sequence[str], columns: Sequence[str], reasons: Reasons
+) -> Iterator[str]:
+    """Some rows and columns of a table."""
     yield f"| |{'|'.join(columns)}|"
     yield "|---" * (len(columns) + 1) + "|"
     for row in rows:
         cells = (reasons.shown(table.cells.get((row, column))) for column in columns)
         yield f"|**{row}**|{'|'.join(cells)}|"
+
+
+def exceptions(table: Table, reasons: Reasons) -> Iterator[str]:
+    """What single pairs got instead of what their classes did."""
     together: dict[tuple[str, Cell], list[str]] = defaultdict(list)
     for (a, b), verdict in table.exceptions.items():
         together[a, verdict].append(b)
-    if together:
-        yield "\nBut:\n"
     for (a, verdict), others in together.items():
         yield f"- `{a}` with {names(others)}: {reasons.shown(verdict)}"
-    yield from reasons.lines()
+
+
+def shown(table: Table, rows: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
+    """A table with its exceptions and its reasons."""
+    reasons = Reasons()
+    yield from grid(table, rows, columns, reasons)
+    if table.exceptions:
+        yield "\nBut:\n"
+    yield from exceptions(table, reasons)
+    yield from ("", *reasons.lines())
 
 
 @dataclass(frozen=True)
@@ -131,11 +143,10 @@ class Read:
 
 def read(text: str) -> Read:
     """The page, back to classes and tables: what a reader can conclude from it."""
-    top, rest = text.split("\n## Methods with each other\n")
-    pairs, families = rest.split("\n## Methods on families\n")
-    absent = dict(re.findall(r"^- `([^`]+)`: (.*)$", top, re.M))
+    pairs, families = text.split("\n## Methods on families\n")
+    absent = dict(re.findall(r"^- `([^`]+)`: (.*)$", pairs, re.M))
     return Read(
-        _read_classes(top), _read_classes(families), absent, _read_table(pairs),
+        _read_classes(pairs), _read_classes(families), absent, _read_table(pairs),
         _read_table(families),
     )  # fmt: skip
 
@@ -155,9 +166,12 @@ def _read_table(text: str) -> Table:
         kind, _, number = cell.partition(" ")
         return kind, reasons[number] if number else ""
 
-    columns = re.search(r"^\| \|(.*)\|$", text, re.M)[1].split("|")  # type: ignore[index]
-    cells = {}
-    for row, line in re.findall(r"^\|\*\*(\w+)\*\*\|(.*)\|$", text, re.M):
+    cells, columns = {}, []
+    # A line without a row is the head of the lines that follow.
+    for row, line in re.findall(r"^\|(?: |\*\*(\w+)\*\*)\|(.*)\|$", text, re.M):
+        if not row:
+            columns = line.split("|")
+            continue
         for column, cell in zip(columns, line.split("|"), strict=True):
             if cell:
                 cells[row, column] = verdict(cell)

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement
 
-from class_tables import ALONE, Cell, Class, Table, names, shown, usual
+from class_tables import ALONE, Cell, Class, Reasons, Table, exceptions, grid, names, shown, usual
 
 from lengthwise.methods.base import Method, Question
-from lengthwise.methods.slots import SLOTS
+from lengthwise.methods.slots import SLOTS, questions
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.recipes.composition import Piece
+from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.registry import methods
 from lengthwise.testing.laws import law_model
 from lengthwise.testing.matrix import Matrix, Verdict
@@ -30,25 +30,24 @@ Made by `make docs`. Every two methods were run together and every method on eve
 random models; [compatibility.json](compatibility.json) holds what was found, and
 `python -m lengthwise.testing --write docs/compatibility.json` finds all of it again.
 
-Methods that declare the same stand together as a class. A cell is what its pairs of methods got;
-the pairs that got something else are named below the table.
+Methods that declare the same stand together as a class, question by question: where a method
+answers, its classes are listed, and what they go with of each question. A cell is what its pairs of
+methods got; the pairs that got something else are named at the end of the tables.
 
 - **exact**: how the text is fed makes no difference. A prompt read whole, read in chunks or fed
   token by token gives the same logits to 1e-4 of their spread, and drafting gives the same tokens.
 - **approx.**: runs, and drafting gives the same tokens. But the method plans by blocks of queries,
   or treats prompt and answer differently, so another chunking may give slightly other logits.
-- **no**, with a number: refused before the run, for the reason below the table, where A and B are
+- **no**, with a number: refused before the run, for the reason of that number, where A and B are
   the two methods.
 
-## Classes of methods
-
-| class | declares that it | methods |
-|---|---|---|
-"""
-PAIRS = """\
 ## Methods with each other
 
-On a tiny llama, each method at the setting of its `example()`. The first column is a method alone.
+On a tiny llama, each method at the setting of its `example()`.
+"""
+CLASSES = """\
+| class | declares that it | methods |
+|---|---|---|
 """
 FAMILIES = """\
 ## Methods on families
@@ -126,11 +125,11 @@ def family_classes(matrix: Matrix) -> list[Class]:
 
 def pairs_table(matrix: Matrix, classes: Sequence[Class]) -> Table:
     """One verdict for two classes; a class alone stands in the column ALONE."""
-    cells, exceptions = {}, {}
+    cells, others = {}, {}
     for each in classes:
         cell, other = usual({(n, ALONE): _cell(matrix.between(n, n)) for n in each.members})
         cells[each.code, ALONE] = cell
-        exceptions.update(other)
+        others.update(other)
     for a, b in combinations_with_replacement(classes, 2):
         found = {
             tuple(sorted((x, y))): _cell(matrix.between(x, y))
@@ -139,13 +138,13 @@ def pairs_table(matrix: Matrix, classes: Sequence[Class]) -> Table:
         if found:
             cell, other = usual(found)
             cells[a.code, b.code] = cells[b.code, a.code] = cell
-            exceptions.update(other)
-    return Table(cells, exceptions)
+            others.update(other)
+    return Table(cells, others)
 
 
 def families_table(matrix: Matrix, classes: Sequence[Class], families: Sequence[Class]) -> Table:
     """One verdict for a class of methods on a class of families."""
-    cells, exceptions = {}, {}
+    cells, others = {}, {}
     for a in classes:
         for b in families:
             cell, other = usual({
@@ -153,8 +152,8 @@ def families_table(matrix: Matrix, classes: Sequence[Class], families: Sequence[
                 for name in a.members for family in b.members
             })  # fmt: skip
             cells[a.code, b.code] = cell
-            exceptions.update(other)
-    return Table(cells, exceptions)
+            others.update(other)
+    return Table(cells, others)
 
 
 def _cell(verdict: Verdict) -> Cell:
@@ -164,13 +163,38 @@ def _cell(verdict: Verdict) -> Cell:
 def page(matrix: Matrix) -> str:
     """The whole page."""
     classes, families = method_classes(matrix), family_classes(matrix)
-    lines = [TOP.rstrip("\n"), *map(_class_row, classes), *_absent(matrix), "", PAIRS]
+    lines, reasons, inside = [TOP.rstrip("\n")], Reasons(), by_question(classes)
+    pairs, words = pairs_table(matrix, classes), questions()
+    for question, mine in inside.items():
+        codes = [each.code for each in mine]
+        lines += ["", f"### {words[question.value]} (`{question.value}`)", ""]
+        lines += [CLASSES.rstrip("\n"), *map(_class_row, mine), ""]
+        for other, theirs in inside.items():
+            columns = [each.code for each in theirs]
+            if other is question:
+                lines += ["Alone, and with each other:", ""]
+                columns = [ALONE, *columns]
+            else:
+                lines += [f"With `{other.value}`:", ""]
+            lines += [*grid(pairs, codes, columns, reasons), ""]
+    lines += ["### Pairs that got something else", "", *exceptions(pairs, reasons), ""]
+    lines += ["### Why not", ""]
+    lines += [*reasons.lines(), *_absent(matrix)]
     codes = [each.code for each in classes]
-    lines += shown(pairs_table(matrix, classes), codes, [ALONE, *codes])
     lines += ["", FAMILIES.rstrip("\n"), *map(_class_row, families), ""]
-    table = families_table(matrix, classes, families)
-    lines += shown(table, codes, [each.code for each in families])
+    lines += shown(
+        families_table(matrix, classes, families), codes, [each.code for each in families]
+    )
     return "\n".join(lines) + "\n"
+
+
+def by_question(classes: Sequence[Class]) -> dict[Question, list[Class]]:
+    """Classes of methods under the question that their methods answer."""
+    known = methods()
+    found: dict[Question, list[Class]] = defaultdict(list)
+    for each in classes:
+        found[known[each.members[0]].question].append(each)
+    return found
 
 
 def _class_row(each: Class) -> str:

@@ -16,8 +16,9 @@ from lengthwise.methods import slots
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.pruned import coded
 from lengthwise.methods.slots import Slot
-from lengthwise.recipes.composition import Piece, compose
+from lengthwise.recipes.composition import compose
 from lengthwise.recipes.parser import recipe_of
+from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.recipe import Recipe, RecipeLike
 from lengthwise.recipes.registry import find
 
@@ -45,7 +46,7 @@ def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
     """
     methods = recipe_of(recipe).methods
     pieces = [Piece.of(method, model) for method in methods]
-    placement = compose(pieces, model)
+    placement = compose(pieces)
     answers = {
         slot.fills or slot.hook: _answer(slot, pieces, model)
         for slot in slots.SLOTS

@@ -22,8 +22,9 @@ from lengthwise.methods.options import Option, options
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import Recipe, parse, resolve
-from lengthwise.recipes.composition import ENCODES, Piece
+from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.registry import methods
+from lengthwise.recipes.rules import ENCODES
 from lengthwise.testing.drive import WHOLE, feed, generate, read, together
 from lengthwise.testing.tiny import tiny_model, tokens
 

@@ -17,7 +17,7 @@ from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
-from lengthwise.recipes.composition import Piece
+from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.registry import methods
 from lengthwise.testing.drive import together
 from lengthwise.testing.laws import (
