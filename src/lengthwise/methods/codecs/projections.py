@@ -170,7 +170,8 @@ class Reading:
             seen &= distance < facts.window
         weights = _softmax(scores.masked_fill(~seen, -torch.inf), facts).to(near[1].dtype)
         if far is None:
-            return weights @ near[1]
+            alone: Tensor = weights @ near[1]
+            return alone
         out: Tensor = (weights * plain) @ near[1] + (weights * ~plain) @ far[1]
         return out
 
