@@ -67,6 +67,7 @@ class Matryoshka(Method):
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
     frozen_positions: ClassVar[bool] = True
+    best_known: ClassVar[str] = "matryoshka(first=4)"
 
     share: float = option(
         0.4, "of an encoded entry's numbers that stays; 1: all", low=1 / PARTS, high=1.0
