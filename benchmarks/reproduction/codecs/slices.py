@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -61,10 +62,10 @@ class Sums:
         return {name: round(value, 4) for name, value in figures.items()}
 
 
-def recipes(texts: list[str]) -> Iterator[Row]:
+def recipes(texts: list[str], count: int = SLICES) -> Iterator[Row]:
     """Rows of recipes whose prompt is read as full attention reads it, H2O's notes apart."""
     model = load("bfloat16").adapted
-    return compared({recipe: resolve(recipe, model) for recipe in texts})
+    return compared({recipe: resolve(recipe, model) for recipe in texts}, count)
 
 
 def codecs(starts: dict[str, Start]) -> Iterator[Row]:
@@ -72,19 +73,19 @@ def codecs(starts: dict[str, Start]) -> Iterator[Row]:
     return compared({name: Plan(name, codec=start) for name, start in starts.items()})
 
 
-def compared(others: dict[str, Plan]) -> Iterator[Row]:
-    """Rows of full attention and of each plan over the same slices."""
+def compared(others: dict[str, Plan], count: int = SLICES) -> Iterator[Row]:
+    """Rows of full attention and of each plan over the same slices, the first `count` of them."""
     model = load("bfloat16")
     book = encode(model, moby_dick())
     plans = {"full": FULL} | others
     sums = {name: Sums() for name in plans}
-    for ids in slices(book):
+    for ids in islice(slices(book), count):
         probe = copy_probe(ids, model.tokenizer, LENGTH)
         asked = list(probe.probes[0].suffix), list(probe.probes[0].target), probe.probes[0].skip
         _slice(model.adapted, ids, plans, sums)
         _copies(model.adapted, list(probe.context), asked, plans, sums)
     for name, total in sums.items():
-        yield {"recipe": name, **total.figures(SLICES)}
+        yield {"recipe": name, **total.figures(count)}
 
 
 def slices(book: list[int]) -> Iterator[list[int]]:

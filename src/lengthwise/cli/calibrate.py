@@ -46,10 +46,10 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
-    by gates that are trained, which takes minutes. minference: the attention pattern of every head,
-    tidal: how alike its layers are in what they attend to, a2ats: codebooks of its keys; kept there
-    too. specdec: an acceptance head for a drafter that runs a model, written to a file for
-    specdec(head=FILE)."""
+    by gates that are trained, which takes minutes. matryoshka: bases of keys and values, trained for
+    minutes, too. minference: the attention pattern of every head, tidal: how alike its layers are
+    in what they attend to, a2ats: codebooks of its keys; kept there too. specdec: an acceptance
+    head for a drafter that runs a model, written to a file for specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -122,6 +122,19 @@ def _razor(loaded: Model, bar: Bar) -> None:
     click.echo("strongest induction heads (layer, key head, probability on the token after):")
     for score, layer, head in sorted(heads, reverse=True)[:8]:
         click.echo(f"  {layer:3} {head:3}  {score:.3f}")
+
+
+def _matryoshka(loaded: Model, bar: Bar) -> None:
+    from lengthwise.methods.codecs.learned_bases import calibrate_bases, keep_bases
+
+    bar.stage("training bases, then trying ranks", 0, "steps")
+    found = calibrate_bases(loaded.adapted, progress=(bar.reached, bar.reached))
+    path = keep_bases(loaded.adapted, found)
+    order = found["order"]
+    half = order[: len(order) // 2]
+    keys = sum(kind == 0 for kind, _, _ in half)
+    click.echo(f"bases of keys and values: {path.stat().st_size:,} bytes; of the first {len(half)} "
+               f"losses of rank {keys} are those of keys")  # fmt: skip
 
 
 def _minference(loaded: Model, bar: Bar) -> None:
@@ -228,6 +241,7 @@ LAYERS = Calibrator(
 )
 DUO = Calibrator("duo", lambda model, asked, bar: _duo(model, bar))
 RAZOR = Calibrator("razor", lambda model, asked, bar: _razor(model, bar))
+MATRYOSHKA = Calibrator("matryoshka", lambda model, asked, bar: _matryoshka(model, bar))
 MINFERENCE = Calibrator("minference", lambda model, asked, bar: _minference(model, bar))
 SPECDEC = Calibrator(
     "specdec",

@@ -59,10 +59,12 @@ def encode(sequence: Changing, phase: Phase) -> None:
 
 
 def _of_heads(update: CacheUpdate, layer: LayerCache, group: HeadGroup) -> CacheUpdate:
-    """The update with the queries of those heads alone that read a group."""
-    if update.queries is None or group.heads is None:
+    """The update of some heads: which they are, and the queries of those alone that read them."""
+    if group.heads is None:
         return update
-    return replace(update, queries=update.queries[layer.query_heads(group.heads)])
+    queries = update.queries
+    mine = None if queries is None else queries[layer.query_heads(group.heads)]
+    return replace(update, queries=mine, heads=group.heads)
 
 
 def _update(

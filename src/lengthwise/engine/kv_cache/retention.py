@@ -93,6 +93,7 @@ class CacheUpdate:
         query_index: birth ids of these queries, int64.
         moments: mean and covariance of the prompt's queries before rotation. They are there at
             PREFILL for a retention that asks for them (`wants_moments`).
+        heads: key heads int64 `[h]` of the layer whose entries these are, or None for all of them.
     """
 
     phase: Phase
@@ -101,6 +102,7 @@ class CacheUpdate:
     queries: Tensor | None = None
     query_index: Tensor | None = None
     moments: QueryMoments | None = None
+    heads: Tensor | None = None
 
 
 class Retention(Protocol):
