@@ -110,8 +110,9 @@ class Matryoshka(Method):
         if how not in known:
             ranks = found.searched(self.share) if searched else found.equal(self.share)
             key, value = (Side.of(*each) for each in zip(found.bases, ranks, strict=True))
-            known[how] = key, value
-        return MatryoshkaCodec(known[how], self.residual, self.first)
+            # The bases are held too: another object must not get their id.
+            known[how] = found, (key, value)
+        return MatryoshkaCodec(known[how][1], self.residual, self.first)
 
     def bytes_per_token(self, layer: LayerFacts, dtype: torch.dtype, n: int) -> float:
         """Mean bytes of a token in this layer after a prompt of n tokens, birth ids included."""
@@ -175,9 +176,8 @@ class Side:
 
 
 # Of each layer, by the bases, whether ranks are searched, and the share.
-_SIDES: WeakKeyDictionary[LayerFacts, dict[tuple[int, bool, float], tuple[Side, Side]]] = (
-    WeakKeyDictionary()
-)
+_Sides = dict[tuple[int, bool, float], tuple[object, tuple[Side, Side]]]
+_SIDES: WeakKeyDictionary[LayerFacts, _Sides] = WeakKeyDictionary()
 
 
 class MatryoshkaCodec(ResidualCodec):
