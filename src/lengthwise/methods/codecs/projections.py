@@ -146,10 +146,12 @@ class Reading:
         row = [self._rows(x) for x in (query, key, value)]
         older = None if far is None else (self._rows(far[0]), self._rows(far[1]))
         out = self._attend(facts, row[0], (row[1], row[2]), older)
-        return out.transpose(0, 1).flatten(1, 2)
+        found: Tensor = out.transpose(0, 1).flatten(1, 2)
+        return found
 
     def _rows(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.length)).transpose(0, 1)
+        found: Tensor = x.unflatten(1, (-1, self.length)).transpose(0, 1)
+        return found
 
     def _attend(
         self, facts: LayerFacts, query: Tensor, near: tuple[Tensor, Tensor],
