@@ -210,19 +210,19 @@ def _feed(
 
 def _refuse_by_tokens(sequence: Sequence, recipe: Recipe) -> None:
     """Raises Refused for what asks for the tokens of what was read, or reads it again."""
-    why = None
+    switch, why = sequence.model.switch, None
+    if switch is not None:
+        raise Refused(
+            f"{sequence.model.family} changes its rotary frequencies at {switch:,} tokens and then "
+            "reads all again, which embeddings cannot be",
+            "take a model whose frequencies do not follow the length",
+        )
     if sequence.wants_token_nll:
         why = "asks how likely each token was that was read, and an embedding is none"
     elif isinstance(sequence.retention, AskingRetention):
         why = "has the model repeat the tokens that were read, and embeddings are none"
     elif any(layer.rule is not None and layer.rule.dynamic for layer in sequence.layers):
         why = "reads all tokens again when the text gets longer, and embeddings are no tokens"
-    elif sequence.model.switch is not None:
-        raise Refused(
-            f"{sequence.model.family} changes its rotary frequencies at "
-            f"{sequence.model.switch:,} tokens and then reads all again, which embeddings cannot be",
-            "take a model whose frequencies do not follow the length",
-        )
     if why is not None:
         raise Refused(f"{recipe} {why}", "take another recipe, or Model.read the document")
 

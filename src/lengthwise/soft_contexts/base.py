@@ -206,10 +206,10 @@ class SoftContext(ABC):
 
 
 def _check(name: str, found: object) -> type[SoftContext]:
-    if not (isinstance(found, type) and issubclass(found, SoftContext)):
-        raise TypeError("it is no lengthwise.soft_contexts.base.SoftContext")
-    if not dataclasses.is_dataclass(found):
-        raise TypeError("it is no dataclass")
+    ours = isinstance(found, type) and issubclass(found, SoftContext)
+    if not (ours and dataclasses.is_dataclass(found)):
+        raise TypeError("it is no dataclass of lengthwise.soft_contexts.base.SoftContext")
+    assert isinstance(found, type) and issubclass(found, SoftContext)
     if found.name != name:
         raise ValueError(f"its class is named {found.name!r}")
     papers_of(found.paper)

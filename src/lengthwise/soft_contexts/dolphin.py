@@ -98,7 +98,8 @@ class DolphinEncoder(Encoder):
             )
         super().__init__(model, how.chunk or room)
         self.how = how
-        some = model.embed(compared(model)).float()
+        ids = compared(model)[:room]
+        some = model.embed(ids).float()
         hidden = some.shape[-1]
         self.layers = FirstLayers(model, how.layers).to(model.device)
         chance = torch.Generator().manual_seed(0)
@@ -108,7 +109,7 @@ class DolphinEncoder(Encoder):
         self.matched = Matched(hidden).to(model.device)
         if self.layers.count or how.projector != "linear":
             with torch.no_grad():
-                states = self._states([compared(model).tolist()])[0]
+                states = self._states([ids.tolist()])[0]
                 self.matched.match(self.projector(states.float()), some)
 
     def places(self, tokens: int, ratio: int | None = None) -> list[int]:

@@ -28,7 +28,8 @@ from lengthwise.methods.options import options
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.soft_contexts.base import SOFT_CONTEXTS, Encoder, SoftContext
 
-FORMAT = "lengthwise soft context encoder"
+KEY = "lengthwise encoder"
+"""Of the header, under which all that is no tensor stands as JSON."""
 VERSION = 1
 
 
@@ -63,7 +64,7 @@ def save_encoder(
     }
     try:
         with write_aside(path) as aside:
-            save_file(weights, aside, metadata={"format": FORMAT, "state": json.dumps(said)})
+            save_file(weights, aside, metadata={KEY: json.dumps(said)})
     except (OSError, SafetensorError) as error:
         raise EncoderError(f"{os.fspath(path)}: cannot be written ({first_line(error)})") from None
 
@@ -89,11 +90,11 @@ def load_encoder(
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if KEY not in metadata:
                 raise EncoderError(
                     f"{name}: holds no encoder of soft contexts; `lengthwise soft train` writes one"
                 )
-            said = json.loads(metadata["state"])
+            said = json.loads(metadata[KEY])
             _require_ours(name, said, model)
             how = method_of(str(said["method"]))(**said["options"])
             encoder = how.start(model)
@@ -155,5 +156,5 @@ def _put(encoder: Encoder, weights: dict[str, torch.Tensor]) -> None:
 
 
 __all__ = [
-    "FORMAT", "VERSION", "EncoderError", "load_encoder", "method_of", "save_encoder",
+    "KEY", "VERSION", "EncoderError", "load_encoder", "method_of", "save_encoder",
 ]  # fmt: skip

@@ -182,7 +182,7 @@ def update(
     for at in range(0, len(ordered), settings.together):
         part = ordered[at : at + settings.together]
         loss = loss_of(encoder.model, part, soft_embeddings(encoder, part)) / count
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += float(loss.detach())
     norm = float(nn.utils.clip_grad_norm_(encoder.parameters(), settings.clip))
     if not math.isfinite(total + norm):

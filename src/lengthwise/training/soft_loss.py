@@ -54,7 +54,9 @@ def loss_of(
     Returns:
         One number, in nats; `counted` is what to divide it by.
     """
-    rows, wanted, targets = [], [], []
+    rows: list[Tensor] = []
+    wanted: list[tuple[int, int]] = []
+    targets: list[int] = []
     for example, context in zip(examples, contexts, strict=True):
         before, after = (_embedded(model, ids) for ids in (example.before, example.after))
         start = len(example.before) + len(context) + max(first, example.start)
@@ -62,7 +64,7 @@ def loss_of(
         wanted.append((start - 1, len(rows[-1]) - 1))
         targets += example.after[max(first, example.start) :]
     logits = _logits(model, padded(rows), min(start for start, _ in wanted))
-    kept = rows and max(map(len, rows)) - logits.shape[1]
+    kept = max(map(len, rows)) - logits.shape[1]
     predicting = [
         each[start - kept : stop - kept] for each, (start, stop) in zip(logits, wanted, strict=True)
     ]
