@@ -105,9 +105,7 @@ def test_recipes_act_on_embeddings_as_on_tokens(model: lengthwise.Model, name: s
         ("ape", "this is one text"),
     ],
 )
-def test_what_asks_for_tokens_is_refused(
-    model: lengthwise.Model, recipe: str, words: str
-) -> None:
+def test_what_asks_for_tokens_is_refused(model: lengthwise.Model, recipe: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
         opened(model, EXTENSIBLE).read(LONG, recipe)
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import lengthwise
 from lengthwise.api.cartridge import initial_session
 from lengthwise.testing.tiny import tokens
-from lengthwise.training import cartridge, beside_checkpoint, cartridge_fit
+from lengthwise.training import beside_checkpoint, cartridge, cartridge_fit
 from lengthwise.training.cartridge import Settings, Study, train
 from lengthwise.training.cartridge_prompts import KINDS, seed_prompt
 from lengthwise.training.cartridge_rows import Row, load_rows, save_rows

@@ -14,12 +14,12 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.soft_contexts.base import Example, SoftContext, Texts
 from lengthwise.soft_contexts.dolphin import CONTINUE, INSTRUCT, RESTORE, Dolphin
 from lengthwise.soft_contexts.extensible import PIECES, Extensible
+from lengthwise.testing.tiny import tokens
 from lengthwise.training.config import TrainingError
 from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.soft import Settings, stages_of, train
 from lengthwise.training.soft_data import pair, read_pairs, require_examples, texts_of
 from lengthwise.training.soft_loss import counted, loss_of, losses_of, soft_embeddings
-from lengthwise.testing.tiny import tokens
 from tests.chat_models import chat_model
 from tests.soft_contexts.soft_cases import BOTH, DOLPHIN, EXTENSIBLE, TEXT
 
