@@ -7,6 +7,7 @@ is trained on texts of 32 tokens, 8 memory tokens each. One thread; half an hour
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from benchmarks.reproduction.harness import Found, Note, check, load, reference
@@ -35,6 +36,26 @@ def dolphin(
                "loss": bench.loss(some)}  # fmt: skip
     yield {"read before the text": "the text itself", "entries": length,
            "loss": bench.loss(some, "text")}  # fmt: skip
+
+
+@check({"read before the text": "", "loss": ".3f"})
+def control(
+    tokens: int = 8, layers: int = 8, length: int = 32, steps: int = 150, batch: int = 8,
+    lr: float = 5e-4, held_out: int = 64, seed: int = 0,
+) -> Iterator[Found]:  # fmt: skip
+    """What memory tokens say of their text, and what any would: those of the next text instead."""
+    how = Dolphin(tokens=tokens, layers=layers)
+    settings = Settings(steps=steps, batch=batch, lr=lr, length=length, seed=seed)
+    bench = Bench(how, settings)
+    some = bench.examples(RESTORE, held_out)
+    others = [
+        replace(each, context=other.context)
+        for each, other in zip(some, [*some[1:], some[0]], strict=True)
+    ]
+    yield {"read before the text": "nothing", "loss": bench.loss(some, "without")}
+    assert list(bench.trained(RESTORE, (steps,))) == [0, steps]
+    yield {"read before the text": "its memory tokens", "loss": bench.loss(some)}
+    yield {"read before the text": "another text's memory tokens", "loss": bench.loss(others)}
 
 
 @check({"memory tokens": "", "the text in the prompt": "", "largest difference": ".1e"})
