@@ -98,7 +98,7 @@ def test_the_loss_is_that_of_the_engine(model: lengthwise.Model) -> None:
         own = model.adapted.embed(ids)
         at = len(row.before)
         fed = torch.cat([own[:at], embeddings, own[at:]])
-        logits = model.adapted.model(inputs_embeds=fed[None]).logits[0]
+        logits = model.adapted.model(inputs_embeds=fed[None]).logits[0].detach()
         first = at + len(embeddings) + row.start
         said = torch.log_softmax(logits[first - 1 : -1], -1)
         total -= float(said.gather(1, torch.tensor(row.after[row.start :])[:, None]).sum())

@@ -163,13 +163,15 @@ class Encoder(nn.Module, ABC):
 class SoftContext(ABC):
     """A way to make a soft context: options of a frozen dataclass.
 
-    name: as users write it. paper: what it rests on. stages: of its training, in their order. rate:
-    at which the paper trains, or ours where that is not known. batch: examples of an update there.
+    name: as users write it. paper: what it rests on. stages: of its training, in their order.
+    asked_stages: those of them that learn from pairs. rate: at which the paper trains, or ours
+    where that is not known. batch: examples of an update there.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Papers]
     stages: ClassVar[tuple[str, ...]]
+    asked_stages: ClassVar[tuple[str, ...]] = ()
     rate: ClassVar[float]
     batch: ClassVar[int] = 8
 

@@ -62,6 +62,7 @@ class Dolphin(SoftContext):
         arxiv="2408.15518",
     )
     stages: ClassVar[tuple[str, ...]] = (RESTORE, CONTINUE, INSTRUCT)
+    asked_stages: ClassVar[tuple[str, ...]] = (INSTRUCT,)
     rate: ClassVar[float] = 1e-4
 
     tokens: int = option(32, "memory tokens a chunk", low=1)

@@ -137,7 +137,7 @@ def stages_of(how: SoftContext, asked: Seq[str] | None, texts: Texts) -> list[st
         TrainingError: for one that the method does not have.
     """
     if asked is None:
-        return [each for each in how.stages if each != "instruct" or texts.pairs]
+        return [each for each in how.stages if texts.pairs or each not in how.asked_stages]
     strange = [each for each in asked if each not in how.stages]
     if strange or not asked:
         raise TrainingError(
