@@ -19,7 +19,7 @@ from lengthwise.training.config import TrainingError
 from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.soft import Settings, stages_of, train
 from lengthwise.training.soft_data import pair, read_pairs, require_examples, texts_of
-from lengthwise.training.soft_loss import counted, loss_of, losses_of, soft_embeddings
+from lengthwise.training.soft_loss import LOSSES, counted, loss_of, losses_of, soft_embeddings
 from tests.chat_models import chat_model
 from tests.soft_contexts.soft_cases import BOTH, DOLPHIN, EXTENSIBLE, TEXT
 
@@ -109,6 +109,9 @@ def test_the_loss_is_that_of_the_engine(model: lengthwise.Model) -> None:
     known = [replace(each, ratio=1) for each in rows]
     losses = losses_of(plain, known)
     assert losses["soft"] == pytest.approx(losses["text"], rel=1e-5)
+    swapped = [replace(known[0], context=known[1].context),
+               replace(known[1], context=known[0].context)]  # fmt: skip
+    assert losses["other"] == pytest.approx(losses_of(plain, swapped, told=["text"])["text"])
 
 
 def test_stages_follow_what_there_is(model: lengthwise.Model) -> None:
@@ -147,7 +150,7 @@ def test_pairs_are_asked_as_a_session_asks(model: lengthwise.Model, tmp_path: Pa
     data = texts_of(model, [LONG], 24, pairs)
     settings = replace(SMALL, steps=2, held_out=1)
     outcome = train(model, data, tmp_path / "made", DOLPHIN, settings)
-    assert outcome.steps == 6 and set(outcome.losses) == {"without", "soft", "text"}
+    assert outcome.steps == 6 and set(outcome.losses) == set(LOSSES)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def _summary(outcome: Outcome, out: Path) -> str:
     assert encoder is not None
     weights = sum(each.numel() for each in encoder.encoder.parameters())
     lines = [f"{out}: {encoder.how}, {weights / 1e6:.1f} M weights, {outcome.steps} steps"]
-    names = {"without": "without a context", "soft": "behind embeddings", "text": "behind the text"}
+    names = {"without": "without a context", "soft": "behind embeddings",
+             "other": "behind another text's", "text": "behind the text"}  # fmt: skip
     told = [f"{outcome.losses[each]:.4f} {names[each]}" for each in names if each in outcome.losses]
     if told:
         lines.append(f"nats a token of held-out texts: {', '.join(told)}")

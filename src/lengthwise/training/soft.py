@@ -47,7 +47,7 @@ class Outcome:
 
     encoder: what was stored, None where a signal came before the last step. losses: of held-out
     examples of the last stage, nats a token: "without" a context, behind "soft" embeddings, behind
-    the "text" itself.
+    those of an "other" text, behind the "text" itself.
     """
 
     encoder: ContextEncoder | None

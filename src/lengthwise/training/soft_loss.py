@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.soft_contexts.base import Encoder, Example
 from lengthwise.soft_contexts.layers import padded
+
+LOSSES = ("without", "soft", "other", "text")
 
 
 def soft_embeddings(encoder: Encoder, examples: Seq[Example]) -> list[Tensor]:
@@ -99,22 +102,28 @@ def _logits(model: AdaptedModel, embeddings: Tensor, start: int) -> Tensor:
 def losses_of(
     encoder: Encoder, examples: Seq[Example], together: int = 8, told: Seq[str] = ()
 ) -> dict[str, float]:
-    """Nats a token of examples behind nothing, behind soft embeddings and behind the text itself.
+    """Nats a token of examples behind nothing, soft embeddings, another's, and the text itself.
 
-    The first token counts in none of them, for nothing predicts it without a context.
+    The first token counts in none of them, for nothing predicts it without a context. Those behind
+    "other", the embeddings of the next example, show how much of what "soft" gains is no more than
+    the kind of text.
 
     Args:
         encoder: whose embeddings they are.
         examples: at least one.
         together: examples of a forward.
-        told: which of "without", "soft" and "text" are wanted; none is all.
+        told: which of "without", "soft", "other" and "text" are wanted; none is all.
     """
-    model, total = encoder.model, dict.fromkeys(told or ("without", "soft", "text"), 0.0)
+    model, total = encoder.model, dict.fromkeys(told or LOSSES, 0.0)
     for at in range(0, len(examples), together):
         part = examples[at : at + together]
         for name in total:
             if name == "soft":
                 contexts = soft_embeddings(encoder, part)
+            elif name == "other":
+                turned = zip(part, [*part[1:], part[0]], strict=True)
+                others = [replace(each, context=next_.context) for each, next_ in turned]
+                contexts = soft_embeddings(encoder, others)
             else:
                 ids = [each.context if name == "text" else () for each in part]
                 contexts = [_embedded(model, each) for each in ids]
@@ -123,4 +132,4 @@ def losses_of(
     return {name: found / count for name, found in total.items()}
 
 
-__all__ = ["counted", "loss_of", "losses_of", "soft_embeddings"]
+__all__ = ["LOSSES", "counted", "loss_of", "losses_of", "soft_embeddings"]
