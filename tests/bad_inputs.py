@@ -28,6 +28,8 @@ from lengthwise.api.cartridge import initial_session
 from lengthwise.cli.arguments import Place, Real, Whole
 from lengthwise.cli.main import group
 from lengthwise.sequences.encoder import byte_tokenizer
+from lengthwise.soft_contexts.dolphin import Dolphin
+from lengthwise.soft_contexts.files import save_encoder
 from tests.training_runs import LLAMA, build_set, texts
 
 Words = tuple[str, ...]
@@ -53,6 +55,10 @@ RIGHT: dict[Words, Words] = {
                              "--pairs", "2", "--steps", "1", "--min-chunk", "4", "--max-chunk", "8",
                              "--question-tokens", "4", "--answer-tokens", "4"),
     ("cartridge", "compose"): ("some.cartridge", "-m", "talker", "--out", "new.session"),
+    ("soft", "train"): ("dolphin(tokens=2,layers=1)", "doc.txt", "-m", "talker", "--out",
+                        "new.encoder", "--steps", "1", "--batch", "1", "--length", "32"),
+    ("soft", "read"): ("doc.txt", "-m", "talker", "--encoder", "some.encoder", "--save",
+                       "new.session"),
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
                              "--max-length", "64"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
@@ -68,7 +74,7 @@ RIGHT: dict[Words, Words] = {
 }  # fmt: skip
 # Options that name a folder to write; other places are files.
 FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",),
-           ("cartridge", "train"): ("work", "study")}  # fmt: skip
+           ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",)}  # fmt: skip
 # Files and folders to write, and not to read.
 WRITTEN_TO = ("out", "html", "picture", "save", "tokens", "work", "study")
 # What is no such thing, for options whose type says only that they are text. Every one of them is
@@ -98,6 +104,7 @@ NO_SUCH: dict[str, Words] = {
     "--tokenizer": ("nope.json", "doc.txt", "data/nope", "notok", " ", "\udcff"),
     "--end-token": ("nope", "\udcff"),
     "--encoder": ("nope", "\udcff"),
+    "--stages": ("x", "restore;continue", "pieces", "instruct", "\udcff"),
     "--engine": ("x", "Local", " ", "\udcff"),
     "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
     "--api-key": (" ", "two words", "\udcff"),
@@ -144,6 +151,11 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("cartridge", "train"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("cartridge", "compose"): ((), ("",), ("nope",), ("doc.txt",), ("model/model.safetensors",),
                                ("some.cartridge", "doc.txt")),
+    ("soft", "train"): ((), ("dolphin",), ("", "doc.txt"), ("dolfin", "doc.txt"),
+                        ("dolphin(", "doc.txt"), ("dolphin(tokens=0)", "doc.txt"),
+                        ("dolphin(layers=99)", "doc.txt"), ("extensible(ratios=0)", "doc.txt"),
+                        *(("dolphin", bad) for bad in ("", *NO_SUCH["--document"]))),
+    ("soft", "read"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("sequences", "build"): ((), ("",), ("nope",), ("empty.txt",), ("bad.jsonl",), ("no.parquet",),
                              ("hollow",), ("datasets:",)),
     ("sequences", "curriculum"): (("x",),),
@@ -228,6 +240,17 @@ WRITTEN: tuple[Words, ...] = (
     ("cartridge", "train", "doc.txt", "-m", "talker", "-o", "new", "--work", "texts"),
     ("cartridge", "train", "-m", "talker", "-o", "new"),
     ("cartridge", "compose", "some.cartridge", "-m", "model", "-o", "some.cartridge", "--force"),
+    ("soft", "train", "dolphin(tokens=2,layers=1)", "doc.txt", "-m", "talker", "-o", "new"),
+    ("soft", "train", "dolphin(tokens=2,layers=1)", "doc.txt", "-m", "talker", "-o", "new",
+     "--length", "32", "--work", "texts"),
+    ("soft", "train", "extensible(layers=1)", "doc.txt", "-m", "talker", "-o", "new"),
+    ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.cartridge", "--save", "new"),
+    ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.encoder", "--save", "new", "--ratio",
+     "2"),
+    ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.encoder", "--save", "new", "-r",
+     "kvzip(instruct=false)"),
+    ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.encoder", "--save", "some.encoder",
+     "--force"),
     # An output that is an input, under its own name and others.
     ("compare", "doc.txt", "-m", "model", "--html", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "--html", "doc.txt", "--force"),
@@ -328,6 +351,8 @@ def _models(place: Path) -> None:
     )
     model = lengthwise.load(place / "talker")
     initial_session(model, "some text about nothing", 8).save(place / "some.cartridge")
+    how = Dolphin(tokens=2, layers=1)
+    save_encoder(place / "some.encoder", how.start(model.adapted), how, {"steps": 0})
     for file in (place / "model").iterdir():
         (place / "cut" / file.name).write_bytes(file.read_bytes())
     weights = place / "cut" / "model.safetensors"

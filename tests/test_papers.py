@@ -15,6 +15,7 @@ from lengthwise.cli.methods import methods as command
 from lengthwise.recipes import registry
 from lengthwise.scaling import LAWS
 from lengthwise.sequences.builders.base import BUILDERS
+from lengthwise.soft_contexts.base import SOFT_CONTEXTS
 from lengthwise.training import cartridge, context, flexsp, growth, schedules
 
 CLASSES = [each.cls for each in registry.registered() if each.package == registry.OURS]
@@ -38,6 +39,7 @@ def _builders() -> dict[str, object]:
 def everything() -> list[tuple[str, Paper]]:
     """Every paper that is named anywhere, and by whom."""
     said = {cls.name: cls.paper for cls in CLASSES if cls is not None} | _builders()
+    said |= {name: cls.paper for name, cls in SOFT_CONTEXTS.usable().items()}
     said |= {name: law.paper for name, law in LAWS.usable().items()}
     said |= {name: getattr(import_module(name), attribute) for name, attribute in MODULES.items()}
     return [(name, paper) for name, value in said.items() for paper in papers_of(value)]
@@ -81,6 +83,8 @@ def _modules() -> dict[str, tuple[Paper, ...]]:
     papers = _builders()
     for entry in BUILDERS.entries():
         found[entry.target.partition(":")[0]] = papers_of(papers[entry.name])
+    for cls in SOFT_CONTEXTS.usable().values():
+        found[cls.__module__] = papers_of(cls.paper)
     return found | {name: (getattr(import_module(name), MODULES[name]),) for name in MODULES}
 
 

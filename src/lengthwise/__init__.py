@@ -18,8 +18,9 @@ measured side by side.
 them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
 `Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
 `stream_session` loads it over a link in time. `Pieces` finds it again in other documents, `join`
-puts together what was read apart, and `compose` what `lengthwise cartridge train` trained. Whatever
-a user can get wrong is a `LengthwiseError` of one line.
+puts together what was read apart, and `compose` what `lengthwise cartridge train` trained.
+`open_encoder` opens what `lengthwise soft train` trained to read documents. Whatever a user can get
+wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lengthwise.api.session import Session
     from lengthwise.api.session_file import open_session
     from lengthwise.api.session_stream import stream_session
+    from lengthwise.api.soft_context import ContextEncoder, open_encoder
     from lengthwise.api.streams import AsyncStream, Stream
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
@@ -56,6 +58,7 @@ _WHERE = {
     "AsyncStream": "lengthwise.api.streams",
     "Chat": "lengthwise.api.chat",
     "Comparison": "lengthwise.evaluation.compare.results",
+    "ContextEncoder": "lengthwise.api.soft_context",
     "Document": "lengthwise.documents.document",
     "Generation": "lengthwise.api.generation",
     "LengthwiseError": "lengthwise.errors",
@@ -72,6 +75,7 @@ _WHERE = {
     "join": "lengthwise.api.apart",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
+    "open_encoder": "lengthwise.api.soft_context",
     "open_session": "lengthwise.api.session_file",
     "read": "lengthwise.documents.folders",
     "stream_session": "lengthwise.api.session_stream",
@@ -82,6 +86,7 @@ __all__ = [
     "AsyncStream",
     "Chat",
     "Comparison",
+    "ContextEncoder",
     "Document",
     "Generation",
     "LengthwiseError",
@@ -98,6 +103,7 @@ __all__ = [
     "join",
     "load",
     "machine",
+    "open_encoder",
     "open_session",
     "read",
     "stream_session",

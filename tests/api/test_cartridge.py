@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import lengthwise
 from lengthwise.api.cartridge import cartridge_session, initial_session
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.api.session_prompt import TrainedSource
 from lengthwise.engine.given import entries_of, put_entries
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -161,6 +162,19 @@ def test_an_empty_corpus_and_too_few_tokens_are_refused(model: lengthwise.Model)
         initial_session(model, " \n", 8)
     with pytest.raises(LengthwiseError, match="takes 9 of them for itself; give at least 10"):
         initial_session(model, CORPUS, 9)
+
+
+def test_trained_entries_are_no_other_texts() -> None:
+    """The ids in whose place they stand are the corpus's, which others may ask for too."""
+    model = chat_model()
+    model.prefix_cache = prefix_cache_of(model.adapted, "64MiB")
+    begun = initial_session(model, CORPUS, 40)
+    session = cartridge_session(model, "full", begun.tokens, entries_of(begun.held), {})
+    session.ask(ASKED, max_new_tokens=2)
+    found = model.generate([*session.tokens, *tokens(4)], max_new_tokens=2)
+    assert found.metrics.reused_tokens == 0
+    with pytest.raises(LengthwiseError, match="entries are not those of its token ids"):
+        lengthwise.Pieces(model).add(session)
 
 
 # Composition.

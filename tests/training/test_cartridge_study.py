@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import lengthwise
 from lengthwise.api.cartridge import initial_session
 from lengthwise.testing.tiny import tokens
-from lengthwise.training import cartridge, cartridge_checkpoint, cartridge_fit
+from lengthwise.training import beside_checkpoint, cartridge, cartridge_fit
 from lengthwise.training.cartridge import Settings, Study, train
 from lengthwise.training.cartridge_prompts import KINDS, seed_prompt
 from lengthwise.training.cartridge_rows import Row, load_rows, save_rows
@@ -249,7 +249,7 @@ def test_a_damaged_checkpoint_is_one_line(
     model: lengthwise.Model, tmp_path: Path, damage: str
 ) -> None:
     train(model, CORPUS, tmp_path / "made", STUDY, SETTINGS)
-    place = tmp_path / "made.run" / cartridge_checkpoint.NAME
+    place = tmp_path / "made.run" / beside_checkpoint.NAME
     held = {name: t.clone() for name, t in load_file(place).items()}
     with safe_open(place, framework="pt") as file:
         metadata = file.metadata()

@@ -100,8 +100,8 @@ class Pieces:
 
         Raises:
             Refused: where entries cannot be moved, under this recipe or on this model.
-            LengthwiseError: for a lossy session or one of another model or recipe, and for a piece
-                larger than the store.
+            LengthwiseError: for a lossy or trained session, one of another model or recipe, and a
+                piece larger than the store.
             SessionError: where the model has changed since.
         """
         self._require_same_model()
@@ -115,6 +115,11 @@ class Pieces:
             raise LengthwiseError(
                 "a lossy session: what was edited or put together of pieces is no piece itself; "
                 "read its text"
+            )
+        if session.source.trained is not None:
+            raise LengthwiseError(
+                f"a session of {session.source.what}: its entries are not those of its token ids, "
+                "so no other text has them; add the text itself"
             )
         held = session.held.branch() if session is piece else session.held
         self._refuse(held)

@@ -216,9 +216,9 @@ class Session(SessionState):
             return fork, ""
         if self._source.trained is not None:
             raise SessionError(
-                "the entries of a cartridge were trained and cannot be read again, and its file or "
-                "its tokenizer gives other tokens for them; train it again, or take the file as it "
-                "was written"
+                f"the entries of {self._source.what} cannot be read again, and its file or its "
+                "tokenizer gives other tokens for them; make it again, or take the file as it was "
+                "written"
             )
         fresh = fresh_sequence(self.model, plan, len(ids) + room)
         if self.compressed:

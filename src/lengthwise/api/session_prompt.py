@@ -248,17 +248,19 @@ class TrainedSource(Source):
 
 @dataclass(frozen=True)
 class ApartSource(Source):
-    """Documents that were read apart. Pieces are encoded by themselves, so that no document has a
-    say in the ids of another one, or of a question.
+    """Documents that were read apart, or as soft embeddings. Pieces are encoded by themselves, so
+    that no document has a say in the ids of another one, or of a question.
 
-    ids: all that was read. texts: whether a question is text within the message that began before
-    the documents; otherwise it is ids, or a text, with which the prompt goes on.
+    ids: all that was read, stand-ins of embeddings among them. texts: whether a question is text
+    within the message that began before the documents; otherwise it is ids, or a text, with which
+    the prompt goes on. trained: what encoded soft embeddings.
     """
 
-    what: ClassVar[str] = "documents apart"
+    what: ClassVar[str] = "documents apart, or as soft embeddings,"
     ids: tuple[int, ...]
     texts: bool
     special: str | None = None
+    trained: Mapping[str, Any] | None = None
 
     def ask(self, model: HeldModel, question: Prompt, special: str | None) -> list[int]:
         special = special or self.special
@@ -287,10 +289,11 @@ class ApartSource(Source):
             new = _behind(model, text, self.special)
         if not new:
             raise LengthwiseError("append was given nothing; give a text or token ids")
-        return ApartSource((*self.ids, *new), self.texts, self.special)
+        return replace(self, ids=(*self.ids, *new))
 
     def data(self) -> dict[str, Any]:
-        return {"texts": self.texts, "special": self.special}
+        soft = {} if self.trained is None else {"soft": dict(self.trained)}
+        return {"texts": self.texts, "special": self.special, **soft}
 
 
 def encode_piece(
@@ -350,7 +353,8 @@ def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
     if "text" in data:
         return TextSource(str(data["text"]), special)
     if "texts" in data:
-        return ApartSource(tuple(tokens), bool(data["texts"]), special)
+        soft = dict(data["soft"]) if "soft" in data else None
+        return ApartSource(tuple(tokens), bool(data["texts"]), special, soft)
     if "messages" in data:
         return ChatSource(tuple(dict(each) for each in data["messages"]), special)
     return IdsSource(tuple(tokens))

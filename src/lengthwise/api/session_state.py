@@ -23,6 +23,7 @@ class SessionState:
         self.notes: list[str] = []
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
+        sequence.given |= source.trained is not None
         self._stale = stale
         self._mark = fingerprint_now(model.adapted)
         if sequence.lossy:

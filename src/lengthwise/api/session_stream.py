@@ -94,7 +94,7 @@ def stream_session(
         state = json.loads(ranges.data("state"))
         if "coded" not in state:
             raise SessionError("was saved without a codec; save it with cachegen(level=all)")
-        if "trained" in state["source"]:
+        if {"trained", "soft"} & state["source"].keys():
             raise SessionError(
                 "cannot be streamed: what was trained has no text that could be read instead; "
                 "open it with open_session"

@@ -43,6 +43,7 @@ VERBS = {
     "bench": "measure in depth: drafting on kinds of work; every cache method at equal bytes",
     "datastore": "index a corpus that the datastore drafter guesses from",
     "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
+    "soft": "train encoders whose embeddings stand for a text (Dolphin, Extensible Tokenization)",
     "sequences": "build training sequences by length from documents, and see what was built",
     "train": "train a model on built sequences, by a curriculum over lengths",
     "curves": "compare training runs: validation loss against seconds and tokens",
@@ -52,7 +53,7 @@ VERBS = {
 # What to install for verbs that need more than the rest.
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
           "plan": "training", "scaling": "scaling", "sequences": "training", "serve": "serve",
-          "train": "training"}  # fmt: skip
+          "soft": "training", "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -117,6 +117,7 @@ def prefill(
     chunk: int | None = None,
     progress: Progress | None = None,
     losses: Losses | None = None,
+    embeddings: Tensor | None = None,
 ) -> Tensor:
     """Reads tokens in chunks; returns the logits `[vocab]` after the last one. Does not end the
     prompt: see `Sequence.end_prefill`.
@@ -125,6 +126,7 @@ def prefill(
         chunk: tokens of a forward; None leaves it to the device.
         progress: called with the number of tokens of each chunk.
         losses: receives -log p of the tokens it asks for.
+        embeddings: `[tokens, hidden]`, fed instead of the tokens' own (see `AdaptedModel.embed`).
 
     Raises:
         Refused: where the model has no positions for as many.
@@ -140,12 +142,13 @@ def prefill(
     step = max(1, min(chunk, limit or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
+        fed = None if embeddings is None else embeddings[start : start + step]
         rows = predicting_rows(len(part), every, len(sequence)).to(sequence.model.device)
         if sequence.noted is None:
-            (logits,), (metadata,) = extend([(sequence, part, None)], rows)
+            (logits,), (metadata,) = extend([(sequence, part, None)], rows, None, fed)
         else:
             # The head reads all tokens, for its input is what is wanted of each of them.
-            (logits,), (metadata,) = extend([(sequence, part, None)], "all", sequence.noted)
+            (logits,), (metadata,) = extend([(sequence, part, None)], "all", sequence.noted, fed)
             logits = logits[rows]
         if every:
             found = token_losses(sequence.last_logits, logits, part, every, len(sequence))

@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from lengthwise._utils.papers import Paper, Papers
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import Refused
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.options import Needs, option, options, show
+from lengthwise.methods.options import Needs, check_options, option, options, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,23 +86,11 @@ class Method:
     deletable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        own = options(type(self))
-        try:
-            for each in own:
-                object.__setattr__(self, each.name, each.check(getattr(self, each.name)))
-            for each in own:
-                each.refuse_idle(self)
-        except RecipeError as error:
-            raise RecipeError(f"{self.name}: {error}") from None
+        check_options(self)
 
     def __str__(self) -> str:
         """The text of a recipe: the name, and the options that differ from their defaults."""
-        given = [
-            f"{each.name}={show(getattr(self, each.name))}"
-            for each in options(type(self))
-            if getattr(self, each.name) != each.default
-        ]
-        return f"{self.name}({', '.join(given)})" if given else self.name
+        return written(self)
 
     @classmethod
     def identity(cls, length: int) -> Method | None:

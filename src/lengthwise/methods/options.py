@@ -165,6 +165,39 @@ def show(value: Any) -> str:
     return str(value)
 
 
+def check_options(given: Any) -> None:
+    """Puts the options of a frozen dataclass in the form they are stored in.
+
+    Args:
+        given: with a `name`, in its `__post_init__`.
+
+    Raises:
+        RecipeError: with the name, and what is allowed.
+    """
+    own = options(type(given))
+    try:
+        for each in own:
+            object.__setattr__(given, each.name, each.check(getattr(given, each.name)))
+        for each in own:
+            each.refuse_idle(given)
+    except RecipeError as error:
+        raise RecipeError(f"{given.name}: {error}") from None
+
+
+def written(given: Any) -> str:
+    """The text that names something and the options of it that differ from their defaults.
+
+    Args:
+        given: an instance, with a `name`.
+    """
+    changed = [
+        f"{each.name}={show(getattr(given, each.name))}"
+        for each in options(type(given))
+        if getattr(given, each.name) != each.default
+    ]
+    return f"{given.name}({', '.join(changed)})" if changed else str(given.name)
+
+
 def options(cls: type) -> tuple[Option, ...]:
     """The options of a method's class, in the order of its fields.
 

@@ -42,7 +42,7 @@ from lengthwise.engine.given import entries_of
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
 from lengthwise.sequences.files import alone_in, digest, said_plainly
-from lengthwise.training import cartridge_checkpoint as checkpoints
+from lengthwise.training import beside_checkpoint as checkpoints
 from lengthwise.training.cartridge_config import Settings, Study
 from lengthwise.training.cartridge_fit import check_student, fit
 from lengthwise.training.cartridge_folder import claim

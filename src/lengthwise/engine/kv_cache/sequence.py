@@ -48,7 +48,8 @@ class Sequence:
     position_limit: tokens that the model has positions for; None where any number will do.
     read_with: `phase` of what is kept. read_again: lengths at which the model changed its own
     frequencies and all was read again. lossy: the codec of a file that some of it came through.
-    stale: some entries have not seen all tokens before them.
+    stale: some entries have not seen all tokens before them. given: some are not what the model
+    makes of the ids they stand for: they were trained, or came of soft embeddings.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Sequence:
         self.noted: list[Tensor] | None = None
         self.reading = self.peak_bytes = self.read_with = self._transient = 0
         self.read_again: list[int] = []
-        self.lossy, self.stale = "", False
+        self.lossy, self.stale, self.given = "", False, False
         self.last_logits: Tensor | None = None
         self._observation = Observation(expected=expected)
         self.layers = [self._layer(facts) for facts in model.layers]

@@ -185,7 +185,8 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
         length: tokens of its prompt.
     """
     rope, rule = sequence.model.rope, sequence.plan.rule
-    watched = sequence.observes_prompt or sequence.noted is not None or sequence.stale
+    watched = sequence.observes_prompt or sequence.noted is not None
+    watched |= sequence.stale or sequence.given
     moved = sequence.offset or sequence.apart or (rope is not None and rope.switch is not None)
     if watched or moved or sequence.plan.bias is not None:
         return None

@@ -1,32 +1,41 @@
-"""What a cartridge's training goes on from: one safetensors file, there whole or not at all.
+"""What training beside a model goes on from: one safetensors file, there whole or not at all.
 
-It holds the trained keys and values in float32, Adam's two averages of each, and in its header the
-step, the bytes of the log and which run it is of. The model's weights never change, so they are not
-in it, which is why it is not one of `checkpoint.py`.
+It holds what is trained in float32, a cartridge's keys and values or an encoder's weights, Adam's
+two averages of each, and in its header the step, the bytes of the log and which run it is of. The
+model's weights never change, so they are not in it, which is why it is not one of `checkpoint.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 from torch.optim import Adam
 
 from lengthwise._utils.messages import first_line
 from lengthwise.sequences.files import written_aside
-from lengthwise.training.cartridge_student import Prefix
 from lengthwise.training.config import TrainingError
 
-FORMAT = "lengthwise cartridge in training"
+FORMAT = "lengthwise training beside a model"
 NAME = "checkpoint.safetensors"
 _AVERAGES = ("exp_avg", "exp_avg_sq")
 
 
+class Trained(Protocol):
+    """What is trained beside a model: its parameters, always in the same order."""
+
+    @property
+    def trained(self) -> Iterable[nn.Parameter]: ...
+
+
 def save(
-    folder: Path, prefix: Prefix, optimizer: Adam, step: int, log_bytes: int, run: str
+    folder: Path, prefix: Trained, optimizer: Adam, step: int, log_bytes: int, run: str
 ) -> None:
     """Stores what the next step depends on.
 
@@ -51,7 +60,7 @@ def save(
         save_file(tensors, aside, metadata={"format": FORMAT, "state": json.dumps(said)})
 
 
-def restore(folder: Path, prefix: Prefix, optimizer: Adam, run: str) -> tuple[int, int]:
+def restore(folder: Path, prefix: Trained, optimizer: Adam, run: str) -> tuple[int, int]:
     """Puts prefix and optimizer where they were.
 
     Args:
