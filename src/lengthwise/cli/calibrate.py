@@ -46,8 +46,8 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
-    by gates that are trained, which takes minutes. matryoshka: bases of keys and values, trained for
-    minutes, too. minference: the attention pattern of every head, tidal: how alike its layers are
+    by gates that are trained, which takes minutes. matryoshka: bases of keys and values, trained
+    for minutes. minference: the attention pattern of every head, tidal: how alike its layers are
     in what they attend to, a2ats: codebooks of its keys; kept there too. specdec: an acceptance
     head for a drafter that runs a model, written to a file for specdec(head=FILE)."""
     found = CALIBRATORS.get(kind)

@@ -149,7 +149,8 @@ class Reading:
         return out.transpose(0, 1).flatten(1, 2)
 
     def _rows(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, self.length)).transpose(0, 1)
+        rows: Tensor = x.unflatten(1, (-1, self.length)).transpose(0, 1)
+        return rows
 
     def _attend(
         self, facts: LayerFacts, query: Tensor, near: tuple[Tensor, Tensor],
