@@ -7,6 +7,8 @@ There is no cache: these models are trained and measured, in whole rows.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,6 +50,33 @@ class DecoderConfig(PreTrainedConfig):
         return int(self.hidden_size // self.num_attention_heads)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where the tokens of a batch stand. What has n^2 numbers is made where a layer asks for it.
+
+    positions: int64 `[rows, n]`, from anywhere on by one in each document.
+    """
+
+    positions: Tensor
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """Of a query and a key in this order, int64 `[rows, n, n]`."""
+        return self.positions[:, :, None] - self.positions[:, None]
+
+    @cached_property
+    def begins(self) -> Tensor:
+        """Whether a document begins with a token, bool `[rows, n]`."""
+        return self.positions.diff(prepend=self.positions[:, :1] - 2) != 1
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Whether a query sees a key, bool `[rows, n, n]`: its own document, as far as itself."""
+        document = self.begins.cumsum(-1)
+        order = torch.arange(self.positions.shape[1], device=self.positions.device)
+        return (document[:, :, None] == document[:, None]) & (order[:, None] >= order)
+
+
 class Attention(nn.Module):
     """Multi-head attention. A model overrides `mix`, or parts of it."""
 
@@ -57,17 +86,22 @@ class Attention(nn.Module):
         size = config.hidden_size
         self.q, self.k, self.v, self.o = (nn.Linear(size, size, bias=False) for _ in range(4))
 
-    def forward(self, states: Tensor, distance: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
-        """states `[rows, n, hidden]`; distance int64 and seen bool `[rows, n, n]`, of a query and a
-        key in this order; positions int64 `[rows, n]`."""
+    def forward(self, states: Tensor, where: Rows) -> Tensor:
+        """What attention adds to states `[rows, n, hidden]`."""
         rows, count, _ = states.shape
         split = rows, count, self.config.num_attention_heads, -1
         query, key, value = (
             project(states).view(split).transpose(1, 2) for project in (self.q, self.k, self.v)
         )
-        out = self.mix(query, key, value, distance[:, None], seen[:, None], positions)
+        out = self.read(query, key, value, where)
         found: Tensor = self.o(out.transpose(1, 2).reshape(rows, count, -1))
         return found
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, where: Rows) -> Tensor:
+        """What each query reads, `[rows, heads, n, head_dim]` as query, key and value."""
+        return self.mix(
+            query, key, value, where.distance[:, None], where.seen[:, None], where.positions
+        )
 
     def logits(self, query: Tensor, key: Tensor, distance: Tensor, positions: Tensor) -> Tensor:
         """`[rows, heads, n, n]` of query and key `[rows, heads, n, head_dim]`."""
@@ -97,8 +131,8 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(size) for _ in range(2))
         self.up, self.down = nn.Linear(size, inner, bias=False), nn.Linear(inner, size, bias=False)
 
-    def forward(self, states: Tensor, distance: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
-        states = states + self.attention(self.norms[0](states), distance, seen, positions)
+    def forward(self, states: Tensor, where: Rows) -> Tensor:
+        states = states + self.attention(self.norms[0](states), where)
         found: Tensor = states + self.down(F.gelu(self.up(self.norms[1](states))))
         return found
 
@@ -146,14 +180,11 @@ class Decoder(PreTrainedModel):
         if position_ids is None:
             count = torch.arange(input_ids.shape[1], device=input_ids.device)
             position_ids = count.expand_as(input_ids)
-        distance = position_ids[:, :, None] - position_ids[:, None]
-        document = (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
-        order = torch.arange(input_ids.shape[1], device=input_ids.device)
-        seen = (document[:, :, None] == document[:, None]) & (order[:, None] >= order)
+        where = Rows(position_ids)
         states = self.embedded(input_ids, position_ids)
         for layer in self.layers:
-            states = layer(states, distance, seen, position_ids)
+            states = layer(states, where)
         return CausalLMOutput(logits=self.head(self.norm(states)))
 
 
-__all__ = ["Attention", "Decoder", "DecoderConfig"]
+__all__ = ["Attention", "Decoder", "DecoderConfig", "Rows"]
