@@ -3,8 +3,8 @@
 The trainer reads passages of Moby Dick of about 600 tokens, each with a list of 32 of the book's
 words before it and again behind it: what is asked of afar has to pass the middle layers. COPY and
 TEXT are those of `selection/copying.py`, of another text and other words. The same steps without
-windows are the paper's comparison. Training is float32; reading is in the dtype that the machine
-is fast at. What is built or trained is kept in FOLDER and not done again.
+windows are the paper's comparison. Products are bfloat16 in training; reading is in the dtype that
+the machine is fast at. What is built or trained is kept in FOLDER and not done again.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def trained(folder: Path, name: str, rows: str, steps: int, **other: Any) -> Pat
         folder, f"{name}-{steps}", rows, steps=steps, tokens_per_step=ROW,
         model={"checkpoint": str((folder / "base").absolute())}, optimizer={"lr": 1e-4},
         schedule={"warmup_steps": max(1, steps // 8), "floor": 1e-5},
-        log={"every": 1, "plot_every": 0}, **other,
+        precision="bf16", log={"every": 1, "plot_every": 0}, **other,
     )  # fmt: skip
 
 
 @check({"model": "", "recipe": "", COPY: ".3f", TEXT: ".3f"})
-def longgen_trained(folder: Path, steps: int = 32) -> Iterator[Found]:
+def longgen_trained(folder: Path, steps: int = 20) -> Iterator[Found]:
     """As it came, trained under the windows, and trained as long without them."""
     rows = prepare(folder)
     windows = {"name": "longgen", "window": WINDOW}
