@@ -49,6 +49,17 @@ def test_the_fft_is_the_plain_sum(dtype: torch.dtype, close: float, count: int) 
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=close)
 
 
+@pytest.mark.parametrize("path", ["fft", "dense"])
+def test_halves_are_summed_in_float32(path: str) -> None:
+    attention, drawn = attended(model_of(path=path), 30)
+    where, halves = Rows(torch.arange(30)[None]), [x.bfloat16() for x in drawn]
+    wanted = attention.read(*(x.float() for x in halves), where)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention.read(*halves, where)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, wanted.bfloat16(), rtol=1e-2, atol=1e-3)
+
+
 def test_features_a_few_at_a_time_are_features(monkeypatch: pytest.MonkeyPatch) -> None:
     attention, drawn = attended(model_of(path="fft"), 30)
     where = Rows(torch.arange(30)[None])

@@ -82,6 +82,11 @@ class KernelisedMixing(Attention):
         self.register_buffer("directions", torch.randn(config.features or size, size))
 
     def read(self, query: Tensor, key: Tensor, value: Tensor, where: Rows) -> Tensor:
+        # Under autocast exp would be given logarithms of three digits.
+        with torch.autocast(query.device.type, enabled=False):
+            return self._read(query, key, value, where)
+
+    def _read(self, query: Tensor, key: Tensor, value: Tensor, where: Rows) -> Tensor:
         query, key = self.features_of(query), self.features_of(key)
         if where.cache is not None:
             key, value = where.cache.update(key, value, self.layer)
