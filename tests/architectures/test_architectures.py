@@ -255,6 +255,22 @@ def test_a_run_trains_and_leaves_them(kind: dict[str, Any], place: Path) -> None
         lengthwise.load(str(folder / "model"), dtype="float32")
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[10]], ids=lambda kind: kind["family"])
+def test_a_run_goes_on_where_it_was(kind: dict[str, Any], place: Path) -> None:
+    model = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+             "num_attention_heads": 2, **kind}  # fmt: skip
+    weights = []
+    for out, parts in (("once", [4]), ("twice", [2, 4])):
+        for steps in parts:
+            name = f"{out}-{kind['family']}"
+            run = config(place, "best-fit", name, steps=steps, model=model, data=DATA,
+                         schedule={"name": "power"})  # fmt: skip
+            folder = train(run, extend=True).folder
+        weights.append(AutoModelForCausalLM.from_pretrained(folder / "model").state_dict())
+    for name, one in weights[0].items():
+        torch.testing.assert_close(one, weights[1][name], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
