@@ -62,15 +62,16 @@ def trained(folder: Path, name: str, rows: str, steps: int, **other: Any) -> Pat
 
 
 @check({"model": "", "recipe": "", COPY: ".3f", TEXT: ".3f"})
-def longgen_trained(folder: Path, steps: int = 20) -> Iterator[Found]:
-    """As it came, trained under the windows, and trained as long without them."""
+def longgen_trained(folder: Path, steps: int = 20, without: int = 0) -> Iterator[Found]:
+    """As it came, trained under the windows, and trained for `without` steps without them."""
     rows = prepare(folder)
     windows = {"name": "longgen", "window": WINDOW}
     places = {
         "as it came": folder / "base",
         "trained under the windows": trained(folder, "windows", rows, steps, retention=windows),
-        "trained without": trained(folder, "full", rows, steps),
     }
+    if without:
+        places["trained without"] = trained(folder, "full", rows, without)
     for name, place in places.items():
         at = place / "model" if (place / "model").exists() else place
         model = lengthwise.load(str(at))
