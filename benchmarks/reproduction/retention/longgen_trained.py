@@ -63,7 +63,7 @@ def trained(folder: Path, name: str, rows: str, steps: int, **other: Any) -> Pat
 
 @check({"model": "", "recipe": "", COPY: ".3f", TEXT: ".3f"})
 def longgen_trained(folder: Path, steps: int = 20, without: int = 20) -> Iterator[Found]:
-    """As it came, trained under the windows, and trained for `without` steps (0: not) without them."""
+    """As it came, trained under the windows, and for `without` steps (0: not) without."""
     rows = prepare(folder)
     windows = {"name": "longgen", "window": WINDOW}
     places = {
