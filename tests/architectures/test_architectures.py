@@ -34,6 +34,8 @@ KINDS: list[dict[str, Any]] = [
     *({"family": "position_schemes", "scheme": scheme} for scheme in SCHEMES),
     {"family": "urpe"}, {"family": "urpe", "bias": "none"},
     {"family": "softplus_attention", "power": 0}, {"family": "softplus_attention", "power": 15},
+    {"family": "kernelised_attention", "path": "fft"},
+    {"family": "kernelised_attention", "normalised": False},
 ]  # fmt: skip
 each_kind = pytest.mark.parametrize(
     "kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values()))
@@ -83,7 +85,7 @@ def test_what_is_saved_is_loaded(kind: dict[str, Any], tmp_path: Path) -> None:
     assert torch.equal(logits(again.eval(), ids()), logits(model, ids()))
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], KINDS[3], KINDS[6], KINDS[9]], ids=str)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[3], KINDS[6], KINDS[9], KINDS[10]], ids=str)
 def test_the_seam_refuses_them_by_name(kind: dict[str, Any]) -> None:
     with pytest.raises(LengthwiseError, match=kind["family"]):
         lengthwise.wrap(made(**kind))
@@ -239,7 +241,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("kind", [KINDS[2], KINDS[6], KINDS[9]], ids=lambda kind: kind["family"])
+@pytest.mark.parametrize(
+    "kind", [KINDS[2], KINDS[6], KINDS[9], KINDS[10]], ids=lambda kind: kind["family"]
+)
 def test_a_run_trains_and_leaves_them(kind: dict[str, Any], place: Path) -> None:
     model = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
              "num_attention_heads": 2, **kind}  # fmt: skip
@@ -251,12 +255,34 @@ def test_a_run_trains_and_leaves_them(kind: dict[str, Any], place: Path) -> None
         lengthwise.load(str(folder / "model"), dtype="float32")
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[10]], ids=lambda kind: kind["family"])
+def test_a_run_goes_on_where_it_was(kind: dict[str, Any], place: Path) -> None:
+    model = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+             "num_attention_heads": 2, **kind}  # fmt: skip
+    weights = []
+    for out, parts in (("once", [4]), ("twice", [2, 4])):
+        for steps in parts:
+            name = f"{out}-{kind['family']}"
+            run = config(place, "best-fit", name, steps=steps, model=model, data=DATA,
+                         schedule={"name": "power"})  # fmt: skip
+            folder = train(run, extend=steps > parts[0]).folder
+        weights.append(AutoModelForCausalLM.from_pretrained(folder / "model").state_dict())
+    for name, one in weights[0].items():
+        torch.testing.assert_close(one, weights[1][name], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"family": "position_schemes", "scheme": "nope"}, "'nope' is none of none, alibi"),
         ({"family": "urpe", "bias": "t5"}, "bias is none or alibi"),
         ({"family": "softplus_attention", "power": -1}, "0 .LSSA. or more"),
+        ({"family": "kernelised_attention", "radius": 5.0}, "above 0 and at most 4"),
+        ({"family": "kernelised_attention", "path": "slow"}, "none of auto, fft, dense"),
+        (
+            {"family": "kernelised_attention", "path": "fft", "normalised": False},
+            "take path='dense', or normalised=True",
+        ),
         ({"family": "urpe", "hidden_size": 30, "num_attention_heads": 4}, "is no multiple"),
         ({"family": "position_scheme"}, "did you mean 'position_schemes'"),
         ({"family": "urpe", "distance": 9}, "did you mean distances"),

@@ -17,6 +17,7 @@ import torch
 from benchmarks.reproduction.harness import Row, load, reference
 from torch import Tensor
 
+from lengthwise.api.model import Model
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import Placement
@@ -39,9 +40,9 @@ COLUMNS = {"what": "", COPY: ".3f", TEXT: ".3f"}
 
 
 @cache
-def setting(length: int) -> tuple[AdaptedModel, ProbeSet]:
-    """The embedded model and a copy probe in Python's language reference."""
-    model = load()
+def setting(length: int, opened: Model | None = None) -> tuple[AdaptedModel, ProbeSet]:
+    """A model, the embedded one for None, and a copy probe in Python's language reference."""
+    model = opened or load()
     return model.adapted, copy_probe(reference(model), model.tokenizer, length)
 
 
@@ -64,9 +65,11 @@ def rows(plans: Mapping[str, Plan | Method], length: int) -> Iterator[Row]:
         yield {"what": name, COPY: copied, TEXT: text}
 
 
-def copy_and_text(plan: Plan | Method, length: int) -> tuple[float, float | None]:
+def copy_and_text(
+    plan: Plan | Method, length: int, opened: Model | None = None
+) -> tuple[float, float | None]:
     """COPY and TEXT under a plan; no TEXT where the context ends before it begins."""
-    model, probes = setting(length)
+    model, probes = setting(length, opened)
     (probe,) = probes.probes
     sequence = Sequence(model, plan_of(plan, length) if isinstance(plan, Method) else plan)
     read = Losses(EVERY)

@@ -7,11 +7,12 @@ own. `register` makes transformers know ours by their model types; a run trains 
     position_schemes    no position, ALiBi, T5's bias, rotary, sinusoidal and learned
     urpe                weights after the softmax times a learned Toeplitz matrix
     softplus            softplus in place of exp, with re-weighting
+    kernelised          random features with relative positions, in n log n
 """
 
 from __future__ import annotations
 
-MODEL_TYPES = ("position_schemes", "urpe", "softplus_attention")
+MODEL_TYPES = ("position_schemes", "urpe", "softplus_attention", "kernelised_attention")
 """The model types of ours."""
 
 
@@ -20,11 +21,12 @@ def register() -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    from lengthwise.architectures.kernelised import KernelisedAttention
     from lengthwise.architectures.position_schemes import PositionSchemes
     from lengthwise.architectures.softplus import SoftplusAttention
     from lengthwise.architectures.urpe import URPE
 
-    for made in (PositionSchemes, URPE, SoftplusAttention):
+    for made in (PositionSchemes, URPE, SoftplusAttention, KernelisedAttention):
         config = made.config_class
         if config.model_type not in CONFIG_MAPPING:
             AutoConfig.register(config.model_type, config)

@@ -2,18 +2,21 @@
 
 Blocks normalise first (RMS), their feed-forward is GELU, and no product has a bias. Rows hold one
 document or several: a document begins where positions do not go on by one, and sees itself alone.
-There is no cache: these models are trained and measured, in whole rows.
+They are trained and measured in whole rows: only a model that says so (`keeps_cache`) goes on from
+a cache.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 class DecoderConfig(PreTrainedConfig):
@@ -48,6 +51,40 @@ class DecoderConfig(PreTrainedConfig):
         return int(self.hidden_size // self.num_attention_heads)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where the tokens of a batch stand. What has n^2 numbers is made where a layer asks for it.
+
+    positions: int64 `[rows, n]`, from anywhere on by one in each document. cache: what layers put
+    their keys and values into. before: tokens that it had, of the one document of each row.
+    """
+
+    positions: Tensor
+    cache: Cache | None = None
+    before: int = 0
+
+    @cached_property
+    def distance(self) -> Tensor:
+        """Of a query and a key in this order, int64 `[rows, n, before + n]`."""
+        earlier = torch.arange(-self.before, 0, device=self.positions.device)
+        keys = torch.cat((self.positions[:, :1] + earlier, self.positions), 1)
+        return self.positions[:, :, None] - keys[:, None]
+
+    @cached_property
+    def begins(self) -> Tensor:
+        """Whether a document begins with a token, bool `[rows, n]`."""
+        return self.positions.diff(prepend=self.positions[:, :1] - 2) != 1
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Whether a query sees a key, bool as `distance`: its own document, as far as itself."""
+        if self.before:
+            return self.distance >= 0
+        document = self.begins.cumsum(-1)
+        order = torch.arange(self.positions.shape[1], device=self.positions.device)
+        return (document[:, :, None] == document[:, None]) & (order[:, None] >= order)
+
+
 class Attention(nn.Module):
     """Multi-head attention. A model overrides `mix`, or parts of it."""
 
@@ -57,17 +94,22 @@ class Attention(nn.Module):
         size = config.hidden_size
         self.q, self.k, self.v, self.o = (nn.Linear(size, size, bias=False) for _ in range(4))
 
-    def forward(self, states: Tensor, distance: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
-        """states `[rows, n, hidden]`; distance int64 and seen bool `[rows, n, n]`, of a query and a
-        key in this order; positions int64 `[rows, n]`."""
+    def forward(self, states: Tensor, where: Rows) -> Tensor:
+        """What attention adds to states `[rows, n, hidden]`."""
         rows, count, _ = states.shape
         split = rows, count, self.config.num_attention_heads, -1
         query, key, value = (
             project(states).view(split).transpose(1, 2) for project in (self.q, self.k, self.v)
         )
-        out = self.mix(query, key, value, distance[:, None], seen[:, None], positions)
+        out = self.read(query, key, value, where)
         found: Tensor = self.o(out.transpose(1, 2).reshape(rows, count, -1))
         return found
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, where: Rows) -> Tensor:
+        """What each query reads, `[rows, heads, n, head_dim]` as query, key and value."""
+        return self.mix(
+            query, key, value, where.distance[:, None], where.seen[:, None], where.positions
+        )
 
     def logits(self, query: Tensor, key: Tensor, distance: Tensor, positions: Tensor) -> Tensor:
         """`[rows, heads, n, n]` of query and key `[rows, heads, n, head_dim]`."""
@@ -97,18 +139,20 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(size) for _ in range(2))
         self.up, self.down = nn.Linear(size, inner, bias=False), nn.Linear(inner, size, bias=False)
 
-    def forward(self, states: Tensor, distance: Tensor, seen: Tensor, positions: Tensor) -> Tensor:
-        states = states + self.attention(self.norms[0](states), distance, seen, positions)
+    def forward(self, states: Tensor, where: Rows) -> Tensor:
+        states = states + self.attention(self.norms[0](states), where)
         found: Tensor = states + self.down(F.gelu(self.up(self.norms[1](states))))
         return found
 
 
 class Decoder(PreTrainedModel):
-    """A causal language model. attention: the class of its layers'."""
+    """A causal language model. attention: the class of its layers'. keeps_cache: whether that reads
+    `Rows.cache`."""
 
     config_class: type[DecoderConfig] = DecoderConfig
     config: DecoderConfig
     attention: type[Attention] = Attention
+    keeps_cache = False
     _tied_weights_keys = {"head.weight": "embeddings.weight"}
     _supports_sdpa = True  # The name alone: its attention is its own.
 
@@ -135,25 +179,50 @@ class Decoder(PreTrainedModel):
         return found
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor | None = None, **_: Any
-    ) -> CausalLMOutput:
+        self, input_ids: Tensor, position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None, use_cache: bool | None = None,
+        attention_mask: Tensor | None = None, **_: Any,
+    ) -> CausalLMOutputWithPast:  # fmt: skip
         """Logits `[rows, n, vocab]` of input_ids int64 `[rows, n]`.
 
         Args:
             input_ids: of the rows.
             position_ids: int64 `[rows, n]`, from 0 in each document; None is one document a row.
+            past_key_values: the cache to go on from; it is added to.
+            use_cache: whether to begin one where there is none.
+            attention_mask: has to be all ones.
+
+        Raises:
+            ValueError: for padding, and for a cache where the model keeps none or where documents
+                begin behind one.
         """
-        if position_ids is None:
-            count = torch.arange(input_ids.shape[1], device=input_ids.device)
-            position_ids = count.expand_as(input_ids)
-        distance = position_ids[:, :, None] - position_ids[:, None]
-        document = (position_ids.diff(prepend=position_ids[:, :1] - 1) != 1).cumsum(-1)
-        order = torch.arange(input_ids.shape[1], device=input_ids.device)
-        seen = (document[:, :, None] == document[:, None]) & (order[:, None] >= order)
-        states = self.embedded(input_ids, position_ids)
+        if attention_mask is not None and not bool((attention_mask != 0).all()):
+            raise ValueError(f"{self.config.model_type} reads no padding: give rows of one length")
+        if use_cache and past_key_values is None and self.keeps_cache:
+            past_key_values = DynamicCache()
+        where = self._where(input_ids, position_ids, past_key_values)
+        states = self.embedded(input_ids, where.positions)
         for layer in self.layers:
-            states = layer(states, distance, seen, position_ids)
-        return CausalLMOutput(logits=self.head(self.norm(states)))
+            states = layer(states, where)
+        logits = self.head(self.norm(states))
+        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+
+    def _where(self, ids: Tensor, positions: Tensor | None, cache: Cache | None) -> Rows:
+        if cache is not None and not self.keeps_cache:
+            raise ValueError(
+                f"{self.config.model_type} keeps no cache: read whole rows, with use_cache=False"
+            )
+        before = 0 if cache is None else int(cache.get_seq_length())
+        if positions is None:
+            positions = torch.arange(before, before + ids.shape[1], device=ids.device)
+        where = Rows(positions.expand_as(ids), cache, before)
+        if cache is not None and (
+            bool(where.begins[:, 1:].any()) or bool((where.positions[:, 0] != before).any())
+        ):
+            raise ValueError(
+                f"a cache of {before} tokens goes on at position {before}, with one document a row"
+            )
+        return where
 
 
-__all__ = ["Attention", "Decoder", "DecoderConfig"]
+__all__ = ["Attention", "Decoder", "DecoderConfig", "Rows"]

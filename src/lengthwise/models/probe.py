@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lengthwise.errors import UnsupportedModel
+from lengthwise.architectures import MODEL_TYPES
+from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models import attention_hook, obstacles
 from lengthwise.models.layer_facts import LayerFacts
 from lengthwise.models.rope import RotaryLayout
@@ -72,6 +73,13 @@ def refuse_by_config(model: PreTrainedModel) -> None:
     """Refuses what can be told without running the model."""
     config = model.config.get_text_config()
     family = config.model_type
+    if family in MODEL_TYPES:
+        raise UnsuitableModel(
+            family,
+            "its attention is no plain softmax, and recipes are ways to compute that one",
+            "read it by transformers, after lengthwise.architectures.register(), and train it by "
+            "`lengthwise train`; for recipes take a family such as llama",
+        )
     types = set(getattr(config, "layer_types", None) or ())
     recurrent = sorted(t for t in types if any(word in t for word in RECURRENT))
     if recurrent:

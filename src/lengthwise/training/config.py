@@ -20,6 +20,7 @@ from lengthwise.methods.options import option, options
 from lengthwise.sequences.curricula import NAMES as CURRICULA
 from lengthwise.training.positions import frequency_method
 from lengthwise.training.schedules import DECAYS, NAMES as SCHEDULES
+from lengthwise.training.windows import window_method
 
 Table = dict[str, Any]
 Section = TypeVar("Section")
@@ -75,6 +76,28 @@ class PositionsOptions:
             return frequency_method(self.name, self.settings)
         except RecipeError as error:
             raise TrainingError(f"[positions] {error}") from error
+
+
+@dataclass(frozen=True)
+class RetentionOptions:
+    """Windows of layers that the weights are trained with. `settings` are the method's options."""
+
+    name: str | None = option(None, "longgen; none: every layer sees everything")
+    settings: Table = field(default_factory=dict)
+
+    def method(self) -> Method | None:
+        """Raises TrainingError where no weights can be trained with it."""
+        if self.name is None:
+            if self.settings:
+                raise TrainingError(
+                    f"[retention] gives {', '.join(self.settings)} and no method: add "
+                    'name = "longgen"'
+                )
+            return None
+        try:
+            return window_method(self.name, self.settings)
+        except RecipeError as error:
+            raise TrainingError(f"[retention] {error}") from error
 
 
 @dataclass(frozen=True)
@@ -185,6 +208,7 @@ class RunConfig:
     accumulate: int = option(1, "parts of a rank's step, one after another", low=1)
     model: ModelOptions = field(default_factory=ModelOptions)
     positions: PositionsOptions = field(default_factory=PositionsOptions)
+    retention: RetentionOptions = field(default_factory=RetentionOptions)
     data: DataOptions = field(default_factory=DataOptions)
     curriculum: CurriculumOptions = field(default_factory=CurriculumOptions)
     upsampling: UpsamplingOptions = field(default_factory=UpsamplingOptions)
@@ -207,6 +231,7 @@ class RunConfig:
                 "[model] must give either family (with its sizes) or checkpoint, one of them"
             )
         self.positions.method()
+        self.retention.method()
         if sum(each is not None for each in (self.steps, self.tokens, self.epochs)) != 1:
             raise TrainingError("give exactly one of steps, tokens and epochs")
         if self.tokens is not None and self.tokens < self.tokens_per_step:
@@ -246,6 +271,9 @@ class RunConfig:
         """
         found = without(dataclasses.asdict(self), FREE)
         found["growth"] = self.growth.deciding()
+        if self.retention.name is None:
+            # As in folders from before there was one.
+            del found["retention"]
         return found
 
 
@@ -270,7 +298,8 @@ def without(table: Table, keys: tuple[str, ...], prefix: str = "") -> Table:
 
 
 SECTIONS: dict[str, type] = {
-    "model": ModelOptions, "positions": PositionsOptions, "data": DataOptions,
+    "model": ModelOptions, "positions": PositionsOptions,
+    "retention": RetentionOptions, "data": DataOptions,
     "curriculum": CurriculumOptions,
     "upsampling": UpsamplingOptions, "optimizer": OptimizerOptions, "schedule": ScheduleOptions,
     "growth": GrowthOptions, "checkpoint": CheckpointOptions, "log": LogOptions,
@@ -308,7 +337,7 @@ def read_config(table: Table, folder: Path = Path()) -> RunConfig:
 
 def _section(kind: type[Section], table: Table, name: str) -> Section:
     extra: Table = {}
-    if kind in (ModelOptions, PositionsOptions):
+    if kind in (ModelOptions, PositionsOptions, RetentionOptions):
         known = {each.name for each in _options(kind)}
         extra["settings"] = {key: table.pop(key) for key in list(table) if key not in known}
     if kind is UpsamplingOptions and "domains" in table:

@@ -155,7 +155,9 @@ def load_weights(
     # of a new model; a resumed run has to add in the same order.
     model = _new(read.config, attention)
     model.load_state_dict(read.state_dict())
-    model.generation_config = read.generation_config
+    # Those of ours that keep no cache have none.
+    if hasattr(read, "generation_config"):
+        model.generation_config = read.generation_config
     return model
 
 

@@ -65,19 +65,24 @@ def frequency_method(name: str, settings: dict[str, Any]) -> Method:
             f"{name} {why} and changes no rotary frequency, so weights cannot be trained with it",
             "train with pi, ntk, abf, yarn or giraffe, and use it when the model reads",
         )
-    known = {each.name: each for each in options(cls)}
-    for key in settings:
-        if key not in known:
-            raise RecipeError(
-                f"{name} has no option {key!r}{did_you_mean(key, known, '.')} "
-                f"It has {', '.join(map(str, known.values()))}."
-            )
-    found = cls(**settings)
+    found = configured(cls, settings)
     if isinstance(found, CLEX) and (found.length is not None or not found.network):
         raise RecipeError(
             "clex in a run takes max_factor alone: length and network are for reading"
         )
     return found
+
+
+def configured(cls: type[Method], settings: dict[str, Any]) -> Method:
+    """A method with the options of a table. Raises RecipeError for one that it does not have."""
+    known = {each.name: each for each in options(cls)}
+    for key in settings:
+        if key not in known:
+            raise RecipeError(
+                f"{cls.name} has no option {key!r}{did_you_mean(key, known, '.')} "
+                f"It has {', '.join(map(str, known.values()))}."
+            )
+    return cls(**settings)
 
 
 def positioned(model: PreTrainedModel, method: Method, longest: int) -> Any:

@@ -21,7 +21,7 @@ from torch import nn
 from lengthwise._utils.version import __version__
 from lengthwise.sequences.store import SequenceSet
 from lengthwise.training import checkpoint as checkpoints
-from lengthwise.training.attached import attach
+from lengthwise.training.attached import attach, read_by
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.cost import CostModel, fit, sizes_of
 from lengthwise.training.data import Feed, Work
@@ -32,7 +32,6 @@ from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
 from lengthwise.training.model import export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
-from lengthwise.training.positions import read_with
 from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.signals import first_signal
 from lengthwise.training.step import (
@@ -207,8 +206,8 @@ class Trainer:
         weights = self.ranks.model_state(self.model)
         if self.ranks.first:
             origin = {"step": self.done, "tokens": self.tokens, "version": __version__}
-            if recipe := read_with(self.config.positions.method()):
-                origin["recipe"] = str(recipe)
+            if recipe := read_by(self.config):
+                origin["recipe"] = recipe
                 self._progress.note(f"{place} is to be read with {recipe}")
             export(place, self.ranks.plain(self.model), weights, self._files, self._dtype, origin)
 

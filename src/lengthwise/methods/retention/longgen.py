@@ -10,9 +10,10 @@ Of L layers the middle third keeps every token. In the others, from the first to
 So they store no more than `sinks` + `window` tokens. What is far away reaches them through the
 middle layers.
 
-Ours: the paper turns a model into this while it trains it on for longer texts, and finds that doing
-so without training loses what is asked of afar. Here nothing is trained. The paper's other pattern,
-strided blocks, is left out. Layers with a window of the model's own stay as they are, and are not
+The paper turns a model into this while it trains it on for longer texts, and finds that doing so
+without training loses what is asked of afar. As a recipe nothing is trained; a run with the same
+windows, `[retention]`, trains weights for it. The paper's other pattern, strided blocks, is left
+out. Layers with a window of the model's own stay as they are, and are not
 counted.
 
 A third of the layers is the paper's. Its window was not to be had: 64 first tokens are one block of
