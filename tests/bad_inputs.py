@@ -6,31 +6,12 @@ its type, so that a new option is covered the day it is added; `WRITTEN` holds w
 
 from __future__ import annotations
 
-import json
-import random
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
-import torch
-from tokenizers import Tokenizer
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
 
-import lengthwise
-from lengthwise.api.cartridge import initial_session
 from lengthwise.cli.arguments import Place, Real, Whole
 from lengthwise.cli.main import group
-from lengthwise.sequences.encoder import byte_tokenizer
-from lengthwise.soft_contexts.dolphin import Dolphin
-from lengthwise.soft_contexts.files import save_encoder
-from tests.training_runs import LLAMA, build_set, texts
 
 Words = tuple[str, ...]
 
@@ -284,79 +265,6 @@ WRITTEN: tuple[Words, ...] = (
     ("compare", "doc.txt", "-m", "model", "--html", "x" * 300),
     ("curves", "run", "--out", "/proc/x.png"),
 )  # fmt: skip
-
-
-def make_world(place: Path) -> None:
-    """Files of every kind that a verb reads, right and wrong ones, in the folder `place`."""
-    rng = random.Random(0)
-    words = [rng.choice(("long", "text", "about", "nothing", "at", "all.\n")) for _ in range(260)]
-    (place / "doc.txt").write_text(" ".join(words))
-    (place / "link.txt").symlink_to("doc.txt")
-    (place / "hard.txt").hardlink_to(place / "doc.txt")
-    for name in ("hollow", "texts", "run", "cut", "talker"):
-        (place / name).mkdir()
-    (place / "texts" / "a.txt").write_text("some text\n")
-    for name, data in (
-        ("empty.txt", b""), ("blank.txt", b" \n\t\n"), ("zeros.bin", bytes(64)),
-        ("zeros.pdf", bytes(4096)), ("cut.pdf", b"%PDF-1.4\n1 0 obj\n<<"), ("no.parquet", b"PAR1"),
-        ("latin.txt", b"\x81\x8d\x8f\xff\xfe\x00"),
-        ("foreign.png", b"\x89PNG\r\n\x1a\n" + bytes(40)), ("bad.jsonl", b'{"x": 1}\n{\n'),
-        ("huge.txt", b"99999999999999999999 5\n"), ("lengths.txt", b"512 1024 4096 300\n"),
-        ("requests.jsonl", b'{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "hi", '
-                           b'"max_tokens": 2, "temperature": 0}}\n'),
-        ("twice.jsonl", b'{"custom_id": "a"}\n' * 2),
-        ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
-        ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
-        ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
-        ("nodata.toml", _toml("nodata", "nope")), ("run.toml", _toml("new", "data")),
-        ("runs.csv", b"N,L\n" + b"".join(b"%d,%f\n" % (n, (8.8e13 / n) ** 0.076) for n in
-                                         (10**5, 10**6, 10**7, 10**8, 10**9))),
-    ):  # fmt: skip
-        (place / name).write_bytes(data)
-    with zipfile.ZipFile(place / "zip.pdf", "w") as file:
-        file.writestr("a.txt", "text")
-    (place / "run" / "log.jsonl").write_text(
-        "".join(json.dumps({"kind": "evaluation", "elapsed": n, "D": n, "L": 2 / n}) + "\n"
-                for n in (1, 2))
-    )  # fmt: skip
-    build_set(place, "data", texts(40, 200), "concat")
-    _models(place)
-
-
-def _toml(out: str, data: str) -> bytes:
-    model = "".join(f"{key} = {json.dumps(value)}\n" for key, value in LLAMA.items())
-    head = f'out = "{out}"\ntokens_per_step = 128\nsteps = 1\n'
-    return f'{head}[model]\n{model}[data]\ntrain = "{data}"\n'.encode()
-
-
-def _models(place: Path) -> None:
-    """A whole tiny model; one without a tokenizer; one whose weights are cut off."""
-    torch.manual_seed(0)
-    tokenizer: Tokenizer = byte_tokenizer()
-    size = tokenizer.get_vocab_size()
-    config = LlamaConfig(vocab_size=size, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512,
-                         bos_token_id=None, eos_token_id=size - 1)  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(place / "model")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(
-        place / "model"
-    )
-    for file in (place / "model").iterdir():
-        (place / "talker" / file.name).write_bytes(file.read_bytes())
-    talking = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
-    talking.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
-    talking.save_pretrained(place / "talker")
-    GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
-        place / "notok"
-    )
-    model = lengthwise.load(place / "talker")
-    initial_session(model, "some text about nothing", 8).save(place / "some.cartridge")
-    how = Dolphin(tokens=2, layers=1)
-    save_encoder(place / "some.encoder", how.start(model.adapted), how, {"steps": 0})
-    for file in (place / "model").iterdir():
-        (place / "cut" / file.name).write_bytes(file.read_bytes())
-    weights = place / "cut" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-50])
 
 
 def commands(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import RIGHT, WRITTEN, commands, generated, make_world, numbers_without_range
+from tests.bad_inputs import RIGHT, WRITTEN, commands, generated, numbers_without_range
+from tests.bad_world import make_world
 from tests.called import called
 
 CASES = [*generated(), *WRITTEN]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.called import called
 
 SMALL = ("--tokens", "12", "--pairs", "4", "--steps", "2", "--batch", "2", "--min-chunk", "10",

@@ -13,7 +13,7 @@ import pytest
 
 from lengthwise.cli.chat import COMMANDS, Talk
 from lengthwise.cli.main import main
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.called import called
 from tests.chat_models import chat_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.called import called
 
 ASKED = ("-m", "talker", "--max-new-tokens", "6", "--json")

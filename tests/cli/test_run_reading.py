@@ -15,7 +15,7 @@ from lengthwise.api import batch
 from lengthwise.cli import run as module
 from lengthwise.cli.main import main
 from lengthwise.engine import loop
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.called import called
 
 ASKED = ("run", "hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2", "--raw")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.called import called
 
 TRAIN = ("soft", "train", "extensible(layers=1,piece=8,ratios=\"2,4\")", "doc.txt", "-m", "talker",

@@ -21,7 +21,7 @@ from lengthwise.serving.batch_plan import OutputLengths
 from lengthwise.serving.batch_ray import Replica, _plain, bundles_of, replicated
 from lengthwise.serving.batch_run import Todo, run_batch
 from lengthwise.serving.job import Ask
-from tests.bad_inputs import make_world
+from tests.bad_world import make_world
 from tests.serving.batch_cases import SYSTEMS, results, said, text, write
 
 

@@ -256,7 +256,7 @@ def test_some_memory_is_taken_where_nothing_is_said() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.bad_inputs import make_world
+    from tests.bad_world import make_world
 
     place = tmp_path_factory.mktemp("world")
     make_world(place)
