@@ -20,7 +20,7 @@ from lengthwise.cli.train import train as train_verb
 from lengthwise.scaling import find_law, read_table
 from lengthwise.sequences.store import Row, SequenceSet
 from lengthwise.sequences.token_store import TokenStore
-from lengthwise.training.config import TrainingError, load_config, read_config
+from lengthwise.training.config import TrainingError, read_config
 from lengthwise.training.cost import Measured, fit, sizes_of
 from lengthwise.training.data import IGNORED, Batch, Feed, Work, make_batch
 from lengthwise.training.evaluate import Validation
