@@ -3,6 +3,7 @@
 python -m benchmarks.shelf text [--length N] [--follow N]     token ids, as JSON
 python -m benchmarks.shelf folder PLACE                       the model, for any transformers
 python -m benchmarks.shelf markdown ROWS.jsonl                the shelf as markdown
+python -m benchmarks.shelf short ROWS.jsonl                   a line a method: KL at each share
 python -m benchmarks.shelf against OURS.jsonl THEIRS.jsonl    ours beside another library's
 """
 
@@ -20,6 +21,7 @@ from lengthwise.documents.files import read_document
 from lengthwise.evaluation.compare.shelf import FOLLOW, LENGTH
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.shelf_rows import ShelfRow, ShelfRows, read_rows
+from lengthwise.evaluation.reports.columns import number
 from lengthwise.evaluation.reports.shelf_table import against, markdown
 from lengthwise.evaluation.tasks.shelf_text import shelf_text
 from lengthwise.models.embedded import converted_folder
@@ -58,8 +60,52 @@ def folder(place: Path) -> None:
 
 
 def of_one_setting(rows: list[ShelfRow]) -> ShelfRows:
-    """The rows that have the setting of the last one, as a shelf."""
-    return ShelfRows([row for row in rows if row.setting == rows[-1].setting] if rows else ())
+    """The rows that have the setting of the last one, as a shelf. Of what was tried again the last
+    counts."""
+    found = {
+        (row.engine, row.asked, row.share): row
+        for row in rows if row.setting == rows[-1].setting
+    }  # fmt: skip
+    return ShelfRows(list(found.values()))
+
+
+def short(rows: ShelfRows) -> str:
+    """A line a method: KL at each share below 100%, with the loss of the copy, and the tokens a
+    second written at the least of them. Sorted by the middle one."""
+    shares = sorted({row.share for row in rows.rows if row.share < 1}, reverse=True)
+    lines = []
+    for question in dict.fromkeys(row.question for row in rows.rows if row.question):
+        methods: dict[str, dict[float, ShelfRow]] = {}
+        for row in rows.rows:
+            if row.question == question:
+                methods.setdefault(row.asked, {})[row.share] = row
+        heads = [f"**{question}**", *(f"{share:.0%}" for share in shares), "tok/s"]
+        lines += [_line(heads), "|" + "---|" * len(heads)]
+        for name, of in sorted(methods.items(), key=lambda item: _best(item[1], shares)):
+            written = [of[share].tokens_per_s for share in shares if share in of]
+            speed = next((x for x in reversed(written) if x is not None), None)
+            cells = [_cell(of.get(share)) for share in shares]
+            lines.append(_line([f"`{name}`", *cells, number(speed)]))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _best(of: dict[float, ShelfRow], shares: list[float]) -> float:
+    """The KL by which methods are sorted: at the middle share, or the nearest that there is."""
+    middle = shares[len(shares) // 2]
+    near = sorted((row for row in of.values() if row.kl is not None),
+                  key=lambda row: abs(row.share - middle))  # fmt: skip
+    return float("inf") if not near else near[0].kl or 0.0
+
+
+def _cell(row: ShelfRow | None) -> str:
+    if row is None:
+        return ""
+    return "refused" if row.kl is None else f"{row.kl:.3f} ({number(row.copy_loss)})"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> int:
@@ -70,6 +116,7 @@ def main() -> int:
     made.add_argument("--follow", type=int, default=FOLLOW)
     verbs.add_parser("folder").add_argument("place", type=Path)
     verbs.add_parser("markdown").add_argument("rows", type=Path)
+    verbs.add_parser("short").add_argument("rows", type=Path)
     beside = verbs.add_parser("against")
     beside.add_argument("ours", type=Path)
     beside.add_argument("theirs", type=Path)
@@ -80,6 +127,8 @@ def main() -> int:
         folder(given.place)
     elif given.verb == "markdown":
         print(markdown(of_one_setting(read_rows(given.rows))), end="")
+    elif given.verb == "short":
+        print(short(of_one_setting(read_rows(given.rows))))
     else:
         theirs = read_rows(given.theirs)
         found = [row for row in read_rows(given.ours) if row.setting == theirs[-1].setting]
