@@ -40,11 +40,15 @@ WRITING = {
                   "--steps", "1", "--min-chunk", "4", "--max-chunk", "8", "--question-tokens", "4",
                   "--answer-tokens", "4", "-o", "made.session"),
     "composed": ("cartridge", "compose", "some.cartridge", "-m", "talker", "-o", "made.session"),
+    "soft": ("soft", "train", "dolphin(tokens=2,layers=1)", "doc.txt", "-m", "talker", "--steps", "1",
+             "--batch", "1", "--length", "32", "-o", "made.encoder"),
+    "soft read": ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.encoder", "--save",
+                  "made.session"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
     "shelf picture": (*SHELF, "--picture", "made.svg"),
 }  # fmt: skip
-_NO_JSON = ("datastore", "read", "cartridge", "composed", "batch")
+_NO_JSON = ("datastore", "read", "cartridge", "composed", "soft", "soft read", "batch")
 JSON = tuple(name for name in WRITING if name not in _NO_JSON)
 
 
@@ -166,6 +170,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         # A head takes minutes to make; its place is tested below.
         (("calibrate",), "out"), (("read",), "save"), (("cartridge", "train"), "out"),
         (("cartridge", "compose"), "out"), (("batch",), "out"),
+        (("soft", "train"), "out"), (("soft", "read"), "save"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
     }  # fmt: skip
     assert found == tested
