@@ -31,8 +31,8 @@ OURS: dict[str, Method] = {
     "tova": TOVA(Budget(25, "%")),
     "snapkv": SnapKV(Budget(25, "%"), pooling="avg"),
     "adakv": AdaKV(Budget(25, "%"), safeguard="floor", pooling="avg"),
-    "expected_attention": ExpectedAttention(Budget(25, "%")),
-    "expected_attention(adaptive)": ExpectedAttention(Budget(25, "%"), adaptive=True),
+    "expected_attention": ExpectedAttention(Budget(25, "%"), epsilon=0.02),
+    "expected_attention(adaptive)": ExpectedAttention(Budget(25, "%"), epsilon=0.02, adaptive=True),
 }
 WHOLE = ExpectedAttention(budget=Budget(2 * LENGTH))
 

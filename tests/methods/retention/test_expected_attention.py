@@ -55,7 +55,7 @@ def scores(method: ExpectedAttention, chunk: int = LENGTH) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("expected_attention", ExpectedAttention()),
+        ("expected_attention", ExpectedAttention(epsilon=0.02)),
         ("mean_alone", ExpectedAttention(future=16, covariance=False, value_norm=False)),
     ],
 )
@@ -69,7 +69,8 @@ def test_scores_are_those_of_kvpress(name: str, method: ExpectedAttention, chunk
 @pytest.mark.parametrize("name", ["expected_attention", "adakv_expected_attention"])
 def test_a_recipe_keeps_what_kvpress_keeps(name: str) -> None:
     # 25 tokens pay for 24 entries and their indices, half of the prompt as in the record.
-    method = ExpectedAttention(budget=Budget(25), adaptive=name.startswith("adakv"))
+    adaptive = name.startswith("adakv")
+    method = ExpectedAttention(budget=Budget(25), epsilon=0.02, adaptive=adaptive)
     sequence = read(resolve([method], adapted()))
     for layer, theirs in zip(sequence.layers, recorded()[name]["kept"], strict=True):
         ours = {
@@ -189,7 +190,7 @@ def test_bytes_are_those_of_the_budget(adaptive: bool, wide: AdaptedModel) -> No
 
 def test_defaults_and_refusals() -> None:
     assert ExpectedAttention() == ExpectedAttention(
-        budget=Budget(1024), sinks=4, recent=0, future=512, epsilon=0.02, covariance=True
+        budget=Budget(1024), sinks=4, recent=0, future=512, epsilon=0.0, covariance=True
     )
     with pytest.raises(RecipeError, match="without value_norm=true"):
         ExpectedAttention(value_norm=False, epsilon=0.5)
