@@ -146,5 +146,5 @@ def test_sessions_of_documents_that_know_of_each_other_are_not_joined(
         session = model.read_apart(DOCUMENTS, recipe, prefix=PREFIX)
         with pytest.raises(SessionError, match=r"give all of them to Model\.read_apart at once"):
             lengthwise.join([session])
-        with pytest.raises(LengthwiseError, match="documents apart is not edited"):
+        with pytest.raises(LengthwiseError, match="read documents apart.* is not edited"):
             session.edit((0, 1), [])
