@@ -102,9 +102,7 @@ def load_encoder(
             return encoder, how, dict(said["trained"])
     except LengthwiseError:
         raise
-    except (
-        OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, RecursionError,
-    ) as error:  # fmt: skip
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise EncoderError(
             f"{name}: is damaged ({first_line(error)}); put it back, or train it again"
         ) from None
