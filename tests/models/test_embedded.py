@@ -34,9 +34,11 @@ UNICODE = "naïve ﬁ Ça va? 你好，世界 مرحبا 👩‍👩‍👧 e\u0
 @pytest.fixture(scope="session")
 def converted_cache(gguf_path: Path) -> Iterator[Path]:
     """A cache in which the embedded model was converted once, from nothing, to bfloat16."""
-    with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LENGTHWISE_CACHE", cache)
-        load_pretrained(dtype="bf16", device="cpu")
+    with tempfile.TemporaryDirectory() as cache:
+        # Set for the conversion alone: the tests of other files have the user's own cache.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LENGTHWISE_CACHE", cache)
+            load_pretrained(dtype="bf16", device="cpu")
         yield Path(cache)
 
 
@@ -171,6 +173,7 @@ def test_embedded_chat_template_renders(cache: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_gguf_path_gives_the_embedded_model(cache: Path, gguf_path: Path) -> None:
     model, tokenizer, provenance = load_pretrained(str(gguf_path), dtype="bf16", device="cpu")
     stored, expected, _ = load_pretrained(dtype="bf16", device="cpu")

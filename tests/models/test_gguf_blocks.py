@@ -49,6 +49,7 @@ def test_rows_are_found_in_whatever_order_the_family_has_them() -> None:
     assert gguf_blocks._order(whole, scale, zero, wide + 1) is None
 
 
+@pytest.mark.slow
 def test_load_holds_a_file_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     path = find_gguf()
     if path is None:

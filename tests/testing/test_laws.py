@@ -3,19 +3,9 @@ asks of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from lengthwise.methods.base import Method
 from lengthwise.recipes.registry import methods, registered
 from lengthwise.testing import Check, parametrize_with_checks
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    path: Path = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setenv("LENGTHWISE_CACHE", str(path))
 
 
 @parametrize_with_checks(list(methods().values()))

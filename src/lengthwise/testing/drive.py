@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence as Seq
+from collections.abc import Iterator, Sequence as Seq
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.models.adapted_model import AdaptedModel
 
 WHOLE = 1 << 30
+# Chunks of a text that is cut at any place: single tokens, in a row and between longer chunks.
+RAGGED = (7, 1, 1, 19, 1, 3)
 JUNK = 6
 
 
@@ -34,11 +37,21 @@ def feed(rows: Seq[tuple[Sequence, Seq[int]]]) -> list[Tensor]:
     return found
 
 
-def read(sequence: Sequence, text: Seq[int], chunk: int = WHOLE) -> Tensor:
+def chunks(length: int, sizes: int | Seq[int], most: int | None = None) -> Iterator[slice]:
+    """Where a text is cut: by one size or by several in turn, none of them above `most`."""
+    at = 0
+    for size in cycle((sizes,) if isinstance(sizes, int) else sizes):
+        if at >= length:
+            return
+        end = min(at + min(size, most or size), length)
+        yield slice(at, end)
+        at = end
+
+
+def read(sequence: Sequence, text: Seq[int], chunk: int | Seq[int] = WHOLE) -> Tensor:
     """Logits `[len(text), vocab]` of text read in chunks, or as large ones as the plan allows."""
-    size = min(chunk, sequence.max_block() or chunk)
-    parts = [text[at : at + size] for at in range(0, len(text), size)]
-    return torch.cat([feed([(sequence, part)])[0] for part in parts])
+    parts = chunks(len(text), chunk, sequence.max_block())
+    return torch.cat([feed([(sequence, text[part])])[0] for part in parts])
 
 
 def together(
@@ -46,19 +59,18 @@ def together(
     plan: Plan,
     texts: Seq[Seq[int]],
     steps: int,
-    chunk: int = WHOLE,
+    chunk: int | Seq[int] = WHOLE,
     offset: int = 0,
 ) -> list[Tensor]:
     """Logits of texts read side by side: prompts in chunks, then `steps` single tokens."""
     sequences = [Sequence(model, plan, offset=offset) for _ in texts]
-    size = min(chunk, sequences[0].max_block() or chunk)
     found: list[list[Tensor]] = [[] for _ in texts]
     prompts = [text[: len(text) - steps] for text in texts]
     for sequence, prompt in zip(sequences, prompts, strict=True):
         sequence.reading = len(prompt)
-    for at in range(0, max(map(len, prompts)), size):
-        live = [i for i, prompt in enumerate(prompts) if at < len(prompt)]
-        logits = feed([(sequences[i], prompts[i][at : at + size]) for i in live])
+    for part in chunks(max(map(len, prompts)), chunk, sequences[0].max_block()):
+        live = [i for i, prompt in enumerate(prompts) if part.start < len(prompt)]
+        logits = feed([(sequences[i], prompts[i][part]) for i in live])
         for i, row in zip(live, logits, strict=True):
             found[i].append(row)
     for sequence in sequences:

@@ -25,7 +25,7 @@ from lengthwise.recipes import Recipe, parse, resolve
 from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.registry import methods
 from lengthwise.recipes.rules import ENCODES
-from lengthwise.testing.drive import WHOLE, feed, generate, read, together
+from lengthwise.testing.drive import RAGGED, WHOLE, feed, generate, read, together
 from lengthwise.testing.tiny import tiny_model, tokens
 
 FAMILIES = ("llama", "qwen3", "gemma3_text", "phi", "deepseek_v3", "gpt_oss")
@@ -60,6 +60,12 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.std().clamp_min(1.0))
 
 
+@lru_cache(maxsize=16)
+def _full(model: AdaptedModel) -> Tensor:
+    """Logits of full attention over the text that identities are tried on."""
+    return together(model, FULL, [tokens(COUNT)], STEPS)[0]
+
+
 def check_identity(cls: type[Method], model: AdaptedModel) -> None:
     """Law 1: at its identity setting a method equals full attention.
 
@@ -73,11 +79,16 @@ def check_identity(cls: type[Method], model: AdaptedModel) -> None:
     method = cls.identity(COUNT)
     if method is None:
         return
-    text = tokens(COUNT)
     plan = resolve((method,), model)
     for chunk in (WHOLE, CHUNK):
-        ours, full = (together(model, p, [text], STEPS, chunk)[0] for p in (plan, FULL))
-        _same(cls, model, f"{method} is not full attention", ours, full)
+        ours = together(model, plan, [tokens(COUNT)], STEPS, chunk)[0]
+        _same(cls, model, f"{method} is not full attention", ours, _full(model))
+
+
+@lru_cache(maxsize=16)
+def _full_bytes(model: AdaptedModel) -> int:
+    """Bytes that full attention holds of the longest text that methods are tried on."""
+    return _held(None, model, LONG)
 
 
 def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
@@ -92,7 +103,7 @@ def check_bytes(cls: type[Method], model: AdaptedModel) -> None:
     """
     example = cls.example()
     kept = {length: _held(example, model, length) for length in (LONG // 2, LONG)}
-    full = _held(None, model, LONG)
+    full = _full_bytes(model)
     hooks = Piece.of(example, model).hooks
     if hooks & (ENCODES | {"start_retention", "head_table"}) and not kept[LONG] < full:
         fail(cls, model, f"{example} holds {kept[LONG]:,} bytes where full holds {full:,}")
@@ -124,14 +135,16 @@ def check_drafting_equals_plain(cls: type[Method], model: AdaptedModel) -> None:
     check_drafting((cls.example(),), model)
 
 
-def check_drafting(methods_: Seq[Method], model: AdaptedModel, seeds: int = 3) -> None:
-    """Law 3 for methods that run together."""
+def check_drafting(
+    methods_: Seq[Method], model: AdaptedModel, seeds: int = 3, count: int = 3 * STEPS
+) -> None:
+    """Law 3 for methods that run together: `count` tokens, with guesses of as many seeds."""
     plan = resolve(methods_, model)
     prompt = tokens(COUNT - STEPS)
     alone = dataclasses.replace(plan, drafters=())
-    plain, expected = generate(model, alone, prompt, 3 * STEPS)
+    plain, expected = generate(model, alone, prompt, count)
     for seed in range(seeds):
-        found, sequence = generate(model, plan, prompt, 3 * STEPS, plain, seed)
+        found, sequence = generate(model, plan, prompt, count, plain, seed)
         if found != plain:
             at = next(i for i, (a, b) in enumerate(zip(plain, found, strict=False)) if a != b)
             fail(plan.text, model, f"with drafts differs from itself at token {at}")
@@ -160,9 +173,8 @@ def check_positions(cls: type[Method], model: AdaptedModel) -> None:
         _same(cls, model, f"{method} with all positions moved", moved[:upto], whole[:upto],
               SHIFT_TOLERANCE)  # fmt: skip
     if cls.chunking_exact:
-        for chunk in (CHUNK, 1):
-            found = together(model, plan, [text], STEPS, chunk)[0]
-            _same(cls, model, f"{method} read {chunk} tokens at a time", found[:upto], whole[:upto])
+        found = together(model, plan, [text], STEPS, RAGGED)[0]
+        _same(cls, model, f"{method} read in chunks of {RAGGED}", found[:upto], whole[:upto])
     if cls.decoding_exact:
         keeping = cls.identity(COUNT) if plan.retention is not None else None
         plan = resolve((keeping or method,), model)
@@ -176,7 +188,7 @@ def decoding_difference(model: AdaptedModel, plan: Plan, text: Seq[int]) -> floa
     one = Sequence(model, plan)
     whole = read(one, text)
     stepped = Sequence(model, plan)
-    half = len(text) // 2
+    half = len(text) - 3 * STEPS
     first = read(stepped, text[:half])
     if plan.retention is None and plan.codec is None:
         stepped.end_prefill()
@@ -215,9 +227,10 @@ def check_fork(cls: type[Method], model: AdaptedModel) -> None:
     method = cls.example()
     text = tokens(COUNT)
     sequence = Sequence(model, resolve((method,), model))
-    read(sequence, text[: COUNT // 2], CHUNK)
+    half = COUNT - 3 * STEPS
+    read(sequence, text[:half], CHUNK)
     sequence.end_prefill()
-    fork, rest = sequence.fork(), text[COUNT // 2 :]
+    fork, rest = sequence.fork(), text[half:]
     read(fork, rest[::-1], 1)
     fork = sequence.fork()
     found = read(fork, rest, 1)

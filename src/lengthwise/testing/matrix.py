@@ -19,7 +19,7 @@ from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.recipes.piece import Piece
 from lengthwise.recipes.registry import methods
-from lengthwise.testing.drive import together
+from lengthwise.testing.drive import WHOLE, together
 from lengthwise.testing.laws import (
     CHUNK,
     COUNT,
@@ -115,15 +115,15 @@ def _verdict(code: str, reasons: Seq[str]) -> Verdict:
     return Verdict(REFUSED, reasons[int(code)]) if code.isdigit() else Verdict(code)
 
 
-def judge(pair: Seq[Method], model: AdaptedModel, seeds: int = 1) -> Verdict:
+def judge(pair: Seq[Method], model: AdaptedModel) -> Verdict:
     """Runs methods together; raises ConformanceError where they break what they declare."""
     try:
         plan = resolve(pair, model)
     except Refused as refusal:
         return Verdict(REFUSED, str(refusal))
-    check_drafting(pair, model, seeds)
+    check_drafting(pair, model, seeds=1, count=2 * STEPS)
     text = tokens(COUNT)
-    whole, chunked = (together(model, plan, [text], STEPS, c)[0] for c in (COUNT, CHUNK))
+    whole, chunked = (together(model, plan, [text], STEPS, c)[0] for c in (WHOLE, CHUNK))
     rounded = not all(method.shift_exact for method in pair)
     upto = COUNT - STEPS if rounded else COUNT
     errors = [difference(chunked[:upto], whole[:upto])]

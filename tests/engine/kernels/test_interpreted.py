@@ -26,6 +26,7 @@ FILES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not compiled.installed(), reason="needs triton")
 @pytest.mark.skipif(compiled.INTERPRETED, reason="is interpreted")
 @pytest.mark.parametrize("file", FILES)

@@ -54,11 +54,6 @@ SMALL: list[Method] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def read(model: AdaptedModel, plan: Plan, prompt: Seq[int], chunk: int = 64) -> Sequence:
     sequence = Sequence(model, plan)
     prefill(sequence, prompt, chunk)
