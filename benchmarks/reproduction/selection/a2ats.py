@@ -55,7 +55,9 @@ def made(method: A2ATS) -> A2ATS:
 
 
 @check({"what": "", COPY: ".3f"})
-def a2ats(length: int = LENGTH, codes: tuple[int, ...] = (CODES,)) -> Iterator[Found]:
+def a2ats(
+    length: int = LENGTH, codes: tuple[int, ...] = (CODES,), lists: int = 1
+) -> Iterator[Found]:
     """COPY by the share that is chosen and by the codes of the codebooks."""
     plans: dict[str, Plan | Method] = {
         "full attention": FULL,
@@ -67,7 +69,7 @@ def a2ats(length: int = LENGTH, codes: tuple[int, ...] = (CODES,)) -> Iterator[F
         "only the most recent 512 tokens": recent(512),
     }
     for name, plan in plans.items():
-        copied, _ = copy_and_text(plan, length)
+        copied, _ = copy_and_text(plan, length, lists=lists)
         yield {"what": name, COPY: copied}
 
 
