@@ -71,13 +71,13 @@ def growing(sequence: Sequence) -> float:
 
 
 @check({"recipe": "", COPY: ".3f", TEXT: ".3f", BYTES: ".1%"})
-def duo(length: int = LENGTH) -> Iterator[Found]:
+def duo(length: int = LENGTH, lists: int = 1) -> Iterator[Found]:
     """Half and a quarter of the heads by their gates, beside full attention and other choices."""
     model, _ = setting(length)
     own = gates(model)
     turned = [[1 - gate for gate in row] for row in own]
     chance = torch.rand(len(own), len(own[0]), generator=torch.Generator().manual_seed(0)).tolist()
-    copied, text = copy_and_text(FULL, length)
+    copied, text = copy_and_text(FULL, length, lists=lists)
     yield {"recipe": "`full`", COPY: copied, TEXT: text, BYTES: 1.0}
     for name, recipe, rows in (
         ("`duo`", "duo", None),
@@ -87,7 +87,7 @@ def duo(length: int = LENGTH) -> Iterator[Found]:
         ("`duo(heads=0)`: no head keeps everything", "duo(heads=0)", None),
     ):
         plan, share = found_with(recipe, rows, length)
-        copied, text = copy_and_text(plan, length)
+        copied, text = copy_and_text(plan, length, lists=lists)
         yield {"recipe": name, COPY: copied, TEXT: text, BYTES: share}
     chosen = retrieval(own, model.layers, 0.5)
     flat = [gate for row in own for gate in row]

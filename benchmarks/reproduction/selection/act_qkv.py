@@ -29,7 +29,7 @@ MEMORY = InfLLM(budget=BUDGET, window=128, init=32, query_block=128, block=32)
 
 
 @check(COLUMNS)
-def act_qkv(length: int = LENGTH) -> Iterator[Found]:
+def act_qkv(length: int = LENGTH, lists: int = 1) -> Iterator[Found]:
     """COPY and TEXT by what looks blocks up and by how layers share, beside InfLLM."""
     plans: dict[str, Plan | Method] = {
         "full attention": FULL,
@@ -40,7 +40,7 @@ def act_qkv(length: int = LENGTH) -> Iterator[Found]:
         f"`{MEMORY}`": MEMORY,
         "only the most recent 512 tokens": recent(512),
     }
-    for row in rows(plans, length):
+    for row in rows(plans, length, lists):
         yield {"what": row["what"], **{name: row[name] for name in COLUMNS if name != "what"}}
 
 

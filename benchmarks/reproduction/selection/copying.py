@@ -40,10 +40,15 @@ COLUMNS = {"what": "", COPY: ".3f", TEXT: ".3f"}
 
 
 @cache
-def setting(length: int, opened: Model | None = None) -> tuple[AdaptedModel, ProbeSet]:
-    """A model, the embedded one for None, and a copy probe in Python's language reference."""
+def setting(
+    length: int, opened: Model | None = None, seed: int = 0
+) -> tuple[AdaptedModel, ProbeSet]:
+    """A model, the embedded one for None, and a copy probe in Python's language reference.
+
+    seed: of the list of words.
+    """
     model = opened or load()
-    return model.adapted, copy_probe(reference(model), model.tokenizer, length)
+    return model.adapted, copy_probe(reference(model), model.tokenizer, length, seed)
 
 
 def plan_of(method: Method, length: int) -> Plan:
@@ -58,18 +63,27 @@ def recent(window: int) -> Plan:
     return Plan(f"recent {window}", None, Placement(window=window, keeps_far=False))
 
 
-def rows(plans: Mapping[str, Plan | Method], length: int) -> Iterator[Row]:
+def rows(plans: Mapping[str, Plan | Method], length: int, lists: int = 1) -> Iterator[Row]:
     """A row a plan: COPY, the second copy decoded token by token, and TEXT."""
     for name, plan in plans.items():
-        copied, text = copy_and_text(plan, length)
+        copied, text = copy_and_text(plan, length, lists=lists)
         yield {"what": name, COPY: copied, TEXT: text}
 
 
 def copy_and_text(
-    plan: Plan | Method, length: int, opened: Model | None = None
+    plan: Plan | Method, length: int, opened: Model | None = None, lists: int = 1
 ) -> tuple[float, float | None]:
-    """COPY and TEXT under a plan; no TEXT where the context ends before it begins."""
-    model, probes = setting(length, opened)
+    """COPY and TEXT under a plan, means of so many lists of words, each in a reading of its own;
+    no TEXT where the context ends before it begins."""
+    found = [_copy_and_text(plan, length, opened, seed) for seed in range(lists)]
+    late = [text for _, text in found if text is not None]
+    return mean([copied for copied, _ in found]), mean(late) if late else None
+
+
+def _copy_and_text(
+    plan: Plan | Method, length: int, opened: Model | None, seed: int
+) -> tuple[float, float | None]:
+    model, probes = setting(length, opened, seed)
     (probe,) = probes.probes
     sequence = Sequence(model, plan_of(plan, length) if isinstance(plan, Method) else plan)
     read = Losses(EVERY)

@@ -24,10 +24,10 @@ SUBPAGES = (64, 32, 16, 8)
 
 
 @check({"recipe": "", COPY: ".3f", TEXT: ".3f"})
-def lserve(length: int = LENGTH, budget: int = BUDGET) -> Iterator[Found]:
+def lserve(length: int = LENGTH, budget: int = BUDGET, lists: int = 1) -> Iterator[Found]:
     """Full attention, streaming heads alone, pages alone, both, and choices of one step."""
     model, _ = setting(length)
-    copied, text = copy_and_text(FULL, length)
+    copied, text = copy_and_text(FULL, length, lists=lists)
     yield {"recipe": "`full`", COPY: copied, TEXT: text}
     for recipe in (
         "lserve",
@@ -37,7 +37,7 @@ def lserve(length: int = LENGTH, budget: int = BUDGET) -> Iterator[Found]:
         f"lserve(budget={budget}, subpage=64)",
         f"lserve(budget={budget}) + int8",
     ):
-        copied, text = copy_and_text(resolve(recipe, model), length)
+        copied, text = copy_and_text(resolve(recipe, model), length, lists=lists)
         yield {"recipe": f"`{recipe}`", COPY: copied, TEXT: text}
 
 

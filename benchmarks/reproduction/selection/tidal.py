@@ -41,7 +41,7 @@ def searched() -> int:
 
 
 @check({"what": "", COPY: ".3f"})
-def tidal(length: int = LENGTH) -> Iterator[Found]:
+def tidal(length: int = LENGTH, lists: int = 1) -> Iterator[Found]:
     """COPY by who selects again, for each head or all, beside a window."""
     best = searched()
     yield Note({"reselect": best})
@@ -58,7 +58,7 @@ def tidal(length: int = LENGTH) -> Iterator[Found]:
     model = load().adapted
     for name, plan in plans.items():
         whole = resolve([plan], model) if isinstance(plan, Method) else plan
-        copied, _ = copy_and_text(whole, length)
+        copied, _ = copy_and_text(whole, length, lists=lists)
         yield {"what": name, COPY: copied}
 
 
