@@ -55,6 +55,7 @@ class Saq(Method):
         2024,
         arxiv="2410.18441",
     )
+    best_known: ClassVar[str] = "saq(first=32)"
     decoding_exact: ClassVar[bool] = False
     shift_exact: ClassVar[bool] = False
 
