@@ -258,7 +258,7 @@ def _encode_start(
     model: Model, text: str, document: str, length: int, templated: bool
 ) -> list[int]:
     """Ids of a prompt about the first `length` tokens of a document, as `compare` makes them."""
-    from lengthwise.evaluation.tasks.questions import build_prompt
+    from lengthwise.api.document_prompt import build_prompt
 
     ids = model.encode(document, special="text")
     if length > len(ids):

@@ -19,6 +19,7 @@ from os import PathLike
 from typing import Any
 
 from lengthwise import recipes as recipe_module
+from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.model import Model
 from lengthwise.documents.document import Document
@@ -39,7 +40,6 @@ from lengthwise.evaluation.metrics.reading import (
 )
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet, continuation, probe_context
-from lengthwise.evaluation.tasks.questions import build_prompt
 from lengthwise.recipes import RecipeLike
 
 __all__ = ["DEFAULT_QUESTION", "REMEMBER", "EvaluationProgress", "compare", "reads_as_full"]
