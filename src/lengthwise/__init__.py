@@ -14,9 +14,9 @@ measured side by side.
     lengthwise.answer(model, document, "Who signed it?", "bm25(budget=2048)")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
-`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
+`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
-those that choose what is read of a document; `compare` measures them; `custom_generate` is the way
+those that choose what is read of a document; `compare` measures them. `custom_generate` is the way
 in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what was
 read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
 `Pieces` finds it again in other documents, `join` puts together what was read apart, and `compose`

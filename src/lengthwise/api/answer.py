@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from lengthwise import recipes
 from lengthwise.api.asking import require_one
 from lengthwise.api.document_prompt import DocumentPrompt, build_prompt
 from lengthwise.api.generation import Generation, Options, Source
+from lengthwise.api.given import shown_as
+from lengthwise.api.model import Model
 from lengthwise.api.text_model import LocalText
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
@@ -20,9 +22,6 @@ from lengthwise.errors import LengthwiseError
 from lengthwise.methods.base import Method
 from lengthwise.methods.prompts import PromptText, whole
 from lengthwise.recipes import RecipeLike
-
-if TYPE_CHECKING:
-    from lengthwise.api.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,14 @@ class Written:
         )  # fmt: skip
 
 
+@shown_as(Model.generate, without=("special",))
 def answer(
     model: Model,
     document: str | PathLike[str] | Document | Seq[PathLike[str] | Document] | None,
     question: str,
     recipe: RecipeLike = "full",
+    *,
+    stream: Callable[[str], None] | None = None,
     **options: Unpack[Options],
 ) -> Generation:
     """Answers a question about a document.
@@ -63,6 +65,7 @@ def answer(
             list of paths and documents. None: the Python language reference.
         question: what is asked of it.
         recipe: such as "bm25(budget=2048) + kivi(bits=4)".
+        stream: called with each piece of the answer as it comes.
         **options: as in `Model.generate`.
 
     Returns:
@@ -82,7 +85,7 @@ def answer(
     recipes.resolve(parsed, model.adapted)
     written = write_prompt(model, parsed.prompting, given, question, options.get("chunk"))
     ids = [*written.ids.prefix, *written.ids.suffixes[0]]
-    found = model.generate(ids, rest, **options)
+    found = model.generate(ids, rest, stream=stream, **options)
     found.metrics.ttft_s += written.seconds
     found.metrics.tokens_read = len(ids) + written.tokens_read
     return replace(found, sources=written.sources(given))

@@ -35,8 +35,9 @@ class BM25(Method):
     name: ClassVar[str] = "bm25"
     question: ClassVar[str] = Question.PROMPTING
     paper: ClassVar[Paper] = Paper(
-        "The Probabilistic Relevance Framework: BM25 and Beyond", "Robertson and Zaragoza", 2009
-    )
+        "The Probabilistic Relevance Framework: BM25 and Beyond", "Robertson and Zaragoza", 2009,
+        url="https://doi.org/10.1561/1500000019",
+    )  # fmt: skip
 
     budget: Budget = text_budget()
     passage: int = option(128, "most tokens of a passage", low=1)

@@ -1,7 +1,7 @@
 """XL3M: the segments behind which the model is surest what to answer.
 
 Wang and others, "XL3M: A Training-free Framework for LLM Length Extension Based on Segment-wise
-Inference", 2024 (arXiv 2405.17755). The documents are cut in segments, the question is asked behind
+Inference", 2024, arXiv:2405.17755. The documents are cut in segments, the question is asked behind
 each alone, and
 
     E(s) = - sum over tokens v of p(v | s, question) log p(v | s, question)
