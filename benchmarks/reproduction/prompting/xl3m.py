@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.reproduction.harness import Found, check
-from benchmarks.reproduction.prompting.evidence import COLUMNS, LENGTH, baselines, row
+from benchmarks.reproduction.prompting.evidence import COLUMNS, baselines, row
 
 
 @check(COLUMNS)
-def xl3m(length: int = LENGTH, seeds: int = 1) -> Iterator[Found]:
+def xl3m(length: int = 8192, seeds: int = 1) -> Iterator[Found]:
     """Evidence kept at 10% of the tokens, by the size of segments and by tokens of the answer."""
     yield from baselines(10, length, seeds)
     for options in ("budget=10%", "budget=10%, tokens=4", "budget=10%, segment=256"):
