@@ -19,6 +19,7 @@ from benchmarks import (
     batch_jobs,
     batches,
     coder,
+    coder_shelf,
     edits,
     figures,
     selected,
@@ -48,6 +49,7 @@ PARTS: dict[str, Callable[[int], figures.Table]] = {
     "serve": serving.serve,
     "beside": serving.beside,
     "coder": coder.figures,
+    "coder_shelf": coder_shelf.figures,
     "batchllm": batch_jobs.figures,
 }
 

@@ -22,8 +22,8 @@ Ours, beside what is SnapKV's here (`snapkv.py`): whole numbers sum to the budge
 round each head's. `expected_attention(adaptive=true)` shares out a budget in the same way, by
 another score.
 
-Defaults are those of the paper and of the released code's example: alpha = 0.2, w = 32, max pooling
-over 7, 512 tokens. (The example there has alpha = 0.5.)
+Defaults are those of the released code: w = 32, max pooling over 7, 512 tokens, and the alpha = 0.2
+of its LongBench scripts, which suggest it for grouped heads. (Its README's example has 0.5.)
 """
 
 from __future__ import annotations
