@@ -58,4 +58,4 @@ def test_json_has_sources_and_what_was_read() -> None:
 )
 def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], says: str) -> None:
     code, _, err = called(*arguments)
-    assert code == 1 and says in err and "Traceback" not in err
+    assert code == 2 and says in err and "Traceback" not in err
