@@ -30,6 +30,9 @@ Made by `make docs`. Every two methods were run together and every method on eve
 random models; [compatibility.json](compatibility.json) holds what was found, and
 `python -m lengthwise.testing --write docs/compatibility.json` finds all of it again.
 
+Methods of `prompting` say what stands in a prompt before any of it is read. Each goes with every
+other method and with no second one of its kind, on every family, so they are in no table.
+
 Methods that declare the same stand together as a class, question by question: where a method
 answers, its classes are listed, and what they go with of each question. A cell is what its pairs of
 methods got; the pairs that got something else are named at the end of the tables.

@@ -22,7 +22,7 @@ from lengthwise.methods.base import Method
 from lengthwise.methods.options import options, show
 from lengthwise.methods.slots import questions
 from lengthwise.recipes.registry import OURS, registered
-from lengthwise.testing.matrix import Matrix, measure
+from lengthwise.testing.matrix import Matrix, measure, measured
 from lengthwise.testing.tiny import FAMILIES
 
 DOCS = Path(__file__).parent
@@ -128,8 +128,8 @@ def check(matrix: Matrix | None) -> list[str]:
     """What is out of date."""
     if matrix is None:
         return [MATRIX.name]
-    measured = {*matrix.names, *matrix.absent}
-    if measured != ours().keys() or list(matrix.traits) != list(FAMILIES):
+    found = {*matrix.names, *matrix.absent}
+    if found != ours().keys() & measured().keys() or list(matrix.traits) != list(FAMILIES):
         return [MATRIX.name]
     made = pages(matrix)
     old = [

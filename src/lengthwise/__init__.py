@@ -11,16 +11,17 @@ measured side by side.
     for piece in model.stream("Once upon a time"):
         print(piece, end="")
     session = model.read(document)              # once, and then session.ask(...) many times
+    lengthwise.answer(model, document, "Who signed it?", "bm25(budget=2048)")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
-`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files;
-`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `compare` measures
-them; `custom_generate` is the way in from `generate` of transformers. `Model.read`,
-`Model.read_apart` and `Model.chat` keep what was read; `open_session` opens what was saved of it,
-`stream_session` loads it over a link in time. `Pieces` finds it again in other documents, `join`
-puts together what was read apart, and `compose` what `lengthwise cartridge train` trained.
-`open_encoder` opens what `lengthwise soft train` trained to read documents. Whatever a user can get
-wrong is a `LengthwiseError` of one line.
+`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files.
+`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
+those that choose what is read of a document; `compare` measures them. `custom_generate` is the way
+in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what was
+read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
+`Pieces` finds it again in other documents, `join` puts together what was read apart, and `compose`
+what `lengthwise cartridge train` trained. `open_encoder` opens what `lengthwise soft train` trained
+to read documents. Whatever a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lengthwise.api.answer import answer
     from lengthwise.api.apart import join
     from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
@@ -67,6 +69,7 @@ _WHERE = {
     "Recipe": "lengthwise.recipes",
     "Session": "lengthwise.api.session",
     "Stream": "lengthwise.api.streams",
+    "answer": "lengthwise.api.answer",
     "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
     "compose": "lengthwise.api.cartridge",
@@ -95,6 +98,7 @@ __all__ = [
     "Recipe",
     "Session",
     "Stream",
+    "answer",
     "check",
     "compare",
     "compose",

@@ -20,7 +20,7 @@ from lengthwise.testing import (
     parametrize_with_checks,
 )
 from lengthwise.testing.__main__ import main
-from tests.testing import toys
+from tests.testing import prompting_toys as asking, toys
 
 BROKEN: list[tuple[type[Method], str, str, str]] = [
     (toys.drafting(toys.Raising), "drafter_notes", "propose raised KeyError", "raises"),
@@ -53,11 +53,16 @@ BROKEN: list[tuple[type[Method], str, str, str]] = [
     (toys.retaining(toys.twice), "retention_ids", "held twice", "each once"),
     (toys.retaining(toys.outside), "retention_ids", "no such entry", "each once"),
     (toys.placing(toys.Shuffled), "documents", "in the order", "`order_free` only where"),
+    (asking.prompting(asking.rewording), "prompt_identity", "as they are", "whole(documents)"),
+    (asking.prompting(asking.greedy), "prompt_budget", "allowed are 1 to", "choose with `within`"),
+    (asking.prompting(asking.misplaced), "prompt_sources", "stands where", "as it was given"),
+    (asking.prompting(asking.forgetful()), "prompt_repeats", "second time", "keep nothing"),
+    (asking.prompting(asking.surprised), "prompt_text_alone", "of text alone", "ask `logits_of("),
 ]
 SOUND = [
     toys.drafting(toys.Again), toys.drafting(toys.Drawn), toys.verifying(toys.Shorter),
     toys.choosing(toys.All), toys.selecting(toys.sound), toys.retaining(toys.sound),
-    toys.placing(FractionalSteps),
+    toys.placing(FractionalSteps), asking.prompting(asking.front),
 ]  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lengthwise.recipes.registry import methods
 from lengthwise.testing.laws import law_model
 from lengthwise.testing.matrix import (
     APPROXIMATE,
@@ -20,6 +19,7 @@ from lengthwise.testing.matrix import (
     family_traits,
     general,
     judge_family,
+    measured,
     missing,
 )
 from lengthwise.testing.tiny import FAMILIES, tiny
@@ -58,14 +58,14 @@ def test_the_page_says_what_was_found() -> None:
 
 
 def test_what_was_found_is_of_the_methods_and_families_there_are() -> None:
-    known = methods()
+    known = measured()
     assert {*MATRIX.names, *MATRIX.absent} == set(known)
     assert list(MATRIX.traits) == list(FAMILIES)
     assert set(MATRIX.families) == {(f, n) for f in FAMILIES for n in MATRIX.names}
 
 
 def test_what_was_found_is_what_the_resolver_says() -> None:
-    known, llama = methods(), law_model("llama")
+    known, llama = measured(), law_model("llama")
     assert MATRIX.absent == {n: why for n, cls in known.items() if (why := missing(cls, llama))}
     for (a, b), verdict in MATRIX.pairs.items():
         both = [known[name].example() for name in dict.fromkeys((a, b))]
@@ -82,7 +82,7 @@ def test_families_are_what_is_said_of_them(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_found_on_a_family_is_found_again(family: str) -> None:
     """A few methods a family, others on the next; every two methods are run in test_recipes."""
-    known, model = methods(), tiny(family)
+    known, model = measured(), tiny(family)
     assert MATRIX.traits[family] == family_traits(model)
     for name in MATRIX.names[list(FAMILIES).index(family) % 10 :: 10]:
         found = general(judge_family(known[name], model), (name,))

@@ -51,6 +51,19 @@ class Draft:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run of text that was read, and where it stands.
+
+    name: of its document; "" where a model wrote it. start, stop: characters of that document.
+    """
+
+    name: str
+    text: str
+    start: int = 0
+    stop: int = 0
+
+
 @dataclass(frozen=True)
 class Generation:
     """What came out of one request: its text, its token ids (stop tokens left out), its costs.
@@ -59,7 +72,8 @@ class Generation:
     of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
     which was then not read at all; None where it can. failed: why this row of a batch ended without
     a next token, the model's logits being no numbers or memory having run out; its text is what was
-    said before. None where it did not.
+    said before. None where it did not. sources: what was read of the documents, by
+    `lengthwise.answer`.
     """
 
     text: str
@@ -68,6 +82,7 @@ class Generation:
     drafts: tuple[Draft, ...] = ()
     refused: Refused | None = None
     failed: NotFinite | OutOfMemory | None = None
+    sources: tuple[Source, ...] = ()
 
     @property
     def alternatives(self) -> list[str]:

@@ -92,7 +92,7 @@ class Model:
             RecipeError: where it cannot be parsed, or names what does not exist.
             Refused: where it cannot run on this model.
         """
-        return recipes.resolve(recipe, self.adapted)
+        return recipes.plan_of(recipe, self.adapted)
 
     # Text and tokens.
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ class _Asking(click.Command):
 @click.option("--repetition-penalty", default=1.0, type=Real(0, min_open=True), help="1 is none")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="of the samples")
 @click.option("--stop", multiple=True, help="a text that ends the answer; may be repeated")
+@click.option("--sources", is_flag=True,
+              help="also print what was read of the document, and where it stands")  # fmt: skip
 @click.option("--raw", is_flag=True, help="give the prompt as it is, without the chat template")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
@@ -72,7 +75,8 @@ def run(
     prompt: str | None, question: str | None, recipe: str, session: Path | None,
     documents: tuple[str, ...], length: int | None, max_new_tokens: int,
     temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float,
-    seed: int, stop: tuple[str, ...], raw: bool, as_json: bool, choice: ModelChoice,
+    seed: int, stop: tuple[str, ...], sources: bool, raw: bool, as_json: bool,
+    choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Answer PROMPT (default: standard input) under a recipe.
 
@@ -93,6 +97,11 @@ def run(
     if prompt is not None and question is not None:
         raise LengthwiseError("the prompt is given twice; give it as an argument or by -q")
     prompt = prompt if question is None else question
+    if sources and parsed.prompting is None:
+        raise LengthwiseError(
+            "--sources are of a recipe that chooses what is read, such as bm25(budget=2048); "
+            "without one all of the document is read"
+        )
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop, **sampling}
     if session is not None:
         _ask(session, prompt, (documents, length, raw), as_json, choice, options)
@@ -101,6 +110,9 @@ def run(
         _ask_apart(parsed, prompt, documents, (length, raw), as_json, choice, options)
         return
     text, document = _given(prompt, documents, length)
+    if parsed.prompting is not None:
+        _answer(parsed, text, document, (length, raw), sources, as_json, choice, options)
+        return
     loaded = choice.open()
     ids = _encode(loaded, text, document, length, raw)
     _tell_length(loaded, len(ids))
@@ -158,6 +170,37 @@ def _ask_apart(
     found.metrics.ttft_s += seconds
     found.metrics.reused_tokens = 0
     _show(model, str(recipe), found, pieces, as_json)
+
+
+def _answer(
+    recipe: Recipe, question: str, document: str | None, of_whole: tuple[Any, ...],
+    sources: bool, as_json: bool, choice: ModelChoice, options: dict[str, Any],
+) -> None:  # fmt: skip
+    """Asks about what a recipe chooses of a document."""
+    from lengthwise.api.answer import answer
+    from lengthwise.documents.document import Document
+
+    method = recipe.prompting
+    assert method is not None
+    if document is None:
+        raise LengthwiseError(
+            f"{method.name} chooses what is read of a document, and none is given: name one by "
+            "-d FILE, or pipe it in beside the prompt"
+        )
+    if any(of_whole):
+        raise LengthwiseError(
+            f"{method.name} chooses what is read of a whole document; leave out --length and --raw"
+        )
+    model = choice.open()
+    streams = not as_json and model.plan(recipe.after_prompting).mode is None
+    pieces = Pieces() if streams else None
+    text = Document.from_text(document, "document")
+    found = answer(model, text, question, recipe, stream=pieces, **options)
+    _show(model, str(recipe), found, pieces, as_json)
+    if sources and not as_json:
+        for each in found.sources:
+            place = f"{each.start:,} to {each.stop:,}" if each.name else "written by the model"
+            click.echo(f"\n[{place}]\n{each.text.strip()}")
 
 
 def _show(
@@ -258,7 +301,7 @@ def _encode_start(
     model: Model, text: str, document: str, length: int, templated: bool
 ) -> list[int]:
     """Ids of a prompt about the first `length` tokens of a document, as `compare` makes them."""
-    from lengthwise.evaluation.tasks.questions import build_prompt
+    from lengthwise.api.document_prompt import build_prompt
 
     ids = model.encode(document, special="text")
     if length > len(ids):
@@ -315,6 +358,8 @@ def _print_json(model: Model, recipe: str, found: Generation, whole: str) -> Non
         "accepted": metrics.accepted, "draft_s": metrics.draft_s, "verify_s": metrics.verify_s,
         "decode_s": metrics.decode_s, "notes": metrics.notes,
         **({"alternatives": drafts} if drafts else {}),
+        **({"tokens_read": metrics.tokens_read, "sources": [asdict(each) for each in found.sources]}
+           if found.sources else {}),
     }, ensure_ascii=False))  # fmt: skip
 
 
@@ -328,7 +373,8 @@ def _print(model: Model, found: Generation) -> None:
         click.echo()
     before = f" ({metrics.reused_tokens:,} of them before)" if metrics.reused_tokens else ""
     click.echo(
-        f"{metrics.prompt_tokens:,} tokens read{before}, first token after {metrics.ttft_s:.2f} s, "
+        f"{metrics.tokens_read or metrics.prompt_tokens:,} tokens read{before}, "
+        f"first token after {metrics.ttft_s:.2f} s, "
         f"then {metrics.tokens_per_s:.1f} tokens/s ({metrics.accepted_per_step:.2f} a step), "
         f"{metrics.kv_bytes / 1e6:.1f} MB of KV (peak {metrics.kv_peak_bytes / 1e6:.1f}), "
         f"ended by {metrics.finish_reason}",

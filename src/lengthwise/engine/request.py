@@ -39,6 +39,7 @@ class RequestMetrics:
     copies included. kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in
     none of the other figures. reused_tokens: of the prompt, those that a session had read before.
     notes: what the user has to know, one sentence each.
+    tokens_read: of the prompt and of all that was read to write it; 0 where nothing was.
     """
 
     prompt_tokens: int = 0
@@ -56,6 +57,7 @@ class RequestMetrics:
     notes: list[str] = field(default_factory=list)
     kv_offloaded_bytes: int = 0
     reused_tokens: int = 0
+    tokens_read: int = 0
 
     def add_step(
         self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0

@@ -19,7 +19,7 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, check_options, option, options, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lengthwise.engine.decoding_mode import DecodingMode
     from lengthwise.engine.kernels.part import DistanceBias
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.speculative.draft_length import LengthPolicy
     from lengthwise.engine.speculative.drafter import Drafter
     from lengthwise.engine.speculative.verification import Verifier
+    from lengthwise.methods.prompts import PromptText, TextModel
     from lengthwise.models.adapted_model import AdaptedModel
     from lengthwise.models.layer_facts import LayerFacts
     from lengthwise.models.rope import FrequencyRule
@@ -47,6 +48,7 @@ class Question(StrEnum):
     RETENTION = "retention"
     CODECS = "codecs"
     DRAFTING = "drafting"
+    PROMPTING = "prompting"
 
 
 @dataclass(frozen=True)
@@ -346,6 +348,24 @@ class Method:
             model: the adapted model the recipe runs on.
         """
         return None
+
+    def write_prompt(self, documents: Sequence[str], question: str, model: TextModel) -> PromptText:
+        """What is read of documents to answer a question, for prompting/ methods.
+
+        Args:
+            documents: texts, at least one.
+            question: as it was asked.
+            model: that will read, and may be asked on the way.
+
+        Returns:
+            By default all of the documents, in their order.
+
+        Raises:
+            Refused: where the model, or the budget, cannot serve.
+        """
+        from lengthwise.methods.prompts import PromptText, whole
+
+        return PromptText(whole(documents), question)
 
 
 def needs_rope(method: Method, model: AdaptedModel) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Per = Literal["model", "sequence", "layer"]
+Per = Literal["model", "sequence", "layer", "prompt"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Slot:
     have the hook one is refused. Empty where answers add up or are settled by rules of their own.
     per: what the hook is asked for. "layer": it is given a layer's facts, and makes the state of
     one layer of one sequence. "sequence": it is given the model, and makes the state of one
-    sequence. "model": it is given the model once, and what it returns is the answer.
+    sequence. "model": it is given the model once, and what it returns is the answer. "prompt": it
+    is given documents and a question before anything of them is read.
     fills: the field of the plan where the answer stands; without one it is `Plan.answers[hook]`.
     many: all methods of a recipe answer, and the plan holds a tuple.
     joined: the field takes more than this one hook, and is put together by the resolver.
@@ -72,6 +73,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("drafting", "start_verifier", owns="which guesses are accepted", fills="verifier"),
     Slot("drafting", "start_policy", owns="how much is guessed", per="model", fills="policy"),
     Slot("drafting", "start_mode", owns="how the text is written", fills="mode"),
+    Slot("prompting", "write_prompt", "What enters the context?", owns="what enters the context",
+         per="prompt"),
 )  # fmt: skip
 
 

@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from lengthwise.engine.plan import Plan
     from lengthwise.methods.base import Method
     from lengthwise.models.adapted_model import AdaptedModel
-    from lengthwise.recipes.resolver import assisted, resolve
+    from lengthwise.recipes.resolver import assisted, plan_of, resolve
 
 __all__ = [
-    "Recipe", "RecipeLike", "assisted", "is_one", "parse", "recipe_of", "recipes_of", "resolve",
+    "Recipe", "RecipeLike", "assisted", "is_one", "parse", "plan_of", "recipe_of", "recipes_of",
+    "resolve",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     # A plan is the engine's, and the engine imports torch: reading a recipe should not wait for it.
-    if name in ("assisted", "resolve"):
+    if name in ("assisted", "plan_of", "resolve"):
         from lengthwise.recipes import resolver
 
         return getattr(resolver, name)
@@ -44,9 +45,9 @@ class _Reader:
         return parse(recipe).methods
 
     def plan(self, recipe: str, model: AdaptedModel) -> Plan:
-        from lengthwise.recipes.resolver import resolve
+        from lengthwise.recipes.resolver import plan_of
 
-        return resolve(recipe, model)
+        return plan_of(recipe, model)
 
 
 nested.entrust(_Reader())

@@ -41,7 +41,8 @@ class Piece:
         Raises:
             Refused: where the model alone already rules the method out.
         """
-        if method.question != Question.DRAFTING and all(x.window for x in model.layers):
+        free = method.question in (Question.DRAFTING, Question.PROMPTING)
+        if not free and all(x.window for x in model.layers):
             raise Refused(
                 f"{method.name} has nothing to work on: every layer of this {model.family!r} model "
                 "keeps only a window of its own",

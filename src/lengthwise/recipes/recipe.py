@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lengthwise.methods.base import Method
+from lengthwise.methods.base import Method, Question
 
 FULL_NAME = "full"
 
@@ -23,6 +23,16 @@ class Recipe:
     def reads_apart(self) -> bool:
         """Whether a method of it says where documents stand that are set apart."""
         return any(type(each).contexts is not Method.contexts for each in self.methods)
+
+    @property
+    def prompting(self) -> Method | None:
+        """The method of it that says what enters the context."""
+        return next((each for each in self.methods if each.question == Question.PROMPTING), None)
+
+    @property
+    def after_prompting(self) -> Recipe:
+        """What is left when the prompt is written: the other methods."""
+        return Recipe(tuple(each for each in self.methods if each.question != Question.PROMPTING))
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.methods)) or FULL_NAME

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.engine.guard import Maker
 from lengthwise.engine.plan import Plan
+from lengthwise.errors import Refused
 from lengthwise.methods import slots
 from lengthwise.methods.base import Method
 from lengthwise.methods.codecs.pruned import coded
@@ -70,6 +71,27 @@ def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
     )
 
 
+def plan_of(recipe: RecipeLike, model: AdaptedModel) -> Plan:
+    """`resolve`, for a prompt that is read as it is given.
+
+    Args:
+        recipe: as for `resolve`.
+        model: as for `resolve`.
+
+    Raises:
+        Refused: as `resolve` does, and for a method that chooses what is read of documents.
+    """
+    found = recipe_of(recipe)
+    if found.prompting is not None:
+        raise Refused(
+            f"{found.prompting.name} chooses what enters the context, and here the prompt is given "
+            "whole",
+            "give documents and a question apart: lengthwise.answer(model, document, question, "
+            "recipe), `lengthwise run -d FILE` or compare",
+        )
+    return resolve(found, model)
+
+
 def _answer(slot: Slot, pieces: Sequence[Piece], model: AdaptedModel) -> Any:
     """What the methods of a recipe say to a slot: what starts the state of one, or of all in a
     tuple; None where nobody does."""
@@ -119,4 +141,4 @@ def _owner(pieces: Sequence[Piece], hook: str) -> Method | None:
     return next((piece.method for piece in pieces if hook in piece.hooks), None)
 
 
-__all__ = ["assisted", "resolve"]
+__all__ = ["assisted", "plan_of", "resolve"]

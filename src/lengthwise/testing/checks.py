@@ -12,7 +12,7 @@ from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.recipes.registry import find
-from lengthwise.testing import documents, drafters, ids, laws, policies, verifiers
+from lengthwise.testing import documents, drafters, ids, laws, policies, prompting, verifiers
 from lengthwise.testing.laws import FAMILIES, ConformanceError, Law, law_model
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ KINDS: tuple[Kind, ...] = (
     _role("contexts", documents.check_documents,
           "a rule says where documents stand and not how they were fed; `order_free` only where "
           "their order is nothing (docstring of lengthwise.engine.kv_cache.contexts.ContextRule)"),
+    _role("write_prompt", prompting.check_prompt_identity,
+          "with a budget of all tokens read `whole(documents)`, the question as it is"),
+    _role("write_prompt", prompting.check_prompt_budget,
+          "choose with `within`, which counts passages joined; ask `tokens_of` for the budget"),
+    _role("write_prompt", prompting.check_prompt_sources,
+          "`Passage.start` and `stop` are characters of the document as it was given"),
+    _role("write_prompt", prompting.check_prompt_repeats,
+          "keep nothing between prompts, and draw with a seed that is an option"),
+    _role("write_prompt", prompting.check_prompt_text_alone,
+          "ask `logits_of(model, self.name)` before you look at probabilities"),
     _role("start_retention", ids.check_retention_ids,
           "`group.keep(ids)` takes int64 ids of `group.compressible`, ascending and each once: "
           "sort what `topk` gives"),
@@ -192,17 +202,22 @@ def checks_for(
 
     Args:
         method: a registered name, or a class.
-        families: of the tiny models; checks of a role run on the first of them alone.
+        families: of the tiny models; checks of a role, and of prompting methods, run on the first
+            of them alone.
     """
     cls = class_of(method)
     judges = overrides(cls, "start_verifier") or overrides(cls, "start_policy")
     dependent = judges and not overrides(cls, "start_drafter")
+    # What a prompt is made of changes nothing in how it is read.
+    before = cls.question == Question.PROMPTING
     for kind in KINDS:
         if kind.needs and not overrides(cls, kind.needs):
             continue
         if dependent and not kind.decides:
             continue
-        for family in families[:1] if kind.needs else families:
+        if before and not kind.needs and kind.name != "refusals":
+            continue
+        for family in families[:1] if kind.needs or before else families:
             yield cls, Check(kind, family)
 
 

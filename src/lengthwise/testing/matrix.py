@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, combinations_with_replacement
 
 from lengthwise.errors import Refused
-from lengthwise.methods.base import Method
+from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.recipes.piece import Piece
@@ -149,9 +149,15 @@ def judge_family(cls: type[Method], model: AdaptedModel) -> Verdict:
     return Verdict(PARTLY if own and not cls.lossless else EXACT)
 
 
+def measured() -> dict[str, type[Method]]:
+    """The registered methods that change how a prompt is read. One of prompting/ says what stands
+    in it, before anything is read: it goes with all of these, and with none of its own kind."""
+    return {n: cls for n, cls in methods().items() if cls.question != Question.PROMPTING}
+
+
 def pairs() -> Iterator[tuple[type[Method], type[Method]]]:
-    """Every two registered methods."""
-    return combinations(methods().values(), 2)
+    """Every two of them."""
+    return combinations(measured().values(), 2)
 
 
 def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | None = None) -> Matrix:
@@ -160,7 +166,7 @@ def measure(progress: Callable[[str], None] = lambda _: None, kept: Matrix | Non
     kept: what was found before. Of it every verdict is taken over, but those that the methods as
     they are now contradict.
     """
-    known = methods()
+    known = measured()
     llama = law_model("llama")
     absent = {name: reason for name, cls in known.items() if (reason := missing(cls, llama))}
     names = sorted(known.keys() - absent.keys())

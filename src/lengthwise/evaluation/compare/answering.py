@@ -55,9 +55,11 @@ class Answers:
         said = whole_characters(self.reader.model.tokenizer, ids, text.finish())
         same = self._same_text(read, number)
         drafts = bool(self.reader.plan.drafters)
+        tokens = len(self.reader.case.prompt.prefix) + len(suffix)
         return {
             "answer": said.strip(),
-            "prompt_tokens": len(self.reader.case.prompt.prefix) + len(suffix),
+            "prompt_tokens": tokens,
+            "tokens_read": tokens,
             "max_new_tokens": self.new,
             "answer_tokens": len(request.output),
             "ttft_s": metrics.ttft_s,

@@ -6,6 +6,8 @@ For every length each recipe does three things:
 2. It reads a length at which full attention is valid, and is compared with it there.
 3. It reads the prompt, timed, and answers every question from a fork of what it read.
 
+One that chooses what enters the context writes a prompt for each question and probe (`prompted`).
+
 Some recipes read exactly as full attention does, since they only act when the prompt has ended.
 They share one reading unless told otherwise, and their rows say so.
 """
@@ -19,12 +21,14 @@ from os import PathLike
 from typing import Any
 
 from lengthwise import recipes as recipe_module
+from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.model import Model
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
+from lengthwise.evaluation.compare.prompted import Prompted, prompted
 from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.choice import check_goal
 from lengthwise.evaluation.metrics.expected import check_expected
@@ -39,7 +43,6 @@ from lengthwise.evaluation.metrics.reading import (
 )
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet, continuation, probe_context
-from lengthwise.evaluation.tasks.questions import build_prompt
 from lengthwise.recipes import RecipeLike
 
 __all__ = ["DEFAULT_QUESTION", "REMEMBER", "EvaluationProgress", "compare", "reads_as_full"]
@@ -161,7 +164,7 @@ def _check_recipes(model: Model, recipes: Seq[str]) -> None:
     is refused becomes a row later."""
     for recipe in recipes:
         with suppress(Refused):
-            model.plan(recipe)
+            recipe_module.resolve(recipe, model.adapted)
 
 
 def _counts(lengths: int | Seq[int]) -> list[int]:
@@ -214,6 +217,10 @@ def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[C
     )  # fmt: skip
     questions = case.prompt.questions
     try:
+        if (found := prompted(recipe)) is not None:
+            run = Prompted(model, case, found, asked.max_new_tokens, asked.chunk, asked.progress)
+            yield from run.rows(base)
+            return
         plan = model.plan(recipe)
         plan.check_prompt(len(case.prompt.prefix) + max(map(len, case.prompt.suffixes)))
         alike = reads_as_full(plan)

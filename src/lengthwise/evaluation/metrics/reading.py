@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.progress import Progress
+from lengthwise.api.document_prompt import DocumentPrompt
 from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import ORDINARY
@@ -23,7 +24,6 @@ from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import ProbeSet
-from lengthwise.evaluation.tasks.questions import DocumentPrompt
 
 # Last queries that a shared reading remembers for whichever recipe wants them.
 REMEMBER = 64

@@ -71,6 +71,7 @@ class CompareRow:
         questions the share that does.
     expected_loss: mean loss of its tokens where the answer begins, nats a token.
     kv_offloaded_bytes: bytes held off the device when generation ended, in none of the others.
+    tokens_read: of the prompt, and of all that was read to write it.
     """
 
     recipe: str
@@ -111,6 +112,7 @@ class CompareRow:
     expected_found: bool | float | None = None
     expected_loss: float | None = None
     kv_offloaded_bytes: int | None = None
+    tokens_read: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, in order, as JSON can hold them.

@@ -185,13 +185,17 @@ EXPECTED = ReportColumn(
     "expected_loss", "nats", "loss a token of the expected answer, where the answer begins",
     _scaled("expected_loss"),
 )  # fmt: skip
+READ = ReportColumn(
+    "tokens_read", "tokens", "of the prompt, and of all that was read to write it",
+    _scaled("tokens_read"), decimals=0,
+)  # fmt: skip
 
 # What does not hang on the question, and what does.
 QUALITY: tuple[ReportColumn, ...] = (AGREEMENT, KL, COPY, NEEDLE)
 COSTS: tuple[ReportColumn, ...] = (TTFT, SPEED, SPEED_RATIO, KEPT, SHARE, PEAK)
 COLUMNS: tuple[ReportColumn, ...] = QUALITY + COSTS
 # Shown only where there is something to show.
-SOMETIMES: tuple[ReportColumn, ...] = (FOUND, EXPECTED, ACCEPTED)
+SOMETIMES: tuple[ReportColumn, ...] = (FOUND, EXPECTED, ACCEPTED, READ)
 
 
 LOSSLESS = (
@@ -211,8 +215,11 @@ def lossless_text(row: CompareRow) -> str:
 def worth_showing(
     column: ReportColumn, rows: Sequence[CompareRow], full: CompareRow | None
 ) -> bool:
-    """Whether a column has anything to show; `accepted_per_step` of 1 everywhere is nothing."""
+    """Whether a column has anything to show; `accepted_per_step` of 1 everywhere is nothing, nor
+    are `tokens_read` that are the same everywhere."""
     known = {column.value(row, full) for row in rows} - {None}
+    if column is READ:
+        return len(known) > 1
     return bool(known - {1.0}) if column is ACCEPTED else bool(known)
 
 

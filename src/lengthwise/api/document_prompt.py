@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Shield
 from lengthwise.errors import LengthwiseError
-
-if TYPE_CHECKING:
-    from lengthwise.api.model import Model
 
 _MARK = "\u241e"
 
@@ -24,7 +22,9 @@ class DocumentPrompt:
     suffixes: tuple[tuple[int, ...], ...]
 
 
-def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]) -> DocumentPrompt:
+def build_prompt(
+    model: HeldModel, document: Sequence[int], questions: Sequence[str]
+) -> DocumentPrompt:
     """The document's token ids between the head and tail of the model's chat template.
 
     Where the tokenizer has no template, document, question and "Answer:" follow one another.
@@ -40,7 +40,7 @@ def build_prompt(model: Model, document: Sequence[int], questions: Sequence[str]
     Raises:
         LengthwiseError: for an empty question, or one longer than the model's trained length.
     """
-    tokenizer = model._tokenizer()
+    tokenizer: Any = model._tokenizer()
     head, tail = "", "\n\n{question}\nAnswer:"
     if getattr(tokenizer, "chat_template", None):
         rendered = str(

@@ -1,0 +1,17 @@
+"""XL3M: what segments chosen by certainty keep of what is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.reproduction.harness import Found, check
+from benchmarks.reproduction.prompting.evidence import COLUMNS, baselines, row
+
+
+@check(COLUMNS)
+def xl3m(length: int = 8192, seeds: int = 1) -> Iterator[Found]:
+    """Evidence kept at 10% of the tokens, by the size of segments and by tokens of the answer."""
+    yield from baselines(10, length, seeds)
+    for options in ("budget=10%", "budget=10%, tokens=4", "budget=10%, segment=256"):
+        yield row(f"xl3m({options})", length, seeds)
+    yield row("bm25(budget=10%)", length, seeds)

@@ -1,0 +1,130 @@
+"""A model of ours as prompting methods see it: text in, text and probabilities out, all counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lengthwise.api.document_prompt import build_prompt
+from lengthwise.api.held_model import HeldModel
+from lengthwise.engine import loop
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.losses import Losses
+from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.sampling import Sampling
+from lengthwise.tokenization.detokenise import whole_characters
+
+
+class LocalText:
+    """A `methods.prompts.LogitModel` of a held model. tokens_read: in all forwards so far.
+
+    Text stands in the same prompt in which the document will stand. It is read by full attention,
+    or under a plan that is given.
+    """
+
+    def __init__(self, model: HeldModel, plan: Plan = FULL, chunk: int | None = None) -> None:
+        self.model, self.plan, self.chunk = model, plan, chunk
+        self.tokens_read = 0
+        self._tokenizer: Any = model._tokenizer()
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.model.name
+
+    @property
+    def trained_length(self) -> int:
+        """Tokens that it was trained to read."""
+        return self.model.trained_length
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a text stands in it.
+
+        Args:
+            text: any.
+        """
+        if getattr(self._tokenizer, "is_fast", False):
+            given = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True,
+                                    split_special_tokens=True, verbose=False)  # fmt: skip
+            return [(int(start), int(end)) for start, end in given["offset_mapping"]]
+        # One without offsets: a token ends where the text of all before it does.
+        found, start = [], 0
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        for number in range(1, len(ids) + 1):
+            end = min(len(self._tokenizer.decode(ids[:number])), len(text))
+            found.append((start, max(start, end)))
+            start = max(start, end)
+        return found
+
+    def count(self, text: str) -> int:
+        """Tokens of a text.
+
+        Args:
+            text: any.
+        """
+        return len(self.spans(text))
+
+    def write(self, text: str, question: str, max_new_tokens: int) -> str:
+        """Its greedy answer to a question about a text.
+
+        Args:
+            text: that is asked about.
+            question: what is asked.
+            max_new_tokens: at most.
+        """
+        sequence, logits = self._read(text, question)
+        request = loop.begin(sequence, Sampling(), max_new_tokens, self.model.stop_ids())
+        loop.start(request, logits)
+        for _ in loop.run(request):
+            pass
+        loop.finish(request)
+        ids = list(request.output)
+        said = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return whole_characters(self.model.tokenizer, ids, said).strip()
+
+    def foretell(self, text: str, question: str, tokens: int) -> Tensor:
+        """Log probabilities `[tokens, vocab]` of the first tokens of its greedy answer.
+
+        Args:
+            text: that is asked about.
+            question: what is asked.
+            tokens: how many, at least 1.
+        """
+        sequence, logits = self._read(text, question)
+        found = [logits]
+        if tokens > 1:
+            sequence.end_prefill()
+        for _ in range(tokens - 1):
+            following = int(found[-1].argmax())
+            found.append(loop.teacher_force(sequence, [following])[-1])
+        return torch.log_softmax(torch.stack([each.float() for each in found]), -1).cpu()
+
+    def losses(self, text: str) -> Tensor:
+        """Loss of each token of a text, nats.
+
+        Args:
+            text: any.
+        """
+        ids = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        if len(ids) < 2:
+            return torch.zeros(len(ids))
+        read = Losses()
+        loop.prefill(self._sequence(ids), ids, self.chunk, losses=read)
+        return torch.tensor([0.0, *read.values])
+
+    def _read(self, text: str, question: str) -> tuple[Sequence, Tensor]:
+        ids = self.model.encode(text, special="text") if text else []
+        prompt = build_prompt(self.model, ids, [question])
+        tokens = [*prompt.prefix, *prompt.suffixes[0]]
+        sequence = self._sequence(tokens)
+        return sequence, loop.prefill(sequence, tokens, self.chunk)
+
+    def _sequence(self, tokens: list[int]) -> Sequence:
+        self.plan.check_prompt(len(tokens))
+        self.tokens_read += len(tokens)
+        return Sequence(self.model.adapted, self.plan, expected=len(tokens))
+
+
+__all__ = ["LocalText"]

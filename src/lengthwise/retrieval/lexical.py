@@ -1,0 +1,44 @@
+"""How near texts are to a question by their words: BM25, by bm25s."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence as Seq
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+K1, B = 1.5, 0.75
+_WORD = re.compile(r"\w+")
+
+Scores = NDArray[np.float32]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case, in their order."""
+    return _WORD.findall(text.casefold())
+
+
+def word_scores(texts: Seq[str], question: str, k1: float = K1, b: float = B) -> Scores:
+    """BM25 of texts for a question (Lucene's form, which is never negative), `[texts]`.
+
+    Args:
+        texts: at least one.
+        question: whose words are looked for, each as often as it stands there.
+        k1: how soon more of the same word counts no more.
+        b: how much the length of a text counts against it, 0 to 1.
+    """
+    corpus, asked = [words(text) for text in texts], words(question)
+    if not asked or not any(corpus):
+        return np.zeros(len(texts), np.float32)
+    index = bm25s.BM25(k1=k1, b=b)
+    index.index(corpus, show_progress=False)
+    known = [word for word in asked if word in index.vocab_dict]
+    if not known:
+        return np.zeros(len(texts), np.float32)
+    scores: Scores = index.get_scores(known)
+    return scores
+
+
+__all__ = ["B", "K1", "Scores", "word_scores", "words"]

@@ -1,0 +1,61 @@
+"""`run` with a recipe that chooses what is read, and --sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bad_world import make_world
+from tests.called import called
+
+TEXT = "\n\n".join(f"The keeper of tower {n} is called {n * n}." for n in range(40))
+RUN = ("run", "Who keeps tower 23?", "-m", "model", "-d", "towers.txt", "--max-new-tokens", "2")
+BM25 = ("-r", "bm25(budget=60, passage=60)")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("world")
+    make_world(found)
+    (found / "towers.txt").write_text(TEXT, encoding="utf-8")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def world(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_sources_are_printed_with_their_places() -> None:
+    code, out, err = called(*RUN, *BM25, "--sources")
+    assert code == 0, err
+    at = TEXT.index("The keeper of tower 23")
+    places = [line for line in out.splitlines() if line.startswith("[")]
+    first, last = (int(x.replace(",", "")) for x in places[0].strip("[]").split(" to "))
+    assert first <= at < last and "tower 23 is called 529" in out
+
+
+def test_json_has_sources_and_what_was_read() -> None:
+    _, out, _ = called(*RUN, *BM25, "--json")
+    found = json.loads(out)
+    assert found["recipe"] == "bm25(budget=60, passage=60)"
+    assert found["tokens_read"] == found["prompt_tokens"]
+    assert all(TEXT[s["start"] : s["stop"]] == s["text"] for s in found["sources"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "hi", "-m", "model", *BM25), "none is given: name one by -d FILE"),
+        ((*RUN, "--sources"), "--sources are of a recipe that chooses what is read"),
+        ((*RUN, *BM25, "-n", "9"), "leave out --length and --raw"),
+        ((*RUN, *BM25, "--raw"), "leave out --length and --raw"),
+        ((*RUN, "-r", "bm25(budget=9KB)"), "counted in tokens, not in bytes"),
+    ],
+)
+def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], says: str) -> None:
+    code, _, err = called(*arguments)
+    assert code == 2 and says in err and "Traceback" not in err
