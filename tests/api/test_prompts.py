@@ -10,10 +10,10 @@ import torch
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
+from lengthwise.api.document_prompt import build_prompt
 from lengthwise.cli.run import _encode
 from lengthwise.engine.sampling import Sampler, Sampling, row_seed
 from lengthwise.errors import LengthwiseError
-from lengthwise.api.document_prompt import build_prompt
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.tiny_tokenizers import byte_fallback
 

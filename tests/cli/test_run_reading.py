@@ -128,8 +128,8 @@ def test_all_of_a_document_is_read_alike_with_and_without_a_length(world: Path) 
 
 
 def test_a_length_reads_what_compare_reads(world: Path) -> None:
-    from lengthwise.api.loading import load
     from lengthwise.api.document_prompt import build_prompt
+    from lengthwise.api.loading import load
 
     model = load("model")
     model.tokenizer.chat_template = (  # type: ignore[union-attr]
