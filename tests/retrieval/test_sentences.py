@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise.documents.files import read_document
 from lengthwise.retrieval.sentences import sentences
 
 
@@ -34,11 +35,21 @@ def test_text_without_an_end_is_one_sentence() -> None:
         "e\u0301 acute.\u2029Next. \x00 Z",
         "Dr.\u00a0J.\u00a0Ames. \u3000J. Bo.",  # spaces of several bytes before an initial
         "]\u00a0B\u00a0.] x. J.\u00a0Z.",
+        # The library leaves out the ends of lines here.
+        "binary operations.\n\nFor targets which are attribute references, it applies.\n\n   x\n\n",
+        "* A list.\n\n* Another.\n\n  Text of it.\n\n1. One\n\n   def f():\n\n2. Two\n",
         "half of a pair \ud83d. Next.",
     ],
 )
 def test_joined_they_are_the_text(text: str) -> None:
     assert "".join(sentences(text)) == text
+
+
+def test_a_whole_book_is_cut_and_joined() -> None:
+    text = read_document().text[:100_000]
+    found = sentences(text)
+    assert "".join(found) == text and len(found) > 500
+    assert max(map(len, found)) < 5_000
 
 
 @settings(deadline=None, max_examples=200)
