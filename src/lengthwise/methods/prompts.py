@@ -17,6 +17,8 @@ from lengthwise.errors import Refused
 
 # Between documents, and between passages that do not follow one another in theirs.
 GAP = "\n\n"
+# How often a budget is filled up with more passages.
+ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,23 +155,34 @@ def within(
         arrange: puts those that fit, the best one first, in the order in which they are read; by
             default that of the documents.
     """
-    kept: list[Passage] = []
-    sizes: list[int] = []
+    sizes: dict[int, int] = {}
     left = budget
-    for each in ranked:
-        size = model.count(each.text) if left else budget
-        if size <= left:
-            kept.append(each)
-            sizes.append(size)
-            left -= size
-    if not kept and ranked:
+    # Side by side passages may have fewer tokens than one by one, which leaves room for more.
+    for _ in range(ROUNDS):
+        before = len(sizes)
+        _fill(model, ranked, sizes, left)
+        if len(sizes) == before:
+            break
+        left = budget - model.count(joined(arrange([ranked[n] for n in sorted(sizes)])))
+    if not sizes and ranked:
         return (cut(model, ranked[0], budget),)
-    # Passages may have more tokens joined than one by one, for what stands between them.
-    while len(kept) > 1 and (over := model.count(joined(arrange(kept))) - budget) > 0:
-        while over > 0 and len(kept) > 1:
-            kept.pop()
-            over -= max(1, sizes.pop())
-    return arrange(kept)
+    kept = sorted(sizes)
+    # And they may have more, for what stands between them.
+    while len(kept) > 1 and left < 0:
+        while left < 0 and len(kept) > 1:
+            left += max(1, sizes[kept.pop()])
+        left = budget - model.count(joined(arrange([ranked[n] for n in kept])))
+    return arrange([ranked[n] for n in kept])
+
+
+def _fill(model: TextModel, ranked: Seq[Passage], sizes: dict[int, int], left: int) -> None:
+    """Takes the best ranks that are not among `sizes` and fit what is left, one by one."""
+    for rank, each in enumerate(ranked):
+        if left <= 0:
+            return
+        if rank not in sizes and (size := model.count(each.text)) <= left:
+            sizes[rank] = size
+            left -= size
 
 
 def cut(model: TextModel, passage: Passage, budget: int) -> Passage:
