@@ -7,7 +7,7 @@ looks at probabilities asks for a `LogitModel` with `logits_of`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence as Seq
+from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from lengthwise.errors import Refused
 
-# Between passages that do not follow one another in their document.
+# Between documents, and between passages that do not follow one another in theirs.
 GAP = "\n\n"
+# How often a budget is filled up with more passages.
+ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,17 @@ class Passage:
 
     document: number of the document that it stands in; None where a model wrote it.
     start, stop: characters of that document, half open.
+    gap: what is read between it and an earlier passage of its document that it does not follow.
     """
 
     text: str
     document: int | None = None
     start: int = 0
     stop: int = 0
+    gap: str = GAP
+
+
+Arrange = Callable[[Seq[Passage]], tuple[Passage, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,51 +109,80 @@ def whole(documents: Seq[str]) -> tuple[Passage, ...]:
 
 
 def joined(passages: Iterable[Passage]) -> str:
-    """Passages in one text: those that follow one another as they stand, others apart by GAP."""
+    """Passages in one text: those that follow one another as they stand, others apart."""
     parts: list[str] = []
     last: Passage | None = None
     for each in passages:
-        follows = last is not None and last.document is not None and (
-            (last.document, last.stop) == (each.document, each.start)
-        )  # fmt: skip
-        parts += [each.text] if last is None or follows else [GAP, each.text]
+        if last is not None and not _follows(last, each):
+            near = last.document == each.document and each.document is not None
+            parts.append(each.gap if near and last.stop < each.start else GAP)
+        parts.append(each.text)
         last = each
     return "".join(parts)
 
 
 def in_order(passages: Iterable[Passage]) -> tuple[Passage, ...]:
-    """Passages as they stand in their documents; those that follow one another become one."""
+    """Passages as they stand in their documents; those that follow one another become one.
+
+    What a model wrote comes last.
+    """
     found: list[Passage] = []
-    for each in sorted(passages, key=lambda p: (p.document or 0, p.start)):
+    for each in sorted(passages, key=lambda p: (p.document is None, p.document or 0, p.start)):
         last = found[-1] if found else None
-        if last is not None and (last.document, last.stop) == (each.document, each.start):
-            found[-1] = Passage(last.text + each.text, each.document, last.start, each.stop)
+        if last is not None and _follows(last, each):
+            text = last.text + each.text
+            found[-1] = Passage(text, each.document, last.start, each.stop, last.gap)
         else:
             found.append(each)
     return tuple(found)
 
 
-def within(model: TextModel, ranked: Seq[Passage], budget: int) -> tuple[Passage, ...]:
-    """The best passages that fit a budget together, in the order of their documents.
+def _follows(last: Passage, each: Passage) -> bool:
+    """Whether a passage stands right behind another in the same document."""
+    here = last.document is not None and last.document == each.document
+    return here and last.stop == each.start
+
+
+def within(
+    model: TextModel, ranked: Seq[Passage], budget: int, arrange: Arrange = in_order
+) -> tuple[Passage, ...]:
+    """The best passages that fit a budget together.
 
     Args:
         model: that counts tokens.
         ranked: the best one first.
         budget: tokens of the joined text. A best passage that has more by itself is cut.
+        arrange: puts those that fit, the best one first, in the order in which they are read; by
+            default that of the documents.
     """
-    kept: list[Passage] = []
+    sizes: dict[int, int] = {}
     left = budget
-    for each in ranked:
-        size = model.count(each.text)
-        if size <= left:
-            kept.append(each)
-            left -= size
-    if not kept and ranked:
+    # Side by side passages may have fewer tokens than one by one, which leaves room for more.
+    for _ in range(ROUNDS):
+        before = len(sizes)
+        _fill(model, ranked, sizes, left)
+        if len(sizes) == before:
+            break
+        left = budget - model.count(joined(arrange([ranked[n] for n in sorted(sizes)])))
+    if not sizes and ranked:
         return (cut(model, ranked[0], budget),)
-    # Passages may have more tokens joined than one by one, for what stands between them.
-    while len(kept) > 1 and model.count(joined(in_order(kept))) > budget:
-        kept.pop()
-    return in_order(kept)
+    kept = sorted(sizes)
+    # And they may have more, for what stands between them.
+    while len(kept) > 1 and left < 0:
+        while left < 0 and len(kept) > 1:
+            left += max(1, sizes[kept.pop()])
+        left = budget - model.count(joined(arrange([ranked[n] for n in kept])))
+    return arrange([ranked[n] for n in kept])
+
+
+def _fill(model: TextModel, ranked: Seq[Passage], sizes: dict[int, int], left: int) -> None:
+    """Takes the best ranks that are not among `sizes` and fit what is left, one by one."""
+    for rank, each in enumerate(ranked):
+        if left <= 0:
+            return
+        if rank not in sizes and (size := model.count(each.text)) <= left:
+            sizes[rank] = size
+            left -= size
 
 
 def cut(model: TextModel, passage: Passage, budget: int) -> Passage:
@@ -163,7 +199,7 @@ def cut(model: TextModel, passage: Passage, budget: int) -> Passage:
     while end > 1 and model.count(passage.text[:end]) > budget:
         end -= 1
     text = passage.text[:end]
-    return Passage(text, passage.document, passage.start, passage.start + end)
+    return Passage(text, passage.document, passage.start, passage.start + end, passage.gap)
 
 
 class Splitter(Protocol):
@@ -179,7 +215,8 @@ def pieces(documents: Seq[str], model: TextModel, size: int, split: Splitter) ->
     Args:
         documents: as they were given.
         model: that counts tokens.
-        size: at least 1. A sentence that has more is cut where tokens end.
+        size: at least 1. A sentence that has more is cut where tokens end. A character of more is a
+            passage of its own.
         split: where a text may be cut, as pieces that joined are the text.
     """
     for number, document in enumerate(documents):
@@ -199,20 +236,28 @@ def _units(
     """Sentences with their tokens; one of more than `size` comes in parts."""
     for sentence in split(document):
         spans = model.spans(sentence)
-        start = 0
-        for last in range(size - 1, len(spans) - 1, size):
-            end = spans[last][1]
-            # Several tokens may be parts of one character.
-            if end > start:
-                yield sentence[start:end], size
-                start = end
+        start = first = 0
+        while len(spans) - first > size:
+            stop = _whole(spans, first, first + size)
+            yield sentence[start : spans[stop - 1][1]], stop - first
+            start, first = spans[stop - 1][1], stop
         if start < len(sentence):
-            yield sentence[start:], len(spans) % size or size
-        elif not spans:
-            yield sentence, 0
+            yield sentence[start:], len(spans) - first
+
+
+def _whole(spans: Seq[tuple[int, int]], first: int, stop: int) -> int:
+    """The nearest token to `stop`, behind `first`, that does not begin within a character."""
+    back = stop
+    while back > first and back < len(spans) and spans[back][0] < spans[back - 1][1]:
+        back -= 1
+    if back > first:
+        return back
+    while stop < len(spans) and spans[stop][0] < spans[stop - 1][1]:
+        stop += 1
+    return stop
 
 
 __all__ = [
-    "GAP", "LogitModel", "Passage", "PromptText", "Splitter", "TextModel", "cut", "in_order",
-    "joined", "logits_of", "pieces", "whole", "within",
+    "GAP", "Arrange", "LogitModel", "Passage", "PromptText", "Splitter", "TextModel", "cut",
+    "in_order", "joined", "logits_of", "pieces", "whole", "within",
 ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Dense retrieval: the passages whose meaning is nearest to the question.
+
+Karpukhin and others, "Dense Passage Retrieval for Open-Domain Question Answering", 2020 (arXiv
+2004.04906). An encoder E makes one vector of a text, and passage p has the score
+
+    cos(E(question), E(p))
+
+The best passages that fit the budget are read in the order of the documents. Words need not be
+shared, which is what bm25 wants; names and numbers are met less surely.
+
+Ours: one encoder for both sides, as in sentence-transformers, that lies in the folder `encoder`.
+All vectors are compared: the passages of a prompt are too few for an index. An encoder reads of a
+passage as much as it takes (256 tokens of its own where it is MiniLM), so that passages of 128 are
+read whole. None comes with the toolkit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import ClassVar
+
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.budget import Budget
+from lengthwise.methods.prompts import PromptText, TextModel, pieces, whole, within
+from lengthwise.methods.text_budget import text_budget, tokens_of
+from lengthwise.retrieval.dense import vector_scores
+from lengthwise.retrieval.sentences import sentences
+
+
+@dataclass(frozen=True)
+class Dense(Method):
+    """Reads the passages that an encoder finds nearest to the question."""
+
+    name: ClassVar[str] = "dense"
+    question: ClassVar[str] = Question.PROMPTING
+    paper: ClassVar[Paper] = Paper(
+        "Dense Passage Retrieval for Open-Domain Question Answering", "Karpukhin and others", 2020,
+        arxiv="2004.04906",
+    )  # fmt: skip
+
+    budget: Budget = text_budget()
+    encoder: str = option("", "folder of an encoder that compares; it must be given")
+    passage: int = option(128, "most tokens of a passage", low=1)
+    language: str = option("en", "code of the language whose sentences are cut")
+
+    @classmethod
+    def identity(cls, length: int) -> Dense:
+        return cls(budget=Budget(length))
+
+    @classmethod
+    def example(cls) -> Dense:
+        return cls(budget=Budget(16), passage=8, encoder=_example_encoder())
+
+    def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
+        length, budget = tokens_of(documents, self.budget, model)
+        if length <= budget:
+            return PromptText(whole(documents), question)
+        if not self.encoder:
+            raise Refused(
+                "dense compares vectors, and no encoder is given",
+                "give the folder of one, dense(encoder=FOLDER), such as a copy of "
+                "all-MiniLM-L6-v2; or take bm25, which compares words",
+            )
+        split = partial(sentences, language=self.language)
+        found = list(pieces(documents, model, self.passage, split))
+        scores = vector_scores([each.text for each in found], question, self.encoder)
+        order = (-scores).argsort(kind="stable").tolist()
+        return PromptText(within(model, [found[n] for n in order], budget), question)
+
+
+@lru_cache(maxsize=1)
+def _example_encoder() -> str:
+    """A tiny random encoder of letters, gone when the process ends."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = {sign: n for n, sign in enumerate(("[PAD]", "[UNK]", *map(chr, range(33, 127))))}
+    tokenizer = Tokenizer(models.BPE(letters, [], unk_token="[UNK]"))
+    config = BertConfig(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64,
+    )  # fmt: skip
+    folder = tempfile.mkdtemp(prefix="lengthwise-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(folder)
+    return folder
+
+
+__all__ = ["Dense"]
