@@ -251,9 +251,7 @@ def test_a_large_power_of_many_keys_stays_finite() -> None:
     assert row.grad is not None and bool(row.grad.isfinite().all())
     few = torch.rand(5, 8, dtype=torch.float64) * 3
     raised = few**15
-    torch.testing.assert_close(
-        sharpened(few, 15.0), raised / (raised.sum(-1, keepdim=True) + 1e-8)
-    )
+    torch.testing.assert_close(sharpened(few, 15.0), raised / (raised.sum(-1, keepdim=True) + 1e-8))
 
 
 # Runs.
