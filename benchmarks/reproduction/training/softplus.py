@@ -26,8 +26,7 @@ POWERS = {0: (0, 3, 15), 3: (3, 15), 15: (15,)}
 
 
 @check({"attention": "", "trained with": "", "read with": "", "seeds": "d",
-        **{str(length): ".3f" for length in READ},
-        "lowest, 1024": ".3f", "highest, 1024": ".3f"})  # fmt: skip
+        **{str(length): ".3f" for length in READ}})  # fmt: skip
 def softplus(folder: Path, steps: int = 1000, seeds: int = 1) -> Iterator[Found]:
     """Losses at the trained length and at two, four and eight times it, a mean over seeds."""
     book = mixers.opened(folder)
@@ -45,12 +44,11 @@ def softplus(folder: Path, steps: int = 1000, seeds: int = 1) -> Iterator[Found]
 
 def told(power: int) -> str:
     """A power as tables have it."""
-    return f"p = {power}, LSSAR" if power else "LSSA"
+    return f"LSSAR, p = {power}" if power else "LSSA"
 
 
 def measured(book: mixers.Book, models: list[Any]) -> dict[str, float]:
-    """Mean losses of models that differ in their seed, and how far they lie apart."""
+    """Mean losses of models that differ in their seed."""
     found = [book.losses(model, READ) for model in models]
-    far = [each["1024"] for each in found]
     means = {str(length): mean(each[str(length)] for each in found) for length in READ}
-    return {"seeds": len(models), **means, "lowest, 1024": min(far), "highest, 1024": max(far)}
+    return {"seeds": len(models), **means}
