@@ -21,6 +21,7 @@ from lengthwise.architectures.position_schemes import (
     sines,
     slopes,
 )
+from lengthwise.architectures.softplus import sharpened, turned
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.config import TrainingError
 from lengthwise.training.trainer import train
@@ -144,6 +145,15 @@ def test_rotary_turns_a_quarter_of_the_channels_pair_by_pair() -> None:
         assert found[0, 0, 2, 2 * pair : 2 * pair + 2].tolist() == pytest.approx(wanted, abs=1e-5)
 
 
+def test_rotary_turns_as_many_channels_as_it_is_told() -> None:
+    model = made(scheme="rotary", partial_rotary_factor=1.0)
+    assert not torch.allclose(logits(model, ids()), logits(made(scheme="rotary"), ids()))
+    x, far = torch.randn(1, 1, 1, 32), torch.tensor([[9]])
+    found, (half, other) = rotated(x, far, 1.0), (x[..., 0::2], x[..., 1::2])
+    wanted = turned(torch.cat([half, other], -1), far)
+    torch.testing.assert_close(torch.cat([found[..., 0::2], found[..., 1::2]], -1), wanted)
+
+
 def test_sines_are_those_of_the_first_transformer() -> None:
     found = sines(torch.tensor([[5]]), 8)[0, 0].tolist()
     wanted = [f(5 / 10_000 ** (i / 8)) for i in (0, 2, 4, 6) for f in (math.sin, math.cos)]
@@ -229,6 +239,21 @@ def test_a_larger_power_is_sharper() -> None:
     assert entropies == sorted(entropies, reverse=True)
 
 
+def test_a_large_power_of_many_keys_stays_finite() -> None:
+    """4096^15 is beyond float32; what is within it is divided as the equation says."""
+    row = torch.zeros(1, 4096)
+    row[0, :2] = torch.tensor([4000.0, 3000.0])
+    row.requires_grad_()
+    found = sharpened(row, 15.0)
+    wanted = (0.75**15) / (1 + 0.75**15)
+    assert found[0, :2].tolist() == pytest.approx([1 - wanted, wanted])
+    found[0, 1].backward()
+    assert row.grad is not None and bool(row.grad.isfinite().all())
+    few = torch.rand(5, 8, dtype=torch.float64) * 3
+    raised = few**15
+    torch.testing.assert_close(sharpened(few, 15.0), raised / (raised.sum(-1, keepdim=True) + 1e-8))
+
+
 # Runs.
 
 DATA = {"train": "best-fit"}
@@ -275,6 +300,7 @@ def test_a_run_goes_on_where_it_was(kind: dict[str, Any], place: Path) -> None:
     ("settings", "reason"),
     [
         ({"family": "position_schemes", "scheme": "nope"}, "'nope' is none of none, alibi"),
+        ({"family": "position_schemes", "partial_rotary_factor": 2.0}, "above 0 and at most 1"),
         ({"family": "urpe", "bias": "t5"}, "bias is none or alibi"),
         ({"family": "softplus_attention", "power": -1}, "0 .LSSA. or more"),
         ({"family": "kernelised_attention", "radius": 5.0}, "above 0 and at most 4"),

@@ -1,25 +1,19 @@
 """Kernelised attention trained tiny beside softmax, on the same book, by the trainer.
 
-The corpus, tokenizer and held-out tokens are those of `positions/lengthened.py`: Moby Dick in 1,024
-byte-level pieces, losses in nats a token of its last 8,192, in rows of 256 (the trained length) and
-of 1,024. All models have the sizes of MODEL and read the same rows. `operations` counts what a head
-multiplies over one document, without projections. What is trained is kept in FOLDER and not done
-again. float32, CPU.
+`mixers.py` says on what, and how losses are measured: in rows of 256 (the trained length) and of
+1,024. All models have the same SIZES and read the same rows. `operations` counts what a head
+multiplies over one document, without projections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from benchmarks.reproduction import tiny
 from benchmarks.reproduction.harness import Found, Note, check
-from benchmarks.reproduction.positions import lengthened
-from transformers import PreTrainedModel
+from benchmarks.reproduction.training import mixers
 
-from lengthwise import architectures
 from lengthwise.architectures.kernelised import products
 
 SIZES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
@@ -36,31 +30,17 @@ MODELS: dict[str, dict[str, Any]] = {
 READ = (256, 1024)
 
 
-@torch.inference_mode()
-def loss(model: PreTrainedModel, ids: Sequence[int], length: int) -> float:
-    """Nats a token in rows of a length; a row's first token is not counted."""
-    rows = torch.tensor(ids).view(-1, length)
-    total = 0.0
-    for some in rows.split(max(1, 2048 // length)):
-        logits = model(input_ids=some).logits[:, :-1].flatten(0, 1).float()
-        total += float(torch.nn.functional.cross_entropy(logits, some[:, 1:].flatten(),
-                                                         reduction="sum"))  # fmt: skip
-    return round(total / (rows.numel() - len(rows)), 4)
-
-
 @check({"model": "", "256": ".3f", "1024": ".3f"})
 def kernelised(folder: Path, steps: int = 400) -> Iterator[Found]:
     """Losses at the trained length and at four times it; then those of the FFT."""
-    architectures.register()
-    rows, ids = lengthened.prepare(folder)[256], lengthened.held_out(folder)
+    book = mixers.opened(folder)
     for number, (name, sizes) in enumerate(MODELS.items()):
-        place = tiny.run(folder, f"kernelised-{number}-{steps}", rows, steps=steps, model=sizes)
-        model = tiny.trained(place)
-        yield {"model": name, **{str(n): loss(model, ids, n) for n in READ}}
+        model = book.trained(f"kernelised-{number}-{steps}", sizes, steps)
+        yield {"model": name, **book.losses(model, READ)}
         if sizes == KERNELISED:
-            for layer in model.layers:  # type: ignore[attr-defined]
-                layer.attention.config.path = "fft"
-            yield Note({f"by the FFT, {n}": loss(model, ids, n) for n in READ})
+            model.config.path = "fft"
+            found = book.losses(model, READ)
+            yield Note({f"by the FFT, {length}": each for length, each in found.items()})
 
 
 @check({"tokens": "d", "softmax": ".3g", "kernelised, dense": ".3g", "kernelised, FFT": ".3g",

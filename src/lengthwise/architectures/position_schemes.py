@@ -6,7 +6,7 @@ NeurIPS 2023, arXiv:2305.19466. i is the query's position, j <= i the key's, h o
     none        logit q . k / sqrt(d): the causal mask alone tells positions (NoPE)
     alibi       logit - m_h (i - j),  m_h = 2^(-8 h / H)
     t5          logit + b_h[bucket(i - j)], learned, one table for all layers
-    rotary      q and k turned by i and j in a quarter of their channels, base 10,000
+    rotary      q and k turned by i and j in a quarter of their channels, or more; base 10,000
     sinusoidal  embedding + sines of i
     learned     embedding + a row of a table
 
@@ -31,14 +31,21 @@ BUCKETS, FARTHEST = 32, 128
 
 
 class PositionSchemesConfig(DecoderConfig):
-    """scheme: one of SCHEMES."""
+    """scheme: one of SCHEMES. partial_rotary_factor: the share of channels that `rotary` turns; a
+    quarter is the paper's."""
 
     model_type = "position_schemes"
 
-    def __init__(self, scheme: str = "none", **sizes: Any) -> None:
+    def __init__(
+        self, scheme: str = "none", partial_rotary_factor: float = ROTATED, **sizes: Any
+    ) -> None:
         if scheme not in SCHEMES:
             raise ValueError(f"scheme={scheme!r} is none of {', '.join(SCHEMES)}")
-        self.scheme = scheme
+        if not 0 < partial_rotary_factor <= 1:
+            raise ValueError(
+                f"partial_rotary_factor={partial_rotary_factor}: above 0 and at most 1"
+            )
+        self.scheme, self.partial_rotary_factor = scheme, partial_rotary_factor
         super().__init__(**sizes)
 
 
@@ -51,7 +58,8 @@ class SchemeAttention(Attention):
     def logits(self, query: Tensor, key: Tensor, distance: Tensor, positions: Tensor) -> Tensor:
         config: Any = self.config
         if config.scheme == "rotary":
-            query, key = (rotated(x, positions) for x in (query, key))
+            share = config.partial_rotary_factor
+            query, key = (rotated(x, positions, share) for x in (query, key))
         found = super().logits(query, key, distance, positions)
         if config.scheme == "alibi":
             return found - slopes(query.shape[1], query.device)[:, None, None] * distance
@@ -104,10 +112,10 @@ def bucket(distance: Tensor) -> Tensor:
     return torch.where(distance < exact, distance, far.clamp_max(BUCKETS - 1))
 
 
-def rotated(x: Tensor, positions: Tensor) -> Tensor:
-    """x `[rows, heads, n, head_dim]`, its first quarter turned pair by pair by positions
-    `[rows, n]`."""
-    pairs = max(1, int(x.shape[-1] * ROTATED) // 2)
+def rotated(x: Tensor, positions: Tensor, share: float = ROTATED) -> Tensor:
+    """x `[rows, heads, n, head_dim]`, the first share of its channels turned pair by pair by
+    positions `[rows, n]`."""
+    pairs = max(1, int(x.shape[-1] * share) // 2)
     speed = BASE ** -(torch.arange(pairs, device=x.device) / pairs)
     angles = positions[:, None, :, None] * speed
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)

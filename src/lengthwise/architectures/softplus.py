@@ -11,8 +11,9 @@ what is above the mean, so that many far keys cannot thin out the near ones.
     A    = relu(A N_i - O)^p, over its sum + 1e-8       LSSAR; O = 1, in the first 3 rows 0
 
 p is 3 at the trained length and 15 for longer texts. Queries and keys are rotary, as in the paper,
-in all channels. All of it is float32: x^15 leaves the range of halves. Sums of softplus could be
-joined part by part, the power needs them whole, so this is no recipe.
+in all channels. All of it is float32, and x^p is taken of x over the row's largest: x is up to N_i,
+and 512^15 leaves the range of float32, too. Sums of softplus could be joined part by part, the
+power needs them whole, so this is no recipe.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ class SoftplusMixing(Attention):
         power = float(getattr(self.config, "power", 0.0))
         if power:
             shift = (keys > FIRST).float()
-            weights = F.relu(weights * keys - shift) ** power * seen
-            weights = weights / (weights.sum(-1, keepdim=True) + LEAST)
+            weights = sharpened(F.relu(weights * keys - shift) * seen, power)
         return weights.to(value.dtype) @ value
 
 
@@ -66,6 +66,14 @@ class SoftplusAttention(Decoder):
 
     config_class = SoftplusConfig
     attention = SoftplusMixing
+
+
+def sharpened(weights: Tensor, power: float) -> Tensor:
+    """x^p over its sum + LEAST, of x `[rows, heads, n, n]`, 0 or more."""
+    # Nothing above 1 is raised. What the rows are divided by is no variable: it cancels.
+    largest = weights.detach().amax(-1, keepdim=True).clamp_min(1)
+    raised = (weights / largest) ** power
+    return raised / (raised.sum(-1, keepdim=True) + LEAST / largest**power)
 
 
 def turned(x: Tensor, positions: Tensor) -> Tensor:
