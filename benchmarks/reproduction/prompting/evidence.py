@@ -1,8 +1,8 @@
 """What choosers keep of what was planted: keys and a list of words in Python's language reference.
 
-For each planted thing the question of its probe is asked by itself, and EVIDENCE is the share of
-them that stand whole in what is read. TOKENS is what was read for a question, mean: the prompt and
-whatever was read to choose it.
+For each planted thing the question of its probe is asked by itself. Kept is the share of keys, and
+of lists, that stand whole in what is read. TOKENS is what was read for a question, mean: the prompt
+and whatever was read to choose it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def asked(length: int, seeds: int) -> tuple[Asked, ...]:
         for probe in probes.probes:
             cue = str(tokenizer.decode(list(probe.suffix))).strip()
             kind = KEYS if probe.name.startswith("needle") else WORDS
-            found.append(Asked(document, cue, f"{cue} {probe.answer}", kind))
+            found.append(Asked(document, cue, probe.answer, kind))
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
 """Dense retrieval: the passages whose meaning is nearest to the question.
 
-Karpukhin and others, "Dense Passage Retrieval for Open-Domain Question Answering", 2020 (arXiv
-2004.04906). An encoder E makes one vector of a text, and passage p has the score
+Karpukhin and others, "Dense Passage Retrieval for Open-Domain Question Answering", 2020,
+arXiv:2004.04906. An encoder E makes one vector of a text, and passage p has the score
 
     cos(E(question), E(p))
 

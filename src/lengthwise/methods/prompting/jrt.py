@@ -1,7 +1,7 @@
 """JRT: the documents are read twice, each time with the question behind them.
 
-Arora and others, "Just read twice: closing the recall gap for recurrent language models", 2024
-(arXiv 2407.05483). What a model keeps of a text hangs on what it looks for, and the question comes
+Arora and others, "Just read twice: closing the recall gap for recurrent language models", 2024,
+arXiv:2407.05483. What a model keeps of a text hangs on what it looks for, and the question comes
 last. JRT-Prompt repeats both:
 
     documents, question, documents, question

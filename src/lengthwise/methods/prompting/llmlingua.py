@@ -1,7 +1,7 @@
 """LLMLingua's idea: what the model itself could have guessed is dropped.
 
 This is Selective Context: Li and others, "Compressing Context to Enhance Inference Efficiency of
-Large Language Models", 2023 (arXiv 2310.06201), the common root of LLMLingua (Jiang and others,
+Large Language Models", 2023, arXiv:2310.06201, the common root of LLMLingua (Jiang and others,
 2023, arXiv 2310.05736), whose budget controller and iterative compression are not here. Of a unit u
 of the text, a token, a phrase or a sentence,
 

@@ -1,7 +1,7 @@
 """Reordering: the best passages stand at both ends of what is read, the weakest in the middle.
 
-Jin and others, "Long-Context LLMs Meet RAG: Overcoming Challenges for Long Inputs in RAG", 2024
-(arXiv 2410.05983). Models read what stands in the middle of a long context worst, and hard
+Jin and others, "Long-Context LLMs Meet RAG: Overcoming Challenges for Long Inputs in RAG", 2024,
+arXiv:2410.05983. Models read what stands in the middle of a long context worst, and hard
 negatives, passages that look right, do harm. So passages r1 .. rk, the best one first, are read as
 
     r1, r3, r5, ..., r6, r4, r2

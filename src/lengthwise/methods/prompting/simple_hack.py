@@ -1,7 +1,7 @@
 """Simple Hack: words that say little are dropped, and what is left is cut at the budget.
 
 Mutasodirin and others, "Simple Hack for Transformers against Heavy Long-Text Classification on a
-Time- and Memory-Limited GPU Service", 2024 (arXiv 2403.12563). Texts are cleaned, so that their
+Time- and Memory-Limited GPU Service", 2024, arXiv:2403.12563. Texts are cleaned, so that their
 first 128 to 256 tokens carry what 512 of the raw text carried:
 
     text --drop stop words, punctuation, rare words, words that recur--> cleaned --first tokens-->
