@@ -10,8 +10,8 @@ from benchmarks.reproduction.prompting.evidence import COLUMNS, baselines, row
 
 @check(COLUMNS)
 def xl3m(length: int = 8192, seeds: int = 1) -> Iterator[Found]:
-    """Evidence kept at 10% of the tokens, by the size of segments and by tokens of the answer."""
+    """Evidence kept at shares of the tokens, and with the question in the chat template."""
     yield from baselines(10, length, seeds)
-    for options in ("budget=10%", "budget=10%, tokens=4", "budget=10%, segment=256"):
+    for options in ("budget=10%", "budget=30%", "budget=30%, ask=chat"):
         yield row(f"xl3m({options})", length, seeds)
     yield row("bm25(budget=10%)", length, seeds)

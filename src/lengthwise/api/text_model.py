@@ -84,15 +84,16 @@ class LocalText:
         said = self._tokenizer.decode(ids, skip_special_tokens=True)
         return whole_characters(self.model.tokenizer, ids, said).strip()
 
-    def foretell(self, text: str, question: str, tokens: int) -> Tensor:
+    def foretell(self, text: str, question: str, tokens: int, plain: bool = False) -> Tensor:
         """Log probabilities `[tokens, vocab]` of the first tokens of its greedy answer.
 
         Args:
             text: that is asked about.
             question: what is asked.
             tokens: how many, at least 1.
+            plain: the question follows the text on a line of its own, without the template.
         """
-        sequence, logits = self._read(text, question)
+        sequence, logits = self._read(text, question, plain)
         found = [logits]
         if tokens > 1:
             sequence.end_prefill()
@@ -114,10 +115,13 @@ class LocalText:
         loop.prefill(self._sequence(ids), ids, self.chunk, losses=read)
         return torch.tensor([0.0, *read.values])
 
-    def _read(self, text: str, question: str) -> tuple[Sequence, Tensor]:
-        ids = self.model.encode(text, special="text") if text else []
-        prompt = build_prompt(self.model, ids, [question])
-        tokens = [*prompt.prefix, *prompt.suffixes[0]]
+    def _read(self, text: str, question: str, plain: bool = False) -> tuple[Sequence, Tensor]:
+        if plain:
+            tokens = self.model.encode(f"{text.rstrip()}\n{question}", special="text")
+        else:
+            ids = self.model.encode(text, special="text") if text else []
+            prompt = build_prompt(self.model, ids, [question])
+            tokens = [*prompt.prefix, *prompt.suffixes[0]]
         sequence = self._sequence(tokens)
         return sequence, loop.prefill(sequence, tokens, self.chunk)
 

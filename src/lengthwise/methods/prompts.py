@@ -78,8 +78,9 @@ class TextModel(Protocol):
 class LogitModel(TextModel, Protocol):
     """A model whose probabilities can be looked at."""
 
-    def foretell(self, text: str, question: str, tokens: int) -> Tensor:
-        """Log probabilities `[tokens, vocab]` of its answer's first tokens, which are greedy."""
+    def foretell(self, text: str, question: str, tokens: int, plain: bool = False) -> Tensor:
+        """Log probabilities `[tokens, vocab]` of its answer's first tokens, which are greedy; of
+        what goes on behind text and question where it is `plain`, without a template."""
 
     def losses(self, text: str) -> Tensor:
         """Loss of each token of a text in nats, `[tokens]`; the first one's is 0."""

@@ -11,8 +11,9 @@ order of the documents, and the question is asked once more behind them. Segment
 what only several of them say together is missed.
 
 Ours: segments end at sentences and not after a fixed number of tokens, so no overlap is needed. The
-answer's first token is often a formality ("The"), so `tokens` may take the mean over more of them,
-written greedily.
+paper's question is the last tokens of a prompt, right behind the segment, and so it is here; behind
+a chat template (`ask=chat`) the answer's first token is a formality ("The") and says little.
+`tokens` takes the mean over more of them, written greedily. Sizes are ours: no code was released.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class XL3M(Method):
     budget: Budget = text_budget()
     segment: int = option(512, "most tokens of a segment", low=1)
     tokens: int = option(1, "tokens of the answer whose entropy is averaged", low=1)
+    ask: str = option(
+        "plain", "how the question follows a segment: by itself, or in the chat template",
+        choices=("plain", "chat"),
+    )  # fmt: skip
     language: str = option("en", "code of the language whose sentences are cut")
 
     @classmethod
@@ -72,7 +77,7 @@ class XL3M(Method):
         found = list(pieces(documents, model, self.segment, split))
         unsure = []
         for each in found:
-            logs = model.foretell(each.text, question, self.tokens)
+            logs = model.foretell(each.text, question, self.tokens, self.ask == "plain")
             unsure.append(float(-(logs.exp() * logs).sum(-1).mean()))
         order = sorted(range(len(found)), key=lambda n: unsure[n])
         return PromptText(within(model, [found[n] for n in order], budget), question)
