@@ -34,7 +34,7 @@ class Sure:
     def write(self, text: str, question: str, max_new_tokens: int) -> str:
         return ""
 
-    def foretell(self, text: str, question: str, tokens: int) -> Tensor:
+    def foretell(self, text: str, question: str, tokens: int, plain: bool = False) -> Tensor:
         self.asked.append((text, question, tokens))
         logits = torch.zeros(tokens, 4)
         logits[-1, 0] = text.count("BO")
