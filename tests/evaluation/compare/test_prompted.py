@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ import lengthwise
 from lengthwise.api.document_prompt import build_prompt
 from lengthwise.evaluation.compare.comparison import compare
 from lengthwise.evaluation.compare.results import Comparison
+from lengthwise.evaluation.metrics.choice import choose
 from lengthwise.evaluation.reports.columns import READ, worth_showing
 from lengthwise.testing.tiny import tiny_model
 from tests.tiny_tokenizers import byte_level
@@ -75,3 +77,16 @@ def test_the_prompt_is_that_of_the_passages(model: lengthwise.Model) -> None:
     prompt = build_prompt(model, model.encode(text, special="text"), ["Line 77?"])
     again = model.generate([*prompt.prefix, *prompt.suffixes[0]], max_new_tokens=3)
     assert again.token_ids == found.token_ids
+
+
+def test_it_is_judged_by_its_probes_alone(rows: Comparison) -> None:
+    """It was sooner and smaller, and no pick said so, for it had no KL."""
+    own = [row for row in rows if row.question == "Line 3?"]
+    full = own[0]
+    good = replace(full, recipe="bm25", kl=None, agreement=None, fidelity_tokens=0,
+                   kv_bytes=(full.kv_bytes or 0) // 4, ttft_s=(full.ttft_s or 0) / 4)  # fmt: skip
+    bad = replace(good, recipe="xl3m", needle_loss=(full.needle_loss or 0) + 3, kv_bytes=8)
+    for goal in ("speed", "memory"):
+        assert choose([full, good, bad], full_is_valid=True, goal=goal).recipe == "bm25"
+    unknown = replace(good, fidelity_tokens=None)
+    assert choose([full, unknown], full_is_valid=True, goal="memory").recipe is None

@@ -21,7 +21,7 @@ LATER = ["needle_by_depth", "notes", "accepted", "draft_s", "verify_s"]
 LATER += [
     "prompt_tokens", "max_new_tokens", "answer_tokens", "fidelity_tokens", "fidelity_length",
     "agreement_interval", "kl_error", "loss_bins", "reads_as_full", "same_text", "expected",
-    "expected_found", "expected_loss", "kv_offloaded_bytes",
+    "expected_found", "expected_loss", "kv_offloaded_bytes", "tokens_read",
 ]  # fmt: skip
 
 

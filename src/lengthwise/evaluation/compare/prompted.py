@@ -52,7 +52,7 @@ class Prompted:
             base: what all of them have in common.
         """
         document = self._document(self.case.document)
-        base = replace(base, reads_as_full=False, **self._probes())
+        base = replace(base, reads_as_full=False, fidelity_tokens=0, **self._probes())
         for number, question in enumerate(self.case.prompt.questions):
             self.progress.stage(f"{self.recipe}: choosing", 1, "prompts")
             written = write_prompt(self.model, self.method, [document], question, self.chunk)

@@ -7,8 +7,9 @@ front: every recipe that no other beats.
 
 What a recipe loses is one number, in nats a token. Where full attention is valid, it is the most
 that KL and the probes' losses lie above full's own. Beyond the trained length full is no truth;
-there it is the most that the probes' losses lie above the best measured. Differences within the
-noise of the clock (5%) and of the losses (0.02 nats) are none.
+there it is the most that the probes' losses lie above the best measured. A recipe that chooses what
+enters the context reads another text than full does, and is judged by probes alone. Differences
+within the noise of the clock (5%) and of the losses (0.02 nats) are none.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class _Field:
 
     def lost(self, row: CompareRow) -> float:
         """Nats a token that a recipe loses, infinite where something was not measured."""
-        parts = [row.kl] if self.faithful else []
+        parts = [row.kl] if self.faithful and not _chosen(row) else []
         for name, reference in self.references.items():
             if reference is not None:
                 value = getattr(row, name)
@@ -168,9 +169,12 @@ class _Field:
         if row is self.truth:
             return True
         known = self.valid and any(other.agreement is not None for other in self.ran)
-        if known and (row.agreement is None or not row.agreement >= LEAST_AGREEMENT):
+        unfaithful = row.agreement is None or not row.agreement >= LEAST_AGREEMENT
+        if known and unfaithful and not _chosen(row):
             return False
         references = {n: r for n, r in self.references.items() if r is not None}
+        if _chosen(row) and not references:
+            return False
         losses = {name: getattr(row, name) for name in references}
         return all(
             loss is not None and loss <= references[name] + PROBE_TOLERANCE
@@ -194,6 +198,11 @@ class _Field:
 
     def above(self) -> list[CompareRow]:
         return [row for row in self.ran if self.clears(row)]
+
+
+def _chosen(row: CompareRow) -> bool:
+    """Whether a recipe chose what it read, so that its probes alone say what it loses."""
+    return row.fidelity_tokens == 0
 
 
 def _seconds(row: CompareRow) -> float:

@@ -52,7 +52,8 @@ class CompareRow:
     prompt_tokens: of the whole prompt, template and question included.
     max_new_tokens: tokens of an answer that were asked for.
     answer_tokens: tokens that the answer has.
-    fidelity_tokens: positions that agreement and kl are means over.
+    fidelity_tokens: positions that agreement and kl are means over; 0 where the recipe chooses what
+        is read, and so has no text in common with full.
     fidelity_length: tokens of the text whose last ones those are.
     agreement_interval: Wilson's interval for agreement, which holds it 95 times in 100; None for
         `full`, the truth itself.
