@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompts import PromptText, TextModel, pieces, whole, within
-from lengthwise.methods.text_budget import text_budget, tokens_of
+from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompts import PromptText, TextModel
+from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.lexical import K1, B, word_scores
-from lengthwise.retrieval.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,10 @@ class BM25(Method):
         return cls(budget=Budget(length))
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        length, budget = tokens_of(documents, self.budget, model)
-        if length <= budget:
-            return PromptText(whole(documents), question)
-        split = partial(sentences, language=self.language)
-        found = list(pieces(documents, model, self.passage, split))
-        scores = word_scores([each.text for each in found], question, self.k1, self.b)
-        order = (-scores).argsort(kind="stable").tolist()
-        return PromptText(within(model, [found[n] for n in order], budget), question)
+        return choose(
+            documents, question, model, self.budget, self.passage, self.language,
+            lambda found: word_scores([p.text for p in found], question, self.k1, self.b).tolist(),
+        )  # fmt: skip
 
 
 __all__ = ["BM25"]

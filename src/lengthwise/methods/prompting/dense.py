@@ -27,10 +27,10 @@ from typing import ClassVar
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompts import PromptText, TextModel, pieces, whole, within
-from lengthwise.methods.text_budget import text_budget, tokens_of
+from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompts import Passage, PromptText, TextModel
+from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.dense import vector_scores
-from lengthwise.retrieval.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,22 @@ class Dense(Method):
         return cls(budget=Budget(16), passage=8, encoder=_example_encoder())
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        length, budget = tokens_of(documents, self.budget, model)
-        if length <= budget:
-            return PromptText(whole(documents), question)
+        return choose(
+            documents, question, model, self.budget, self.passage, self.language,
+            partial(self._scores, question),
+        )  # fmt: skip
+
+    def _scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
         if not self.encoder:
             raise Refused(
                 "dense compares vectors, and no encoder is given",
                 "give the folder of one, dense(encoder=FOLDER), such as a copy of "
                 "all-MiniLM-L6-v2; or take bm25, which compares words",
             )
-        split = partial(sentences, language=self.language)
-        found = list(pieces(documents, model, self.passage, split))
-        scores = vector_scores([each.text for each in found], question, self.encoder)
-        order = (-scores).argsort(kind="stable").tolist()
-        return PromptText(within(model, [found[n] for n in order], budget), question)
+        found: list[float] = vector_scores(
+            [each.text for each in passages], question, self.encoder
+        ).tolist()
+        return found
 
 
 @lru_cache(maxsize=1)

@@ -23,11 +23,11 @@ from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompts import Passage, PromptText, TextModel, pieces, whole, within
-from lengthwise.methods.text_budget import text_budget, tokens_of
+from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompts import Passage, PromptText, TextModel
+from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.dense import vector_scores
 from lengthwise.retrieval.lexical import word_scores
-from lengthwise.retrieval.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Reorder(Method):
         return cls(budget=Budget(length))
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        length, budget = tokens_of(documents, self.budget, model)
-        if length <= budget:
-            return PromptText(whole(documents), question)
-        split = partial(sentences, language=self.language)
-        found = list(pieces(documents, model, self.passage, split))
-        texts = [each.text for each in found]
-        scores = (
-            vector_scores(texts, question, self.encoder)
+        return choose(
+            documents, question, model, self.budget, self.passage, self.language,
+            partial(self._scores, question), at_the_ends,
+        )  # fmt: skip
+
+    def _scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
+        texts = [each.text for each in passages]
+        found: list[float] = (
+            vector_scores(texts, question, self.encoder).tolist()
             if self.encoder
-            else word_scores(texts, question)
+            else word_scores(texts, question).tolist()
         )
-        order = (-scores).argsort(kind="stable").tolist()
-        return PromptText(within(model, [found[n] for n in order], budget, at_the_ends), question)
+        return found
 
 
 def at_the_ends(ranked: Seq[Passage]) -> tuple[Passage, ...]:

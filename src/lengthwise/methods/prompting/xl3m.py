@@ -26,16 +26,9 @@ from typing import ClassVar
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompts import (
-    PromptText,
-    TextModel,
-    logits_of,
-    pieces,
-    whole,
-    within,
-)
-from lengthwise.methods.text_budget import text_budget, tokens_of
-from lengthwise.retrieval.sentences import sentences
+from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompts import LogitModel, Passage, PromptText, TextModel, logits_of
+from lengthwise.methods.text_budget import text_budget
 
 
 @dataclass(frozen=True)
@@ -63,24 +56,25 @@ class XL3M(Method):
         return cls(budget=Budget(length))
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        model = logits_of(model, self.name)
-        length, budget = tokens_of(documents, self.budget, model)
-        if length <= budget:
-            return PromptText(whole(documents), question)
+        judge = logits_of(model, self.name)
+        return choose(
+            documents, question, model, self.budget, self.segment, self.language,
+            partial(self._sure, judge, question),
+        )  # fmt: skip
+
+    def _sure(self, model: LogitModel, question: str, segments: Seq[Passage]) -> Seq[float]:
+        """-E of each segment."""
         if self.segment + model.count(question) > model.trained_length:
             raise Refused(
                 f"{self}: a segment and the question are more than the {model.trained_length:,} "
                 f"tokens that {model.name} was trained to read",
                 "give a smaller segment or a shorter question",
             )
-        split = partial(sentences, language=self.language)
-        found = list(pieces(documents, model, self.segment, split))
-        unsure = []
-        for each in found:
+        found = []
+        for each in segments:
             logs = model.foretell(each.text, question, self.tokens, self.ask == "plain")
-            unsure.append(float(-(logs.exp() * logs).sum(-1).mean()))
-        order = sorted(range(len(found)), key=lambda n: unsure[n])
-        return PromptText(within(model, [found[n] for n in order], budget), question)
+            found.append(float((logs.exp() * logs).sum(-1).mean()))
+        return found
 
 
 __all__ = ["XL3M"]
