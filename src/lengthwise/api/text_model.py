@@ -98,8 +98,9 @@ class LocalText:
         if tokens > 1:
             sequence.end_prefill()
         for _ in range(tokens - 1):
-            following = int(found[-1].argmax())
-            found.append(loop.teacher_force(sequence, [following])[-1])
+            loop.teacher_force(sequence, [int(found[-1].argmax())])
+            assert sequence.last_logits is not None
+            found.append(sequence.last_logits)
         return torch.log_softmax(torch.stack([each.float() for each in found]), -1).cpu()
 
     def losses(self, text: str) -> Tensor:

@@ -1,0 +1,63 @@
+"""A held model as prompting methods see it: places of tokens, what it says and has read."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lengthwise.api.text_model import LocalText
+from lengthwise.methods.prompts import LogitModel
+from lengthwise.testing.prompting import letters
+
+TEXT = "Two words.\nAnd then some."
+
+
+def test_it_is_a_model_with_logits() -> None:
+    assert isinstance(LocalText(letters()), LogitModel)
+
+
+def test_spans_are_the_tokens_of_a_text() -> None:
+    reader = LocalText(letters())
+    assert [TEXT[a:b] for a, b in reader.spans(TEXT)] == list(TEXT)
+    assert reader.count(TEXT) == len(TEXT) and reader.spans("") == []
+    assert reader.tokens_read == 0
+
+
+def test_without_offsets_spans_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = LocalText(letters())
+    fast: Any = reader._tokenizer
+    slow = SimpleNamespace(is_fast=False, encode=fast.encode, decode=fast.decode)
+    monkeypatch.setattr(reader, "_tokenizer", slow)
+    assert reader.spans(TEXT) == LocalText(letters()).spans(TEXT)
+
+
+def test_losses_are_those_of_score() -> None:
+    model, reader = letters(), LocalText(letters())
+    ids = model.encode(TEXT)
+    found = reader.losses(TEXT)
+    assert found[0] == 0 and len(found) == len(ids) == reader.tokens_read
+    assert torch.allclose(found[1:], -model.score(ids), atol=1e-5)
+    assert reader.losses("").tolist() == [] and reader.losses("T").tolist() == [0.0]
+
+
+def test_what_it_foretells_is_what_it_writes() -> None:
+    model, reader = letters(), LocalText(letters())
+    logs = reader.foretell(TEXT, "Who?", 4, plain=True)
+    ids = model.encode(f"{TEXT}\nWho?")
+    said = model.generate(ids, max_new_tokens=4, stop_ids=[]).token_ids
+    assert logs.shape == (4, model.adapted.vocab_size) and logs.argmax(-1).tolist() == said
+    assert torch.allclose(logs.exp().sum(-1), torch.ones(4), atol=1e-5)
+    assert reader.tokens_read == len(ids)
+    framed = reader.foretell(TEXT, "Who?", 1)
+    assert not torch.allclose(framed, logs[:1], atol=1e-3)
+
+
+def test_it_writes_a_few_tokens_and_counts_what_it_read() -> None:
+    reader = LocalText(letters())
+    first = reader.write(TEXT, "Who?", 5)
+    read = reader.tokens_read
+    assert read > len(TEXT) and len(first) <= 5
+    assert reader.write(TEXT, "Who?", 5) == first and reader.tokens_read == 2 * read
