@@ -90,3 +90,11 @@ def test_where_the_prompt_is_whole_it_is_refused(call: str) -> None:
     model = letters()
     with pytest.raises(Refused, match="bm25 chooses what enters the context.*lengthwise.answer"):
         getattr(model, call)("A prompt.", recipe="bm25")
+
+
+def test_what_drafts_are_measured_on_is_given_whole_too() -> None:
+    from lengthwise.recipes import plan_of
+
+    with pytest.raises(Refused, match="bm25 chooses what enters the context"):
+        plan_of("bm25 + lookup", letters().adapted)
+    assert plan_of("lookup", letters().adapted).drafters

@@ -199,7 +199,7 @@ def _entries(
 def _entry(model: Model, recipe: recipe_module.Recipe, rounds: int) -> _Entry:
     entry = _Entry(str(recipe), str(without_drafters(recipe)))
     try:
-        entry.plans = [recipe_module.resolve(recipe, _own(model)) for _ in range(rounds)]
+        entry.plans = [recipe_module.plan_of(recipe, _own(model)) for _ in range(rounds)]
     except Refused as refusal:
         entry.refused = str(refusal)
     return entry
@@ -233,7 +233,7 @@ def _wake(model: Model, suite: Suite, entries: Seq[_Entry], sampling: Sampling) 
     case = _Case(model, next(iter(suite.values()))[:1], WAKE, sampling)
     for entry in entries:
         if entry.runs:
-            plan = recipe_module.resolve(entry.name, _own(model)) if entry.plans else None
+            plan = recipe_module.plan_of(entry.name, _own(model)) if entry.plans else None
             case.run(entry, plan)
 
 
