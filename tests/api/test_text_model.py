@@ -61,3 +61,18 @@ def test_it_writes_a_few_tokens_and_counts_what_it_read() -> None:
     read = reader.tokens_read
     assert read > len(TEXT) and len(first) <= 5
     assert reader.write(TEXT, "Who?", 5) == first and reader.tokens_read == 2 * read
+
+
+def test_an_answer_comes_in_pieces_and_is_their_text() -> None:
+    pieces: list[str] = []
+    reader = LocalText(letters())
+    said = reader.write(TEXT, "Who?", 12, stream=pieces.append)
+    assert "".join(pieces).strip() == said == LocalText(letters()).write(TEXT, "Who?", 12)
+    assert len(pieces) > 1
+
+
+def test_without_a_text_the_question_stands_alone() -> None:
+    model, reader = letters(), LocalText(letters())
+    said = reader.write("", "Who?", 6)
+    assert said == model.generate(model.encode("Who?"), max_new_tokens=6).text.strip()
+    assert reader.tokens_read == len("Who?")

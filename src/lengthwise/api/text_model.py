@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
-from lengthwise.tokenization.detokenise import whole_characters
+from lengthwise.tokenization.detokenise import TextStream, whole_characters
 
 
 class LocalText:
@@ -66,23 +67,27 @@ class LocalText:
         """
         return len(self.spans(text))
 
-    def write(self, text: str, question: str, max_new_tokens: int) -> str:
+    def write(
+        self, text: str, question: str, max_new_tokens: int,
+        stream: Callable[[str], None] | None = None,
+    ) -> str:  # fmt: skip
         """Its greedy answer to a question about a text.
 
         Args:
-            text: that is asked about.
+            text: that is asked about; "" leaves the question alone in its prompt.
             question: what is asked.
             max_new_tokens: at most.
+            stream: called with each piece of the answer as it comes.
         """
         sequence, logits = self._read(text, question)
         request = loop.begin(sequence, Sampling(), max_new_tokens, self.model.stop_ids())
-        loop.start(request, logits)
-        for _ in loop.run(request):
-            pass
+        said = TextStream(self._tokenizer, sink=stream)
+        said.add(loop.start(request, logits), request.metrics)
+        for tokens in loop.run(request):
+            said.add(tokens, request.metrics)
         loop.finish(request)
-        ids = list(request.output)
-        said = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return whole_characters(self.model.tokenizer, ids, said).strip()
+        found = said.finish()
+        return whole_characters(self.model.tokenizer, request.output, found).strip()
 
     def foretell(self, text: str, question: str, tokens: int, plain: bool = False) -> Tensor:
         """Log probabilities `[tokens, vocab]` of the first tokens of its greedy answer.
@@ -119,12 +124,20 @@ class LocalText:
     def _read(self, text: str, question: str, plain: bool = False) -> tuple[Sequence, Tensor]:
         if plain:
             tokens = self.model.encode(f"{text.rstrip()}\n{question}", special="text")
+        elif not text:
+            tokens = self._alone(question)
         else:
-            ids = self.model.encode(text, special="text") if text else []
+            ids = self.model.encode(text, special="text")
             prompt = build_prompt(self.model, ids, [question])
             tokens = [*prompt.prefix, *prompt.suffixes[0]]
         sequence = self._sequence(tokens)
         return sequence, loop.prefill(sequence, tokens, self.chunk)
+
+    def _alone(self, question: str) -> list[int]:
+        """Tokens of a question without a document."""
+        if getattr(self._tokenizer, "chat_template", None):
+            return self.model.encode([{"role": "user", "content": question}])
+        return self.model.encode(question, special="text")
 
     def _sequence(self, tokens: list[int]) -> Sequence:
         self.plan.check_prompt(len(tokens))

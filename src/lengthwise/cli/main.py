@@ -27,6 +27,7 @@ from lengthwise.errors import LengthwiseError, OutOfMemory
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
+    from lengthwise.methods.prompts import TextModel
 
 # Verbs are imported when they are called: `lengthwise --help` should not wait for torch.
 VERBS = {
@@ -203,6 +204,13 @@ class ModelChoice:
             err=True,
         )
         return loaded
+
+    def open_text(self, recipe: str = "full") -> TextModel:
+        """The model as text goes in and out of it, read and written under a recipe."""
+        from lengthwise.api.text_model import LocalText
+
+        loaded = self.open()
+        return LocalText(loaded, loaded.plan(recipe))
 
 
 def _device_map(text: str | None) -> Any:

@@ -70,8 +70,12 @@ class TextModel(Protocol):
     def count(self, text: str) -> int:
         """Tokens of a text."""
 
-    def write(self, text: str, question: str, max_new_tokens: int) -> str:
-        """Its greedy answer to a question about a text."""
+    def write(
+        self, text: str, question: str, max_new_tokens: int,
+        stream: Callable[[str], None] | None = None,
+    ) -> str:  # fmt: skip
+        """Its greedy answer to a question about a text, or to one alone where the text is empty.
+        `stream` gets each piece of it as it comes."""
 
 
 @runtime_checkable
