@@ -14,7 +14,8 @@ measured side by side.
     lengthwise.answer(model, document, "Who signed it?", "bm25(budget=2048)")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
 
-`load`, `wrap`, `check`, `machine` and `drafting_model` take models; `read` takes files.
+`load`, `wrap`, `check`, `machine` and `drafting_model` take models, `connect` opens one behind a
+server; `read` takes files.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
 those that choose what is read of a document; `compare` measures them. `custom_generate` is the way
 in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what was
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from lengthwise.api.apart import join
     from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
+    from lengthwise.api.connecting import connect
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
     from lengthwise.api.loading import check, load, wrap
@@ -73,6 +75,7 @@ _WHERE = {
     "check": "lengthwise.api.loading",
     "compare": "lengthwise.evaluation.compare.comparison",
     "compose": "lengthwise.api.cartridge",
+    "connect": "lengthwise.api.connecting",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
     "join": "lengthwise.api.apart",
@@ -102,6 +105,7 @@ __all__ = [
     "check",
     "compare",
     "compose",
+    "connect",
     "custom_generate",
     "drafting_model",
     "join",

@@ -49,4 +49,4 @@ def test_all_verbs_that_open_a_model_take_it(monkeypatch: pytest.MonkeyPatch) ->
         assert verb in VERBS
         kind = ["drafting"] if verb == "bench" else []
         CliRunner().invoke(group, [verb, *kind, *needed.get(verb, []), "--weights", "int4"])
-        assert seen and seen.pop() == ModelChoice(None, None, None, "int4", None, None), verb
+        assert seen and seen.pop() == ModelChoice(None, None, None, "int4", None, None, None), verb

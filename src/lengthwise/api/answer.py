@@ -14,14 +14,15 @@ from lengthwise.api.document_prompt import DocumentPrompt, build_prompt
 from lengthwise.api.generation import Generation, Options, Source
 from lengthwise.api.given import shown_as
 from lengthwise.api.model import Model
+from lengthwise.api.remote_model import RemoteModel, asked_as, prompting_alone
 from lengthwise.api.text_model import LocalText
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.engine import loop
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.base import Method
-from lengthwise.methods.prompts import PromptText, whole
-from lengthwise.recipes import RecipeLike
+from lengthwise.methods.prompts import PromptText, TextModel, whole
+from lengthwise.recipes import Recipe, RecipeLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,10 @@ class Written:
     tokens_read: int
     seconds: float
 
-    def sources(self, documents: Seq[Document]) -> tuple[Source, ...]:
-        """The passages, by the names of the files in which they stand."""
-        found: list[Source] = []
-        for each in self.text.passages:
-            if each.document is None:
-                found.append(Source("", each.text))
-            else:
-                places = documents[each.document].places(each.start, each.stop)
-                found += [Source(*place) for place in places]
-        return tuple(found)
-
 
 @shown_as(Model.generate, without=("special",))
 def answer(
-    model: Model,
+    model: Model | RemoteModel,
     document: str | PathLike[str] | Document | Seq[PathLike[str] | Document] | None,
     question: str,
     recipe: RecipeLike = "full",
@@ -63,7 +53,8 @@ def answer(
     A prompting method of the recipe says what is read of it; without one all is.
 
     Args:
-        model: of `lengthwise.load` or `lengthwise.wrap`, with a tokenizer.
+        model: of `lengthwise.load` or `lengthwise.wrap`, with a tokenizer; or of
+            `lengthwise.connect`, for recipes that only choose what is read.
         document: a text, a pathlib.Path, what `lengthwise.read` made of one path or several, or a
             list of paths and documents. None: the Python language reference.
         question: what is asked of it.
@@ -83,6 +74,8 @@ def answer(
     given = [document_from(document)]
     if not isinstance(question, str) or not question.strip():
         raise LengthwiseError(f"question={question!r}: give a text that is not empty")
+    if isinstance(model, RemoteModel):
+        return _asked_of(model, parsed, given, question, stream, options)
     rest = parsed.after_prompting
     # What is wrong with the recipe is said before anything is read.
     recipes.resolve(parsed, model.adapted)
@@ -91,7 +84,24 @@ def answer(
     found = model.generate(ids, rest, stream=stream, **options)
     found.metrics.ttft_s += written.seconds
     found.metrics.tokens_read = len(ids) + written.tokens_read
-    return replace(found, sources=written.sources(given))
+    return replace(found, sources=sources_of(written.text, given))
+
+
+def prompt_text(
+    reader: TextModel, method: Method | None, documents: Seq[Document], question: str
+) -> PromptText:
+    """What a method reads of documents.
+
+    Args:
+        reader: the model that it may ask.
+        method: of prompting/; None reads all.
+        documents: at least one.
+        question: what is asked.
+    """
+    texts = [document.text for document in documents]
+    if method is None:
+        return PromptText(whole(texts), question)
+    return method.write_prompt(texts, question, reader)
 
 
 def write_prompt(
@@ -110,16 +120,46 @@ def write_prompt(
     Raises:
         Refused: as the method does.
     """
-    texts = [document.text for document in documents]
     reader = LocalText(model, chunk=chunk)
     begin = time.perf_counter()
-    text = PromptText(whole(texts), question)
-    if method is not None:
-        text = method.write_prompt(texts, question, reader)
+    text = prompt_text(reader, method, documents, question)
     loop.synchronize(model.adapted.device)
     seconds = time.perf_counter() - begin
     ids = build_prompt(model, model.encode(text.text, special="text"), [text.question])
     return Written(text, ids, reader.tokens_read, seconds)
 
 
-__all__ = ["Written", "answer", "write_prompt"]
+def sources_of(text: PromptText, documents: Seq[Document]) -> tuple[Source, ...]:
+    """The passages of a prompt, by the names of the files in which they stand.
+
+    Args:
+        text: the prompt.
+        documents: that it was made of.
+    """
+    found: list[Source] = []
+    for each in text.passages:
+        if each.document is None:
+            found.append(Source("", each.text))
+        else:
+            places = documents[each.document].places(each.start, each.stop)
+            found += [Source(*place) for place in places]
+    return tuple(found)
+
+
+def _asked_of(
+    model: RemoteModel, recipe: Recipe, documents: Seq[Document], question: str,
+    stream: Callable[[str], None] | None, options: Options,
+) -> Generation:  # fmt: skip
+    """The answer of a model behind a server, to a prompt that is written here."""
+    method, asked = prompting_alone(model, recipe), asked_as(model, options)
+    before, begin = model.tokens_read, time.perf_counter()
+    text = prompt_text(model, method, documents, question)
+    seconds = time.perf_counter() - begin
+    found = model.ask(text.text, text.question, asked, stream)
+    found.metrics.ttft_s += seconds
+    found.metrics.tokens_read = model.tokens_read - before
+    found.metrics.notes += model.notes
+    return replace(found, sources=sources_of(text, documents))
+
+
+__all__ = ["Written", "answer", "prompt_text", "sources_of", "write_prompt"]

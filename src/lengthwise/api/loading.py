@@ -17,7 +17,7 @@ from lengthwise.api.prefixes import bytes_of
 from lengthwise.api.shown import require_model
 from lengthwise.engine.kernels import choice
 from lengthwise.engine.kernels.tuning import tune
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, ModelError
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.load import Provenance, load_pretrained
@@ -68,9 +68,14 @@ def load(
             f"load of a {type(name).__name__}: give a folder, a GGUF file or a hub name; a model "
             "that you hold goes to lengthwise.wrap"
         )
+    place = None if name is None else fspath(name)
+    if place is not None and place.startswith("openai:"):
+        raise ModelError(
+            f"{place} is behind a server, and this needs a model that runs here; `run`, `compare`, "
+            "`write` and `label` ask servers, and lengthwise.connect opens one"
+        )
     _require_kernel(kernel)
     bytes_of("cache_bytes", cache_bytes)
-    place = None if name is None else fspath(name)
     model, tokenizer, provenance = load_pretrained(
         place, dtype, device, device_map, max_memory, offload_folder, weights
     )

@@ -16,6 +16,7 @@ from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.sampling import Sampling
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
+from lengthwise.tokenization.spans import token_spans
 
 
 class LocalText:
@@ -46,18 +47,7 @@ class LocalText:
         Args:
             text: any.
         """
-        if getattr(self._tokenizer, "is_fast", False):
-            given = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True,
-                                    split_special_tokens=True, verbose=False)  # fmt: skip
-            return [(int(start), int(end)) for start, end in given["offset_mapping"]]
-        # One without offsets: a token ends where the text of all before it does.
-        found, start = [], 0
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        for number in range(1, len(ids) + 1):
-            end = min(len(self._tokenizer.decode(ids[:number])), len(text))
-            found.append((start, max(start, end)))
-            start = max(start, end)
-        return found
+        return token_spans(self._tokenizer, text)
 
     def count(self, text: str) -> int:
         """Tokens of a text.

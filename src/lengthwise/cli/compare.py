@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import REPORT, Output, check_outputs
+from lengthwise.api.remote_model import RemoteModel
 from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, refuse_questions
@@ -36,6 +37,12 @@ DEFAULT_RECIPES = (
     "lookup",
     "yarn(factor=2) + infllm + kivi(bits=4) + lookup",
     "lm_infinite + infllm",
+)
+REMOTE_RECIPES = (
+    "bm25(budget=10%)",
+    "reorder(budget=10%)",
+    "simple_hack(budget=10%)",
+    "simple_hack(budget=10%, keep=both)",
 )
 
 
@@ -118,11 +125,13 @@ def compare(
     read = [*documents, qa, choice.model, *files_of(recipes)]
     check_outputs([Output("--html", html, REPORT)], read, force)
     text = given_document(documents)
-    loaded = choice.open()
+    loaded = choice.remote() or choice.open()
     chosen = lengths or ((REFERENCE_LENGTH,) if text is None else ())
+    # A model behind a server reads what is chosen for it, and no more is done to it.
+    default = REMOTE_RECIPES if isinstance(loaded, RemoteModel) else DEFAULT_RECIPES
     with Bars(as_json) as bars:
         rows = run_compare(
-            loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,
+            loaded, text, questions, recipes or default, chosen,
             max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, progress=bars,
             expect=expect, goal=goal, qa=qa, plant=plant or 0,
         )  # fmt: skip

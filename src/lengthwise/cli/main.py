@@ -27,6 +27,7 @@ from lengthwise.errors import LengthwiseError, OutOfMemory
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
+    from lengthwise.api.remote_model import RemoteModel
     from lengthwise.methods.prompts import TextModel
 
 # Verbs are imported when they are called: `lengthwise --help` should not wait for torch.
@@ -173,7 +174,8 @@ def _fail(message: str, status: int) -> None:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What --model, --dtype, --device, --weights, --device-map and --offload-folder ask for."""
+    """What --model, --dtype, --device, --weights, --device-map, --offload-folder and --tokenizer
+    ask for."""
 
     model: str | None
     dtype: str | None
@@ -181,11 +183,17 @@ class ModelChoice:
     weights: str | None
     device_map: str | None
     offload_folder: str | None
+    tokenizer: str | None
 
     def loader(self) -> Callable[[], Model]:
         """What loads the model, here or in another process."""
         from lengthwise.api.loading import load
 
+        if self.tokenizer is not None:
+            raise LengthwiseError(
+                "--tokenizer is of a model behind a server (--model openai:URL); a model that runs "
+                "here has its own"
+            )
         return partial(
             load, self.model, self.dtype, self.device, weights=self.weights,
             device_map=_device_map(self.device_map), offload_folder=self.offload_folder,
@@ -205,10 +213,37 @@ class ModelChoice:
         )
         return loaded
 
-    def open_text(self, recipe: str = "full") -> TextModel:
-        """The model as text goes in and out of it, read and written under a recipe."""
-        from lengthwise.api.text_model import LocalText
+    def remote(self) -> RemoteModel | None:
+        """The model behind a server that --model names; None for one that runs here. Says on
+        standard error what it is, and what a user has to know of it."""
+        from lengthwise.api.connecting import PREFIX, remote
 
+        if self.model is None or not self.model.startswith(PREFIX):
+            return None
+        for each in ("dtype", "device", "weights", "device_map", "offload_folder"):
+            if getattr(self, each) is not None:
+                raise LengthwiseError(
+                    f"--{each.replace('_', '-')} is of a model that runs here, and {self.model} is "
+                    "behind a server; leave it out"
+                )
+        found = remote(self.model, self.tokenizer)
+        assert found is not None
+        click.echo(f"{found.name} at {found.url}", err=True)
+        for note in found.notes:
+            click.echo(note, err=True)
+        return found
+
+    def open_text(self, recipe: str = "full") -> TextModel:
+        """The model as text goes in and out of it, here read and written under a recipe."""
+        from lengthwise.api.remote_model import prompting_alone
+        from lengthwise.api.text_model import LocalText
+        from lengthwise.recipes import parse
+
+        if (far := self.remote()) is not None:
+            if parse(recipe).methods:
+                prompting_alone(far, parse(recipe))
+                raise LengthwiseError(f"{recipe} chooses what is read, and there is no document")
+            return far
         loaded = self.open()
         return LocalText(loaded, loaded.plan(recipe))
 
@@ -236,6 +271,11 @@ def model_options(function: Function) -> Function:
     chosen: Any = with_choice
     for option in (
         click.option(
+            "--tokenizer",
+            metavar="NAME",
+            help="of a model behind a server, to count tokens with: a folder or a hub name",
+        ),
+        click.option(
             "--offload-folder",
             metavar="FOLDER",
             help="for weights on disk that cannot stay in the model's own files",
@@ -257,8 +297,9 @@ def model_options(function: Function) -> Function:
         click.option(
             "--model",
             "-m",
-            help="a local folder, a .gguf file or a hub name "
-            "(default: the embedded SmolLM2-135M-Instruct)",
+            help="a local folder, a .gguf file or a hub name (default: the embedded "
+            "SmolLM2-135M-Instruct); openai:http://HOST/v1 or openai:http://HOST/v1#NAME is one "
+            "behind a server",
         ),  # fmt: skip
     ):
         chosen = option(chosen)

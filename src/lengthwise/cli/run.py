@@ -19,12 +19,14 @@ from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Place, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, given_documents, refuse_name
 from lengthwise.cli.main import ModelChoice, model_options
+from lengthwise.cli.remote import ask_remote, refuse_local
 from lengthwise.cli.sources import shown
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Generation, Model
+    from lengthwise.documents.document import Document
     from lengthwise.recipes import Recipe
 
 
@@ -104,6 +106,11 @@ def run(
             "without one all of the document is read"
         )
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "stop": stop, **sampling}
+    if (far := choice.remote()) is not None:
+        local = {"--session": session, "--length": length, "--raw": raw, "ape": parsed.reads_apart}
+        refuse_local(far, local)
+        ask_remote(far, parsed, *_given(prompt, documents, None), options, sources, as_json)
+        return
     if session is not None:
         _ask(session, prompt, (documents, length, raw), as_json, choice, options)
         return
@@ -115,7 +122,7 @@ def run(
         _answer(parsed, text, document, (length, raw), sources, as_json, choice, options)
         return
     loaded = choice.open()
-    ids = _encode(loaded, text, document, length, raw)
+    ids = _encode(loaded, text, None if document is None else document.text, length, raw)
     _tell_length(loaded, len(ids))
     # Several texts at once are nothing to stream: none is settled before the end.
     pieces = None if as_json or loaded.plan(recipe).mode is not None else Pieces()
@@ -174,12 +181,11 @@ def _ask_apart(
 
 
 def _answer(
-    recipe: Recipe, question: str, document: str | None, of_whole: tuple[Any, ...],
+    recipe: Recipe, question: str, document: Document | None, of_whole: tuple[Any, ...],
     sources: bool, as_json: bool, choice: ModelChoice, options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Asks about what a recipe chooses of a document."""
     from lengthwise.api.answer import answer
-    from lengthwise.documents.document import Document
 
     method = recipe.prompting
     assert method is not None
@@ -195,8 +201,7 @@ def _answer(
     model = choice.open()
     streams = not as_json and model.plan(recipe.after_prompting).mode is None
     pieces = Pieces() if streams else None
-    text = Document.from_text(document, "document")
-    found = answer(model, text, question, recipe, stream=pieces, **options)
+    found = answer(model, document, question, recipe, stream=pieces, **options)
     _show(model, str(recipe), found, pieces, as_json)
     if sources and not as_json:
         for block in shown(found.sources):
@@ -218,8 +223,8 @@ def _show(
 
 def _given(
     prompt: str | None, documents: tuple[str, ...], length: int | None, pipe: bool = True
-) -> tuple[str, str | None]:
-    """The prompt, and the text of the document it asks about where there is one. pipe: whether
+) -> tuple[str, Document | None]:
+    """The prompt, and the document it asks about where there is one. pipe: whether
     what is piped in beside a prompt is one."""
     if prompt is None and "-" in documents:
         raise LengthwiseError(
@@ -239,7 +244,7 @@ def _given(
             "--length (-n) is of a document, and none is given; how long the answer may get is "
             "--max-new-tokens"
         )
-    return text, None if document is None else document.text
+    return text, document
 
 
 class Reading(Bar):

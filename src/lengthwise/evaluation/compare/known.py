@@ -9,6 +9,8 @@ from typing import Any
 
 from lengthwise.api.given import require_count
 from lengthwise.api.model import Model
+from lengthwise.api.remote_model import RemoteModel
+from lengthwise.api.text_model import LocalText
 from lengthwise.documents.document import Document
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.evaluation.metrics.spans import Span
@@ -70,7 +72,7 @@ class Known:
 
 
 def known_questions(
-    model: Model, document: Document, lengths: Seq[int], qa: Asking | None, plant: int
+    model: Model | RemoteModel, document: Document, lengths: Seq[int], qa: Asking | None, plant: int
 ) -> Known:
     """The questions that `compare` is given, or is told to plant.
 
@@ -100,17 +102,31 @@ def known_questions(
             "stands in the text of that length"
         )
     if lengths:
-        ids = model.encode(document.text, special="text")
-        if lengths[0] > len(ids):
-            raise DocumentError(
-                f"length {lengths[0]:,} is more than the {len(ids):,} tokens of the document; give "
-                "a smaller --length or a longer document"
-            )
-        tokenizer: Any = model._tokenizer()
-        cut = str(tokenizer.decode(ids[: lengths[0]], skip_special_tokens=True))
+        cut = first_tokens(model, document.text, lengths[0])
         document = replace(document, text=cut, parts=())
     found, items = planted(document, plant)
     return Known(found, items, [each.located(found) for each in items])
 
 
-__all__ = ["Asking", "Known", "known_questions"]
+def first_tokens(model: Model | RemoteModel, text: str, length: int) -> str:
+    """The text of the first tokens of a text.
+
+    Args:
+        model: whose tokens they are.
+        text: of a document.
+        length: how many.
+
+    Raises:
+        DocumentError: where it has not as many.
+    """
+    reader = model if isinstance(model, RemoteModel) else LocalText(model)
+    spans = reader.spans(text)
+    if length > len(spans):
+        raise DocumentError(
+            f"length {length:,} is more than the {len(spans):,} tokens of the document; give a "
+            "smaller --length or a longer document"
+        )
+    return text[: spans[length - 1][1]]
+
+
+__all__ = ["Asking", "Known", "first_tokens", "known_questions"]
