@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from lengthwise.documents.document import Document, Part
@@ -17,6 +18,8 @@ from lengthwise.documents.formats import KIND_BY_SUFFIX
 from lengthwise.errors import DocumentError
 
 Source = str | os.PathLike[str]
+# What a folder may hold: more is taken for one that was not meant.
+MOST_FILES = 100_000
 
 
 def read(paths: Source | Sequence[Source], encoding: str | None = None) -> Document:
@@ -161,9 +164,18 @@ def files_in(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: links in it to files elsewhere are among them.
+
+    Raises:
+        DocumentError: for one that holds more than `MOST_FILES` files and folders.
     """
     whole = folder.resolve()
-    for path in sorted(folder.rglob("*")):
+    found = list(islice(folder.rglob("*"), MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise DocumentError(
+            f"the folder {folder} holds more than {MOST_FILES:,} files and folders: name a folder "
+            "in it, or the files that are meant"
+        )
+    for path in sorted(found):
         if _hidden(path.relative_to(folder)) or not path.is_file():
             continue
         target = path.resolve()
