@@ -11,6 +11,7 @@
 - `passages`: BM25, or an encoder, over the chunks of a prompt.
 - `sentences`, `stop_words`: where a text may be cut, and which of its words say little.
 - `lexical`, `dense`: how near texts are to a question, by words and by vectors.
+- `clusters`: k-means of such vectors.
 
 It imports no method and nothing of the engine.
 """

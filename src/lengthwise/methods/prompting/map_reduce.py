@@ -22,7 +22,13 @@ from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.notes import NONE, Writer, check_fits, check_sizes
+from lengthwise.methods.prompting._shared.notes import (
+    NONE,
+    Writer,
+    check_fits,
+    check_sizes,
+    or_nothing,
+)
 from lengthwise.methods.prompts import PromptText, TextModel, pieces, whole
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.sentences import sentences
@@ -76,7 +82,7 @@ class MapReduce(Method):
         split = partial(sentences, language=self.language)
         parts = (each.text for each in pieces(documents, model, self.chunk, split))
         writer = Writer(model, ask, again, self.chunk, self.note)
-        return PromptText(writer.notes(parts, budget), question)
+        return PromptText(or_nothing(model, writer.notes(parts, budget), budget), question)
 
 
 __all__ = ["MapReduce"]

@@ -32,8 +32,8 @@ class Writer:
     chunk: int
     size: int
 
-    def notes(self, texts: Iterable[str], budget: int) -> tuple[Passage, ...]:
-        """Notes of texts, of at most `budget` tokens together; one says so if nothing was told.
+    def notes(self, texts: Iterable[str], budget: int) -> list[Passage]:
+        """Notes of texts, of at most `budget` tokens together; none if nothing was told.
 
         Args:
             texts: each is shown to the model alone. Blank ones are left out.
@@ -41,8 +41,7 @@ class Writer:
         """
         size = min(self.size, budget)
         told = (note_of(self.model, text, self.ask, size) for text in texts if text.strip())
-        found = self.fitted([each for each in told if each is not None], budget)
-        return or_nothing(self.model, found, budget)
+        return self.fitted([each for each in told if each is not None], budget)
 
     def fitted(self, notes: list[Passage], budget: int) -> list[Passage]:
         """Notes of at most `budget` tokens together, written again as often as that takes.
@@ -146,8 +145,8 @@ def check_fits(method: object, model: TextModel, tokens: int, told: str, holds: 
     asked = model.count(told)
     if tokens + asked > model.trained_length:
         raise Refused(
-            f"{method}: {holds} are {tokens:,} tokens, instruction and question {asked:,}, "
-            f"and {model.name} was trained to read {model.trained_length:,}",
+            f"{method}: {holds} are {tokens:,} tokens and the instruction {asked:,}, "
+            f"but {model.name} was trained to read {model.trained_length:,}",
             "give a smaller chunk or a shorter question",
         )
 
