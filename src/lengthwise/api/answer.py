@@ -37,12 +37,15 @@ class Written:
     seconds: float
 
     def sources(self, documents: Seq[Document]) -> tuple[Source, ...]:
-        """The passages, by the names of their documents."""
-        return tuple(
-            Source("", each.text) if each.document is None
-            else Source(documents[each.document].name, each.text, each.start, each.stop)
-            for each in self.text.passages
-        )  # fmt: skip
+        """The passages, by the names of the files in which they stand."""
+        found: list[Source] = []
+        for each in self.text.passages:
+            if each.document is None:
+                found.append(Source("", each.text))
+            else:
+                places = documents[each.document].places(each.start, each.stop)
+                found += [Source(*place) for place in places]
+        return tuple(found)
 
 
 @shown_as(Model.generate, without=("special",))

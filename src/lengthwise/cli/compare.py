@@ -84,6 +84,11 @@ class Bars(Bar, EvaluationProgress):
               help="pick one recipe for this goal (default: tell the trade-off)")  # fmt: skip
 @click.option("--expect", multiple=True,
               help="an answer that you know, to score with; one for each -q")  # fmt: skip
+@click.option("--qa", type=Place(exists=True, dir_okay=False),
+              help="a file of questions, answers and evidence, in place of -q")  # fmt: skip
+@click.option("--plant", type=COUNT, default=None,
+              help="plant facts in the document and ask so many questions about them, in place of "
+              "-q")  # fmt: skip
 @click.option("--probes/--no-probes", default=None,
               help="measure quality too (default: where the text is long enough)")  # fmt: skip
 @click.option("--share/--no-share", default=True,
@@ -95,7 +100,8 @@ def compare(
     documents: tuple[str, ...], questions: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], max_new_tokens: int, as_json: bool, html: Path | None,
     force: bool, whole_answers: bool, goal: str | None, expect: tuple[str, ...],
-    probes: bool | None, share: bool, chunk: int | None, choice: ModelChoice,
+    qa: Path | None, plant: int | None, probes: bool | None, share: bool, chunk: int | None,
+    choice: ModelChoice,
 ) -> int:  # fmt: skip
     """Run recipes on DOCUMENT and print one table: what each recipe gave and what it cost.
 
@@ -109,7 +115,7 @@ def compare(
     check_texts("an expected answer", expect)
     check_expected(expect, max(1, len(questions)))
     refuse_questions(documents)
-    read = [*documents, choice.model, *files_of(recipes)]
+    read = [*documents, qa, choice.model, *files_of(recipes)]
     check_outputs([Output("--html", html, REPORT)], read, force)
     text = given_document(documents)
     loaded = choice.open()
@@ -118,7 +124,7 @@ def compare(
         rows = run_compare(
             loaded, text, questions, recipes or DEFAULT_RECIPES, chosen,
             max_new_tokens=max_new_tokens, probes=probes, share=share, chunk=chunk, progress=bars,
-            expect=expect, goal=goal,
+            expect=expect, goal=goal, qa=qa, plant=plant or 0,
         )  # fmt: skip
     if not as_json:
         show(rows, full=whole_answers)

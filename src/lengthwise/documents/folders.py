@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lengthwise.documents.document import Document
+from lengthwise.documents.document import Document, Part
 from lengthwise.documents.files import read_document
 from lengthwise.documents.formats import KIND_BY_SUFFIX
 from lengthwise.errors import DocumentError
@@ -143,8 +143,16 @@ def _refuse_name(text: str) -> None:
 
 def _joined(parts: Sequence[tuple[str, str]], name: str, skipped: Sequence[str]) -> Document:
     """Texts as one, each under a line with its name."""
-    text = "\n\n".join(f"==> {part} <==\n\n{text.strip(chr(10))}" for part, text in parts) + "\n"
-    return Document(name, text, "several", tuple(skipped))
+    texts: list[str] = []
+    found: list[Part] = []
+    at = 0
+    for part, own in parts:
+        head, kept = f"==> {part} <==\n\n", own.strip("\n")
+        start = at + len(head)
+        found.append(Part(part, start, start + len(kept), own.find(kept)))
+        texts.append(head + kept)
+        at = start + len(kept) + 2
+    return Document(name, "\n\n".join(texts) + "\n", "several", tuple(skipped), tuple(found))
 
 
 def files_in(folder: Path) -> Iterator[Path]:

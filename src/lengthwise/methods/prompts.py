@@ -8,7 +8,7 @@ looks at probabilities asks for a `LogitModel` with `logits_of`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -42,10 +42,14 @@ Arrange = Callable[[Seq[Passage]], tuple[Passage, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """What is read: passages in the order in which they are read, and then the question."""
+    """What is read: passages in the order in which they are read, and then the question.
+
+    choices: the passages among which they were chosen; empty where nothing was.
+    """
 
     passages: tuple[Passage, ...]
     question: str
+    choices: tuple[Passage, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def text(self) -> str:

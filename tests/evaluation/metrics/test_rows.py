@@ -22,6 +22,8 @@ LATER += [
     "prompt_tokens", "max_new_tokens", "answer_tokens", "fidelity_tokens", "fidelity_length",
     "agreement_interval", "kl_error", "loss_bins", "reads_as_full", "same_text", "expected",
     "expected_found", "expected_loss", "kv_offloaded_bytes", "tokens_read",
+    "exact_match", "token_f1", "evidence_recall", "evidence_precision", "evidence_iou",
+    "evidence_omega",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.reports import drafting_table
 from lengthwise.evaluation.reports.answers import from_difference
 from lengthwise.evaluation.reports.columns import COLUMNS, COSTS, QUALITY, SOMETIMES
-from lengthwise.evaluation.reports.table import folded
+from lengthwise.evaluation.reports.table import MOST_SHOWN, folded
 
 WIDTHS = (40, 60, 80, 100, 160)
 LONG = "yarn(factor=2) + infllm(block=64) + kivi(bits=4) + lookup"
@@ -91,8 +91,21 @@ def test_columns_carry_the_names_of_json_and_say_what_is_better(width: int) -> N
 def test_a_column_says_which_way_is_better() -> None:
     better = {column.head: column.better for column in (*COLUMNS, *SOMETIMES)}
     assert {name for name, way in better.items() if way == "high"} == {
-        "agreement", "tokens_per_s", "accepted_per_step", "expected_found",
+        "agreement", "tokens_per_s", "accepted_per_step", "expected_found", "exact_match",
+        "token_f1", "evidence_recall", "evidence_precision", "evidence_iou", "evidence_omega",
     }  # fmt: skip
+
+
+def test_many_questions_stand_in_one_table_of_means() -> None:
+    many = [
+        replace(each, question=f"Question {n}?", evidence_recall=n % 2)
+        for n in range(MOST_SHOWN + 1) for each in ROWS[:3]
+    ]  # fmt: skip
+    text = printed(Comparison(many), 160)
+    assert f"{MOST_SHOWN + 1} questions" in text and "Question 3?" not in text
+    assert text.count("evidence_recall (%)") == 1 and f"{100 * 4 / 9:.0f}" in text
+    few = printed(Comparison(many[: 3 * MOST_SHOWN]), 160)
+    assert "Question 3?" in few
 
 
 def test_quality_stands_once_and_costs_once_a_question() -> None:

@@ -18,10 +18,12 @@ from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Request, RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.evaluation.compare.plain import without_drafters
+from lengthwise.evaluation.metrics.evidence import answer_fields, evidence_fields
 from lengthwise.evaluation.metrics.expected import contains
 from lengthwise.evaluation.metrics.quality import forced_loss
 from lengthwise.evaluation.metrics.reading import Reader, TimedReading
 from lengthwise.methods.base import Question
+from lengthwise.methods.prompts import whole
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
 
 SHARED = (
@@ -74,6 +76,7 @@ class Answers:
             "lossless": self.reader.plan.lossless,
             "same_text": same,
             **self._expected(read, number, said),
+            **self._known(number, said),
             "notes": tuple(self._notes(metrics, request, same)),
         }
 
@@ -141,6 +144,15 @@ class Answers:
             "expected": wanted,
             "expected_found": contains(said, wanted),
             "expected_loss": forced_loss(sequence, ids),
+        }
+
+    def _known(self, number: int, said: str) -> dict[str, Any]:
+        """How the answer stands to right ones, and what is read to the evidence: all is read."""
+        case = self.reader.case
+        read = whole([case.text])
+        return {
+            **(answer_fields(said, case.answers[number]) if case.answers else {}),
+            **(evidence_fields(case.evidence[number], read) if case.evidence else {}),
         }
 
     def _notes(self, metrics: RequestMetrics, request: Request, same: bool | None) -> list[str]:

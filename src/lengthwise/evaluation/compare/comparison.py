@@ -28,6 +28,7 @@ from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
 from lengthwise.evaluation.compare.answering import Answers
+from lengthwise.evaluation.compare.known import Asking, Known, known_questions
 from lengthwise.evaluation.compare.prompted import Prompted, prompted
 from lengthwise.evaluation.compare.results import Comparison
 from lengthwise.evaluation.metrics.choice import check_goal
@@ -64,6 +65,8 @@ def compare(
     progress: EvaluationProgress | None = None,
     expect: str | Seq[str] = (),
     goal: str | None = None,
+    qa: Asking | None = None,
+    plant: int = 0,
 ) -> Comparison:
     """Measures recipes on one text: a row for every length, recipe and question.
 
@@ -86,6 +89,9 @@ def compare(
         expect: an answer that is known, one for each question. Every answer is scored with it.
         goal: what `Comparison.best` picks for: "quality", "speed" or "memory". None tells the
             trade-off.
+        qa: questions with their answers and evidence, in place of `questions` and `expect`: a path
+            to such a file, or a list; `evaluation.tasks.qa` says how they look.
+        plant: so many questions of our own, whose evidence is planted in the document.
 
     Returns:
         A `Comparison`. A recipe that is refused is a row with the reason.
@@ -102,10 +108,19 @@ def compare(
     check_goal(goal)
     wanted_lengths, text = _counts(lengths), document_from(document)
     parsed = [recipe_module.Recipe(), *recipe_module.recipes_of(recipes)]
+    known = Known(text)
+    if qa is not None or plant:
+        if given := texts("questions", questions) or texts("expect", expect):
+            raise LengthwiseError(
+                f"{given[0]!r} is asked beside a set of questions; give either those or this"
+            )
+        known = known_questions(model, text, wanted_lengths, qa, plant)
+        wanted_lengths = [] if plant else wanted_lengths
+        text = known.document
     asked = _Asked(
-        texts("questions", questions) or [DEFAULT_QUESTION], texts("expect", expect),
-        list(dict.fromkeys(map(str, parsed))), max_new_tokens, probes, share, chunk,
-        progress or EvaluationProgress(),
+        known.questions or texts("questions", questions) or [DEFAULT_QUESTION],
+        known.first_answers or texts("expect", expect), list(dict.fromkeys(map(str, parsed))),
+        max_new_tokens, probes, share, chunk, progress or EvaluationProgress(), known,
     )  # fmt: skip
     # A document cannot end the prompt it stands in.
     ids = model.encode(text.text, special="text")
@@ -137,6 +152,7 @@ class _Asked:
     share: bool
     chunk: int | None
     progress: EvaluationProgress
+    known: Known
 
     def __post_init__(self) -> None:
         require_count("max_new_tokens", self.max_new_tokens)
@@ -149,7 +165,7 @@ def _rows(model: Model, ids: Seq[int], lengths: Seq[int], asked: _Asked) -> Iter
     """The rows of every length, in their order."""
     checked = False
     for length in lengths:
-        case = _case(model, ids[:length], asked)
+        case = _case(model, ids[:length], length == len(ids), asked)
         for note in case.notes:
             asked.progress.note(note)
         if not checked:
@@ -186,17 +202,21 @@ def _lengths(ids: Seq[int], lengths: Seq[int]) -> list[int]:
     return list(dict.fromkeys(lengths)) or [len(ids)]
 
 
-def _case(model: Model, ids: Seq[int], asked: _Asked) -> Case:
+def _case(model: Model, ids: Seq[int], whole: bool, asked: _Asked) -> Case:
     prompt = build_prompt(model, ids, asked.questions)
+    text, evidence, notes = asked.known.of(model, ids, whole)
+    case = Case(
+        len(ids), tuple(ids), prompt, quality=False, notes=notes, expected=asked.expect, text=text,
+        answers=asked.known.answers, evidence=evidence,
+    )  # fmt: skip
     if asked.probes is False:
-        return Case(len(ids), tuple(ids), prompt, quality=False, expected=asked.expect)
+        return case
     valid = min(len(ids), model.trained_length, FIDELITY_LENGTH)
     count = min(FIDELITY_TOKENS, valid // 2)
-    planted, notes = _planted(model, ids, must=asked.probes is True)
-    return Case(
-        len(ids), tuple(ids), prompt, quality=True, probes=planted,
-        fidelity=continuation(ids, valid, count) if count else None, notes=notes,
-        expected=asked.expect,
+    planted, left_out = _planted(model, ids, must=asked.probes is True)
+    return replace(
+        case, quality=True, probes=planted, notes=(*notes, *left_out),
+        fidelity=continuation(ids, valid, count) if count else None,
     )  # fmt: skip
 
 

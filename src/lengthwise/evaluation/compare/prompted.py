@@ -23,6 +23,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.forced import forced
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.evaluation.compare.answering import Answers
+from lengthwise.evaluation.metrics.evidence import evidence_fields
 from lengthwise.evaluation.metrics.reading import Case, EvaluationProgress, Reader
 from lengthwise.evaluation.metrics.row import CompareRow
 from lengthwise.evaluation.tasks.probes import Probe
@@ -51,14 +52,16 @@ class Prompted:
         Args:
             base: what all of them have in common.
         """
-        document = self._document(self.case.document)
+        case = self.case
+        document = Document("document", case.text)
         base = replace(base, reads_as_full=False, fidelity_tokens=0, **self._probes())
-        for number, question in enumerate(self.case.prompt.questions):
+        for number, question in enumerate(case.prompt.questions):
             self.progress.stage(f"{self.recipe}: choosing", 1, "prompts")
             written = write_prompt(self.model, self.method, [document], question, self.chunk)
+            here = slice(number, number + 1)
             own = Case(
-                self.case.length, (), written.ids, quality=False, notes=self.case.notes,
-                expected=self.case.expected[number : number + 1],
+                case.length, (), written.ids, quality=False, notes=case.notes,
+                expected=case.expected[here], answers=case.answers[here],
             )  # fmt: skip
             tokens = len(written.ids.prefix) + len(written.ids.suffixes[0])
             self.plan.check_prompt(tokens)
@@ -66,20 +69,21 @@ class Prompted:
             fields = Answers(reader, self.rest, self.new).answer(0)
             fields["ttft_s"] += written.seconds
             fields["tokens_read"] = tokens + written.tokens_read
+            if case.evidence:
+                read = written.text.passages
+                fields |= evidence_fields(case.evidence[number], read, written.text.choices)
             # Full attention to other text is not what full attention says.
             fields["lossless"] &= written.text == PromptText(whole([document.text]), question)
             yield replace(base, question=question, **fields)
-
-    def _document(self, ids: tuple[int, ...]) -> Document:
-        tokenizer: Any = self.model._tokenizer()
-        return Document("document", tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _probes(self) -> dict[str, Any]:
         """Losses of what is planted, each asked for behind what is read when it is asked."""
         probes = self.case.probes
         if not self.case.quality or probes is None:
             return {}
-        document = self._document(probes.context)
+        tokenizer: Any = self.model._tokenizer()
+        text = tokenizer.decode(list(probes.context), skip_special_tokens=True)
+        document = Document("document", text)
         self.progress.stage(f"{self.recipe}: probing", len(probes.probes), "probes")
         losses = {}
         for probe in probes.probes:

@@ -23,6 +23,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.metrics.spans import Span
 from lengthwise.evaluation.tasks.probes import ProbeSet
 
 # Last queries that a shared reading remembers for whichever recipe wants them.
@@ -56,6 +57,9 @@ class Case:
     fidelity: a text and its continuation.
     notes: what holds for every row of this length.
     expected: known answers, one a question or none.
+    text: the document, as it is read.
+    answers: all right answers of each question, or none.
+    evidence: where in the text each question's evidence stands, half-open runs, or none.
     truth: full attention's logits `[n, vocab]` on the continuation.
     full_losses: its losses by position.
     outputs: token ids of the answers, by recipe and number of the question.
@@ -70,6 +74,9 @@ class Case:
     fidelity: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     notes: tuple[str, ...] = ()
     expected: Seq[str] = ()
+    text: str = ""
+    answers: Seq[Seq[str]] = ()
+    evidence: Seq[Seq[Span]] = ()
     truth: Tensor | None = None
     full_losses: Mapping[int, float] | None = None
     outputs: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)

@@ -73,6 +73,14 @@ class CompareRow:
     expected_loss: mean loss of its tokens where the answer begins, nats a token.
     kv_offloaded_bytes: bytes held off the device when generation ended, in none of the others.
     tokens_read: of the prompt, and of all that was read to write it.
+    exact_match: whether the answer is a right one, but for case, punctuation and articles: 1 or 0,
+        the mean over several questions.
+    token_f1: harmonic mean of the shares of its words that are right, and of right ones it says.
+    evidence_recall: share of the known evidence, in characters, that is among what is read.
+    evidence_precision: share of what is read that is evidence.
+    evidence_iou: evidence that is read, as a share of all that is read or should be.
+    evidence_omega: the most that evidence_precision can be with all evidence read, among the
+        passages that a method chooses from; None where it does not choose.
     """
 
     recipe: str
@@ -114,6 +122,12 @@ class CompareRow:
     expected_loss: float | None = None
     kv_offloaded_bytes: int | None = None
     tokens_read: int | None = None
+    exact_match: float | None = None
+    token_f1: float | None = None
+    evidence_recall: float | None = None
+    evidence_precision: float | None = None
+    evidence_iou: float | None = None
+    evidence_omega: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, in order, as JSON can hold them.

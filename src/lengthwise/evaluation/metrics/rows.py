@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CompareRow", "CompareRows"]
 
-_MEANS = ("agreement", "kl", "copy_loss", "needle_loss", "expected_found", "expected_loss")
-_MEDIANS = ("ttft_s", "tokens_per_s", "kv_bytes", "kv_peak_bytes", "accepted_per_step")
+_MEANS = (
+    "agreement", "kl", "copy_loss", "needle_loss", "expected_found", "expected_loss", "exact_match",
+    "token_f1", "evidence_recall", "evidence_precision", "evidence_iou", "evidence_omega",
+)  # fmt: skip
+_COUNTS = ("kv_bytes", "kv_peak_bytes", "tokens_read", "prompt_tokens")
+_MEDIANS = ("ttft_s", "tokens_per_s", "accepted_per_step", *_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def _merged(rows: Sequence[CompareRow]) -> CompareRow:
         return replace(rows[0], question=None)
     values: dict[str, Any] = {name: _over(ran, name, fmean) for name in _MEANS}
     values |= {name: _over(ran, name, median) for name in _MEDIANS}
-    for name in ("kv_bytes", "kv_peak_bytes"):
+    for name in _COUNTS:
         values[name] = None if values[name] is None else round(values[name])
     for name in ("loss_by_position", "needle_by_depth"):
         values[name] = next((c for row in ran if (c := getattr(row, name)) is not None), None)

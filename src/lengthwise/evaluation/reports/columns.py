@@ -190,12 +190,40 @@ READ = ReportColumn(
     _scaled("tokens_read"), decimals=0,
 )  # fmt: skip
 
+EXACT = ReportColumn(
+    "exact_match", "%",
+    "how often the answer is a right one, but for case, punctuation and articles",
+    _scaled("exact_match", 100), decimals=0, better="high",
+)  # fmt: skip
+F1 = ReportColumn(
+    "token_f1", "%", "words of the answer that are right, and right words that it says (F1)",
+    _scaled("token_f1", 100), decimals=0, better="high",
+)  # fmt: skip
+RECALL = ReportColumn(
+    "evidence_recall", "%", "characters of the evidence that are among what is read",
+    _scaled("evidence_recall", 100), decimals=0, better="high",
+)  # fmt: skip
+PRECISION = ReportColumn(
+    "evidence_precision", "%", "characters of what is read that are evidence",
+    _scaled("evidence_precision", 100), better="high",
+)  # fmt: skip
+IOU = ReportColumn(
+    "evidence_iou", "%", "evidence that is read, of all that is read or should be",
+    _scaled("evidence_iou", 100), better="high",
+)  # fmt: skip
+OMEGA = ReportColumn(
+    "evidence_omega", "%", "the most that evidence_precision can be with these passages",
+    _scaled("evidence_omega", 100), better="high",
+)  # fmt: skip
+
 # What does not hang on the question, and what does.
 QUALITY: tuple[ReportColumn, ...] = (AGREEMENT, KL, COPY, NEEDLE)
 COSTS: tuple[ReportColumn, ...] = (TTFT, SPEED, SPEED_RATIO, KEPT, SHARE, PEAK)
 COLUMNS: tuple[ReportColumn, ...] = QUALITY + COSTS
 # Shown only where there is something to show.
-SOMETIMES: tuple[ReportColumn, ...] = (FOUND, EXPECTED, ACCEPTED, READ)
+SOMETIMES: tuple[ReportColumn, ...] = (
+    FOUND, EXPECTED, EXACT, F1, RECALL, PRECISION, IOU, OMEGA, ACCEPTED, READ,
+)  # fmt: skip
 
 
 LOSSLESS = (

@@ -39,6 +39,8 @@ from lengthwise.evaluation.reports.columns import (
 PIPE_WIDTH = 100
 # Of a line, the share that names of recipes may take before they are folded, and the least.
 _NAMES, _LEAST = 0.34, 16
+# Questions that are shown one by one, at most; more of them in one table.
+MOST_SHOWN = 8
 # Characters of a line from which on names and texts stand side by side.
 _SIDE_BY_SIDE = 80
 
@@ -91,8 +93,15 @@ def _length(rows: CompareRows, length: int, whole: bool) -> list[RenderableType]
     if refused := [(row.recipe, f"refused: {row.refused}") for row in merged if row.refused]:
         parts += [_Pairs(refused), Text()]
     once = _once([row for row in rows if row.length == length])
+    asked = [question for mine, question in rows.groups() if mine == length]
+    if len(asked) > MOST_SHOWN:
+        costs = _Block((*COSTS, *SOMETIMES), merged, lossless=True)
+        said = (
+            f"{heading(length, None)} · {len(asked)} questions, means of shares, medians of costs"
+        )
+        parts += [Text(said, style="bold"), costs, Text()]
     for (mine, question), group in rows.groups().items():
-        if mine == length:
+        if mine == length and len(asked) <= MOST_SHOWN:
             costs = _Block((*COSTS, *SOMETIMES), group, lossless=True)
             parts += [Text(heading(length, question), style="bold"), costs, Text()]
             parts += answers(group, whole)

@@ -52,7 +52,8 @@ def choose(
         return PromptText(whole(documents), question)
     found = list(pieces(documents, model, size, partial(sentences, language=language)))
     order = (-np.asarray(score(found), dtype=np.float64)).argsort(kind="stable").tolist()
-    return PromptText(within(model, [found[n] for n in order], tokens, arrange), question)
+    read = within(model, [found[n] for n in order], tokens, arrange)
+    return PromptText(read, question, tuple(found))
 
 
 __all__ = ["Score", "choose"]
