@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lengthwise.api.generation import Source
+from lengthwise.cli.sources import shown
 from tests.bad_world import make_world
 from tests.called import called
 
@@ -44,6 +46,32 @@ def test_json_has_sources_and_what_was_read() -> None:
     assert found["recipe"] == "bm25(budget=60, passage=60)"
     assert found["tokens_read"] == found["prompt_tokens"]
     assert all(TEXT[s["start"] : s["stop"]] == s["text"] for s in found["sources"])
+
+
+def test_runs_near_one_another_are_one_block() -> None:
+    hack = ("-r", "simple_hack(budget=80%)")
+    code, out, err = called(*RUN, *hack, "--sources")
+    assert code == 0, err
+    (place,) = [line for line in out.splitlines() if line.startswith("[")]
+    _, out_json, _ = called(*RUN, *hack, "--json")
+    runs = json.loads(out_json)["sources"]
+    assert len(runs) > 30
+    assert place == f"[{runs[0]['start']:,} to {runs[-1]['stop']:,}, {len(runs)} runs]"
+    assert "keeper … tower 3 … called 9." in out
+
+
+def test_blocks_are_of_one_document_in_its_order_and_nothing_else() -> None:
+    sources = [Source("a", "one ", 0, 4), Source("a", "two", 9, 12), Source("a", "three", 12, 17),
+               Source("a", "far", 98, 101), Source("", "said"), Source("", "more"),
+               Source("b", "four", 101, 105), Source("b", "back", 2, 6)]  # fmt: skip
+    assert list(shown(sources)) == [
+        "[a, 0 to 17, 3 runs]\none … twothree", "[a, 98 to 101]\nfar",
+        "[written by the model]\nsaid", "[written by the model]\nmore",
+        "[b, 101 to 105]\nfour", "[b, 2 to 6]\nback",
+    ]  # fmt: skip
+    lines = [Source("a", "one\n", 0, 4), Source("a", "two ", 8, 12), Source("a", "\nthree", 14, 20)]
+    assert list(shown(lines)) == ["[0 to 20, 3 runs]\none\n… two\n… three"]
+    assert list(shown(sources[:1])) == ["[0 to 4]\none"] and list(shown([])) == []
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from lengthwise.cli.arguments import COUNT, SEED, WHOLE, Place, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document, given_documents, refuse_name
 from lengthwise.cli.main import ModelChoice, model_options
+from lengthwise.cli.sources import shown
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
@@ -198,9 +199,8 @@ def _answer(
     found = answer(model, text, question, recipe, stream=pieces, **options)
     _show(model, str(recipe), found, pieces, as_json)
     if sources and not as_json:
-        for each in found.sources:
-            place = f"{each.start:,} to {each.stop:,}" if each.name else "written by the model"
-            click.echo(f"\n[{place}]\n{each.text.strip()}")
+        for block in shown(found.sources):
+            click.echo(f"\n{block}")
 
 
 def _show(
