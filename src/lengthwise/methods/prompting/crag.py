@@ -9,7 +9,7 @@ What is read hardly grows with the number of reviews. What few of them say is lo
 cluster, and the question has no say in what is kept: where one passage answers it, see bm25.
 
 The paper embeds by paraphrase-multilingual-mpnet-base-v2; the encoder's folder is named by you.
-Ours: each document is a text of its own, cut at sentences where it is longer than `passage`. Where
+Ours: each document is a text of its own, cut where it is longer than `passage`. Where
 k is not given it is the one of the best silhouette, 2 to 10. `summary=nearest` reads the sentences
 nearest each centroid in place of what the model writes: first one of every cluster, the largest
 first, then the second of each, until the budget is full. A cluster longer than `chunk` is
@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence as Seq
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, zip_longest
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs
+from lengthwise.methods.prompting._shared.choosing import passages, split_at
 from lengthwise.methods.prompting._shared.encoders import example_encoder, require_encoder
 from lengthwise.methods.prompting._shared.notes import Writer, check_fits, check_sizes, or_nothing
 from lengthwise.methods.prompts import (
@@ -36,7 +36,6 @@ from lengthwise.methods.prompts import (
     TextModel,
     in_order,
     joined,
-    pieces,
     whole,
     within,
 )
@@ -75,6 +74,7 @@ class CRAG(Method):
     chunk: int = option(1024, "most tokens that are summarised together", low=2, needs=_WRITES)
     note: int = option(128, "most tokens of a summary, at most half a chunk", low=1, needs=_WRITES)
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
     seed: int = option(0, "of k-means", low=0, high=(1 << 32) - 1)
 
     def __post_init__(self) -> None:
@@ -97,8 +97,7 @@ class CRAG(Method):
         if self.summary == "model":
             check_fits(self, model, self.chunk + self.note, max(ASK, AGAIN, key=model.count),
                        "texts and a summary")  # fmt: skip
-        split = partial(sentences, language=self.language)
-        texts = list(pieces(documents, model, self.passage, split))
+        texts = list(passages(documents, model, self.passage, self.language, self.split))
         texts = [each for each in texts if each.text.strip()] or texts
         found = clusters(vectors_of([each.text for each in texts], folder), self.k, self.seed)
         groups = [

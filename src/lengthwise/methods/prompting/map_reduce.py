@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
+from lengthwise.methods.prompting._shared.choosing import passages, split_at
 from lengthwise.methods.prompting._shared.notes import (
     NONE,
     Writer,
@@ -29,9 +29,8 @@ from lengthwise.methods.prompting._shared.notes import (
     check_sizes,
     or_nothing,
 )
-from lengthwise.methods.prompts import PromptText, TextModel, pieces, whole
+from lengthwise.methods.prompts import PromptText, TextModel, whole
 from lengthwise.methods.text_budget import text_budget, tokens_of
-from lengthwise.retrieval.sentences import sentences
 
 MAP = (
     "Above is one part of a longer text. Write down what it says that helps to answer this "
@@ -59,6 +58,7 @@ class MapReduce(Method):
     chunk: int = option(1024, "most tokens of a part, and of notes that become one", low=2)
     note: int = option(64, "most tokens of a note, at most half a chunk", low=1)
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,8 +79,8 @@ class MapReduce(Method):
         ask, again = MAP + question, REDUCE + question
         longest = max(ask, again, key=model.count)
         check_fits(self, model, self.chunk + self.note, longest, "a part and a note")
-        split = partial(sentences, language=self.language)
-        parts = (each.text for each in pieces(documents, model, self.chunk, split))
+        found = passages(documents, model, self.chunk, self.language, self.split)
+        parts = (each.text for each in found)
         writer = Writer(model, ask, again, self.chunk, self.note)
         return PromptText(or_nothing(model, writer.notes(parts, budget), budget), question)
 

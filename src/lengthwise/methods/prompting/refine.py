@@ -20,15 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
+from lengthwise.methods.prompting._shared.choosing import passages, split_at
 from lengthwise.methods.prompting._shared.notes import NONE, check_fits, note_of, or_nothing
-from lengthwise.methods.prompts import Passage, PromptText, TextModel, pieces, whole
+from lengthwise.methods.prompts import Passage, PromptText, TextModel, whole
 from lengthwise.methods.text_budget import text_budget, tokens_of
-from lengthwise.retrieval.sentences import sentences
 
 NOTES, PART = "Notes so far:", "The next part of the text:"
 FIRST = (
@@ -58,6 +57,7 @@ class Refine(Method):
     chunk: int = option(1024, "most tokens of a part", low=1)
     note: int = option(256, "most tokens of the notes", low=1)
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
 
     @classmethod
     def identity(cls, length: int) -> Refine:
@@ -75,9 +75,7 @@ class Refine(Method):
         told = max(FIRST, f"{NOTES} {PART} {NEXT}", key=model.count) + question
         check_fits(self, model, self.chunk + 2 * size, told, "a part, its notes and those before")
         notes: list[Passage] = []
-        for part in pieces(
-            documents, model, self.chunk, partial(sentences, language=self.language)
-        ):
+        for part in passages(documents, model, self.chunk, self.language, self.split):
             text, ask = part.text, FIRST
             if notes:
                 text, ask = f"{NOTES}\n{notes[0].text}\n\n{PART}\n{text}", NEXT
