@@ -28,13 +28,18 @@ from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs
 from lengthwise.methods.prompting._shared.choosing import passages, split_at
 from lengthwise.methods.prompting._shared.encoders import example_encoder, require_encoder
-from lengthwise.methods.prompting._shared.notes import Writer, check_fits, check_sizes, or_nothing
+from lengthwise.methods.prompting._shared.notes import (
+    Writer,
+    check_fits,
+    check_sizes,
+    or_nothing,
+    together,
+)
 from lengthwise.methods.prompts import (
     GAP,
     Passage,
     PromptText,
     TextModel,
-    in_order,
     joined,
     whole,
     within,
@@ -133,19 +138,8 @@ class CRAG(Method):
         return [
             Passage(joined(notes))
             for group in groups
-            if (notes := writer.notes(_parts(group, model, self.chunk), share))
+            if (notes := writer.notes(together(group, model, self.chunk), share))
         ]
-
-
-def _parts(group: Seq[Passage], model: TextModel, size: int) -> Iterator[str]:
-    """The texts of a cluster, as many at once as fit `size` tokens."""
-    held: list[Passage] = []
-    for text in group:
-        if held and model.count(joined(in_order([*held, text]))) > size:
-            yield joined(in_order(held))
-            held = []
-        held.append(text)
-    yield joined(in_order(held))
 
 
 __all__ = ["CRAG"]

@@ -5,11 +5,11 @@ texts --write--> notes --those side by side, written again--> fewer notes --> wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence as Seq
+from collections.abc import Iterable, Iterator, Sequence as Seq
 from dataclasses import dataclass
 
 from lengthwise.errors import RecipeError, Refused
-from lengthwise.methods.prompts import GAP, Passage, TextModel, cut, joined
+from lengthwise.methods.prompts import GAP, Passage, TextModel, cut, in_order, joined
 from lengthwise.retrieval.lexical import words
 
 # What a model is asked to say of a text that tells nothing, and what is read if none told anything.
@@ -103,6 +103,24 @@ def or_nothing(model: TextModel, notes: Seq[Passage], budget: int) -> tuple[Pass
     return tuple(notes) or (_cut(model, NOTHING, budget),)
 
 
+def together(passages: Seq[Passage], model: TextModel, size: int) -> Iterator[str]:
+    """Passages in as few texts as hold them.
+
+    Args:
+        passages: in their order; each alone may have more than `size` tokens.
+        model: that counts them.
+        size: most tokens of several.
+    """
+    held: list[Passage] = []
+    for each in passages:
+        if held and model.count(joined(in_order([*held, each]))) > size:
+            yield joined(in_order(held))
+            held = []
+        held.append(each)
+    if held:
+        yield joined(in_order(held))
+
+
 def _cut(model: TextModel, text: str, size: int) -> Passage:
     return Passage(cut(model, Passage(text), size).text)
 
@@ -151,4 +169,6 @@ def check_fits(method: object, model: TextModel, tokens: int, told: str, holds: 
         )
 
 
-__all__ = ["NONE", "NOTHING", "Writer", "check_fits", "check_sizes", "note_of", "or_nothing"]
+__all__ = [
+    "NONE", "NOTHING", "Writer", "check_fits", "check_sizes", "note_of", "or_nothing", "together",
+]  # fmt: skip
