@@ -2,12 +2,14 @@
 
 For each planted thing the question of its probe is asked by itself. Kept is the share of keys, and
 of lists, that stand whole in what is read. TOKENS is what was read for a question, mean: the prompt
-and whatever was read to choose it.
+and whatever was read to choose it. OTHERS is how many other keys stand in what is read, mean over
+the keys asked for: a model that takes notes may write them down as the key of the door asked for.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +27,9 @@ LENGTH, SEEDS = 16_384, 4
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 KEYS, WORDS, TOKENS = "keys kept, %", "words kept, %", "tokens a question"
 COLUMNS = {"recipe": "", KEYS: ".0f", WORDS: ".0f", TOKENS: ",.0f"}
+OTHERS = "other keys read"
+NOTED = {"recipe": "", KEYS: ".0f", OTHERS: ".1f", WORDS: ".0f", TOKENS: ",.0f"}
+_KEY = re.compile(r"\d{7}")
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,11 @@ def asked(length: int, seeds: int) -> tuple[Asked, ...]:
     return tuple(found)
 
 
-def row(recipe: str, length: int, seeds: int) -> Row:
-    """What a recipe keeps."""
+def row(recipe: str, length: int, seeds: int, others: bool = False) -> Row:
+    """What a recipe keeps. others: whether other keys are counted, too."""
     method = parse(recipe).prompting
     assert method is not None
-    return _row(f"`{recipe}`", method, length, seeds)
+    return _row(f"`{recipe}`", method, length, seeds, others)
 
 
 def baselines(share: float, length: int, seeds: int) -> Iterator[Row]:
@@ -67,17 +72,22 @@ def baselines(share: float, length: int, seeds: int) -> Iterator[Row]:
     yield _row(f"{share:g}% at random", _Random(share), length, seeds)
 
 
-def _row(name: str, method: Method | _Beginning, length: int, seeds: int) -> Row:
+def _row(
+    name: str, method: Method | _Beginning, length: int, seeds: int, others: bool = False
+) -> Row:
     kept: dict[str, list[bool]] = {KEYS: [], WORDS: []}
-    tokens = 0
+    tokens, strange = 0, []
     every = asked(length, seeds)
     for each in every:
         reader = LocalText(load())
         found = method.write_prompt([each.document], each.question, reader)
         kept[each.kind].append(each.evidence in found.text)
         tokens += reader.tokens_read + reader.count(found.text)
+        if each.kind == KEYS:
+            strange.append(len(set(_KEY.findall(found.text)) - {*_KEY.findall(each.evidence)}))
     return {
         "recipe": name, TOKENS: tokens / len(every),
+        **({OTHERS: sum(strange) / len(strange)} if others else {}),
         **{kind: 100 * sum(each) / len(each) for kind, each in kept.items()},
     }  # fmt: skip
 

@@ -9,8 +9,9 @@
 - `datastore`: the tokens of a corpus and their suffix array, memory-mapped.
 - `ngrams`: n-gram models of a text, of drafts and of a datastore.
 - `passages`: BM25, or an encoder, over the chunks of a prompt.
-- `sentences`, `stop_words`: where a text may be cut, and which of its words say little.
+- `sentences`, `headings`: where a text may be cut. `stop_words`: which of its words say little.
 - `lexical`, `dense`: how near texts are to a question, by words and by vectors.
+- `clusters`: k-means of such vectors.
 
 It imports no method and nothing of the engine.
 """

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompting._shared.choosing import choose, split_at
 from lengthwise.methods.prompts import PromptText, TextModel
 from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.lexical import K1, B, word_scores
@@ -41,6 +41,7 @@ class BM25(Method):
     budget: Budget = text_budget()
     passage: int = option(128, "most tokens of a passage", low=1)
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
     k1: float = option(K1, "how soon more of the same word counts no more", low=0.0)
     b: float = option(B, "how much a passage's length counts against it", low=0.0, high=1.0)
 
@@ -52,6 +53,7 @@ class BM25(Method):
         return choose(
             documents, question, model, self.budget, self.passage, self.language,
             lambda found: word_scores([p.text for p in found], question, self.k1, self.b).tolist(),
+            split=self.split,
         )  # fmt: skip
 
 

@@ -16,18 +16,15 @@ read whole. None comes with the toolkit.
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
-from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompting._shared.choosing import choose, split_at
+from lengthwise.methods.prompting._shared.encoders import example_encoder, require_encoder
 from lengthwise.methods.prompts import Passage, PromptText, TextModel
 from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.dense import vector_scores
@@ -48,6 +45,7 @@ class Dense(Method):
     encoder: str = option("", "folder of an encoder that compares; it must be given")
     passage: int = option(128, "most tokens of a passage", low=1)
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
 
     @classmethod
     def identity(cls, length: int) -> Dense:
@@ -55,49 +53,19 @@ class Dense(Method):
 
     @classmethod
     def example(cls) -> Dense:
-        return cls(budget=Budget(16), passage=8, encoder=_example_encoder())
+        return cls(budget=Budget(16), passage=8, encoder=example_encoder())
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
         return choose(
             documents, question, model, self.budget, self.passage, self.language,
-            partial(self._scores, question),
+            partial(self._scores, question), split=self.split,
         )  # fmt: skip
 
     def _scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
-        if not self.encoder:
-            raise Refused(
-                "dense compares vectors, and no encoder is given",
-                "give the folder of one, dense(encoder=FOLDER), such as a copy of "
-                "all-MiniLM-L6-v2; or take bm25, which compares words",
-            )
-        found: list[float] = vector_scores(
-            [each.text for each in passages], question, self.encoder
-        ).tolist()
+        folder = require_encoder(self.name, self.encoder)
+        texts = [each.text for each in passages]
+        found: list[float] = vector_scores(texts, question, folder).tolist()
         return found
-
-
-@lru_cache(maxsize=1)
-def _example_encoder() -> str:
-    """A tiny random encoder of letters, gone when the process ends."""
-    import torch
-    from tokenizers import Tokenizer, models
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    letters = {sign: n for n, sign in enumerate(("[PAD]", "[UNK]", *map(chr, range(33, 127))))}
-    tokenizer = Tokenizer(models.BPE(letters, [], unk_token="[UNK]"))
-    config = BertConfig(
-        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=64,
-    )  # fmt: skip
-    folder = tempfile.mkdtemp(prefix="lengthwise-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(folder)
-    return folder
 
 
 __all__ = ["Dense"]

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompting._shared.choosing import choose, split_at
 from lengthwise.methods.prompts import Passage, PromptText, TextModel
 from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.dense import vector_scores
@@ -45,6 +45,7 @@ class Reorder(Method):
     passage: int = option(128, "most tokens of a passage", low=1)
     encoder: str = option("", "folder of an encoder that ranks; none: BM25")
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
 
     @classmethod
     def identity(cls, length: int) -> Reorder:
@@ -53,7 +54,7 @@ class Reorder(Method):
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
         return choose(
             documents, question, model, self.budget, self.passage, self.language,
-            partial(self._scores, question), at_the_ends,
+            partial(self._scores, question), at_the_ends, self.split,
         )  # fmt: skip
 
     def _scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:

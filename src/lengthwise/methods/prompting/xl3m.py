@@ -26,7 +26,7 @@ from typing import ClassVar
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose
+from lengthwise.methods.prompting._shared.choosing import choose, split_at
 from lengthwise.methods.prompts import LogitModel, Passage, PromptText, TextModel, logits_of
 from lengthwise.methods.text_budget import text_budget
 
@@ -50,6 +50,7 @@ class XL3M(Method):
         choices=("plain", "chat"),
     )  # fmt: skip
     language: str = option("en", "code of the language whose sentences are cut")
+    split: str = split_at()
 
     @classmethod
     def identity(cls, length: int) -> XL3M:
@@ -59,7 +60,7 @@ class XL3M(Method):
         judge = logits_of(model, self.name)
         return choose(
             documents, question, model, self.budget, self.segment, self.language,
-            partial(self._sure, judge, question),
+            partial(self._sure, judge, question), split=self.split,
         )  # fmt: skip
 
     def _sure(self, model: LogitModel, question: str, segments: Seq[Passage]) -> Seq[float]:
