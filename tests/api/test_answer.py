@@ -98,3 +98,19 @@ def test_what_drafts_are_measured_on_is_given_whole_too() -> None:
     with pytest.raises(Refused, match="bm25 chooses what enters the context"):
         plan_of("bm25 + lookup", letters().adapted)
     assert plan_of("lookup", letters().adapted).drafters
+
+
+@pytest.mark.parametrize("question", ["谁守着塔?", "Кто там?", "quokka wombat"])
+def test_a_question_that_shares_no_word_is_told(question: str) -> None:
+    found = lengthwise.answer(letters(), TEXT, question, "bm25(budget=60)", max_new_tokens=2)
+    assert "no passage serves the question better" in found.metrics.notes[-1]
+    assert found.sources[0].start == 0
+    near = lengthwise.answer(letters(), TEXT, "tower 6", "bm25(budget=60)", max_new_tokens=2)
+    assert not any("no passage" in note for note in near.metrics.notes)
+
+
+def test_a_budget_smaller_than_the_question_is_one_of_the_document_alone() -> None:
+    question = "Who is it that keeps tower 6, and how long has that been so?"
+    found = lengthwise.answer(letters(), TEXT, question, "bm25(budget=3)", max_new_tokens=2)
+    assert sum(len(each.text) for each in found.sources) == 3
+    assert found.metrics.prompt_tokens > len(question)

@@ -68,12 +68,12 @@ def row(recipe: str, length: int, seeds: int, others: bool = False) -> Row:
 
 def baselines(share: float, length: int, seeds: int) -> Iterator[Row]:
     """As many tokens from the beginning, and as many in passages drawn at random."""
-    yield _row(f"the first {share:g}%", _Beginning(share), length, seeds)
-    yield _row(f"{share:g}% at random", _Random(share), length, seeds)
+    yield _row(f"the first {share:g}%", Beginning(share), length, seeds)
+    yield _row(f"{share:g}% at random", Random(share), length, seeds)
 
 
 def _row(
-    name: str, method: Method | _Beginning, length: int, seeds: int, others: bool = False
+    name: str, method: Method | Beginning, length: int, seeds: int, others: bool = False
 ) -> Row:
     kept: dict[str, list[bool]] = {KEYS: [], WORDS: []}
     tokens, strange = 0, []
@@ -93,7 +93,7 @@ def _row(
 
 
 @dataclass(frozen=True)
-class _Beginning:
+class Beginning:
     share: float
 
     def write_prompt(self, documents: list[str], question: str, model: TextModel) -> PromptText:
@@ -104,7 +104,7 @@ class _Beginning:
         return round(model.count(documents[0]) * self.share / 100)
 
 
-class _Random(_Beginning):
+class Random(Beginning):
     def write_prompt(self, documents: list[str], question: str, model: TextModel) -> PromptText:
         found: list[Passage] = list(pieces(documents, model, 128, sentences))
         random.Random(question).shuffle(found)

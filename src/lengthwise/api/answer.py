@@ -84,6 +84,7 @@ def answer(
     found = model.generate(ids, rest, stream=stream, **options)
     found.metrics.ttft_s += written.seconds
     found.metrics.tokens_read = len(ids) + written.tokens_read
+    found.metrics.notes += written.text.notes
     return replace(found, sources=sources_of(written.text, given))
 
 
@@ -158,7 +159,7 @@ def _asked_of(
     found = model.ask(text.text, text.question, asked, stream)
     found.metrics.ttft_s += seconds
     found.metrics.tokens_read = model.tokens_read - before
-    found.metrics.notes += model.notes
+    found.metrics.notes += [*text.notes, *model.notes]
     return replace(found, sources=sources_of(text, documents))
 
 

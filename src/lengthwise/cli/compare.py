@@ -35,6 +35,7 @@ DEFAULT_RECIPES = (
     "razor(buffer=256)",
     "kivi(bits=4)",
     "lookup",
+    "bm25(budget=2048)",
     "yarn(factor=2) + infllm + kivi(bits=4) + lookup",
     "lm_infinite + infllm",
 )

@@ -45,11 +45,13 @@ class PromptText:
     """What is read: passages in the order in which they are read, and then the question.
 
     choices: the passages among which they were chosen; empty where nothing was.
+    notes: what a user has to know of them, one sentence each.
     """
 
     passages: tuple[Passage, ...]
     question: str
     choices: tuple[Passage, ...] = field(default=(), compare=False, repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def text(self) -> str:

@@ -72,6 +72,7 @@ class Prompted:
             if case.evidence:
                 read = written.text.passages
                 fields |= evidence_fields(case.evidence[number], read, written.text.choices)
+            fields["notes"] = (*fields["notes"], *written.text.notes)
             # Full attention to other text is not what full attention says.
             fields["lossless"] &= written.text == PromptText(whole([document.text]), question)
             yield replace(base, question=question, **fields)

@@ -71,6 +71,7 @@ class RemoteRows:
         fields: dict[str, Any] = {
             "answer": said, "prompt_tokens": metrics.prompt_tokens,
             "tokens_read": self.model.tokens_read - before, "answer_tokens": metrics.decoded + 1,
+            "notes": (*self.model.notes, *read.notes, *metrics.notes),
             "ttft_s": metrics.ttft_s + seconds, "tokens_per_s": metrics.tokens_per_s or None,
         }  # fmt: skip
         if self.expect:

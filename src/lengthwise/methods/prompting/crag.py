@@ -46,7 +46,7 @@ from lengthwise.methods.prompts import (
 )
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.clusters import Clusters, clusters
-from lengthwise.retrieval.dense import vectors_of
+from lengthwise.retrieval.dense import held_vectors, vectors_of
 from lengthwise.retrieval.sentences import sentences
 
 ASK = (
@@ -104,7 +104,8 @@ class CRAG(Method):
                        "texts and a summary")  # fmt: skip
         texts = list(passages(documents, model, self.passage, self.language, self.split))
         texts = [each for each in texts if each.text.strip()] or texts
-        found = clusters(vectors_of([each.text for each in texts], folder), self.k, self.seed)
+        vectors = held_vectors(tuple(each.text for each in texts), folder)
+        found = clusters(vectors, self.k, self.seed)
         groups = [
             [text for text, label in zip(texts, found.labels.tolist(), strict=True) if label == n]
             for n in found.by_size()

@@ -29,6 +29,10 @@ from lengthwise.retrieval.sentences import sentences
 
 # Of each passage how well it serves, the more the better; equal ones stay in their order.
 Score = Callable[[Seq[Passage]], Seq[float]]
+EVEN = (
+    "no passage serves the question better than another, so the first ones are read; a method that "
+    "compares words finds none of the question's in the documents"
+)
 
 
 def split_at() -> Any:
@@ -89,9 +93,11 @@ def choose(
     if length <= tokens:
         return PromptText(whole(documents), question)
     found = list(passages(documents, model, size, language, split))
-    order = (-np.asarray(score(found), dtype=np.float64)).argsort(kind="stable").tolist()
+    scores = np.asarray(score(found), dtype=np.float64)
+    order = (-scores).argsort(kind="stable").tolist()
     read = within(model, [found[n] for n in order], tokens, arrange)
-    return PromptText(read, question, tuple(found))
+    even = len(found) > 1 and scores.min() == scores.max()
+    return PromptText(read, question, tuple(found), (EVEN,) if even else ())
 
 
-__all__ = ["Score", "choose", "passages", "split_at"]
+__all__ = ["EVEN", "Score", "choose", "passages", "split_at"]

@@ -1,0 +1,81 @@
+"""What choosers keep of the evidence for planted questions of five kinds, at equal tokens.
+
+Facts are planted in Python's language reference (`evaluation.tasks.planted`), as many questions of
+each kind: a key; three facts far apart; two that lead to each other; a fact asked for in other
+words; a sentence of the document itself. Kept is the share of the evidence's characters that is
+read, mean over the questions. TOKENS is what was read for a question, mean: the prompt, and
+whatever was read to choose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+
+from benchmarks.reproduction.harness import Found, check, load, reference
+from benchmarks.reproduction.prompting.evidence import TOKENS, Beginning, Random
+
+from lengthwise.api.text_model import LocalText
+from lengthwise.documents.document import Document
+from lengthwise.evaluation.metrics.evidence import evidence_fields
+from lengthwise.evaluation.tasks.planted import KINDS, planted
+from lengthwise.methods.base import Method
+from lengthwise.recipes import parse
+
+COLUMNS = {"recipe": "", **dict.fromkeys(KINDS, ".0f"), "all": ".0f", TOKENS: ",.0f"}
+
+
+@check(COLUMNS, at_64k=COLUMNS, at_110k=COLUMNS)
+def choosers(
+    lengths: tuple[int, ...] = (16_384, 65_536, 110_000), questions: int = 60, encoder: str = ""
+) -> Iterator[Found]:
+    """Methods that choose by words or vectors, at three lengths; `encoder` names a folder."""
+    tables = dict(zip(lengths, ("", "at_64k", "at_110k"), strict=False))
+    recipes = ["bm25(budget=10%)", "bm25(budget=10%, passage=32)", "reorder(budget=10%)",
+               "simple_hack(budget=10%)"]  # fmt: skip
+    vectors = ["dense(budget=10%)", "dense(budget=10%, passage=32)", "tcra(budget=10%)",
+               "crag(budget=10%, summary=nearest)"]  # fmt: skip
+    for length in lengths:
+        rows = [
+            kept("the first 10%", Beginning(10), length, questions),
+            kept("10% at random", Random(10), length, questions),
+            *(of_recipe(each, length, questions) for each in recipes),
+            *(of_recipe(each, length, questions, encoder) for each in vectors if encoder),
+        ]  # fmt: skip
+        for row in rows:
+            yield (tables[length], row) if tables[length] else row
+
+
+@check(COLUMNS)
+def asking(length: int = 16_384, questions: int = 15, share: int = 10) -> Iterator[Found]:
+    """Methods that ask the model about all of the document, for fewer questions."""
+    for name in ("bm25", "xl3m", "infiniretri", "llmlingua"):
+        yield of_recipe(f"{name}(budget={share}%)", length, questions)
+
+
+def of_recipe(recipe: str, length: int, questions: int, encoder: str = "") -> dict[str, object]:
+    """What a recipe keeps; a folder of an encoder is not printed."""
+    given = recipe.replace(")", f", encoder={encoder})") if encoder else recipe
+    method = parse(given).prompting
+    assert method is not None
+    return kept(f"`{recipe}`", method, length, questions)
+
+
+def kept(name: str, method: Method | Beginning, length: int, questions: int) -> dict[str, object]:
+    """What a method keeps."""
+    model = load()
+    text = model.tokenizer.decode(reference(model)[:length])  # type: ignore[union-attr]
+    document, asked = planted(Document("reference", str(text)), questions)
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    tokens = 0
+    for each in asked:
+        reader = LocalText(model)
+        read = method.write_prompt([document.text], each.question, reader)
+        fields = evidence_fields(each.located(document), read.passages)
+        found[each.kind].append(100 * fields["evidence_recall"])
+        tokens += reader.tokens_read + reader.count(read.text)
+    every = [share for shares in found.values() for share in shares]
+    return {
+        "recipe": name, **{kind: fmean(shares) for kind, shares in found.items()},
+        "all": fmean(every), TOKENS: tokens / len(asked),
+    }  # fmt: skip
