@@ -14,12 +14,16 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.regarding import regard
 from lengthwise.engine.sampling import Sampling
+from lengthwise.methods.prompts import Regard
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
 
 
 class LocalText:
-    """A `methods.prompts.LogitModel` of a held model. tokens_read: in all forwards so far.
+    """A `methods.prompts.LogitModel` and `AttentionModel` of a held model.
+
+    tokens_read: in all forwards so far.
 
     Text stands in the same prompt in which the document will stand. It is read by full attention,
     or under a plan that is given.
@@ -121,6 +125,27 @@ class LocalText:
         loop.prefill(self._sequence(ids), ids, self.chunk, losses=read)
         return torch.tensor([0.0, *read.values])
 
+    def regard(self, text: str, question: str) -> Regard:
+        """What a question behind a text attends to in the last layer that sees all of it.
+
+        Args:
+            text: that is asked about, not empty.
+            question: what is asked.
+
+        Returns:
+            A row a token behind the text, the template's included, a column a token of `spans`.
+
+        Raises:
+            Refused: where no layer sees the whole text.
+        """
+        prompt = build_prompt(self.model, self.model.encode(text, special="text"), [question])
+        (behind,) = prompt.suffixes
+        sequence = self._sequence([*prompt.prefix, *behind], FULL)
+        loop.prefill(sequence, prompt.prefix, self.chunk)
+        found = regard(sequence, behind)
+        own = len(prompt.prefix)
+        return Regard(found[:, own - self.count(text) : own], found[:, own:].sum(1))
+
     def _read(self, text: str, question: str, plain: bool = False) -> tuple[Sequence, Tensor]:
         if plain:
             tokens = self.model.encode(f"{text.rstrip()}\n{question}", special="text")
@@ -139,10 +164,11 @@ class LocalText:
             return self.model.encode([{"role": "user", "content": question}])
         return self.model.encode(question, special="text")
 
-    def _sequence(self, tokens: list[int]) -> Sequence:
-        self.plan.check_prompt(len(tokens))
+    def _sequence(self, tokens: list[int], plan: Plan | None = None) -> Sequence:
+        plan = self.plan if plan is None else plan
+        plan.check_prompt(len(tokens))
         self.tokens_read += len(tokens)
-        return Sequence(self.model.adapted, self.plan, expected=len(tokens))
+        return Sequence(self.model.adapted, plan, expected=len(tokens))
 
 
 __all__ = ["LocalText"]
