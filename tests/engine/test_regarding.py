@@ -10,8 +10,8 @@ from lengthwise.engine.attention import scores
 from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kernels.plain import plain_tempered
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.engine.regarding import last_that_sees, regard
+from lengthwise.engine.loop import prefill
+from lengthwise.engine.regarding import layer_that_sees, regard
 from lengthwise.errors import Refused
 from lengthwise.testing.tiny import tiny, tiny_model, tokens
 
@@ -28,10 +28,8 @@ def stock(family: str) -> list[Tensor]:
     return [layer[0] for layer in found]
 
 
-def regarded(family: str) -> Tensor:
-    sequence = Sequence(tiny(family))
-    prefill(sequence, tokens(TEXT), 16)
-    return regard(sequence, tokens(BEHIND, seed=1))
+def regarded(family: str, depth: float = 1.0) -> Tensor:
+    return regard(tiny(family), tokens(TEXT), tokens(BEHIND, seed=1), depth)
 
 
 # Groups of heads, soft caps, windows, sinks, latent keys, learned positions, layers without RoPE.
@@ -40,7 +38,7 @@ def regarded(family: str) -> Tensor:
     ["llama", "gemma2", "gemma3_text", "gpt_oss", "deepseek_v3", "gpt2", "smollm3", "phi"],
 )
 def test_it_is_the_attention_of_the_stock_model(family: str) -> None:
-    layer = last_that_sees(tiny(family), TEXT + BEHIND)
+    layer = layer_that_sees(tiny(family), TEXT + BEHIND)
     wanted = stock(family)[layer.index].mean(0)[-BEHIND:]
     found = regarded(family)
     assert found.shape == (BEHIND, TEXT + BEHIND)
@@ -48,30 +46,36 @@ def test_it_is_the_attention_of_the_stock_model(family: str) -> None:
 
 
 def test_the_last_layer_that_sees_all_is_looked_at() -> None:
-    assert last_that_sees(tiny("gemma3_text"), 40).index == 2
+    assert layer_that_sees(tiny("gemma3_text"), 40).index == 2
+    deep = [layer_that_sees(tiny("smollm3"), 40, depth).index for depth in (0.0, 0.5, 0.6, 1.0)]
+    assert deep == [0, 1, 2, 3]
     model = tiny("mistral")
-    assert last_that_sees(model, 8).index == len(model.layers) - 1
-    with pytest.raises(Refused, match="no layer of mistral sees a text of 9 tokens.* has 8"):
-        last_that_sees(model, 9)
+    assert layer_that_sees(model, 8).index == len(model.layers) - 1
+    with pytest.raises(Refused, match="no layer of mistral .*sees a text of 9 tokens.* has 8"):
+        layer_that_sees(model, 9)
     with pytest.raises(Refused, match="give a shorter text"):
         regarded("mistral")
 
 
 def test_a_window_that_is_wide_enough_is_read_like_any_layer() -> None:
-    sequence = Sequence(tiny("mistral"))
-    prefill(sequence, tokens(5))
-    found = regard(sequence, tokens(3, seed=1))
+    found = regard(tiny("mistral"), tokens(5), tokens(3, seed=1))
     assert found.shape == (3, 8) and torch.allclose(found.sum(1), torch.ones(3), atol=1e-5)
 
 
-def test_the_sequence_is_left_as_it_was() -> None:
-    sequence, plain = Sequence(tiny("llama")), Sequence(tiny("llama"))
-    for each in (sequence, plain):
-        prefill(each, tokens(TEXT), 16)
-    regard(sequence, tokens(BEHIND, seed=1))
-    more = tokens(6, seed=2)
-    assert len(sequence) == TEXT and sequence.nbytes() == plain.nbytes()
-    assert torch.equal(teacher_force(sequence, more), teacher_force(plain, more))
+def test_deeper_layers_are_not_run_and_the_next_forward_is_sound() -> None:
+    model = tiny("smollm3")
+    run: list[int] = []
+    for number, layer in enumerate(model.model.model.layers):  # type: ignore[union-attr]
+        layer.register_forward_pre_hook(lambda *_, number=number: run.append(number))
+    first = regarded("smollm3", 0.5)
+    assert run == [0, 1]
+    assert torch.allclose(first, stock("smollm3")[1].mean(0)[-BEHIND:], atol=1e-5)
+    sequence = Sequence(model)
+    found = prefill(sequence, tokens(TEXT), 16)
+    ids = torch.tensor([tokens(TEXT)])
+    with torch.no_grad():
+        wanted = tiny_model("smollm3")(ids, use_cache=False).logits[0, -1]
+    assert torch.allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("block", [1, 64, 1 << 24])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +19,11 @@ from lengthwise.engine.regarding import regard
 from lengthwise.engine.sampling import Sampling
 from lengthwise.methods.prompts import Regard
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
+
+# Behind it a line begins with a sign that is no space.
+_LINE = re.compile(r"\n(?=\S)")
+# Characters of a long text that are counted at once.
+PART = 1 << 18
 
 
 class LocalText:
@@ -64,12 +70,13 @@ class LocalText:
         return found
 
     def count(self, text: str) -> int:
-        """Tokens of a text.
+        """Tokens of a text. One of more than PART characters is counted in parts, cut where lines
+        begin, so that no list of all its tokens is made; a part may be a token off.
 
         Args:
             text: any.
         """
-        return len(self.spans(text))
+        return sum(len(self.spans(part)) for part in _parts(text))
 
     def write(
         self, text: str, question: str, max_new_tokens: int,
@@ -125,24 +132,24 @@ class LocalText:
         loop.prefill(self._sequence(ids), ids, self.chunk, losses=read)
         return torch.tensor([0.0, *read.values])
 
-    def regard(self, text: str, question: str) -> Regard:
-        """What a question behind a text attends to in the last layer that sees all of it.
+    def regard(self, text: str, question: str, depth: float = 1.0) -> Regard:
+        """What a question behind a text attends to, in one layer that sees all of it.
 
         Args:
             text: that is asked about, not empty.
             question: what is asked.
+            depth: share of the layers, from the first on, of which it is the deepest.
 
         Returns:
             A row a token behind the text, the template's included, a column a token of `spans`.
 
         Raises:
-            Refused: where no layer sees the whole text.
+            Refused: where none of these layers sees the whole text.
         """
         prompt = build_prompt(self.model, self.model.encode(text, special="text"), [question])
         (behind,) = prompt.suffixes
-        sequence = self._sequence([*prompt.prefix, *behind], FULL)
-        loop.prefill(sequence, prompt.prefix, self.chunk)
-        found = regard(sequence, behind)
+        self.tokens_read += len(prompt.prefix) + len(behind)
+        found = regard(self.model.adapted, prompt.prefix, behind, depth)
         own = len(prompt.prefix)
         return Regard(found[:, own - self.count(text) : own], found[:, own:].sum(1))
 
@@ -164,11 +171,24 @@ class LocalText:
             return self.model.encode([{"role": "user", "content": question}])
         return self.model.encode(question, special="text")
 
-    def _sequence(self, tokens: list[int], plan: Plan | None = None) -> Sequence:
-        plan = self.plan if plan is None else plan
-        plan.check_prompt(len(tokens))
+    def _sequence(self, tokens: list[int]) -> Sequence:
+        self.plan.check_prompt(len(tokens))
         self.tokens_read += len(tokens)
-        return Sequence(self.model.adapted, plan, expected=len(tokens))
+        return Sequence(self.model.adapted, self.plan, expected=len(tokens))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text in parts of about PART characters, each but the first beginning a line that does not
+    begin with a space; one without such a line is whole."""
+    start = 0
+    while len(text) - start > PART:
+        found = _LINE.search(text, start + PART)
+        if found is None:
+            break
+        yield text[start : found.end()]
+        start = found.end()
+    if start < len(text) or not text:
+        yield text[start:]
 
 
 __all__ = ["LocalText"]

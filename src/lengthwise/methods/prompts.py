@@ -107,10 +107,10 @@ class Regard:
 class AttentionModel(TextModel, Protocol):
     """A model whose attention can be looked at."""
 
-    def regard(self, text: str, question: str) -> Regard:
-        """What a question behind a text attends to in the last layer that sees all of it. Columns
-        are those of `spans(text)`; rows are what stands behind the text, the template's included.
-        """
+    def regard(self, text: str, question: str, depth: float = 1.0) -> Regard:
+        """What a question behind a text attends to, in the deepest layer that sees all of it within
+        a share of the layers. Columns are those of `spans(text)`; rows are what stands behind the
+        text, the template's included."""
 
 
 def logits_of(model: TextModel, method: str) -> LogitModel:

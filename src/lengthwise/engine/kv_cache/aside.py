@@ -36,10 +36,8 @@ class Reading(CacheView, Protocol):
 
 
 @torch.no_grad()
-def read_aside(
-    sequence: Reading, tokens: Seq[int], watch: WatchLayer, windows: bool = False
-) -> None:
-    """Reads tokens behind a prompt in one forward, shows layers of it, and forgets them.
+def read_aside(sequence: Reading, tokens: Seq[int], watch: WatchLayer) -> None:
+    """Reads tokens behind a prompt in one forward, shows each pruned layer, and forgets them.
 
     Every token sees all that is kept and those of its own before it, at the frequencies that the
     prompt was read with.
@@ -48,7 +46,6 @@ def read_aside(
         sequence: whose prompt is complete, all of it near.
         tokens: ids, at least one.
         watch: is shown the queries and keys of each layer without a window of the model's own.
-        windows: it is shown the others too, with the keys that they still hold.
     """
     model, start = sequence.model, len(sequence)
     index = torch.arange(start, start + len(tokens), device=model.device)
@@ -60,7 +57,7 @@ def read_aside(
 
     def attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         cache, here = sequence.layers[layer], metadata.on(query.device)
-        if windows or not cache.own_window:
+        if not cache.own_window:
             seen = scaled(cache.query_scale, query, index)
             _show(cache, cache._inputs(seen, key, value, here), watch)
         try:

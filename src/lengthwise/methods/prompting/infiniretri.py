@@ -71,6 +71,10 @@ class InfiniRetri(Method):
     budget: Budget = text_budget()
     chunk: int = option(1024, "most tokens of new text in a forward", low=1)
     top: int = option(300, "tokens whose sentences are carried on", low=1)
+    depth: float = option(
+        1.0, "where the layer is whose attention is read; 1 is the last, 0.5 half way up",
+        low=0.0, high=1.0,
+    )  # fmt: skip
     phrase: int = option(8, "neighbouring tokens whose attention is summed", low=1)
     weigh: bool = option(True, "whether rows count by what they give to the question itself")
     language: str = option("en", "code of the language whose sentences are cut")
@@ -115,7 +119,7 @@ class InfiniRetri(Method):
         self, text: str, question: str, model: AttentionModel, weight: Floats | None
     ) -> tuple[Floats, Floats]:
         """s of each token of a text, and w(q)^2 of each of the question."""
-        found = model.regard(text, question)
+        found = model.regard(text, question, self.depth)
         if weight is None:
             own = found.question.double().numpy()
             weight = own**2 if self.weigh else np.ones_like(own)
