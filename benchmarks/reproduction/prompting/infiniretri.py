@@ -20,7 +20,8 @@ def infiniretri(length: int = 16_384, seeds: int = 1, encoder: str = "") -> Iter
         yield row(f"infiniretri(budget=10%{options})", length, seeds)
     yield row("bm25(budget=10%)", length, seeds)
     if encoder:
-        yield row(f"dense(budget=10%, encoder={encoder})", length, seeds)
+        found = row(f'dense(budget=10%, encoder="{encoder}")', length, seeds)
+        yield found | {"recipe": "`dense(budget=10%)`"}
 
 
 @check(HAYSTACK)
