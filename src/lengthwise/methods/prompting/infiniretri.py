@@ -128,12 +128,14 @@ class InfiniRetri(Method):
 
     def _marked(self, units: Seq[Passage], score: Floats, model: TextModel) -> list[Passage]:
         """The sentences that have one of the best tokens, the best sentence first."""
-        ends = np.array([end for _, end in model.spans(joined(units))])
+        text = joined(units)
+        # A token belongs to the sentence in which the last sign of it stands that is no space.
+        ends = [
+            a + len(text[a:b].rstrip()) if text[a:b].strip() else b for a, b in model.spans(text)
+        ]
         stops = np.array([stop for _, stop in places(units)])
         best: dict[int, None] = {}
         for token in (-score).argsort(kind="stable")[: self.top].tolist():
-            # A token belongs to the sentence in which it ends, and what stands between two to the
-            # one behind.
             best.setdefault(int(np.searchsorted(stops, ends[token])))
         return [units[n] for n in best]
 
