@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence as Seq
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ PART = 1 << 18
 
 
 class LocalText:
-    """A `methods.prompts.LogitModel` and `AttentionModel` of a held model.
+    """A `methods.prompts.LogitModel`, `AttentionModel` and `TokenModel` of a held model.
 
     tokens_read: in all forwards so far.
 
@@ -77,6 +77,30 @@ class LocalText:
             text: any.
         """
         return sum(len(self.spans(part)) for part in _parts(text))
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, those of `spans`.
+
+        Args:
+            text: any.
+        """
+        found: list[int] = self._tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
+        return found
+
+    def begin(self, question: str, cue: str) -> LocalSteps:
+        """Its answer to a question without a document, which begins with a cue.
+
+        Args:
+            question: what is asked.
+            cue: what the answer begins with.
+        """
+        tokens = [*self._alone(question), *self.ids(cue)]
+        sequence = self._sequence(tokens)
+        logits = loop.prefill(sequence, tokens, self.chunk)
+        sequence.end_prefill()
+        return LocalSteps(self, sequence, logits)
 
     def write(
         self, text: str, question: str, max_new_tokens: int,
@@ -177,6 +201,41 @@ class LocalText:
         return Sequence(self.model.adapted, self.plan, expected=len(tokens))
 
 
+# What was read behind the tokens that were written, and the logits after it.
+_Written = dict[tuple[int, ...], tuple[Sequence, Tensor]]
+
+
+class LocalSteps:
+    """A `methods.prompts.Steps`: what is begun alike is read once, in forks of one sequence."""
+
+    def __init__(self, reader: LocalText, sequence: Sequence, logits: Tensor) -> None:
+        self._reader = reader
+        self._root: _Written = {(): (sequence, logits)}
+        self._known = self._root
+
+    def after(self, given: Seq[Seq[int]]) -> Tensor:
+        """Log probabilities `[given, vocab]` of the token behind each of some beginnings.
+
+        Args:
+            given: ids, which may be none. What the last call was given need not be read again.
+        """
+        found, wanted = dict(self._root), [tuple(each) for each in given]
+        rows: list[tuple[Sequence, Seq[int], None]] = []
+        new = [each for each in dict.fromkeys(wanted) if each not in self._known]
+        for each in new:
+            known = next(n for n in range(len(each) - 1, -1, -1) if each[:n] in self._known)
+            rows.append((self._known[each[:known]][0].branch(), each[known:], None))
+        logits, steps = loop.extend(rows, "last") if rows else ([], [])
+        for each, row, after, metadata in zip(new, rows, logits, steps, strict=True):
+            row[0].commit(metadata, row[1])
+            self._reader.tokens_read += len(row[1])
+            found[each] = row[0], after[-1]
+        self._known = found | {each: self._known[each] for each in wanted if each in self._known}
+        return torch.stack(
+            [torch.log_softmax(self._known[each][1].float(), -1) for each in wanted]
+        ).cpu()
+
+
 def _parts(text: str) -> Iterator[str]:
     """A text in parts of about PART characters, each but the first beginning a line that does not
     begin with a space; one without such a line is whole."""
@@ -191,4 +250,4 @@ def _parts(text: str) -> Iterator[str]:
         yield text[start:]
 
 
-__all__ = ["LocalText"]
+__all__ = ["LocalSteps", "LocalText"]

@@ -3,7 +3,8 @@
 A prompting method turns documents and a question into the text that is read. It sees a model as
 text alone, through a `TextModel`, so that it runs before any, ours or one behind an API. One that
 looks at probabilities asks for a `LogitModel` with `logits_of`; one that looks at attention, for an
-`AttentionModel` with `attention_of`.
+`AttentionModel` with `attention_of`; one that writes token by token, for a `TokenModel` with
+`steps_of`.
 """
 
 from __future__ import annotations
@@ -113,6 +114,25 @@ class AttentionModel(TextModel, Protocol):
         text, the template's included."""
 
 
+class Steps(Protocol):
+    """A text that is being written, in several ways at once."""
+
+    def after(self, given: Seq[Seq[int]]) -> Tensor:
+        """Log probabilities `[given, vocab]` of the token behind each of some beginnings, which
+        begin themselves as those of an earlier call did, or are short."""
+
+
+@runtime_checkable
+class TokenModel(TextModel, Protocol):
+    """A model that can be asked for one token after another."""
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of `spans(text)`."""
+
+    def begin(self, question: str, cue: str) -> Steps:
+        """Its answer to a question alone, which begins with a cue."""
+
+
 def logits_of(model: TextModel, method: str) -> LogitModel:
     """The model, for a method that needs its probabilities.
 
@@ -144,6 +164,24 @@ def attention_of(model: TextModel, method: str) -> AttentionModel:
     if not isinstance(model, AttentionModel):
         raise Refused(
             f"{method} looks at the attention of a model, and {model.name} does not show it",
+            "use a method that needs text alone, such as bm25, or a model that runs here",
+        )
+    return model
+
+
+def steps_of(model: TextModel, method: str) -> TokenModel:
+    """The model, for a method that has it write token by token.
+
+    Args:
+        model: any.
+        method: its name.
+
+    Raises:
+        Refused: for a model that gives text alone.
+    """
+    if not isinstance(model, TokenModel):
+        raise Refused(
+            f"{method} chooses each token that a model writes, and {model.name} gives text alone",
             "use a method that needs text alone, such as bm25, or a model that runs here",
         )
     return model
@@ -321,6 +359,6 @@ def _whole(spans: Seq[tuple[int, int]], first: int, stop: int) -> int:
 
 __all__ = [
     "GAP", "Arrange", "AttentionModel", "LogitModel", "Passage", "PromptText", "Regard", "Splitter",
-    "TextModel", "attention_of", "cut", "in_order", "joined", "logits_of", "pieces", "places",
-    "whole", "within",
+    "Steps", "TextModel", "TokenModel", "attention_of", "cut", "in_order", "joined", "logits_of",
+    "pieces", "places", "steps_of", "whole", "within",
 ]  # fmt: skip
