@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from lengthwise.api import text_model
 from lengthwise.api.text_model import LocalText
-from lengthwise.methods.prompts import LogitModel
+from lengthwise.methods.prompts import AttentionModel, LogitModel
 from lengthwise.testing.prompting import letters
 
 TEXT = "Two words.\nAnd then some."
@@ -17,6 +18,7 @@ TEXT = "Two words.\nAnd then some."
 
 def test_it_is_a_model_with_logits() -> None:
     assert isinstance(LocalText(letters()), LogitModel)
+    assert isinstance(LocalText(letters()), AttentionModel)
 
 
 def test_spans_are_the_tokens_of_a_text() -> None:
@@ -32,6 +34,31 @@ def test_without_offsets_spans_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     slow = SimpleNamespace(is_fast=False, encode=fast.encode, decode=fast.decode)
     monkeypatch.setattr(reader, "_tokenizer", slow)
     assert reader.spans(TEXT) == LocalText(letters()).spans(TEXT)
+
+
+def test_a_long_text_is_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = LocalText(letters())
+    for text in ("", "a b\nc" * 9, "no line " * 9, "a\n\n b\n\n\nc\n" * 5):
+        monkeypatch.setattr(text_model, "PART", 1 << 18)
+        assert "".join(text_model._parts(text)) == text
+        whole = reader.count(text)
+        monkeypatch.setattr(text_model, "PART", 7)
+        assert "".join(text_model._parts(text)) == text and reader.count(text) == whole
+    assert len(list(text_model._parts("a b\nc" * 9))) > 3
+
+
+def test_what_a_question_attends_to_is_a_column_a_token_and_a_row_a_token_behind() -> None:
+    model, reader = letters(), LocalText(letters())
+    found = reader.regard(TEXT, "Who?")
+    behind = model.encode("\n\nWho?\nAnswer:")
+    assert found.text.shape == (len(behind), len(TEXT)) and reader.tokens_read == len(
+        [*TEXT, *behind]
+    )
+    # The letters have neither a template nor a first token of their own.
+    total = found.text.sum(1) + found.question
+    assert torch.allclose(total, torch.ones(len(behind)), atol=1e-5)
+    first = reader.regard(TEXT, "Who?", depth=0.5)
+    assert not torch.allclose(first.text, found.text, atol=1e-3)
 
 
 def test_losses_are_those_of_score() -> None:

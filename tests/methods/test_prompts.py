@@ -11,14 +11,17 @@ from lengthwise.errors import Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.prompts import (
     GAP,
+    AttentionModel,
     LogitModel,
     Passage,
     PromptText,
+    attention_of,
     cut,
     in_order,
     joined,
     logits_of,
     pieces,
+    places,
     whole,
     within,
 )
@@ -172,3 +175,21 @@ def test_the_model_of_letters_counts_one_token_a_letter() -> None:
     from lengthwise.api.text_model import LocalText
 
     assert LocalText(letters()).spans("a b") == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_attention_is_asked_for_by_name() -> None:
+    from lengthwise.api.text_model import LocalText
+
+    assert isinstance(attention_of(LocalText(letters()), "infiniretri"), AttentionModel)
+    with pytest.raises(Refused, match="infiniretri looks at the attention of a model, and toy"):
+        attention_of(ToyLogits(), "infiniretri")
+
+
+def test_places_are_those_in_the_joined_text() -> None:
+    given = (
+        Passage("One ", 0, 0, 4, ""), Passage("three ", 0, 8, 14, ""), Passage("four.", 0, 14, 19),
+        Passage("A", 1, 0, 1), Passage("said"),
+    )  # fmt: skip
+    text = joined(given)
+    assert [text[a:b] for a, b in places(given)] == [each.text for each in given]
+    assert places(()) == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence as Seq
 from typing import Any
 
 import torch
@@ -14,13 +15,22 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.regarding import regard
 from lengthwise.engine.sampling import Sampling
+from lengthwise.methods.prompts import Regard
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
 from lengthwise.tokenization.spans import token_spans
 
+# Behind it a line begins with a sign that is no space.
+_LINE = re.compile(r"\n(?=\S)")
+# Characters of a long text that are counted at once.
+PART = 1 << 18
+
 
 class LocalText:
-    """A `methods.prompts.LogitModel` of a held model. tokens_read: in all forwards so far.
+    """A `methods.prompts.LogitModel`, `AttentionModel` and `TokenModel` of a held model.
+
+    tokens_read: in all forwards so far.
 
     Text stands in the same prompt in which the document will stand. It is read by full attention,
     or under a plan that is given.
@@ -50,12 +60,37 @@ class LocalText:
         return token_spans(self._tokenizer, text)
 
     def count(self, text: str) -> int:
-        """Tokens of a text.
+        """Tokens of a text. One of more than PART characters is counted in parts, cut where lines
+        begin, so that no list of all its tokens is made; a part may be a token off.
 
         Args:
             text: any.
         """
-        return len(self.spans(text))
+        return sum(len(self.spans(part)) for part in _parts(text))
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, those of `spans`.
+
+        Args:
+            text: any.
+        """
+        found: list[int] = self._tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
+        return found
+
+    def begin(self, question: str, cue: str) -> LocalSteps:
+        """Its answer to a question without a document, which begins with a cue.
+
+        Args:
+            question: what is asked.
+            cue: what the answer begins with.
+        """
+        tokens = [*self._alone(question), *self.ids(cue)]
+        sequence = self._sequence(tokens)
+        logits = loop.prefill(sequence, tokens, self.chunk)
+        sequence.end_prefill()
+        return LocalSteps(self, sequence, logits)
 
     def write(
         self, text: str, question: str, max_new_tokens: int,
@@ -111,6 +146,27 @@ class LocalText:
         loop.prefill(self._sequence(ids), ids, self.chunk, losses=read)
         return torch.tensor([0.0, *read.values])
 
+    def regard(self, text: str, question: str, depth: float = 1.0) -> Regard:
+        """What a question behind a text attends to, in one layer that sees all of it.
+
+        Args:
+            text: that is asked about, not empty.
+            question: what is asked.
+            depth: share of the layers, from the first on, of which it is the deepest.
+
+        Returns:
+            A row a token behind the text, the template's included, a column a token of `spans`.
+
+        Raises:
+            Refused: where none of these layers sees the whole text.
+        """
+        prompt = build_prompt(self.model, self.model.encode(text, special="text"), [question])
+        (behind,) = prompt.suffixes
+        self.tokens_read += len(prompt.prefix) + len(behind)
+        found = regard(self.model.adapted, prompt.prefix, behind, depth)
+        own = len(prompt.prefix)
+        return Regard(found[:, own - self.count(text) : own], found[:, own:].sum(1))
+
     def _read(self, text: str, question: str, plain: bool = False) -> tuple[Sequence, Tensor]:
         if plain:
             tokens = self.model.encode(f"{text.rstrip()}\n{question}", special="text")
@@ -135,4 +191,53 @@ class LocalText:
         return Sequence(self.model.adapted, self.plan, expected=len(tokens))
 
 
-__all__ = ["LocalText"]
+# What was read behind the tokens that were written, and the logits after it.
+_Written = dict[tuple[int, ...], tuple[Sequence, Tensor]]
+
+
+class LocalSteps:
+    """A `methods.prompts.Steps`: what is begun alike is read once, in forks of one sequence."""
+
+    def __init__(self, reader: LocalText, sequence: Sequence, logits: Tensor) -> None:
+        self._reader = reader
+        self._root: _Written = {(): (sequence, logits)}
+        self._known = self._root
+
+    def after(self, given: Seq[Seq[int]]) -> Tensor:
+        """Log probabilities `[given, vocab]` of the token behind each of some beginnings.
+
+        Args:
+            given: ids, which may be none. What the last call was given need not be read again.
+        """
+        found, wanted = dict(self._root), [tuple(each) for each in given]
+        rows: list[tuple[Sequence, Seq[int], None]] = []
+        new = [each for each in dict.fromkeys(wanted) if each not in self._known]
+        for each in new:
+            known = next(n for n in range(len(each) - 1, -1, -1) if each[:n] in self._known)
+            rows.append((self._known[each[:known]][0].branch(), each[known:], None))
+        logits, steps = loop.extend(rows, "last") if rows else ([], [])
+        for each, row, after, metadata in zip(new, rows, logits, steps, strict=True):
+            row[0].commit(metadata, row[1])
+            self._reader.tokens_read += len(row[1])
+            found[each] = row[0], after[-1]
+        self._known = found | {each: self._known[each] for each in wanted if each in self._known}
+        return torch.stack(
+            [torch.log_softmax(self._known[each][1].float(), -1) for each in wanted]
+        ).cpu()
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text in parts of about PART characters, each but the first beginning a line that does not
+    begin with a space; one without such a line is whole."""
+    start = 0
+    while len(text) - start > PART:
+        found = _LINE.search(text, start + PART)
+        if found is None:
+            break
+        yield text[start : found.end()]
+        start = found.end()
+    if start < len(text) or not text:
+        yield text[start:]
+
+
+__all__ = ["LocalSteps", "LocalText"]

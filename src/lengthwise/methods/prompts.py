@@ -2,7 +2,9 @@
 
 A prompting method turns documents and a question into the text that is read. It sees a model as
 text alone, through a `TextModel`, so that it runs before any, ours or one behind an API. One that
-looks at probabilities asks for a `LogitModel` with `logits_of`.
+looks at probabilities asks for a `LogitModel` with `logits_of`; one that looks at attention, for an
+`AttentionModel` with `attention_of`; one that writes token by token, for a `TokenModel` with
+`steps_of`.
 """
 
 from __future__ import annotations
@@ -96,6 +98,47 @@ class LogitModel(TextModel, Protocol):
         """Loss of each token of a text in nats, `[tokens]`; the first one's is 0."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Regard:
+    """What the tokens of a question give, as probabilities of one layer, mean over its heads.
+
+    text: to each token of the text before it, float32 `[question, text]`.
+    question: to the question itself, all in all, float32 `[question]`.
+    """
+
+    text: Tensor
+    question: Tensor
+
+
+@runtime_checkable
+class AttentionModel(TextModel, Protocol):
+    """A model whose attention can be looked at."""
+
+    def regard(self, text: str, question: str, depth: float = 1.0) -> Regard:
+        """What a question behind a text attends to, in the deepest layer that sees all of it within
+        a share of the layers. Columns are those of `spans(text)`; rows are what stands behind the
+        text, the template's included."""
+
+
+class Steps(Protocol):
+    """A text that is being written, in several ways at once."""
+
+    def after(self, given: Seq[Seq[int]]) -> Tensor:
+        """Log probabilities `[given, vocab]` of the token behind each of some beginnings, which
+        begin themselves as those of an earlier call did, or are short."""
+
+
+@runtime_checkable
+class TokenModel(TextModel, Protocol):
+    """A model that can be asked for one token after another."""
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of `spans(text)`."""
+
+    def begin(self, question: str, cue: str) -> Steps:
+        """Its answer to a question alone, which begins with a cue."""
+
+
 def logits_of(model: TextModel, method: str) -> LogitModel:
     """The model, for a method that needs its probabilities.
 
@@ -109,6 +152,42 @@ def logits_of(model: TextModel, method: str) -> LogitModel:
     if not isinstance(model, LogitModel):
         raise Refused(
             f"{method} looks at the probabilities of a model, and {model.name} gives text alone",
+            "use a method that needs text alone, such as bm25, or a model that runs here",
+        )
+    return model
+
+
+def attention_of(model: TextModel, method: str) -> AttentionModel:
+    """The model, for a method that needs its attention.
+
+    Args:
+        model: any.
+        method: its name.
+
+    Raises:
+        Refused: for a model that does not show it.
+    """
+    if not isinstance(model, AttentionModel):
+        raise Refused(
+            f"{method} looks at the attention of a model, and {model.name} does not show it",
+            "use a method that needs text alone, such as bm25, or a model that runs here",
+        )
+    return model
+
+
+def steps_of(model: TextModel, method: str) -> TokenModel:
+    """The model, for a method that has it write token by token.
+
+    Args:
+        model: any.
+        method: its name.
+
+    Raises:
+        Refused: for a model that gives text alone.
+    """
+    if not isinstance(model, TokenModel):
+        raise Refused(
+            f"{method} chooses each token that a model writes, and {model.name} gives text alone",
             "use a method that needs text alone, such as bm25, or a model that runs here",
         )
     return model
@@ -130,6 +209,22 @@ def joined(passages: Iterable[Passage]) -> str:
         parts.append(each.text)
         last = each
     return "".join(parts)
+
+
+def places(passages: Iterable[Passage]) -> list[tuple[int, int]]:
+    """Where each of some passages stands in their joined text, in characters, half open.
+
+    Args:
+        passages: as `joined` is given them.
+    """
+    found: list[tuple[int, int]] = []
+    at, last = 0, None
+    for each in passages:
+        if last is not None:
+            at += len(joined((last, each))) - len(last.text) - len(each.text)
+        found.append((at, at + len(each.text)))
+        at, last = found[-1][1], each
+    return found
 
 
 def in_order(passages: Iterable[Passage]) -> tuple[Passage, ...]:
@@ -269,6 +364,7 @@ def _whole(spans: Seq[tuple[int, int]], first: int, stop: int) -> int:
 
 
 __all__ = [
-    "GAP", "Arrange", "LogitModel", "Passage", "PromptText", "Splitter", "TextModel", "cut",
-    "in_order", "joined", "logits_of", "pieces", "whole", "within",
+    "GAP", "Arrange", "AttentionModel", "LogitModel", "Passage", "PromptText", "Regard", "Splitter",
+    "Steps", "TextModel", "TokenModel", "attention_of", "cut", "in_order", "joined", "logits_of",
+    "pieces", "places", "steps_of", "whole", "within",
 ]  # fmt: skip

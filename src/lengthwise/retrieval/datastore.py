@@ -74,8 +74,12 @@ class Datastore:
         Needs 30 to 50 bytes a token meanwhile. Raises LengthwiseError without a token, with one
         outside the vocabulary, or with more than MOST_TOKENS.
         """
-        from pydivsufsort import divsufsort  # type: ignore[import-not-found,import-untyped,unused-ignore]
-
+        try:
+            from pydivsufsort import divsufsort  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        except ModuleNotFoundError:
+            raise LengthwiseError(
+                "a datastore needs the package pydivsufsort: pip install 'lengthwise[datastore]'"
+            ) from None
         found: list[Ints] = []
         total = 0
         for document in documents:
@@ -116,6 +120,37 @@ class Datastore:
             else:
                 high = middle - 1
         return self.find(text[len(text) - low :]) if low >= max(1, shortest) else Match()
+
+    @property
+    def everywhere(self) -> Match:
+        """All places, those of the empty n-gram."""
+        return Match(0, len(self), 0)
+
+    def following(self, match: Match) -> Ints:
+        """Tokens that follow at the places of a match, ascending, each once; the end of a document
+        is none.
+
+        Args:
+            match: of an n-gram, or `everywhere`.
+        """
+        after = self.tokens[self.suffixes[match.start : match.stop] + match.length]
+        found: Ints = np.unique(after[after != SEPARATOR])
+        return found
+
+    def extended(self, match: Match, token: int) -> Match:
+        """The places of a match that a token follows, as a match of one token more; an empty one
+        where there are none.
+
+        Args:
+            match: of an n-gram, or `everywhere`.
+            token: id.
+        """
+        # Suffixes that begin alike are in the order of the token behind.
+        after = self.tokens[self.suffixes[match.start : match.stop] + match.length]
+        low, high = np.searchsorted(after, [token, token + 1])
+        if low == high or token == SEPARATOR:
+            return Match()
+        return Match(match.start + int(low), match.start + int(high), match.length + 1)
 
     def continuations(self, match: Match, length: int, most: int) -> Ints:
         """What follows at the places of a match, `[places, length]`, in the order of the corpus's

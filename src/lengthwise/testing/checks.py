@@ -79,7 +79,8 @@ KINDS: tuple[Kind, ...] = (
     _role("write_prompt", prompting.check_prompt_repeats,
           "keep nothing between prompts, and draw with a seed that is an option"),
     _role("write_prompt", prompting.check_prompt_text_alone,
-          "ask `logits_of(model, self.name)` before you look at probabilities"),
+          "ask `logits_of(model, self.name)` before you look at probabilities, and `attention_of` "
+          "before you look at attention"),
     _role("start_retention", ids.check_retention_ids,
           "`group.keep(ids)` takes int64 ids of `group.compressible`, ascending and each once: "
           "sort what `topk` gives"),

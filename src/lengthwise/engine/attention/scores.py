@@ -80,6 +80,40 @@ def column_maxima(
     return found
 
 
+def head_sums(
+    parts: Sequence[Part],
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Probability that each query gives each key, summed over the heads.
+
+    The softmax is over the keys of all parts. Queries are taken in blocks: beside what is returned,
+    memory stays O(block x keys).
+
+    Args:
+        parts: of the same queries; none of them is empty.
+        scaling: multiplies the logits.
+        softcap: as in `attend`.
+        sinks: as in `attend`.
+
+    Returns:
+        float32 `[queries, keys of all parts]`.
+    """
+    heads, queries, _ = parts[0].query.shape
+    keys = sum(part.key.shape[1] for part in parts)
+    step = max(1, SCORE_BLOCK // max(1, heads * keys))
+    found = torch.zeros(queries, keys, device=parts[0].query.device)
+    for start in range(0, queries, step):
+        rows = slice(start, min(queries, start + step))
+        scores = torch.cat([logits(part.rows(rows), scaling, softcap) for part in parts], -1)
+        lse = torch.logsumexp(scores, -1)
+        if sinks is not None:
+            lse = torch.logaddexp(lse, sinks.float()[:, None])
+        found[rows] = torch.exp(scores - lse[..., None]).sum(0)
+    return found
+
+
 def lse_at(
     parts: Sequence[AnyPart],
     rows: slice,
@@ -98,4 +132,4 @@ def lse_at(
     return lse
 
 
-__all__ = ["attend_plain", "column_maxima", "column_sums", "logits", "lse_at"]
+__all__ = ["attend_plain", "column_maxima", "column_sums", "head_sums", "logits", "lse_at"]

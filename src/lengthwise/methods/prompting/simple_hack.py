@@ -28,7 +28,7 @@ from typing import ClassVar
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs
-from lengthwise.methods.prompts import GAP, Passage, PromptText, TextModel, joined, whole
+from lengthwise.methods.prompts import GAP, Passage, PromptText, TextModel, joined, places, whole
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.stop_words import LISTS
 
@@ -159,18 +159,12 @@ def _is_punctuation(match: re.Match[str]) -> bool:
 
 def _clipped(runs: Seq[Passage], low: int, high: int) -> Iterator[Passage]:
     """What characters `low` to `high` of the joined runs have of each."""
-    at = 0
-    last: Passage | None = None
-    for run in runs:
-        if last is not None:
-            at += len(joined((last, run))) - len(last.text) - len(run.text)
+    for run, (at, _) in zip(runs, places(runs), strict=True):
         first, stop = max(low - at, 0), min(high - at, len(run.text))
         if first < stop:
             yield Passage(
                 run.text[first:stop], run.document, run.start + first, run.start + stop, run.gap
             )
-        at += len(run.text)
-        last = run
 
 
 __all__ = ["SimpleHack"]
