@@ -34,7 +34,7 @@ def paragraphs(count: int) -> list[str]:
     evidence=COLUMNS,
 )
 def tcra(
-    encoder: str, count: int = 50, ratio: float = 0.2, length: int = 8192, seeds: int = 1
+    encoder: str, count: int = 50, ratio: float = 0.2, length: int = 4096, seeds: int = 1
 ) -> Iterator[Found]:
     """Cosines after a fifth of the tokens has gone, and evidence kept. The encoder is the folder of
     one."""
