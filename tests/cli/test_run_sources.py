@@ -60,6 +60,13 @@ def test_runs_near_one_another_are_one_block() -> None:
     assert "keeper … tower 3 … called 9." in out
 
 
+def test_what_a_model_wrote_is_named_so() -> None:
+    recipe = ("-r", "map_reduce(budget=60, chunk=200, note=16)", "--sources")
+    code, out, err = called(*RUN, *recipe)
+    assert code == 0, err
+    assert "\n[written by the model]\n" in out and "tokens read" in err
+
+
 def test_blocks_are_of_one_document_in_its_order_and_nothing_else() -> None:
     sources = [Source("a", "one ", 0, 4), Source("a", "two", 9, 12), Source("a", "three", 12, 17),
                Source("a", "far", 98, 101), Source("", "said"), Source("", "more"),

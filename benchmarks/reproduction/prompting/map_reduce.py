@@ -9,7 +9,7 @@ from benchmarks.reproduction.prompting.evidence import LENGTH, NOTED, row
 
 
 @check(NOTED)
-def map_reduce(encoder: str, length: int = LENGTH, seeds: int = 2) -> Iterator[Found]:
+def map_reduce(encoder: str, length: int = LENGTH, seeds: int = 1) -> Iterator[Found]:
     """Evidence kept at 10% of the tokens, and at less, where notes become notes again. The encoder
     is the folder of one."""
     yield row("map_reduce(budget=10%)", length, seeds, others=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.reproduction.harness import Found, check
-from benchmarks.reproduction.prompting.evidence import LENGTH, NOTED, row
+from benchmarks.reproduction.prompting.evidence import NOTED, row
 
 
 @check(NOTED)
-def refine(encoder: str, length: int = LENGTH, seeds: int = 1) -> Iterator[Found]:
+def refine(encoder: str, length: int = 4096, seeds: int = 1) -> Iterator[Found]:
     """Evidence kept at 10% of the tokens, by the length of the notes. The encoder is the folder of
     one."""
     yield row("refine(budget=10%, note=64)", length, seeds, others=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from benchmarks.reproduction.harness import Found, check, load
-from benchmarks.reproduction.prompting.evidence import COLUMNS, LENGTH, row
+from benchmarks.reproduction.prompting.evidence import COLUMNS, row
 
 from lengthwise.api.text_model import LocalText
 from lengthwise.documents.files import read_document
@@ -34,12 +34,12 @@ def paragraphs(count: int) -> list[str]:
     evidence=COLUMNS,
 )
 def tcra(
-    encoder: str, count: int = 50, ratio: float = 0.2, length: int = LENGTH, seeds: int = 1
+    encoder: str, count: int = 50, ratio: float = 0.2, length: int = 4096, seeds: int = 1
 ) -> Iterator[Found]:
     """Cosines after a fifth of the tokens has gone, and evidence kept. The encoder is the folder of
     one."""
     yield from _cosines(encoder, count, ratio)
-    for options in ("budget=10%", "budget=10%, rounds=4", "budget=10%, compress=summary"):
+    for options in ("budget=10%", "budget=10%, compress=summary"):
         found = row(f'tcra({options}, encoder="{encoder}")', length, seeds)
         yield "evidence", found | {"recipe": f"`tcra({options})`"}
     yield "evidence", row("bm25(budget=10%)", length, seeds)
