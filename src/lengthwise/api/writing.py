@@ -174,12 +174,12 @@ def _written(
         plan = given or how.plan(model, instruction, words)
         if journal is not None:
             journal.add_plan(plan)
+        for each in plan.notes:
+            told(each)
     before = len(done)
     if before:
         way = "; --force, or force=True, begins anew" if before == len(plan.parts) else ""
         told(f"{before} of {len(plan.parts)} parts were written before{way}")
-    for each in plan.notes:
-        told(each)
     for part in how.parts(model, instruction, plan.parts, [each.text for each in done], stream):
         done.append(part)
         if journal is not None:
