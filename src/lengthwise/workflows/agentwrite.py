@@ -13,7 +13,8 @@ Ours differs:
 - A plan that cannot be read is asked for once more, as a list of headings, and the parts are then
   equal. Without headings too the text is cut into equal parts, which is said.
 - A part ends at the end of a sentence near its count. One that is too short is asked to go on, a
-  few times. The paper takes each answer as it comes.
+  few times, and what it lacks is added to the parts behind it, at most half as much again for each.
+  The paper takes each answer as it comes.
 - A sentence that was said before is left out, and a loop ends an answer. Small models copy what
   they are shown.
 - What does not fit the trained length is left out of the prompt: the beginning of the text so far.
@@ -167,7 +168,9 @@ class AgentWrite:
             yield found
 
     def _part(self, job: _Job, number: int, stream: Sink | None) -> WrittenPart:
-        target = job.plan[number - 1].words
+        planned = job.plan[number - 1].words
+        # What is missing so far this part makes up for, in part.
+        target = planned + min(max(0, job.missing()), planned // 2)
         sink = _after_gap(stream) if number > 1 and stream is not None else stream
         text = PartText(number, target, job.said, self.repeats, sink)
         calls, idle, cut, over = 0, 0, False, 0
@@ -178,7 +181,7 @@ class AgentWrite:
             shown, beyond = self._call(job, text, calls)
             calls, cut, over = calls + 1, cut or not shown, max(over, beyond)
             idle = idle + 1 if text.words == before else 0
-        return WrittenPart(text.text.strip(), target, calls, text.held_back, cut, over)
+        return WrittenPart(text.text.strip(), planned, calls, text.held_back, cut, over)
 
     def _call(self, job: _Job, text: PartText, times: int) -> tuple[bool, int]:
         """One answer. Returns whether the prompt had all of plan and text, and tokens it has
@@ -197,7 +200,7 @@ class AgentWrite:
         asked = part_prompt(
             model, job.instruction, job.plan, text.number, given, (times, wanted), room
         )
-        text.begin()
+        text.begin(asked.frame)
         if times:
             text.gap()
         try:
@@ -217,6 +220,11 @@ class _Job:
     plan: Seq[Part]
     texts: list[str]
     said: Counter[str] = field(default_factory=Counter)
+
+    def missing(self) -> int:
+        """Words that the parts so far have less than planned, all together."""
+        planned = sum(part.words for part in self.plan[: len(self.texts)])
+        return planned - sum(map(count_words, self.texts))
 
     def rate(self) -> float:
         """Tokens a word, of what there is: the language and the tokenizer decide."""

@@ -151,7 +151,7 @@ class Journal:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LengthwiseError(
                 f"{journal_of(self._out)}: line {number} is damaged ({error!r}): delete it and "
-                "those behind it, and what they held is written again"
+                f"those behind it, and {self._out.name}, and what they held is written again"
             ) from error
 
     def add_plan(self, plan: Plan) -> None:

@@ -48,8 +48,13 @@ class PartText:
         self._said, self._repeats, self._sink = said, repeats, sink
         self.begin()
 
-    def begin(self) -> None:
-        """A new answer begins."""
+    def begin(self, frame: str = "") -> None:
+        """A new answer begins.
+
+        Args:
+            frame: what was asked: a model that says it again says nothing.
+        """
+        self._frame = {key_of(each) for each in sentences(frame)} - {""}
         self._buffer, self._row, self._heard, self._look = "", 0, False, _LONG
 
     def hear(self, piece: str) -> None:
@@ -106,7 +111,7 @@ class PartText:
             raise Enough
         key = key_of(sentence)
         most = self._repeats if count >= SHORT else self._repeats * SHORT_TIMES
-        if goes_round(key) or 0 < most <= self._said[key]:
+        if key in self._frame or goes_round(key) or 0 < most <= self._said[key]:
             self.held_back += 1
             self._row += 1
             if self._row >= LOOP:
@@ -120,7 +125,7 @@ class PartText:
             raise Enough
 
     def _pass(self, text: str) -> None:
-        if not self.text:
+        if not self.text.strip() or (self.text.endswith("\n\n") and not text.strip()):
             text = text.lstrip()
         elif not self.text[-1].isspace() and text and not text[0].isspace():
             text = f" {text}"

@@ -17,12 +17,12 @@ _LONGEST = 300
 _NUMBER = r"\d[\d,]*"
 _KIND = r"(?:part|paragraph|section|chapter|step|heading)"
 _HEAD = re.compile(rf"(?:{_KIND}\s*(\d+)|(\d+)\s*[.):])\s*[-.:)\u2013\u2014]*\s*(.*)", re.I)
+_RANGE = rf"({_NUMBER})(?:\s*(?:-|\u2013|to)\s*({_NUMBER}))?"
+_ABOUT = r"(?:\b(?:about|around|approximately|roughly)\s+|~\s*)?"
 _COUNTS = (
-    re.compile(rf"words?(?:\s*counts?)?\W{{0,6}}({_NUMBER})(?:\s*(?:-|\u2013|to)\s*({_NUMBER}))?"
-               r"(?:\s*words?)?", re.I),
-    re.compile(rf"(?<![\d,])({_NUMBER})(?:\s*(?:-|\u2013|to)\s*({_NUMBER}))?\s*-?\s*(?:words?\b|\u5b57)",
-               re.I),
-)  # fmt: skip
+    re.compile(rf"words?(?:\s*counts?)?\W{{0,6}}{_ABOUT}{_RANGE}(?:\s*words?)?", re.I),
+    re.compile(rf"{_ABOUT}(?<![\d,]){_RANGE}\s*-?\s*(?:words?\b|\u5b57)", re.I),
+)
 _LABEL = re.compile(r"\b(?:main\s+)?points?\s*:", re.I)
 _BESIDE = "*#>|`\"'\u201c\u201d[]() \t"
 

@@ -65,10 +65,11 @@ TEMPLATE = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt for a part. shown: whether all of plan and text stand in it. over: tokens that it
-    has beyond its room even so."""
+    """A prompt for a part. frame: it without plan and text. shown: whether all of them stand in it.
+    over: tokens that it has beyond its room even so."""
 
     prompt: str
+    frame: str
     shown: bool
     over: int = 0
 
@@ -95,14 +96,15 @@ def part_prompt(
         "point": plan[number - 1].point, "end": _MORE if number < len(plan) else _LAST,
         "wish": _WISHES[min(times, len(_WISHES) - 1)].format(words=words),
     }  # fmt: skip
-    bare = model.count(_PART.format(plan="", written="", **fields))
+    frame = _PART.format(plan="", written="", **fields)
+    bare = model.count(frame)
     lines, all_lines = _lines(model, plan, number, max(1, round((room - bare) * _PLAN_SHARE)))
     left = room - bare - model.count(lines) - model.count(_WRITTEN.format(text=""))
     text = end_of(model, written, max(0, left))
     shown = _WRITTEN.format(text=text.strip()) if text.strip() else ""
     prompt = _PART.format(plan=lines, written=shown, **fields)
     whole = all_lines and text == written
-    return Asked(prompt, whole, max(0, model.count(prompt) - room))
+    return Asked(prompt, frame, whole, max(0, model.count(prompt) - room))
 
 
 def _lines(model: TextModel, plan: Seq[Part], number: int, room: int) -> tuple[str, bool]:
