@@ -101,7 +101,7 @@ def test_what_a_part_lacks_the_next_ones_make_up_for() -> None:
     parts = [*how.parts(told, "Write.", plan, ["Few words."])]
     # 398 are missing: 200 of them are added to each.
     assert [part.asked for part in parts] == [400, 400]
-    assert abs(parts[0].words - 600) < 6 and abs(parts[1].words - 600) < 6
+    assert all(abs(part.words - 600) < 10 for part in parts)
     assert notes_of(parts, how.enough) == []
 
 

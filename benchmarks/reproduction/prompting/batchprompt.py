@@ -19,10 +19,11 @@ LABELS = ("yes", "no")
 TASK = Task(
     "Read each passage and its question, and say whether the answer to the question is yes or no. "
     "A passage may not say it in these words: what follows from it counts too. Where it says "
-    "nothing of it, answer no.\n\nExamples:\n"
-    "Harbours freeze in most winters. Can ships leave in January? no\n"
-    "The bridge carries trains and cars. May a train cross it? yes\n"
-    "Its seeds are eaten by finches alone. Do crows eat them? no",
+    "nothing of it, answer no. Five examples follow, each with its answer.\n"
+    + "".join(
+        f"\nAn example of a passage {'with its many words ' * 15}is it? {answer}\n"
+        for answer in ("no", "yes", "no", "yes", "yes")
+    ),
     LABELS,
 )
 COLUMNS = {
@@ -31,7 +32,7 @@ COLUMNS = {
 
 
 class Still(BatchPrompt):
-    """The same items always in the order in which they came: what votes are worth without orders."""
+    """The same items always in one order: what votes are worth without orders."""
 
     def asked_again(self, model: PositionBiased, rounds: int) -> list[str]:
         """The majority of `rounds` answers to the same prompts."""
@@ -49,7 +50,7 @@ def _majority(labels: Sequence[str]) -> str:
 def batchprompt(items: int = 3200, worst: float = 0.4) -> Iterator[Found]:
     """Accuracy, and calls and tokens of those of one item a prompt."""
     rng = random.Random(0)
-    truth = {f"passage {n} {'with some words ' * 12}is it?": rng.choice(LABELS)
+    truth = {f"passage {n} {'with some words ' * 8}is it?": rng.choice(LABELS)
              for n in range(items)}  # fmt: skip
     model = PositionBiased(truth, LABELS, lambda place: 0.02 + worst * place)
     answers = [*truth.values()]
