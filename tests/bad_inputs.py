@@ -128,7 +128,7 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("label",): ((), ("items.jsonl",), ("", "Is it?"), ("items.jsonl", ""), ("items.jsonl", " "),
                  ("items.jsonl", "\udcff"), ("nope.jsonl", "Is it?"), ("empty.txt", "Is it?"),
                  ("blank.txt", "Is it?"), ("zeros.bin", "Is it?"), ("latin.txt", "Is it?"),
-                 ("hollow", "Is it?"), ("bad.jsonl", "Is it?"), ("deep.jsonl", "Is it?"),
+                 ("hollow", "Is it?"), ("bad.jsonl", "Is it?"),
                  ("prompts.jsonl", "Is it?"), ("~nope/x", "Is it?"),
                  ("items.jsonl", "Is it?", "x")),
     ("chat",): (("x",), ("",)),

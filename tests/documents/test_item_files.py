@@ -43,7 +43,7 @@ def test_json_lines_with_names_and_other_fields(tmp_path: Path) -> None:
         (b'{"text": 5}\n', r'line 1: "text" must hold text'),
         (b'{"text": "a", "id": [1]}\n', r'line 1: "id" must be'),
         (b'{"text": "a", "id": true}\n', r'line 1: "id" must be'),
-        (b'{"text": "a"}\n{\n{\n{\n{\n{\n{\n', r"line 2: no JSON.*5 other lines: 3, 4, 5, 6, \.\.\."),
+        (b'{"text": "a"}\n' + b"{\n" * 6, r"line 2: no JSON.*5 other lines: 3, 4, 5, 6, \.\.\."),
         (b'{"text": "a"}\n{"text": ' + b"[" * 100_000, "line 2: no JSON"),
     ],
 )  # fmt: skip

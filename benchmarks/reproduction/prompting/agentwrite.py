@@ -1,4 +1,4 @@
-"""AgentWrite: 5,000 words of the embedded model, in one answer and part by part."""
+"""AgentWrite: 5,000 words of the embedded model, part by part and in one answer."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ COLUMNS = {
 
 
 @check(COLUMNS)
-def agentwrite(words: int = 5000, remembered: tuple[int, ...] = (600,)) -> Iterator[Found]:
-    """Length scores of one answer and of AgentWrite, with all of the text shown again, or its end.
-
-    remembered is in tokens.
-    """
-    model = load()
-    writer = as_text_model(model, sampling=Sampling(repetition_penalty=1.1))
-    asked = f"{INSTRUCTION} Write {words} words."
-    room = writer.trained_length - writer.count(asked) - 100
-    yield {**_row("one answer", writer.write("", asked, room), words), "calls": 1, "left out": 0}
+def agentwrite(words: int = 5000, remembered: tuple[int, ...] = ()) -> Iterator[Found]:
+    """Length scores with all of the text shown again, and with so many tokens of its end."""
     for tokens in (None, *remembered):
-        found = lengthwise.write(model, INSTRUCTION, words, remembered=tokens)
+        found = lengthwise.write(load(), INSTRUCTION, words, remembered=tokens)
         way = "part by part" if tokens is None else f"part by part, {tokens} tokens shown again"
         yield {
             **_row(way, found.text, words), "calls": sum(part.calls for part in found.parts),
             "left out": sum(part.held_back for part in found.parts),
         }  # fmt: skip
         yield Note({way: [part.words for part in found.parts], f"{way}, notes": list(found.notes)})
+
+
+@check(COLUMNS)
+def one(words: int = 5000, most: int = 2000) -> Iterator[Found]:
+    """The same model asked for all of it in one answer, of `most` tokens."""
+    writer = as_text_model(load(), sampling=Sampling(repetition_penalty=1.1))
+    text = writer.write("", f"{INSTRUCTION} Write {words} words.", most)
+    yield {**_row("one answer", text, words), "calls": 1, "left out": 0}
 
 
 def _row(way: str, text: str, asked: int) -> Row:

@@ -83,7 +83,7 @@ def _row(way: str, model: PositionBiased, how: BatchPrompt) -> Found:
 
 @check({"items a prompt": ",", "labelled, %": ".0f", "right, %": ".0f", "calls": ",",
         "tokens in": ",", "tokens out": ","})  # fmt: skip
-def model(items: int = 48, rounds: int = 3) -> Iterator[Found]:
+def model(items: int = 24, rounds: int = 3) -> Iterator[Found]:
     """The embedded model on a question that a word answers: whether lines come back to items."""
     rng = random.Random(1)
     kinds = {
@@ -92,7 +92,7 @@ def model(items: int = 48, rounds: int = 3) -> Iterator[Found]:
     }
     pairs = [(word, kind) for kind, words in kinds.items() for word in words]
     drawn = [rng.choice(pairs) for _ in range(items)]
-    for size in (1, 4, 8, 16):
+    for size in (1, 4, 8):
         found = lengthwise.label(
             load(), [word for word, _ in drawn], "Is it an animal or a fruit?", [*kinds],
             size=size, rounds=1 if size == 1 else rounds, early=False,
