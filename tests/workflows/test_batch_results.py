@@ -46,7 +46,7 @@ def lines(out: Path) -> list[dict[str, object]]:
 def test_items_are_kept_as_they_are_done_and_the_rest_is_the_same(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     whole = asked(Stopping(), None)
-    with pytest.raises(LengthwiseError, match="the server has gone"):
+    with pytest.raises(LengthwiseError, match="gone; .* of 40 items are kept in .*a.jsonl"):
         asked(Stopping(13), out)
     kept = lines(out)
     assert 8 <= len(kept) < 40
@@ -117,7 +117,8 @@ def test_kill_9_in_the_middle_loses_no_item(tmp_path: Path) -> None:
     out, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     command = [sys.executable, "-c", SLOW, str(out)]
     running = subprocess.Popen([*command, "0.2"], cwd=ROOT)
-    for _ in range(1200):
+    # Importing takes a while on a loaded machine.
+    for _ in range(6000):
         if out.exists() and out.read_bytes().count(b"\n") >= 9:
             break
         time.sleep(0.05)

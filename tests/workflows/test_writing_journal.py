@@ -29,7 +29,7 @@ def kinds(out: Path) -> list[str]:
 
 def test_parts_are_kept_one_by_one_and_the_text_is_written_at_the_end(tmp_path: Path) -> None:
     out = tmp_path / "a.md"
-    with pytest.raises(LengthwiseError, match="the server has gone"):
+    with pytest.raises(LengthwiseError, match="gone; 3 parts are kept in .*a.md.parts.jsonl"):
         write(Failing(5, plan=PLAN), "Write.", 1000, out=out)
     assert kinds(out) == ["job", "plan", "text", "text", "text"] and not out.exists()
     said: list[str] = []
@@ -142,7 +142,8 @@ def test_kill_9_in_the_middle_loses_no_part(tmp_path: Path) -> None:
     out = tmp_path / "a.md"
     command = [sys.executable, "-c", SLOW, str(out)]
     running = subprocess.Popen([*command, "0.5"], cwd=ROOT)
-    for _ in range(1200):
+    # Importing takes a while on a loaded machine.
+    for _ in range(6000):
         if journal_of(out).exists() and journal_of(out).read_bytes().count(b"\n") >= 4:
             break
         time.sleep(0.05)

@@ -197,12 +197,20 @@ class _Labelling:
         self.progress(before, len(self.items))
         texts = [each.text for each in self.items]
         running = self.how.label(self.model, self.task, texts, frozenset(done), cost, note)
-        for each in running:
-            if results is not None:
-                results.add(each)
-            else:
-                done[each.item] = each
-            self.progress(len(done), len(self.items))
+        try:
+            for each in running:
+                if results is not None:
+                    results.add(each)
+                else:
+                    done[each.item] = each
+                self.progress(len(done), len(self.items))
+        except LengthwiseError as error:
+            if results is None:
+                raise
+            raise LengthwiseError(
+                f"{error}; {len(done):,} of {len(self.items):,} items are kept in {results.out}, "
+                "and the same call goes on behind them"
+            ) from error
         without = sum(each.label is None for each in done.values())
         if without:
             note(f"{without:,} items have no label: no answer about them could be read")

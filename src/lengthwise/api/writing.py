@@ -25,7 +25,7 @@ from lengthwise.workflows.agentwrite import (
     joined_parts,
     notes_of,
 )  # fmt: skip
-from lengthwise.workflows.writing_journal import LONG_TEXT, Journal
+from lengthwise.workflows.writing_journal import LONG_TEXT, Journal, journal_of
 from lengthwise.workflows.writing_plan import Part, read_plan, usable
 
 MOST_WORDS = MOST * MOST_PARTS
@@ -167,6 +167,21 @@ def _written(
     journal: Journal | None, sinks: tuple[Callable[[str], None] | None, Callable[[str], None]],
 ) -> LongText:  # fmt: skip
     stream, told = sinks
+    try:
+        return _went_on(model, job, how, given, journal, stream, told)
+    except LengthwiseError as error:
+        if journal is None:
+            raise
+        raise LengthwiseError(
+            f"{error}; {len(journal.parts)} parts are kept in {journal_of(journal.out)}, and the "
+            "same call goes on behind them"
+        ) from error
+
+
+def _went_on(
+    model: TextModel, job: Mapping[str, Any], how: AgentWrite, given: Plan | None,
+    journal: Journal | None, stream: Callable[[str], None] | None, told: Callable[[str], None],
+) -> LongText:  # fmt: skip
     instruction, words = job["instruction"], job["words"]
     plan = journal.plan if journal is not None else None
     done = list(journal.parts) if journal is not None else []

@@ -13,7 +13,6 @@ from lengthwise._utils.outputs import Output, check_outputs
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, check_text, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.main import ModelChoice, model_options
-from lengthwise.errors import LengthwiseError
 
 if TYPE_CHECKING:
     from lengthwise.api.labelling import Labels
@@ -76,18 +75,11 @@ def label(
     model = choice.open_text(recipe)
     columns = (TextColumn("items"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns) as bar:
-        try:
-            found = labelling.label(
-                model, items, task, names, recipe=parsed, size=size, rounds=rounds, early=early,
-                doubt=doubt, seed=seed, out=out, force=force, field=field, progress=bar.reached,
-                note=bar.note,
-            )  # fmt: skip
-        except LengthwiseError as error:
-            if out is None or not out.is_file():
-                raise
-            raise LengthwiseError(
-                f"{error}; what is done is kept in {out}, and the same command goes on"
-            ) from error
+        found = labelling.label(
+            model, items, task, names, recipe=parsed, size=size, rounds=rounds, early=early,
+            doubt=doubt, seed=seed, out=out, force=force, field=field, progress=bar.reached,
+            note=bar.note,
+        )  # fmt: skip
     _show(found, read, out, as_json)
 
 

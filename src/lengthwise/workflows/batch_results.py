@@ -90,7 +90,7 @@ def _shown(name: str, job: Mapping[str, Any]) -> str:
 class Results:
     """OUT: what is done of a job, and where more is added.
 
-    done: numbers of the items with a label, from 0, and what was found of them.
+    out: its path. done: numbers of the items with a label, from 0, and what was found of them.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Results:
         """
         if not force:
             require_ours(out, job)
-        self._out, self._items = out, items
+        self.out, self._items = out, items
         self.done: dict[int, Labelled] = {}
         self._lines = AppendedLines(out, "labelling job")
         try:
@@ -142,13 +142,13 @@ class Results:
             )
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise LengthwiseError(
-                f"{self._out}: line {number} is damaged ({error!r}); delete it, and its item is "
+                f"{self.out}: line {number} is damaged ({error!r}); delete it, and its item is "
                 "labelled again"
             ) from error
 
     def _write_manifest(self, job: Mapping[str, Any]) -> None:
         kept = {"format": FORMAT, "version": VERSION, "library": __version__, "job": dict(job)}
-        with write_aside(manifest_of(self._out), sync=True) as aside:
+        with write_aside(manifest_of(self.out), sync=True) as aside:
             aside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
     def add(self, found: Labelled) -> None:

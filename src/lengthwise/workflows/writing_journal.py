@@ -64,7 +64,8 @@ LONG_TEXT = Kind("long text", _is_text)
 class Journal:
     """What is done of a text, and where more is added.
 
-    plan: None until there is one. parts: that are done. ended: whether OUT is written.
+    out: where the text will be. plan: None until there is one. parts: that are done. ended: whether
+    OUT is written.
     """
 
     def __init__(self, out: Path, job: Mapping[str, Any], force: bool = False) -> None:
@@ -78,7 +79,7 @@ class Journal:
         Raises:
             LengthwiseError: for another job's, and for what is none.
         """
-        self._out, self._job = out, json.loads(json.dumps(dict(job)))
+        self.out, self._job = out, json.loads(json.dumps(dict(job)))
         self.plan: Plan | None = None
         self.parts: list[WrittenPart] = []
         self.ended = False
@@ -150,8 +151,8 @@ class Journal:
                 self.ended = True
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LengthwiseError(
-                f"{journal_of(self._out)}: line {number} is damaged ({error!r}): delete it and "
-                f"those behind it, and {self._out.name}, and what they held is written again"
+                f"{journal_of(self.out)}: line {number} is damaged ({error!r}): delete it and "
+                f"those behind it, and {self.out.name}, and what they held is written again"
             ) from error
 
     def add_plan(self, plan: Plan) -> None:
@@ -176,9 +177,9 @@ class Journal:
     def end(self) -> None:
         """Writes OUT of all parts, where it is not there as this journal left it."""
         text = joined_parts([part.text for part in self.parts]).encode()
-        if self.ended and self._out.is_file() and self._out.read_bytes() == text:
+        if self.ended and self.out.is_file() and self.out.read_bytes() == text:
             return
-        with write_aside(self._out, sync=True) as aside:
+        with write_aside(self.out, sync=True) as aside:
             aside.write_bytes(text)
             # Known for ours before it has its name: a crash may come between the two.
             self._lines.add({"done": _digest(text)})
