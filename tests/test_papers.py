@@ -17,6 +17,7 @@ from lengthwise.scaling import LAWS
 from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.soft_contexts.base import SOFT_CONTEXTS
 from lengthwise.training import cartridge, context, flexsp, growth, schedules
+from lengthwise.workflows import agentwrite, batchprompt
 
 CLASSES = [each.cls for each in registry.registered() if each.package == registry.OURS]
 # Modules that name their paper themselves, as what they hold is no class of its own.
@@ -24,6 +25,8 @@ MODULES = {
     "lengthwise.sequences.curricula": "PAPER",
     "lengthwise.sequences.icp": "PAPER",
     "lengthwise.sequences.upsampling": "PAPER",
+    agentwrite.__name__: "PAPER",
+    batchprompt.__name__: "PAPER",
     cartridge.__name__: "PAPER",
     context.__name__: "PAPER",
     flexsp.__name__: "PAPER",

@@ -13,13 +13,16 @@ measured side by side.
     session = model.read(document)              # once, and then session.ask(...) many times
     lengthwise.answer(model, document, "Who signed it?", "bm25(budget=2048)")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
+    lengthwise.write(model, "A guide to growing vegetables.", words=5000)
+    lengthwise.label(model, texts, "Is it a complaint?", ["yes", "no"])
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models, `connect` opens one behind a
 server; `read` takes files.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
-those that choose what is read of a document; `compare` measures them. `custom_generate` is the way
-in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what was
-read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
+those that choose what is read of a document; `compare` measures them. `write` plans a long text and
+writes it part by part; `label` asks about many items a prompt and votes. `custom_generate` is the
+way in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what
+was read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
 `Pieces` finds it again in other documents, `join` puts together what was read apart, and `compose`
 what `lengthwise cartridge train` trained. `open_encoder` opens what `lengthwise soft train` trained
 to read documents. Whatever a user can get wrong is a `LengthwiseError` of one line.
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from lengthwise.api.connecting import connect
     from lengthwise.api.generation import Generation
     from lengthwise.api.hf_generate import custom_generate
+    from lengthwise.api.labelling import Labels, label
     from lengthwise.api.loading import check, load, wrap
     from lengthwise.api.machine import machine
     from lengthwise.api.model import Model
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from lengthwise.api.session_stream import stream_session
     from lengthwise.api.soft_context import ContextEncoder, open_encoder
     from lengthwise.api.streams import AsyncStream, Stream
+    from lengthwise.api.writing import LongText, write
     from lengthwise.documents.document import Document
     from lengthwise.documents.folders import read
     from lengthwise.engine.speculative.loading import drafting_model
@@ -65,7 +70,9 @@ _WHERE = {
     "ContextEncoder": "lengthwise.api.soft_context",
     "Document": "lengthwise.documents.document",
     "Generation": "lengthwise.api.generation",
+    "Labels": "lengthwise.api.labelling",
     "LengthwiseError": "lengthwise.errors",
+    "LongText": "lengthwise.api.writing",
     "Model": "lengthwise.api.model",
     "Pieces": "lengthwise.api.pieces",
     "Recipe": "lengthwise.recipes",
@@ -79,6 +86,7 @@ _WHERE = {
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
     "join": "lengthwise.api.apart",
+    "label": "lengthwise.api.labelling",
     "load": "lengthwise.api.loading",
     "machine": "lengthwise.api.machine",
     "open_encoder": "lengthwise.api.soft_context",
@@ -86,6 +94,7 @@ _WHERE = {
     "read": "lengthwise.documents.folders",
     "stream_session": "lengthwise.api.session_stream",
     "wrap": "lengthwise.api.loading",
+    "write": "lengthwise.api.writing",
 }
 
 __all__ = [
@@ -95,7 +104,9 @@ __all__ = [
     "ContextEncoder",
     "Document",
     "Generation",
+    "Labels",
     "LengthwiseError",
+    "LongText",
     "Model",
     "Pieces",
     "Recipe",
@@ -109,6 +120,7 @@ __all__ = [
     "custom_generate",
     "drafting_model",
     "join",
+    "label",
     "load",
     "machine",
     "open_encoder",
@@ -116,6 +128,7 @@ __all__ = [
     "read",
     "stream_session",
     "wrap",
+    "write",
 ]
 
 

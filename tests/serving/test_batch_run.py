@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from lengthwise.serving import batch_files
 from lengthwise.serving.batch_files import BatchError, manifest_of, read_lines
 from lengthwise.serving.batch_run import Summary, run_batch, usual_kv_bytes
 from tests.called import called
@@ -242,7 +241,7 @@ def test_lines_are_on_the_disk_before_the_next(
         if out.exists():
             synced.append(out.read_bytes().count(b"\n"))
 
-    monkeypatch.setattr(batch_files.os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", noted)
     job(tmp_path, some_requests(4))
     assert [count for count in synced if count] == [1, 2, 3, 4]
 

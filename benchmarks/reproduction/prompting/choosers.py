@@ -33,8 +33,7 @@ def choosers(
     tables = dict(zip(lengths, ("", "at_64k", "at_110k"), strict=False))
     recipes = ["bm25(budget=10%)", "bm25(budget=10%, passage=32)", "reorder(budget=10%)",
                "simple_hack(budget=10%)"]  # fmt: skip
-    vectors = ["dense(budget=10%)", "dense(budget=10%, passage=32)", "tcra(budget=10%)",
-               "crag(budget=10%, summary=nearest)"]  # fmt: skip
+    vectors = ["dense(budget=10%)", "dense(budget=10%, passage=32)"]
     for length in lengths:
         rows = [
             kept("the first 10%", Beginning(10), length, questions),

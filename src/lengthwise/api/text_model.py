@@ -26,6 +26,8 @@ _LINE = re.compile(r"\n(?=\S)")
 # Characters of a long text that are counted at once.
 PART = 1 << 18
 
+GREEDY = Sampling()
+
 
 class LocalText:
     """A `methods.prompts.LogitModel`, `AttentionModel` and `TokenModel` of a held model.
@@ -33,11 +35,14 @@ class LocalText:
     tokens_read: in all forwards so far.
 
     Text stands in the same prompt in which the document will stand. It is read by full attention,
-    or under a plan that is given.
+    or under a plan that is given. What it writes is greedy, unless another `sampling` is given.
     """
 
-    def __init__(self, model: HeldModel, plan: Plan = FULL, chunk: int | None = None) -> None:
-        self.model, self.plan, self.chunk = model, plan, chunk
+    def __init__(
+        self, model: HeldModel, plan: Plan = FULL, chunk: int | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> None:  # fmt: skip
+        self.model, self.plan, self.chunk, self.sampling = model, plan, chunk, sampling
         self.tokens_read = 0
         self._tokenizer: Any = model._tokenizer()
 
@@ -96,7 +101,7 @@ class LocalText:
         self, text: str, question: str, max_new_tokens: int,
         stream: Callable[[str], None] | None = None,
     ) -> str:  # fmt: skip
-        """Its greedy answer to a question about a text.
+        """Its answer to a question about a text.
 
         Args:
             text: that is asked about; "" leaves the question alone in its prompt.
@@ -105,7 +110,7 @@ class LocalText:
             stream: called with each piece of the answer as it comes.
         """
         sequence, logits = self._read(text, question)
-        request = loop.begin(sequence, Sampling(), max_new_tokens, self.model.stop_ids())
+        request = loop.begin(sequence, self.sampling, max_new_tokens, self.model.stop_ids())
         said = TextStream(self._tokenizer, sink=stream)
         said.add(loop.start(request, logits), request.metrics)
         for tokens in loop.run(request):

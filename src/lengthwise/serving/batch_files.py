@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lengthwise._utils.appended import AppendedLines
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.outputs import Kind
 from lengthwise._utils.version import __version__
@@ -187,12 +186,13 @@ class Results:
             if not force:
                 raise
             out.unlink()
-        self._file = out.open("ab")
+        self._lines = AppendedLines(out, "batch job", BatchError)
         try:
-            self._hold()
-            self._resume()
+            # A last line that a crash has torn is cut off.
+            for number, raw in self._lines.lines():
+                self._note(number, raw)
         except BaseException:
-            self._file.close()
+            self._lines.close()
             raise
         if not self.done:
             self._write_manifest()
@@ -208,7 +208,7 @@ class Results:
 
     def close(self) -> None:
         """Lets go of OUT."""
-        self._file.close()
+        self._lines.close()
 
     def _require_ours(self) -> None:
         """Refuses an OUT that is another job's."""
@@ -229,33 +229,6 @@ class Results:
                     f"{out}: belongs to {what}; name another file for this job, or add --force to "
                     "begin it anew"
                 )
-
-    def _hold(self) -> None:
-        """Holds OUT for this process; the system lets go of it however that ends."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BatchError(
-                f"{self._out}: another batch job writes there: wait for it, or name another file"
-            ) from error
-        except OSError:  # a file system without locks: then it is the user who must take care
-            pass
-
-    def _resume(self) -> None:
-        """Reads what is done, and cuts off a last line that a crash has torn."""
-        whole = 0
-        with self._out.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                if not raw.endswith(b"\n"):
-                    break
-                self._note(number, raw)
-                whole += len(raw)
-        if whole < self._out.stat().st_size:
-            os.truncate(self._out, whole)
 
     def _note(self, number: int, raw: bytes) -> None:
         try:
@@ -310,9 +283,7 @@ class Results:
     def _add(self, line: Line, response: Any, error: Any) -> None:
         row = {"id": f"batch_req_{self.request_id(line)}", "custom_id": line.custom_id,
                "response": response, "error": error}  # fmt: skip
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._lines.add(row)
         self.done.add(line.key)
 
 

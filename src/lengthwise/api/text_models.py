@@ -1,0 +1,70 @@
+"""A model of any kind as workflows see it: as text, and by what tells it from others."""
+
+from __future__ import annotations
+
+from lengthwise.api.model import Model
+from lengthwise.api.text_model import GREEDY, LocalText
+from lengthwise.engine.sampling import Sampling
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.methods.calibration import fingerprint_now
+from lengthwise.methods.prompts import TextModel
+from lengthwise.recipes import RecipeLike, recipe_of
+
+
+def as_text_model(
+    model: Model | TextModel, recipe: RecipeLike = "full", sampling: Sampling = GREEDY
+) -> TextModel:
+    """A model as text goes in and out of it.
+
+    Args:
+        model: one of ours, or a text model, whose recipe is its own.
+        recipe: under which one of ours reads and writes.
+        sampling: how one of ours chooses tokens.
+
+    Raises:
+        LengthwiseError: for what is no model, and a recipe beside a text model.
+        Refused: as in `require_writing`.
+    """
+    if isinstance(model, Model):
+        require_writing(recipe)
+        return LocalText(model, model.plan(recipe), sampling=sampling)
+    if isinstance(model, LocalText):
+        return LocalText(model.model, model.plan, model.chunk, sampling)
+    if not callable(getattr(model, "write", None)) or not callable(getattr(model, "spans", None)):
+        raise LengthwiseError(
+            f"a {type(model).__name__} is no model: give one of lengthwise.load or wrap"
+        )
+    return model
+
+
+def require_writing(recipe: RecipeLike) -> None:
+    """Refuses a recipe under which no prompt is read whole and written on.
+
+    Args:
+        recipe: its text, a parsed one, or its methods.
+
+    Raises:
+        RecipeError: where it cannot be parsed.
+        Refused: for one that chooses what is read of a document, or sets documents apart.
+    """
+    parsed = recipe_of(recipe)
+    if parsed.prompting is not None or parsed.reads_apart:
+        raise Refused(
+            f"{parsed} is for documents, and here prompts come whole",
+            "use a recipe that reads all of a prompt, such as full, or snapkv + lookup",
+        )
+
+
+def identity(model: TextModel) -> str:
+    """What tells a model from others: its name and, of one that runs here, weights and dtype.
+
+    Args:
+        model: any.
+    """
+    if not isinstance(model, LocalText):
+        return model.name
+    adapted = model.model.adapted
+    return f"{model.name} {fingerprint_now(adapted)} {adapted.dtype_text}"
+
+
+__all__ = ["as_text_model", "identity", "require_writing"]
