@@ -39,7 +39,7 @@ MODEL = {
     "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True,
     "initializer_range": 0.08,
 }  # fmt: skip
-END = "<|endoftext|>"
+END, UNKNOWN = "<|endoftext|>", "[UNK]"
 WORDS = {"+": "plus", "-": "less"}
 COLUMNS = {
     "trained on": "", "steps": ",", "asked for": "", "accuracy": ".1%", "tokens written": ".1f",
@@ -75,8 +75,8 @@ def problems(count: int, terms: int, seed: int) -> list[dict[str, str]]:
 
 def words(folder: Path) -> Path:
     """FOLDER/tokenizer.json, whose tokens are words."""
-    every = [*"0123456789abcdefgh+-=:.", "plus", "less", "is", *CONDITIONS.values(), END]
-    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(every)}))
+    every = [*"0123456789abcdefgh+-=:.", "plus", "less", "is", *CONDITIONS.values(), UNKNOWN, END]
+    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(every)}, UNKNOWN))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.add_special_tokens([END])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -108,7 +108,7 @@ def steps_of(folder: Path, conditions: str, epochs: int) -> int:
 
 @check(COLUMNS)
 def c3ot(
-    folder: Path, pairs: int = 2000, terms: int = 5, epochs: int = 15, asked: int = 200
+    folder: Path, pairs: int = 2000, terms: int = 5, epochs: int = 12, asked: int = 200
 ) -> Iterator[Found]:
     """Accuracy and length under both conditions, of models trained on both and on one."""
     (folder := folder.absolute()).mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ END, COT = len(SIGNS), len(SIGNS) + 1
 SIZES = {
     "vocab_size": len(SIGNS) + 2, "hidden_size": 64, "intermediate_size": 192,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
-    "tie_word_embeddings": True, "max_position_embeddings": 64,
+    "tie_word_embeddings": True, "max_position_embeddings": 64, "initializer_range": 0.08,
 }  # fmt: skip
 COLUMNS = {
     "way": "", "steps": ",", "seeds": "", "accuracy": ".1%", "lowest": ".1%", "highest": ".1%",
@@ -90,7 +90,7 @@ def greedy(made: PreTrainedModel, question: tuple[int, ...], most: int) -> list[
 
 
 @check(COLUMNS, seen={"way": "", "digits of the thought read off": ".1%"})
-def hcot(train: int = 2000, steps: int = 2000, asked: int = 300, seeds: int = 2) -> Iterator[Found]:
+def hcot(train: int = 1200, steps: int = 1000, asked: int = 300, seeds: int = 2) -> Iterator[Found]:
     """Accuracy of answers alone, with written and with hidden thoughts, and tokens written."""
     some, held = sums(train)
     held = held[:asked]

@@ -2,10 +2,9 @@
 
 Pairs are sentences of Moby Dick: a question shows one, and asks what comes next, which are the
 whole sentences behind it as far as they have the words of a class. The last quarter of the book is
-asked about, the rest is trained on. The model is trained twice on the same pairs by our trainer:
-with meta length tokens (`ruler`), and with the length in the prompt alone (`plain`). Both stand in
-FOLDER, and what is there is not done again. CPU, weights in float32 and arithmetic in bfloat16; a
-training takes about 20 minutes.
+asked about, the rest is trained on. The model is trained by our trainer on rows of `lengthwise
+sequences answers --method ruler`. It stands in FOLDER, and what is there is not trained again. CPU,
+weights in float32 and arithmetic in bfloat16; training takes about 20 minutes.
 """
 
 from __future__ import annotations
@@ -78,25 +77,17 @@ def checkpoint(folder: Path) -> Path:
     return place
 
 
-def trained(folder: Path, method: str, examples: int, epochs: int, rate: float) -> Path:
-    """FOLDER/METHOD/model, trained on the first pairs unless it was."""
-    place = folder / method
+def trained(folder: Path, examples: int, epochs: int, rate: float) -> Path:
+    """FOLDER/ruler/model, trained on the first pairs unless it was."""
+    place = folder / "ruler"
     if (place / "model").exists():
         return place / "model"
-    base, (some, _) = checkpoint(folder), pairs()
-    given: Pairs = some[:examples]
-    if method == "plain":
-        given = [
-            each | {"question": f"{each['question']}\n{KINDS[each['words']].phrase}"}
-            for each in given
-        ]
-    rows = folder / f"{method}-rows"
-    build_answers(AnswerBuild(
-        given, open_writer(str(base)), make_answers(method, {}, 256), rows  # type: ignore[arg-type]
-    ))  # fmt: skip
+    base, given = checkpoint(folder), pairs()[0][:examples]
+    writer, method = open_writer(str(base)), make_answers("ruler", {}, 256)
+    build_answers(AnswerBuild(list(given), writer, method, folder / "ruler-rows"))
     table: dict[str, Any] = {
         "out": str(place), "tokens_per_step": 512, "epochs": epochs, "precision": "bf16",
-        "model": {"checkpoint": str(base)}, "data": {"train": str(rows)},
+        "model": {"checkpoint": str(base)}, "data": {"train": "ruler-rows"},
         "optimizer": {"lr": rate, "weight_decay": 0.0},
         "schedule": {"warmup_steps": 5, "floor": rate / 10}, "log": {"plot_every": 0},
         "checkpoint": {"every": 0},
@@ -113,11 +104,9 @@ def ruler(
     """Precise and flexible match of 10, 30 and 50 words, of trained and untrained models."""
     (folder := folder.absolute()).mkdir(parents=True, exist_ok=True)
     base = checkpoint(folder)
-    with_tokens = trained(folder, "ruler", examples, epochs, rate)
-    in_words = trained(folder, "plain", examples, epochs, rate)
+    with_tokens = trained(folder, examples, epochs, rate)
     for name, place, by_token in (
-        ("untrained", base, False), ("plain", in_words, False),
-        ("ruler", with_tokens, False), ("ruler", with_tokens, True),
+        ("untrained", base, False), ("trained", with_tokens, False), ("trained", with_tokens, True),
     ):  # fmt: skip
         yield from _asked(name, place, by_token, asked)
     yield from _free(with_tokens, asked)
