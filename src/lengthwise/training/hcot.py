@@ -73,7 +73,8 @@ class Thinking:
 
     def steps(self, cot: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """What stands before each thought, and the thought."""
-        found, before = [], ()
+        found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        before: tuple[int, ...] = ()
         for part, thought in zip(self.said, self.thoughts, strict=False):
             before = (*before, *part)
             found.append((before, thought))
