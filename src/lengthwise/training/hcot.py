@@ -17,9 +17,9 @@ says. Stage 2 freezes the CoT model. The model reads a projection of s where [Co
 learns to write [CoT] and what follows. To answer, it writes until [CoT], the CoT model is asked in
 one forward, and it goes on; a text may have several thoughts.
 
-Ours, as the paper was not to be had in full: the thought is read alone for t; thoughts that are
-equal in a batch count as one another's; the projection is a linear layer, whatever the widths;
-w = 1 and T = 0.1. The true thought is read by nobody in stage 2, so that nothing of it leaks.
+Ours, as the paper was not to be had in full: the thought is read alone for t, and equal thoughts of
+a batch count as one another's. The projection is a linear layer, whatever the widths. w is 1 and T
+is 0.1. The true thought is read by nobody in stage 2, so that nothing of it leaks.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from typing import ClassVar
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
 from lengthwise.sequences.answers.base import Example, Pair
-from lengthwise.sequences.answers.compress import says
+from lengthwise.sequences.answers.compress import PAPER, says
 from lengthwise.sequences.builders.plain import LONGEST
 
 CONDITIONS = {"long": "[LONG]", "short": "[SHORT]"}
@@ -37,10 +37,7 @@ class C3oT:
     """A pair is an example under each condition."""
 
     name: ClassVar[str] = "c3ot"
-    paper: ClassVar[Paper] = Paper(
-        "C3oT: Generating Shorter Chain-of-Thought without Compromising Effectiveness",
-        "Kang and others", 2025, arxiv="2412.11664", venue="AAAI",
-    )  # fmt: skip
+    paper: ClassVar[Paper] = PAPER
     fields: ClassVar[tuple[str, ...]] = ("question", "long", "short", "answer")
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = False

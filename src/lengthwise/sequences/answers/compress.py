@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from lengthwise._utils.papers import Paper
 from lengthwise.methods.prompts import TextModel
 from lengthwise.sequences.answers.base import Pair
 
@@ -21,6 +22,10 @@ ASKED = (
 )
 FROM_NOTES = "These are notes on the way to an answer. Give the answer they lead to, and only that."
 
+PAPER = Paper(
+    "C3oT: Generating Shorter Chain-of-Thought without Compromising Effectiveness",
+    "Kang and others", 2025, arxiv="2412.11664", venue="AAAI",
+)  # fmt: skip
 Entails = Callable[[str, Pair], bool]
 """Whether a short derivation still leads to the answer of its pair."""
 
@@ -74,4 +79,4 @@ def compressed(
             yield {**pair, "short": short}
 
 
-__all__ = ["ASKED", "Entails", "asked", "compressed", "says"]
+__all__ = ["ASKED", "FROM_NOTES", "PAPER", "Entails", "asked", "compressed", "says"]
