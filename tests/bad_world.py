@@ -44,6 +44,7 @@ def make_world(place: Path) -> None:
         ("requests.jsonl", b'{"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "hi", '
                            b'"max_tokens": 2, "temperature": 0}}\n'),
         ("twice.jsonl", b'{"custom_id": "a"}\n' * 2),
+        ("pairs.jsonl", b'{"question": "why?", "answer": "so"}\n'),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
