@@ -16,6 +16,9 @@ from typing import Any
 
 from benchmarks.reproduction.book import moby_dick
 from benchmarks.reproduction.harness import Found, check
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import lengthwise
 from lengthwise.evaluation.metrics.answer_lengths import length_matches
@@ -31,6 +34,13 @@ TARGETS = ("10", "30", "50")
 KINDS = {each.target: each for each in CLASSES if each.target in TARGETS}
 ASKED = "Here is a sentence of a novel. Write what comes next.\n\n{}"
 MOST_NEW = 120
+END, UNKNOWN = "<|endoftext|>", "[UNK]"
+WORDS = [f"{first}{second}" for first in "bdfgklmn" for second in "aeiou"]
+TINY = {
+    "family": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True,
+    "initializer_range": 0.08,
+}  # fmt: skip
 COLUMNS = {
     "model": "", "asked by": "", "words asked": "", "answers": "", "PM": ".0%", "FM": ".0%",
     "mean words": ".1f",
@@ -153,3 +163,55 @@ def _free(place: Path, asked: int) -> Iterator[Found]:
             "words of its own token": target, "answers": len(texts), "FM": hits / len(texts),
             "mean words": sum(words) / len(words),
         })  # fmt: skip
+
+
+@check({"asked by": "", "words asked": "", "answers": "", "PM": ".0%", "FM": ".0%",
+        "mean words": ".1f"})  # fmt: skip
+def tiny(folder: Path, count: int = 1200, epochs: int = 25, asked: int = 40) -> Iterator[Found]:
+    """The same of a tiny Llama from scratch, whose words are drawn: all it can learn is lengths."""
+    (folder := folder.absolute()).mkdir(parents=True, exist_ok=True)
+    writer = open_writer(str(_words(folder)))
+    chance = Random(0)
+    given = []
+    for number in range(count):
+        low, high = KINDS[TARGETS[number % 3]].trained
+        length = chance.randint(int(low) + 1, int(high))
+        answer = " ".join(chance.choices(WORDS, k=length))
+        given.append({"question": chance.choice(WORDS), "answer": answer})
+    build_answers(AnswerBuild(
+        list(given), writer, make_answers("ruler", {}, 128), folder / "tiny-rows"
+    ))  # fmt: skip
+    if not (folder / "tiny" / "model").exists():
+        train(read_config({
+            "out": str(folder / "tiny"), "tokens_per_step": 2048, "epochs": epochs,
+            "model": TINY, "data": {"train": "tiny-rows"},
+            "optimizer": {"lr": 3e-3, "weight_decay": 0.0},
+            "schedule": {"warmup_steps": 50, "floor": 3e-5}, "log": {"plot_every": 0},
+            "checkpoint": {"every": 0},
+        }, folder))  # fmt: skip
+    with lengthwise.load(str(folder / "tiny" / "model"), dtype="fp32") as model:
+        for way in ("token", "words", "nothing"):
+            said = []
+            for target, kind in KINDS.items():
+                phrase = f"\n{kind.phrase}" if way == "words" else ""
+                recipe = f"ruler(words={target})" if way == "token" else "full"
+                found = model.generate_batch(
+                    [word + phrase for word in WORDS[:asked]], recipe, max_new_tokens=80
+                )
+                said += [(target, each.text) for each in found]
+            for each in length_matches(said):
+                yield {
+                    "asked by": way, "words asked": each.target, "answers": each.answers,
+                    "PM": each.precise, "FM": each.flexible, "mean words": each.words,
+                }  # fmt: skip
+
+
+def _words(folder: Path) -> Path:
+    """FOLDER/tokenizer.json, whose tokens are words."""
+    said = [word for kind in CLASSES for word in kind.phrase.split()]
+    every = list(dict.fromkeys([UNKNOWN, *WORDS, *said]))
+    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(every)}, UNKNOWN))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.add_special_tokens([END])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
