@@ -92,18 +92,6 @@ def greedy(made: PreTrainedModel, question: tuple[int, ...], most: int) -> list[
 @check(COLUMNS, seen={"way": "", "digits of the thought read off": ".1%"})
 def hcot(train: int = 1200, steps: int = 1000, asked: int = 300, seeds: int = 2) -> Iterator[Found]:
     """Accuracy of answers alone, with written and with hidden thoughts, and tokens written."""
-    yield from _ways(train, steps, asked, seeds)
-
-
-@check(COLUMNS, seen={"way": "", "digits of the thought read off": ".1%"})
-def longer(
-    train: int = 2000, steps: int = 2000, asked: int = 300, seeds: int = 1
-) -> Iterator[Found]:
-    """The same with more sums to train on, and more steps."""
-    yield from _ways(train, steps, asked, seeds)
-
-
-def _ways(train: int, steps: int, asked: int, seeds: int) -> Iterator[Found]:
     some, held = sums(train)
     held = held[:asked]
     ways: dict[str, list[tuple[float, float]]] = {}
