@@ -45,6 +45,7 @@ RIGHT: dict[Words, Words] = {
                        "new.session"),
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
                              "--max-length", "64"),
+    ("sequences", "answers"): ("pairs.jsonl", "--out", "new", "--method", "plain", "-t", "bytes"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
     ("train",): ("run.toml",),
@@ -57,7 +58,8 @@ RIGHT: dict[Words, Words] = {
     ("scaling", "check"): (),
 }  # fmt: skip
 # Options that name a folder to write; other places are files.
-FOLDERS = {("sequences", "build"): ("out", "tokens"), ("train",): ("out",),
+FOLDERS = {("sequences", "build"): ("out", "tokens"), ("sequences", "answers"): ("out",),
+           ("train",): ("out",),
            ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",)}  # fmt: skip
 # Files and folders to write, and not to read.
 WRITTEN_TO = ("out", "html", "picture", "save", "tokens", "work", "study")
@@ -113,6 +115,7 @@ NO_SUCH: dict[str, Words] = {
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
     "--field": ("nope", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
+    "--field": ("x", "=", "nope=1", "question=nope", "\udcff"),
 }  # fmt: skip
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {
@@ -151,6 +154,8 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("soft", "read"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("sequences", "build"): ((), ("",), ("nope",), ("empty.txt",), ("bad.jsonl",), ("no.parquet",),
                              ("hollow",), ("datasets:",)),
+    ("sequences", "answers"): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("hollow",),
+                               ("bad.jsonl",), ("zeros.bin",), ("latin.txt",), ("deep.jsonl",)),
     ("sequences", "curriculum"): (("x",),),
     ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
     ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),

@@ -46,6 +46,7 @@ def make_world(place: Path) -> None:
         ("twice.jsonl", b'{"custom_id": "a"}\n' * 2),
         ("items.jsonl", b'{"text": "a ship", "id": "x"}\n{"text": "rain"}\n'),
         ("of_other.parts.jsonl", b"notes of somebody\n"),
+        ("pairs.jsonl", b'{"question": "why?", "answer": "so"}\n'),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),

@@ -14,9 +14,10 @@ from lengthwise._utils.papers import Paper, cite, papers_of
 from lengthwise.cli.methods import methods as command
 from lengthwise.recipes import registry
 from lengthwise.scaling import LAWS
+from lengthwise.sequences.answers.base import ANSWERS
 from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.soft_contexts.base import SOFT_CONTEXTS
-from lengthwise.training import cartridge, context, flexsp, growth, schedules
+from lengthwise.training import cartridge, context, flexsp, growth, hcot, schedules
 from lengthwise.workflows import agentwrite, batchprompt
 
 CLASSES = [each.cls for each in registry.registered() if each.package == registry.OURS]
@@ -31,6 +32,8 @@ MODULES = {
     context.__name__: "PAPER",
     flexsp.__name__: "PAPER",
     growth.__name__: "PAPER",
+    hcot.__name__: "PAPER",
+    "lengthwise.sequences.answers.compress": "PAPER",
     schedules.__name__: "POWER_PAPER",
 }
 
@@ -42,6 +45,7 @@ def _builders() -> dict[str, object]:
 def everything() -> list[tuple[str, Paper]]:
     """Every paper that is named anywhere, and by whom."""
     said = {cls.name: cls.paper for cls in CLASSES if cls is not None} | _builders()
+    said |= {f"answers {name}": cls.paper for name, cls in ANSWERS.usable().items()}
     said |= {name: cls.paper for name, cls in SOFT_CONTEXTS.usable().items()}
     said |= {name: law.paper for name, law in LAWS.usable().items()}
     said |= {name: getattr(import_module(name), attribute) for name, attribute in MODULES.items()}
@@ -86,6 +90,8 @@ def _modules() -> dict[str, tuple[Paper, ...]]:
     papers = _builders()
     for entry in BUILDERS.entries():
         found[entry.target.partition(":")[0]] = papers_of(papers[entry.name])
+    for cls in ANSWERS.usable().values():
+        found[cls.__module__] = papers_of(cls.paper)
     for cls in SOFT_CONTEXTS.usable().values():
         found[cls.__module__] = papers_of(cls.paper)
     return found | {name: (getattr(import_module(name), MODULES[name]),) for name in MODULES}

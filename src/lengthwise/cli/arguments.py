@@ -140,3 +140,16 @@ def check_texts(what: str, texts: Seq[str]) -> None:
         check_text(what, text)
         if not text.strip():
             raise LengthwiseError(f"{what} is empty; give it some text, or leave it out")
+
+
+def named_values(option: str, given: Seq[str]) -> dict[str, str]:
+    """Values of an option that is written NAME=VALUE and may be repeated."""
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise LengthwiseError(f"{option} {each}: write it as NAME=VALUE")
+        if name.strip() in found:
+            raise LengthwiseError(f"{option} {name.strip()} is given twice: give it once")
+        found[name.strip()] = value.strip()
+    return found

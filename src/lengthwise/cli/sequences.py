@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lengthwise._utils.outputs import check_folder
-from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed
+from lengthwise.cli.answers import answers
+from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed, named_values
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.curriculum import curriculum
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
@@ -55,6 +56,7 @@ def sequences() -> None:
     """Build and look at training sequences."""
 
 
+sequences.add_command(answers)
 sequences.add_command(curriculum)
 
 
@@ -109,7 +111,7 @@ def build(
     if tokens is not None:
         # Where it lies in the result it may be made with it.
         check_folder("--tokens", tokens, sources, within=out)
-    chosen = make_builder(method, _settings(options), max_length)
+    chosen = make_builder(method, named_values("--set", options), max_length)
     settings = Settings(order, seed, shuffle_rows, parse_bytes(memory), encoder)
     fields = Fields(text_field, repository_field, settings.memory, text_encoding)
     task = Build(
@@ -145,18 +147,6 @@ def show(folder: Path, row: int | None, bucket: int | None, verify: bool, as_jso
     Console().print(_table(opened.manifest))
     if text is not None:
         click.echo(text)
-
-
-def _settings(options: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise SequenceError(f"--set {option}: write it as NAME=VALUE, such as min_length=64")
-        if name.strip() in found:
-            raise SequenceError(f"--set {name.strip()} is given twice: give it once")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def _summary(manifest: dict[str, Any], out: Path) -> str:

@@ -184,8 +184,11 @@ def start(request: Request, logits: Tensor) -> list[int]:
     request.begin_drafters()
     request.sequence.noted = None
     request.sequence.end_prefill()
-    request.pending = request.sampler.choose(logits, request.sequence.tokens)
-    return request.emit([request.pending], logits[None])
+    given = request.plan.first_token
+    if given is None:
+        given = sampler.choose(logits, sequence.tokens)
+    request.pending = given
+    return request.emit([given], logits[None])
 
 
 def step(

@@ -78,6 +78,11 @@ def begin(
         sequence.noted = []
     mode = plan.mode() if plan.mode else None
     if mode is not None:
+        if plan.first_token is not None:
+            raise Refused(
+                f"{plan.text} ranks whole texts, and how an answer begins is given for one",
+                "leave out the method that gives it, or superposed",
+            )
         steered = steering is not None and (steering.processors or steering.criteria)
         if steered or own_rules(sequence.model, 0, max_new_tokens):
             raise Refused(

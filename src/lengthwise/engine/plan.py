@@ -19,14 +19,16 @@ class Plan(CachePlan):
     """What is kept (`CachePlan`), and who guesses ahead; every default is full attention.
 
     verifier, policy: None are the lossless one and goodput. mode: writes in place of choosing one
-    token a step. checks: raise Refused for lengths of prompts that a method cannot serve. answers:
-    those of slots that have no field here, by the name of their hook.
+    token a step. first_token: what every answer begins with; None leaves it to the model. checks:
+    raise Refused for lengths of prompts that a method cannot serve. answers: those of slots that
+    have no field here, by the name of their hook.
     """
 
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
     mode: Callable[[], DecodingMode | None] | None = None
+    first_token: int | None = None
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)

@@ -367,6 +367,17 @@ class Method:
 
         return PromptText(whole(documents), question)
 
+    def first_token(self, model: AdaptedModel) -> int | None:
+        """The token that every answer begins with, in place of the one that the model would choose.
+
+        Args:
+            model: the adapted model the recipe runs on, with its tokenizer where it has one.
+
+        Returns:
+            Its id; None leaves the beginning to the model.
+        """
+        return None
+
 
 def needs_rope(method: Method, model: AdaptedModel) -> None:
     """Refuses a method that moves positions on a model without rotary positions.

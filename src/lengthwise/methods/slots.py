@@ -75,6 +75,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("drafting", "start_mode", owns="how the text is written", fills="mode"),
     Slot("prompting", "write_prompt", "What enters the context?", owns="what enters the context",
          per="prompt"),
+    Slot("prompting", "first_token", owns="how an answer begins", per="model",
+         fills="first_token"),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lengthwise.methods.base import Method, Question
+from lengthwise.methods.base import Method
 
 FULL_NAME = "full"
 
@@ -26,16 +26,20 @@ class Recipe:
 
     @property
     def prompting(self) -> Method | None:
-        """The method of it that says what enters the context."""
-        return next((each for each in self.methods if each.question == Question.PROMPTING), None)
+        """The method of it that writes the prompt."""
+        return next(filter(_writes_prompts, self.methods), None)
 
     @property
     def after_prompting(self) -> Recipe:
         """What is left when the prompt is written: the other methods."""
-        return Recipe(tuple(each for each in self.methods if each.question != Question.PROMPTING))
+        return Recipe(tuple(each for each in self.methods if not _writes_prompts(each)))
 
     def __str__(self) -> str:
         return " + ".join(map(str, self.methods)) or FULL_NAME
+
+
+def _writes_prompts(method: Method) -> bool:
+    return type(method).write_prompt is not Method.write_prompt
 
 
 # A recipe as it may be given: its text, what `parse` made of it, or its methods.

@@ -7,7 +7,7 @@ from typing import Any
 
 from lengthwise._utils.progress import Progress
 from lengthwise._utils.version import __version__
-from lengthwise.sequences.builders.base import Builder, settings_of
+from lengthwise.sequences.builders.base import Described, settings_of
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import digest
@@ -16,7 +16,7 @@ from lengthwise.sequences.token_store import TokenStore
 
 
 def make_manifest(
-    builder: Builder, encoder: Encoder, store: TokenStore, entries: list[dict[str, Any]]
+    builder: Described, encoder: Encoder, store: TokenStore, entries: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The manifest but for the settings of the build, from the entries of all parts."""
     shards = [shard for entry in entries for shard in entry["shards"]]
@@ -50,14 +50,14 @@ def make_manifest(
     return found
 
 
-def _smaller(builder: Builder) -> str:
+def _smaller(builder: Described) -> str:
     """What to give so that something may be built."""
     if hasattr(builder, "min_length"):
         return "give a smaller --set min_length=N, or longer documents"
     return "give a smaller --max-length, or more documents"
 
 
-def _buckets(builder: Builder, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+def _buckets(builder: Described, shards: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     exponents = getattr(builder, "exponents", ())
     found = {f"{k:02d}": {"inputs": 1 << k, "rows": 0, "tokens": 0} for k in exponents}
     for shard in shards if found else ():

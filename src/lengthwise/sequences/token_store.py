@@ -19,6 +19,8 @@ from lengthwise._utils.counter_rng import Ints
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import read_json
 
+PROMPTS = "prompts.bin"
+"""Beside the tokens of answers: how many first tokens of each document are only read."""
 _INT64 = np.dtype(np.int64)
 _NEAR = 4096
 """Bytes between two stretches below which one read for both is faster than two."""
@@ -53,6 +55,12 @@ class TokenStore:
         starts = np.zeros_like(ends)
         starts[before] = self._index("ends.bin", documents[before] - 1)
         return starts, ends - starts
+
+    def prompts(self, documents: Ints) -> Ints | None:
+        """How many first tokens of each document are not predicted; None where all are."""
+        if not (self.folder / PROMPTS).is_file():
+            return None
+        return self._index(PROMPTS, documents)
 
     def repositories(self, documents: Ints) -> Ints:
         """The number of each document's repository."""

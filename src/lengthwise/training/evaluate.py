@@ -2,7 +2,8 @@
 
 Documents come from the token store of a built data set, so they are whole and unpacked whatever
 the method: models trained on differently built rows are measured on the same thing. The longest
-prefix allowed is read, and each token is predicted from all those before it.
+prefix allowed is read, and each token is predicted from all those before it; of a prompt with its
+answer, each token of the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import nn
 
 from lengthwise.sequences.files import digest
 from lengthwise.sequences.store import tokens_in
-from lengthwise.sequences.token_store import TokenStore
+from lengthwise.sequences.token_store import PROMPTS, TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
 from lengthwise.training.parallel import Ranks
@@ -66,16 +67,20 @@ class Validation:
             )
         store = TokenStore(place)
         # Of its tokens and of where documents end: of all that is measured.
-        self.checksum = digest([store.facts["sha256"][n] for n in ("tokens.bin", "ends.bin")])
+        measured = [n for n in ("tokens.bin", "ends.bin", PROMPTS) if n in store.facts["sha256"]]
+        self.checksum = digest([store.facts["sha256"][name] for name in measured])
         numbers = np.arange(min(documents, store.documents), dtype=np.int64)
         starts, lengths = store.spans(numbers)
         lengths = np.minimum(lengths, max_length)
         order = np.argsort(lengths, kind="stable")
-        order = order[lengths[order] > 1]
+        prompts = store.prompts(numbers)
+        read = np.ones_like(lengths) if prompts is None else prompts
+        order = order[lengths[order] > np.maximum(read[order], 1)]
         if not len(order):
-            raise TrainingError(f"data.validation: {folder} has no document of two tokens")
+            what = "document of two tokens" if prompts is None else "answer within max_length"
+            raise TrainingError(f"data.validation: {folder} has no {what}")
         self.max_length = int(lengths.max())
-        self._store, self._starts, self._lengths = store, starts, lengths
+        self._store, self._starts, self._lengths, self._read = store, starts, lengths, read
         self._batches: list[NDArray[np.int64]] = []
         first = 0
         for end in range(1, len(order) + 1):
@@ -119,6 +124,7 @@ class Validation:
         for r, one in enumerate(np.split(ids, np.cumsum(lengths)[:-1])):
             inputs[r, : len(one) - 1] = one[:-1]
             targets[r, : len(one) - 1] = one[1:]
+            targets[r, : self._read[documents[r]] - 1] = IGNORED
         return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
 

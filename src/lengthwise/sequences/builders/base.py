@@ -17,6 +17,27 @@ from lengthwise.sequences.rows import Built, Documents
 from lengthwise.sequences.token_store import TokenStore
 
 
+class Described(Protocol):
+    """What a manifest says of the way in which rows were made.
+
+    document_mask: whether attention may stay within the pieces of a row.
+    target_token: whether a row has one token more than inputs, the last one being only a target.
+    tokens: special tokens that it writes into rows.
+    """
+
+    name: ClassVar[str]
+    document_mask: ClassVar[bool]
+    target_token: ClassVar[bool]
+
+    @property
+    def max_length(self) -> int:
+        """The longest input of a row, in tokens."""
+        ...
+
+    @property
+    def tokens(self) -> tuple[str, ...]: ...
+
+
 class Builder(Protocol):
     """One way to make rows. Its dataclass fields are its options.
 
@@ -100,6 +121,6 @@ def make_builder(method: str, settings: dict[str, str], max_length: int | None =
     return kind(**values)
 
 
-def settings_of(builder: Builder) -> dict[str, Any]:
+def settings_of(builder: Described) -> dict[str, Any]:
     """The options of a builder as they are, defaults included."""
     return dataclasses.asdict(builder)  # type: ignore[call-overload,no-any-return]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise._utils.counter_rng import Ints
@@ -66,3 +67,25 @@ def packed(starts: Ints, lengths: Ints, room: int) -> Rows:
     order = order[by_row]
     counts = np.bincount(row)
     return Rows(starts[order], lengths[order], np.append(0, np.cumsum(counts)))
+
+
+def packed_units(
+    starts: Ints, lengths: Ints, counts: Ints, room: int, counted: NDArray[np.bool_] | None = None
+) -> Rows:
+    """Rows of at most `room` tokens from units of counts[u] stretches, which stay together.
+
+    counted: whether the tokens of a stretch are predicted; None where all are.
+    """
+    firsts = np.cumsum(counts) - counts
+    sizes = np.add.reduceat(lengths, firsts)
+    order = np.argsort(-sizes, kind="stable")
+    row = np.array(best_fit_decreasing(sizes[order].tolist(), room), np.int64)
+    by_row = np.argsort(row, kind="stable")
+    order = order[by_row]
+    taken = ranges(firsts[order], counts[order])
+    opens = np.zeros(len(taken), bool)
+    opens[np.cumsum(counts[order]) - counts[order]] = True
+    units = np.append(0, np.cumsum(np.bincount(row)))
+    ends = np.append(0, np.cumsum(counts[order]))[units]
+    predicted = None if counted is None else counted[taken]
+    return Rows(starts[taken], lengths[taken], ends, opens, predicted)

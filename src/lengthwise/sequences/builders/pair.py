@@ -24,19 +24,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise._utils.counter_rng import Ints
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.options import option
-from lengthwise.sequences.builders.best_fit import cut
+from lengthwise.sequences.builders.best_fit import cut, packed_units
 from lengthwise.sequences.builders.plain import LONGEST, Plain
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.files import written_aside
 from lengthwise.sequences.orders import STRETCH, Order, Stored, count_of
 from lengthwise.sequences.pairing import ALONE, partners
-from lengthwise.sequences.rows import Built, Documents, Rows
-from lengthwise.sequences.token_store import TokenStore, ranges
+from lengthwise.sequences.rows import Built, Documents
+from lengthwise.sequences.token_store import TokenStore
 
 TOKEN = "<|codetestpair|>"
 ENDS = "end tokens of code files, in whose place the pair token stands"
@@ -113,9 +112,9 @@ class Pair(Plain):
         parts = np.stack([documents.starts[code], np.full(len(code), -1 - self._token),
                           documents.starts[code + 1]], 1)  # fmt: skip
         sizes = np.stack([documents.lengths[code] - 1, np.ones_like(code), here], 1)
-        rows = _packed(np.append(parts.ravel(), starts), np.append(sizes.ravel(), lengths),
-                       np.append(np.full(len(code), 3), np.ones_like(starts)),
-                       self.max_length)  # fmt: skip
+        rows = packed_units(np.append(parts.ravel(), starts), np.append(sizes.ravel(), lengths),
+                            np.append(np.full(len(code), 3), np.ones_like(starts)),
+                            self.max_length)  # fmt: skip
         written = int(sizes.sum() + lengths.sum())
         figures = {"pairs": len(code), "pairs_too_long": found - len(code),
                    "pairs_cut": int(cut_short.sum()), "tokens_added": len(code),
@@ -134,19 +133,3 @@ class Pair(Plain):
         behind = np.cumsum(counts)[partner >= 0] - 1
         found[behind] = partner[partner >= 0]
         return found
-
-
-def _packed(starts: Ints, lengths: Ints, counts: Ints, room: int) -> Rows:
-    """Rows of at most `room` tokens from units of counts[u] stretches each."""
-    firsts = np.cumsum(counts) - counts
-    sizes = np.add.reduceat(lengths, firsts)
-    order = np.argsort(-sizes, kind="stable")
-    row = np.array(best_fit_decreasing(sizes[order].tolist(), room), np.int64)
-    by_row = np.argsort(row, kind="stable")
-    order = order[by_row]
-    taken = ranges(firsts[order], counts[order])
-    opens = np.zeros(len(taken), bool)
-    opens[np.cumsum(counts[order]) - counts[order]] = True
-    units = np.append(0, np.cumsum(np.bincount(row)))
-    ends = np.append(0, np.cumsum(counts[order]))[units]
-    return Rows(starts[taken], lengths[taken], ends, opens)

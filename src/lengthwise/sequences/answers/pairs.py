@@ -1,0 +1,68 @@
+"""A file of pairs, read whole; what is wrong with one is said with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence as Seq
+from os import PathLike
+from pathlib import Path
+
+from lengthwise.sequences.answers.base import Pair
+from lengthwise.sequences.errors import SequenceError
+
+
+def read_pairs(
+    path: str | PathLike[str], fields: Seq[str], named: Mapping[str, str] | None = None
+) -> list[Pair]:
+    """The pairs of a file.
+
+    Args:
+        path: JSON lines, an object each.
+        fields: texts that a pair has, as the method names them.
+        named: what the file calls them, where that is something else.
+
+    Returns:
+        At least one pair.
+
+    Raises:
+        SequenceError: for a file that is missing, empty or holds something else, with the line.
+    """
+    keys = {field: (named or {}).get(field, field) for field in fields}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SequenceError(f"{path}: cannot be read ({error})") from None
+    found = [
+        _pair(f"{path}, line {number}", line, keys)
+        for number, line in enumerate(lines, 1) if line.strip()
+    ]  # fmt: skip
+    if not found:
+        raise SequenceError(f"{path}: holds no pairs; give JSON lines with {_said(keys)}")
+    return found
+
+
+def _pair(place: str, line: str, keys: Mapping[str, str]) -> Pair:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise SequenceError(f"{place}: is no JSON object; each line has {_said(keys)}")
+    lacks = [key for key in keys.values() if key not in record]
+    if lacks:
+        has = ", ".join(map(str, record)) or "nothing"
+        raise SequenceError(
+            f"{place}: has no field {lacks[0]!r}, but {has}; --field NAME=FIELD says what the file "
+            "calls one"
+        )
+    empty = [k for k in keys.values() if not isinstance(record[k], str) or not record[k].strip()]
+    if empty:
+        raise SequenceError(f"{place}: {empty[0]!r} is no text that says something")
+    return {name: record[key] for name, key in keys.items()}
+
+
+def _said(keys: Mapping[str, str]) -> str:
+    return ", ".join(keys.values())
+
+
+__all__ = ["read_pairs"]
