@@ -80,7 +80,7 @@ class Seal(Method):
         "all", "what a token's probability is a share of: all tokens, or those that may go on",
         choices=("all", "allowed"),
     )  # fmt: skip
-    cue: str = option("", "what the answer begins with, before it is searched for")
+    cue: str = option('The text says: "', "what the answer begins with, before it is searched for")
     language: str = option("en", "code of the language whose sentences are cut")
 
     @classmethod
