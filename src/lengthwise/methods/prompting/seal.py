@@ -2,8 +2,9 @@
 
 Bevilacqua and others, "Autoregressive Search Engines: Generating Substrings as Document
 Identifiers", NeurIPS 2022, arXiv:2204.10628. A model is asked and writes by beam search, but of all
-tokens only those that go on as some passage does. All beginnings of all beams are n-grams of passages.
-With N tokens in all passages, of which F(n) begin an n-gram n, and what the model gives it, p(n):
+tokens only those that go on as some passage does. All beginnings of all beams are n-grams of
+passages. With N tokens in all passages, of which F(n) begin an n-gram n, and what the model gives
+it, p(n):
 
     s(n) = log p(n | question)        r(n) = log((F(n) + 5) / (N + 5))
     w(n) = max(0, s + log(1 - e^r) - r - log(1 - e^s))^2
