@@ -113,9 +113,8 @@ NO_SUCH: dict[str, Words] = {
     "--at": ("x", "X", "X=", "=1", "X=x", "X=nan", "X=-1", "X=0", "X=inf", "nope=1", "X=1,X=2",
              "\udcff"),
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
-    "--field": ("nope", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
-    "--field": ("x", "=", "nope=1", "question=nope", "\udcff"),
+    "--field": ("nope", "x", "=", "nope=1", "question=nope", "\udcff"),
 }  # fmt: skip
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {

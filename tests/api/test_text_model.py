@@ -10,7 +10,7 @@ import torch
 
 from lengthwise.api import text_model
 from lengthwise.api.text_model import LocalText
-from lengthwise.methods.prompts import AttentionModel, LogitModel
+from lengthwise.methods.prompts import AttentionModel, LogitModel, TokenModel
 from lengthwise.testing.prompting import letters
 
 TEXT = "Two words.\nAnd then some."
@@ -19,6 +19,7 @@ TEXT = "Two words.\nAnd then some."
 def test_it_is_a_model_with_logits() -> None:
     assert isinstance(LocalText(letters()), LogitModel)
     assert isinstance(LocalText(letters()), AttentionModel)
+    assert isinstance(LocalText(letters()), TokenModel)
 
 
 def test_spans_are_the_tokens_of_a_text() -> None:
@@ -59,6 +60,33 @@ def test_what_a_question_attends_to_is_a_column_a_token_and_a_row_a_token_behind
     assert torch.allclose(total, torch.ones(len(behind)), atol=1e-5)
     first = reader.regard(TEXT, "Who?", depth=0.5)
     assert not torch.allclose(first.text, found.text, atol=1e-3)
+
+
+def test_ids_are_the_tokens_of_spans() -> None:
+    reader = LocalText(letters())
+    assert reader.ids(TEXT) == letters().encode(TEXT, special="text") and reader.ids("") == []
+
+
+def test_what_is_begun_alike_is_read_once() -> None:
+    model, reader = letters(), LocalText(letters())
+    steps = reader.begin("Who?", "He")
+    prompt = model.encode("Who?He")
+    a, b, c = model.encode("abc")
+    wanted = [[], [a], [a, b], [a, c], [b]]
+    found = steps.after(wanted)
+    for row, each in zip(found, wanted, strict=True):
+        # What comes behind is judged by the whole text read at once.
+        logs = LocalText(model).foretell("", "Who?He" + "abc"[:0], 1) if not each else None
+        ids = [*prompt, *each]
+        (after,) = model.score([*ids, c])[-1:]
+        assert row[c] == pytest.approx(float(after), abs=1e-4)
+        assert logs is None or torch.allclose(row, logs[0], atol=1e-4)
+    assert reader.tokens_read == len(prompt) + 6
+    more = steps.after([[a, b, c], []])
+    # What was read for a beginning is not read again.
+    assert reader.tokens_read == len(prompt) + 7
+    assert more[0, a] == pytest.approx(float(model.score([*prompt, a, b, c, a])[-1]), abs=1e-4)
+    assert torch.equal(more[1], found[0])
 
 
 def test_losses_are_those_of_score() -> None:

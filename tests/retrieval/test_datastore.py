@@ -59,6 +59,30 @@ def followers(documents: Seq[Seq[int]], gram: Seq[int], length: int) -> list[lis
 
 
 @settings(max_examples=80, deadline=None)
+@given(corpora, texts)
+def test_tokens_that_follow_are_those_of_the_documents(
+    documents: list[list[int]], gram: list[int]
+) -> None:
+    store = Datastore.build(documents, VOCAB)
+    gram, match = gram[:3], store.everywhere
+    assert store.following(match).tolist() == sorted({t for each in documents for t in each})
+    for token in gram:
+        match = store.extended(match, token)
+    assert match == store.find(gram)
+    wanted = {
+        each[n + len(gram)]
+        for each in documents
+        for n in range(len(each) - len(gram))
+        if each[n : n + len(gram)] == gram
+    }
+    if len(match):
+        assert store.following(match).tolist() == sorted(wanted)
+    else:
+        assert not wanted
+    assert not len(store.extended(store.everywhere, SEPARATOR))
+
+
+@settings(max_examples=80, deadline=None)
 @given(corpora, texts, st.integers(1, 4), st.integers(1, 5))
 def test_continuations_are_those_of_the_longest_end_of_a_text(
     documents: list[list[int]], text: list[int], shortest: int, length: int

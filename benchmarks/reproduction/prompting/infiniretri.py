@@ -13,10 +13,10 @@ PLAIN = "bm25(budget=512)"
 
 
 @check(COLUMNS)
-def infiniretri(length: int = 16_384, seeds: int = 1, encoder: str = "") -> Iterator[Found]:
+def infiniretri(length: int = 8192, seeds: int = 1, encoder: str = "") -> Iterator[Found]:
     """Evidence kept at 10% of the tokens, by the layer that is looked at."""
     yield from baselines(10, length, seeds)
-    for options in ("", ", weigh=false", ", depth=0.75", ", depth=0.6", ", depth=0.6, chunk=2048"):
+    for options in ("", ", depth=0.75", ", depth=0.6"):
         yield row(f"infiniretri(budget=10%{options})", length, seeds)
     yield row("bm25(budget=10%)", length, seeds)
     if encoder:
@@ -26,7 +26,7 @@ def infiniretri(length: int = 16_384, seeds: int = 1, encoder: str = "") -> Iter
 
 @check(HAYSTACK)
 def long(
-    lengths: tuple[int, ...] = (65_536,), depths: tuple[float, ...] = (0.1, 0.5, 0.9)
+    lengths: tuple[int, ...] = (65_536,), depths: tuple[float, ...] = (0.1,)
 ) -> Iterator[Found]:
     """A needle in books, and the most memory that was held."""
     for length in lengths:

@@ -68,6 +68,8 @@ class InfiniRetri(Method):
         2025, arxiv="2502.12962", code="https://github.com/CapitalCode2020/InfiniRetri2",
     )  # fmt: skip
 
+    best_known: ClassVar[str] = "infiniretri(depth=0.75)"
+
     budget: Budget = text_budget()
     chunk: int = option(1024, "most tokens of new text in a forward", low=1)
     top: int = option(300, "tokens whose sentences are carried on", low=1)

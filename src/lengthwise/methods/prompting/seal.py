@@ -1,9 +1,10 @@
 """SEAL: passages that have the n-grams which the model would write in answer.
 
 Bevilacqua and others, "Autoregressive Search Engines: Generating Substrings as Document
-Identifiers", 2022, arXiv:2204.10628. A model is asked and writes by beam search, but of all tokens
-only those that go on as some passage does. All beginnings of all beams are n-grams of passages.
-With N tokens in all passages, of which F(n) begin an n-gram n, and what the model gives it, p(n):
+Identifiers", NeurIPS 2022, arXiv:2204.10628. A model is asked and writes by beam search, but of all
+tokens only those that go on as some passage does. All beginnings of all beams are n-grams of
+passages. With N tokens in all passages, of which F(n) begin an n-gram n, and what the model gives
+it, p(n):
 
     s(n) = log p(n | question)        r(n) = log((F(n) + 5) / (N + 5))
     w(n) = max(0, s + log(1 - e^r) - r - log(1 - e^s))^2
@@ -16,20 +17,23 @@ unigram by the model's first step, without the square; of all tokens the best 1,
 Defaults are those of the released code: beam 15, length 10, no length penalty.
 
 Ours: the paper trains BART to write spans of the passage, titles of pages and markers before them.
-Here the user's own model is asked as it is, and its answer begins with `cue`. A suffix array stands
-for the FM-index. All passages get the whole score, where the paper gives it to the best of a first
-stage. Unigrams are not taken among the n-grams as well, and words of the question are not added.
+Here the user's own model answers as it is. In few tokens chance is no rare event: r is at least
+log(6 / N), and an n-gram of less probability weighs nothing. `among=allowed` takes the share of
+each token among those that go on as some passage does. A suffix array stands for the FM-index. All
+passages get the whole score, where the paper gives it to the best of a first stage. Unigrams are
+not taken among the n-grams as well, and words of the question are not added.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence as Seq
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
@@ -66,14 +70,18 @@ class Seal(Method):
         code="https://github.com/facebookresearch/SEAL",
     )  # fmt: skip
 
+    best_known: ClassVar[str] = "seal(among=allowed)"
+
     budget: Budget = text_budget()
     passage: int = option(128, "most tokens of a passage", low=1)
     beam: int = option(15, "n-grams that are written side by side", low=1)
     length: int = option(10, "most tokens of an n-gram", low=1)
     unigrams: int = option(1000, "likeliest first tokens that count by themselves", low=0)
-    cue: str = option(
-        "The passage that answers it says:", "what the answer begins with that is searched for"
-    )
+    among: str = option(
+        "all", "what a token's probability is a share of: all tokens, or those that may go on",
+        choices=("all", "allowed"),
+    )  # fmt: skip
+    cue: str = option('The text says: "', "what the answer begins with, before it is searched for")
     language: str = option("en", "code of the language whose sentences are cut")
 
     @classmethod
@@ -97,7 +105,7 @@ class Seal(Method):
             return [0.0] * len(every)
         index = Datastore.build(every, top + 1)
         steps = model.begin(question, self.cue)
-        grams = written(steps, index, self.beam, self.length)
+        grams = written(steps, index, self.beam, self.length, self.among)
         singles = self._unigrams(steps, index, grams)
         return scores(index, [len(ids) for ids in every], grams, singles)
 
@@ -120,7 +128,9 @@ def tokens_in(index: Datastore) -> int:
     return index.count(())
 
 
-def written(steps: Steps, index: Datastore, beam: int, length: int) -> dict[Gram, float]:
+def written(
+    steps: Steps, index: Datastore, beam: int, length: int, among: str = "all"
+) -> dict[Gram, float]:
     """The n-grams that a model writes of those in an index, with their log probabilities.
 
     Args:
@@ -128,28 +138,48 @@ def written(steps: Steps, index: Datastore, beam: int, length: int) -> dict[Gram
         index: of passages.
         beam: how many go on after each token, the likeliest.
         length: most tokens.
+        among: whether a probability is a share of "all" tokens or of those that are "allowed".
 
     Returns:
         All beginnings of all beams; each stands in a passage.
     """
     found: dict[Gram, float] = {}
-    beams: dict[Gram, tuple[float, Match]] = {(): (0.0, index.everywhere)}
+    beams: dict[Gram, _Beam] = {(): _Beam(index.everywhere)}
     for _ in range(length):
-        best: list[tuple[float, Gram, Match]] = []
-        for (gram, (log, match)), row in zip(beams.items(), steps.after([*beams]), strict=True):
-            next_ = index.following(match)
-            next_ = next_[next_ < len(row)]
-            logs = log + row.numpy()[next_].astype(np.float64)
-            order = (-logs).argsort(kind="stable")[:beam]
-            best += [(logs[n], (*gram, int(next_[n])), match) for n in order.tolist()]
-        best.sort(key=lambda each: -each[0])
+        best: list[tuple[Gram, _Beam]] = []
+        for (gram, each), row in zip(beams.items(), steps.after([*beams]), strict=True):
+            best += [((*gram, token), new) for token, new in each.go_on(index, row, beam, among)]
+        best.sort(key=lambda new: -new[1].rank)
         beams = {
-            gram: (float(log), index.extended(match, gram[-1])) for log, gram, match in best[:beam]
+            gram: replace(each, match=index.extended(each.match, gram[-1]))
+            for gram, each in best[:beam]
         }
         if not beams:
             break
-        found |= {gram: log for gram, (log, _) in beams.items()}
+        found |= {gram: each.log for gram, each in beams.items()}
     return found
+
+
+@dataclass(frozen=True)
+class _Beam:
+    """An n-gram that is written: where it stands, its log probability among all tokens, by which
+    beams are ranked, and that which is given back."""
+
+    match: Match
+    rank: float = 0.0
+    log: float = 0.0
+
+    def go_on(
+        self, index: Datastore, row: Tensor, most: int, among: str
+    ) -> Iterator[tuple[int, _Beam]]:
+        """The likeliest tokens behind it, each with what the n-gram then is but for its places."""
+        allowed = index.following(self.match)
+        allowed = allowed[allowed < len(row)]
+        logs = row.double().numpy()[allowed]
+        share = float(np.logaddexp.reduce(logs)) if among == "allowed" and len(logs) else 0.0
+        for n in (-logs).argsort(kind="stable")[:most].tolist():
+            log = float(logs[n])
+            yield int(allowed[n]), _Beam(self.match, self.rank + log, self.log + log - share)
 
 
 def weight(log: float, count: int, tokens: int) -> float:
