@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,3 +223,27 @@ def test_compare_has_rows_of_a_server(opened: Opened) -> None:
         compare(model, TEXT, (), recipes, probes=True)
     with pytest.raises(LengthwiseError, match="is more than the"):
         compare(model, TEXT, "Who?", recipes, 10**6)
+
+
+def test_long_answers_and_labels_are_asked_of_a_server(opened: Opened, tmp_path: Path) -> None:
+    text = "Sow the beans in May, and water them. " * 2
+    model, server = opened(says(text), max_model_len=4096)
+    found = lengthwise.write(model, "Write a guide.", 14, temperature=0.5, seed=3)
+    assert found.text.startswith("Sow the beans") and "repetition_penalty" not in server.asked[0]
+    assert (server.asked[0]["temperature"], server.asked[0]["seed"]) == (0.5, 3)
+    lengthwise.write(model, "Write a guide.", 14, repetition_penalty=1.2)
+    assert server.asked[-1]["repetition_penalty"] == 1.2
+    with pytest.raises(Refused, match="acts within a model"):
+        lengthwise.write(model, "Write a guide.", 14, recipe="kivi")
+
+    # One batch is done, then the server fails: what is done is kept, and the rest goes on.
+    out, items = tmp_path / "labels.jsonl", ["good soup", "bad bread", "good tea", "bad milk"]
+    sure = says("1: yes, confident\n2: yes, confident")
+    server.asked.clear()
+    server.replies = [sure, sure, status(400, "no more")]
+    with pytest.raises(LengthwiseError, match="no more"):
+        lengthwise.label(model, items, "Is it good?", ["yes", "no"], size=2, rounds=3, out=out)
+    assert len(out.read_text().splitlines()) == 3
+    server.replies = [sure]
+    done = lengthwise.label(model, items, "Is it good?", ["yes", "no"], size=2, rounds=3, out=out)
+    assert done.before == 2 and len(done.labels) == 4 and None not in done.labels

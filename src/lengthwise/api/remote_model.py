@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +54,8 @@ class RemoteModel:
 
     def __init__(self, client: OpenAI, name: str, length: int, tokenizer: Any, own: bool) -> None:
         self.client, self.name, self.trained_length = client, name, length
+        # How `write` asks, but for the most tokens.
+        self.asked = Asked()
         self.tokenizer = tokenizer
         self.tokens_read = 0
         self.notes: list[str] = []
@@ -87,7 +90,7 @@ class RemoteModel:
         self, text: str, question: str, max_new_tokens: int,
         stream: Callable[[str], None] | None = None,
     ) -> str:  # fmt: skip
-        """Its greedy answer to a question about a text.
+        """Its answer to a question about a text, a greedy one but in `sampled`.
 
         Args:
             text: that is asked about; "" leaves the question alone.
@@ -95,7 +98,21 @@ class RemoteModel:
             max_new_tokens: at most.
             stream: called with each piece of the answer as it comes.
         """
-        return self.ask(text, question, Asked(max_new_tokens), stream).text.strip()
+        asked = replace(self.asked, max_new_tokens=max_new_tokens)
+        return self.ask(text, question, asked, stream).text.strip()
+
+    def sampled(self, options: Mapping[str, Any]) -> RemoteModel:
+        """The same model, which writes by other options.
+
+        Args:
+            options: of `Model.generate`.
+
+        Raises:
+            Refused: for one that only a model which runs here can take.
+        """
+        found = copy(self)
+        found.asked = asked_as(self, options)
+        return found
 
     def ask(
         self, text: str, question: str, asked: Asked, stream: Callable[[str], None] | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from lengthwise.api.model import Model
+from lengthwise.api.remote_model import RemoteModel, prompting_alone
 from lengthwise.api.text_model import GREEDY, LocalText
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
@@ -30,9 +33,16 @@ def as_text_model(
         return LocalText(model, model.plan(recipe), sampling=sampling)
     if isinstance(model, LocalText):
         return LocalText(model.model, model.plan, model.chunk, sampling)
+    if isinstance(model, RemoteModel):
+        if recipe_of(recipe).methods:
+            require_writing(recipe)
+            prompting_alone(model, recipe_of(recipe))
+        # Servers of OpenAI's own kind take no repetition penalty; it is sent where it is asked for.
+        given = {k: v for k, v in asdict(sampling).items() if v != getattr(GREEDY, k)}
+        return model.sampled(given)
     if not callable(getattr(model, "write", None)) or not callable(getattr(model, "spans", None)):
         raise LengthwiseError(
-            f"a {type(model).__name__} is no model: give one of lengthwise.load or wrap"
+            f"a {type(model).__name__} is no model: give one of lengthwise.load, wrap or connect"
         )
     return model
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lengthwise._utils.outputs import Output, check_outputs
 from lengthwise.api.model import Model
+from lengthwise.api.text_model import LocalText
 from lengthwise.api.text_models import as_text_model, identity
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
@@ -67,7 +68,7 @@ def write(
     remembered: int | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    repetition_penalty: float = REPETITION_PENALTY,
+    repetition_penalty: float | None = None,
     seed: int = 0,
     stream: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
@@ -88,8 +89,8 @@ def write(
         repeats: most times that one sentence may be said in all of the text; 0 is any number.
         remembered: tokens of the text so far that a part is shown; None is all that there is room
             for.
-        temperature, top_p, repetition_penalty, seed: how a model of ours chooses its tokens, as in
-            `Model.generate`.
+        temperature, top_p, repetition_penalty, seed: how tokens are chosen, as in `Model.generate`.
+            A penalty of None is 1.1 for a model of ours, and none for one behind a server.
         stream: called with each piece of the text as it comes, of parts that were not there yet.
         note: called with each thing that the user should know, as it comes up.
 
@@ -101,7 +102,8 @@ def write(
             `out` that is another job's.
     """
     how = AgentWrite(part_words=part_words, repeats=repeats, remembered=remembered)
-    sampling = Sampling(temperature, 0, top_p, 0.0, repetition_penalty, seed)
+    penalty = penalty_of(repetition_penalty, isinstance(model, (Model, LocalText)))
+    sampling = Sampling(temperature, 0, top_p, 0.0, penalty, seed)
     job = job_of(instruction, words, recipe, plan, how, sampling)
     writer = as_text_model(model, recipe, sampling)
     told = note or (lambda said: None)
@@ -112,6 +114,18 @@ def write(
     check_outputs([Output("out", place, LONG_TEXT)], [], force)
     with Journal(place, {**job, "model": identity(writer)}, force) as journal:
         return _written(writer, job, how, given, journal, (stream, told))
+
+
+def penalty_of(given: float | None, ours: bool) -> float:
+    """The repetition penalty that is meant.
+
+    Args:
+        given: as in `write`.
+        ours: whether the model runs here.
+    """
+    if given is None:
+        return REPETITION_PENALTY if ours else 1.0
+    return given
 
 
 def job_of(

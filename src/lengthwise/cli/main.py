@@ -215,12 +215,17 @@ class ModelChoice:
         )
         return loaded
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether --model names one behind a server."""
+        return self.model is not None and self.model.startswith("openai:")
+
     def remote(self) -> RemoteModel | None:
         """The model behind a server that --model names; None for one that runs here. Says on
         standard error what it is, and what a user has to know of it."""
-        from lengthwise.api.connecting import PREFIX, remote
+        from lengthwise.api.connecting import remote
 
-        if self.model is None or not self.model.startswith(PREFIX):
+        if not self.is_remote:
             return None
         for each in ("dtype", "device", "weights", "device_map", "offload_folder"):
             if getattr(self, each) is not None:

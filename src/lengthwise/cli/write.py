@@ -49,15 +49,16 @@ if TYPE_CHECKING:
 @click.option("--temperature", default=0.0, show_default=True, type=Real(0), help="0 is greedy")
 @click.option("--top-p", default=1.0, type=Real(0, 1),
               help="sample among the likeliest that make up p")  # fmt: skip
-@click.option("--repetition-penalty", default=1.1, show_default=True, type=Real(0, min_open=True),
-              help="1 is none, and small models go round in circles")  # fmt: skip
+@click.option("--repetition-penalty", default=None, type=Real(0, min_open=True),
+              help="1 is none (default: 1.1 of a model that runs here, since small ones go round in "
+              "circles; none of one behind a server)")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=SEED, help="of the samples")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
 def write(
     instruction: str | None, words: int, out: Path | None, force: bool, recipe: str,
     plan_file: Path | None, part_words: int, repeats: int, remembered: int | None,
-    temperature: float, top_p: float, repetition_penalty: float, seed: int, as_json: bool,
+    temperature: float, top_p: float, repetition_penalty: float | None, seed: int, as_json: bool,
     choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Writes a long text for INSTRUCTION (default: standard input): asks for a plan, and then for
@@ -75,7 +76,8 @@ def write(
     asked = _instruction(instruction)
     plan = None if plan_file is None else _plan(plan_file)
     how = AgentWrite(part_words, repeats=repeats, remembered=remembered)
-    sampling = Sampling(temperature, 0, top_p, 0.0, repetition_penalty, seed)
+    penalty = writing.penalty_of(repetition_penalty, not choice.is_remote)
+    sampling = Sampling(temperature, 0, top_p, 0.0, penalty, seed)
     job = writing.job_of(asked, words, parsed, plan, how, sampling)
     if plan is not None:
         writing.given_plan(plan, words)
@@ -89,7 +91,7 @@ def write(
     options: dict[str, Any] = {
         "recipe": parsed, "plan": plan, "out": out, "force": force, "part_words": part_words,
         "repeats": repeats, "remembered": remembered, "temperature": temperature, "top_p": top_p,
-        "repetition_penalty": repetition_penalty, "seed": seed,
+        "repetition_penalty": penalty, "seed": seed,
     }  # fmt: skip
     found = writing.write(
         model, asked, words, stream=None if as_json else _say,
