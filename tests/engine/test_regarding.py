@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lengthwise.engine import regarding
 from lengthwise.engine.attention import scores
 from lengthwise.engine.kernels.part import Part
 from lengthwise.engine.kernels.plain import plain_tempered
@@ -13,6 +14,7 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
 from lengthwise.engine.regarding import layer_that_sees, regard
 from lengthwise.errors import Refused
+from lengthwise.models.adapt import adapt
 from lengthwise.testing.tiny import tiny, tiny_model, tokens
 
 TEXT, BEHIND = 40, 9
@@ -95,3 +97,18 @@ def test_sums_over_heads_are_those_of_all_scores(
     ]  # fmt: skip
     out, _ = plain_tempered(shown, 0.3, 5.0, sinks)
     assert torch.allclose(found, out.sum(0), atol=1e-5)
+
+
+def test_long_texts_are_read_in_a_few_lengths_with_the_same_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = adapt(tiny_model("llama", max_position_embeddings=512))
+    text = [3 + n % 40 for n in range(290)]
+    found = regard(model, text, [5, 6, 7])
+    monkeypatch.setattr(regarding, "STEP", 1)
+    plain = regard(model, text, [5, 6, 7])
+    assert found.shape == plain.shape == (3, 293)
+    assert torch.allclose(found, plain, atol=1e-6)
+    monkeypatch.undo()
+    # At the end of what it was trained for nothing is added.
+    assert regard(model, text[:250] * 2, [5] * 11).shape == (11, 511)

@@ -24,6 +24,9 @@ from lengthwise.errors import Refused
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
+# Lengths of long texts are multiples of it.
+STEP = 64
+
 
 @torch.no_grad()
 def regard(model: AdaptedModel, text: Seq[int], behind: Seq[int], depth: float = 1.0) -> Tensor:
@@ -44,15 +47,23 @@ def regard(model: AdaptedModel, text: Seq[int], behind: Seq[int], depth: float =
     """
     layer = layer_that_sees(model, len(text) + len(behind), depth)
     read = _Read(model, layer.index)
+    total = len(text) + len(behind)
     with suppress(_Enough):
-        extend([(read, [*text, *behind], None)], "none")
+        extend([(read, [*text, *behind, *_filler(model, total, behind[-1])], None)], "none")
     query, key = read.seen
     # Values are not looked at.
-    near, own = key[:, : len(text)], key[:, len(text) :]
-    query = query[:, len(text) :]
+    near, own = key[:, : len(text)], key[:, len(text) : total]
+    query = query[:, len(text) : total]
     parts = [Part(query, near, near), Part(query, own, own, causal=True)]
     sums = head_sums(parts, layer.scaling, layer.softcap, layer.sinks)
     return (sums / layer.num_heads).cpu()
+
+
+def _filler(model: AdaptedModel, total: int, token: int) -> list[int]:
+    """Tokens that nothing before them sees, which make texts of many lengths a few lengths: what
+    kernels hold for each shape would grow with every new one."""
+    more = -total % STEP if total >= 4 * STEP else 0
+    return [token] * more if total + more <= model.trained_length else []
 
 
 class _Enough(Exception):
