@@ -114,7 +114,8 @@ NO_SUCH: dict[str, Words] = {
              "\udcff"),
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
-    "--field": ("nope", "x", "=", "nope=1", "question=nope", "\udcff"),
+    "label --field": ("nope", "\udcff"),
+    "sequences answers --field": ("x", "=", "nope=1", "question=nope", "\udcff"),
 }  # fmt: skip
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {

@@ -83,6 +83,7 @@ def test_results_have_an_origin_and_rows_that_fit_the_checks(
             assert table["rows"], f"{name} {title}"
             for row in table["rows"]:
                 assert set(row) <= set(table["columns"]), f"{name} {title}"
+            assert not re.search(r" /\w", origin["command"]), f"{name} names a place of one machine"
             if origin.get("recorded") is None:
                 assert origin["machine"] and origin["versions"] and origin["date"]
             else:

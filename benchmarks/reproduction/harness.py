@@ -220,10 +220,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _kept(arguments: Sequence[str]) -> list[str]:
-    """The arguments but for where the file is written."""
+    """The arguments but for where the file is written, and for where folders lie here."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--json")
-    return known.parse_known_args(arguments)[1]
+    given = known.parse_known_args(arguments)[1]
+    return ["FOLDER" if Path(each).is_absolute() else each for each in given]
 
 
 def _origin(command: str) -> dict[str, Any]:

@@ -175,6 +175,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("cartridge", "compose"), "out"), (("batch",), "out"),
         (("soft", "train"), "out"), (("soft", "read"), "save"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
+        (("write",), "out"), (("label",), "out"),
     }  # fmt: skip
     assert found == tested
 

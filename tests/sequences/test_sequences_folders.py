@@ -177,7 +177,7 @@ def test_an_option_given_twice_is_refused(tmp_path: Path) -> None:
     words = ["build", source, "--out", str(tmp_path / "out"), "-m", "concat", "-t", "bytes"]
     for twice in (["-n", "64", "--set", "max_length=32"],
                   ["--set", "max_length=64", "--set", "max_length=32"]):  # fmt: skip
-        with pytest.raises(SequenceError, match="max_length.* give"):
+        with pytest.raises(LengthwiseError, match="max_length.* give"):
             CliRunner().invoke(sequences, [*words, *twice], catch_exceptions=False)
 
 

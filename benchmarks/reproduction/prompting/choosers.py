@@ -25,31 +25,36 @@ from lengthwise.recipes import parse
 COLUMNS = {"recipe": "", **dict.fromkeys(KINDS, ".0f"), "all": ".0f", TOKENS: ",.0f"}
 
 
-@check(COLUMNS, at_64k=COLUMNS, at_110k=COLUMNS)
-def choosers(
-    lengths: tuple[int, ...] = (16_384, 65_536, 110_000), questions: int = 60, encoder: str = ""
-) -> Iterator[Found]:
-    """Methods that choose by words or vectors, at three lengths; `encoder` names a folder."""
-    tables = dict(zip(lengths, ("", "at_64k", "at_110k"), strict=False))
-    recipes = ["bm25(budget=10%)", "bm25(budget=10%, passage=32)", "reorder(budget=10%)",
-               "simple_hack(budget=10%)"]  # fmt: skip
-    vectors = ["dense(budget=10%)", "dense(budget=10%, passage=32)"]
-    for length in lengths:
-        rows = [
-            kept("the first 10%", Beginning(10), length, questions),
-            kept("10% at random", Random(10), length, questions),
-            *(of_recipe(each, length, questions) for each in recipes),
-            *(of_recipe(each, length, questions, encoder) for each in vectors if encoder),
-        ]  # fmt: skip
-        for row in rows:
-            yield (tables[length], row) if tables[length] else row
+@check(COLUMNS)
+def choosers(length: int = 16_384, questions: int = 60, encoder: str = "") -> Iterator[Found]:
+    """Methods that choose by words or vectors; `encoder` names a folder."""
+    yield kept("the first 10%", Beginning(10), length, questions)
+    yield kept("10% at random", Random(10), length, questions)
+    for recipe in ("bm25(budget=10%)", "bm25(budget=10%, passage=32)", "reorder(budget=10%)",
+                   "simple_hack(budget=10%)"):  # fmt: skip
+        yield of_recipe(recipe, length, questions)
+    if encoder:
+        for recipe in ("dense(budget=10%)", "dense(budget=10%, passage=32)"):
+            yield of_recipe(recipe, length, questions, encoder)
 
 
 @check(COLUMNS)
-def asking(length: int = 16_384, questions: int = 15, share: int = 10) -> Iterator[Found]:
+def longer(length: int = 110_000, questions: int = 60, encoder: str = "") -> Iterator[Found]:
+    """The same with short passages, in a longer text."""
+    yield kept("10% at random", Random(10), length, questions)
+    yield of_recipe("bm25(budget=10%, passage=32)", length, questions)
+    if encoder:
+        yield of_recipe("dense(budget=10%, passage=32)", length, questions, encoder)
+
+
+@check(COLUMNS)
+def asking(length: int = 8_192, questions: int = 10, share: int = 10) -> Iterator[Found]:
     """Methods that ask the model about all of the document, for fewer questions."""
-    for name in ("bm25", "xl3m", "infiniretri", "llmlingua"):
-        yield of_recipe(f"{name}(budget={share}%)", length, questions)
+    names = ("bm25", "xl3m", "infiniretri", "infiniretri, depth=0.75", "seal",
+             "seal, among=allowed", "llmlingua")  # fmt: skip
+    for each in names:
+        name, _, option = each.partition(", ")
+        yield of_recipe(f"{name}(budget={share}%{option and ', '}{option})", length, questions)
 
 
 def of_recipe(recipe: str, length: int, questions: int, encoder: str = "") -> dict[str, object]:

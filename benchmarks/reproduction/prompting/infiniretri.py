@@ -25,18 +25,8 @@ def infiniretri(length: int = 8192, seeds: int = 1, encoder: str = "") -> Iterat
 
 
 @check(HAYSTACK)
-def long(
-    lengths: tuple[int, ...] = (65_536,), depths: tuple[float, ...] = (0.1,)
-) -> Iterator[Found]:
-    """A needle in books, and the most memory that was held."""
+def million(lengths: tuple[int, ...] = (1 << 16, 1 << 20), depth: float = 0.1) -> Iterator[Found]:
+    """The same in 64k and in a million tokens, once."""
     for length in lengths:
-        for depth in depths:
-            yield asked(LONG, length, depth)
-        yield asked(PLAIN, length, depths[0])
-
-
-@check(HAYSTACK)
-def million(length: int = 1 << 20, depth: float = 0.1) -> Iterator[Found]:
-    """The same in a million tokens, once."""
-    yield asked(PLAIN, length, depth)
-    yield asked(LONG, length, depth)
+        yield asked(PLAIN, length, depth)
+        yield asked(LONG, length, depth)

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 @click.option("--top-p", default=1.0, type=Real(0, 1),
               help="sample among the likeliest that make up p")  # fmt: skip
 @click.option("--repetition-penalty", default=None, type=Real(0, min_open=True),
-              help="1 is none (default: 1.1 of a model that runs here, since small ones go round in "
-              "circles; none of one behind a server)")  # fmt: skip
+              help="1 is none (default: 1.1 of a model that runs here, none of one behind a "
+              "server; small ones go round in circles)")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=SEED, help="of the samples")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of streaming")
 @model_options
