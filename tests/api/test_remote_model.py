@@ -138,6 +138,56 @@ def test_what_a_user_has_seen_is_not_said_again(opened: Opened) -> None:
     assert seen == ["half a"] and len(server.asked) == 1
 
 
+def test_who_has_enough_ends_the_answer_and_is_no_failure(opened: Opened) -> None:
+    class Enough(Exception):
+        pass
+
+    def two(piece: str) -> None:
+        seen.append(piece)
+        if len(seen) == 2:
+            raise Enough
+
+    model, server = opened(says("a", " b", " c"))
+    seen: list[str] = []
+    with pytest.raises(Enough):
+        model.write("A text.", "Who?", 5, two)
+    assert seen == ["a", " b"] and len(server.asked) == 1
+    # What was read until then is counted.
+    assert model.tokens_read == model.count("A text.\n\nWho?")
+
+
+def test_a_failed_call_has_read_nothing(opened: Opened) -> None:
+    model, _ = opened(status(400))
+    with pytest.raises(ServerError):
+        model.write(TEXT, "Who?", 5)
+    assert model.tokens_read == 0
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_server_that_tells_no_probabilities_is_refused_at_once(
+    opened: Opened, plain: bool
+) -> None:
+    choice = {"index": 0, "finish_reason": "length", "logprobs": None, "text": "a",
+              "message": {"role": "assistant", "content": "a"}}  # fmt: skip
+    body = {"id": "1", "object": "x", "created": 0, "model": "parrot", "choices": [choice]}
+    model, server = opened(lambda h, _: send(h, 200, body), status(404), status(503))
+    for _ in range(2):
+        with pytest.raises(Refused, match="does not tell the probabilities"):
+            model.foretell(TEXT, "Who?", 1, plain)
+    with pytest.raises(ServerError, match="answers 503"):
+        model.foretell(TEXT, "Who?", 1, plain)
+    assert len(server.asked) == 2 + 3
+
+
+def test_a_server_that_knows_no_echo_gives_no_losses(opened: Opened) -> None:
+    logs = {"tokens": ["!"], "text_offset": [0], "token_logprobs": [-1.0], "top_logprobs": None}
+    choice = {"index": 0, "text": "!", "finish_reason": "length", "logprobs": logs}
+    body = {"id": "1", "object": "x", "created": 0, "model": "parrot", "choices": [choice]}
+    model, _ = opened(lambda h, _: send(h, 200, body))
+    with pytest.raises(Refused, match="does not tell the losses of a text"):
+        model.losses("two words here")
+
+
 def test_a_silent_server_is_named(opened: Opened) -> None:
     model, server = opened(silence(1.0), retries=1, timeout_s=0.2)
     with pytest.raises(ServerError, match="did not answer in time"):
@@ -178,11 +228,11 @@ def test_losses_stand_at_the_tokens_in_which_the_server_s_begin(opened: Opened) 
     logs = {"tokens": ["two w", "ords", " he", "re", "!"], "text_offset": [0, 5, 9, 12, 14],
             "token_logprobs": [None, -1.0, -2.0, -4.0, -8.0], "top_logprobs": None}  # fmt: skip
     reply = {"id": "1", "object": "text_completion", "created": 0, "model": "parrot", "choices": [
-        {"index": 0, "text": text, "finish_reason": "length", "logprobs": logs}]}  # fmt: skip
+        {"index": 0, "text": text + "!", "finish_reason": "length", "logprobs": logs}]}  # fmt: skip
     model, server = opened(lambda h, _: send(h, 200, reply), status(400, "echo is not served"))
     assert [text[a:b] for a, b in model.spans(text)] == ["two", " words", " here"]
     assert model.losses(text).tolist() == [0.0, 1.0, 6.0] and server.asked[0]["echo"] is True
-    with pytest.raises(Refused, match="does not give the losses of a text"):
+    with pytest.raises(Refused, match="does not tell the losses of a text"):
         model.losses(text)
     assert model.losses("").tolist() == []
 
@@ -217,7 +267,7 @@ def test_compare_has_rows_of_a_server(opened: Opened) -> None:
     assert chosen.evidence_recall == 1 == chosen.expected_found and chosen.kv_bytes is None
     assert chosen.token_f1 == pytest.approx(2 / 4) and full.tokens_read == 40
     assert "acts within a model" in str(kivi.refused)
-    assert "does not give the losses" in str(lingua.refused)
+    assert "does not tell the losses" in str(lingua.refused)
     assert "bm25" in repr(rows) and "529" in rows.to_html()
     with pytest.raises(Refused, match="tells no losses"):
         compare(model, TEXT, (), recipes, probes=True)

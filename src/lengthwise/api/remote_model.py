@@ -8,10 +8,10 @@ answers. The client is OpenAI's own, which waits and asks again where a server i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Log probabilities that are asked for beside the chosen token's: more than this no server gives.
 LIKELIEST = 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +129,34 @@ class RemoteModel:
         Raises:
             ServerError: where there is none.
         """
-        metrics = RequestMetrics()
         parts: list[str] = []
+        messages = _message(text, question)
 
-        def take(piece: str) -> None:
-            parts.append(piece)
-            if stream is not None:
-                stream(piece)
-
-        def once() -> None:
+        def once() -> RequestMetrics:
             parts.clear()
-            self._stream(_message(text, question), asked, metrics, take)
+            metrics = RequestMetrics()
+            # What a user does with a piece is no affair of the server's.
+            pieces = self._pieces(messages, asked, metrics)
+            try:
+                while (piece := _next(self.url, pieces)) is not None:
+                    parts.append(piece)
+                    if stream is not None:
+                        stream(piece)
+            finally:
+                pieces.close()
+                if not metrics.prompt_tokens and (parts or metrics.finish_reason):
+                    metrics.prompt_tokens = self.count(f"{text}\n\n{question}")
+                    metrics.decoded = max(0, self.count("".join(parts)) - 1)
+                    metrics.notes.append(
+                        f"{self.name} did not say how many tokens it read; they were counted here"
+                    )
+                self.tokens_read += metrics.prompt_tokens
+            return metrics
 
-        self._again(once, None if stream is None else parts)
-        said = "".join(parts)
-        if not metrics.prompt_tokens:
-            metrics.prompt_tokens = self.count(f"{text}\n\n{question}")
-            metrics.decoded = max(0, self.count(said) - 1)
-            metrics.notes.append(
-                f"{self.name} did not say how many tokens it read; they were counted here"
-            )
+        metrics = self._again(once, None if stream is None else parts)
         metrics.steps = metrics.decoded
-        self.tokens_read += metrics.prompt_tokens
         metrics.tokens_read = metrics.prompt_tokens
-        return Generation(said, [], metrics)
+        return Generation("".join(parts), [], metrics)
 
     def foretell(self, text: str, question: str, tokens: int, plain: bool = False) -> Tensor:
         """Log probabilities of the first tokens of its greedy answer, `[tokens, at most 20]`: those
@@ -162,34 +167,35 @@ class RemoteModel:
             question: what is asked.
             tokens: how many, at least 1.
             plain: the question follows the text on a line of its own, without the template.
+
+        Raises:
+            Refused: by a server that tells no probabilities.
         """
-        shared = {"model": self.name, "max_tokens": tokens, "temperature": 0}
+        messages: Any = _message(text, question)
+        shared: Any = {"model": self.name, "max_tokens": tokens, "temperature": 0}
 
-        def told() -> list[list[float]]:
-            if plain:
-                found = self.client.completions.create(
-                    prompt=f"{text.rstrip()}\n{question}",
-                    logprobs=LIKELIEST,
-                    **shared,  # type: ignore[call-overload]
-                )
-                self._count(found)
-                rows = found.choices[0].logprobs.top_logprobs
-                return [sorted(each.values(), reverse=True) for each in rows]
-            chat = self.client.chat.completions.create(
-                messages=_message(text, question),
-                logprobs=True,
-                top_logprobs=LIKELIEST,
-                **shared,  # type: ignore[call-overload]
+        def of_text() -> list[list[float]]:
+            found = self.client.completions.create(
+                prompt=f"{text.rstrip()}\n{question}", logprobs=LIKELIEST, **shared
             )
-            self._count(chat)
-            rows = chat.choices[0].logprobs.content
-            return [
-                sorted((top.logprob for top in each.top_logprobs), reverse=True) for each in rows
-            ]
+            self._count(found)
+            logs = found.choices[0].logprobs
+            return [list(each.values()) for each in logs.top_logprobs] if logs else []
 
-        rows = self._again(told)
+        def of_chat() -> list[list[float]]:
+            found = self.client.chat.completions.create(
+                messages=messages, logprobs=True, top_logprobs=LIKELIEST, **shared
+            )
+            self._count(found)
+            logs = found.choices[0].logprobs
+            known = (logs.content if logs else None) or []
+            return [[top.logprob for top in each.top_logprobs] for each in known]
+
+        rows = self._told(of_text if plain else of_chat, "probabilities of its answer")
         width = max(map(len, rows))
-        return torch.tensor([row + [-1e4] * (width - len(row)) for row in rows[:tokens]])
+        return torch.tensor(
+            [sorted(row, reverse=True) + [-1e4] * (width - len(row)) for row in rows[:tokens]]
+        )
 
     def losses(self, text: str) -> Tensor:
         """Loss of each token of a text in nats, which the server tells by echo.
@@ -207,25 +213,21 @@ class RemoteModel:
         if len(spans) < 2:
             return torch.zeros(len(spans))
 
-        def told() -> tuple[list[float], list[int]]:
+        def told() -> list[tuple[float, int]]:
             found = self.client.completions.create(
                 model=self.name, prompt=text, echo=True, logprobs=0, max_tokens=1, temperature=0
             )
             self._count(found)
-            logs: Any = found.choices[0].logprobs
-            return [-(each or 0.0) for each in logs.token_logprobs], list(logs.text_offset)
+            (choice,) = found.choices
+            # One that knows no echo gives the token that follows alone.
+            if not choice.logprobs or not choice.text.startswith(text):
+                return []
+            values = [-(each or 0.0) for each in choice.logprobs.token_logprobs or ()]
+            return list(zip(values, choice.logprobs.text_offset or (), strict=True))
 
-        try:
-            values, offsets = self._again(told)
-        except ServerError as error:
-            raise Refused(
-                f"{self.name} does not give the losses of a text ({error})",
-                "ask a server that has echo with logprobs for completions, such as vLLM, or a "
-                "model that runs here",
-            ) from error
         found = torch.zeros(len(spans))
         place = 0
-        for value, offset in zip(values, offsets, strict=True):
+        for value, offset in self._told(told, "losses of a text (echo with logprobs)"):
             if offset >= spans[-1][1]:
                 break
             while place + 1 < len(spans) and spans[place + 1][0] <= offset:
@@ -233,30 +235,51 @@ class RemoteModel:
             found[place] += value
         return found
 
-    def _stream(
-        self, messages: Any, asked: Asked, metrics: RequestMetrics, take: Callable[[str], None]
-    ) -> None:
-        """Asks once, and takes the pieces of the answer."""
+    def _told(self, ask: Callable[[], list[T]], what: str) -> list[T]:
+        """What not every server tells; refused by name where one does not."""
+
+        def once() -> list[T]:
+            with named(self.url):
+                return ask()
+
+        remedy = (
+            "use a method that needs text alone, such as bm25, or a server that tells them, such "
+            "as vLLM"
+        )
+        try:
+            found = self._again(once)
+        except ServerError as error:
+            if not error.refused:
+                raise
+            raise Refused(f"{self.name} does not tell the {what} ({error})", remedy) from error
+        if not found:
+            raise Refused(f"{self.name} does not tell the {what}", remedy)
+        return found
+
+    def _pieces(
+        self, messages: Any, asked: Asked, metrics: RequestMetrics
+    ) -> Generator[str, None, None]:
+        """The pieces of one answer as they come; metrics are filled on the way."""
         more: dict[str, Any] = {"stop": list(asked.stop)} if asked.stop else {}
         if asked.seed is not None:
             more["seed"] = asked.seed
         begin = time.perf_counter()
         last = None
-        pieces = self.client.chat.completions.create(
+        with self.client.chat.completions.create(
             model=self.name, messages=messages, max_tokens=asked.max_new_tokens,
             temperature=asked.temperature, top_p=asked.top_p, stream=True,
             stream_options={"include_usage": True}, extra_body=asked.extra, **more,
-        )  # fmt: skip
-        for piece in pieces:
-            if piece.usage is not None:
-                metrics.prompt_tokens = piece.usage.prompt_tokens
-                metrics.decoded = max(0, piece.usage.completion_tokens - 1)
-            for choice in piece.choices:
-                metrics.finish_reason = choice.finish_reason or metrics.finish_reason
-                if choice.delta.content:
-                    last = time.perf_counter()
-                    metrics.ttft_s = metrics.ttft_s or last - begin
-                    take(choice.delta.content)
+        ) as chunks:  # fmt: skip
+            for chunk in chunks:
+                if chunk.usage is not None:
+                    metrics.prompt_tokens = chunk.usage.prompt_tokens
+                    metrics.decoded = max(0, chunk.usage.completion_tokens - 1)
+                for choice in chunk.choices:
+                    metrics.finish_reason = choice.finish_reason or metrics.finish_reason
+                    if choice.delta.content:
+                        last = time.perf_counter()
+                        metrics.ttft_s = metrics.ttft_s or last - begin
+                        yield choice.delta.content
         if not metrics.finish_reason:
             raise ValueError("it broke off in the middle")
         metrics.ttft_s = metrics.ttft_s or time.perf_counter() - begin
@@ -266,18 +289,16 @@ class RemoteModel:
         usage = getattr(found, "usage", None)
         self.tokens_read += 0 if usage is None else int(usage.prompt_tokens)
 
-    def _again(self, ask: Callable[[], Any], said: list[str] | None = None) -> Any:
-        """What is asked, asked again where the answer is nonsense; not where a user has seen a part
-        of it already."""
-        left = self.client.max_retries
-        wait = 0.5
+    def _again(self, ask: Callable[[], T], shown: list[str] | None = None) -> T:
+        """What is asked, asked again where the answer is nonsense; not where a user was shown a
+        part of it."""
+        left, wait = self.client.max_retries, 0.5
         while True:
             try:
-                with named(self.url):
-                    return ask()
+                return ask()
             except Nonsense as error:
-                if not left or said:
-                    part = f", behind {len(''.join(said)):,} characters" if said else ""
+                if not left or shown:
+                    part = f", behind {len(''.join(shown)):,} characters" if shown else ""
                     raise ServerError(
                         f"{self.url} does not answer as OpenAI's servers do{part}: {error}; see "
                         "whether the address ends in /v1, and what the server logs"
@@ -285,6 +306,11 @@ class RemoteModel:
             left -= 1
             time.sleep(wait)
             wait = min(8.0, 2 * wait)
+
+
+def _next(url: str, pieces: Iterator[str]) -> str | None:
+    with named(url):
+        return next(pieces, None)
 
 
 # What is asked of a server as OpenAI has it, and what servers such as vLLM take beside it.
@@ -309,7 +335,7 @@ def asked_as(model: RemoteModel, options: Mapping[str, Any]) -> Asked:
         if name not in (*_SHARED, *_BESIDE, "stop"):
             raise Refused(
                 f"{name}={given[name]!r} is for a model that runs here, and {model.name} is behind "
-                f"a server",
+                "a server",
                 f"leave it out; a server takes {', '.join((*_SHARED, *_BESIDE, 'stop'))}",
             )
     require_count("max_new_tokens", given.get("max_new_tokens", 1))

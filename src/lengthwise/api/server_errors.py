@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from lengthwise.errors import LengthwiseError, ModelError
 
+# What a server says of an endpoint or a field that it does not have.
+_REFUSALS = (400, 404, 405, 422, 501)
 _REMEDIES = {
     401: "set OPENAI_API_KEY",
     403: "set OPENAI_API_KEY to one that may ask this",
@@ -18,7 +20,12 @@ _REMEDIES = {
 
 
 class ServerError(ModelError):
-    """A server does not answer, answers nonsense or refuses: what it said, and what to do."""
+    """A server does not answer, answers nonsense or refuses: what it said, and what to do.
+
+    refused: whether it understood what was asked, and does not do it.
+    """
+
+    refused = False
 
 
 class Nonsense(Exception):
@@ -83,7 +90,9 @@ def _refused(url: str, error: Any) -> NoReturn:
     said = short(error.message)
     other = "see what the server logs" if status >= 500 else "change what is asked"
     remedy = _REMEDIES.get(status, other)
-    raise ServerError(f"{url} answers {status}: {said}; {remedy}") from error
+    found = ServerError(f"{url} answers {status}: {said}; {remedy}")
+    found.refused = status in _REFUSALS
+    raise found from error
 
 
 def short(error: object) -> str:
