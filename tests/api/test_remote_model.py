@@ -15,7 +15,7 @@ from lengthwise.api.connecting import UNKNOWN_LENGTH, connect, remote
 from lengthwise.api.remote_model import Asked, RemoteModel, asked_as
 from lengthwise.api.server_errors import ServerError
 from lengthwise.errors import LengthwiseError, ModelError, Refused
-from lengthwise.evaluation.compare.comparison import compare
+from lengthwise.evaluation.compare.comparison import EvaluationProgress, compare
 from lengthwise.methods.prompts import LogitModel
 from lengthwise.models.embedded import embedded_tokenizer
 from tests.remote_server import Reply, Scripted, nonsense, says, send, silence, status
@@ -273,6 +273,21 @@ def test_compare_has_rows_of_a_server(opened: Opened) -> None:
         compare(model, TEXT, (), recipes, probes=True)
     with pytest.raises(LengthwiseError, match="is more than the"):
         compare(model, TEXT, "Who?", recipes, 10**6)
+
+
+def test_rows_that_are_done_are_kept_when_the_server_fails(opened: Opened) -> None:
+    told: list[str] = []
+
+    class Told(EvaluationProgress):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    model, server = opened(says("529."), status(500), retries=0)
+    rows = compare(model, TEXT, ["Who?", "Where?"], progress=Told())
+    assert [row.answer for row in rows] == ["529."] and rows.interrupted
+    assert "stopped: " in told[-1] and "answers 500" in told[-1]
+    with pytest.raises(ServerError):
+        compare(model, TEXT, "Who?")
 
 
 def test_long_answers_and_labels_are_asked_of_a_server(opened: Opened, tmp_path: Path) -> None:

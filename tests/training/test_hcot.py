@@ -67,6 +67,14 @@ def test_where_a_thought_stands_a_state_is_read_that_was_made_of_what_stands_bef
 
 
 @torch.no_grad()
+def test_a_step_of_writing_reads_what_the_whole_text_would_have_there() -> None:
+    hidden, ids = both(hidden_size=16), list(TWO.hidden(COT))
+    for end in range(1, len(ids) + 1):
+        whole = hidden.embedded([ids[:end]])[:, -1:]
+        torch.testing.assert_close(hidden._last(ids[:end]), whole)
+
+
+@torch.no_grad()
 def test_losses_are_of_what_is_written() -> None:
     hidden = both()
     row = torch.tensor([ONE.hidden(COT)])

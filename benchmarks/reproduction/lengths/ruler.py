@@ -22,7 +22,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import lengthwise
 from lengthwise.evaluation.metrics.answer_lengths import length_matches
-from lengthwise.methods.prompting.ruler import CLASSES, class_of, count_words, within_band
+from lengthwise.methods.prompting.ruler import CLASSES, class_of, ruler_words, within_band
 from lengthwise.models.load import load_pretrained
 from lengthwise.retrieval.sentences import sentences
 from lengthwise.sequences.answers.base import make_answers
@@ -59,12 +59,12 @@ def pairs() -> tuple[Pairs, Pairs]:
 def _pairs(found: list[str]) -> Pairs:
     made: dict[str, Pairs] = {target: [] for target in TARGETS}
     for at, first in enumerate(found[:-8]):
-        if not 5 < count_words(first) <= 20:
+        if not 5 < ruler_words(first) <= 20:
             continue
         for target, kind in KINDS.items():
             for stop in range(at + 2, at + 8):
                 answer = " ".join(found[at + 1 : stop])
-                if within_band(count_words(answer), kind.trained):
+                if within_band(ruler_words(answer), kind.trained):
                     question = ASKED.format(first)
                     made[target].append({"question": question, "answer": answer, "words": target})
                     break
@@ -157,7 +157,7 @@ def _free(place: Path, asked: int) -> Iterator[Found]:
             said.append((tokens.get(first, "none"), found.text))
     for target in dict.fromkeys(first for first, _ in said):
         texts = [text for first, text in said if first == target]
-        words = [count_words(text) for text in texts]
+        words = [ruler_words(text) for text in texts]
         hits = sum(class_of(max(1, n)).target == target for n in words)
         yield ("free", {
             "words of its own token": target, "answers": len(texts), "FM": hits / len(texts),

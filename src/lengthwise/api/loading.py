@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lengthwise.api.connecting import PREFIX
 from lengthwise.api.model import Model
 from lengthwise.api.prefixes import bytes_of
 from lengthwise.api.shown import require_model
@@ -69,7 +70,7 @@ def load(
             "that you hold goes to lengthwise.wrap"
         )
     place = None if name is None else fspath(name)
-    if place is not None and place.startswith("openai:"):
+    if place is not None and place.startswith(PREFIX):
         raise ModelError(
             f"{place} is behind a server, and this needs a model that runs here; `run`, `compare`, "
             "`write` and `label` ask servers, and lengthwise.connect opens one"

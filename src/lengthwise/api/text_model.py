@@ -170,7 +170,7 @@ class LocalText:
         self.tokens_read += len(prompt.prefix) + len(behind)
         found = regard(self.model.adapted, prompt.prefix, behind, depth)
         own = len(prompt.prefix)
-        return Regard(found[:, own - self.count(text) : own], found[:, own:].sum(1))
+        return Regard(found[:, own - len(self.spans(text)) : own], found[:, own:].sum(1))
 
     def _read(self, text: str, question: str, plain: bool = False) -> tuple[Sequence, Tensor]:
         if plain:

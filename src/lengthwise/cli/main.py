@@ -218,7 +218,9 @@ class ModelChoice:
     @property
     def is_remote(self) -> bool:
         """Whether --model names one behind a server."""
-        return self.model is not None and self.model.startswith("openai:")
+        from lengthwise.api.connecting import PREFIX
+
+        return self.model is not None and self.model.startswith(PREFIX)
 
     def remote(self) -> RemoteModel | None:
         """The model behind a server that --model names; None for one that runs here. Says on
@@ -242,17 +244,9 @@ class ModelChoice:
 
     def open_text(self, recipe: str = "full") -> TextModel:
         """The model as text goes in and out of it, here read and written under a recipe."""
-        from lengthwise.api.remote_model import prompting_alone
-        from lengthwise.api.text_model import LocalText
-        from lengthwise.recipes import parse
+        from lengthwise.api.text_models import as_text_model
 
-        if (far := self.remote()) is not None:
-            if parse(recipe).methods:
-                prompting_alone(far, parse(recipe))
-                raise LengthwiseError(f"{recipe} chooses what is read, and there is no document")
-            return far
-        loaded = self.open()
-        return LocalText(loaded, loaded.plan(recipe))
+        return as_text_model(self.remote() or self.open(), recipe)
 
 
 def _device_map(text: str | None) -> Any:

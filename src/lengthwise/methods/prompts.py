@@ -150,10 +150,7 @@ def logits_of(model: TextModel, method: str) -> LogitModel:
         Refused: for a model that gives text alone.
     """
     if not isinstance(model, LogitModel):
-        raise Refused(
-            f"{method} looks at the probabilities of a model, and {model.name} gives text alone",
-            "use a method that needs text alone, such as bm25, or a model that runs here",
-        )
+        raise _refusal(model, f"{method} looks at the probabilities of a model")
     return model
 
 
@@ -168,10 +165,7 @@ def attention_of(model: TextModel, method: str) -> AttentionModel:
         Refused: for a model that does not show it.
     """
     if not isinstance(model, AttentionModel):
-        raise Refused(
-            f"{method} looks at the attention of a model, and {model.name} does not show it",
-            "use a method that needs text alone, such as bm25, or a model that runs here",
-        )
+        raise _refusal(model, f"{method} looks at the attention of a model")
     return model
 
 
@@ -186,11 +180,15 @@ def steps_of(model: TextModel, method: str) -> TokenModel:
         Refused: for a model that gives text alone.
     """
     if not isinstance(model, TokenModel):
-        raise Refused(
-            f"{method} chooses each token that a model writes, and {model.name} gives text alone",
-            "use a method that needs text alone, such as bm25, or a model that runs here",
-        )
+        raise _refusal(model, f"{method} chooses each token that a model writes")
     return model
+
+
+def _refusal(model: TextModel, needs: str) -> Refused:
+    return Refused(
+        f"{needs}, and {model.name} does not offer that",
+        "use a method that needs text alone, such as bm25, or a model that runs here",
+    )
 
 
 def whole(documents: Seq[str]) -> tuple[Passage, ...]:

@@ -171,9 +171,18 @@ class HiddenThoughts(nn.Module):
             if token in ends:
                 break
             ids.append(token)
-            # The whole text, as the CoT model reads all of it.
-            fed = self.embedded([ids])[:, -1:]
+            fed = self._last(ids)
         return ids[len(question) :]
+
+    def _last(self, ids: Seq[int]) -> Tensor:
+        """What the model reads of the last token of a text, `[1, 1, hidden]`: for [CoT] the CoT
+        model reads all before it."""
+        if ids[-1] == self.cot:
+            found: Tensor = self.projection(self.states([ids[:-1]])).to(self.model.dtype)[:, None]
+        else:
+            last = torch.tensor([[ids[-1]]], device=self.model.device)
+            found = _embeddings(self.model)(last)
+        return found
 
 
 def states_of(thinker: PreTrainedModel, rows: Seq[Seq[int]]) -> Tensor:

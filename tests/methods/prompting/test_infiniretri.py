@@ -133,7 +133,9 @@ def test_a_model_that_does_not_show_its_attention_is_refused() -> None:
         name, trained_length = "text", 64
         spans, count, write = Attentive.spans, Attentive.count, Attentive.write
 
-    with pytest.raises(Refused, match="attention of a model, and text does not show it") as refusal:
+    with pytest.raises(
+        Refused, match="attention of a model, and text does not offer that"
+    ) as refusal:
         InfiniRetri().write_prompt([TEXT], "q?", Text())  # type: ignore[arg-type]
     assert "bm25" in refusal.value.remedy
 

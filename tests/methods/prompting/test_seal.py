@@ -157,7 +157,7 @@ def test_a_model_of_text_alone_is_refused() -> None:
         name, trained_length = "text", 64
         spans, count, write = Writer.spans, Writer.count, Writer.write
 
-    with pytest.raises(Refused, match="seal chooses each token .* text gives text alone"):
+    with pytest.raises(Refused, match="seal chooses each token .* text does not offer that"):
         Seal(budget=Budget(3)).write_prompt([TEXT], "q?", Text())  # type: ignore[arg-type]
 
 

@@ -25,6 +25,7 @@ from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.model import Model
 from lengthwise.api.remote_model import RemoteModel
+from lengthwise.api.server_errors import ServerError
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError, NotFinite, Refused
@@ -72,7 +73,8 @@ def compare(
 ) -> Comparison:
     """Measures recipes on one text: a row for every length, recipe and question.
 
-    `full` always runs first. KeyboardInterrupt ends the run and returns the finished rows.
+    `full` always runs first. KeyboardInterrupt, and a server that fails, end the run and return the
+    finished rows.
 
     Args:
         model: of `lengthwise.load` or `lengthwise.wrap`; or of `lengthwise.connect`, for recipes
@@ -131,10 +133,12 @@ def compare(
         for row in measured:
             rows.append(row)
             asked.progress.row(row)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ServerError) as stopped:
         if not rows:
             raise
         interrupted = True
+        if isinstance(stopped, ServerError):
+            asked.progress.note(f"stopped: {stopped}")
     return Comparison(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.prompting.ruler import CLASSES, count_words, within_band
+from lengthwise.methods.prompting.ruler import CLASSES, ruler_words, within_band
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def length_matches(answers: Iterable[tuple[str, str]]) -> list[LengthMatch]:
     for target, text in answers:
         if target not in known:
             raise LengthwiseError(f"length {target!r}: allowed are {', '.join(known)}")
-        counts.setdefault(target, []).append(count_words(text))
+        counts.setdefault(target, []).append(ruler_words(text))
     found, hits = [], [0, 0]
     for target, words in counts.items():
         kind = known[target]

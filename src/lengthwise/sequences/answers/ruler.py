@@ -27,7 +27,7 @@ from lengthwise.methods.prompting.ruler import (
     CLASSES,
     LengthClass,
     Ruler,
-    count_words,
+    ruler_words,
     within_band,
 )
 from lengthwise.sequences.answers.base import Example, Pair
@@ -81,7 +81,7 @@ def trained_class(answer: str) -> LengthClass | None:
     Args:
         answer: as it is in the data.
     """
-    words = count_words(answer)
+    words = ruler_words(answer)
     return next((each for each in CLASSES if within_band(words, each.trained)), None)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
@@ -15,6 +16,8 @@ from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
 from lengthwise.sequences.rows import Built, Documents
 from lengthwise.sequences.token_store import TokenStore
+
+T = TypeVar("T")
 
 
 class Described(Protocol):
@@ -38,32 +41,18 @@ class Described(Protocol):
     def tokens(self) -> tuple[str, ...]: ...
 
 
-class Builder(Protocol):
+class Builder(Described, Protocol):
     """One way to make rows. Its dataclass fields are its options.
 
     paper: what it rests on: a Paper, a tuple of them, or None without one.
     whole_documents: whether a part of the corpus ends where a document ends; if not, it ends at a
         multiple of max_length tokens.
-    document_mask: whether attention may stay within the pieces of a row.
-    target_token: whether a row has one token more than inputs, the last one being only a target.
-    tokens: special tokens that it writes into rows.
     later: options that came after data sets were built, with the value that leaves those the same.
     """
 
-    name: ClassVar[str]
     paper: ClassVar[Papers]
     whole_documents: ClassVar[bool]
-    document_mask: ClassVar[bool]
-    target_token: ClassVar[bool]
     later: ClassVar[dict[str, str]]
-
-    @property
-    def max_length(self) -> int:
-        """The longest input of a row, in tokens."""
-        ...
-
-    @property
-    def tokens(self) -> tuple[str, ...]: ...
 
     def prepare(self, store: TokenStore, encoder: Encoder, seed: int) -> None:
         """Called once before parts are built, with `tokens` in the encoder's vocabulary."""
@@ -81,33 +70,49 @@ class Builder(Protocol):
         ...
 
 
-def _check(name: str, found: object) -> type[Builder]:
+def way_of(name: str, found: object, kinds: tuple[type, ...], what: str) -> type[Any]:
+    """A class that an entry point names, checked to be one of a registry's.
+
+    Args:
+        name: of the entry point.
+        found: what it names.
+        kinds: protocols that the class follows.
+        what: such a class is called.
+
+    Raises:
+        TypeError: for what is none.
+        ValueError: for a class of another name.
+    """
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise TypeError("it is no dataclass")
-    lacks = [each for each in _ASKED if not hasattr(found, each)]
+    asked = [each for kind in kinds for each in (*kind.__annotations__, *vars(kind))]
+    lacks = [each for each in asked if each[0] != "_" and not hasattr(found, each)]
     if lacks:
-        raise TypeError(f"its class has no {lacks[0]!r}, which every builder has")
+        raise TypeError(f"its class has no {lacks[0]!r}, which every {what} has")
     if found.name != name:  # type: ignore[attr-defined]
         raise ValueError(f"its class is named {found.name!r}")  # type: ignore[attr-defined]
     options(found)
-    return cast("type[Builder]", found)
+    return found
 
 
-_ASKED = tuple(each for each in (*Builder.__annotations__, *vars(Builder)) if each[0] != "_")
+def make_way(
+    ways: Registry[type[T]], method: str, settings: Mapping[str, str], max_length: int | None
+) -> T:
+    """What a registry has under a name, with options as text.
 
-BUILDERS: Registry[type[Builder]] = Registry(
-    "lengthwise.builders", "sequence builder", _check, SequenceError
-)
+    Args:
+        ways: the registry.
+        method: the name.
+        settings: options by name.
+        max_length: tokens of a row; None is the method's default.
 
-
-def make_builder(method: str, settings: dict[str, str], max_length: int | None = None) -> Builder:
-    """The builder called `method`, with options as text.
-
-    Raises SequenceError for an unknown method or option, RecipeError for a value not allowed.
+    Raises:
+        SequenceError: for an unknown method or option.
+        RecipeError: for a value that is not allowed.
     """
-    kind = BUILDERS.get(method)
+    kind = ways.get(method)
     if kind is None:
-        raise SequenceError(f"there is no method {method!r}{hint(method, BUILDERS)}")
+        raise SequenceError(f"there is no {ways.what} {method!r}{hint(method, ways)}")
     known = {option.name: option for option in options(kind)}
     values: dict[str, Any] = {}
     if max_length is not None:
@@ -119,6 +124,22 @@ def make_builder(method: str, settings: dict[str, str], max_length: int | None =
             raise SequenceError(f"--max-length and --set {name} are the same option: give one")
         values[name] = known[name].read(text)
     return kind(**values)
+
+
+def _check(name: str, found: object) -> type[Builder]:
+    return way_of(name, found, (Described, Builder), "builder")
+
+
+BUILDERS: Registry[type[Builder]] = Registry(
+    "lengthwise.builders", "sequence builder", _check, SequenceError
+)
+
+
+def make_builder(
+    method: str, settings: Mapping[str, str], max_length: int | None = None
+) -> Builder:
+    """The builder called `method`, as `make_way` makes it."""
+    return make_way(BUILDERS, method, settings, max_length)
 
 
 def settings_of(builder: Described) -> dict[str, Any]:
