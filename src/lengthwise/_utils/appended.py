@@ -90,4 +90,23 @@ class AppendedLines:
         os.fsync(self._file.fileno())
 
 
-__all__ = ["AppendedLines"]
+class HoldsLines:
+    """What holds a file of lines, as `_lines`, until it is closed."""
+
+    _lines: AppendedLines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._lines.close()
+
+
+__all__ = ["AppendedLines", "HoldsLines"]

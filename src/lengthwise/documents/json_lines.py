@@ -34,7 +34,7 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
         records = list(enumerate(whole, 1))
     else:
         records = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     records.append((number, json.loads(line)))

@@ -69,7 +69,7 @@ def _items(path: str, text: str) -> Iterator[tuple[str, int, Any]]:
             raise DocumentError(f"{path}: this JSON array is damaged ({error})") from error
         yield from ((f"{path}: item {n}", n, item) for n, item in enumerate(items, 1))
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield f"{path}, line {number}", number, json.loads(line)

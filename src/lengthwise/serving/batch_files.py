@@ -14,10 +14,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from lengthwise._utils.appended import AppendedLines
+from lengthwise._utils.appended import AppendedLines, HoldsLines
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.outputs import Kind
 from lengthwise._utils.version import __version__
@@ -169,7 +168,7 @@ def _is_output(path: Path) -> bool:
 OUTPUT = Kind("batch output", _is_output)
 
 
-class Results:
+class Results(HoldsLines):
     """OUT: what is done of a job, and where more is added line by line.
 
     done: the keys of lines that have a result. given: tokens that requests have given, by the
@@ -196,19 +195,6 @@ class Results:
             raise
         if not self.done:
             self._write_manifest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of OUT."""
-        self._lines.close()
 
     def _require_ours(self) -> None:
         """Refuses an OUT that is another job's."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence as Seq
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from lengthwise._utils.appended import AppendedLines
+from lengthwise._utils.appended import AppendedLines, HoldsLines
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.outputs import Kind
 from lengthwise._utils.version import __version__
@@ -87,7 +86,7 @@ def _shown(name: str, job: Mapping[str, Any]) -> str:
     return f"{name} {said[:60]!r}" + ("..." if len(said) > 60 else "")
 
 
-class Results:
+class Results(HoldsLines):
     """OUT: what is done of a job, and where more is added.
 
     out: its path. done: numbers of the items with a label, from 0, and what was found of them.
@@ -122,15 +121,6 @@ class Results:
         except BaseException:
             self._lines.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._lines.close()
 
     def _note(self, number: int, raw: bytes) -> None:
         try:

@@ -12,10 +12,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from lengthwise._utils.appended import AppendedLines
+from lengthwise._utils.appended import AppendedLines, HoldsLines
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.outputs import Kind
 from lengthwise._utils.version import __version__
@@ -61,7 +60,7 @@ def _is_text(path: Path) -> bool:
 LONG_TEXT = Kind("long text", _is_text)
 
 
-class Journal:
+class Journal(HoldsLines):
     """What is done of a text, and where more is added.
 
     out: where the text will be. plan: None until there is one. parts: that are done. ended: whether
@@ -99,15 +98,6 @@ class Journal:
         except BaseException:
             self._lines.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self._lines.close()
 
     @staticmethod
     def require_ours(out: Path, job: Mapping[str, Any]) -> None:

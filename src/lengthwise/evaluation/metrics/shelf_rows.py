@@ -142,7 +142,7 @@ def read_rows(path: Path) -> list[ShelfRow]:
         LengthwiseError: for a line before it that is no row, and a file that cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
         raise LengthwiseError(f"{path} cannot be read: {error}") from None
     found = []

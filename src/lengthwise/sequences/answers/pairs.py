@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence as Seq
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from lengthwise.documents.json_lines import json_lines
+from lengthwise.errors import DocumentError
 from lengthwise.sequences.answers.base import Pair
 from lengthwise.sequences.errors import SequenceError
 
@@ -29,25 +31,16 @@ def read_pairs(
     """
     keys = {field: (named or {}).get(field, field) for field in fields}
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SequenceError(f"{path}: cannot be read ({error})") from None
-    found = [
-        _pair(f"{path}, line {number}", line, keys)
-        for number, line in enumerate(lines, 1) if line.strip()
-    ]  # fmt: skip
+        records = json_lines(Path(path))
+    except DocumentError as error:
+        raise SequenceError(f"{error}; each line has {_said(keys)}") from error
+    found = [_pair(f"{path}, line {number}", record, keys) for number, record in records]
     if not found:
         raise SequenceError(f"{path}: holds no pairs; give JSON lines with {_said(keys)}")
     return found
 
 
-def _pair(place: str, line: str, keys: Mapping[str, str]) -> Pair:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise SequenceError(f"{place}: is no JSON object; each line has {_said(keys)}")
+def _pair(place: str, record: Mapping[str, Any], keys: Mapping[str, str]) -> Pair:
     lacks = [key for key in keys.values() if key not in record]
     if lacks:
         has = ", ".join(map(str, record)) or "nothing"
