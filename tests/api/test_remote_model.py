@@ -11,8 +11,8 @@ import pytest
 
 import lengthwise
 from lengthwise.api import connecting, remote_model
-from lengthwise.api.connecting import UNKNOWN_LENGTH, connect, remote
-from lengthwise.api.remote_model import Asked, RemoteModel, asked_as
+from lengthwise.api.connecting import connect, remote
+from lengthwise.api.remote_model import UNKNOWN_LENGTH, Asked, RemoteModel, asked_as
 from lengthwise.api.server_errors import ServerError
 from lengthwise.errors import LengthwiseError, ModelError, Refused
 from lengthwise.evaluation.compare.comparison import EvaluationProgress, compare
@@ -268,7 +268,9 @@ def test_compare_has_rows_of_a_server(opened: Opened) -> None:
     assert chosen.token_f1 == pytest.approx(2 / 4) and full.tokens_read == 40
     assert "acts within a model" in str(kivi.refused)
     assert "does not tell the losses" in str(lingua.refused)
-    assert "bm25" in repr(rows) and "529" in rows.to_html()
+    assert "bm25" in repr(rows) and "529" in rows.to_html() and rows.trained_length == 4096
+    unknown, _ = opened(says("529."))
+    assert compare(unknown, TEXT, "Who?").trained_length is None
     with pytest.raises(Refused, match="tells no losses"):
         compare(model, TEXT, (), recipes, probes=True)
     with pytest.raises(LengthwiseError, match="is more than the"):

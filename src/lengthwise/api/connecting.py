@@ -13,8 +13,6 @@ from lengthwise.models.embedded import embedded_tokenizer
 PREFIX = "openai:"
 # Times that a failing server is asked again, and seconds without an answer after which it is.
 RETRIES, TIMEOUT_S = 5, 600.0
-# A server that does not say how much its model reads is asked, and may refuse.
-UNKNOWN_LENGTH = 1 << 30
 
 
 def connect(
@@ -57,12 +55,9 @@ def connect(
     found = listed[0 if model is None else names.index(model)]
     told = found.model_extra or {}
     length = next((told[k] for k in ("max_model_len", "trained_length") if told.get(k)), None)
-    known = isinstance(length, int)
+    length = length if isinstance(length, int) and length > 0 else None
     loaded = embedded_tokenizer() if tokenizer is None else _tokenizer(tokenizer)
-    return RemoteModel(
-        client, found.id, int(length) if known and length else UNKNOWN_LENGTH, loaded,
-        tokenizer is not None,
-    )  # fmt: skip
+    return RemoteModel(client, found.id, length, loaded, own=tokenizer is not None)
 
 
 def remote(name: str | None, tokenizer: str | None = None) -> RemoteModel | None:

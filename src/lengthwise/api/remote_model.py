@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Log probabilities that are asked for beside the chosen token's: more than this no server gives.
 LIKELIEST = 20
+# A server that does not say how much its model reads is asked, and may refuse.
+UNKNOWN_LENGTH = 1 << 30
 T = TypeVar("T")
 
 
@@ -50,11 +52,14 @@ class Asked:
 class RemoteModel:
     """A `methods.prompts.LogitModel` behind a server.
 
+    told_length: tokens that the server says its model reads; None where it does not say.
     tokens_read: of all prompts so far, as the server counted them. notes: what a user has to know.
     """
 
-    def __init__(self, client: OpenAI, name: str, length: int, tokenizer: Any, own: bool) -> None:
-        self.client, self.name, self.trained_length = client, name, length
+    def __init__(
+        self, client: OpenAI, name: str, length: int | None, tokenizer: Any, own: bool
+    ) -> None:
+        self.client, self.name, self.told_length = client, name, length
         # How `write` asks, but for the most tokens.
         self.asked = Asked()
         self.tokenizer = tokenizer
@@ -65,6 +70,11 @@ class RemoteModel:
                 f"tokens of texts are counted with the tokenizer of {EMBEDDED}, for that of {name} "
                 "is not known here; name it by tokenizer (--tokenizer)"
             )
+
+    @property
+    def trained_length(self) -> int:
+        """Tokens that it reads; where that is not known, any number may be tried."""
+        return self.told_length or UNKNOWN_LENGTH
 
     @property
     def url(self) -> str:
@@ -374,4 +384,4 @@ def _message(text: str, question: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{text}\n\n{question}" if text else question}]
 
 
-__all__ = ["Asked", "RemoteModel", "asked_as", "prompting_alone"]
+__all__ = ["UNKNOWN_LENGTH", "Asked", "RemoteModel", "asked_as", "prompting_alone"]

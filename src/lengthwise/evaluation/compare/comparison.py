@@ -113,22 +113,22 @@ def compare(
     check_goal(goal)
     wanted_lengths, text = _counts(lengths), document_from(document)
     parsed = [recipe_module.Recipe(), *recipe_module.recipes_of(recipes)]
-    known = Known(text)
-    if qa is not None or plant:
-        if given := texts("questions", questions) or texts("expect", expect):
-            raise LengthwiseError(
-                f"{given[0]!r} is asked beside a set of questions; give either those or this"
-            )
-        known = known_questions(model, text, wanted_lengths, qa, plant)
-        wanted_lengths = [] if plant else wanted_lengths
+    own, answers = texts("questions", questions), texts("expect", expect)
+    known = known_questions(model, text, wanted_lengths, qa, plant, (*own, *answers))
     asked = _Asked(
-        known.questions or texts("questions", questions) or [DEFAULT_QUESTION],
-        known.first_answers or texts("expect", expect), list(dict.fromkeys(map(str, parsed))),
-        max_new_tokens, probes, share, chunk, progress or EvaluationProgress(), known,
+        known.questions or own or [DEFAULT_QUESTION], known.first_answers or answers,
+        list(dict.fromkeys(map(str, parsed))), max_new_tokens, probes, share, chunk,
+        progress or EvaluationProgress(), known,
     )  # fmt: skip
-    measured = _measured(model, wanted_lengths, asked)
+    # What is planted stands in the text of its length.
+    rows, interrupted = _run(_measured(model, [] if plant else wanted_lengths, asked), asked)
+    trained = model.told_length if isinstance(model, RemoteModel) else model.trained_length
+    return Comparison(rows, text.name, trained, Origin.here(), interrupted, goal)
+
+
+def _run(measured: Iterable[CompareRow], asked: _Asked) -> tuple[list[CompareRow], bool]:
+    """The rows that were measured, and whether the run was stopped before the last of them."""
     rows: list[CompareRow] = []
-    interrupted = False
     try:
         for row in measured:
             rows.append(row)
@@ -136,10 +136,10 @@ def compare(
     except (KeyboardInterrupt, ServerError) as stopped:
         if not rows:
             raise
-        interrupted = True
         if isinstance(stopped, ServerError):
             asked.progress.note(f"stopped: {stopped}")
-    return Comparison(rows, text.name, model.trained_length, Origin.here(), interrupted, goal)
+        return rows, True
+    return rows, False
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,12 @@ class Known:
 
 
 def known_questions(
-    model: Model | RemoteModel, document: Document, lengths: Seq[int], qa: Asking | None, plant: int
+    model: Model | RemoteModel,
+    document: Document,
+    lengths: Seq[int],
+    qa: Asking | None,
+    plant: int,
+    beside: Seq[str] = (),
 ) -> Known:
     """The questions that `compare` is given, or is told to plant.
 
@@ -82,11 +87,18 @@ def known_questions(
         lengths: tokens of it to use; one at most where questions are planted.
         qa: a file of questions, or a list.
         plant: how many questions of our own.
+        beside: what is asked or expected in another way, which does not go with either.
 
     Raises:
         DocumentError: for a wrong file, and for evidence that the document does not hold.
         LengthwiseError: for both, and for several lengths of planted questions.
     """
+    if qa is None and not plant:
+        return Known(document)
+    if beside:
+        raise LengthwiseError(
+            f"{beside[0]!r} is asked beside a set of questions; give either those or this"
+        )
     if qa is not None and plant:
         raise LengthwiseError("questions are given (qa) and planted (plant); choose one of them")
     if qa is not None:
