@@ -282,6 +282,8 @@ WRITTEN: tuple[Words, ...] = (
     ("scaling", "fit", "deep.json", "--law", "converged"),
     ("plan", "lengths.txt", "--devices", "8", "--costs", "deep.json"),
     ("bench", "drafting", "--prompt-file", "deep.json"),
+    ("run", "doc.txt", "-q", "?", "-m", "model", "--device-map", "deep.json"),
+    ("compare", "doc.txt", "-m", "model", "--qa", "deep.jsonl"),
     ("datastore", "build", "deep.jsonl", "-m", "model", "-o", "new"),
     ("sequences", "build", "deep.jsonl", "--out", "new", "--method", "concat", "-t", "bytes"),
     ("compare", "doc.txt", "-m", "model", "--html", "latin.txt"),

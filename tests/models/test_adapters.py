@@ -147,6 +147,7 @@ def test_the_base_may_be_named_from_the_folder_of_the_adapter(base: Path, tmp_pa
         ('{"peft_type": "LORA"}', "names no base_model_name_or_path"),
         ("[]", "names no base_model_name_or_path"),
         ("{", "cannot be read"),
+        pytest.param("[" * 100_000, "cannot be read", id="deep"),
         ('{"base_model_name_or_path": "no/where/to be found"}', "an adapter of 'no/where/to be"),
     ],
 )

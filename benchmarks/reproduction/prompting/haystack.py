@@ -64,8 +64,10 @@ def _main(recipe: str, tokens: int, depth: float) -> None:
     needle = f"{QUESTION} {random.Random(tokens).randrange(10**6, 10**7)}."
     place = text.index("\n", round(depth * len(text))) + 1
     text = f"{text[:place]}{needle}\n{text[place:]}"
-    # What the first forward makes for all later ones is there before.
+    # What the first forward makes for all later ones is there before, and all of the embeddings,
+    # which are mapped: else each new word would bring a page of them.
     reader.write(text[:2000], QUESTION, 1)
+    load().adapted.model.get_input_embeddings().weight.float().sum()
     reader.tokens_read, held = 0, _peak()
     found = method.write_prompt([text], QUESTION, reader)
     read = reader.tokens_read + reader.count(found.text)

@@ -257,7 +257,7 @@ def _device_map(text: str | None) -> Any:
         if text.endswith(".json"):
             text = Path(text).read_text(encoding="utf-8")
         return json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LengthwiseError(f"--device-map: no JSON can be read ({error})") from error
 
 

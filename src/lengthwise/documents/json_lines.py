@@ -28,7 +28,7 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
         raise DocumentError(f"cannot read {path.name}: {error}") from error
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter where lists are nested without end
         whole = None
     if isinstance(whole, list):
         records = list(enumerate(whole, 1))
@@ -38,7 +38,7 @@ def json_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
             if line.strip():
                 try:
                     records.append((number, json.loads(line)))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DocumentError(
                         f"{path.name}, line {number} is no JSON: {error}"
                     ) from error

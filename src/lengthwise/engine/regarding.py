@@ -51,12 +51,12 @@ def regard(model: AdaptedModel, text: Seq[int], behind: Seq[int], depth: float =
     with suppress(_Enough):
         extend([(read, [*text, *behind, *_filler(model, total, behind[-1])], None)], "none")
     query, key = read.seen
+    # All that was read, fillers too, so that scores have the same few lengths.
+    sees = torch.ones(len(behind), key.shape[1], dtype=torch.bool, device=key.device)
     # Values are not looked at.
-    near, own = key[:, : len(text)], key[:, len(text) : total]
-    query = query[:, len(text) : total]
-    parts = [Part(query, near, near), Part(query, own, own, causal=True)]
-    sums = head_sums(parts, layer.scaling, layer.softcap, layer.sinks)
-    return (sums / layer.num_heads).cpu()
+    part = Part(query[:, len(text) : total], key, key, mask=sees.tril_(len(text)))
+    sums = head_sums([part], layer.scaling, layer.softcap, layer.sinks)
+    return (sums[:, :total] / layer.num_heads).cpu()
 
 
 def _filler(model: AdaptedModel, total: int, token: int) -> list[int]:

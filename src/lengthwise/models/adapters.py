@@ -36,7 +36,7 @@ def base_of(folder: Path) -> str:
     try:
         said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         name = said.get("base_model_name_or_path") if isinstance(said, dict) else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder / CONFIG}: cannot be read ({first_line(error)})") from error
     if not isinstance(name, str) or not name.strip():
         raise ModelError(

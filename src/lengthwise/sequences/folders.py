@@ -106,7 +106,7 @@ def _saved_files(folder: Path) -> set[str] | None:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return {each["filename"] for each in state["_data_files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -216,7 +216,7 @@ def read_pairs(folder: Path) -> list[Pair]:
         lines = place.with_suffix(".jsonl")
         try:
             found += [Pair.of(json.loads(line)) for line in lines.read_text("utf-8").splitlines()]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(f"{lines} is damaged ({error}): delete {place} too") from None
     return found
 

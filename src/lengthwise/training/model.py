@@ -119,7 +119,7 @@ def export_dtype(options: ModelOptions, folder: Path) -> str:
     try:
         found = json.loads((folder / options.checkpoint / "config.json").read_text("utf-8"))
         said = found.get("dtype") or found.get("torch_dtype")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         # Said better when it is loaded.
         return "fp32"
     names = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
