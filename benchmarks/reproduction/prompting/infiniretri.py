@@ -25,7 +25,9 @@ def infiniretri(length: int = 8192, seeds: int = 1, encoder: str = "") -> Iterat
 
 
 @check(HAYSTACK)
-def million(lengths: tuple[int, ...] = (1 << 16, 1 << 18, 1 << 20), depth: float = 0.1) -> Iterator[Found]:
+def million(
+    lengths: tuple[int, ...] = (1 << 16, 1 << 18, 1 << 20), depth: float = 0.1
+) -> Iterator[Found]:
     """A needle in books of 64k to a million tokens, and the most memory that was held."""
     for length in lengths:
         yield asked(PLAIN, length, depth)

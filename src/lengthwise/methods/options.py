@@ -222,3 +222,28 @@ def _options(cls: Any) -> tuple[Option, ...]:
             raise TypeError(f"option {field.name!r} has no default")
         found.append(Option(field.name, kind, field.default, optional=optional, **field.metadata))
     return tuple(found)
+
+
+def way_of(name: str, found: object, kinds: tuple[type, ...], what: str) -> type[Any]:
+    """A class that an entry point names, checked to be one of a registry's.
+
+    Args:
+        name: of the entry point.
+        found: what it names.
+        kinds: protocols that the class follows.
+        what: such a class is called.
+
+    Raises:
+        TypeError: for what is none.
+        ValueError: for a class of another name.
+    """
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise TypeError("it is no dataclass")
+    asked = [each for kind in kinds for each in (*kind.__annotations__, *vars(kind))]
+    lacks = [each for each in asked if each[0] != "_" and not hasattr(found, each)]
+    if lacks:
+        raise TypeError(f"its class has no {lacks[0]!r}, which every {what} has")
+    if found.name != name:  # type: ignore[attr-defined]
+        raise ValueError(f"its class is named {found.name!r}")  # type: ignore[attr-defined]
+    options(found)
+    return found

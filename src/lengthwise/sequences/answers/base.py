@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 
 from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
-from lengthwise.sequences.builders.base import Described, make_way, way_of
+from lengthwise.methods.options import way_of
+from lengthwise.sequences.builders.base import Described, make_way
 from lengthwise.sequences.errors import SequenceError
 
 Pair = Mapping[str, str]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
 from lengthwise._utils.suggestions import hint
-from lengthwise.methods.options import options
+from lengthwise.methods.options import options, way_of
 from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
@@ -68,31 +68,6 @@ class Builder(Described, Protocol):
     def build(self, documents: Documents, part: int) -> Built:
         """Rows of the given documents: the same for the same documents, part and seed."""
         ...
-
-
-def way_of(name: str, found: object, kinds: tuple[type, ...], what: str) -> type[Any]:
-    """A class that an entry point names, checked to be one of a registry's.
-
-    Args:
-        name: of the entry point.
-        found: what it names.
-        kinds: protocols that the class follows.
-        what: such a class is called.
-
-    Raises:
-        TypeError: for what is none.
-        ValueError: for a class of another name.
-    """
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise TypeError("it is no dataclass")
-    asked = [each for kind in kinds for each in (*kind.__annotations__, *vars(kind))]
-    lacks = [each for each in asked if each[0] != "_" and not hasattr(found, each)]
-    if lacks:
-        raise TypeError(f"its class has no {lacks[0]!r}, which every {what} has")
-    if found.name != name:  # type: ignore[attr-defined]
-        raise ValueError(f"its class is named {found.name!r}")  # type: ignore[attr-defined]
-    options(found)
-    return found
 
 
 def make_way(

@@ -1,0 +1,226 @@
+"""What a benchmark is: samples of any length, and how replies to them are scored.
+
+A benchmark has one task or several. Its dataclass fields are its options, written as those of a
+method are: `needle(needles=4)`, `ruler/vt` for one task of several.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from lengthwise._utils.papers import Papers
+from lengthwise._utils.registry import Registry
+from lengthwise.errors import LengthwiseError
+from lengthwise.methods.options import way_of
+from lengthwise.recipes.parser import parse_one
+
+Level = Literal["low", "high"]
+# Tokens of a chat template around document and question, at most.
+TEMPLATE = 64
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Why a task is hard when it is long (Goldman and others 2024, arXiv 2407.00402).
+
+    diffusion: how hard what is needed is to find. scope: how much of it is needed.
+    """
+
+    diffusion: Level
+    scope: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is asked of a model once.
+
+    context: the long text, from which a recipe may choose. question: behind it. references: right
+    replies, or all parts of one, as its score has it. most: tokens of a reply. begin: what the
+    reply begins with, written for the model. depth: where in the context the answer stands, from 0
+    to 1. facts: what else its score needs, of values that JSON can hold. chat: whether it is put
+    into the chat template, where the model has one. stop: what ends a reply.
+    """
+
+    context: str
+    question: str
+    references: tuple[str, ...]
+    most: int
+    begin: str = ""
+    depth: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    chat: bool = True
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which samples are wanted.
+
+    length: tokens of a prompt and its reply together. samples: how many. seed: of all that is
+    drawn. tokens: counts those of a text. haystack: the text in which things are hidden, where a
+    benchmark takes any. depth: where, from 0 to 1; None leaves it to the benchmark.
+    """
+
+    length: int
+    samples: int
+    seed: int
+    tokens: Callable[[str], int]
+    haystack: str
+    depth: float | None = None
+
+    def draws(self, task: str) -> Iterator[random.Random]:
+        """A source of chance a sample: of the same task, length, depth and seed the same."""
+        for number in range(self.samples):
+            yield random.Random(f"{task} {self.length} {self.depth} {self.seed} {number}")
+
+    def fits(self, sample: Sample) -> bool:
+        """Whether a prompt and its reply are no longer than is wanted."""
+        said = f"{sample.context}\n\n{sample.question}\n{sample.begin}"
+        return self.tokens(said) + sample.most + TEMPLATE <= self.length
+
+
+class Benchmark(Protocol):
+    """Tasks whose samples are made, or read from published files. A frozen dataclass of options.
+
+    paper: what it rests on. tasks: by name, why each is hard.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[Papers]
+    tasks: ClassVar[Mapping[str, Difficulty]]
+
+    def samples(self, task: str, wanted: Wanted) -> Iterator[Sample]:
+        """The samples of a task.
+
+        Args:
+            task: one of `tasks`.
+            wanted: how long and how many; the same for the same wishes.
+
+        Raises:
+            LengthwiseError: where there are none of that length.
+        """
+        ...
+
+    def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
+        """How good a reply is, from 0 to 1: first the figure that counts, then others.
+
+        Args:
+            task: one of `tasks`.
+            said: the reply, without what it was begun with.
+            sample: that was asked.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a benchmark with its options. text: as it is written."""
+
+    benchmark: Benchmark
+    name: str
+    text: str
+
+    @property
+    def difficulty(self) -> Difficulty:
+        """Why it is hard."""
+        return self.benchmark.tasks[self.name]
+
+    def samples(self, wanted: Wanted) -> list[Sample]:
+        """Its samples."""
+        return list(self.benchmark.samples(self.name, wanted))
+
+    def score(self, said: str, sample: Sample) -> dict[str, float]:
+        """How good a reply is, from 0 to 1; the first figure counts."""
+        return dict(self.benchmark.score(self.name, said, sample))
+
+
+def largest(wanted: Wanted, build: Callable[[int], Sample], least: int = 1) -> Sample:
+    """The sample of most units, such as lines of a haystack, that is as long as wanted.
+
+    Args:
+        wanted: how long.
+        build: a sample of so many units; a sample of more is no shorter.
+        least: units below which there is no sample.
+
+    Raises:
+        LengthwiseError: where the least is too long.
+    """
+    if not wanted.fits(build(least)):
+        raise LengthwiseError(
+            f"a length of {wanted.length:,} tokens has no room for the smallest sample; give more"
+        )
+    low, high = least, 2 * least
+    while wanted.fits(build(high)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if wanted.fits(build(middle)) else (low, middle)
+    return build(low)
+
+
+def _check(name: str, found: object) -> type[Benchmark]:
+    return way_of(name, found, (Benchmark,), "benchmark")
+
+
+BENCHMARKS: Registry[type[Benchmark]] = Registry("lengthwise.benchmarks", "benchmark", _check)
+
+
+class _Known(Mapping[str, type[Benchmark]]):
+    """The benchmarks by name, each imported when it is taken."""
+
+    def __getitem__(self, name: str) -> type[Benchmark]:
+        found = BENCHMARKS.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(BENCHMARKS)
+
+    def __len__(self) -> int:
+        return len(BENCHMARKS)
+
+
+def tasks_of(given: str) -> list[Task]:
+    """The tasks that a text names.
+
+    Args:
+        given: a benchmark, such as "ruler", which is all of its tasks; "ruler/vt" is one. Options
+            stand behind the benchmark: "needle(needles=4)".
+
+    Raises:
+        RecipeError: for an unknown benchmark, with the nearest name, or option.
+        LengthwiseError: for an unknown task.
+    """
+    text, _, name = given.partition("/") if ")" not in given else _behind(given)
+    benchmark = parse_one(text, _Known())
+    if name and name not in benchmark.tasks:
+        known = ", ".join(benchmark.tasks)
+        raise LengthwiseError(f"{benchmark.name} has no task {name!r}; it has {known}")
+    alone = len(benchmark.tasks) == 1
+    return [
+        Task(benchmark, each, text if alone else f"{text}/{each}")
+        for each in benchmark.tasks
+        if name in ("", each)
+    ]
+
+
+def _behind(given: str) -> tuple[str, str, str]:
+    """A benchmark with options, and the task behind them."""
+    text, mark, rest = given.rpartition(")")
+    return text + mark, "/", rest.removeprefix("/")
+
+
+def shuffled(items: Seq[T], draw: random.Random) -> list[T]:
+    """Items in an order that is drawn."""
+    return draw.sample(items, len(items))
+
+
+__all__ = [
+    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "Sample", "Task", "Wanted", "largest",
+    "shuffled", "tasks_of",
+]  # fmt: skip

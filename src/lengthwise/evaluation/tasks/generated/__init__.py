@@ -1,0 +1,1 @@
+"""Benchmarks whose samples are made: any length, any tokenizer, from a seed."""
