@@ -24,7 +24,7 @@ from lengthwise.evaluation.reports.svg_points import Point, scatter
 
 Numbers = Mapping[str, int]
 
-_SIZES = {"wide": (486.0, 340.0), "narrow": (332.0, 320.0)}
+SIZES = {"wide": (486.0, 340.0), "narrow": (332.0, 320.0)}
 _NORMAL_95 = 1.96  # standard errors in half an interval of 95%
 
 
@@ -104,7 +104,7 @@ def trade_off(rows: Sequence[CompareRow], setting: Setting) -> list[Figure]:
                       listed, f"{axis} →", y_axis, quality.ceiling),
                 points, quality.reverse,
             )
-            for size, (width, height) in _SIZES.items()
+            for size, (width, height) in SIZES.items()
         )  # fmt: skip
         title = f"Quality against {name}"
         hollow = any(point.hollow for point in points)
@@ -163,7 +163,7 @@ def _loss_figure(
             ),
             lines, mark, zero,
         )
-        for size, (width, height) in _SIZES.items()
+        for size, (width, height) in SIZES.items()
     )  # fmt: skip
     said += " Numbers at the ends name the lines; lines in one place share an end."
     count = sum(spot.n or 0 for spot in curves_[0][1])

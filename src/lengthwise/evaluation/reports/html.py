@@ -9,11 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from lengthwise._utils.outputs import MARK
 from lengthwise.evaluation.metrics.choice import INTRODUCTION, WAYS, RecipeChoice
@@ -33,12 +29,9 @@ from lengthwise.evaluation.reports.columns import (
     worth_showing,
 )  # fmt: skip
 from lengthwise.evaluation.reports.html_answers import AnsweredQuestion, questions
-from lengthwise.evaluation.reports.svg import series_class
+from lengthwise.evaluation.reports.pages import clean, environment, numbered
 
-_SHORT_HEAD = 8  # characters of a heading that stay in one line
 _CAPTION = 60  # characters of a question in a caption
-# No page may hold these: control characters, halves of a surrogate pair, what is no character.
-_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def page(rows: CompareRows, title: str, origin: Origin | None = None) -> str:
@@ -52,11 +45,11 @@ def page(rows: CompareRows, title: str, origin: Origin | None = None) -> str:
     Returns:
         HTML that loads nothing from anywhere.
     """
-    numbers = _numbers(rows)
+    numbers = numbered(row.recipe for row in rows)
     sections = [_section(rows, length, i, numbers) for i, length in enumerate(rows.lengths())]
     shown = {key for section in sections for key, *_ in section["columns"]}
     text = (
-        _environment(numbers)
+        environment(numbers)
         .get_template("page.html")
         .render(
             title=title,
@@ -75,41 +68,7 @@ def page(rows: CompareRows, title: str, origin: Origin | None = None) -> str:
             interrupted=rows.interrupted,
         )
     )
-    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("lengthwise.evaluation.reports", "templates"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-
-
-def _environment(numbers: Mapping[str, int]) -> Environment:
-    """The templates, with what they need to write a recipe's name as this page numbers it."""
-    found = _templates().overlay()
-    found.filters = found.filters | {
-        "style_of": lambda recipe: series_class(numbers[recipe]),
-        "number_of": lambda recipe: numbers[recipe] + 1,
-        "broken": _broken,
-        "broken_head": lambda head: _broken(head) if len(head) > _SHORT_HEAD else head,
-    }
-    return found
-
-
-def _numbers(rows: CompareRows) -> dict[str, int]:
-    """A number for each recipe, 0 for `full`, the same in every table and chart of the page."""
-    names = dict.fromkeys(row.recipe for row in rows)
-    ordered = [name for name in names if name == "full"] + [n for n in names if n != "full"]
-    offset = 0 if "full" in names else 1
-    return {name: i + offset for i, name in enumerate(ordered)}
-
-
-def _broken(name: str) -> Markup:
-    """A name that a narrow line breaks before a plus, after a bracket or an underscore."""
-    text = str(escape(name)).replace(" + ", " +&nbsp;")
-    return Markup(re.sub(r"([(_,])", r"\1<wbr>", text))
+    return clean(text)
 
 
 def _facts(rows: CompareRows, origin: Origin | None) -> list[tuple[str, str]]:

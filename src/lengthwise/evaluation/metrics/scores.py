@@ -1,0 +1,111 @@
+"""What the rows of a run say of each recipe: means with intervals, differences to `full`, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence as Seq
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from lengthwise.evaluation.metrics.differences import Difference, Mean, difference_of, mean_of
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+
+BASELINE = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A recipe on some samples.
+
+    mean: of its scores, None where it has none. against: its difference to `full` on the samples
+    that both answered; None for `full` itself, and where that was not run. refused: samples that
+    it did not answer.
+    """
+
+    recipe: str
+    mean: Mean | None
+    against: Difference | None
+    refused: int
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is surely below `full`."""
+        return self.against is not None and self.against.sure and self.against.value < 0
+
+    @property
+    def wins(self) -> bool:
+        """Whether it is surely above `full`."""
+        return self.against is not None and self.against.sure and self.against.value > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a recipe took for some samples: medians of seconds and speeds, means of the rest.
+
+    cut: samples that had more than fit. over: samples longer than the model was trained to read.
+    """
+
+    recipe: str
+    ttft_s: float | None
+    tokens_per_s: float | None
+    kv_bytes: float | None
+    tokens_read: float | None
+    cut: int
+    over: int
+
+
+def recipes_in(rows: Seq[SampleRow]) -> list[str]:
+    """The recipes of rows, `full` first, then in their order."""
+    names = dict.fromkeys(row.recipe for row in rows)
+    return [name for name in names if name == BASELINE] + [n for n in names if n != BASELINE]
+
+
+def scores_of(rows: Seq[SampleRow]) -> list[Score]:
+    """The score of each recipe over rows.
+
+    Args:
+        rows: of the same samples under all recipes, as far as they were answered.
+    """
+    base = {row.sample: row.score for row in rows if row.recipe == BASELINE}
+    found = []
+    for recipe in recipes_in(rows):
+        mine = [row for row in rows if row.recipe == recipe]
+        values = [row.score for row in mine if row.score is not None]
+        pairs = [
+            (row.score, other) for row in mine
+            if row.score is not None and (other := base.get(row.sample)) is not None
+        ]  # fmt: skip
+        against = None
+        if pairs and recipe != BASELINE:
+            against = difference_of([a for a, _ in pairs], [b for _, b in pairs])
+        found.append(
+            Score(recipe, mean_of(values) if values else None, against, len(mine) - len(values))
+        )
+    return found
+
+
+def costs_of(rows: Seq[SampleRow]) -> list[Cost]:
+    """What each recipe took, over the samples that it answered."""
+    found = []
+    for recipe in recipes_in(rows):
+        mine = [row for row in rows if row.recipe == recipe and row.refused is None]
+        found.append(
+            Cost(
+                recipe, _over(mine, lambda row: row.ttft_s, median),
+                _over(mine, lambda row: row.tokens_per_s, median),
+                _over(mine, lambda row: row.kv_bytes, fmean),
+                _over(mine, lambda row: row.tokens_read, fmean),
+                sum(row.cut_tokens > 0 for row in mine), sum(row.over for row in mine),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _over(
+    rows: Seq[SampleRow], value: Callable[[SampleRow], float | None],
+    mean: Callable[[list[float]], float],
+) -> float | None:  # fmt: skip
+    values = [found for row in rows if (found := value(row)) is not None]
+    return mean(values) if values else None
+
+
+__all__ = ["BASELINE", "Cost", "Score", "costs_of", "recipes_in", "scores_of"]

@@ -1,0 +1,136 @@
+"""A run for a terminal: scores by task and by length, and what they cost.
+
+Recipes are rows, so that a column more is a task or a length more; blocks that do not fit beside
+each other follow below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence as Seq
+from typing import IO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.metrics.scores import Cost, Score, costs_of, recipes_in, scores_of
+from lengthwise.evaluation.reports.table import PIPE_WIDTH
+
+# Columns of tasks or lengths that stand beside each other.
+_BESIDE = 5
+LEGEND = (
+    "A score is a mean from 0 to 1 with its 95% interval: Wilson's where all scores are 0 or 1, "
+    "else the bootstrap's. - and +: surely below or above full (paired test by signs, p < 5%; no "
+    "correction for many comparisons)."
+)
+
+
+def show_scores(rows: Seq[SampleRow], notes: Seq[str] = (), file: IO[str] | None = None) -> None:
+    """Prints a run.
+
+    Args:
+        rows: of it.
+        notes: what was left out.
+        file: None is standard output.
+    """
+    console = Console(file=file)
+    if not console.is_terminal:
+        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+    console.print(score_report(rows, notes))
+
+
+def score_report(rows: Seq[SampleRow], notes: Seq[str] = ()) -> RenderableType:
+    """Everything a terminal shows of a run.
+
+    Args:
+        rows: of it.
+        notes: what was left out.
+    """
+    if not rows:
+        return Group(Text("No sample was answered.", style="dim"), *map(Text, notes))
+    parts: list[RenderableType] = []
+    parts += _blocks("Score by task", rows, lambda row: row.task)
+    lengths = sorted({row.length for row in rows})
+    if len(lengths) > 1:
+        parts += _blocks("Score by length, all tasks", rows, lambda row: f"{row.length:,}", lengths)
+    parts += [_costs(costs_of(rows)), Text()]
+    if refused := _refused(rows):
+        parts += [*refused, Text()]
+    parts.append(Text(LEGEND, style="dim"))
+    return Group(*parts, *(Text(note, style="dim") for note in notes))
+
+
+def _blocks(
+    title: str, rows: Seq[SampleRow], of: Callable[[SampleRow], str], order: Seq[int] = ()
+) -> list[RenderableType]:
+    """Tables of recipes by what `of` says, some columns each; the last column is of all."""
+    groups: dict[str, list[SampleRow]] = {f"{each:,}": [] for each in order}
+    for row in rows:
+        groups.setdefault(of(row), []).append(row)
+    columns = list(groups.items())
+    if len(columns) > 1:
+        columns.append(("all", list(rows)))
+    parts: list[RenderableType] = []
+    for start in range(0, len(columns), _BESIDE):
+        some = columns[start : start + _BESIDE]
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+        table.add_column("recipe", overflow="fold")
+        by_recipe: list[Mapping[str, Score]] = []
+        for name, mine in some:
+            samples = len({row.sample for row in mine})
+            table.add_column(f"{name}\n{samples:,} samples", justify="right", overflow="fold")
+            by_recipe.append({score.recipe: score for score in scores_of(mine)})
+        for recipe in recipes_in(rows):
+            table.add_row(recipe, *(cell(scores.get(recipe)) for scores in by_recipe))
+        parts.append(table)
+    return parts
+
+
+def cell(score: Score | None) -> str:
+    """A score with its interval, and a sign where it surely differs from full."""
+    if score is None or score.mean is None:
+        return "refused" if score is not None and score.refused else "-"
+    sign = " -" if score.loses else " +" if score.wins else ""
+    return f"{score.mean.value:.2f} [{score.mean.low:.2f} {score.mean.high:.2f}]{sign}"
+
+
+def _costs(costs: Seq[Cost]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="Cost", title_justify="left", pad_edge=False)
+    table.add_column("recipe", overflow="fold")
+    heads = ["tokens read", "first token, s", "tokens/s", "KV, MB"]
+    heads += ["cut"] * any(each.cut for each in costs)
+    heads += ["beyond trained"] * any(each.over for each in costs)
+    for head in heads:
+        table.add_column(head, justify="right")
+    for each in costs:
+        kv = None if each.kv_bytes is None else each.kv_bytes / 1e6
+        cells = [
+            _number(each.tokens_read, ",.0f"), _number(each.ttft_s, ".2f"),
+            _number(each.tokens_per_s, ".1f"), _number(kv, ".1f"),
+        ]  # fmt: skip
+        cells += [f"{each.cut:,}"] * ("cut" in heads)
+        cells += [f"{each.over:,}"] * ("beyond trained" in heads)
+        table.add_row(each.recipe, *cells)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _refused(rows: Seq[SampleRow]) -> list[Text]:
+    """Why samples were not answered, each reason once."""
+    reasons: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.refused is not None:
+            key = row.recipe, row.refused
+            reasons[key] = reasons.get(key, 0) + 1
+    return [
+        Text(f"{recipe}: {count} samples refused: {reason}")
+        for (recipe, reason), count in reasons.items()
+    ]
+
+
+__all__ = ["LEGEND", "cell", "score_report", "show_scores"]

@@ -1,0 +1,201 @@
+"""Tasks under recipes: every sample answered under each, scored, and kept as it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence as Seq
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lengthwise._utils.progress import Progress
+from lengthwise.api.given import require_count
+from lengthwise.api.model import Model
+from lengthwise.api.remote_model import RemoteModel
+from lengthwise.api.text_model import LocalText
+from lengthwise.api.text_models import identity
+from lengthwise.documents.document import Document
+from lengthwise.documents.folders import document_from
+from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.runs.replies import Replies, Reply, replies_of
+from lengthwise.evaluation.runs.run_file import RunFile
+from lengthwise.evaluation.tasks.benchmark import Sample, Task, Wanted, tasks_of
+from lengthwise.recipes import RecipeLike, recipes_of
+
+# Where nothing is said: samples of a task, length and depth; tokens of them.
+SAMPLES, LENGTH = 10, 4096
+
+
+@dataclass
+class Evaluation:
+    """What a run found. rows: one a sample and recipe. seconds: of all of it, and of them those
+    that `asked_s` counts: in the model and in what chooses for it. notes: what was left out."""
+
+    rows: list[SampleRow] = field(default_factory=list)
+    seconds: float = 0.0
+    asked_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    model: str = ""
+    trained_length: int | None = None
+    origin: Origin | None = None
+
+    @property
+    def overhead(self) -> float:
+        """The share of the time in which no model ran: samples, scores, files."""
+        return 1 - self.asked_s / self.seconds if self.seconds else 0.0
+
+
+def evaluate(
+    model: Model | RemoteModel,
+    tasks: str | Seq[str],
+    recipes: RecipeLike | Seq[RecipeLike] = "full",
+    *,
+    lengths: Seq[int] = (),
+    depths: Seq[float] = (),
+    samples: int = SAMPLES,
+    seed: int = 0,
+    document: str | os.PathLike[str] | Document | Seq[os.PathLike[str] | Document] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores recipes on benchmarks by length.
+
+    Args:
+        model: of `lengthwise.load`, `wrap` or `connect`.
+        tasks: benchmarks or tasks of them, such as "ruler/vt" or "needle(needles=4)".
+        recipes: one, or several to compare.
+        lengths: tokens of a prompt with its reply; none is 4,096, or what the model was trained to
+            read where that is less.
+        depths: where in the text the answer is to stand, from 0 to 1; none leaves it to the task.
+        samples: of each task, length and depth.
+        seed: of all that is drawn.
+        document: in which things are hidden, as in `lengthwise.answer`. None: Python's language
+            reference.
+        out: a file that gets a line a sample. A run that was stopped goes on from it.
+        force: begin the file anew.
+        progress: told of what is asked.
+
+    Returns:
+        All rows, those that stood in the file included.
+
+    Raises:
+        RecipeError: for recipes and benchmarks that cannot be parsed.
+        Refused: where a recipe cannot run on this model.
+        LengthwiseError: for unknown tasks and wrong lengths, depths and files.
+    """
+    named = [tasks] if isinstance(tasks, str) else list(tasks)
+    wanted_tasks = _once([task for each in named for task in tasks_of(each)])
+    asked = [replies_of(model, each) for each in _recipes(recipes)]
+    cells = _cells(model, lengths, depths)
+    require_count("samples", samples)
+    hay = document_from(document).text
+    reader = model if isinstance(model, RemoteModel) else LocalText(model)
+    found = Evaluation(
+        model=model.name, trained_length=getattr(model, "trained_length", None),
+        origin=Origin.here(),
+    )  # fmt: skip
+    job = {
+        "model": identity(reader), "seed": seed,
+        "document": hashlib.sha256(hay.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+    }  # fmt: skip
+    begin = time.perf_counter()
+    told = progress or Progress()
+    with ExitStack() as stack:
+        file = None if out is None else stack.enter_context(RunFile(Path(out), job, force))
+        for length, depth in cells:
+            wanted = Wanted(length, samples, seed, reader.count, hay, depth)
+            for task in wanted_tasks:
+                for row, seconds in _of_task(task, wanted, asked, found, file, told):
+                    found.rows.append(row)
+                    found.asked_s += seconds
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def _of_task(
+    task: Task, wanted: Wanted, asked: Seq[Replies], found: Evaluation, file: RunFile | None,
+    progress: Progress,
+) -> Iterator[tuple[SampleRow, float]]:  # fmt: skip
+    """Rows of a task at one length and depth, each with the seconds that were spent for it."""
+    done = file.rows if file is not None else {}
+    numbers = range(wanted.samples)
+    keys = {
+        each.recipe: [(task.text, wanted.length, wanted.depth, n, each.recipe) for n in numbers]
+        for each in asked
+    }
+    try:
+        missing = any(key not in done for of_recipe in keys.values() for key in of_recipe)
+        samples = task.samples(wanted) if missing else []
+    except Refused:
+        raise
+    except LengthwiseError as error:
+        found.notes.append(f"{task.text} at {wanted.length:,} tokens is left out: {error}")
+        return
+    for each in asked:
+        mine = keys[each.recipe][: len(samples) or None]
+        todo = [n for n, key in enumerate(mine) if key not in done]
+        yield from ((done[key], 0.0) for key in mine if key in done)
+        place = f"{task.text}, {wanted.length:,} tokens, {each.recipe}"
+        progress.stage(place, len(todo), "samples")
+        replies = each.of([samples[n] for n in todo])
+        for n, reply in zip(todo, replies, strict=True):
+            row = _row(task, samples[n], reply, mine[n], found.trained_length)
+            if file is not None:
+                file.add(row)
+            progress.advance(1)
+            yield row, reply.seconds
+
+
+def _row(
+    task: Task, sample: Sample, reply: Reply, key: tuple[str, int, float | None, int, str],
+    trained: int | None,
+) -> SampleRow:  # fmt: skip
+    name, length, depth, number, recipe = key
+    scores = {} if reply.refused is not None else task.score(reply.said, sample)
+    return SampleRow(
+        task=name, recipe=recipe, length=length, number=number, depth=depth, place=sample.depth,
+        question=sample.question, begin=sample.begin, references=sample.references,
+        context=len(sample.context), said=reply.said, score=next(iter(scores.values()), None),
+        scores=scores, prompt_tokens=reply.prompt_tokens, answer_tokens=reply.answer_tokens,
+        tokens_read=reply.prompt_tokens + reply.read, ttft_s=reply.ttft_s,
+        tokens_per_s=reply.tokens_per_s, kv_bytes=reply.kv_bytes,
+        cut_tokens=int(sample.facts.get("cut_tokens", 0)),
+        over=trained is not None and reply.prompt_tokens > trained, refused=reply.refused,
+    )  # fmt: skip
+
+
+def _once(tasks: Seq[Task]) -> list[Task]:
+    """Tasks in their order, each once."""
+    if not tasks:
+        raise LengthwiseError("no task is given; `lengthwise eval --list` names them")
+    return list({task.text: task for task in tasks}.values())
+
+
+def _recipes(given: RecipeLike | Seq[RecipeLike]) -> list[str]:
+    found = [str(each) for each in recipes_of(given)]
+    if not found:
+        raise LengthwiseError("no recipe is given; full attention is written 'full'")
+    return list(dict.fromkeys(found))
+
+
+def _cells(
+    model: Model | RemoteModel, lengths: Seq[int], depths: Seq[float]
+) -> list[tuple[int, float | None]]:
+    """Lengths with depths, short ones first."""
+    for length in lengths:
+        require_count("length", length)
+    wrong = [depth for depth in depths if not 0 <= depth <= 1]
+    if wrong:
+        raise LengthwiseError(f"depth {wrong[0]}: give shares from 0 (the beginning) to 1")
+    trained = getattr(model, "trained_length", LENGTH)
+    some = sorted(set(lengths)) or [min(LENGTH, trained)]
+    places: list[float | None] = [*depths] or [None]
+    return [(length, depth) for length in some for depth in places]
+
+
+__all__ = ["LENGTH", "SAMPLES", "Evaluation", "evaluate"]

@@ -1,0 +1,186 @@
+"""What one recipe replies to samples of a task, and what each reply cost.
+
+Samples of one context that stand behind each other share its reading: it is read once, and each
+asks a copy. A prompting method chooses for every question anew, so there nothing is shared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence as Seq
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Protocol
+
+from lengthwise import recipes
+from lengthwise.api.answer import prompt_text
+from lengthwise.api.document_prompt import build_prompt
+from lengthwise.api.generation import Generation
+from lengthwise.api.model import Model
+from lengthwise.api.remote_model import Asked, RemoteModel, prompting_alone
+from lengthwise.api.text_model import LocalText
+from lengthwise.documents.document import Document
+from lengthwise.errors import NotFinite, OutOfMemory, Refused
+from lengthwise.evaluation.tasks.benchmark import Sample
+from lengthwise.methods.prompts import TextModel
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was said, or why nothing was. seconds: that the model took for it.
+
+    read: tokens read to write the prompt, beside those of the prompt. chosen: seconds of that.
+    """
+
+    said: str = ""
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    read: int = 0
+    ttft_s: float | None = None
+    tokens_per_s: float | None = None
+    kv_bytes: int | None = None
+    refused: str | None = None
+    seconds: float = 0.0
+
+
+class Replies(Protocol):
+    """A recipe on a model. recipe: as it prints."""
+
+    recipe: str
+
+    def of(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        """The reply to each sample, in their order."""
+        ...
+
+
+def replies_of(model: Model | RemoteModel, recipe: str) -> Replies:
+    """What a recipe replies.
+
+    Args:
+        model: that runs here, or behind a server.
+        recipe: its text.
+
+    Raises:
+        RecipeError: where it cannot be parsed.
+        Refused: where it cannot run on this model.
+    """
+    parsed = recipes.recipe_of(recipe)
+    if isinstance(model, RemoteModel):
+        return _Remote(model, parsed)
+    recipes.resolve(parsed, model.adapted)
+    return _Local(model, parsed)
+
+
+class _Local:
+    def __init__(self, model: Model, recipe: recipes.Recipe) -> None:
+        self.model, self.parsed, self.recipe = model, recipe, str(recipe)
+        # The first seconds of a process are those of its first forward, and no sample's.
+        self._method, self._rest = recipe.prompting, recipe.after_prompting
+
+    def of(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        for (context, _), group in groupby(samples, lambda each: (each.context, each.chat)):
+            alike = list(group)
+            try:
+                if self._method is None and len(alike) > 1:
+                    yield from self._shared(context, alike)
+                else:
+                    for each in alike:
+                        yield self._alone(each)
+            except Refused as refusal:
+                # What cannot be read at all is refused for each that asks about it.
+                yield from (Reply(refused=str(refusal)) for _ in alike)
+
+    def _alone(self, sample: Sample) -> Reply:
+        begin = time.perf_counter()
+        reader = LocalText(self.model)
+        try:
+            asked = _chosen(self._method, sample, reader)
+            chosen_s = time.perf_counter() - begin
+            prefix, suffix = _prompt(self.model, *asked, sample)
+            found = self.model.generate([*prefix, *suffix], self._rest, **_options(sample))
+        except (Refused, OutOfMemory, NotFinite) as error:
+            return Reply(refused=str(error), seconds=time.perf_counter() - begin)
+        return _reply(found, reader.tokens_read, chosen_s, time.perf_counter() - begin)
+
+    def _shared(self, context: str, samples: Seq[Sample]) -> Iterator[Reply]:
+        begin = time.perf_counter()
+        prefix, _ = _prompt(self.model, context, samples[0].question, samples[0])
+        session = self.model.read(list(prefix), self._rest)
+        first = time.perf_counter() - begin
+        for sample in samples:
+            begin = time.perf_counter()
+            _, suffix = _prompt(self.model, context, sample.question, sample)
+            try:
+                found = session.ask(list(suffix), **_options(sample))
+            except (Refused, OutOfMemory, NotFinite) as error:
+                yield Reply(refused=str(error), seconds=time.perf_counter() - begin)
+                continue
+            # Each is charged the reading that it would have waited for; it took that time once.
+            spent = time.perf_counter() - begin
+            yield _reply(found, 0, first, spent + (first if sample is samples[0] else 0.0))
+
+
+class _Remote:
+    def __init__(self, model: RemoteModel, recipe: recipes.Recipe) -> None:
+        self.model, self.recipe = model, str(recipe)
+        self._method = prompting_alone(model, recipe)
+
+    def of(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        for sample in samples:
+            begin, before = time.perf_counter(), self.model.tokens_read
+            try:
+                text, question = _chosen(self._method, sample, self.model)
+                chosen_s = time.perf_counter() - begin
+                asked = Asked(max_new_tokens=sample.most, stop=sample.stop)
+                # A server writes replies from their beginning: what they begin with is a hint.
+                hint = f"\n{sample.begin}" if sample.begin else ""
+                found = self.model.ask(text, f"{question}{hint}", asked)
+            except Refused as refusal:
+                yield Reply(refused=str(refusal), seconds=time.perf_counter() - begin)
+                continue
+            read = self.model.tokens_read - before - found.metrics.prompt_tokens
+            yield _reply(found, max(0, read), chosen_s, time.perf_counter() - begin)
+
+
+def _chosen(method: Any, sample: Sample, reader: TextModel) -> tuple[str, str]:
+    """Text and question as a prompting method has them, or as they are."""
+    if method is None:
+        return sample.context, sample.question
+    found = prompt_text(reader, method, [Document("context", sample.context)], sample.question)
+    return found.text, found.question
+
+
+def _prompt(
+    model: Model, context: str, question: str, sample: Sample
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of what comes before the question, and of the question with what a reply begins with."""
+    tokenizer: Any = model._tokenizer()
+    ids = model.encode(context, special="text") if context else []
+    if sample.chat:
+        found = build_prompt(model, ids, [question])
+        prefix, suffix = found.prefix, found.suffixes[0]
+    else:
+        more = f"\n\n{question}" if context and question else question
+        prefix = tuple(ids)
+        suffix = tuple(tokenizer.encode(more, add_special_tokens=False))
+    if sample.begin:
+        templated = sample.chat and getattr(tokenizer, "chat_template", None)
+        begun = sample.begin if templated else f" {sample.begin}"
+        suffix += tuple(tokenizer.encode(begun, add_special_tokens=False))
+    return prefix, suffix
+
+
+def _options(sample: Sample) -> dict[str, Any]:
+    return {"max_new_tokens": sample.most, "stop": sample.stop}
+
+
+def _reply(found: Generation, read: int, more_s: float, seconds: float) -> Reply:
+    metrics = found.metrics
+    return Reply(
+        found.text, metrics.prompt_tokens, len(found.token_ids) or metrics.decoded, read,
+        metrics.ttft_s + more_s, metrics.tokens_per_s or None, metrics.kv_bytes or None,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+__all__ = ["Replies", "Reply", "replies_of"]
