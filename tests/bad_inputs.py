@@ -18,6 +18,9 @@ Words = tuple[str, ...]
 # A command of each verb that is right, or asks for one option more; one word of it is made wrong.
 RIGHT: dict[Words, Words] = {
     ("compare",): ("doc.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "2"),
+    ("eval", "run"): ("needle", "-m", "model", "--samples", "1", "-n", "200"),
+    ("eval", "show"): ("some.run",),
+    ("eval", "tasks"): (),
     ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
     ("read",): ("doc.txt", "-m", "model", "--save", "new.session"),
     ("batch",): ("requests.jsonl", "new.out", "-m", "model"),
@@ -115,11 +118,16 @@ NO_SUCH: dict[str, Words] = {
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
     "label --field": ("nope", "\udcff"),
+    "--task": (" ", "nope", "\udcff"),
     "sequences answers --field": ("x", "=", "nope=1", "question=nope", "\udcff"),
 }  # fmt: skip
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("compare",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("eval", "run"): ((), ("",), ("nedle",), ("needle/x",), ("needle(x=1)",), ("needle(",), ("\udcff",)),
+    ("eval", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("zeros.bin",),
+                       ("bad.jsonl",), ("some.run", "some.run")),
+    ("eval", "tasks"): (("x",), ("",)),
     ("run",): tuple((bad,) for bad in ("", *PROMPT_NO_SUCH)),
     ("read",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
     ("batch",): ((), ("requests.jsonl",), ("", "new.out"), ("requests.jsonl", ""),

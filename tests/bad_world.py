@@ -49,6 +49,7 @@ def make_world(place: Path) -> None:
         ("pairs.jsonl", b'{"question": "why?", "answer": "so"}\n'),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
+        ("some.run", b'{"lengthwise run": 1, "job": {}, "origin": {}}\n'),
         ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
         ("nodata.toml", _toml("nodata", "nope")), ("run.toml", _toml("new", "data")),
         ("runs.csv", b"N,L\n" + b"".join(b"%d,%f\n" % (n, (8.8e13 / n) ** 0.076) for n in

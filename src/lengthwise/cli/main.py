@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # Verbs are imported when they are called: `lengthwise --help` should not wait for torch.
 VERBS = {
     "compare": "run many recipes on one text and the same questions; print one table",
+    "eval": "score recipes on benchmarks by length: tables, heat maps, intervals, samples",
     "run": "answer one prompt under one recipe, streaming",
     "read": "read a document once and save it, to be asked many times",
     "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
@@ -56,8 +57,11 @@ VERBS = {
 }
 # What to install for verbs that need more than the rest.
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
-          "plan": "training", "scaling": "scaling", "sequences": "training", "serve": "serve",
-          "soft": "training", "train": "training"}  # fmt: skip
+          "eval": "evaluation", "plan": "training", "scaling": "scaling",
+          "sequences": "training", "serve": "serve", "soft": "training",
+          "train": "training"}  # fmt: skip
+# Verbs whose names are taken in Python.
+OBJECTS = {"eval": "eval_"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -69,7 +73,7 @@ class _Verbs(click.Group):
         if name not in VERBS:
             return None
         try:
-            command = getattr(import_module(f"lengthwise.cli.{name}"), name)
+            command = getattr(import_module(f"lengthwise.cli.{name}"), OBJECTS.get(name, name))
         except ModuleNotFoundError as missing:
             if name not in EXTRAS or (missing.name or "").startswith("lengthwise"):
                 raise

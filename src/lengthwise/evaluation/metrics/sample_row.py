@@ -60,6 +60,10 @@ class SampleRow:
         """The row as JSON has it."""
         return asdict(self)
 
+    def to_json(self) -> str:
+        """The row as one line of JSON."""
+        return json.dumps(self.dump(), ensure_ascii=False)
+
     @classmethod
     def read(cls, line: bytes | str) -> Self:
         """What `dump` gave, of a line of JSON. Raises ValueError where it is none."""

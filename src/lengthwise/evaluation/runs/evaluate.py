@@ -177,10 +177,7 @@ def _once(tasks: Seq[Task]) -> list[Task]:
 
 
 def _recipes(given: RecipeLike | Seq[RecipeLike]) -> list[str]:
-    found = [str(each) for each in recipes_of(given)]
-    if not found:
-        raise LengthwiseError("no recipe is given; full attention is written 'full'")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(str(each) for each in recipes_of(given)))
 
 
 def _cells(

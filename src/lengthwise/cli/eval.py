@@ -1,0 +1,208 @@
+"""`lengthwise eval`: recipes on benchmarks, by length; and what stands in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lengthwise._utils.files import write_text
+from lengthwise._utils.outputs import REPORT, Output, check_outputs
+from lengthwise._utils.papers import papers_of
+from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
+from lengthwise.cli.bars import Bar
+from lengthwise.cli.documents import given_document
+from lengthwise.cli.main import ModelChoice, model_options
+from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.reports.score_page import score_page
+from lengthwise.evaluation.reports.score_table import show_scores
+from lengthwise.evaluation.reports.table import PIPE_WIDTH
+from lengthwise.evaluation.runs.evaluate import LENGTH, SAMPLES, evaluate
+from lengthwise.evaluation.runs.run_file import RUN, read_run
+from lengthwise.evaluation.tasks.benchmark import BENCHMARKS, Difficulty, tasks_of
+from lengthwise.recipes.files import files_of
+
+
+class _Evals(click.Group):
+    """Commands; whatever else comes first is a task to run, or an option of it."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:  # fmt: skip
+        if args and args[0] not in (*self.commands, "--help", "-h"):
+            args = ["run", *args]
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.group("eval", cls=_Evals)
+def eval_() -> None:
+    """Score recipes on benchmarks: `lengthwise eval ruler needle -r full -r "snapkv(budget=25%)"`.
+
+    A task is a benchmark, one task of it (ruler/vt), or either with options (needle(needles=4)).
+    What is given without a command is given to `run`.
+    """
+
+
+@eval_.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("-r", "--recipe", "recipes", multiple=True, default=("full",), show_default=True,
+              help="such as 'yarn(factor=2) + lookup'; may be repeated")  # fmt: skip
+@click.option("-n", "--length", "lengths", multiple=True, type=COUNT,
+              help="tokens of a prompt with its reply; may be repeated (default: "
+              f"{LENGTH:,}, or what the model was trained to read)")  # fmt: skip
+@click.option("--depth", "depths", multiple=True, type=Real(0, 1),
+              help="where in the text the answer stands, from 0 to 1; may be repeated (default: "
+              "as the task has it)")  # fmt: skip
+@click.option("--samples", default=SAMPLES, show_default=True, type=COUNT,
+              help="of each task, length and depth")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=SEED, help="of all that is drawn")
+@click.option("--document", "documents", multiple=True,
+              help="a file or folder in which things are hidden; may be repeated (default: the "
+              "Python language reference)")  # fmt: skip
+@click.option("-o", "--out", type=Place(),
+              help="a file that gets a line a sample; a stopped run goes on from it")  # fmt: skip
+@click.option("--html", type=Place(), help="also write a page to this file")
+@force_option("run or page")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON line a sample instead")
+@model_options
+def run(
+    tasks: tuple[str, ...], recipes: tuple[str, ...], lengths: tuple[int, ...],
+    depths: tuple[float, ...], samples: int, seed: int, documents: tuple[str, ...],
+    out: Path | None, html: Path | None, force: bool, as_json: bool, choice: ModelChoice,
+) -> None:  # fmt: skip
+    """Run TASKs under recipes and print scores with intervals, and costs.
+
+    Every recipe answers the same samples, so that its difference to full, where that is among
+    them, is tested sample by sample.
+    """
+    wanted = [task for each in tasks for task in tasks_of(each)]
+    read = [*documents, choice.model, *files_of(recipes)]
+    outputs = [Output("--out", out, RUN), Output("--html", html, REPORT)]
+    check_outputs(outputs, read, force)
+    document = given_document(documents, pipe=False)
+    with _Bars() as bars:
+        found = evaluate(
+            choice.remote() or choice.open(), tasks, recipes, lengths=lengths, depths=depths,
+            samples=samples, seed=seed, document=document, out=out, force=force, progress=bars,
+        )  # fmt: skip
+    if as_json:
+        for row in found.rows:
+            click.echo(row.to_json())
+    else:
+        show_scores(found.rows, found.notes)
+    if html is not None:
+        facts = [("Model", found.model), ("Tasks", ", ".join(task.text for task in wanted))]
+        if document is not None:
+            facts.append(("Hidden in", document.name))
+        write_text(html, _page(found.rows, facts, found.origin, found.notes))
+        click.echo(f"page: {html}", err=True)
+
+
+@eval_.command()
+@click.argument("run_file", metavar="RUN", type=Place(exists=True, dir_okay=False))
+@click.option("--wrong", is_flag=True, help="the samples whose score is below 1, with replies")
+@click.option("--all", "every", is_flag=True, help="all samples, with replies")
+@click.option("-r", "--recipe", "recipes", multiple=True, help="these alone; may be repeated")
+@click.option("--task", "tasks", multiple=True, help="these alone; may be repeated")
+@click.option("--html", type=Place(), help="also write a page to this file")
+@force_option("page")
+def show(
+    run_file: Path, wrong: bool, every: bool, recipes: tuple[str, ...], tasks: tuple[str, ...],
+    html: Path | None, force: bool,
+) -> None:  # fmt: skip
+    """Show what a RUN of `eval --out` holds: its table, or its samples with what was said."""
+    check_outputs([Output("--html", html, REPORT)], [run_file], force)
+    head, rows = read_run(run_file)
+    for name, given, there in (
+        ("recipe", recipes, {row.recipe for row in rows}), ("task", tasks, {r.task for r in rows})
+    ):  # fmt: skip
+        if missing := [each for each in given if each not in there]:
+            known = ", ".join(sorted(there))
+            raise LengthwiseError(f"{run_file} has no {name} {missing[0]!r}; it has {known}")
+    rows = [
+        row for row in rows
+        if (not recipes or row.recipe in recipes) and (not tasks or row.task in tasks)
+    ]  # fmt: skip
+    if wrong or every:
+        for row in rows:
+            if every or row.score is None or row.score < 1:
+                click.echo(_sample(row))
+    else:
+        show_scores(rows)
+    if html is not None:
+        facts = [("Model", str(head["job"].get("model", "")))]
+        write_text(html, _page(rows, facts, Origin(**head["origin"]), ()))
+        click.echo(f"page: {html}", err=True)
+
+
+@eval_.command()
+def tasks() -> None:
+    """List the benchmarks and their tasks, and why each is hard."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH, color_system=None)
+    table = Table(box=None, pad_edge=False)
+    for head in ("task", "diffusion", "scope", "source"):
+        table.add_column(head, overflow="fold")
+    for name in BENCHMARKS:
+        for task in tasks_of(name):
+            sources = papers_of(task.benchmark.paper)
+            said = "; ".join(f"{paper.title}, {paper.year}" for paper in sources)
+            hard = task.difficulty
+            table.add_row(task.text, hard.diffusion, hard.scope, said)
+    console.print(table)
+
+
+class _Bars(Bar):
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )  # fmt: skip
+
+
+def _page(
+    rows: list[SampleRow], facts: list[tuple[str, str]], origin: Origin | None,
+    notes: list[str] | tuple[str, ...],
+) -> str:  # fmt: skip
+    return score_page(rows, "Scores by length", _difficulties(rows), facts, origin, notes)
+
+
+def _difficulties(rows: list[SampleRow]) -> dict[str, Difficulty]:
+    """Of the tasks of rows that this installation knows."""
+    found = {}
+    for text in dict.fromkeys(row.task for row in rows):
+        try:
+            (task,) = tasks_of(text)
+        except (LengthwiseError, ValueError):
+            continue
+        found[text] = task.difficulty
+    return found
+
+
+def _sample(row: SampleRow) -> str:
+    """A sample in words."""
+    score = "refused" if row.score is None else f"{row.score:.2f}"
+    depth = "" if row.place is None else f", answer at {row.place:.0%}"
+    lines = [
+        f"{row.task} {row.number + 1}, {row.length:,} tokens{depth}, {row.recipe}: {score}",
+        f"  asked    {_short(row.question)}",
+        f"  wanted   {_short(' | '.join(row.references))}",
+        f"  said     {_short(row.begin + row.said if row.refused is None else row.refused)}",
+    ]
+    return "\n".join(lines)
+
+
+def _short(text: str, most: int = 400) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
+
+
+__all__ = ["eval_"]

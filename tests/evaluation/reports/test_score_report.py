@@ -1,0 +1,74 @@
+"""A run as a table and as a page: what is said, and that nothing of a model's breaks it."""
+
+from __future__ import annotations
+
+import io
+
+from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.reports.score_page import score_page
+from lengthwise.evaluation.reports.score_table import show_scores
+from lengthwise.evaluation.tasks.benchmark import Difficulty
+
+HARD = {"vt": Difficulty("high", "low"), "needle": Difficulty("low", "low")}
+
+
+def rows() -> list[SampleRow]:
+    found = []
+    for task in ("needle", "vt"):
+        for length in (1024, 4096):
+            for n in range(6):
+                depth = 0.5 if n % 2 else 0.1
+                found.append(
+                    SampleRow(task, "full", length, n, depth, 0.5, said="<b>x</b>", score=1.0,
+                              ttft_s=1.0, kv_bytes=10**6)
+                )  # fmt: skip
+                score = 0.0 if length == 4096 else 1.0
+                found.append(
+                    SampleRow(task, "streaming", length, n, depth, 0.5, score=score, over=n == 0)
+                )
+        found.append(SampleRow(task, "<kivi>", 1024, 0, 0.1, 0.5, refused="no <i>room</i>"))
+    return found
+
+
+def told(given: list[SampleRow], notes: tuple[str, ...] = ()) -> str:
+    out = io.StringIO()
+    show_scores(given, notes, out)
+    return out.getvalue()
+
+
+def test_the_table_has_intervals_signs_costs_and_refusals() -> None:
+    said = told(rows(), ("needle at 80 tokens is left out",))
+    assert "0.50 [" in said and "0.00 [0.00 0.24] -" in said
+    assert "beyond trained" in said and "samples refused: no <i>room</i>" in said
+    assert "needle at 80 tokens is left out" in said
+    assert max(map(len, said.splitlines())) <= 100
+    assert "No sample was answered." in told([])
+
+
+def test_the_page_has_maps_lines_and_the_plane_and_escapes_what_came_from_others() -> None:
+    page = score_page(rows(), "A <title>", HARD, [("Model", "m<x>")], Origin.here("lengthwise x"))
+    for part in (
+        "Score by task",
+        "Score by length",
+        "Length and depth",
+        "Why it is hard",
+        "Cost",
+        "A &lt;title&gt;",
+        "m&lt;x&gt;",
+        "no &lt;i&gt;room&lt;/i&gt;",
+        "10%",
+        "p = ",
+    ):
+        assert part in page, part
+    assert "<i>room" not in page and "<kivi>" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    # The plane's quarters: needles are low and low, chains of variables high in diffusion.
+    quarter = page[page.index("high diffusion, low scope") :]
+    assert quarter.index("vt") < quarter.index("high diffusion, high scope")
+
+
+def test_a_page_without_depths_maps_tasks_and_one_without_rows_says_so() -> None:
+    plain = [SampleRow(t, "full", n, 0, score=1.0) for t in ("a", "b") for n in (1, 2)]
+    assert "Length and task" in score_page(plain, "x", {})
+    assert "No sample was answered." in score_page([], "x", {})

@@ -1,0 +1,170 @@
+"""Runs: every sample under every recipe, one reading for a context that samples share, a file that
+a stopped run goes on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from lengthwise._utils.progress import Progress
+from lengthwise.api.model import Model
+from lengthwise.errors import LengthwiseError, RecipeError
+from lengthwise.evaluation.runs.evaluate import evaluate
+from lengthwise.evaluation.runs.replies import replies_of
+from lengthwise.evaluation.runs.run_file import read_run
+from lengthwise.evaluation.tasks import benchmark
+from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Task, Wanted
+from lengthwise.testing.prompting import letters
+
+RECIPES = ["full", "bm25(budget=200, passage=60)", "kivi(bits=4, residual=32)"]
+SHORT = {"lengths": [800], "samples": 2}
+
+
+def answered(model: Model, **options: object) -> benchmark.Any:
+    return evaluate(model, "passkey", RECIPES, **{**SHORT, **options})  # type: ignore[arg-type]
+
+
+def test_every_sample_is_answered_under_every_recipe() -> None:
+    found = answered(letters(), depths=[0.0, 1.0])
+    assert len(found.rows) == 2 * 2 * len(RECIPES)
+    assert len({row.key for row in found.rows}) == len(found.rows)
+    for row in found.rows:
+        assert row.score == 0 == row.scores["first_int"] and row.refused is None
+        assert row.prompt_tokens <= 800 and row.tokens_read >= row.prompt_tokens
+        assert row.ttft_s and row.kv_bytes and row.references and row.question
+    chosen = [row for row in found.rows if row.recipe == RECIPES[1]]
+    assert max(row.prompt_tokens for row in chosen) < 260
+    assert 0 <= found.overhead < 1 and found.trained_length == 4096
+
+
+def test_a_run_goes_on_from_its_file_and_may_grow(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    whole = answered(letters(), out=out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    # As a crash leaves it: three rows and half of a fourth.
+    out.write_bytes(b"".join(lines[:4]) + lines[4][:20])
+    told = _Told()
+    again = answered(letters(), out=out, progress=told)
+    assert sum(told.done) == len(whole.rows) - 3
+    assert [row.said for row in again.rows] == [row.said for row in whole.rows]
+    more = evaluate(letters(), ["passkey", "needle"], RECIPES[:1], out=out, document="Hay. " * 300,
+                    force=True, lengths=[800], samples=1)  # fmt: skip
+    assert len(read_run(out)[1]) == len(more.rows) == 2
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"document": "Other hay. " * 99}])
+def test_a_file_of_another_run_is_asked_for(other: dict[str, object], tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    answered(letters(), out=out)
+    before = out.read_bytes()
+    with pytest.raises(LengthwiseError, match="is a run of another"):
+        answered(letters(), out=out, **other)
+    out.with_name("notes").write_text("years of work")
+    with pytest.raises(LengthwiseError, match="no run of lengthwise"):
+        answered(letters(), out=out.with_name("notes"))
+    assert out.read_bytes() == before
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    answered(letters(), out=out)
+    lines = out.read_text().splitlines()
+    out.write_text("\n".join([*lines[:2], '{"task": 3', *lines[2:]]) + "\n")
+    for call in (lambda: answered(letters(), out=out), lambda: read_run(out)):
+        with pytest.raises(LengthwiseError, match="line 3 is damaged"):
+            call()
+    out.write_text('{"lengthwise run": 99}\n')
+    with pytest.raises(LengthwiseError, match="its first line is damaged"):
+        answered(letters(), out=out)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Three questions of one text, then one of another."""
+
+    name: ClassVar[str] = "shared"
+    paper: ClassVar[None] = None
+    tasks: ClassVar[Mapping[str, Difficulty]] = {"shared": Difficulty("low", "high")}
+
+    def samples(self, task: str, wanted: Wanted) -> Iterator[Sample]:
+        texts = ["a text of some letters. " * 8] * 3 + ["another text of letters. " * 8]
+        for number, text in enumerate(texts):
+            yield Sample(text, f"what is {number}?", ("x",), 4, begin="it is", chat=number != 9)
+
+    def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
+        return {"begins": float(said.startswith(" "))}
+
+
+def test_samples_of_one_context_read_it_once_with_the_same_replies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = list(Shared().samples("shared", Wanted(999, 4, 0, len, "")))
+    model, reads = letters(), []
+    read = Model.read
+
+    def counted(self: Model, prompt: object, *args: object, **options: object) -> object:
+        reads.append(prompt)
+        return read(self, prompt, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "read", counted)
+    for recipe in ("full", "snapkv(budget=40)", "kivi(bits=4, residual=32)"):
+        reads.clear()
+        together = list(replies_of(model, recipe).of(samples))
+        assert len(reads) == 1
+        alone = [reply for each in samples for reply in replies_of(model, recipe).of([each])]
+        assert [reply.said for reply in together] == [reply.said for reply in alone]
+        assert [r.prompt_tokens for r in together] == [r.prompt_tokens for r in alone]
+
+
+def test_what_a_recipe_refuses_is_counted_and_the_rest_goes_on() -> None:
+    found = evaluate(letters(), "passkey", ["full", "jrt"], lengths=[800, 5000], samples=1)
+    assert len(found.rows) == 4
+    assert [row.over for row in found.rows if row.recipe == "full"] == [False, True]
+    for row in found.rows:
+        assert (row.score is None) == (row.refused is not None)
+
+
+def test_a_length_without_room_is_left_out_and_said() -> None:
+    found = evaluate(letters(), "passkey", lengths=[80, 800], samples=1)
+    assert [row.length for row in found.rows] == [800]
+    assert "passkey at 80 tokens is left out" in found.notes[0]
+
+
+@pytest.mark.parametrize("wrong, error", [
+    ({"tasks": []}, LengthwiseError), ({"tasks": "x"}, RecipeError), ({"depths": [1.5]},
+    LengthwiseError), ({"lengths": [0]}, LengthwiseError), ({"samples": 0}, LengthwiseError),
+    ({"recipes": "yarm"}, RecipeError),
+])  # fmt: skip
+def test_wrong_wishes_are_said_before_anything_runs(
+    wrong: dict[str, object], error: type[Exception], tmp_path: Path
+) -> None:
+    given = {"tasks": "passkey", "out": tmp_path / "x.jsonl", **SHORT, **wrong}
+    with pytest.raises(error):
+        evaluate(letters(), **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_the_head_says_where_a_run_comes_from(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    answered(letters(), out=out)
+    head = json.loads(out.read_text().splitlines()[0])
+    assert head["job"]["model"].startswith("letters") and head["origin"]["machine"]
+
+
+class _Told(Progress):
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def advance(self, done: int, tokens: int = 0) -> None:
+        self.done.append(done)
+
+
+def test_a_task_keeps_its_scores() -> None:
+    task = Task(Shared(), "shared", "shared")
+    (first, *_) = task.samples(Wanted(999, 4, 0, len, ""))
+    assert task.score(" x", first) == {"begins": 1.0} and task.difficulty.scope == "high"
