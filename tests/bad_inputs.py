@@ -124,7 +124,8 @@ NO_SUCH: dict[str, Words] = {
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("compare",): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
-    ("eval", "run"): ((), ("",), ("nedle",), ("needle/x",), ("needle(x=1)",), ("needle(",), ("\udcff",)),
+    ("eval", "run"): ((), ("",), ("nedle",), ("needle/x",), ("needle(x=1)",), ("needle(",),
+                      ("\udcff",)),
     ("eval", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("zeros.bin",),
                        ("bad.jsonl",), ("some.run", "some.run")),
     ("eval", "tasks"): (("x",), ("",)),
