@@ -88,7 +88,7 @@ def entity_f1(predictions: Seq[Mapping[str, str]], references: Seq[Mapping[str, 
 def relation_f1(
     replies: Seq[str], references: Seq[str], *, relations: Seq[str], most: int = MOST_LABELS
 ) -> float:
-    """Micro F1 of lists of relations, matched by place: DialogRE in LongICLBench (arXiv:2404.02060).
+    """Micro F1 of relations, matched by place: DialogRE in LongICLBench (arXiv:2404.02060).
 
     An item is right if the label at its place stands in it. Items without a known relation do not
     count as predicted.

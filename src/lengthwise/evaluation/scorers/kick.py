@@ -42,9 +42,7 @@ def relaxed_em(reply: str, references: Seq[str], *, compat: bool = False) -> flo
     right = [" ".join(trivia_words(each)) for each in references]
     if compat:
         return float(any(each in said or said in each for each in right))
-    return float(
-        bool(said) and any(each and (each in said or _within(said, each)) for each in right)
-    )
+    return float(any(said and each and (each in said or _within(said, each)) for each in right))
 
 
 def trivia_f1(reply: str, references: Seq[str]) -> float:

@@ -62,7 +62,7 @@ def contains_any(reply: str, references: Seq[str], *, compat: bool = False) -> f
 
 
 def equals(reply: str, references: Seq[str]) -> float:
-    """Whether the reply is one of the answers, case and outer spaces aside: M4LE (arXiv:2310.19240).
+    """Whether the reply is an answer, case and outer spaces aside: M4LE (arXiv:2310.19240).
 
     Args:
         reply: by a model.

@@ -55,8 +55,10 @@ def thread_values(reply: str, references: Seq[str], *, ordered: bool = True) -> 
         more.
     """
     read = literal(reply)
-    listed = isinstance(read, list | tuple | set)
-    said = [str(each) for each in read] if listed else re.findall(r"[^\s,\[\]'\"]+", str(read))
+    if isinstance(read, list | tuple | set):
+        said = [str(each) for each in read]
+    else:
+        said = re.findall(r"[^\s,\[\]'\"]+", str(read))
     if ordered:
         return sum(map(str.__eq__, said, references)) / len(references)
     found = set(said) & set(references)

@@ -143,7 +143,8 @@ def _fit(features: Floats, wins: Floats, weights: Floats, groups: int) -> Floats
     folds = list(selection.GroupKFold(n_splits=groups).split(rows, labels, group))
     best = _strength(linear, rows, labels, chances, twice, folds)
     model = _regression(linear, best).fit(rows, labels, sample_weight=chances * twice)
-    return np.asarray(model.coef_[0], dtype=float)
+    found: Floats = np.asarray(model.coef_[0], dtype=float)
+    return found
 
 
 def _strength(
