@@ -14,10 +14,8 @@ from lengthwise.evaluation.scorers._libraries import chinese_words
 from lengthwise.evaluation.scorers.matching import bag_f1
 
 # All that both benchmarks leave out: full-width marks, quotation marks, dashes, ellipses.
-_CHINESE = (
-    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃《》「」『』【】"
-)
-_CHINESE += "〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏"
+_CHINESE = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃"
+_CHINESE += "《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏"
 _MARKS = str.maketrans("", "", string.punctuation + _CHINESE)
 
 

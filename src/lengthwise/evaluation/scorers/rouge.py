@@ -2,7 +2,7 @@
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
 
-    rouge_l  the package `rouge`, over sets of words: LongBench (2023, arXiv:2308.14508) and M4LE
+    rouge_l  the package `rouge`, each word once: LongBench (2023, arXiv:2308.14508) and M4LE
              (2023, arXiv:2310.19240)
     rouge    the package `rouge-score`: L-Eval (2023, arXiv:2307.11088), InfiniteBench (2024,
              arXiv:2402.13718) and HELMET (2024, arXiv:2410.02694)
@@ -31,18 +31,21 @@ def rouge_l(
     *,
     mode: Mode = "f",
     chinese: bool = False,
+    repeats: bool = False,
     compat: bool = False,
 ) -> float:
-    """ROUGE-L by the package `rouge`, which counts each word once.
+    """ROUGE-L by the package `rouge`, which counts each word of a text once.
 
-    F for LongBench (arXiv:2308.14508), recall for M4LE's English (arXiv:2310.19240). Recall alone
-    rewards long replies.
+    F for LongBench (arXiv:2308.14508), recall for M4LE (arXiv:2310.19240). Recall alone rewards
+    long replies.
 
     Args:
         reply: by a model; one without words scores 0.
         references: right texts, at least one; the best counts.
         mode: "f", "precision" or "recall".
         chinese: both texts are cut into words by jieba.
+        repeats: count every word as often as it comes, as M4LE's Chinese tasks do, whose package
+            is rouge-chinese.
         compat: a sentence of about a thousand words scores 0, because the package recurses once a
             word. Without, the limit of recursion is raised for it.
 
@@ -50,11 +53,13 @@ def rouge_l(
         0 to 1.
 
     Raises:
-        LengthwiseError: where `rouge` or jieba is missing, or for another mode.
+        LengthwiseError: where `rouge`, jieba or rapidfuzz is missing, or for another mode.
     """
     stat = _stat(mode, _SHORT)
     texts = [" ".join(chinese_words(each)) if chinese else each for each in (reply, *references)]
     said, *right = texts
+    if repeats:
+        return max(_all_words(said.split(), each.split(), mode) for each in right)
     return max(_package_rouge(said, each, stat, compat) for each in right)
 
 
@@ -116,6 +121,14 @@ def _package_rouge(said: str, right: str, stat: str, compat: bool) -> float:
             return float(scorer.get_scores(said, right)[0]["rouge-l"][stat])
     except (ValueError, RecursionError, ZeroDivisionError):
         return 0.0  # No words, or in `compat` too many.
+
+
+def _all_words(said: Seq[str], right: Seq[str], mode: str) -> float:
+    if not said or not right:
+        return 0.0
+    common = int(library("rapidfuzz.distance").LCSseq.similarity(said, right))
+    wanted = {"precision": len(said), "recall": len(right), "f": (len(said) + len(right)) / 2}
+    return common / wanted[mode]
 
 
 @cache
