@@ -16,7 +16,9 @@ from lengthwise.evaluation.scorers.matching import bag_f1
 # All that both benchmarks leave out: full-width marks, quotation marks, dashes, ellipses.
 _CHINESE = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃"
 _CHINESE += "《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏"
-_MARKS = str.maketrans("", "", string.punctuation + _CHINESE)
+_MARKS = string.punctuation + _CHINESE
+_ALL = str.maketrans("", "", _MARKS)
+_RELEASED = str.maketrans("", "", _MARKS.replace("《", ""))
 
 
 def chinese_f1(
@@ -28,7 +30,9 @@ def chinese_f1(
         reply: by a model.
         references: right answers, at least one.
         characters: compare characters; without, jieba's words.
-        compat: two texts without words score 0, as in both benchmarks; without, they score 1.
+        compat: as in both benchmarks, two texts without words score 0, and the mark that opens a
+            title (U+300A) is left in, though the one that closes it is not. Without, they score 1,
+            and both marks are left out.
 
     Returns:
         0 to 1.
@@ -37,20 +41,21 @@ def chinese_f1(
         LengthwiseError: for words, where jieba is missing.
     """
     parts = _characters if characters else _words
-    said = parts(reply)
-    return max(bag_f1(said, parts(each), compat=compat) for each in references)
+    marks = _RELEASED if compat else _ALL
+    said = parts(reply, marks)
+    return max(bag_f1(said, parts(each, marks), compat=compat) for each in references)
 
 
-def _words(text: str) -> list[str]:
-    return [plain for word in chinese_words(text) if (plain := _plain(word))]
+def _words(text: str, marks: dict[int, int | None]) -> list[str]:
+    return [plain for word in chinese_words(text) if (plain := _plain(word, marks))]
 
 
-def _characters(text: str) -> list[str]:
-    return list(_plain(text))
+def _characters(text: str, marks: dict[int, int | None]) -> list[str]:
+    return list(_plain(text, marks))
 
 
-def _plain(text: str) -> str:
-    return "".join(text.lower().translate(_MARKS).split())
+def _plain(text: str, marks: dict[int, int | None]) -> str:
+    return "".join(text.lower().translate(marks).split())
 
 
 __all__ = ["chinese_f1"]
