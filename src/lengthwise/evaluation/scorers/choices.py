@@ -15,6 +15,7 @@ from collections.abc import Sequence as Seq
 
 LETTERS = "ABCD"
 _ANSWERS = ("answer is:", "answer:", "answer is", "option is")
+_STATED = re.compile(r"answer is|option is|answer\s*:", re.IGNORECASE)
 _DEBUGS = ("answer is:", "is:", "answer:", "correct option is:")
 
 
@@ -25,8 +26,9 @@ def free_letters(reply: str, letters: str = LETTERS) -> list[str]:
         reply: by a model.
         letters: those of the choices.
     """
-    # "A" before a small word is the article.
-    return re.findall(rf"(?<![\w'])([{letters}])(?![\w'])(?! +[a-z])", reply)
+    # "A" before a small word is the article, unless that joins or goes on from a choice.
+    article = r"(?! +(?!(?:and|or|is|because|but)\b)[a-z])"
+    return re.findall(rf"(?<![\w'])([{letters}])(?![\w']){article}", reply)
 
 
 def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -> float:
@@ -54,7 +56,8 @@ def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -
         reply: by a model.
         references: the letter and the text of the right choice.
         compat: the released rules, step by step. Their first takes "Based on ..." for B. Without,
-            the letter is that of `letter_choice`, or the reply begins with the text.
+            the letter is that of `letter_choice`; else the reply, or what it calls the answer, must begin
+            with the text.
 
     Returns:
         0 or 1.
@@ -64,8 +67,10 @@ def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -
     letter = _letter(reply, LETTERS)
     if letter:
         return float(letter in references)
-    said = reply.strip().lower()
-    return float(any(said.startswith(each.lower()) for each in references if len(each) > 1))
+    behind = _STATED.split(reply, maxsplit=1)
+    starts = tuple(part.strip(" \n:\"'").lower() for part in (reply, behind[-1]))
+    texts = [each.lower() for each in references if len(each) > 1]
+    return float(any(start.startswith(text) for start in starts for text in texts))
 
 
 def code_debug(reply: str, references: Seq[str]) -> float:
@@ -129,8 +134,8 @@ def best_answer(reply: str, references: Seq[str], *, choices: int) -> float:
 
 
 def _letter(reply: str, letters: str) -> str:
-    stated = re.search(r"(?:answer is|option is|answer\s*:)(?s:.*)", reply, re.IGNORECASE)
-    found = free_letters(stated[0] if stated else "", letters) or free_letters(reply, letters)
+    _, *behind = _STATED.split(reply, maxsplit=1)
+    found = free_letters("".join(behind), letters) or free_letters(reply, letters)
     return found[0] if found else ""
 
 

@@ -136,7 +136,7 @@ def _shared(said: str, right: str) -> float:
 def _letters(reply: str, several: bool) -> str:
     joined = re.match(rf"\s*([{LETTERS}]{{2,4}})(?!\w)", reply)
     found = list(joined[1]) if joined else free_letters(reply.split("Question")[0])
-    return "".join(sorted(set(found))) if several else "".join(found[:1])
+    return "".join(sorted(set(found if several or joined else found[:1])))
 
 
 def _released_letters(reply: str, several: bool) -> str:
