@@ -75,10 +75,19 @@ def test_sets_of_two(strategy: str, chosen: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_orders_its_set_by_quality(strategy: str) -> None:
-    chosen = select(POOL, strategy, size=3)
+    alike = [[0.5] * len(POOL)] * len(POOL)
+    chosen = select(POOL, strategy, size=3, similarity=alike)
     values = [POOL[place].quality for place in chosen]
     assert len(set(chosen)) == 3
     assert values == sorted(values, reverse=True)
+
+
+def test_the_two_least_alike() -> None:
+    alike = [[1.0, 0.9, 0.8, 0.1], [0.9, 1.0, 0.7, 0.6], [0.8, 0.7, 1.0, 0.5], [0.1, 0.6, 0.5, 1.0]]
+    assert select(POOL, "max_diversity", size=2, similarity=alike) == (3, 0)
+    assert select(POOL, "min_diversity", size=2, similarity=alike) == (1, 0)
+    with pytest.raises(LengthwiseError, match="diversity needs the similarity"):
+        select(POOL, "max_diversity", size=2)
 
 
 def test_what_cannot_be_chosen_is_refused() -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.scorers.rouge import geometric_mean, rouge, rouge_l
+from lengthwise.evaluation.scorers.rouge import rouge, rouge_l
 
 
 def test_recall_of_half_a_text() -> None:
@@ -38,10 +38,6 @@ def test_the_best_reference_counts() -> None:
     assert rouge("one two", ["three", "one two"], kind="rouge1") == 1
     assert rouge("he runs", ["he run"], kind="rouge1") == 0.5
     assert rouge("he runs", ["he run"], kind="rouge1", stem=True) == 1
-
-
-def test_the_geometric_mean_of_the_card() -> None:
-    assert geometric_mean([40, 20, 30]) == pytest.approx(28.845, abs=1e-3)
 
 
 def test_unknown_kinds_and_modes_are_refused() -> None:

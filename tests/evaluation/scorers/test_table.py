@@ -44,6 +44,39 @@ def test_unknown_names_and_options_are_refused_with_the_nearest() -> None:
         scorer("squad_em")("Paris", [])
 
 
+# What some scorers must be given; the others take any text as a reference.
+GIVEN: dict[str, tuple[list[str], dict[str, object]]] = {
+    "code_debug": (["parse_row", "B"], {}),
+    "code_run": (["7"], {}),
+    "math_find": (["7"], {}),
+    "math_calc": (["7", "8"], {}),
+    "best_answer": (["A3"], {"choices": 5}),
+    "label_in_prediction": (["Food"], {"labels": ["Food", "Sport"]}),
+    "permutation": (["[2, 1, 4, 3]"], {}),
+    "word_count_match": (["50"], {}),
+    "exam_verdict": (["True [fact: False]"], {}),
+    "travel": (["<Solving Procedure>\nTry Oslo."], {"cities": ["Oslo"], "days": [3]}),
+    "countdown": (["# Search Procedure\nNumbers 1, 2"], {"numbers": [1, 2], "target": 3}),
+}
+ODD = (
+    "", " ", "\n\n", "\x00\x1b", "\ud800", "😀 e\u0301", "[", "{}", "null", "NaN", "-", ">", '"',
+    "\t\t", "²", "7" * 6000, "[" * 3000, "A" * 3000, "( " * 200, "[fact:", "Answer: [[]]",
+    "<Route></Route>", "</Plan><Plan>", "```tsv\n```", "# Search Procedure",
+    "<Solution>\n1/0 = 1\n\n</Solution>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("each", SCORERS.values(), ids=SCORERS)
+@pytest.mark.parametrize("compat", [False, True])
+def test_no_reply_is_an_error(each: Scorer, compat: bool) -> None:
+    if each.corpus or (compat and "compat" not in each.options):
+        return
+    references, options = GIVEN.get(each.name, (["Paris 7", "B"], {}))
+    chosen = {**options, "compat": True} if compat else options
+    for reply in ODD:
+        assert 0 <= each(reply, references, **chosen) <= 1, reply[:40]
+
+
 @pytest.mark.parametrize("each", SCORERS.values(), ids=SCORERS)
 def test_every_scorer_says_whose_it_is(each: Scorer) -> None:
     told = inspect.getdoc(each.function) or ""

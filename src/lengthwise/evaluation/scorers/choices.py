@@ -56,8 +56,8 @@ def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -
         reply: by a model.
         references: the letter and the text of the right choice.
         compat: the released rules, step by step. Their first takes "Based on ..." for B. Without,
-            the letter is that of `letter_choice`; else the reply, or what it calls the answer, must begin
-            with the text.
+            the letter is that of `letter_choice`; where there is none, the reply must begin with
+            the text, or say it behind "answer is".
 
     Returns:
         0 or 1.
