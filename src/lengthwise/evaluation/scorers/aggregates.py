@@ -1,9 +1,12 @@
 """One number of many scores, where a benchmark takes more than a mean.
 
-geometric_mean   of ROUGE's kinds: L-Eval (An and others, 2023, arXiv:2307.11088)
-weighted_mean, effective_length  over lengths: RULER (Hsieh and others, 2024, arXiv:2404.06654)
-judged_f1        of a summary's key points: HELMET (Yen and others, 2024, arXiv:2410.02694)
-pass_at_k        of many programs: Chen and others, 2021, arXiv:2107.03374
+    geometric_mean    of ROUGE's kinds: L-Eval (An and others, 2023, arXiv:2307.11088)
+    weighted_mean     over lengths: RULER (Hsieh and others, 2024, arXiv:2404.06654)
+    effective_length  of a model, by RULER
+    judged_f1         of a summary's key points: HELMET (Yen and others, 2024, arXiv:2410.02694)
+    pass_at_k         of many programs: Chen and others, 2021, arXiv:2107.03374
+
+Scores are shares from 0 to 1 unless said otherwise.
 """
 
 from __future__ import annotations
