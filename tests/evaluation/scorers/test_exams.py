@@ -26,6 +26,12 @@ def test_nothing_is_guessed_but_by_the_released_rules() -> None:
     assert exam_letters("A good reason is C.", ["C"], compat=True) == 0
 
 
+def test_letters_may_come_in_any_order() -> None:
+    assert exam_letters("D and B", ["DB"], several=True) == 1
+    assert exam_letters("I took B, but the answer is C", ["C"]) == 1
+    assert exam_letters("", [""]) == 0
+
+
 def test_signs_and_decimals_count_but_not_by_the_released_rules() -> None:
     assert exam_number("The answer is -3", ["3"]) == 0
     assert exam_number("The answer is -3", ["3"], compat=True) == 1

@@ -31,12 +31,26 @@ def free_letters(reply: str, letters: str = LETTERS) -> list[str]:
     return re.findall(rf"(?<![\w'])([{letters}])(?![\w']){article}", reply)
 
 
-def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -> float:
-    """Whether the choice that a reply names is the right one.
+def chosen_letter(reply: str, letters: str = LETTERS) -> str:
+    """The letter behind "answer is", "answer:" or "option is", else the first that stands alone.
 
-    That is the letter behind "answer is", "answer:" or "option is", else the first free-standing
-    one. A reply without one is wrong; nothing is guessed. The rule is ours, for L-Eval's
-    (arXiv:2307.11088) and InfiniteBench's (arXiv:2402.13718) questions.
+    Args:
+        reply: by a model.
+        letters: those of the choices.
+
+    Returns:
+        The letter; empty where the reply has none, so that nothing is guessed.
+    """
+    _, *behind = _STATED.split(reply, maxsplit=1)
+    found = free_letters("".join(behind), letters) or free_letters(reply, letters)
+    return found[0] if found else ""
+
+
+def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -> float:
+    """Whether the letter that a reply chooses is right.
+
+    `chosen_letter` says which that is; a reply without one is wrong. The rule is ours, for
+    questions as those of L-Eval (arXiv:2307.11088) and InfiniteBench (arXiv:2402.13718).
 
     Args:
         reply: by a model.
@@ -46,7 +60,7 @@ def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -
     Returns:
         0 or 1.
     """
-    return float(_letter(reply, letters) in references)
+    return float(chosen_letter(reply, letters) in references)
 
 
 def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -> float:
@@ -64,7 +78,7 @@ def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -
     """
     if compat:
         return float(_infinite_ladder(reply.strip(), references))
-    letter = _letter(reply, LETTERS)
+    letter = chosen_letter(reply)
     if letter:
         return float(letter in references)
     behind = _STATED.split(reply, maxsplit=1)
@@ -133,12 +147,6 @@ def best_answer(reply: str, references: Seq[str], *, choices: int) -> float:
     return float(f"A{found}" in references)
 
 
-def _letter(reply: str, letters: str) -> str:
-    _, *behind = _STATED.split(reply, maxsplit=1)
-    found = free_letters("".join(behind), letters) or free_letters(reply, letters)
-    return found[0] if found else ""
-
-
 def _infinite_ladder(said: str, right: Seq[str]) -> bool:
     if not said:
         return False
@@ -170,6 +178,6 @@ def _option(text: str) -> str:
 
 
 __all__ = [
-    "LETTERS", "best_answer", "code_debug", "free_letters", "infinite_choice", "letter_choice",
-    "option_number",
+    "LETTERS", "best_answer", "chosen_letter", "code_debug", "free_letters", "infinite_choice",
+    "letter_choice", "option_number",
 ]  # fmt: skip
