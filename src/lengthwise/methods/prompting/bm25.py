@@ -7,8 +7,9 @@ form, by bm25s:
                log(1 + (N - n_w + .5) / (n_w + .5)) * f / (f + k1 (1 - b + b |p| / mean |p|))
 
 with f occurrences of w in passage p, and n_w of N passages that have it. Documents are cut in
-passages at sentences. The best ones that fit the budget are read in the order of the documents.
-Where no word is shared all scores are equal, and the documents' beginning is read.
+passages at sentences. The best ones that fit the budget, at most `k` where it is given, are read in
+the order of the documents. Where no word is shared all scores are equal, and the documents'
+beginning is read.
 
 Defaults are those of bm25s (k1 1.5, b 0.75). Passages of 128 tokens and the budget are ours.
 """

@@ -5,8 +5,9 @@ arXiv:2004.04906. An encoder E makes one vector of a text, and passage p has the
 
     cos(E(question), E(p))
 
-The best passages that fit the budget are read in the order of the documents. Words need not be
-shared, which is what bm25 wants; names and numbers are met less surely.
+The best passages that fit the budget, at most `k` where it is given, are read in the order of the
+documents. Words need not be shared, which is what bm25 wants; names and numbers are met less
+surely.
 
 Ours: one encoder for both sides, as in sentence-transformers, that lies in the folder `encoder`.
 All vectors are compared: the passages of a prompt are too few for an index. An encoder reads of a
