@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
-from lengthwise.methods.prompts import PromptText, TextModel
 from lengthwise.sequences.builders.base import Described, make_way, way_of
 from lengthwise.sequences.errors import SequenceError
+
+if TYPE_CHECKING:
+    # It imports torch, which nobody should wait for who asks what there is.
+    from lengthwise.methods.prompts import PromptText, TextModel
 
 Pair = Mapping[str, str]
 """A record of a file of pairs: the texts that a method asks for, by the names it has for them."""
