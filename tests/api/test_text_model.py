@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from lengthwise.api import text_model
 from lengthwise.api.text_model import LocalText
 from lengthwise.methods.prompts import AttentionModel, LogitModel, TokenModel
 from lengthwise.testing.prompting import letters
@@ -35,17 +34,6 @@ def test_without_offsets_spans_are_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     slow = SimpleNamespace(is_fast=False, encode=fast.encode, decode=fast.decode)
     monkeypatch.setattr(reader, "_tokenizer", slow)
     assert reader.spans(TEXT) == LocalText(letters()).spans(TEXT)
-
-
-def test_a_long_text_is_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = LocalText(letters())
-    for text in ("", "a b\nc" * 9, "no line " * 9, "a\n\n b\n\n\nc\n" * 5):
-        monkeypatch.setattr(text_model, "PART", 1 << 18)
-        assert "".join(text_model._parts(text)) == text
-        whole = reader.count(text)
-        monkeypatch.setattr(text_model, "PART", 7)
-        assert "".join(text_model._parts(text)) == text and reader.count(text) == whole
-    assert len(list(text_model._parts("a b\nc" * 9))) > 3
 
 
 def test_what_a_question_attends_to_is_a_column_a_token_and_a_row_a_token_behind() -> None:

@@ -40,7 +40,29 @@ def build_prompt(
     Raises:
         LengthwiseError: for an empty question, or one longer than the model's trained length.
     """
-    tokenizer: Any = model._tokenizer()
+    found = template_prompt(model._tokenizer(), document, questions)
+    for ids in found.suffixes:
+        if len(ids) > model.trained_length:
+            raise LengthwiseError(
+                f"a question has {len(ids):,} tokens and {model.name} was trained to read "
+                f"{model.trained_length:,}; put long text into the document"
+            )
+    return found
+
+
+def template_prompt(
+    tokenizer: Any, document: Sequence[int], questions: Sequence[str]
+) -> DocumentPrompt:
+    """What `build_prompt` writes, for a tokenizer alone.
+
+    Args:
+        tokenizer: of transformers.
+        document: token ids.
+        questions: at least one, of any length.
+
+    Raises:
+        LengthwiseError: for an empty question.
+    """
     head, tail = "", "\n\n{question}\nAnswer:"
     if getattr(tokenizer, "chat_template", None):
         rendered = str(
@@ -55,13 +77,7 @@ def build_prompt(
         if not question.strip():
             raise LengthwiseError("a question is empty; write what you want to know after -q")
         shield = Shield(tokenizer)
-        ids = shield.encode(tail.replace("{question}", shield.text(question)))
-        if len(ids) > model.trained_length:
-            raise LengthwiseError(
-                f"a question has {len(ids):,} tokens and {model.name} was trained to read "
-                f"{model.trained_length:,}; put long text into the document"
-            )
-        suffixes.append(tuple(ids))
+        suffixes.append(tuple(shield.encode(tail.replace("{question}", shield.text(question)))))
     before = tokenizer.encode(head, add_special_tokens=False) if head else []
     body = list(document)
     if before and body[:1] == [tokenizer.bos_token_id]:

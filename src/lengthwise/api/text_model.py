@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.held_model import HeldModel
+from lengthwise.api.tokenizer_text import count_tokens
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
@@ -20,11 +20,6 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.methods.prompts import Regard
 from lengthwise.tokenization.detokenise import TextStream, whole_characters
 from lengthwise.tokenization.spans import token_spans
-
-# Behind it a line begins with a sign that is no space.
-_LINE = re.compile(r"\n(?=\S)")
-# Characters of a long text that are counted at once.
-PART = 1 << 18
 
 GREEDY = Sampling()
 
@@ -65,13 +60,12 @@ class LocalText:
         return token_spans(self._tokenizer, text)
 
     def count(self, text: str) -> int:
-        """Tokens of a text. One of more than PART characters is counted in parts, cut where lines
-        begin, so that no list of all its tokens is made; a part may be a token off.
+        """Tokens of a text, as `count_tokens` has them.
 
         Args:
             text: any.
         """
-        return sum(len(self.spans(part)) for part in _parts(text))
+        return count_tokens(self._tokenizer, text)
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a text, those of `spans`.
@@ -229,20 +223,6 @@ class LocalSteps:
         return torch.stack(
             [torch.log_softmax(self._known[each][1].float(), -1) for each in wanted]
         ).cpu()
-
-
-def _parts(text: str) -> Iterator[str]:
-    """A text in parts of about PART characters, each but the first beginning a line that does not
-    begin with a space; one without such a line is whole."""
-    start = 0
-    while len(text) - start > PART:
-        found = _LINE.search(text, start + PART)
-        if found is None:
-            break
-        yield text[start : found.end()]
-        start = found.end()
-    if start < len(text) or not text:
-        yield text[start:]
 
 
 __all__ = ["LocalSteps", "LocalText"]

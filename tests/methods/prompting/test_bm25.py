@@ -36,6 +36,15 @@ def test_passages_are_read_in_the_order_of_the_documents() -> None:
     assert found.text == documents[0] + GAP + documents[2]
 
 
+def test_no_more_than_k_passages_are_read() -> None:
+    documents = ["Bo is a dog. ", "No. Nothing. ", "The dog Bo, a dog, barks. "]
+    for k, wanted in ((1, [2]), (2, [0, 2]), (3, [0, 1, 2])):
+        found = BM25(budget=Budget(999), passage=30, k=k).write_prompt(
+            documents, "the dog Bo barks", LocalText(letters())
+        )
+        assert [each.document for each in found.passages] == wanted
+
+
 @pytest.mark.parametrize("question", ["Где стоит кран?", "?!", "😀"])
 def test_a_question_without_shared_words_reads_the_beginning(question: str) -> None:
     method = BM25(budget=Budget(60), passage=30)

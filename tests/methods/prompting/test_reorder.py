@@ -7,6 +7,7 @@ import pytest
 from lengthwise.api.text_model import LocalText
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget
+from lengthwise.methods.prompting._shared import choosing
 from lengthwise.methods.prompting.reorder import Reorder, at_the_ends
 from lengthwise.methods.prompts import GAP, Passage
 from lengthwise.testing.prompting import letters
@@ -35,6 +36,37 @@ def test_the_best_passages_stand_at_the_ends() -> None:
     assert all(text[each.start : each.stop] == each.text for each in found.passages)
 
 
+def test_ranks_are_read_as_they_are_and_k_of_them() -> None:
+    text = "".join(SENTENCES) + "\n" + "x" * 100
+    for options, order in (
+        ({"order": "rank"}, "DBFEA"), ({"order": "rank", "k": 3}, "DBF"), ({"k": 3}, "DFB"),
+        ({"k": 1}, "D"),
+    ):  # fmt: skip
+        method = Reorder(budget=Budget(145), passage=len(SENTENCES[0]), **options)
+        found = method.write_prompt([text], "Red?", LocalText(letters()))
+        assert "".join(each.text[-3] for each in found.passages) == order
+
+
+def test_k_chooses_among_documents_that_fit_and_no_more_than_k_are_read_whole() -> None:
+    wide = Reorder(budget=Budget(999), passage=len(SENTENCES[0]), k=2)
+    found = wide.write_prompt(SENTENCES, "red", LocalText(letters()))
+    assert [each.document for each in found.passages] == [3, 1]
+    found = wide.write_prompt(SENTENCES[:2], "red", LocalText(letters()))
+    assert found.text == GAP.join(SENTENCES[:2])
+
+
+def test_documents_are_cut_once_for_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = []
+    real = choosing.passages
+    monkeypatch.setattr(choosing, "passages", lambda *a: cut.append(a) or real(*a))
+    model, method = LocalText(letters()), Reorder(budget=Budget(50), passage=len(SENTENCES[0]))
+    first = method.write_prompt(SENTENCES, "red", model)
+    assert method.write_prompt(SENTENCES, "A", model).passages[0].document == 0
+    assert method.write_prompt(SENTENCES, "red", model) == first and len(cut) == 1
+    assert method.write_prompt(SENTENCES[2:], "red", model).passages[0].document == 1
+    assert len(cut) == 2
+
+
 def test_fewer_passages_fit_a_smaller_budget() -> None:
     method = Reorder(budget=Budget(50), passage=len(SENTENCES[0]))
     found = method.write_prompt(SENTENCES, "red", LocalText(letters()))
@@ -56,6 +88,10 @@ def test_any_text_is_cut_to_the_budget(text: str, question: str) -> None:
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(RecipeError, match="passage"):
         Reorder(passage=0)
+    with pytest.raises(RecipeError, match="ends, rank"):
+        Reorder(order="documents")
+    with pytest.raises(RecipeError, match="k=-1"):
+        Reorder(k=-1)
     with pytest.raises(RecipeError, match="encoder=/nowhere: this is no folder of an encoder"):
         Reorder(budget=Budget(9), encoder="/nowhere").write_prompt(
             SENTENCES, "red", LocalText(letters())

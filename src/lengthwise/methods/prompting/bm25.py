@@ -7,8 +7,9 @@ form, by bm25s:
                log(1 + (N - n_w + .5) / (n_w + .5)) * f / (f + k1 (1 - b + b |p| / mean |p|))
 
 with f occurrences of w in passage p, and n_w of N passages that have it. Documents are cut in
-passages at sentences. The best ones that fit the budget are read in the order of the documents.
-Where no word is shared all scores are equal, and the documents' beginning is read.
+passages at sentences. The best ones that fit the budget, at most `k` where it is given, are read in
+the order of the documents. Where no word is shared all scores are equal, and the documents'
+beginning is read.
 
 Defaults are those of bm25s (k1 1.5, b 0.75). Passages of 128 tokens and the budget are ours.
 """
@@ -21,8 +22,8 @@ from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose, split_at
-from lengthwise.methods.prompts import PromptText, TextModel
+from lengthwise.methods.prompting._shared.choosing import most_passages, read_best, split_at
+from lengthwise.methods.prompts import Passage, PromptText, TextModel, in_order
 from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.lexical import K1, B, word_scores
 
@@ -44,17 +45,25 @@ class BM25(Method):
     split: str = split_at()
     k1: float = option(K1, "how soon more of the same word counts no more", low=0.0)
     b: float = option(B, "how much a passage's length counts against it", low=0.0, high=1.0)
+    k: int = most_passages()
 
     @classmethod
     def identity(cls, length: int) -> BM25:
         return cls(budget=Budget(length))
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        return choose(
-            documents, question, model, self.budget, self.passage, self.language,
-            lambda found: word_scores([p.text for p in found], question, self.k1, self.b).tolist(),
-            split=self.split,
-        )  # fmt: skip
+        return read_best(self, documents, question, model)
+
+    def scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
+        """Of each passage, for a question."""
+        found: list[float] = word_scores(
+            [each.text for each in passages], question, self.k1, self.b
+        ).tolist()
+        return found
+
+    def arrange(self, ranked: Seq[Passage]) -> tuple[Passage, ...]:
+        """In the order of the documents."""
+        return in_order(ranked)
 
 
 __all__ = ["BM25"]

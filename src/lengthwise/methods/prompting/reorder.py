@@ -8,22 +8,25 @@ negatives, passages that look right, do harm. So passages r1 .. rk, the best one
 
 with odd ranks ascending from the front and even ranks descending to the end.
 
-This is the paper's variant without training. Ranks are those of BM25 (see bm25), or of a dense
-encoder where one is given; equal ones stand in the order of the documents. Ours: passages are
-as many as fit the budget, and where all of the documents fit they are read as they are. Passages
-that happen to follow one another in their document are read without a gap.
+Ranks are those of BM25 (see bm25), or of a dense encoder where one is given; equal ones stand in
+the order of the documents. `k` is the paper's number of passages. `order=rank` reads r1 .. rk,
+which the paper holds it against. Its tuned variants learn from prompts that this method, or another
+one, writes: `sequences.answers.retrieved`.
+
+Ours: without `k` passages are as many as fit the budget. Where all of the documents fit, and are no
+more than `k`, they are read as they are. Passages that happen to follow one another in their
+document are read without a gap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.budget import Budget
-from lengthwise.methods.prompting._shared.choosing import choose, split_at
+from lengthwise.methods.prompting._shared.choosing import most_passages, read_best, split_at
 from lengthwise.methods.prompts import Passage, PromptText, TextModel
 from lengthwise.methods.text_budget import text_budget
 from lengthwise.retrieval.dense import vector_scores
@@ -46,18 +49,18 @@ class Reorder(Method):
     encoder: str = option("", "folder of an encoder that ranks; none: BM25")
     language: str = option("en", "code of the language whose sentences are cut")
     split: str = split_at()
+    k: int = most_passages()
+    order: str = option("ends", "where the best ones stand", choices=("ends", "rank"))
 
     @classmethod
     def identity(cls, length: int) -> Reorder:
         return cls(budget=Budget(length))
 
     def write_prompt(self, documents: Seq[str], question: str, model: TextModel) -> PromptText:
-        return choose(
-            documents, question, model, self.budget, self.passage, self.language,
-            partial(self._scores, question), at_the_ends, self.split,
-        )  # fmt: skip
+        return read_best(self, documents, question, model)
 
-    def _scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
+    def scores(self, question: str, passages: Seq[Passage]) -> Seq[float]:
+        """Of each passage, for a question."""
         texts = [each.text for each in passages]
         found: list[float] = (
             vector_scores(texts, question, self.encoder).tolist()
@@ -65,6 +68,10 @@ class Reorder(Method):
             else word_scores(texts, question).tolist()
         )
         return found
+
+    def arrange(self, ranked: Seq[Passage]) -> tuple[Passage, ...]:
+        """At the ends, or as they are ranked."""
+        return at_the_ends(ranked) if self.order == "ends" else tuple(ranked)
 
 
 def at_the_ends(ranked: Seq[Passage]) -> tuple[Passage, ...]:

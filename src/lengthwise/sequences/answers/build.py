@@ -1,9 +1,10 @@
 """Pairs become a data set: a prompt and its answer are a piece of a row, and answers are predicted.
 
 Prompts are written as they will be asked: a user's message in the chat template of the model that
-is trained, or the question alone where it has none. Behind an answer comes the token that ends a
-turn. Pieces are packed best-fit. Validation reads the same token store, which has the lengths of
-prompts beside it (`prompts.bin`).
+is trained, or the question alone where it has none. What is read before a question is chosen by a
+method of prompting, and stands in the prompt of `lengthwise.answer`. Behind an answer comes the
+token that ends a turn. Pieces are packed best-fit. Validation reads the same token store, which has
+the lengths of prompts beside it (`prompts.bin`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ from lengthwise._utils.counter_rng import Ints
 from lengthwise._utils.files import ASIDE
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.progress import Progress
+from lengthwise.api.document_prompt import template_prompt
 from lengthwise.api.prompts import encode_messages, encode_text
 from lengthwise.api.session_prompt import encode_piece
-from lengthwise.sequences.answers.base import AnswerMethod, Example, Pair
+from lengthwise.api.tokenizer_text import TokenizerText
+from lengthwise.sequences.answers.base import AnswerMethod, Chooser, Example, Pair
 from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.builders.best_fit import packed_units
+from lengthwise.sequences.builders.plain import LONGEST
 from lengthwise.sequences.encoder import BYTES, EMBEDDED, Encoder, byte_tokenizer, load_encoder
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
@@ -76,6 +81,26 @@ class Writer:
             return encode_messages(self.tokenizer, [{"role": "user", "content": question}])
         return encode_text(self.tokenizer, question, "text")
 
+    def prompt_about(self, document: str, question: str, chooser: Chooser) -> list[int]:
+        """Ids of a question about a document, as `lengthwise.answer` writes them.
+
+        Args:
+            document: that is asked about.
+            question: what a user says.
+            chooser: says what is read of it.
+
+        Raises:
+            Refused: for one that needs more than a tokenizer.
+        """
+        found = chooser.write_prompt([document], question, self._reader)
+        read = encode_text(self.tokenizer, found.text, "text")
+        prompt = template_prompt(self.tokenizer, read, [found.question])
+        return [*prompt.prefix, *prompt.suffixes[0]]
+
+    @cached_property
+    def _reader(self) -> TokenizerText:
+        return _Counting(self.tokenizer, "the tokenizer", LONGEST)
+
     def answer(self, example: Example) -> list[int]:
         """Ids of what is predicted, but for the end of the turn.
 
@@ -84,6 +109,17 @@ class Writer:
         """
         begin = [self.encoder.id_of(example.begin)] if example.begin else []
         return [*begin, *encode_piece(self.tokenizer, "", example.answer, None)]
+
+
+class _Counting(TokenizerText):
+    """Holds how many tokens texts have: of one document many pairs may ask."""
+
+    def __init__(self, tokenizer: Any, name: str, trained_length: int) -> None:
+        super().__init__(tokenizer, name, trained_length)
+        self._held = lru_cache(maxsize=_HELD)(super().count)
+
+    def count(self, text: str) -> int:
+        return self._held(text)
 
 
 def open_writer(name: str) -> Writer:
@@ -135,7 +171,7 @@ class AnswerBuild:
     """A data set of answers to be made.
 
     pairs: of the file. writer: of the model. method: how they are written. folder: of the result.
-    seed: of what is drawn.
+    seed: of what is drawn. document: of all pairs that have none of their own.
     """
 
     pairs: list[Pair]
@@ -143,6 +179,7 @@ class AnswerBuild:
     method: AnswerMethod
     folder: Path
     seed: int = 0
+    document: str = ""
 
     @property
     def key(self) -> str:
@@ -151,6 +188,7 @@ class AnswerBuild:
         return digest([
             list(map(dict, self.pairs)), self.writer.encoder.fingerprint, self.writer.encoder.end,
             template, self.method.name, settings_of(self.method), self.seed,
+            *([self.document] if self.document else []),
         ])  # fmt: skip
 
 
@@ -259,10 +297,22 @@ def _tokens(task: AnswerBuild) -> Iterator[tuple[Record, tuple[list[int], list[i
             yield Record(name, "", number, 0, skipped=given), ([], [])
             continue
         for example in given:
-            prompt = task.writer.prompt(example.question)
+            prompt = _prompt(task, example)
             answer = task.writer.answer(example)
             why = TOO_LONG if len(prompt) + len(answer) + 1 > task.method.max_length else ""
             yield Record(name, "", number, 0, skipped=why), (prompt, answer)
+
+
+def _prompt(task: AnswerBuild, example: Example) -> list[int]:
+    if example.chooser is None:
+        return task.writer.prompt(example.question)
+    document = example.document or task.document
+    if not document:
+        raise SequenceError(
+            f"{example.question!r}: {task.method.name} reads a document, and neither this pair nor "
+            "all of them have one"
+        )
+    return task.writer.prompt_about(document, example.question, example.chooser)
 
 
 __all__ = ["TOO_LONG", "AnswerBuild", "Writer", "build_answers", "open_writer"]

@@ -39,6 +39,7 @@ class C3oT:
     name: ClassVar[str] = "c3ot"
     paper: ClassVar[Paper] = PAPER
     fields: ClassVar[tuple[str, ...]] = ("question", "long", "short", "answer")
+    optional: ClassVar[tuple[str, ...]] = ()
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = False
 

@@ -14,14 +14,16 @@ from lengthwise.sequences.errors import SequenceError
 
 
 def read_pairs(
-    path: str | PathLike[str], fields: Seq[str], named: Mapping[str, str] | None = None
-) -> list[Pair]:
+    path: str | PathLike[str], fields: Seq[str], named: Mapping[str, str] | None = None,
+    optional: Seq[str] = (),
+) -> list[Pair]:  # fmt: skip
     """The pairs of a file.
 
     Args:
         path: JSON lines, an object each.
         fields: texts that a pair has, as the method names them.
         named: what the file calls them, where that is something else.
+        optional: those of the fields that a pair may lack, or have empty.
 
     Returns:
         At least one pair.
@@ -34,24 +36,27 @@ def read_pairs(
         records = json_lines(Path(path))
     except DocumentError as error:
         raise SequenceError(f"{error}; each line has {_said(keys)}") from error
-    found = [_pair(f"{path}, line {number}", record, keys) for number, record in records]
+    found = [_pair(f"{path}, line {number}", record, keys, optional) for number, record in records]
     if not found:
         raise SequenceError(f"{path}: holds no pairs; give JSON lines with {_said(keys)}")
     return found
 
 
-def _pair(place: str, record: Mapping[str, Any], keys: Mapping[str, str]) -> Pair:
-    lacks = [key for key in keys.values() if key not in record]
+def _pair(
+    place: str, record: Mapping[str, Any], keys: Mapping[str, str], optional: Seq[str]
+) -> Pair:
+    wanted = {n: key for n, key in keys.items() if n not in optional or record.get(key)}
+    lacks = [key for key in wanted.values() if key not in record]
     if lacks:
         has = ", ".join(map(str, record)) or "nothing"
         raise SequenceError(
             f"{place}: has no field {lacks[0]!r}, but {has}; --field NAME=FIELD says what the file "
             "calls one"
         )
-    empty = [k for k in keys.values() if not isinstance(record[k], str) or not record[k].strip()]
+    empty = [k for k in wanted.values() if not isinstance(record[k], str) or not record[k].strip()]
     if empty:
         raise SequenceError(f"{place}: {empty[0]!r} is no text that says something")
-    return {name: record[key] for name, key in keys.items()}
+    return {name: record[key] for name, key in wanted.items()}
 
 
 def _said(keys: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ class PlainAnswers:
     name: ClassVar[str] = "plain"
     paper: ClassVar[Papers] = None
     fields: ClassVar[tuple[str, ...]] = ("question", "answer")
+    optional: ClassVar[tuple[str, ...]] = ()
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = False
 

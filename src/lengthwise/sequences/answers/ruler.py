@@ -44,6 +44,7 @@ class RulerAnswers:
     name: ClassVar[str] = "ruler"
     paper: ClassVar[Paper] = Ruler.paper
     fields: ClassVar[tuple[str, ...]] = ("question", "answer")
+    optional: ClassVar[tuple[str, ...]] = ()
     document_mask: ClassVar[bool] = True
     target_token: ClassVar[bool] = False
 
