@@ -7,7 +7,7 @@ import pytest
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
 from lengthwise.errors import DocumentError, LengthwiseError
-from lengthwise.evaluation.metrics.answer_match import plain_words
+from lengthwise.evaluation.scorers.matching import plain_words
 from lengthwise.evaluation.tasks.planted import KINDS, MOST, planted
 
 COUNT = 60

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 from typing import Any
 
-from lengthwise.evaluation.metrics.answer_match import exact_match, token_f1
 from lengthwise.evaluation.metrics.spans import Span, span_scores
+from lengthwise.evaluation.scorers.matching import squad_em, squad_f1
 from lengthwise.methods.prompts import Passage
 
 
@@ -19,7 +19,7 @@ def answer_fields(said: str, answers: Seq[str]) -> dict[str, Any]:
     """
     if not answers:
         return {}
-    return {"exact_match": exact_match(said, answers), "token_f1": token_f1(said, answers)}
+    return {"exact_match": squad_em(said, answers), "token_f1": squad_f1(said, answers)}
 
 
 def evidence_fields(

@@ -1,0 +1,71 @@
+"""Ours against numbers that the authors' own code gave, on replies of our own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lengthwise.evaluation.scorers.error_lists import read_errors
+from lengthwise.evaluation.scorers.preferences import Gamed, length_controlled
+from lengthwise.evaluation.scorers.table import SCORERS
+
+FOLDER = Path(__file__).parent / "recorded"
+WITHIN = 1e-6
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    files = sorted(FOLDER.glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+
+RECORDED = recorded()
+PAIRS = [
+    pytest.param(pair, id=f"{name}-{number}-{pair['scorer']}")
+    for name, file in RECORDED.items()
+    for number, pair in enumerate(file.get("pairs", ()))
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_equal_to_the_published_scorer(pair: dict[str, Any]) -> None:
+    scorer = SCORERS[pair["scorer"]]
+    found = scorer(pair["reply"], pair["references"], **pair["options"])
+    assert found == pytest.approx(pair["score"], abs=WITHIN)
+
+
+def test_there_are_at_least_two_hundred_pairs_and_each_says_whose_they_are() -> None:
+    assert len(PAIRS) >= 200
+    told = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name, file in RECORDED.items():
+        assert f"{name}.json" in told
+        assert file["repository"] in told and file["commit"] in told
+
+
+@pytest.mark.parametrize("said", RECORDED["tigerscore"]["replies"])
+def test_error_lists_equal_the_released_parser(said: dict[str, Any]) -> None:
+    found = read_errors(said["reply"], compat=True)
+    if said["read"] is None:
+        assert found is None
+    else:
+        assert found is not None
+        counted = {"count": found.count, "score": found.score, "errors": len(found.errors)}
+        assert counted == said["read"]
+
+
+@pytest.mark.parametrize("run", RECORDED["alpaca_eval"]["runs"])
+def test_win_rates_equal_the_released_fit(run: dict[str, Any]) -> None:
+    found = length_controlled(
+        run["preferences"],
+        run["model_lengths"],
+        run["baseline_lengths"],
+        difficulties=run["difficulties"],
+        gamed=[Gamed(*each) for each in run["gamed"] or ()],
+    )
+    length, *difficulty, ability = run["coefficients"].values()
+    assert found.controlled == pytest.approx(run["controlled"], abs=WITHIN)
+    assert found.error == pytest.approx(run["error"], abs=WITHIN)
+    assert (found.length, found.ability) == pytest.approx((length, ability), abs=WITHIN)
+    assert found.difficulty == (pytest.approx(difficulty[0], abs=WITHIN) if difficulty else None)
