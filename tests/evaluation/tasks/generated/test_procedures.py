@@ -18,10 +18,11 @@ TASKS = ("path_traversal", "tom_tracking", "countdown")
 
 def test_a_route_of_four_lines_with_the_third_wrong_is_half_right() -> None:
     task, sample = one("procedures/path_traversal", 600)
-    four = replace(sample, references=("a\nb\nc\nd\n</Route>",))
-    assert task.score("a\nb\nx\nd\n</Route>", four) == {"accuracy": 0.0, "partial": 0.5}
+    four = replace(sample, begin="<Route>\na", references=("\nb\nc\nd\n</Route>",))
+    assert task.score("\nb\nx\nd\n</Route>", four) == {"accuracy": 0.0, "partial": 0.5}
     assert task.score("<Route>\na\nb\nc\n</Route>", four) == {"accuracy": 0.0, "partial": 0.75}
-    assert task.score("a\nb\nc\nd\n</Route>", four) == {"accuracy": 1.0, "partial": 1.0}
+    assert task.score("\nb\nc\nd\n</Route>", four) == {"accuracy": 1.0, "partial": 1.0}
+    assert task.score("\nb\nc\nd\n", four) == {"accuracy": 0.0, "partial": 0.0}
 
 
 @pytest.mark.parametrize("task", ["path_traversal", "tom_tracking"])
@@ -45,7 +46,8 @@ def test_each_city_has_one_connection_and_the_way_is_the_only_one() -> None:
             there, way = leads[here]
             lines.append(f"From {here} to {there} by {way}.")
             here = there
-        assert "\n".join([*lines, "</Route>"]) == sample.references[0]
+        right = "\n".join(["<Route>", *lines, "</Route>"])
+        assert right == sample.begin + sample.references[0]
         assert len(stated) == 3 * len(lines) + 1
 
 
@@ -81,7 +83,7 @@ def test_beliefs_change_only_where_the_thing_is_seen() -> None:
         who = re.search(r"; (\w+) is in the room", sample.question)
         said = re.findall(
             r"is in the (\w+); \w+ is in the (\w+); \w+ believes it is in the (\w+)",
-            sample.references[0],
+            sample.begin + sample.references[0],
         )
         assert who and believed(sample.context, who[1]) == said
         apart += sum(box != belief for box, _, belief in said)

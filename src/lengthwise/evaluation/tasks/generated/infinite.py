@@ -161,11 +161,8 @@ def _summed(wanted: Wanted, draw: random.Random) -> Callable[[int], Sample]:
         text = "Compute the sum below from left to right.\n\n" + str(first)
         text += "".join(term for term, _ in made)
         right = ", ".join(value for _, value in made)
-        asked = (
-            "Give the value after each step, in order, with commas between them. "
-            "As an example, for 1 + 2 - 3 + 4 it is: 3, 0, 4"
-        )
-        return Sample(text, asked, (right,), wanted.tokens(right) + 16, "The values are:")
+        asked = "Give the first number, and the value after each step, with commas between them."
+        return Sample(text, asked, (right,), wanted.tokens(right) + 16, f"The values are: {first},")
 
     return build
 

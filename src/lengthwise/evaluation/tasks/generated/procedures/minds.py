@@ -92,13 +92,14 @@ def minds(wanted: Wanted, draw: random.Random) -> Callable[[int], Sample]:
     house = House(apart(draw))
     opening, steps = house.opening(), Grown(house.step)
     asked = _ASKED.format(thing=house.thing, name=house.who)
+    begin = f"- step 1: the {house.thing} is in the"
 
     def build(units: int) -> Sample:
         made = steps.first(units)
         text = f"{opening}\n" + "\n".join(said for said, _ in made)
-        right = "\n".join(line for _, line in made)
+        right = "\n".join(line for _, line in made).removeprefix(begin)
         most = wanted.tokens(right) * 11 // 10 + 16
-        return Sample(text, asked, (right,), most)
+        return Sample(text, asked, (right,), most, begin)
 
     return build
 
@@ -110,7 +111,8 @@ def score_minds(said: str, sample: Sample) -> Mapping[str, float]:
         said: the reply.
         sample: that was asked.
     """
-    found = beliefs(said, sample.references[0])
+    said = said if "- step 1:" in said else sample.begin + said
+    found = beliefs(said, sample.begin + sample.references[0])
     return {"accuracy": found.accuracy, "partial": found.partial}
 
 

@@ -65,8 +65,10 @@ def path(wanted: Wanted, draw: random.Random) -> Callable[[int], Sample]:
             stated.append(_STATED.format(here=here, there=there, way=way))
         text = _INTRO + "\n".join(shuffled(stated, leads))
         asked = _ASKED.format(first=chain[0][0], last=chain[-1][0])
-        right = "\n".join([*lines, "</Route>"])
-        return Sample(text, asked, (right,), wanted.tokens(right) * 11 // 10 + 16, "<Route>\n")
+        # The first words are given, so that a small model does not repeat the form.
+        begin = f"<Route>\nFrom {chain[0][0]} to"
+        right = "\n".join(["<Route>", *lines, "</Route>"]).removeprefix(begin)
+        return Sample(text, asked, (right,), wanted.tokens(right) * 11 // 10 + 16, begin)
 
     return build
 
@@ -78,8 +80,9 @@ def score_path(said: str, sample: Sample) -> Mapping[str, float]:
         said: the reply.
         sample: that was asked.
     """
+    right = (sample.begin + sample.references[0]).removeprefix("<Route>\n")
     said = said if "<Route>" in said else sample.begin + said
-    found = route(said, sample.references[0].removesuffix("</Route>"))
+    found = route(said, right.removesuffix("</Route>"))
     return {"accuracy": found.accuracy, "partial": found.partial}
 
 
