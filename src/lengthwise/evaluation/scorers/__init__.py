@@ -10,6 +10,7 @@
     error_lists      what a judge that lists errors said
     preferences      length-controlled win rates
     calibration_sets which candidates a summariser is calibrated on
+    aggregates       one number of many scores, where it is more than a mean
 
 Pure functions: no model, no files. Where a published scorer has a defect, `compat=True` keeps it,
 so that published numbers can be repeated, and the docstring says what differs. Spans of evidence

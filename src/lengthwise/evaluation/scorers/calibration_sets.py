@@ -119,7 +119,12 @@ def qualities(metrics: Mapping[str, Seq[float]], pool: Mapping[str, Seq[float]])
 
 
 def select(
-    pool: Seq[Candidate], strategy: str, *, size: int = SIZE, seed: int = 0
+    pool: Seq[Candidate],
+    strategy: str,
+    *,
+    size: int = SIZE,
+    seed: int = 0,
+    similarity: Seq[Seq[float]] | None = None,
 ) -> tuple[int, ...]:
     """Which candidates of a pool make its calibration set: arXiv:2305.07615.
 
@@ -127,15 +132,18 @@ def select(
         pool: of one document.
         strategy: one of `STRATEGIES`. "max_margin" and the like choose the set whose mean distance
             of neighbours in quality is largest; "gap" is the distance of best and worst; "surprise"
-            that of `surprise`; "quality", "length", "likelihood", "density" and "beam" are means.
+            that of `surprise`; "diversity" the mean unlikeness of two; "quality", "length",
+            "likelihood", "density" (how extractive) and "beam" are means.
         size: of the set.
         seed: of "random".
+        similarity: of every two candidates, from 0 to 1, such as BLEU; "diversity" needs it.
 
     Returns:
         Places in the pool, from the best candidate to the worst. Of equal sets the first counts.
 
     Raises:
-        LengthwiseError: for another strategy, or a pool that is smaller than the set.
+        LengthwiseError: for another strategy, a pool that is smaller than the set, or diversity
+            without similarities.
     """
     if len(pool) < size or size < 2:
         raise LengthwiseError(f"a set of {size} from a pool of {len(pool)}: take 2 to {len(pool)}")
@@ -147,10 +155,19 @@ def select(
     if strategy not in STRATEGIES:
         raise LengthwiseError(f"strategy {strategy!r}: allowed are {', '.join(STRATEGIES)}")
     sign = 1 if end == "max" else -1
-    measure = _MEASURES[name]
-    return max(
-        combinations(ordered, size), key=lambda each: sign * measure([pool[n] for n in each])
-    )
+
+    def worth(places: tuple[int, ...]) -> float:
+        if name == "diversity":
+            return sign * _diversity(places, similarity)
+        return sign * _MEASURES[name]([pool[place] for place in places])
+
+    return max(combinations(ordered, size), key=worth)
+
+
+def _diversity(places: Seq[int], similarity: Seq[Seq[float]] | None) -> float:
+    if similarity is None:
+        raise LengthwiseError("diversity needs the similarity of every two candidates")
+    return 1 - fmean(similarity[one][other] for one, other in combinations(sorted(places), 2))
 
 
 def _margin(chosen: Seq[Candidate]) -> float:
@@ -176,7 +193,10 @@ _MEASURES: dict[str, Callable[[Seq[Candidate]], float]] = {
     "density": lambda chosen: fmean(each.density for each in chosen),
     "beam": lambda chosen: fmean(each.beam for each in chosen),
 }
-STRATEGIES = ("random", *(f"{end}_{name}" for name in _MEASURES for end in ("max", "min")))
+STRATEGIES = (
+    "random",
+    *(f"{end}_{name}" for name in (*_MEASURES, "diversity") for end in ("max", "min")),
+)
 
 
 __all__ = [

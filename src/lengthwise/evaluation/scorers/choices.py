@@ -15,6 +15,7 @@ from collections.abc import Sequence as Seq
 
 LETTERS = "ABCD"
 _ANSWERS = ("answer is:", "answer:", "answer is", "option is")
+_STATED = re.compile(r"answer is|option is|answer\s*:", re.IGNORECASE)
 _DEBUGS = ("answer is:", "is:", "answer:", "correct option is:")
 
 
@@ -25,16 +26,31 @@ def free_letters(reply: str, letters: str = LETTERS) -> list[str]:
         reply: by a model.
         letters: those of the choices.
     """
-    # "A" before a small word is the article.
-    return re.findall(rf"(?<![\w'])([{letters}])(?![\w'])(?! +[a-z])", reply)
+    # "A" before a small word is the article, unless that joins or goes on from a choice.
+    article = r"(?! +(?!(?:and|or|is|because|but)\b)[a-z])"
+    return re.findall(rf"(?<![\w'])([{letters}])(?![\w']){article}", reply)
+
+
+def chosen_letter(reply: str, letters: str = LETTERS) -> str:
+    """The letter behind "answer is", "answer:" or "option is", else the first that stands alone.
+
+    Args:
+        reply: by a model.
+        letters: those of the choices.
+
+    Returns:
+        The letter; empty where the reply has none, so that nothing is guessed.
+    """
+    _, *behind = _STATED.split(reply, maxsplit=1)
+    found = free_letters("".join(behind), letters) or free_letters(reply, letters)
+    return found[0] if found else ""
 
 
 def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -> float:
-    """Whether the choice that a reply names is the right one.
+    """Whether the letter that a reply chooses is right.
 
-    That is the letter behind "answer is", "answer:" or "option is", else the first free-standing
-    one. A reply without one is wrong; nothing is guessed. The rule is ours, for L-Eval's
-    (arXiv:2307.11088) and InfiniteBench's (arXiv:2402.13718) questions.
+    `chosen_letter` says which that is; a reply without one is wrong. The rule is ours, for
+    questions as those of L-Eval (arXiv:2307.11088) and InfiniteBench (arXiv:2402.13718).
 
     Args:
         reply: by a model.
@@ -44,7 +60,7 @@ def letter_choice(reply: str, references: Seq[str], *, letters: str = LETTERS) -
     Returns:
         0 or 1.
     """
-    return float(_letter(reply, letters) in references)
+    return float(chosen_letter(reply, letters) in references)
 
 
 def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -> float:
@@ -54,18 +70,21 @@ def infinite_choice(reply: str, references: Seq[str], *, compat: bool = False) -
         reply: by a model.
         references: the letter and the text of the right choice.
         compat: the released rules, step by step. Their first takes "Based on ..." for B. Without,
-            the letter is that of `letter_choice`, or the reply begins with the text.
+            the letter is that of `letter_choice`; where there is none, the reply must begin with
+            the text, or say it behind "answer is".
 
     Returns:
         0 or 1.
     """
     if compat:
         return float(_infinite_ladder(reply.strip(), references))
-    letter = _letter(reply, LETTERS)
+    letter = chosen_letter(reply)
     if letter:
         return float(letter in references)
-    said = reply.strip().lower()
-    return float(any(said.startswith(each.lower()) for each in references if len(each) > 1))
+    behind = _STATED.split(reply, maxsplit=1)
+    starts = tuple(part.strip(" \n:\"'").lower() for part in (reply, behind[-1]))
+    texts = [each.lower() for each in references if len(each) > 1]
+    return float(any(start.startswith(text) for start in starts for text in texts))
 
 
 def code_debug(reply: str, references: Seq[str]) -> float:
@@ -128,12 +147,6 @@ def best_answer(reply: str, references: Seq[str], *, choices: int) -> float:
     return float(f"A{found}" in references)
 
 
-def _letter(reply: str, letters: str) -> str:
-    stated = re.search(r"(?:answer is|option is|answer\s*:)(?s:.*)", reply, re.IGNORECASE)
-    found = free_letters(stated[0] if stated else "", letters) or free_letters(reply, letters)
-    return found[0] if found else ""
-
-
 def _infinite_ladder(said: str, right: Seq[str]) -> bool:
     if not said:
         return False
@@ -165,6 +178,6 @@ def _option(text: str) -> str:
 
 
 __all__ = [
-    "LETTERS", "best_answer", "code_debug", "free_letters", "infinite_choice", "letter_choice",
-    "option_number",
+    "LETTERS", "best_answer", "chosen_letter", "code_debug", "free_letters", "infinite_choice",
+    "letter_choice", "option_number",
 ]  # fmt: skip

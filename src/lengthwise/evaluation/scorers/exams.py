@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence as Seq
 
-from lengthwise.evaluation.scorers.choices import LETTERS, free_letters
+from lengthwise.evaluation.scorers.choices import LETTERS, chosen_letter, free_letters
 
 PARTLY = 0.25
 _FILLERS = (
@@ -36,13 +36,13 @@ def exam_letters(
         several: more than one letter may be right (coursera).
         compat: the released rules: a reply without a letter is read as A, and any capital A to D
             is taken, also that of "A good reason". Without, letters must stand alone, and a reply
-            without one is wrong.
+            without one is wrong; one letter is chosen as in `choices.letter_choice`.
 
     Returns:
         1 for the same letters, 0.25 for some of them and no other, else 0.
     """
     said = (_released_letters if compat else _letters)(reply, several)
-    return max(_shared(said, _right_letters(each)) for each in references)
+    return max(_shared(said, _right_letters(each, compat)) for each in references)
 
 
 def exam_number(reply: str, references: Seq[str], *, compat: bool = False) -> float:
@@ -123,20 +123,24 @@ def _same(reply: str, right: str) -> bool:
         return right.lower().replace(" ", "") in reply.lower().replace(" ", "")
 
 
-def _right_letters(text: str) -> str:
-    return re.sub(f"[^{LETTERS}]", "", text.split()[0]) or "A"
+def _right_letters(text: str, compat: bool) -> str:
+    letters = re.findall(f"[{LETTERS}]", text.split(maxsplit=1)[0] if text.strip() else "")
+    return ("".join(letters) or "A") if compat else "".join(sorted(set(letters)))
 
 
 def _shared(said: str, right: str) -> float:
-    if said == right:
+    if said and said == right:
         return 1.0
     return PARTLY if said and set(said) <= set(right) else 0.0
 
 
 def _letters(reply: str, several: bool) -> str:
     joined = re.match(rf"\s*([{LETTERS}]{{2,4}})(?!\w)", reply)
-    found = list(joined[1]) if joined else free_letters(reply.split("Question")[0])
-    return "".join(sorted(set(found))) if several else "".join(found[:1])
+    if joined:
+        return "".join(sorted(set(joined[1])))
+    if not several:
+        return chosen_letter(reply)
+    return "".join(sorted(set(free_letters(reply.split("Question")[0]))))
 
 
 def _released_letters(reply: str, several: bool) -> str:

@@ -4,10 +4,9 @@ SQuAD's rules (Rajpurkar and others, 2016, arXiv:1606.05250): both texts lose ca
 punctuation, the words a, an and the, and extra spaces. F1 is over the words that are left, as a
 bag. Of several right answers the best one counts, but for `contains_all`.
 
-Who uses what: RULER (Hsieh and others, 2024, arXiv:2404.06654) looks for the answers as they are
-written; LongBench (Bai and others, 2023, arXiv:2308.14508), L-Eval, InfiniteBench and HELMET (Yen
-and others, 2024, arXiv:2410.02694) compare words; M4LE (Kwan and others, 2023, arXiv:2310.19240)
-does both.
+RULER (Hsieh and others, 2024, arXiv:2404.06654) looks for the answers as they are written. Words
+are compared by LongBench (Bai and others, 2023, arXiv:2308.14508), L-Eval, InfiniteBench and HELMET
+(Yen and others, 2024, arXiv:2410.02694). M4LE (Kwan and others, 2023, arXiv:2310.19240) does both.
 """
 
 from __future__ import annotations

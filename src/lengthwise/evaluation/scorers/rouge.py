@@ -99,21 +99,6 @@ def rouge(
     return max(float(getattr(scorer.score(each, reply)[kind], stat)) for each in references)
 
 
-def geometric_mean(values: Seq[float]) -> float:
-    """What L-Eval (arXiv:2307.11088) reports of rouge1, rouge2 and rougeL, each a mean of its own.
-
-    Args:
-        values: at least one, none negative.
-
-    Returns:
-        The root of their product.
-    """
-    product = 1.0
-    for value in values:
-        product *= value
-    return float(product ** (1 / len(values)))
-
-
 def _package_rouge(said: str, right: str, stat: str, compat: bool) -> float:
     scorer = library("rouge").Rouge(metrics=["rouge-l"])
     try:
@@ -153,4 +138,4 @@ def _recursion(words: int) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-__all__ = ["KINDS", "geometric_mean", "rouge", "rouge_l"]
+__all__ = ["KINDS", "rouge", "rouge_l"]
