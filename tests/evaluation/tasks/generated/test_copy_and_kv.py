@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks.benchmark import tasks_of
-from tests.evaluation.tasks.generated.generated_cases import one, wanted
+from tests.evaluation.tasks.generated.generated_cases import haystack, one, wanted
 
 
 def test_a_passage_follows_its_beginning_which_stands_once() -> None:
@@ -22,6 +23,14 @@ def test_a_passage_follows_its_beginning_which_stands_once() -> None:
         assert f"{cue} {right}" in sample.context
 
 
+def test_a_short_text_is_read_round_and_round() -> None:
+    wishes = replace(wanted(3000), haystack=haystack()[:3000])
+    for sample in tasks_of("copy")[0].samples(wishes):
+        assert sample.context.count(sample.begin) > 1
+        again = sample.context.count(f"{sample.begin} {sample.references[0]}")
+        assert sample.context.count(sample.begin) == again
+
+
 def test_words_count_to_the_first_wrong_one_and_in_their_place() -> None:
     task, sample = one("copy(words=4)", 600)
     given = replace(sample, references=("one two three four",))
@@ -30,9 +39,11 @@ def test_words_count_to_the_first_wrong_one_and_in_their_place() -> None:
 
 
 def test_a_text_without_a_passage_of_its_own_is_refused() -> None:
-    wishes = replace(wanted(600), haystack="All of it is the same. " * 50)
-    with pytest.raises(LengthwiseError, match="no 8 words of the text stand in it once"):
-        tasks_of("copy")[0].samples(wishes)
+    draw = random.Random(0)
+    said = [" ".join(draw.choices(("yes", "never"), k=5)).capitalize() for _ in range(400)]
+    wishes = replace(wanted(600), haystack=". ".join(said))
+    with pytest.raises(LengthwiseError, match="wherever 2 words of the text stand again, others"):
+        tasks_of("copy(given=2)")[0].samples(wishes)
     with pytest.raises(LengthwiseError, match="the text in which things are hidden is empty"):
         tasks_of("copy")[0].samples(replace(wishes, haystack=""))
 

@@ -1,15 +1,16 @@
 """Copying: a passage of the text, given its beginning. After Jelassi et al., "Repeat After Me:
 Transformers are Better than State Space Models at Copying", ICML 2024, arXiv:2402.01032.
 
-A few words of the user's text are given, which stand in it once, and the words that follow them are
-to be written. It is the paper's lookup of an n-gram, with more than one answer token. A text that a
-model has read in training is partly known by heart.
+A few words of the user's text are given, and the words that follow them are to be written. They
+stand in the text once, or are followed by the same words wherever they stand. It is the paper's
+lookup of an n-gram, with more than one answer token. A text that a model has read in training is
+partly known by heart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -55,29 +56,35 @@ class Copy:
             found = largest(wanted, build, least)
             if found.depth is None:
                 raise LengthwiseError(
-                    f"no {self.given} words of the text stand in it once; give another text, or "
-                    "more of them: copy(given=...)"
+                    f"wherever {self.given} words of the text stand again, others follow; give "
+                    "another text, or more words: copy(given=...)"
                 )
             yield found
 
     def _sample(self, text: str, depth: float, wanted: Wanted) -> Sample:
-        """A passage next to a depth whose beginning stands once; depth None where none does."""
+        """A passage next to a depth, told by its beginning; depth None where there is none."""
         words = list(_WORD.finditer(text))
         last = len(words) - self.given - self.words
         at = round(depth * last)
-        for place in _near(at, last):
-            begin, end = words[place].start(), words[place + self.given - 1].end()
-            if text.count(text[begin:end]) == 1:
-                break
-        else:
-            place, begin, end = -1, words[at].start(), words[at + self.given - 1].end()
-        cue = " ".join(text[begin:end].split())
-        behind = words[max(place, 0) + self.given :][: self.words]
-        right = " ".join(each.group() for each in behind)
+        place = next((each for each in _near(at, last) if self._told(text, words, each)), None)
+        first = at if place is None else place
+        cue, right = (" ".join(each.group() for each in words[a:b]) for a, b in self._cut(first))
         asked = f"Copy the words that follow these in the text above, exactly:\n{cue}"
-        where = place / max(1, last) if place >= 0 else None
+        where = None if place is None else place / max(1, last)
         most = wanted.tokens(right) * 11 // 10 + 8
         return Sample(text, asked, (right,), most, cue, where)
+
+    def _cut(self, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """From and to which word the beginning goes, and what follows."""
+        middle = place + self.given
+        return (place, middle), (middle, middle + self.words)
+
+    def _told(self, text: str, words: Seq[re.Match[str]], place: int) -> bool:
+        """Whether a beginning is followed by the same words wherever it stands."""
+        (_, middle), (_, end) = self._cut(place)
+        begin = words[place].start()
+        cue, whole = text[begin : words[middle - 1].end()], text[begin : words[end - 1].end()]
+        return text.count(cue) == text.count(whole)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """The share of words before the first that is wrong, and of all words in their place."""
