@@ -44,8 +44,8 @@ def rouge_l(
         references: right texts, at least one; the best counts.
         mode: "f", "precision" or "recall".
         chinese: both texts are cut into words by jieba.
-        repeats: count every word as often as it comes, as M4LE's Chinese tasks do, whose package
-            is rouge-chinese.
+        repeats: count every word as often as it comes, as M4LE's Chinese tasks do by the package
+            rouge-chinese. That one also counts a blank line as a word; this does not.
         compat: a sentence of about a thousand words scores 0, because the package recurses once a
             word. Without, the limit of recursion is raised for it.
 
