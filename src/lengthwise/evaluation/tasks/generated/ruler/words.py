@@ -6,8 +6,8 @@ example that is solved stands before. Below 4,096 tokens both are smaller.
     from 4,096 tokens   30 times and 3 times    example: 40 words, 10 times and 3 times
     below                6 times and 1 time     example: 20 words,  3 times and 1 time
 
-fwe: N words of six random letters, of which the k-th stands floor(N k^-a / zeta(a)) times. The most
-frequent is dots, and the three that follow are asked for.
+fwe: N words of six random letters, of which the k-th stands floor(N k^-a / zeta(a)) times, of a
+fiftieth of the length in kinds. The most frequent is dots, and the three that follow are asked for.
 """
 
 from __future__ import annotations
