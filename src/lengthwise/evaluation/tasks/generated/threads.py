@@ -68,8 +68,8 @@ class Threads:
     placement: str = option(
         "random", "where these stand: anywhere, or side by side", choices=("random", "clustered")
     )
-    steps: int = option(5, "pairs of a thread", low=2, high=50)
-    threads: int = option(3, "threads of multi_threads", low=2, high=25)
+    steps: int = option(4, "pairs of a thread", low=2, high=50)
+    threads: int = option(2, "threads of multi_threads", low=2, high=25)
     branches: int = option(3, "values of a branched step", low=2, high=10)
 
     def samples(self, task: str, wanted: Wanted) -> Iterator[Sample]:
