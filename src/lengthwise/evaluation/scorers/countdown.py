@@ -18,7 +18,6 @@ from fractions import Fraction
 from lengthwise.evaluation.scorers.procedures import NOTHING, ProcedureScores
 from lengthwise.evaluation.scorers.replies import tagged
 
-STEPS = 3
 # Longer sides are no sums of two numbers.
 MOST_CHARACTERS = 60
 _TITLE = "# Search Procedure"
@@ -59,7 +58,9 @@ def countdown(
 
 
 def solves(solution: str, numbers: Seq[int], target: int) -> bool:
-    """Whether three equations lead from the numbers to the target: LongProc (arXiv:2501.05414).
+    """Whether equations lead from the numbers to the target: LongProc (arXiv:2501.05414).
+
+    One less than there are numbers: three of the published four.
 
     Args:
         solution: a line an equation, such as "40 - 19 = 21".
@@ -67,7 +68,7 @@ def solves(solution: str, numbers: Seq[int], target: int) -> bool:
         target: what must be left.
     """
     lines = solution.split("\n")
-    if len(lines) != STEPS:
+    if len(lines) != len(numbers) - 1:
         return False
     left = list(numbers)
     for line in lines:
@@ -138,4 +139,4 @@ def _same(said: str, right: str) -> bool:
     return same_action and (_DROPPED in said) == (_DROPPED in right)
 
 
-__all__ = ["MOST_CHARACTERS", "STEPS", "countdown", "equation", "solves"]
+__all__ = ["MOST_CHARACTERS", "countdown", "equation", "solves"]

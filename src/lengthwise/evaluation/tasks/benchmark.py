@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
+from lengthwise._utils.saying import say_once
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.options import way_of
 from lengthwise.recipes.parser import parse_one
@@ -77,10 +78,14 @@ class Wanted:
         for number in range(self.samples):
             yield random.Random(f"{task} {self.length} {self.depth} {self.seed} {number}")
 
+    def size(self, sample: Sample) -> int:
+        """Tokens of a prompt and its reply, with those of a chat template."""
+        said = f"{sample.context}\n\n{sample.question}\n{sample.begin}"
+        return self.tokens(said) + sample.most + TEMPLATE
+
     def fits(self, sample: Sample) -> bool:
         """Whether a prompt and its reply are no longer than is wanted."""
-        said = f"{sample.context}\n\n{sample.question}\n{sample.begin}"
-        return self.tokens(said) + sample.most + TEMPLATE <= self.length
+        return self.size(sample) <= self.length
 
 
 class Benchmark(Protocol):
@@ -116,6 +121,22 @@ class Benchmark(Protocol):
         ...
 
 
+@runtime_checkable
+class NeedsMore(Protocol):
+    """A benchmark some of whose tasks need what users have to bring: published data, a package."""
+
+    def missing(self, task: str) -> str:
+        """What a task needs that is not there, and how to give it.
+
+        Args:
+            task: one of `tasks`.
+
+        Returns:
+            Words that follow "needs"; "" where nothing is missing.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task of a benchmark with its options. text: as it is written."""
@@ -129,6 +150,13 @@ class Task:
         """Why it is hard."""
         return self.benchmark.tasks[self.name]
 
+    @property
+    def missing(self) -> str:
+        """What it needs that is not there, such as data, and how to give it; "" where nothing."""
+        if isinstance(self.benchmark, NeedsMore):
+            return self.benchmark.missing(self.name)
+        return ""
+
     def samples(self, wanted: Wanted) -> list[Sample]:
         """Its samples."""
         return list(self.benchmark.samples(self.name, wanted))
@@ -138,28 +166,47 @@ class Task:
         return dict(self.benchmark.score(self.name, said, sample))
 
 
-def largest(wanted: Wanted, build: Callable[[int], Sample], least: int = 1) -> Sample:
+def largest(
+    wanted: Wanted, build: Callable[[int], Sample], least: int = 1, greatest: int | None = None
+) -> Sample:
     """The sample of most units, such as lines of a haystack, that is as long as wanted.
+
+    Counting the tokens of a long prompt is what takes time. Sizes grow nearly in a line, so each
+    guess is where that line meets the length, and only a handful of long prompts are counted.
 
     Args:
         wanted: how long.
         build: a sample of so many units; a sample of more is no shorter.
         least: units below which there is no sample.
+        greatest: units above which there is none; None is no bound.
 
     Raises:
         LengthwiseError: where the least is too long.
     """
-    if not wanted.fits(build(least)):
+    best, low, high = build(least), least, None if greatest is None else greatest + 1
+    size = wanted.size(best)
+    if size > wanted.length:
         raise LengthwiseError(
-            f"a length of {wanted.length:,} tokens has no room for the smallest sample; give more"
+            f"a length of {wanted.length:,} tokens has no room for the smallest sample of "
+            f"{size:,}; give more"
         )
-    low, high = least, 2 * least
-    while wanted.fits(build(high)):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if wanted.fits(build(middle)) else (low, middle)
-    return build(low)
+    slope, guess, tries = 0.0, 2 * least, 0
+    while high is None or high - low > 1:
+        guess = guess if high is None else max(low + 1, min(guess, high - 1))
+        made = build(guess)
+        found, tries = wanted.size(made), tries + 1
+        slope = (found - size) / (guess - low)
+        if found <= wanted.length:
+            best, low, size = made, guess, found
+        else:
+            high = guess
+        # A line that is not one is halved, so that the end is always reached.
+        if high is not None and tries > 12:
+            guess = (low + high) // 2
+        else:
+            step = int((wanted.length - size) / slope) if slope > 0 else 15 * low
+            guess = low + max(1, min(step, 15 * low))
+    return best
 
 
 def _check(name: str, found: object) -> type[Benchmark]:
@@ -190,11 +237,12 @@ def tasks_of(given: str) -> list[Task]:
 
     Args:
         given: a benchmark, such as "ruler", which is all of its tasks; "ruler/vt" is one. Options
-            stand behind the benchmark: "needle(needles=4)".
+            stand behind the benchmark: "needle(needles=4)". Of a whole benchmark, tasks that lack
+            something are left out, which is said.
 
     Raises:
         RecipeError: for an unknown benchmark, with the nearest name, or option.
-        LengthwiseError: for an unknown task.
+        LengthwiseError: for an unknown task, or one that lacks something.
     """
     text, _, name = given.partition("/") if ")" not in given else _behind(given)
     benchmark = parse_one(text, _Known())
@@ -202,11 +250,17 @@ def tasks_of(given: str) -> list[Task]:
         known = ", ".join(benchmark.tasks)
         raise LengthwiseError(f"{benchmark.name} has no task {name!r}; it has {known}")
     alone = len(benchmark.tasks) == 1
-    return [
+    found = [
         Task(benchmark, each, text if alone else f"{text}/{each}")
         for each in benchmark.tasks
         if name in ("", each)
     ]
+    lacks = {each.text: each.missing for each in found if each.missing}
+    if len(lacks) == len(found):
+        raise LengthwiseError("; ".join(f"{task} needs {lack}" for task, lack in lacks.items()))
+    for task, lack in lacks.items():
+        say_once(f"{task} is left out: it needs {lack}")
+    return [each for each in found if not each.missing]
 
 
 def _behind(given: str) -> tuple[str, str, str]:
@@ -221,6 +275,6 @@ def shuffled(items: Seq[T], draw: random.Random) -> list[T]:
 
 
 __all__ = [
-    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "Sample", "Task", "Wanted", "largest",
-    "shuffled", "tasks_of",
+    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "NeedsMore", "Sample", "Task", "Wanted",
+    "largest", "shuffled", "tasks_of",
 ]  # fmt: skip

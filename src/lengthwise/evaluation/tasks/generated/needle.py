@@ -8,16 +8,14 @@ number of its own, and the score is the share of the numbers that the reply name
 
 from __future__ import annotations
 
-import random
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted, largest
+from lengthwise.evaluation.tasks.generated._shared.hay import Hay
 from lengthwise.methods.options import option
-from lengthwise.retrieval.sentences import sentences
 
 _CITIES = (
     "Aldby", "Brenholm", "Carrow", "Dunsley", "Eskvale", "Farnley", "Garsdale", "Hollin",
@@ -41,7 +39,7 @@ class Needle:
 
     def samples(self, task: str, wanted: Wanted) -> Iterator[Sample]:
         """Needles of a sample, the first at the depth that is wanted or drawn."""
-        hay = Hay(wanted.haystack, self.language)
+        hay = Hay.of(wanted.haystack, self.language)
         for draw in wanted.draws(task):
             cities = draw.sample(_CITIES, self.needles)
             numbers = [str(draw.randrange(10**6, 10**7)) for _ in cities]
@@ -79,36 +77,4 @@ def _question(asked: Seq[str]) -> str:
     return f"What are the magic numbers of {named}? Answer with the numbers alone."
 
 
-class Hay:
-    """A text as sentences, read round and round, in which needles are put."""
-
-    def __init__(self, text: str, language: str = "en") -> None:
-        self.units = list(sentences(text, language))
-
-    def begin(self, draw: random.Random) -> int:
-        """The sentence with which a sample begins, drawn."""
-        return draw.randrange(len(self.units))
-
-    def with_needles(self, begin: int, units: int, needles: Seq[str], depths: Seq[float]) -> str:
-        """So many sentences, with needles at the sentence ends that are next to depths.
-
-        Args:
-            begin: the first sentence.
-            units: how many.
-            needles: sentences to hide, in order.
-            depths: of each, from 0 to 1 of the characters, rising.
-        """
-        hay = [self.units[(begin + n) % len(self.units)] for n in range(units)]
-        ends = [0]
-        for each in hay:
-            ends.append(ends[-1] + len(each))
-        found, at = [], 0
-        for needle, depth in zip(needles, depths, strict=True):
-            place = max(at, min(bisect_right(ends, depth * ends[-1] + 0.5) - 1, units))
-            before = "".join(hay[at:place])
-            found += [before, "" if not before or before[-1].isspace() else " ", needle, " "]
-            at = place
-        return "".join([*found, *hay[at:]]).strip()
-
-
-__all__ = ["Hay", "Needle"]
+__all__ = ["Needle"]

@@ -16,15 +16,12 @@ from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted, largest
+from lengthwise.evaluation.tasks.generated._shared.hay import FILLER
 from lengthwise.methods.options import option
 
 _TASK = (
     "Somewhere in the text below stands one fact that matters. Find it and keep it in mind; "
     "there will be a question about it.\n\n"
-)
-_FILLER = (
-    "The hills are quiet. The clouds are high. The lamp is lit. On we walk. Round the bend and "
-    "home again.\n"
 )
 _KEY = "The pass key is {key}. Remember it: {key} is the pass key.\n"
 _QUESTION = "What is the pass key?"
@@ -61,7 +58,7 @@ class Passkey:
 def _sample(key: str, depth: float, units: int) -> Sample:
     before = round(depth * units)
     hidden = _KEY.format(key=key)
-    text = f"{_TASK}{_FILLER * before}{hidden}{_FILLER * (units - before)}"
+    text = f"{_TASK}{FILLER * before}{hidden}{FILLER * (units - before)}"
     return Sample(text, _QUESTION, (key,), 16, _STUB, before / units)
 
 

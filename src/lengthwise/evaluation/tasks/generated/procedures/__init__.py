@@ -1,0 +1,1 @@
+"""Procedures that are written out at length, after LongProc: a file a procedure."""

@@ -1,0 +1,1 @@
+"""RULER: thirteen tasks of any length, a file a family."""
