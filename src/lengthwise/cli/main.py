@@ -45,6 +45,7 @@ VERBS = {
     "machine": "tell which kernels serve a model on this machine, and what was timed",
     "calibrate": "measure on a model, once, what some methods need to know of it",
     "bench": "measure in depth: drafting on kinds of work; every cache method at equal bytes",
+    "eval": "score recipes on tasks of lm-evaluation-harness, side by side, with intervals",
     "datastore": "index a corpus that the datastore drafter guesses from",
     "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
     "soft": "train encoders whose embeddings stand for a text (Dolphin, Extensible Tokenization)",
@@ -56,8 +57,8 @@ VERBS = {
 }
 # What to install for verbs that need more than the rest.
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
-          "plan": "training", "scaling": "scaling", "sequences": "training", "serve": "serve",
-          "soft": "training", "train": "training"}  # fmt: skip
+          "eval": "evaluation", "plan": "training", "scaling": "scaling", "sequences": "training",
+          "serve": "serve", "soft": "training", "train": "training"}  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

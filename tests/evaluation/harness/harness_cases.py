@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 from lengthwise.testing.tiny import tiny_model
 from tests.chat_models import tokenizer
 
@@ -24,7 +27,7 @@ TEXTS = [
     {"page": "A short one."},
     {"page": "The clock in the hall had stopped, so nobody knew when to leave. " * 2},
 ]
-SUMS = [{"sum": f"{a} plus {b}", "total": str(a + b)} for a, b in ((1, 2), (3, 4), (5, 1), (2, 2))]
+SUMS = [f"{a} plus {b}" for a, b in ((1, 2), (3, 4), (5, 1), (2, 2))]
 TASKS: dict[str, dict[str, Any]] = {
     "toy_choice": {
         "output_type": "multiple_choice", "doc_to_text": "{{asked}}", "doc_to_choice": "{{ways}}",
@@ -32,8 +35,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     },
     "toy_word": {
-        "output_type": "loglikelihood", "doc_to_text": "{{asked}}",
-        "doc_to_target": " {{ways[right]}}",
+        "output_type": "loglikelihood", "doc_to_text": "{{sum}}", "doc_to_target": "{{written}}",
+        "target_delimiter": "",
         "metric_list": [{"metric": "perplexity"}, {"metric": "acc"}],
     },
     "toy_page": {
@@ -41,23 +44,20 @@ TASKS: dict[str, dict[str, Any]] = {
         "metric_list": [{"metric": "word_perplexity"}, {"metric": "bits_per_byte"}],
     },
     "toy_sum": {
-        "output_type": "generate_until", "doc_to_text": "{{sum}} is", "doc_to_target": "{{total}}",
+        "output_type": "generate_until", "doc_to_text": "{{sum}}", "doc_to_target": "{{written}}",
         "generation_kwargs": {"until": ["."], "max_gen_toks": 12, "do_sample": False},
         "metric_list": [{"metric": "exact_match"}],
     },
     "toy_shots": {
-        "output_type": "generate_until", "doc_to_text": "{{sum}} is", "doc_to_target": "{{total}}",
+        "output_type": "generate_until", "doc_to_text": "{{sum}}", "doc_to_target": "{{written}}",
         "num_fewshot": 2, "fewshot_split": "test",
         "generation_kwargs": {"until": ["\n"], "max_gen_toks": 12},
         "metric_list": [{"metric": "exact_match"}],
     },
 }  # fmt: skip
-DATA = {
-    "toy_choice": CHOICES, "toy_word": CHOICES, "toy_page": TEXTS, "toy_sum": SUMS,
-    "toy_shots": SUMS,
-}  # fmt: skip
 
 
+@torch.no_grad()
 def save_model(place: Path, **changes: Any) -> Path:
     """A random model with a tokenizer of bytes and a chat template, in the folder `place`."""
     made = tokenizer()
@@ -65,20 +65,39 @@ def save_model(place: Path, **changes: Any) -> Path:
         "llama", initializer_range=0.15, vocab_size=len(made), max_position_embeddings=LENGTH,
         eos_token_id=made.eos_token_id, bos_token_id=None, pad_token_id=None, **changes,
     )  # fmt: skip
+    # What it writes is letters, which are the same tokens when they are encoded again.
+    texts = [made.decode([token]) for token in range(len(made))]
+    odd = [n for n, text in enumerate(texts) if not (text.isascii() and text.isalpha())]
+    stock.lm_head.weight[odd] = 0
     stock.save_pretrained(place)
     made.save_pretrained(place)
     return place
 
 
-def save_tasks(place: Path) -> Path:
-    """A folder of the tasks' YAML files; JSON is YAML too."""
+def save_tasks(place: Path, model: Path) -> Path:
+    """A folder of the tasks' YAML files; JSON is YAML too. Half of what is to be written is what
+    the model does write, so that scores are neither 0 nor 1."""
     place.mkdir(exist_ok=True)
+    rows = {"toy_choice": CHOICES, "toy_page": TEXTS}
     for name, task in TASKS.items():
         data = place / f"{name}.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in DATA[name]))
+        found = rows.get(name) or written(model)
+        data.write_text("".join(json.dumps(row) + "\n" for row in found))
         made = {
             "task": name, "dataset_path": "json", "test_split": "test",
             "dataset_kwargs": {"data_files": {"test": str(data)}}, **task,
         }  # fmt: skip
         (place / f"{name}.yaml").write_text(json.dumps(made))
     return place
+
+
+def written(place: Path) -> list[dict[str, str]]:
+    """The sums, and behind every second one of them what a saved model writes."""
+    model = AutoModelForCausalLM.from_pretrained(place)
+    coder = AutoTokenizer.from_pretrained(place)
+    rows = []
+    for number, text in enumerate(SUMS):
+        ids = coder(text, return_tensors="pt").input_ids
+        new = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+        rows.append({"sum": text, "written": "none" if number % 2 else coder.decode(new)})
+    return rows

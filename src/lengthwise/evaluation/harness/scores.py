@@ -1,0 +1,96 @@
+"""A row a task and metric: the scores of recipes with their intervals, and what differs from full.
+
+A score's interval is that of its standard error. Whether a recipe differs from full is tested on
+the same samples pair by pair (`metrics.differences`): on the metric's values, or on
+log-probabilities where these are what the metric is made of (perplexities, bits per byte).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lengthwise.evaluation.harness.outcome import HarnessSample, Outcome, Score
+from lengthwise.evaluation.harness.run import HarnessRun
+from lengthwise.evaluation.metrics.differences import Difference, difference_of
+from lengthwise.evaluation.metrics.intervals import Z
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recipe's score. half: half the width of its 95% interval, or None. over_full: the score
+    less that of full. tested: pairs of samples; None where there are none, and for full itself."""
+
+    value: float
+    half: float | None
+    over_full: float | None = None
+    tested: Difference | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A metric of a task. n: samples. higher: whether more is better; None where nobody says.
+    cells: by recipe."""
+
+    task: str
+    metric: str
+    n: int
+    higher: bool | None
+    cells: dict[str, Cell]
+
+
+def score_rows(run: HarnessRun) -> list[ScoreRow]:
+    """What a run's table shows.
+
+    Args:
+        run: what `run_harness` gave.
+    """
+    by_recipe: dict[str, dict[tuple[str, str], tuple[Outcome, Score]]] = {}
+    for outcome in run.outcomes:
+        mine = by_recipe.setdefault(outcome.recipe, {})
+        for task, scores in outcome.scores.items():
+            mine |= {(task, metric): (outcome, score) for metric, score in scores.items()}
+    full = by_recipe.get("full", {})
+    rows = []
+    for (task, metric), (plain, score) in full.items():
+        cells = {"full": _cell(score)}
+        for recipe in run.recipes:
+            if recipe != "full" and (task, metric) in by_recipe.get(recipe, {}):
+                outcome, own = by_recipe[recipe][task, metric]
+                tested = _tested(outcome, plain, task, metric)
+                cells[recipe] = _cell(own, own.value - score.value, tested)
+        name, _, filter_ = metric.partition(",")
+        shown = name if filter_ == "none" else f"{name} ({filter_})"
+        rows.append(ScoreRow(task, shown, score.n, score.higher, cells))
+    return rows
+
+
+def _cell(score: Score, over_full: float | None = None, tested: Difference | None = None) -> Cell:
+    half = None if score.error is None else Z * score.error
+    return Cell(score.value, half, over_full, tested)
+
+
+def _tested(outcome: Outcome, plain: Outcome, task: str, metric: str) -> Difference | None:
+    """A recipe's samples beside those of full."""
+    own, others = (_numbers(each.samples, task, metric) for each in (outcome, plain))
+    both = [key for key in own if key in others]
+    if not both:
+        return None
+    return difference_of([own[key] for key in both], [others[key] for key in both])
+
+
+def _numbers(samples: list[HarnessSample], task: str, metric: str) -> dict[int, float]:
+    """By document what a metric is made of: its value, or the first of (sum, weight)."""
+    name, _, filter_ = metric.partition(",")
+    found = {}
+    for sample in samples:
+        value = (
+            sample.metrics.get(name) if (sample.task, sample.filter) == (task, filter_) else None
+        )
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            value = value[0]
+        if isinstance(value, (int, float)):
+            found[sample.doc] = float(value)
+    return found
+
+
+__all__ = ["Cell", "ScoreRow", "score_rows"]
