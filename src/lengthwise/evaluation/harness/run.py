@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator, Sequence as Seq
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+import random
+from collections.abc import Sequence as Seq
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lm_eval
+import numpy as np
+import torch
 from jinja2.exceptions import TemplateError
 
 from lengthwise._utils.messages import first_line
@@ -21,14 +23,17 @@ from lengthwise.api.model import Model
 from lengthwise.api.text_model import LocalText
 from lengthwise.api.text_models import identity
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.harness.hushed import hushed
 from lengthwise.evaluation.harness.model import LengthwiseLM
 from lengthwise.evaluation.harness.outcome import Outcome, outcome_of
 from lengthwise.evaluation.harness.run_file import HarnessFile
-from lengthwise.evaluation.harness.tasks import Loaded
+from lengthwise.evaluation.harness.tasks import Loaded, other_columns
 from lengthwise.recipes import RecipeLike, recipes_of
 
 # Draws of the harness's bootstrap: for standard errors of what is no mean.
 DRAWS = 1000
+# The harness's own, of examples before a question among others.
+SEED = 1234
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def run_harness(
                 told.stage(f"{task.name}, {recipe}", 1, "task")
                 outcome = done.get((recipe, task.name))
                 if outcome is None:
-                    with _hushed(quiet):
+                    with hushed(quiet):
                         outcome = _evaluate(models[recipe], task, recipe, asking)
                     if file is not None:
                         file.add(outcome)
@@ -134,40 +139,29 @@ def _job(model: Model, asking: Asking) -> dict[str, Any]:
 
 
 def _evaluate(model: LengthwiseLM, task: Loaded, recipe: str, asking: Asking) -> Outcome:
+    """What `lm_eval.simple_evaluate` does, without its looks at the machine, which take seconds."""
+    tasks = task.leaves()
+    for each in tasks.values():
+        own = each.get_config("num_fewshot")
+        # A task that says none means it.
+        if own is None or (asking.num_fewshot is not None and own != 0):
+            each.set_config(key="num_fewshot", value=asking.num_fewshot or 0)
+        each.set_fewshot_seed(seed=SEED)
+    random.seed(0)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
     try:
-        results = lm_eval.simple_evaluate(
-            model, tasks=list(task.parts), task_manager=task.manager, limit=asking.limit,
-            num_fewshot=asking.num_fewshot, bootstrap_iters=DRAWS, log_samples=True,
-            apply_chat_template=asking.chat, fewshot_as_multiturn=asking.chat,
+        results = lm_eval.evaluate(
+            model, task.manager.load(list(task.parts)), limit=asking.limit, bootstrap_iters=DRAWS,
+            log_samples=True, apply_chat_template=asking.chat, fewshot_as_multiturn=asking.chat,
         )  # fmt: skip
     except TemplateError as error:
-        raise LengthwiseError(
-            f"task {task.name}: its data set has other columns than it asks for "
-            f"({first_line(error)})"
-        ) from error
+        raise other_columns(task.name, error) from error
     except ValueError as error:
         if isinstance(error, LengthwiseError) or "Attempted to run" not in str(error):
             raise
         raise LengthwiseError(f"task {task.name}: {first_line(error)}") from error
-    return outcome_of(recipe, task.name, results, model.cuts, task.leaves())
-
-
-@contextmanager
-def _hushed(quiet: bool) -> Iterator[None]:
-    """No bars and lines of the harness, and no processes of its own for a bootstrap."""
-    before = os.environ.get("DISABLE_MULTIPROC")
-    os.environ["DISABLE_MULTIPROC"] = "1"
-    try:
-        with ExitStack() as stack:
-            if quiet:
-                stack.enter_context(redirect_stdout(io.StringIO()))
-                stack.enter_context(redirect_stderr(io.StringIO()))
-            yield
-    finally:
-        if before is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
-            os.environ["DISABLE_MULTIPROC"] = before
+    return outcome_of(recipe, task.name, results, model.cuts, tasks)
 
 
 __all__ = ["Asking", "HarnessRun", "run_harness"]

@@ -1,6 +1,7 @@
 """A row a task and metric: the scores of recipes with their intervals, and what differs from full.
 
-A score's interval is that of its standard error. Whether a recipe differs from full is tested on
+The 95% interval of a score is Wilson's where samples are right or wrong, else that of its standard
+error. Whether a recipe differs from full is tested on
 the same samples pair by pair (`metrics.differences`): on the metric's values, or on
 log-probabilities where these are what the metric is made of (perplexities, bits per byte).
 """
@@ -8,20 +9,21 @@ log-probabilities where these are what the metric is made of (perplexities, bits
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
-from lengthwise.evaluation.harness.outcome import HarnessSample, Outcome, Score
+from lengthwise.evaluation.harness.outcome import HarnessSample, Outcome
 from lengthwise.evaluation.harness.run import HarnessRun
-from lengthwise.evaluation.metrics.differences import Difference, difference_of
+from lengthwise.evaluation.metrics.differences import Difference, difference_of, mean_of
 from lengthwise.evaluation.metrics.intervals import Z
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A recipe's score. half: half the width of its 95% interval, or None. over_full: the score
-    less that of full. tested: pairs of samples; None where there are none, and for full itself."""
+    """A recipe's score. interval: of 95%, or None. over_full: the score less that of full. tested:
+    pairs of samples; None where there are none, and for full itself."""
 
     value: float
-    half: float | None
+    interval: tuple[float, float] | None
     over_full: float | None = None
     tested: Difference | None = None
 
@@ -44,29 +46,41 @@ def score_rows(run: HarnessRun) -> list[ScoreRow]:
     Args:
         run: what `run_harness` gave.
     """
-    by_recipe: dict[str, dict[tuple[str, str], tuple[Outcome, Score]]] = {}
+    by_recipe: dict[str, dict[tuple[str, str], Outcome]] = {}
     for outcome in run.outcomes:
         mine = by_recipe.setdefault(outcome.recipe, {})
         for task, scores in outcome.scores.items():
-            mine |= {(task, metric): (outcome, score) for metric, score in scores.items()}
+            mine |= {(task, metric): outcome for metric in scores}
     full = by_recipe.get("full", {})
     rows = []
-    for (task, metric), (plain, score) in full.items():
-        cells = {"full": _cell(score)}
+    for (task, metric), plain in full.items():
+        score = plain.scores[task][metric]
+        cells = {"full": _cell(plain, task, metric)}
         for recipe in run.recipes:
-            if recipe != "full" and (task, metric) in by_recipe.get(recipe, {}):
-                outcome, own = by_recipe[recipe][task, metric]
-                tested = _tested(outcome, plain, task, metric)
-                cells[recipe] = _cell(own, own.value - score.value, tested)
+            own = by_recipe.get(recipe, {}).get((task, metric))
+            if recipe != "full" and own is not None:
+                over = own.scores[task][metric].value - score.value
+                tested = _tested(own, plain, task, metric)
+                cells[recipe] = _cell(own, task, metric, over, tested)
         name, _, filter_ = metric.partition(",")
         shown = name if filter_ == "none" else f"{name} ({filter_})"
         rows.append(ScoreRow(task, shown, score.n, score.higher, cells))
     return rows
 
 
-def _cell(score: Score, over_full: float | None = None, tested: Difference | None = None) -> Cell:
-    half = None if score.error is None else Z * score.error
-    return Cell(score.value, half, over_full, tested)
+def _cell(
+    outcome: Outcome, task: str, metric: str, over_full: float | None = None,
+    tested: Difference | None = None,
+) -> Cell:  # fmt: skip
+    score = outcome.scores[task][metric]
+    values = list(_numbers(outcome.samples, task, metric).values())
+    if values and set(values) <= {0.0, 1.0} and abs(fmean(values) - score.value) < 1e-9:
+        right = mean_of(values)
+        return Cell(score.value, (right.low, right.high), over_full, tested)
+    if score.error is None:
+        return Cell(score.value, None, over_full, tested)
+    low, high = score.value - Z * score.error, score.value + Z * score.error
+    return Cell(score.value, (low, high), over_full, tested)
 
 
 def _tested(outcome: Outcome, plain: Outcome, task: str, metric: str) -> Difference | None:

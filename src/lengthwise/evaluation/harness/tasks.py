@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence as Seq
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from jinja2.exceptions import TemplateError
 from lm_eval.tasks import TaskManager
 
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import did_you_mean
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.harness.hushed import hushed
 
 # Names that a pattern may stand for, shown at most.
 _SHOWN = 5
@@ -57,47 +60,48 @@ def load_tasks(names: Seq[str], include_path: str | os.PathLike[str] | None = No
     folder = None if include_path is None else str(include_path)
     if folder is not None and not Path(folder).is_dir():
         raise LengthwiseError(f"include path {folder}: there is no such folder")
-    manager = _manager(names, folder)
-    wanted = dict.fromkeys(found for name in names for found in _named(manager, name))
-    return [_load(manager, name) for name in wanted]
+    own = None if folder is None else TaskManager(include_path=folder, include_defaults=False)
+    wanted = {found: each for name in names for found, each in _named(own, name)}
+    return [_load(manager, name, folder) for name, manager in wanted.items()]
 
 
-def _manager(names: Seq[str], folder: str | None) -> Any:
-    """Who knows the tasks. Its own 15,000 are looked through only where they are needed."""
-    if folder is not None:
-        own = TaskManager(include_path=folder, include_defaults=False)
-        if set(names) <= set(own.all_subtasks):
-            return own
-    return TaskManager(include_path=folder)
+@lru_cache(maxsize=1)
+def _shipped() -> Any:
+    """Who knows the harness's own tasks: nearly 15,000 files are read for it."""
+    return TaskManager()
 
 
-def _named(manager: Any, name: str) -> Iterator[str]:
-    """Names that a name stands for."""
-    if name in manager.task_index:
-        yield name
-    elif name.endswith((".yaml", ".yml")):
+def _named(own: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Names that a name stands for, each with the manager that knows it."""
+    if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise LengthwiseError(f"task {name}: there is no such file")
-        yield name
-    elif "*" in name:
-        found = [each for each in manager.all_tasks if fnmatch(each, name)]
-        if not found:
-            raise LengthwiseError(f"no task is named as {name!r}; `lm_eval ls tasks` lists them")
-        yield from found
-    else:
-        begins = [each for each in manager.all_tasks if name and each.startswith(name)][:_SHOWN]
-        near = did_you_mean(name, manager.all_tasks, "; `lm_eval ls tasks` lists them")
+        yield name, own or TaskManager(include_defaults=False)
+        return
+    found: list[tuple[str, Any]] = []
+    if own is not None:
+        found = [(each, own) for each in own.all_tasks if fnmatchcase(each, name)]
+    if not found:
+        found = [(each, _shipped()) for each in _shipped().all_tasks if fnmatchcase(each, name)]
+    if not found:
+        known = [*(() if own is None else own.all_tasks), *_shipped().all_tasks]
+        begins = [each for each in known if each.startswith(name)][:_SHOWN]
+        near = did_you_mean(name, known, "; `lm_eval ls tasks` lists them")
         more = f"; there are {', '.join(begins)}" if begins else near
         raise LengthwiseError(f"there is no task {name!r}{more}")
+    yield from found
 
 
-def _load(manager: Any, name: str) -> Loaded:
+def _load(manager: Any, name: str, folder: str | None) -> Loaded:
     try:
-        found = manager.load([name])
+        with hushed():
+            found = _parts(manager, name, folder)
     except ModuleNotFoundError as error:
         raise LengthwiseError(
             f"task {name} needs the package {error.name}: pip install {error.name}"
         ) from error
+    except TemplateError as error:
+        raise other_columns(name, error) from error
     except Exception as error:
         raise LengthwiseError(
             f"task {name}: {_about(manager, name)} ({first_line(error)})"
@@ -105,6 +109,28 @@ def _load(manager: Any, name: str) -> Loaded:
     groups, tasks = found["groups"], found["tasks"]
     parts = (groups[name],) if name in groups else tuple(tasks.values())
     return Loaded(name, parts, manager)
+
+
+def _parts(manager: Any, name: str, folder: str | None) -> Any:
+    """What the manager has; a group in the user's folder may hold tasks of the harness."""
+    try:
+        return manager.load([name])
+    except (KeyError, ValueError):
+        if name not in (*manager.all_groups, *manager.all_tags) or folder is None:
+            raise
+        return TaskManager(include_path=folder).load([name])
+
+
+def other_columns(name: str, error: TemplateError) -> LengthwiseError:
+    """The error of a task that asks for what its data set has not.
+
+    Args:
+        name: of the task.
+        error: what its template met.
+    """
+    return LengthwiseError(
+        f"task {name}: its data set has other columns than it asks for ({first_line(error)})"
+    )
 
 
 def _about(manager: Any, name: str) -> str:
@@ -118,4 +144,4 @@ def _about(manager: Any, name: str) -> str:
     return f"its data set {what} cannot be had"
 
 
-__all__ = ["Loaded", "load_tasks"]
+__all__ = ["Loaded", "load_tasks", "other_columns"]

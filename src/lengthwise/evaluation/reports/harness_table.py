@@ -16,8 +16,8 @@ from lengthwise.evaluation.reports.table import PIPE_WIDTH
 # p below which a difference is shown as one.
 SURE = 0.05
 LEGEND = (
-    "± half of a 95% interval. Below: the difference to full on the same samples, and p of a test "
-    "by signs. ↑ more is better, ↓ less is."
+    "In brackets a 95% interval. Below: the difference to full, and p of a test by signs on the "
+    "same samples; bold below 5%. ↑ more is better, ↓ less is."
 )
 
 
@@ -71,8 +71,8 @@ def _cell(cell: Cell | None) -> Text:
     if cell is None:
         return Text("-", style="dim")
     said = Text(number(cell.value))
-    if cell.half is not None:
-        said.append(f" ±{number(cell.half)}", style="dim")
+    if cell.interval is not None:
+        said.append(" [{}..{}]".format(*map(number, cell.interval)), style="dim")
     if cell.over_full is not None:
         sure = cell.tested is not None and cell.tested.p < SURE
         said.append(f"\n{number(cell.over_full, sign=True)}", style="bold" if sure else "")
