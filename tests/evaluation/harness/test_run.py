@@ -188,6 +188,8 @@ def test_other_columns_and_other_recipes_are_said(folder: Path, model: lengthwis
         run_harness(model, [], "bm25")
     with pytest.raises(LengthwiseError, match="include path nope: there is no such folder"):
         load_tasks(["toy_sum"], "nope")
+    with pytest.raises(LengthwiseError, match="toy_shots: it has too few documents"):
+        run_harness(model, loaded(folder, "toy_shots"), asking=Asking(num_fewshot=9))
     with pytest.raises(LengthwiseError, match="limit"):
         Asking(limit=0)
 

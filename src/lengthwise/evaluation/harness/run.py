@@ -158,7 +158,14 @@ def _evaluate(model: LengthwiseLM, task: Loaded, recipe: str, asking: Asking) ->
     except TemplateError as error:
         raise other_columns(task.name, error) from error
     except ValueError as error:
-        if isinstance(error, LengthwiseError) or "Attempted to run" not in str(error):
+        if isinstance(error, LengthwiseError):
+            raise
+        if "Sample larger" in str(error):
+            raise LengthwiseError(
+                f"task {task.name}: it has too few documents for so many examples before each "
+                "question; ask for fewer (num_fewshot)"
+            ) from error
+        if "Attempted to run" not in str(error):
             raise
         raise LengthwiseError(f"task {task.name}: {first_line(error)}") from error
     return outcome_of(recipe, task.name, results, model.cuts, tasks)
