@@ -8,7 +8,7 @@ import click
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from lengthwise._utils.outputs import Output, check_outputs
-from lengthwise.cli.arguments import COUNT, Place, check_texts, force_option
+from lengthwise.cli.arguments import COUNT, Place, Whole, check_texts, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
@@ -26,7 +26,7 @@ from lengthwise.recipes.files import files_of
 @click.option("-r", "--recipe", "recipes", multiple=True,
               help="beside full, which always runs; may be repeated")  # fmt: skip
 @click.option("--limit", type=COUNT, help="documents of each task, the first ones (default: all)")
-@click.option("--num-fewshot", type=click.IntRange(0, 1000),
+@click.option("--num-fewshot", type=Whole(0, 1000),
               help="examples before each question (default: the task's)")  # fmt: skip
 @click.option("--batch-size", type=COUNT, default=8, show_default=True,
               help="contexts and texts at a time")  # fmt: skip
