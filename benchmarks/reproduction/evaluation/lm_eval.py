@@ -30,7 +30,7 @@ COLUMNS = {"task": "", "metric": "", "n": ",", "full": "", **dict.fromkeys(RECIP
 
 
 @check(SCORES)
-def lm_eval(samples: int = 12, length: int = 512) -> Iterator[Found]:
+def lm_eval(samples: int = 8, length: int = 512) -> Iterator[Found]:
     """Five tasks on the embedded model in float32, by the harness's hf model and by ours."""
     stock, tokenizer = load_embedded(torch.float32)
     theirs = HFLM(stock, tokenizer=tokenizer, max_length=length, batch_size=1)
@@ -76,7 +76,7 @@ def _replies(sample: Any) -> list[Any]:
 
 
 @check(COLUMNS)
-def recipes(samples: int = 16, length: int = 1024) -> Iterator[Found]:
+def recipes(samples: int = 12, length: int = 1024) -> Iterator[Found]:
     """Recipes beside full on four of the tasks, as `lengthwise eval` shows them."""
     names = [name for name in KINDS if name != "pydoc_chat"]
     with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ TASKS: dict[str, dict[str, Any]] = {
         ],
     },
     "pydoc_word": {
-        "output_type": "loglikelihood", "doc_to_text": "{{before}}", "doc_to_target": "{{word}}",
+        "output_type": "loglikelihood", "doc_to_text": "{{before}}", "doc_to_target": " {{word}}",
         "metric_list": [
             {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False},
             {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
@@ -79,7 +79,7 @@ def rows(samples: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
         wrong = drawn.sample([each for other, each in others if other != name], 3)
         right = drawn.randrange(4)
         ways = [*wrong[:right], sentences(found[at])[0], *wrong[right:]]
-        following.append({"before": "\n\n".join(found[at - 4 : at]), "ways": ways, "right": right})
+        following.append({"before": "\n\n".join(found[at - 3 : at]), "ways": ways, "right": right})
     for name, at in drawn.sample(runs, 3 * samples):
         before, _, word = " ".join(pages[name][at - 1 : at + 1]).rstrip(".").rpartition(" ")
         words += [{"before": before, "word": word}] if word.isalpha() else []
