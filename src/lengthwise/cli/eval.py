@@ -57,7 +57,8 @@ def eval(
             f"{choice.model} is behind a server, and tasks of the harness need a model that runs "
             "here; lm_eval's local-completions model asks servers"
         )
-    read = [include_path, choice.model, *files_of(recipes)]
+    files = [each for each in tasks if each.endswith((".yaml", ".yml"))]
+    read = [*files, include_path, choice.model, *files_of(recipes)]
     check_outputs([Output("--json", out, HARNESS_RUN)], read, force)
     asking = Asking(limit, num_fewshot, batch_size, max_length, chat)
     loaded = load_tasks(tasks, include_path)

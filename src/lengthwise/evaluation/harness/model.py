@@ -1,9 +1,9 @@
 """A model of ours under one recipe, as a model of lm-evaluation-harness.
 
-What is asked is what the harness's own `hf` model is asked: a context and its continuation are
-tokenised together and then cut, an empty context is the BOS token (EOS where there is none), texts
-that are scored whole go through the same windows, contexts that are too long lose their beginning.
-What they lose is counted (`cuts`), said in the log and in the results.
+What is asked is what the harness's own `hf` model is asked. A context and its continuation are
+tokenised together and then cut. An empty context is the BOS token, or EOS where there is none.
+Texts that are scored whole go through the same windows, and a context that is too long loses its
+beginning. What it loses is counted (`cuts`), said in the log and in the results.
 
 How a recipe is applied:
 
