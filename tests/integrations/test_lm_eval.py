@@ -37,7 +37,7 @@ def test_its_command_runs_every_kind_of_request(
         "lengthwise-lm-eval", "run", "--model", "lengthwise", "--model_args",
         f'recipe="{recipe}",pretrained={place / "model"},dtype=float32,max_length=200',
         "--tasks", "toy_choice,toy_page,toy_sum", "--include_path", str(place / "tasks"),
-        "--batch_size", "2", "--device", "cpu", "--apply_chat_template", "--limit", "2",
+        "--batch_size", "2", "--apply_chat_template", "--limit", "2",
         "--output_path", str(place / "out"),
     ])  # fmt: skip
     module.main()

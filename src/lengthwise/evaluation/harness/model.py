@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import jinja2
+import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -49,6 +50,8 @@ from lengthwise.recipes import recipe_of
 
 logger = logging.getLogger(__name__)
 
+# What the harness's command asks for where no device is named.
+DEVICE = "cuda:0"
 # Sequences of a batch where the harness leaves it to the model.
 AUTO_BATCH = 16
 # Keywords of `lengthwise.load` that model_args may have.
@@ -86,7 +89,8 @@ class LengthwiseLM(TemplateLM):  # type: ignore[misc]
         Args:
             pretrained: what `lengthwise.load` takes, or a model it gave; None is the embedded one.
             recipe: as for `Model.generate`.
-            dtype, device: as for `lengthwise.load`; "auto" leaves them to it.
+            dtype, device: as for `lengthwise.load`; "auto" leaves them to it, and so does "cuda:0",
+                which the harness's command asks for unasked, where there is none.
             batch_size: contexts and texts at a time; "auto" is 16.
             max_batch_size: of "auto", at most.
             max_length: tokens that the model reads; None is what it was trained to read.
@@ -109,7 +113,7 @@ class LengthwiseLM(TemplateLM):  # type: ignore[misc]
         self._owned = not isinstance(pretrained, Model)
         self.lengthwise: Model = (
             pretrained if isinstance(pretrained, Model)
-            else load(pretrained, _given(dtype), _given(device), **loading)
+            else load(pretrained, _given(dtype), _device(device), **loading)
         )  # fmt: skip
         self.lengthwise.plan(self.recipe)
         self.tokenizer: Any = self.lengthwise._tokenizer()
@@ -333,6 +337,14 @@ def _answer(scored: Scored) -> tuple[float, bool]:
 
 def _given(value: str | None) -> str | None:
     return None if value in (None, "auto") else value
+
+
+def _device(given: str | None) -> str | None:
+    """The device that is asked for; the harness asks for its default where the user names none."""
+    if given == DEVICE and not torch.cuda.is_available():
+        logger.warning(f"there is no {DEVICE} here: the model goes where lengthwise.load puts it")
+        return None
+    return _given(given)
 
 
 def _batch_size(given: int | str | None, most: int | None) -> int:
