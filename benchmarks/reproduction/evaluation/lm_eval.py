@@ -21,7 +21,7 @@ from lengthwise.evaluation.harness.tasks import load_tasks
 from lengthwise.evaluation.reports.harness_table import number
 from lengthwise.models.embedded import load_embedded
 
-RECIPES = ("snapkv(budget=25%)", "streaming(window=256)", "kivi(bits=2)")
+RECIPES = ("snapkv(budget=64, window=16)", "streaming(window=64)", "kivi(bits=2, residual=32)")
 SCORES = {
     "task": "", "kind": "", "metric": "", "samples": ",", "hf": ".6f", "lengthwise": ".6f",
     "greatest difference, nats": ".1e", "replies that differ": ",",
@@ -76,7 +76,7 @@ def _replies(sample: Any) -> list[Any]:
 
 
 @check(COLUMNS)
-def recipes(samples: int = 12, length: int = 1024) -> Iterator[Found]:
+def recipes(samples: int = 10, length: int = 1024) -> Iterator[Found]:
     """Recipes beside full on four of the tasks, as `lengthwise eval` shows them."""
     names = [name for name in KINDS if name != "pydoc_chat"]
     with tempfile.TemporaryDirectory() as folder:
