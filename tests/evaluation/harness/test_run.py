@@ -75,6 +75,8 @@ def test_recipes_stand_side_by_side_with_full_first(folder: Path, model: lengthw
     assert other.over_full != 0 and other.tested is not None and other.tested.n == 3
     low, high = bits.cells["full"].interval or (0, 0)
     assert low < bits.cells["full"].value < high
+    low, high = rows["toy_word", "perplexity"].cells["full"].interval or (0, 0)
+    assert 0 < low < rows["toy_word", "perplexity"].cells["full"].value < high
     # Right and wrong ones: Wilson's interval, which has a width where all agree.
     low, high = rows["toy_sum", "exact_match"].cells["full"].interval or (0, 0)
     assert rows["toy_sum", "exact_match"].cells["full"].value == 0.5 and 0.1 < low < high < 0.9

@@ -1,20 +1,21 @@
 """A row a task and metric: the scores of recipes with their intervals, and what differs from full.
 
-The 95% interval of a score is Wilson's where samples are right or wrong, else that of its standard
-error. Whether a recipe differs from full is tested on
-the same samples pair by pair (`metrics.differences`): on the metric's values, or on
-log-probabilities where these are what the metric is made of (perplexities, bits per byte).
+The 95% interval of a score is Wilson's where samples are right or wrong, that of the
+log-probabilities where these make a perplexity, else that of its standard error. Whether a recipe
+differs from full is tested on the same samples pair by pair (`metrics.differences`): on the
+metric's values, or on log-probabilities where these are what it is made of.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 
 from lengthwise.evaluation.harness.outcome import HarnessSample, Outcome
 from lengthwise.evaluation.harness.run import HarnessRun
 from lengthwise.evaluation.metrics.differences import Difference, difference_of, mean_of
-from lengthwise.evaluation.metrics.intervals import Z
+from lengthwise.evaluation.metrics.intervals import Z, standard_error
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ def _cell(
     if values and set(values) <= {0.0, 1.0} and abs(fmean(values) - score.value) < 1e-9:
         right = mean_of(values)
         return Cell(score.value, (right.low, right.high), over_full, tested)
+    spread = standard_error(values)
+    if metric.startswith("perplexity,") and spread is not None:
+        # Its values are log-probabilities: the interval is theirs, and above 0.
+        middle = fmean(values)
+        between = math.exp(-middle - Z * spread), math.exp(-middle + Z * spread)
+        return Cell(score.value, between, over_full, tested)
     if score.error is None:
         return Cell(score.value, None, over_full, tested)
     low, high = score.value - Z * score.error, score.value + Z * score.error
