@@ -1,6 +1,6 @@
-"""Fills the tables of the reproduction pages from the results of their checks; run by `make docs`.
+"""Fills tables of pages from the results of their checks; run by `make docs`.
 
-A page has its tables between two lines:
+A page of docs or docs/reproduction has its tables between two lines:
 
     <!-- figures: codecs/kivi -->
     <!-- end -->
@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.reproduction import tables  # noqa: E402
 
-PAGES = Path(__file__).with_name("reproduction")
+HERE = Path(__file__).parent
+PAGES = [*sorted(HERE.glob("*.md")), *sorted(HERE.glob("reproduction/*.md"))]
 BLOCK = re.compile(
     r"^<!-- figures: (?P<file>[\w/]+)(?: (?P<table>[\w.]+))?(?:: (?P<rows>.+?))? -->\n"
     r".*?^<!-- end -->$",
@@ -54,7 +55,7 @@ def filled(page: Path) -> str:
 def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = []
-    for page in sorted(PAGES.glob("*.md")):
+    for page in PAGES:
         text = filled(page)
         if text != page.read_text(encoding="utf-8"):
             stale.append(page.name)

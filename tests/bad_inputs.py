@@ -37,6 +37,7 @@ RIGHT: dict[Words, Words] = {
     ("bench", "shelf"): (
         "doc.txt", "-m", "model", "-n", "1300", "--follow", "8", "--method", "think"
     ),
+    ("eval", "harness"): ("toy.yaml", "-m", "model", "--limit", "1"),
     ("datastore", "build"): ("doc.txt", "-m", "model", "--out", "new.store"),
     ("cartridge", "train"): ("doc.txt", "-m", "talker", "--out", "new.session", "--tokens", "8",
                              "--pairs", "2", "--steps", "1", "--min-chunk", "4", "--max-chunk", "8",
@@ -151,6 +152,9 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("calibrate",): ((), ("x",), ("",), ("layer",), ("layers", "razor"), ("\udcff",)),
     ("bench", "drafting"): (("x",),),
     ("bench", "shelf"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    # A name that there is not is tried elsewhere: all tasks are looked through for the nearest.
+    ("eval", "harness"): ((), ("",), (" ",), ("\udcff",), ("nope.yaml",), ("toy.yaml", ""),
+                          ("hollow.yaml",), ("doc.yaml",), ("absent.yaml",), ("other.yaml",)),
     ("datastore", "build"): ((), ("",), ("~nope/x",), ("nope",), ("empty.txt",), ("zip.pdf",),
                              ("bad.jsonl",)),
     ("cartridge", "train"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
@@ -212,6 +216,14 @@ WRITTEN: tuple[Words, ...] = (
     ("batch", "requests.jsonl", "new.out", "-m", "model", "--replicas", "2"),
     ("batch", "requests.jsonl", "hard.txt", "-m", "model"),
     ("batch", "requests.jsonl", "requests.jsonl", "-m", "model", "--force"),
+    ("eval", "toy.yaml", "-m", "model", "--force"), ("eval", "toy.yaml", "-m", "model", "--chat"),
+    ("eval", "toy.yaml", "-m", "model", "--out", "doc.txt"),
+    ("eval", "toy.yaml", "-m", "model", "--out", "doc.txt", "--include-path", "."),
+    ("eval", "toy.yaml", "-m", "model", "-r", "bm25"),
+    ("eval", "toy.yaml", "-m", "model", "-r", "ape"),
+    ("eval", "toy.yaml", "-m", "model", "--num-fewshot", "99"),
+    ("eval", "toy.yaml", "-m", "model", "--max-length", "2"),
+    ("eval", "toy.yaml", "-m", "openai:http://127.0.0.1:9/v1"),
     ("chat", "-m", "talker", "--session", "doc.txt"),
     ("chat", "-m", "talker", "--system", "x", "--session", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "-n", "99999"),

@@ -56,6 +56,16 @@ def make_world(place: Path) -> None:
                                          (10**5, 10**6, 10**7, 10**8, 10**9))),
     ):  # fmt: skip
         (place / name).write_bytes(data)
+    for name, data in (("toy", "toy.jsonl"), ("absent", "nope.jsonl"), ("other", "items.jsonl")):
+        (place / f"{name}.yaml").write_text(json.dumps({
+            "task": name, "dataset_path": "json", "test_split": "test", "fewshot_split": "test",
+            "dataset_kwargs": {"data_files": {"test": data}}, "output_type": "generate_until",
+            "doc_to_text": "{{asked}}", "doc_to_target": "b", "metric_list": [
+                {"metric": "exact_match"}], "generation_kwargs": {"max_gen_toks": 2},
+        }))  # fmt: skip
+    (place / "toy.jsonl").write_text('{"asked": "a ship"}\n{"asked": "rain"}\n')
+    (place / "doc.yaml").write_text("some words: that are [no task\n")
+    (place / "hollow.yaml").write_text("")
     with zipfile.ZipFile(place / "zip.pdf", "w") as file:
         file.writestr("a.txt", "text")
     (place / "run" / "log.jsonl").write_text(

@@ -51,10 +51,20 @@ WRITING = {
     "eval page": ("eval", "needle", "-m", "model", "--samples", "1", "-n", "600", "--html",
                   "made.html"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
+    "eval harness": ("eval", "toy.yaml", "-m", "model", "--limit", "1", "-o", "made.jsonl"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
     "shelf picture": (*SHELF, "--picture", "made.svg"),
 }  # fmt: skip
-_NO_JSON = ("datastore", "read", "cartridge", "composed", "soft", "soft read", "batch")
+_NO_JSON = (
+    "datastore",
+    "read",
+    "cartridge",
+    "composed",
+    "soft",
+    "soft read",
+    "batch",
+    "eval harness",
+)
 JSON = tuple(name for name in WRITING if name not in _NO_JSON)
 
 
@@ -122,7 +132,9 @@ def test_an_output_is_written_beside_json_too(world: Path, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["compare", "datastore", "fit", "fit picture", "read", "batch"])
 def test_an_input_under_another_name_stays(world: Path, verb: str, link: str) -> None:
     words = WRITING[verb]
-    source = world / next(word for word in words if word.endswith((".txt", ".csv", ".jsonl")))
+    source = world / next(
+        word for word in words if word.endswith((".txt", ".csv", ".jsonl", ".yaml"))
+    )
     before = source.read_bytes()
     # A picture is refused for another suffix before: an input may have the right one as well.
     other = world / ("other" + Path(words[-1]).suffix)
@@ -178,7 +190,8 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("cartridge", "compose"), "out"), (("batch",), "out"),
         (("soft", "train"), "out"), (("soft", "read"), "save"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
-        (("write",), "out"), (("label",), "out"),
+        (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
+        (("eval", "harness"), "out"),
     }  # fmt: skip
     assert found == tested
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from rich.table import Table
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise._utils.papers import papers_of
+from lengthwise._utils.suggestions import closest
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document
+from lengthwise.cli.harness import harness
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.metrics.origin import Origin
@@ -30,15 +33,30 @@ from lengthwise.recipes.files import files_of
 
 
 class _Evals(click.Group):
-    """Commands; whatever else comes first is a task to run, or an option of it."""
+    """Commands; without one, tasks of ours are given to `run` and others to `harness`."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:  # fmt: skip
         if args and args[0] not in (*self.commands, "--help", "-h"):
-            args = ["run", *args]
+            args = [self._meant(args), *args]
         return super().make_context(info_name, args, parent, **extra)
+
+    def _meant(self, args: list[str]) -> str:
+        """The command whose tasks these are: `run`, unless none is a benchmark's of ours."""
+        takes = {
+            name: not option.is_flag
+            for command in self.commands.values() for option in command.params
+            if isinstance(option, click.Option) for name in option.opts
+        }  # fmt: skip
+        names, value = [], False
+        for word in args:
+            if not value and not word.startswith("-"):
+                names.append(re.split(r"[(/]", word, maxsplit=1)[0])
+            value = not value and takes.get(word, False)
+        ours = [name for name in names if name in BENCHMARKS or closest(name, BENCHMARKS)]
+        return "run" if ours or not names else "harness"
 
 
 @click.group("eval", cls=_Evals)
@@ -46,8 +64,12 @@ def eval_() -> None:
     """Score recipes on benchmarks: `lengthwise eval ruler needle -r full -r "snapkv(budget=25%)"`.
 
     A task is a benchmark, one task of it (ruler/vt), or either with options (needle(needles=4)).
-    What is given without a command is given to `run`.
+    Without a command, benchmarks of ours are given to `run` and tasks of lm-evaluation-harness to
+    `harness`.
     """
+
+
+eval_.add_command(harness)
 
 
 @eval_.command()

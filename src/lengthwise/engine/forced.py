@@ -28,18 +28,45 @@ def forced(sequence: Sequence, tokens: Seq[int], most: int = MOST) -> Iterator[T
     The sequence must have read its prompt, and ended it. Together the parts have as many rows as
     there are tokens; the last token is predicted and not fed. Raises NotFinite.
     """
-    if sequence.last_logits is None or sequence.prompt_length is None:
-        raise LengthwiseError("tokens can only be fed after a prompt that was read and ended")
-    first, done = len(sequence), 0
-    before = sequence.last_logits[None]
-    while done < len(tokens):
-        _check(before, first + done)
-        yield before
-        done += len(before)
-        part = list(tokens[done - 1 : done - 1 + _most(sequence, most)])[: len(tokens) - done]
-        if not part:
-            return
-        before = _feed(sequence, part)
+    return (logits for _, logits in forced_together([(sequence, tokens)], most))
+
+
+def forced_together(
+    rows: Seq[tuple[Sequence, Seq[int]]], most: int = MOST
+) -> Iterator[tuple[int, Tensor]]:
+    """`forced` for several sequences of one model, in the same forwards.
+
+    Args:
+        rows: sequences, each with the tokens that it is fed. No two are one.
+        most: tokens of a row in a forward.
+
+    Yields:
+        The number of a row, and logits `[n, vocab]` that predicted its next n tokens.
+
+    Raises:
+        NotFinite: for logits that are no numbers.
+        LengthwiseError: for a sequence that has read no prompt, or has not ended it.
+    """
+    first, done = [len(sequence) for sequence, _ in rows], [0] * len(rows)
+    found: list[tuple[int, Tensor]] = []
+    for number, (sequence, tokens) in enumerate(rows):
+        if sequence.last_logits is None or sequence.prompt_length is None:
+            raise LengthwiseError("tokens can only be fed after a prompt that was read and ended")
+        if tokens:
+            found.append((number, sequence.last_logits[None]))
+    while found:
+        parts: dict[int, list[int]] = {}
+        for number, logits in found:
+            _check(logits, first[number] + done[number])
+            yield number, logits
+            done[number] += len(logits)
+            sequence, tokens = rows[number]
+            fed = done[number] - 1
+            part = list(tokens[fed : fed + _most(sequence, most)])[: len(tokens) - fed - 1]
+            if part:
+                parts[number] = part
+        fed_rows = [(rows[number][0], part) for number, part in parts.items()]
+        found = list(zip(parts, _feed(fed_rows), strict=True))
 
 
 def _most(sequence: Sequence, most: int) -> int:
@@ -51,15 +78,21 @@ def _most(sequence: Sequence, most: int) -> int:
     return max(1, min([most, *limits]))
 
 
-def _feed(sequence: Sequence, part: list[int]) -> Tensor:
-    tree = Tree(part[0])
-    tree.add_chain(part[1:])
-    (logits,), (metadata,) = extend([(sequence, part, tree)], "all")
-    if sequence.wants_token_nll:
-        note_token_nll(sequence, logits, part)
-    sequence.commit(metadata, part, range(len(part)))
-    sequence.last_logits = logits[-1].clone()
-    return logits
+def _feed(parts: Seq[tuple[Sequence, list[int]]]) -> list[Tensor]:
+    if not parts:
+        return []
+    items = []
+    for sequence, part in parts:
+        tree = Tree(part[0])
+        tree.add_chain(part[1:])
+        items.append((sequence, part, tree))
+    found, steps = extend(items, "all")
+    for (sequence, part), logits, metadata in zip(parts, found, steps, strict=True):
+        if sequence.wants_token_nll:
+            note_token_nll(sequence, logits, part)
+        sequence.commit(metadata, part, range(len(part)))
+        sequence.last_logits = logits[-1].clone()
+    return found
 
 
 def _check(logits: Tensor, start: int) -> None:

@@ -164,9 +164,12 @@ class Sequence:
     def branch(self) -> Sequence:
         """`fork`, for one that is to be forked often: what both hold plain is not copied.
 
-        Only where nothing moves what is held; the rest is copied as ever.
+        Only where nothing moves what is held; the rest is copied as ever. Behind a prompt that is
+        a codec too, which encodes plain entries as decoding goes on.
         """
         for layer, group in self.groups():
+            if self.prompt_length is not None and layer.codec is not None:
+                continue
             if not layer.own_window and group.placement.window is None and not group.on_evict:
                 group.near.freeze()
         return self.fork()

@@ -1,0 +1,58 @@
+"""`lengthwise eval` in a terminal: a table, a file that goes on, and a nearest name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lm_eval
+import pytest
+from lm_eval.tasks import TaskManager
+
+from lengthwise.evaluation.harness import tasks as module
+from tests.called import called
+from tests.evaluation.harness.harness_cases import save_model, save_tasks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("eval")
+    save_tasks(made / "tasks", save_model(made / "model"))
+    return made
+
+
+def test_one_table_and_a_line_a_sample(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("eval", "toy_choice", "toy_sum", "-m", str(place / "model"), "--dtype", "fp32",
+             "--include-path", str(place / "tasks"), "-r", "lookup", "--limit", "2",
+             "--out", "run.jsonl")  # fmt: skip
+    status, out, err = called(*words)
+    assert status == 0, err
+    assert [line for line in err.splitlines() if line] == [
+        f"{place / 'model'} in float32 on cpu, trained to 256 tokens"
+    ]
+    assert "toy_choice   acc" in out and "exact_match" in out and "lookup" in out
+    assert "+0.000 p=1.000" in out
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    # A head; two samples of each task under each recipe, and a line when they are done.
+    assert len(lines) == 1 + 2 * 2 * (2 + 1)
+    assert lines[0]["job"]["limit"] == 2 and lines[0]["origin"]["versions"]["lengthwise"]
+    before = (tmp_path / "run.jsonl").read_bytes()
+    assert called(*words)[:2] == (0, out)
+    assert (tmp_path / "run.jsonl").read_bytes() == before
+
+
+def test_a_name_that_there_is_not_has_a_nearest(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arc = Path(lm_eval.__file__).parent / "tasks" / "arc"
+    few = TaskManager(include_path=str(arc), include_defaults=False)
+    monkeypatch.setattr(module, "_shipped", lambda: few)
+    status, out, err = called("eval", "arc_eazy", "-m", str(place / "model"))
+    assert (status, out) == (2, "")
+    assert err == "lengthwise: there is no task 'arc_eazy'; did you mean 'arc_easy'?\n"
+    status, _, err = called("eval", "arc_easy", "-m", str(place / "model"))
+    assert status == 2
+    assert err.startswith("lengthwise: task arc_easy: its data set allenai/ai2_arc ARC-Easy cannot")
