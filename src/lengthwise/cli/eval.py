@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from rich.table import Table
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise._utils.papers import papers_of
-from lengthwise._utils.suggestions import closest
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_document
@@ -55,7 +55,7 @@ class _Evals(click.Group):
             if not value and not word.startswith("-"):
                 names.append(re.split(r"[(/]", word, maxsplit=1)[0])
             value = not value and takes.get(word, False)
-        ours = [name for name in names if name in BENCHMARKS or closest(name, BENCHMARKS)]
+        ours = [name for name in names if get_close_matches(name, BENCHMARKS, cutoff=0.8)]
         return "run" if ours or not names else "harness"
 
 
