@@ -10,6 +10,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from lengthwise.evaluation.harness import tasks as module
+from tests.bad_world import make_world
 from tests.called import called
 from tests.evaluation.harness.harness_cases import save_model, save_tasks
 
@@ -56,3 +57,25 @@ def test_a_name_that_there_is_not_has_a_nearest(
     status, _, err = called("eval", "arc_easy", "-m", str(place / "model"))
     assert status == 2
     assert err.startswith("lengthwise: task arc_easy: its data set allenai/ai2_arc ARC-Easy cannot")
+
+
+def test_benchmarks_of_ours_need_no_command_and_a_run_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path)
+    words = ("-r", "full", "needle", "-m", "model", "-r", "bm25(budget=400)", "-n",
+             "900", "--samples", "2", "--depth", "0.5", "-o", "made.run", "--html", "made.html")  # fmt: skip
+    status, out, err = called("eval", *words)
+    assert status == 0, err
+    assert "Score by task" in out and "bm25(budget=400)" in out and "Cost" in out
+    assert "How it was measured" in (tmp_path / "made.html").read_text(encoding="utf-8")
+    status, shown, err = called("eval", "show", "made.run", "--wrong", "-r", "full")
+    assert status == 0, err
+    assert shown.count("  wanted ") == 2 and "needle 1, 900 tokens, answer at 50%" in shown
+    status, table, _ = called("eval", "show", "made.run", "--html", "again.html")
+    assert status == 0 and "bm25(budget=400)" in table
+    status, _, err = called("eval", "show", "made.run", "--task", "vt")
+    assert status == 2 and "has no task 'vt'; it has needle" in err
+    status, listed, _ = called("eval", "tasks")
+    assert status == 0 and "ruler/vt" in listed and "diffusion" in listed

@@ -35,6 +35,19 @@ def agentwrite(words: int = 5000, remembered: tuple[int, ...] = ()) -> Iterator[
 
 
 @check(COLUMNS)
+def drawn(words: int = 5000, temperatures: tuple[float, ...] = (0.7, 1.0)) -> Iterator[Found]:
+    """The same with tokens that are drawn: 1.0 is the temperature of the released code."""
+    for temperature in temperatures:
+        found = lengthwise.write(load(), INSTRUCTION, words, temperature=temperature)
+        way = f"part by part, temperature {temperature:g}"
+        yield {
+            **_row(way, found.text, words), "calls": sum(part.calls for part in found.parts),
+            "left out": sum(part.held_back for part in found.parts),
+        }  # fmt: skip
+        yield Note({way: [part.words for part in found.parts], f"{way}, notes": list(found.notes)})
+
+
+@check(COLUMNS)
 def one(words: int = 5000, most: int = 2000) -> Iterator[Found]:
     """The same model asked for all of it in one answer, of `most` tokens."""
     writer = as_text_model(load(), sampling=Sampling(repetition_penalty=1.1))
