@@ -65,6 +65,8 @@ class PublishedBenchmark:
         """
         rows = rows_of(f"{self.name}/{task}", self.source(task), self.data)
         every = [sample for row in rows for sample in self.asked(task, row)]
+        if not every:
+            raise LengthwiseError(f"{self.name}/{task}: no row of its data is of this task")
         draw = random.Random(f"{self.name}/{task} {wanted.seed}")
         places = draw.sample(range(len(every)), min(wanted.samples, len(every)))
         for place in sorted(places):
