@@ -100,7 +100,7 @@ def lacking(task: str, source: Source, data: str) -> str:
     return f"its published file{at}: give {name}(data=FOLDER) with {' or '.join(source.files)}"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
     """Rows of a file as it was changed last, so that every length does not read it again."""
     try:
@@ -131,10 +131,7 @@ def _from_hub(task: str, source: Source) -> Seq[Row]:
     """Rows that the hub has, kept in its cache on this machine."""
     try:
         if not source.path:
-            import datasets
-
-            found = datasets.load_dataset(source.hub, source.config or None, split=source.split)
-            return [dict(each) for each in found]
+            return _loaded(source)
         from huggingface_hub import hf_hub_download
 
         path, _, member = source.path.partition("::")
@@ -149,6 +146,15 @@ def _from_hub(task: str, source: Source) -> Seq[Row]:
             f"where it is gated, or have {lacking(task, source, '')}"
         ) from error
     return _read(task, kept, Path(kept).stat().st_mtime_ns, member)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: Source) -> tuple[Row, ...]:
+    """Rows that `datasets` loads, kept for the next length."""
+    import datasets
+
+    found = datasets.load_dataset(source.hub, source.config or None, split=source.split)
+    return tuple(dict(each) for each in found)
 
 
 __all__ = ["Row", "Source", "lacking", "local_file", "rows_of"]
