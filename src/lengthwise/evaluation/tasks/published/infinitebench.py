@@ -2,10 +2,9 @@
 
 Zhang and others, "InfiniteBench: Extending Long Context Evaluation Beyond 100K Tokens", ACL 2024,
 arXiv:2402.13718. A task is a file `NAME.jsonl` with fields id, context, input, answer, options.
-Output limits are those of the released code but where they are too short for a right reply of
-other tokenizers: passkey 32, number_string 32, kv_retrieval 100, math_find 16, code_run 16,
-code_debug 32. math_calc may take up to 30,000 tokens, of which room is left for at most half of the
-wanted length.
+Output limits are those of the released code, but where these are too short for a right reply of
+other tokenizers: passkey and number_string have 32, kv_retrieval 100, math_find and code_run 16,
+code_debug 32. The reply of math_calc may take 30,000 tokens, and at most half of the wanted length.
 
 Ours differs: instructions are in our own words; the middle is cut out of the context alone.
 """

@@ -13,9 +13,9 @@ at the published end strings of its task, and scored:
     rouge   ROUGE-L recall
     bleu    sacrebleu
 
-Ours differs: BLEU is of each reply, the paper's of all of a bucket together; replies have up to
-128 tokens, translations as many as their bucket and at most 1,024, where the released code allows
-128 to servers and the bucket's number to models.
+Ours differs: BLEU is of each reply, the paper's of all of a bucket together. Replies have up to 128
+tokens, as released for servers; for models the released code allows the bucket's number, which here
+only translations have, up to 1,024.
 """
 
 from __future__ import annotations

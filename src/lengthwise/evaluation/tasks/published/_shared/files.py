@@ -1,6 +1,6 @@
 """Rows of published data files: from a folder of the user's, or from the hub.
 
-Read are JSON Lines, JSON (a list, or an object of rows by id) and members of a zip archive.
+Read are JSON Lines, JSON (a list, or an object of rows by id), members of a zip archive, Parquet.
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ def lacking(task: str, source: Source, data: str) -> str:
 def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
     """Rows of a file as it was changed last, so that every length does not read it again."""
     try:
+        if path.endswith(".parquet"):
+            import pyarrow.parquet
+
+            return tuple(pyarrow.parquet.read_table(path).to_pylist())
         if member:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(member).decode("utf-8-sig")
