@@ -15,12 +15,12 @@ PATH = {
     "answer_nl": "Bus from Aldby to Carrow.\nTrain from Carrow to Orrest.",
 }
 MIND = {
-    "story": "Mara puts the key into the box. Tom leaves.", "question": "Where is it?",
+    "story": "Mara puts the key into the box. Tom leaves.", "question": "Where is {{it}}?",
     "solution": "- Step 1: Mara thinks box\n- Step 2: Tom thinks box",
 }  # fmt: skip
 PROMPTS = {
     "path_traversal": "Find a way.\n{city_context}\nNow go from {src_city} to {dst_city}.",
-    "tom_tracking": "Follow this: {story}\nAsked: {question}",
+    "tom_tracking": "Follow this: {story}\nAsked: {question} {{x}}",
 }
 
 
@@ -50,7 +50,7 @@ def test_who_believes_what(tmp_path: Path) -> None:
     task = task_of("longproc", tmp_path, "tom_tracking_0.5k")
     (sample,) = task.samples(wanted())
     assert sample.context == f"Follow this: {MIND['story']}"
-    assert sample.question == "Asked: Where is it?"
+    assert sample.question == "Asked: Where is {{it}}? {x}"
     assert task.score(MIND["solution"], sample) == {"accuracy": 1.0, "partial": 1.0}
     assert task.score("- Step 1: Mara thinks bag", sample) == {"accuracy": 0.0, "partial": 0.0}
 

@@ -12,6 +12,7 @@ Accuracy comes first, the partial score second. `procedures` makes countdown and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,12 @@ class LongProc(PublishedBenchmark):
 
 
 def _filled(text: str, fields: Mapping[str, str]) -> str:
-    for name, value in fields.items():
-        text = text.replace("{" + name + "}", value)
-    return text.replace("{{", "{").replace("}}", "}")
+    """A part of a template with its fields, in one pass: braces of what is filled in stay."""
+
+    def found(mark: re.Match[str]) -> str:
+        return mark[0][0] if mark[1] is None else fields.get(mark[1], mark[0])
+
+    return re.sub(r"\{\{|\}\}|\{(\w+)\}", found, text)
 
 
 __all__ = ["LEVELS", "LongProc"]
