@@ -69,6 +69,9 @@ def test_every_command_in_a_page_has_the_options_it_is_given(page: Path) -> None
     for line in _commands(page):
         command, words = group, shlex.split(line)[1:]
         while isinstance(command, click.Group):
+            if words[0] not in command.list_commands(click.Context(command)):
+                # A group that tells by the rest which of its commands is meant.
+                words.insert(0, command.command_of(words))  # type: ignore[attr-defined]
             found = command.get_command(click.Context(command), words.pop(0))
             assert found is not None, line
             command = found

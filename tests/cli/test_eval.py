@@ -64,8 +64,9 @@ def test_benchmarks_of_ours_need_no_command_and_a_run_is_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_world(tmp_path)
-    words = ("-r", "full", "needle", "-m", "model", "-r", "bm25(budget=400)", "-n",
-             "900", "--samples", "2", "--depth", "0.5", "-o", "made.run", "--html", "made.html")  # fmt: skip
+    words = ("-r", "full", "needle", "-m", "model", "-r", "bm25(budget=400)", "-n", "900",
+             "--samples", "2", "--depth", "0.5", "--out", "made.run", "--html",
+             "made.html")  # fmt: skip
     status, out, err = called("eval", *words)
     assert status == 0, err
     assert "Score by task" in out and "bm25(budget=400)" in out and "Cost" in out

@@ -28,7 +28,7 @@ from lengthwise.evaluation.reports.score_table import show_scores
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 from lengthwise.evaluation.runs.evaluate import LENGTH, SAMPLES, evaluate
 from lengthwise.evaluation.runs.run_file import RUN, read_run
-from lengthwise.evaluation.tasks.benchmark import BENCHMARKS, Difficulty, tasks_of
+from lengthwise.evaluation.tasks.benchmark import BENCHMARKS, Difficulty, Task, tasks_of
 from lengthwise.recipes.files import files_of
 
 
@@ -40,10 +40,10 @@ class _Evals(click.Group):
         **extra: Any,
     ) -> click.Context:  # fmt: skip
         if args and args[0] not in (*self.commands, "--help", "-h"):
-            args = [self._meant(args), *args]
+            args = [self.command_of(args), *args]
         return super().make_context(info_name, args, parent, **extra)
 
-    def _meant(self, args: list[str]) -> str:
+    def command_of(self, args: list[str]) -> str:
         """The command whose tasks these are: `run`, unless none is a benchmark's of ours."""
         takes = {
             name: not option.is_flag
@@ -171,14 +171,15 @@ def tasks() -> None:
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH, color_system=None)
     table = Table(box=None, pad_edge=False)
-    for head in ("task", "diffusion", "scope", "source"):
+    for head in ("task", "diffusion", "scope", "needs", "source"):
         table.add_column(head, overflow="fold")
-    for name in BENCHMARKS:
-        for task in tasks_of(name):
-            sources = papers_of(task.benchmark.paper)
-            said = "; ".join(f"{paper.title}, {paper.year}" for paper in sources)
-            hard = task.difficulty
-            table.add_row(task.text, hard.diffusion, hard.scope, said)
+    for name, kind in BENCHMARKS.usable().items():
+        source = "; ".join(f"{paper.title}, {paper.year}" for paper in papers_of(kind.paper))
+        for task, hard in kind.tasks.items():
+            text = name if len(kind.tasks) == 1 else f"{name}/{task}"
+            needs = "data" if Task(kind(), task, text).missing else ""
+            table.add_row(text, hard.diffusion, hard.scope, needs, source)
+            source = "" if len(kind.tasks) > 1 else source
     console.print(table)
 
 

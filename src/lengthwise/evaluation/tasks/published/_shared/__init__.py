@@ -1,0 +1,1 @@
+"""What benchmarks of published files share: reading them, cutting documents, drawing samples."""

@@ -1,0 +1,164 @@
+"""Rows of published data files: from a folder of the user's, or from the hub.
+
+Read are JSON Lines, JSON (a list, or an object of rows by id), members of a zip archive, Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence as Seq
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lengthwise._utils.messages import first_line
+from lengthwise.errors import LengthwiseError
+
+Row = Mapping[str, Any]
+# Published folders hold their files at the top or some folders down.
+_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the rows of a task are published.
+
+    files: names that the data file may have, the usual one first. columns: that rows must have.
+    hub: name of the data set; "" where it is not on the hub. path: the file in its repository,
+    behind "::" a member of an archive; "" where `datasets` loads it. config, split: for `datasets`.
+    """
+
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    hub: str = ""
+    path: str = ""
+    config: str = ""
+    split: str = "test"
+
+
+def local_file(source: Source, data: str) -> Path | None:
+    """The file of a task in what the user gave; None where it is not there.
+
+    Args:
+        source: of the task.
+        data: a folder in the published layout, or one file.
+    """
+    given = Path(data).expanduser()
+    if given.is_file():
+        # A file whose name is another task's is not this one's.
+        return given if given.name in source.files else None
+    patterns = ["*/" * depth + name for name in source.files for depth in range(_DEPTH)]
+    found = (each for pattern in patterns for each in sorted(given.glob(pattern)))
+    return next((each for each in found if each.is_file()), None)
+
+
+def rows_of(task: str, source: Source, data: str) -> Seq[Row]:
+    """All rows of a task.
+
+    Args:
+        task: as an error names it, such as "longbench/trec".
+        source: where they are published.
+        data: folder or file of the user's; "" loads from the hub.
+
+    Raises:
+        LengthwiseError: for data that is absent, gated or damaged, or has other columns.
+    """
+    if not data and not source.hub:
+        raise LengthwiseError(f"{task} needs {lacking(task, source, data)}")
+    if data:
+        path = local_file(source, data)
+        if path is None:
+            raise LengthwiseError(f"{task} needs {lacking(task, source, data)}")
+        where = str(path)
+        found: Seq[Row] = _read(task, where, path.stat().st_mtime_ns, "")
+    else:
+        where, found = source.hub, _from_hub(task, source)
+    if not found:
+        raise LengthwiseError(f"{task}: {where} has no rows")
+    for number, row in enumerate(found, 1):
+        missing = [each for each in source.columns if each not in row]
+        if missing:
+            raise LengthwiseError(
+                f"{task}: row {number} of {where} has no column {missing[0]!r}; wanted are "
+                f"{', '.join(source.columns)}; found are {', '.join(map(str, row)) or 'none'}"
+            )
+    return found
+
+
+def lacking(task: str, source: Source, data: str) -> str:
+    """What a task needs that is not there, and how to give it: words that follow "needs".
+
+    Args:
+        task: such as "longbench/trec".
+        source: where it is published.
+        data: what the user gave.
+    """
+    at = f", which {data} is not or does not hold" if data else ""
+    name = task.partition("/")[0]
+    return f"its published file{at}: give {name}(data=FOLDER) with {' or '.join(source.files)}"
+
+
+@lru_cache(maxsize=2)
+def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
+    """Rows of a file as it was changed last, so that every length does not read it again."""
+    try:
+        if path.endswith(".parquet"):
+            import pyarrow.parquet
+
+            return tuple(pyarrow.parquet.read_table(path).to_pylist())
+        if member:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(member).decode("utf-8-sig")
+        else:
+            text = Path(path).read_text("utf-8-sig")
+        found = _parsed(text, PurePosixPath(member or path).suffix)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
+    if not all(isinstance(each, dict) for each in found):
+        raise LengthwiseError(f"{task}: {path} holds something else than rows with columns")
+    return tuple(found)
+
+
+def _parsed(text: str, suffix: str) -> list[Any]:
+    if suffix == ".jsonl":
+        # Not `splitlines`: documents hold line marks that are none in JSON.
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    found = json.loads(text)
+    if isinstance(found, dict):
+        return list(found.values())
+    return found if isinstance(found, list) else [found]
+
+
+def _from_hub(task: str, source: Source) -> Seq[Row]:
+    """Rows that the hub has, kept in its cache on this machine."""
+    try:
+        if not source.path:
+            return _loaded(source)
+        from huggingface_hub import hf_hub_download
+
+        path, _, member = source.path.partition("::")
+        kept = hf_hub_download(source.hub, path, repo_type="dataset")
+    except ImportError as error:
+        raise LengthwiseError(
+            f"{task}: loading {source.hub} needs {error.name}: pip install {error.name}"
+        ) from error
+    except Exception as error:  # no network, a gate, a name that is gone: as the client says it
+        raise LengthwiseError(
+            f"{task}: the data set {source.hub} cannot be loaded ({first_line(error)}); log in "
+            f"where it is gated, or have {lacking(task, source, '')}"
+        ) from error
+    return _read(task, kept, Path(kept).stat().st_mtime_ns, member)
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: Source) -> tuple[Row, ...]:
+    """Rows that `datasets` loads, kept for the next length."""
+    import datasets
+
+    found = datasets.load_dataset(source.hub, source.config or None, split=source.split)
+    return tuple(dict(each) for each in found)
+
+
+__all__ = ["Row", "Source", "lacking", "local_file", "rows_of"]

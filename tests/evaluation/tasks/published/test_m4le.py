@@ -1,0 +1,69 @@
+"""M4LE of rows in its format: buckets, end strings, and the figure of each task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lengthwise.evaluation.tasks.benchmark import tasks_of
+from lengthwise.evaluation.tasks.published.m4le import KINDS, M4LE
+from tests.evaluation.tasks.published.published_cases import task_of, wanted, write
+
+
+def row(task: str, bucket: int = 1000) -> dict[str, Any]:
+    kind = KINDS[task]
+    if kind.score == "ids":
+        answer = "a1b2c3，d4e5f6。" if kind.chinese else "a1b2c3, d4e5f6."
+    else:
+        answer = "一艘小船离开了港口" if kind.chinese else "a boat left the old harbour"
+    return {
+        "instruction": "You get some short texts.", "answers": [answer], "length_bucket": bucket,
+        "input": "Text 1: one boat." + " more" * (bucket // 10) + "\n\nWhat left?\nAnswer:",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("task", list(M4LE.tasks))
+def test_a_right_reply_scores_one_and_a_wrong_one_does_not(task: str, tmp_path: Path) -> None:
+    write(tmp_path, f"data/{task}.jsonl", [row(task)])
+    found = task_of("m4le", tmp_path, task)
+    (sample,) = found.samples(wanted())
+    said = row(task)["answers"][0]
+    assert next(iter(found.score(said, sample).values())) == pytest.approx(1.0)
+    assert next(iter(found.score("zzz", sample).values())) == 0.0
+    for end in KINDS[task].ends:
+        assert next(iter(found.score(f"{said}{end} zzz", sample).values())) == pytest.approx(1.0)
+
+
+def test_a_prompt_to_the_letter(tmp_path: Path) -> None:
+    write(tmp_path, "newsqa.jsonl", [row("newsqa", 10)])
+    (sample,) = task_of("m4le", tmp_path, "newsqa").samples(wanted())
+    assert sample.context == "You get some short texts.\nText 1: one boat. more"
+    assert sample.question == "What left?\nAnswer:" and not sample.chat
+    assert sample.stop == ("\n", ".") and sample.most == 128
+
+
+def test_ids_are_a_set(tmp_path: Path) -> None:
+    write(tmp_path, "marc.jsonl", [row("marc")])
+    task = task_of("m4le", tmp_path, "marc")
+    (sample,) = task.samples(wanted())
+    assert sample.references == ("a1b2c3", "d4e5f6")
+    assert task.score("d4e5f6, a1b2c3", sample) == {"id_f1": 1.0}
+    assert task.score("d4e5f6, 000000", sample) == {"id_f1": 0.5}
+
+
+def test_the_longest_bucket_that_fits_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, "wow.jsonl", [row("wow", size) for size in (1000, 2000, 2000, 8000)])
+    task = task_of("m4le", tmp_path, "wow")
+    assert [each.facts["bucket"] for each in task.samples(wanted(1500))] == [2000, 2000]
+
+
+def test_the_hubs_rows_are_loaded_by_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        assert (name, config, split) == ("wckwan/M4LE", "marc", "test")
+        return [row("marc")]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    (task,) = tasks_of("m4le/marc")
+    assert len(task.samples(wanted())) == 1
