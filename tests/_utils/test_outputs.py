@@ -50,6 +50,7 @@ WRITING = {
     "eval": ("eval", "needle", "-m", "model", "--samples", "1", "-n", "600", "-o", "made.run"),
     "eval page": ("eval", "needle", "-m", "model", "--samples", "1", "-n", "600", "--html",
                   "made.html"),
+    "eval show": ("eval", "show", "some.run", "--html", "made.html"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
     "eval harness": ("eval", "toy.yaml", "-m", "model", "--limit", "1", "-o", "made.jsonl"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
@@ -64,6 +65,7 @@ _NO_JSON = (
     "soft read",
     "batch",
     "eval harness",
+    "eval show",
 )
 JSON = tuple(name for name in WRITING if name not in _NO_JSON)
 
@@ -191,7 +193,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("soft", "train"), "out"), (("soft", "read"), "save"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
-        (("eval", "harness"), "out"),
+        (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
     }  # fmt: skip
     assert found == tested
 

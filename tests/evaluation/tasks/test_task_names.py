@@ -61,5 +61,5 @@ def test_what_is_no_task_is_said(wrong: str, said: str) -> None:
 
 def test_all_that_is_registered_can_be_used() -> None:
     assert not [entry.error for entry in BENCHMARKS.entries() if entry.error]
-    for name in BENCHMARKS:
-        assert tasks_of(name)
+    for kind in BENCHMARKS.usable().values():
+        assert kind().tasks

@@ -257,7 +257,9 @@ def tasks_of(given: str) -> list[Task]:
     ]
     lacks = {each.text: each.missing for each in found if each.missing}
     if len(lacks) == len(found):
-        raise LengthwiseError("; ".join(f"{task} needs {lack}" for task, lack in lacks.items()))
+        task, lack = next(iter(lacks.items()))
+        more = f" (and {len(lacks) - 1} more tasks of it likewise)" if len(lacks) > 1 else ""
+        raise LengthwiseError(f"{task} needs {lack}{more}")
     for task, lack in lacks.items():
         say_once(f"{task} is left out: it needs {lack}")
     return [each for each in found if not each.missing]

@@ -52,6 +52,7 @@ def test_what_is_too_long_is_never_cut(tmp_path: Path) -> None:
 
 
 def test_there_is_no_hub_to_load_from() -> None:
-    (task,) = tasks_of("ada_leval/sort_8k")
     with pytest.raises(LengthwiseError, match=r"ada_leval\(data=FOLDER\) with textsort_8k.json"):
-        task.samples(wanted())
+        tasks_of("ada_leval/sort_8k")
+    with pytest.raises(LengthwiseError, match="and 16 more tasks of it likewise"):
+        tasks_of("ada_leval")
