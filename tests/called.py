@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 from lengthwise.cli.main import main
 
@@ -59,7 +60,7 @@ def _as_outside_of_pytest() -> Iterator[None]:
         for handler in getattr(logger, "handlers", ())
         if type(handler) is logging.StreamHandler
     ]
-    streams = [handler.setStream(sys.stderr) for handler in others]
+    streams = [_told_to(handler, sys.stderr) for handler in others]
     try:
         with warnings.catch_warnings():
             warnings.resetwarnings()
@@ -68,3 +69,12 @@ def _as_outside_of_pytest() -> Iterator[None]:
         root.handlers = kept
         for handler, stream in zip(others, streams, strict=True):
             handler.setStream(stream or sys.__stderr__)
+
+
+def _told_to(handler: logging.StreamHandler[Any], stream: TextIO) -> TextIO | None:
+    """Where a handler wrote so far; None where pytest has closed that, as behind `capsys`."""
+    try:
+        return handler.setStream(stream)
+    except ValueError:
+        handler.stream = stream
+        return None
