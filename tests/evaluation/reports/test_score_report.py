@@ -39,7 +39,7 @@ def told(given: list[SampleRow], notes: tuple[str, ...] = ()) -> str:
 
 def test_the_table_has_intervals_signs_costs_and_refusals() -> None:
     said = told(rows(), ("needle at 80 tokens is left out",))
-    assert "0.50 [" in said and "0.00 [0.00 0.24] -" in said
+    assert "0.50 [" in said and "0.00 [.00 .24] -" in said
     assert "beyond trained" in said and "samples refused: no <i>room</i>" in said
     assert "needle at 80 tokens is left out" in said
     assert max(map(len, said.splitlines())) <= 100

@@ -19,7 +19,7 @@ from lengthwise.evaluation.metrics.scores import Cost, Score, costs_of, recipes_
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 
 # Columns of tasks or lengths that stand beside each other.
-_BESIDE = 5
+_BESIDE = 4
 LEGEND = (
     "A score is a mean from 0 to 1 with its 95% interval: Wilson's where all scores are 0 or 1, "
     "else the bootstrap's. - and +: surely below or above full (paired test by signs, p < 5%; no "
@@ -80,7 +80,8 @@ def _blocks(
         by_recipe: list[Mapping[str, Score]] = []
         for name, mine in some:
             samples = len({row.sample for row in mine})
-            table.add_column(f"{name}\n{samples:,} samples", justify="right", overflow="fold")
+            head = name.replace("/", "/\n") + f"\n{samples:,} samples"
+            table.add_column(head, justify="right", overflow="fold")
             by_recipe.append({score.recipe: score for score in scores_of(mine)})
         for recipe in recipes_in(rows):
             table.add_row(recipe, *(cell(scores.get(recipe)) for scores in by_recipe))
@@ -93,7 +94,12 @@ def cell(score: Score | None) -> str:
     if score is None or score.mean is None:
         return "refused" if score is not None and score.refused else "-"
     sign = " -" if score.loses else " +" if score.wins else ""
-    return f"{score.mean.value:.2f} [{score.mean.low:.2f} {score.mean.high:.2f}]{sign}"
+    return f"{score.mean.value:.2f} [{_short(score.mean.low)} {_short(score.mean.high)}]{sign}"
+
+
+def _short(value: float) -> str:
+    """A share without the nought before its point."""
+    return f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:.1f}"
 
 
 def _costs(costs: Seq[Cost]) -> Table:
