@@ -22,16 +22,21 @@ def hushed(quiet: bool = True) -> Iterator[None]:
         quiet: False lets them speak.
     """
     before, verbosity = os.environ.get(ALONE), hub.get_verbosity()
+    # Whoever ran the harness's own command in this process has given its lines a place.
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
     os.environ[ALONE] = "1"
     try:
         with ExitStack() as stack:
             if quiet:
                 hub.set_verbosity(logging.ERROR)
+                logger.setLevel(logging.ERROR)
                 stack.enter_context(redirect_stdout(io.StringIO()))
                 stack.enter_context(redirect_stderr(io.StringIO()))
             yield
     finally:
         hub.set_verbosity(verbosity)
+        logger.setLevel(level)
         if before is None:
             del os.environ[ALONE]
         else:
