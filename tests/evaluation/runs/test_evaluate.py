@@ -18,7 +18,7 @@ from lengthwise.evaluation.runs.evaluate import evaluate
 from lengthwise.evaluation.runs.replies import replies_of
 from lengthwise.evaluation.runs.run_file import read_run
 from lengthwise.evaluation.tasks import benchmark
-from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Task, Wanted
+from lengthwise.evaluation.tasks.benchmark import Difficulty, NoRoom, Sample, Task, Wanted
 from lengthwise.testing.prompting import letters
 
 RECIPES = ["full", "bm25(budget=200, passage=60)", "kivi(bits=4, residual=32)"]
@@ -129,10 +129,21 @@ def test_what_a_recipe_refuses_is_counted_and_the_rest_goes_on() -> None:
         assert (row.score is None) == (row.refused is not None)
 
 
-def test_a_length_without_room_is_left_out_and_said() -> None:
+def test_a_length_without_room_is_left_out_and_said(tmp_path: Path) -> None:
     found = evaluate(letters(), "passkey", lengths=[80, 800], samples=1)
     assert [row.length for row in found.rows] == [800]
     assert "passkey at 80 tokens is left out" in found.notes[0]
+    # A run in which nothing could be asked is no run.
+    with pytest.raises(NoRoom, match="passkey at 80 tokens is left out"):
+        evaluate(letters(), "passkey", lengths=[80], samples=1, out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_data_that_is_not_there_ends_a_run(tmp_path: Path) -> None:
+    (tmp_path / "trec.jsonl").write_text('{"input": "?", "context": "a"}\n')
+    for given in (tmp_path, tmp_path / "nope"):
+        with pytest.raises(LengthwiseError, match="trec"):
+            evaluate(letters(), ["passkey", f'longbench(data="{given}")/trec'], **SHORT)
 
 
 @pytest.mark.parametrize("wrong, error", [

@@ -18,12 +18,12 @@ from lengthwise.api.text_model import LocalText
 from lengthwise.api.text_models import identity
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.runs.replies import Replies, Reply, replies_of
 from lengthwise.evaluation.runs.run_file import RunFile
-from lengthwise.evaluation.tasks.benchmark import Sample, Task, Wanted, tasks_of
+from lengthwise.evaluation.tasks.benchmark import NoRoom, Sample, Task, Wanted, tasks_of
 from lengthwise.recipes import RecipeLike, recipes_of
 
 # Where nothing is said: samples of a task, length and depth; tokens of them.
@@ -86,7 +86,9 @@ def evaluate(
     Raises:
         RecipeError: for recipes and benchmarks that cannot be parsed.
         Refused: where a recipe cannot run on this model.
-        LengthwiseError: for unknown tasks and wrong lengths, depths and files.
+        NoRoom: where no task has a sample of any of the lengths.
+        LengthwiseError: for unknown tasks, wrong lengths, depths and files, and published data that
+            is not there.
     """
     named = [tasks] if isinstance(tasks, str) else list(tasks)
     wanted_tasks = _once([task for each in named for task in tasks_of(each)])
@@ -113,6 +115,8 @@ def evaluate(
                 for row, seconds in _of_task(task, wanted, asked, found, file, told):
                     found.rows.append(row)
                     found.asked_s += seconds
+    if not found.rows:
+        raise NoRoom("; ".join(found.notes))
     found.seconds = time.perf_counter() - begin
     return found
 
@@ -131,9 +135,7 @@ def _of_task(
     try:
         missing = any(key not in done for of_recipe in keys.values() for key in of_recipe)
         samples = task.samples(wanted) if missing else []
-    except Refused:
-        raise
-    except LengthwiseError as error:
+    except NoRoom as error:
         found.notes.append(f"{task.text} at {wanted.length:,} tokens is left out: {error}")
         return
     for each in asked:

@@ -71,13 +71,16 @@ class RunFile(HoldsLines):
                 "--force to overwrite it"
             )
         self.rows: dict[tuple[Any, ...], SampleRow] = {}
+        # What stands in the first line, until it is written with the first row.
+        self._begin: dict[str, Any] | None = None
+        self._made = None if path.exists() else path
         self._lines = AppendedLines(path, "run")
         try:
             if force:
                 self._lines.clear()
             self._read(path, dict(job), self._lines.lines())
         except BaseException:
-            self._lines.close()
+            self.close()
             raise
 
     def _read(
@@ -91,16 +94,24 @@ class RunFile(HoldsLines):
                 row = _row(path, number, raw)
                 self.rows[row.key] = row
         if head is None:
-            origin = asdict(Origin.here())
-            self._lines.add({FORMAT: VERSION, "job": job, "origin": origin})
+            self._begin = {FORMAT: VERSION, "job": job, "origin": asdict(Origin.here())}
         elif wrong := [name for name, value in job.items() if head.get(name) != value]:
             raise LengthwiseError(
                 f"{path}: is a run of another {wrong[0]} ({head.get(wrong[0])!r}); name another "
                 "file, or add --force to begin it anew"
             )
 
+    def close(self) -> None:
+        """Lets go of the file; one that was made for a run without rows goes."""
+        super().close()
+        if self._begin is not None and self._made is not None:
+            self._made.unlink(missing_ok=True)
+
     def add(self, row: SampleRow) -> None:
         """Adds a row, and waits until it is on the disk."""
+        if self._begin is not None:
+            self._lines.add(self._begin)
+            self._begin = None
         self._lines.add(row.dump())
         self.rows[row.key] = row
 

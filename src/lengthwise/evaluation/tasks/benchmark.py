@@ -24,6 +24,10 @@ TEMPLATE = 64
 T = TypeVar("T")
 
 
+class NoRoom(LengthwiseError):
+    """A length in which a task has no sample. A run leaves that task out, and says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difficulty:
     """Why a task is hard when it is long (Goldman and others 2024, arXiv 2407.00402).
@@ -106,7 +110,8 @@ class Benchmark(Protocol):
             wanted: how long and how many; the same for the same wishes.
 
         Raises:
-            LengthwiseError: where there are none of that length.
+            NoRoom: where there are none of that length.
+            LengthwiseError: for data that is not there, or not as it is published.
         """
         ...
 
@@ -181,12 +186,12 @@ def largest(
         greatest: units above which there is none; None is no bound.
 
     Raises:
-        LengthwiseError: where the least is too long.
+        NoRoom: where the least is too long.
     """
     best, low, high = build(least), least, None if greatest is None else greatest + 1
     size = wanted.size(best)
     if size > wanted.length:
-        raise LengthwiseError(
+        raise NoRoom(
             f"a length of {wanted.length:,} tokens has no room for the smallest sample of "
             f"{size:,}; give more"
         )
@@ -277,6 +282,6 @@ def shuffled(items: Seq[T], draw: random.Random) -> list[T]:
 
 
 __all__ = [
-    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "NeedsMore", "Sample", "Task", "Wanted",
-    "largest", "shuffled", "tasks_of",
+    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "NeedsMore", "NoRoom", "Sample", "Task",
+    "Wanted", "largest", "shuffled", "tasks_of",
 ]  # fmt: skip

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
-from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.scorers.classes import relation_f1
 from lengthwise.evaluation.scorers.table import scorer
-from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted
+from lengthwise.evaluation.tasks.benchmark import Difficulty, NoRoom, Sample, Wanted
 from lengthwise.evaluation.tasks.published._shared.benchmark import (
     COUNTED,
     SPREAD,
@@ -75,7 +74,7 @@ class LongICL(PublishedBenchmark):
                 yield from drawn
                 return
         asked = f"{rounds} round" + ("s" if rounds > 1 else "")
-        raise LengthwiseError(
+        raise NoRoom(
             f"{self.name}/{task} has no samples of {wanted.length:,} tokens: {asked} of "
             "demonstrations are longer; give a greater length"
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise._utils.papers import Papers
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted
+from lengthwise.evaluation.tasks.benchmark import Difficulty, NoRoom, Sample, Wanted
 from lengthwise.evaluation.tasks.published._shared.cutting import fitted
 from lengthwise.evaluation.tasks.published._shared.files import (
     Row,
@@ -29,7 +30,7 @@ SPREAD = Difficulty("high", "high")
 
 
 @dataclass(frozen=True)
-class PublishedBenchmark:
+class PublishedBenchmark(ABC):
     """Rows of a task become samples. A benchmark says where they are, and how one is asked."""
 
     name: ClassVar[str]
@@ -42,13 +43,13 @@ class PublishedBenchmark:
 
     data: str = option("", "folder or file in the published layout (none: from the hub)")
 
+    @abstractmethod
     def source(self, task: str) -> Source:
         """Where a task is published."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """What a row asks, its context whole: one sample, or one a question."""
-        raise NotImplementedError
 
     def missing(self, task: str) -> str:
         """The file of a task that is not in `data`, in words that follow "needs"; "" if it is."""
@@ -65,7 +66,8 @@ class PublishedBenchmark:
         fewer are published than are wanted, all are taken.
 
         Raises:
-            LengthwiseError: for data that is absent or of another form, or too little length.
+            NoRoom: for too little length.
+            LengthwiseError: for data that is absent or of another form.
         """
         rows = rows_of(f"{self.name}/{task}", self.source(task), self.data)
         if self.lengths:
@@ -74,7 +76,7 @@ class PublishedBenchmark:
         every = [sample for row in rows for sample in self.asked(task, row)]
         for place, sample in self._drawn(task, wanted, every):
             if self.whole and not wanted.fits(sample):
-                raise LengthwiseError(
+                raise NoRoom(
                     f"sample {place + 1} of {self.name}/{task} is longer than {wanted.length:,} "
                     "tokens and cannot be cut: give a greater length, or a task of a shorter one"
                 )
@@ -100,14 +102,14 @@ class PublishedBenchmark:
                 for each in drawn
             ):
                 return drawn
-        raise LengthwiseError(
+        raise NoRoom(
             f"{self.name}/{task} has no samples of {wanted.length:,} tokens: its shortest "
             f"({self.lengths} {length}) are longer"
         )
 
+    @abstractmethod
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """The published figure first."""
-        raise NotImplementedError
 
 
 __all__ = ["COUNTED", "HIDDEN", "NEEDLE_LIKE", "SPREAD", "PublishedBenchmark"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.tasks.benchmark import Sample, Wanted
+from lengthwise.evaluation.tasks.benchmark import NoRoom, Sample, Wanted
 
 # How near to the longest prompt that fits the search ends, in characters of each half; of long
 # ones it is a thousandth.
@@ -23,13 +22,13 @@ def fitted(wanted: Wanted, sample: Sample) -> Sample:
         sample: with the whole context.
 
     Raises:
-        LengthwiseError: where the question alone is too long.
+        NoRoom: where the question alone is too long.
     """
     if wanted.fits(sample):
         return sample
     text = sample.context
     if not wanted.fits(replace(sample, context="")):
-        raise LengthwiseError(
+        raise NoRoom(
             f"a length of {wanted.length:,} tokens has no room for a question and a reply of "
             f"{sample.most:,}; give more"
         )
