@@ -62,5 +62,10 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_registering_again_is_no_harm() -> None:
+    from lm_eval.api.registry import get_model
+
     module.register()
     module.register()
+    assert get_model("lengthwise").__name__ == "LengthwiseLM"
+    # Its own models are still there.
+    assert get_model("hf").__name__ == "HFLM"

@@ -28,7 +28,13 @@ from lengthwise.evaluation.reports.score_table import show_scores
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 from lengthwise.evaluation.runs.evaluate import LENGTH, SAMPLES, evaluate
 from lengthwise.evaluation.runs.run_file import RUN, read_run
-from lengthwise.evaluation.tasks.benchmark import BENCHMARKS, Difficulty, Task, tasks_of
+from lengthwise.evaluation.tasks.benchmark import (
+    BENCHMARKS,
+    Difficulty,
+    Task,
+    difficulty_of,
+    tasks_of,
+)
 from lengthwise.recipes.files import files_of
 
 
@@ -200,14 +206,8 @@ def _page(
 
 def _difficulties(rows: list[SampleRow]) -> dict[str, Difficulty]:
     """Of the tasks of rows that this installation knows."""
-    found = {}
-    for text in dict.fromkeys(row.task for row in rows):
-        try:
-            (task,) = tasks_of(text)
-        except (LengthwiseError, ValueError):
-            continue
-        found[text] = task.difficulty
-    return found
+    tasks = dict.fromkeys(row.task for row in rows)
+    return {text: found for text in tasks if (found := difficulty_of(text)) is not None}
 
 
 def _sample(row: SampleRow) -> str:

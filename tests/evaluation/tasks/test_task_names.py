@@ -12,6 +12,7 @@ from lengthwise.evaluation.tasks.benchmark import (
     TEMPLATE,
     Sample,
     Wanted,
+    difficulty_of,
     largest,
     tasks_of,
 )
@@ -63,3 +64,10 @@ def test_all_that_is_registered_can_be_used() -> None:
     assert not [entry.error for entry in BENCHMARKS.entries() if entry.error]
     for kind in BENCHMARKS.usable().values():
         assert kind().tasks
+
+
+def test_why_a_task_is_hard_is_known_by_its_text() -> None:
+    for text in ("needle", "needle(needles=4)", "ruler/vt", "kv(questions=2)", "ada_leval/best_1k"):
+        assert difficulty_of(text) is not None
+    assert difficulty_of('longbench(data="/a/b (c)")/trec') == difficulty_of("longbench/trec")
+    assert difficulty_of("arc_easy") is None and difficulty_of("ruler/nope") is None

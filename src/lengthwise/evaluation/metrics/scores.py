@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -100,6 +101,12 @@ def costs_of(rows: Seq[SampleRow]) -> list[Cost]:
     return found
 
 
+def refusals_of(rows: Seq[SampleRow]) -> list[tuple[str, int, str]]:
+    """Recipes that did not answer, of how many samples, and why; each reason once."""
+    counts = Counter((row.recipe, row.refused) for row in rows if row.refused is not None)
+    return [(recipe, count, why) for (recipe, why), count in counts.items()]
+
+
 def _over(
     rows: Seq[SampleRow], value: Callable[[SampleRow], float | None],
     mean: Callable[[list[float]], float],
@@ -108,4 +115,4 @@ def _over(
     return mean(values) if values else None
 
 
-__all__ = ["BASELINE", "Cost", "Score", "costs_of", "recipes_in", "scores_of"]
+__all__ = ["BASELINE", "Cost", "Score", "costs_of", "recipes_in", "refusals_of", "scores_of"]

@@ -14,7 +14,7 @@ from lengthwise._utils.outputs import MARK
 from lengthwise.evaluation.metrics.differences import mean_of
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.metrics.scores import Score, costs_of, recipes_in, scores_of
+from lengthwise.evaluation.metrics.scores import Score, costs_of, recipes_in, refusals_of, scores_of
 from lengthwise.evaluation.reports.charts import SIZES, Figure
 from lengthwise.evaluation.reports.pages import clean, environment, numbered
 from lengthwise.evaluation.reports.score_table import LEGEND
@@ -72,7 +72,7 @@ def score_page(
             facts=[*facts, *(origin.lines()[:1] if origin is not None else [])],
             lengths=[f"{length:,}" for length in _lengths(rows)],
             maps_said=_maps_said(across), lines=_lines(rows, numbers), notes=notes,
-            plane=_plane(rows, difficulties), refused=_refused(rows),
+            plane=_plane(rows, difficulties), refused=refusals_of(rows),
             origin=origin.lines()[1:] if origin is not None else [],
         )
     )  # fmt: skip
@@ -247,14 +247,6 @@ def _plane(rows: Seq[SampleRow], difficulties: Mapping[str, Difficulty]) -> list
                     bars.append((recipe, fmean(values)))
             found.append({"diffusion": diffusion, "scope": scope, "tasks": tasks, "bars": bars})
     return found if any(quarter["bars"] for quarter in found) else []
-
-
-def _refused(rows: Seq[SampleRow]) -> list[tuple[str, int, str]]:
-    counts: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if row.refused is not None:
-            counts[row.recipe, row.refused] = counts.get((row.recipe, row.refused), 0) + 1
-    return [(recipe, count, why) for (recipe, why), count in counts.items()]
 
 
 __all__ = ["score_page"]

@@ -15,7 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.metrics.scores import Cost, Score, costs_of, recipes_in, scores_of
+from lengthwise.evaluation.metrics.scores import (
+    Cost,
+    Score,
+    costs_of,
+    recipes_in,
+    refusals_of,
+    scores_of,
+)
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 
 # Columns of tasks or lengths that stand beside each other.
@@ -56,8 +63,8 @@ def score_report(rows: Seq[SampleRow], notes: Seq[str] = ()) -> RenderableType:
     if len(lengths) > 1:
         parts += _blocks("Score by length, all tasks", rows, lambda row: f"{row.length:,}", lengths)
     parts += [_costs(costs_of(rows)), Text()]
-    if refused := _refused(rows):
-        parts += [*refused, Text()]
+    for recipe, count, why in refusals_of(rows):
+        parts += [Text(f"{recipe}: {count:,} samples refused: {why}"), Text()]
     parts.append(Text(LEGEND, style="dim"))
     return Group(*parts, *(Text(note, style="dim") for note in notes))
 
@@ -124,19 +131,6 @@ def _costs(costs: Seq[Cost]) -> Table:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _refused(rows: Seq[SampleRow]) -> list[Text]:
-    """Why samples were not answered, each reason once."""
-    reasons: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if row.refused is not None:
-            key = row.recipe, row.refused
-            reasons[key] = reasons.get(key, 0) + 1
-    return [
-        Text(f"{recipe}: {count} samples refused: {reason}")
-        for (recipe, reason), count in reasons.items()
-    ]
 
 
 __all__ = ["LEGEND", "cell", "score_report", "show_scores"]

@@ -27,9 +27,10 @@ from lengthwise.methods.prompts import TextModel
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was said, or why nothing was. seconds: that the model took for it.
+    """What was said, or why nothing was.
 
-    read: tokens read to write the prompt, beside those of the prompt. chosen: seconds of that.
+    read: tokens read to write the prompt, beside those of the prompt. ttft_s: with the seconds of
+    writing the prompt. seconds: that were spent for it, in the model and in what chooses.
     """
 
     said: str = ""
@@ -74,7 +75,6 @@ def replies_of(model: Model | RemoteModel, recipe: str) -> Replies:
 class _Local:
     def __init__(self, model: Model, recipe: recipes.Recipe) -> None:
         self.model, self.parsed, self.recipe = model, recipe, str(recipe)
-        # The first seconds of a process are those of its first forward, and no sample's.
         self._method, self._rest = recipe.prompting, recipe.after_prompting
 
     def of(self, samples: Seq[Sample]) -> Iterator[Reply]:

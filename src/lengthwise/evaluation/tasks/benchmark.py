@@ -7,6 +7,7 @@ method are: `needle(needles=4)`, `ruler/vt` for one task of several.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
@@ -270,6 +271,20 @@ def tasks_of(given: str) -> list[Task]:
     return [each for each in found if not each.missing]
 
 
+def difficulty_of(text: str) -> Difficulty | None:
+    """Why a task is hard that is written so; None for one that is not known here.
+
+    Args:
+        text: of a Task, such as "needle(needles=4)" or "ruler/vt".
+    """
+    name = re.split(r"[(/]", text, maxsplit=1)[0]
+    kind = BENCHMARKS.usable().get(name)
+    if kind is None:
+        return None
+    alone = next(iter(kind.tasks)) if len(kind.tasks) == 1 else text.rpartition("/")[2]
+    return kind.tasks.get(alone)
+
+
 def _behind(given: str) -> tuple[str, str, str]:
     """A benchmark with options, and the task behind them."""
     text, mark, rest = given.rpartition(")")
@@ -283,5 +298,5 @@ def shuffled(items: Seq[T], draw: random.Random) -> list[T]:
 
 __all__ = [
     "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "NeedsMore", "NoRoom", "Sample", "Task",
-    "Wanted", "largest", "shuffled", "tasks_of",
+    "Wanted", "difficulty_of", "largest", "shuffled", "tasks_of",
 ]  # fmt: skip

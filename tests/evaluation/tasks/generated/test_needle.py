@@ -36,3 +36,6 @@ def test_several_needles_are_spread_and_each_counts() -> None:
     assert task.score("", sample) == {"contains_all": 0.0}
     # A model may write its thousands apart.
     assert task.score(f"{int(sample.references[0]):,}", sample) == {"contains_all": 0.25}
+    assert task.score(",".join(sample.references), sample) == {"contains_all": 1.0}
+    # A longer number is another one.
+    assert task.score(f"{sample.references[0]}1", sample) == {"contains_all": 0.0}

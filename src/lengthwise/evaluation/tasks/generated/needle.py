@@ -8,11 +8,13 @@ number of its own, and the score is the share of the numbers that the reply name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
+from lengthwise.evaluation.scorers.matching import contains_all
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted, largest
 from lengthwise.evaluation.tasks.generated._shared.hay import Hay
 from lengthwise.methods.options import option
@@ -21,6 +23,8 @@ _CITIES = (
     "Aldby", "Brenholm", "Carrow", "Dunsley", "Eskvale", "Farnley", "Garsdale", "Hollin",
     "Inverley", "Jarrow", "Kelmoor", "Larkwater", "Marsden", "Norwick", "Orrest", "Penhale",
 )  # fmt: skip
+# A model may write 1,604,700.
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,8 @@ class Needle:
             yield largest(wanted, build, least=self.needles)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
-        """The share of the numbers that stand in the reply."""
-        found = sum(number in said.replace(",", "") for number in sample.references)
-        return {"contains_all": found / len(sample.references)}
+        """The share of the numbers that stand in the reply, thousands apart or not."""
+        return {"contains_all": contains_all(_THOUSANDS.sub("", said), sample.references)}
 
 
 def _question(asked: Seq[str]) -> str:

@@ -8,13 +8,13 @@ counted in whole prompts, and the place is asked for or drawn.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
+from lengthwise.evaluation.scorers.numbers import first_int
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted, largest
 from lengthwise.evaluation.tasks.generated._shared.hay import FILLER
 from lengthwise.methods.options import option
@@ -26,7 +26,6 @@ _TASK = (
 _KEY = "The pass key is {key}. Remember it: {key} is the pass key.\n"
 _QUESTION = "What is the pass key?"
 _STUB = "The pass key is"
-_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Passkey:
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """1 where the first number of the reply is the key."""
-        found = _DIGITS.search(said)
-        return {"first_int": float(found is not None and found.group() == sample.references[0])}
+        return {"first_int": first_int(said, sample.references)}
 
 
 def _sample(key: str, depth: float, units: int) -> Sample:
