@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import RIGHT, WRITTEN, commands, generated, numbers_without_range
+from tests.bad_inputs import RIGHT, WRITTEN
 from tests.bad_world import make_world
 from tests.called import called
+from tests.generated_inputs import commands, generated, numbers_without_range
 
 CASES = [*generated(), *WRITTEN]
 Call = Callable[..., tuple[int, str, str]]

@@ -16,9 +16,10 @@ from lengthwise._utils.outputs import FIT, PICTURE, REPORT, Output, check_folder
 from lengthwise.cli.arguments import Place, Renamed
 from lengthwise.errors import LengthwiseError
 from lengthwise.recipes.files import files_of
-from tests.bad_inputs import FOLDERS, WRITTEN_TO, commands
+from tests.bad_inputs import FOLDERS, WRITTEN_TO
 from tests.bad_world import make_world
 from tests.called import called
+from tests.generated_inputs import commands
 
 SHELF = ("bench", "shelf", "doc.txt", "-m", "model", "-n", "1300", "--follow", "8",
          "--method", "think",
