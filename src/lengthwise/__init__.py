@@ -13,13 +13,15 @@ measured side by side.
     session = model.read(document)              # once, and then session.ask(...) many times
     lengthwise.answer(model, document, "Who signed it?", "bm25(budget=2048)")
     lengthwise.compare(model, document, "Who signed it?", ["snapkv", "kivi", "lookup"])
+    lengthwise.evaluate(model, ["ruler", "needle"], ["full", "snapkv"], lengths=[4096])
     lengthwise.write(model, "A guide to growing vegetables.", words=5000)
     lengthwise.label(model, texts, "Is it a complaint?", ["yes", "no"])
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models, `connect` opens one behind a
 server; `read` takes files.
 `Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
-those that choose what is read of a document; `compare` measures them. `write` plans a long text and
+those that choose what is read of a document; `compare` measures them, `evaluate` scores them on
+benchmarks. `write` plans a long text and
 writes it part by part; `label` asks about many items a prompt and votes. `custom_generate` is the
 way in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what
 was read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from lengthwise.errors import LengthwiseError
     from lengthwise.evaluation.compare.comparison import compare
     from lengthwise.evaluation.compare.results import Comparison
+    from lengthwise.evaluation.runs.evaluate import Evaluation, evaluate
     from lengthwise.recipes import Recipe
 
 _WHERE = {
@@ -69,6 +72,7 @@ _WHERE = {
     "Comparison": "lengthwise.evaluation.compare.results",
     "ContextEncoder": "lengthwise.api.soft_context",
     "Document": "lengthwise.documents.document",
+    "Evaluation": "lengthwise.evaluation.runs.evaluate",
     "Generation": "lengthwise.api.generation",
     "Labels": "lengthwise.api.labelling",
     "LengthwiseError": "lengthwise.errors",
@@ -85,6 +89,7 @@ _WHERE = {
     "connect": "lengthwise.api.connecting",
     "custom_generate": "lengthwise.api.hf_generate",
     "drafting_model": "lengthwise.engine.speculative.loading",
+    "evaluate": "lengthwise.evaluation.runs.evaluate",
     "join": "lengthwise.api.apart",
     "label": "lengthwise.api.labelling",
     "load": "lengthwise.api.loading",
@@ -103,6 +108,7 @@ __all__ = [
     "Comparison",
     "ContextEncoder",
     "Document",
+    "Evaluation",
     "Generation",
     "Labels",
     "LengthwiseError",
@@ -119,6 +125,7 @@ __all__ = [
     "connect",
     "custom_generate",
     "drafting_model",
+    "evaluate",
     "join",
     "label",
     "load",

@@ -32,8 +32,12 @@ SAMPLES, LENGTH = 10, 4096
 
 @dataclass
 class Evaluation:
-    """What a run found. rows: one a sample and recipe. seconds: of all of it, and of them those
-    that `asked_s` counts: in the model and in what chooses for it. notes: what was left out."""
+    """What a run found.
+
+    rows: one a sample and recipe. seconds: of all of it. asked_s: of them, in the model and in what
+    chooses for it. notes: what was left out. model: its name. trained_length: tokens it was trained
+    to read; None where a server does not say. origin: machine, versions and command.
+    """
 
     rows: list[SampleRow] = field(default_factory=list)
     seconds: float = 0.0
