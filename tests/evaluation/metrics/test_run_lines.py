@@ -39,6 +39,6 @@ def test_runs_of_two_kinds_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(LengthwiseError, match="a run of another model"):
         RunFile(out, {"model": "n"})
     with RunFile(out, {"model": "n"}, force=True) as run:
-        assert not run.rows
+        assert not run.answered
         run.add(ROW)
     assert read_run(out)[0]["job"] == {"model": "n"}

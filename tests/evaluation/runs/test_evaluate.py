@@ -13,7 +13,7 @@ import pytest
 
 from lengthwise._utils.progress import Progress
 from lengthwise.api.model import Model
-from lengthwise.errors import LengthwiseError, RecipeError
+from lengthwise.errors import LengthwiseError, OutOfMemory, RecipeError
 from lengthwise.evaluation.runs.evaluate import evaluate
 from lengthwise.evaluation.runs.replies import replies_of
 from lengthwise.evaluation.runs.run_file import read_run
@@ -57,7 +57,7 @@ def test_a_run_goes_on_from_its_file_and_may_grow(tmp_path: Path) -> None:
     assert len(read_run(out)[1]) == len(more.rows) == 2
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"document": "Other hay. " * 99}])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"samples": 3}, {"document": "Other hay. " * 99}])
 def test_a_file_of_another_run_is_asked_for(other: dict[str, object], tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     answered(letters(), out=out)
@@ -129,9 +129,25 @@ def test_what_a_recipe_refuses_is_counted_and_the_rest_goes_on() -> None:
         assert (row.score is None) == (row.refused is not None)
 
 
+def test_what_was_refused_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, generate = tmp_path / "run.jsonl", Model.generate
+
+    def full(self: Model, *args: object, **options: object) -> object:
+        raise OutOfMemory(9, 9, "cpu", "none is left")
+
+    monkeypatch.setattr(Model, "generate", full)
+    first = evaluate(letters(), "passkey", out=out, **SHORT)
+    assert all("out of memory on cpu" in str(row.refused) for row in first.rows)
+    monkeypatch.setattr(Model, "generate", generate)
+    again = evaluate(letters(), "passkey", out=out, **SHORT)
+    assert [row.refused for row in again.rows] == [None] * 2
+    assert [row.key for row in read_run(out)[1]] == [row.key for row in again.rows]
+    assert not any(row.refused for row in read_run(out)[1])
+
+
 def test_a_length_without_room_is_left_out_and_said(tmp_path: Path) -> None:
-    found = evaluate(letters(), "passkey", lengths=[80, 800], samples=1)
-    assert [row.length for row in found.rows] == [800]
+    found = evaluate(letters(), "passkey", lengths=[80, 800], depths=[0.1, 0.9], samples=1)
+    assert [row.length for row in found.rows] == [800, 800] and len(found.notes) == 1
     assert "passkey at 80 tokens is left out" in found.notes[0]
     # A run in which nothing could be asked is no run.
     with pytest.raises(NoRoom, match="passkey at 80 tokens is left out"):

@@ -105,8 +105,9 @@ def evaluate(
         model=model.name, trained_length=getattr(model, "trained_length", None),
         origin=Origin.here(),
     )  # fmt: skip
+    # How many are drawn decides which are, of published data.
     job = {
-        "model": identity(reader), "seed": seed,
+        "model": identity(reader), "seed": seed, "samples": samples,
         "document": hashlib.sha256(hay.encode("utf-8", "surrogatepass")).hexdigest()[:16],
     }  # fmt: skip
     begin = time.perf_counter()
@@ -130,7 +131,7 @@ def _of_task(
     progress: Progress,
 ) -> Iterator[tuple[SampleRow, float]]:  # fmt: skip
     """Rows of a task at one length and depth, each with the seconds that were spent for it."""
-    done = file.rows if file is not None else {}
+    done = file.answered if file is not None else {}
     numbers = range(wanted.samples)
     keys = {
         each.recipe: [(task.text, wanted.length, wanted.depth, n, each.recipe) for n in numbers]
@@ -140,7 +141,9 @@ def _of_task(
         missing = any(key not in done for of_recipe in keys.values() for key in of_recipe)
         samples = task.samples(wanted) if missing else []
     except NoRoom as error:
-        found.notes.append(f"{task.text} at {wanted.length:,} tokens is left out: {error}")
+        note = f"{task.text} at {wanted.length:,} tokens is left out: {error}"
+        # Once, whatever depths are asked for.
+        found.notes += [] if note in found.notes else [note]
         return
     for each in asked:
         mine = keys[each.recipe][: len(samples) or None]

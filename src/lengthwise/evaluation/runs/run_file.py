@@ -22,23 +22,27 @@ _MEND = "delete it, and it is asked again"
 
 
 class RunFile(RunLines):
-    """A run's file while it is written. rows: those it has, by their key."""
+    """A run's file while it is written.
+
+    answered: rows that it has, by their key. What was refused is asked again: memory may be free by
+    now, and a refusal takes no time.
+    """
 
     format: ClassVar[str] = FORMAT
     mend: ClassVar[str] = _MEND
 
     def __init__(self, path: Path, job: Mapping[str, Any], force: bool = False) -> None:
-        self.rows: dict[tuple[Any, ...], SampleRow] = {}
+        self.answered: dict[tuple[Any, ...], SampleRow] = {}
         super().__init__(path, job, force)
 
     def take(self, raw: bytes) -> None:
         row = SampleRow.read(raw)
-        self.rows[row.key] = row
+        if row.refused is None:
+            self.answered[row.key] = row
 
     def add(self, row: SampleRow) -> None:
         """Adds a row, and waits until it is on the disk."""
         self.write(row.dump())
-        self.rows[row.key] = row
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], list[SampleRow]]:
@@ -58,13 +62,15 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[SampleRow]]:
         raise LengthwiseError(f"{path}: cannot be read ({error.strerror})") from error
     if not lines or not ours:
         raise LengthwiseError(f"{path} is no run of lengthwise: `lengthwise eval --out` writes one")
-    rows = []
+    rows: dict[tuple[Any, ...], SampleRow] = {}
     for number, raw in enumerate(lines[1:], 2):
         try:
-            rows.append(SampleRow.read(raw))
+            row = SampleRow.read(raw)
+            # Of one that was asked again the last row counts.
+            rows[row.key] = row
         except ValueError as error:
             raise damaged_line(path, number, error, _MEND) from error
-    return head_of(FORMAT, path, lines[0]), rows
+    return head_of(FORMAT, path, lines[0]), list(rows.values())
 
 
 __all__ = ["RUN", "RunFile", "read_run"]

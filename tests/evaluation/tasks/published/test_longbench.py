@@ -119,9 +119,10 @@ def test_data_that_is_not_there_or_has_other_columns(tmp_path: Path) -> None:
     assert "wanted are input, context, answers, all_classes; found are input, text" in str(
         error.value
     )
-    (tmp_path / "trec.jsonl").write_text("{", encoding="utf-8")
-    with pytest.raises(LengthwiseError, match="cannot be read"):
-        task_of("longbench", tmp_path, "trec").samples(wanted())
+    for damaged in ("{", "[" * 100_000, "\ud800"):
+        (tmp_path / "trec.jsonl").write_text(damaged, "utf-8", "surrogatepass")
+        with pytest.raises(LengthwiseError, match="cannot be read"):
+            task_of("longbench", tmp_path, "trec").samples(wanted())
     write(tmp_path, "trec.jsonl", [])
     with pytest.raises(LengthwiseError, match="has no rows"):
         task_of("longbench", tmp_path, "trec").samples(wanted())

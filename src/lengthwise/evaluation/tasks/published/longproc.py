@@ -89,7 +89,7 @@ class LongProc(PublishedBenchmark):
         path = (data.parent if data else Path(self.data)) / "prompts.yaml"
         try:
             found: Any = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise LengthwiseError(
                 f"longproc/{task}: {path} cannot be read ({first_line(error)}); it is published "
                 "beside the data"

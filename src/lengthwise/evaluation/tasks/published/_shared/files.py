@@ -114,7 +114,7 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         else:
             text = Path(path).read_text("utf-8-sig")
         found = _parsed(text, PurePosixPath(member or path).suffix)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
     if not all(isinstance(each, dict) for each in found):
         raise LengthwiseError(f"{task}: {path} holds something else than rows with columns")
