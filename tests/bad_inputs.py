@@ -8,7 +8,7 @@ Words = tuple[str, ...]
 # A command of each verb that is right, or asks for one option more; one word of it is made wrong.
 RIGHT: dict[Words, Words] = {
     ("compare",): ("doc.txt", "-m", "model", "-r", "streaming", "--max-new-tokens", "2"),
-    ("eval", "run"): ("needle", "-m", "model", "--samples", "1", "-n", "200"),
+    ("eval", "run"): ("needle", "-m", "model", "--samples", "1", "-n", "400"),
     ("eval", "show"): ("some.run",),
     ("eval", "tasks"): (),
     ("run",): ("hi", "-m", "model", "-d", "doc.txt", "--max-new-tokens", "2"),
