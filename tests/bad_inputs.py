@@ -40,6 +40,8 @@ RIGHT: dict[Words, Words] = {
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
                              "--max-length", "64"),
     ("sequences", "answers"): ("pairs.jsonl", "--out", "new", "--method", "plain", "-t", "bytes"),
+    ("sequences", "shorten"): ("long.jsonl", "--out", "new.jsonl", "-m", "talker",
+                               "--max-new-tokens", "8"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
     ("train",): ("run.toml",),
@@ -110,7 +112,8 @@ NO_SUCH: dict[str, Words] = {
     "--set": ("x", "=", "nope=1", "\udcff"),
     "label --field": ("nope", "\udcff"),
     "--task": (" ", "nope", "\udcff"),
-    "sequences answers --field": ("x", "=", "nope=1", "question=nope", "\udcff"),
+    **{f"sequences {verb} --field": ("x", "=", "nope=1", "question=nope", "\udcff")
+       for verb in ("answers", "shorten")},
 }  # fmt: skip
 PROMPT_NO_SUCH = (" ", "\n\t", "\udcff")
 POSITIONAL: dict[Words, tuple[Words, ...]] = {
@@ -159,6 +162,8 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
                              ("hollow",), ("datasets:",)),
     ("sequences", "answers"): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("hollow",),
                                ("bad.jsonl",), ("zeros.bin",), ("latin.txt",), ("deep.jsonl",)),
+    ("sequences", "shorten"): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("hollow",),
+                               ("pairs.jsonl",), ("zeros.bin",), ("latin.txt",), ("deep.jsonl",)),
     ("sequences", "curriculum"): (("x",),),
     ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
     ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),

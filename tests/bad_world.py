@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import zipfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from transformers import (
 
 import lengthwise
 from lengthwise.api.cartridge import initial_session
+from lengthwise.api.text_model import LocalText
+from lengthwise.sequences.answers.compress import ASKED
 from lengthwise.sequences.encoder import byte_tokenizer
 from lengthwise.soft_contexts.dolphin import Dolphin
 from lengthwise.soft_contexts.files import save_encoder
@@ -104,9 +107,17 @@ def _models(place: Path) -> None:
     )
     model = lengthwise.load(place / "talker")
     initial_session(model, "some text about nothing", 8).save(place / "some.cartridge")
+    # A derivation that the talker shortens: what it says is the answer.
+    pair = {"question": "why?", "long": "it is so, for it was so. " * 8}
+    said = _word(LocalText(model).write(pair["long"], ASKED, 8))
+    (place / "long.jsonl").write_text(json.dumps({**pair, "answer": said}) + "\n")
     how = Dolphin(tokens=2, layers=1)
     save_encoder(place / "some.encoder", how.start(model.adapted), how, {"steps": 0})
     for file in (place / "model").iterdir():
         (place / "cut" / file.name).write_bytes(file.read_bytes())
     weights = place / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
+
+
+def _word(text: str) -> str:
+    return next(iter(re.findall(r"[^\W\d]+", text)), "so")

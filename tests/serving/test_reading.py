@@ -121,7 +121,7 @@ def test_prompts_are_a_list_in_the_end(prompt: Any, found: Any) -> None:
 
 # Of each field that is not served: values at which it does nothing, and one at which it would.
 IDLE_AND_NOT: dict[str, tuple[Any, Any]] = {
-    "audio": (None, {"voice": "x"}), "best_of": (1, 3), "echo": (False, True),
+    "audio": (None, {"voice": "x"}), "best_of": (1, 3),
     "frequency_penalty": (0, 0.5), "function_call": ("auto", {"name": "f"}),
     "functions": ([], [{"name": "f"}]), "logit_bias": ({}, {"5": 1}),
     "modalities": (["text"], ["audio"]), "moderation": (None, {"model": "x"}),

@@ -17,6 +17,7 @@ from lengthwise.cli.answers import answers
 from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed, named_values
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.curriculum import curriculum
+from lengthwise.cli.shorten import shorten
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
@@ -58,6 +59,7 @@ def sequences() -> None:
 
 sequences.add_command(answers)
 sequences.add_command(curriculum)
+sequences.add_command(shorten)
 
 
 @sequences.command()

@@ -11,12 +11,12 @@ from torch import Tensor
 from lengthwise.engine import loop
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.losses import note_token_nll
+from lengthwise.engine.losses import Losses, note_token_nll
 
 
 def read_on(
     sequence: Sequence, tokens: Seq[int], chunk: int | None = None,
-    progress: loop.Progress | None = None,
+    progress: loop.Progress | None = None, losses: Losses | None = None,
 ) -> Tensor:  # fmt: skip
     """Reads more tokens; returns the logits `[vocab]` after the last one.
 
@@ -28,11 +28,12 @@ def read_on(
         tokens: none only where something was read last.
         chunk: tokens of a forward; None leaves it to the device.
         progress: called with the number of tokens of each forward.
+        losses: receives those of more of a prompt.
     """
     if not tokens and sequence.last_logits is not None:
         return sequence.last_logits
     if sequence.prompt_length is None:
-        return loop.prefill(sequence, tokens, chunk, progress)
+        return loop.prefill(sequence, tokens, chunk, progress, losses)
     most = chunk or loop.CHUNK
     if sequence.plan.selector is not None:
         # Decoding queries find by themselves what they read.

@@ -12,7 +12,8 @@ from torch import Tensor
 @dataclass(frozen=True)
 class TokenLogprob:
     """A token and its log-probability under the model's own distribution, before temperature and
-    filters. top: (token, log-probability) of the likeliest, best first."""
+    filters; NaN of a token that nothing predicted. top: (token, log-probability) of the likeliest,
+    best first."""
 
     token: int
     logprob: float

@@ -156,6 +156,7 @@ def prefill(
                 sequence.token_nll += found
             if losses is not None:
                 losses.add(len(sequence), found, every)
+                losses.tell(sequence.last_logits, logits, part)
         sequence.commit(metadata, part)
         sequence.last_logits = logits[-1].clone()
         if progress is not None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
 from lengthwise.errors import NotFinite
 
 # Logits are turned into losses this many rows at a time: float32 copies stay small.
@@ -24,11 +25,29 @@ class Losses:
     Which tokens are asked for is a matter of their positions in the sequence alone, never of how it
     was fed. The first token of a sequence is predicted by nothing and left out. positions and
     values are aligned. A token to which the model gives probability 0 has an infinite loss.
+    likeliest: of how many of the likeliest tokens `told` has the log-probabilities, beside each
+    token; None keeps it empty. Only every token can be told of so.
     """
 
     every: int = 1
+    likeliest: int | None = None
     positions: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    told: list[TokenLogprob] = field(default_factory=list)
+
+    def tell(self, before: Tensor | None, logits: Tensor, tokens: Seq[int]) -> None:
+        """Takes what was thought of the tokens of a chunk, where that is asked for.
+
+        before `[vocab]` predicts the first of them; None where nothing came before it. logits
+        `[len(tokens), vocab]` are those after each.
+        """
+        if self.likeliest is None:
+            return
+        if before is not None:
+            self.told += logprobs_of(before[None], tokens[:1], self.likeliest)
+        for row in range(0, len(tokens) - 1, ROWS):
+            part = tokens[1 + row : 1 + row + ROWS]
+            self.told += logprobs_of(logits[row:], part, self.likeliest)
 
     def add(self, start: int, losses: Seq[float], every: int | None = None) -> None:
         """Losses of the tokens at the multiples of `every` (by default its own, of which it has to

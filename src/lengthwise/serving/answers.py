@@ -12,7 +12,7 @@ from lengthwise._utils.version import __version__
 from lengthwise.api.generation import Generation
 from lengthwise.serving.engine import Piece, TokenLogprob
 from lengthwise.serving.figures import figures_of
-from lengthwise.serving.logprobs import chat_logprobs, text_logprobs
+from lengthwise.serving.logprobs import chat_logprobs, prompt_logprobs, text_logprobs
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
@@ -24,11 +24,20 @@ STOP, LENGTH, DEADLINE = "stop", "length", "deadline"
 
 @dataclass
 class Text:
-    """One text of an answer as it comes. written: characters of its tokens so far."""
+    """One text of an answer as it comes.
 
+    echo: what stands before it. prompt: of the tokens of that. written: characters of its tokens so
+    far, the echo among them.
+    """
+
+    echo: str = ""
+    prompt: list[TokenLogprob] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     generation: Generation | None = None
     written: int = 0
+
+    def __post_init__(self) -> None:
+        self.written = len(self.echo)
 
     def add(self, piece: Piece) -> None:
         """Takes a piece that carries no error.
@@ -36,6 +45,7 @@ class Text:
         Args:
             piece: the next one.
         """
+        self.prompt += piece.prompt
         self.logprobs += piece.logprobs
         if isinstance(piece.done, Generation):
             self.generation = piece.done
@@ -44,18 +54,20 @@ class Text:
 class Answer:
     """One answer to `/v1/completions`; texts are numbered as choices are.
 
-    prompts: how many there are; texts of one prompt follow each other.
+    echoed: what stands before each text. prompts: how many there are; texts of one prompt follow
+    each other.
     """
 
     whole, chunk, prefix = "text_completion", "text_completion", "cmpl"
 
     def __init__(
-        self, model: Model, name: str, recipe: Recipe, texts: int, prompts: int, logprobs: bool
-    ) -> None:
+        self, model: Model, name: str, recipe: Recipe, echoed: Sequence[str], prompts: int,
+        logprobs: bool,
+    ) -> None:  # fmt: skip
         self.model, self.name, self.recipe, self.wants_logprobs = model, name, recipe, logprobs
         self.id = f"{self.prefix}-{uuid.uuid4().hex}"
         self.created = int(time.time())
-        self.texts = [Text() for _ in range(texts)]
+        self.texts = [Text(each) for each in echoed]
         self.prompts = prompts
 
     def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,11 +88,23 @@ class Answer:
         text = self.texts[number]
         made = text_logprobs(tokenizer, found, text.written)
         text.written += sum(map(len, made["tokens"]))
+        if text.prompt:
+            before = prompt_logprobs(tokenizer, text.prompt, text.echo)
+            made = {name: before[name] + made[name] for name in made}
+            text.prompt = []
         return made
 
     def opening(self) -> list[dict[str, Any]]:
         """Chunks that come before all text."""
-        return []
+        if self.wants_logprobs:
+            # Those of a prompt come with what follows it.
+            return []
+        return [
+            self._frame(self.chunk, [{"index": number, "text": text.echo, "logprobs": None,
+                                      "finish_reason": None}])
+            for number, text in enumerate(self.texts)
+            if text.echo
+        ]  # fmt: skip
 
     def _nothing(self) -> dict[str, Any]:
         return {"text": "", "logprobs": None}
@@ -96,9 +120,11 @@ class Answer:
         """
         text = self.texts[number]
         text.generation = piece.done if isinstance(piece.done, Generation) else None
+        text.prompt = piece.prompt
         found = []
         if piece.text or (piece.logprobs and self.wants_logprobs):
-            choice = {"index": number, **self._said(piece.text, number, piece.logprobs)}
+            said = text.echo + piece.text if piece.prompt else piece.text
+            choice = {"index": number, **self._said(said, number, piece.logprobs)}
             found.append(self._frame(self.chunk, [{**choice, "finish_reason": None}]))
         if text.generation is not None:
             last = {"index": number, **self._nothing(), **self._end(text.generation)}
@@ -129,7 +155,7 @@ class Answer:
         choices = []
         for number, text in enumerate(self.texts):
             assert text.generation is not None
-            said = self._whole(text.generation.text, number, text.logprobs)
+            said = self._whole(text.echo + text.generation.text, number, text.logprobs)
             choices.append({"index": number, **said, **self._end(text.generation)})
         return {**self._frame(self.whole, choices), "usage": self.usage()}
 

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from lengthwise._utils.version import __version__
 from lengthwise.serving.answers import Answer, ChatAnswer
-from lengthwise.serving.asks import Limits, asks_of
+from lengthwise.serving.asks import Limits, asks_of, echoed
 from lengthwise.serving.call import Call
 from lengthwise.serving.errors import ApiError, api_error, quoted
 from lengthwise.serving.guard import Guard
@@ -112,12 +112,11 @@ class _Routes:
         chosen = self.settings.names.choose(asked.model, asked.recipe)
         asks = await run_in_threadpool(asks_of, asked, chosen, self.model, self.settings.limits)
         texts = [ask for each in asks for ask in each]
+        before = await run_in_threadpool(echoed, asked, asks, self.model)
         call = Call(self.engine, texts, self.metrics)
         await call.submit()
         logprobs = texts[0].logprobs is not None
-        answer = answering(
-            self.model, chosen.name, chosen.recipe, len(texts), len(asks), logprobs
-        )  # fmt: skip
+        answer = answering(self.model, chosen.name, chosen.recipe, before, len(asks), logprobs)
         ended = self._ended(request.url.path)
         if asked.stream:
             return Stream(call, answer, ended, asked.wants_usage)

@@ -18,6 +18,7 @@ from lengthwise.serving.protocol import (
     Common,
     CompletionRequest,
 )
+from lengthwise.tokenization.detokenise import decode
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
@@ -69,13 +70,45 @@ def asks_of(request: Common, chosen: Chosen, model: Model, limits: Limits) -> li
     seed = secrets.randbits(63) if request.seed is None else request.seed
     samplings = [_named(None, _sampling, request, row_seed(seed, row)) for row in range(n)]
     stop_ids = () if request.ignore_eos else None
+    echo = isinstance(request, CompletionRequest) and bool(request.echo)
     return [
         [
-            Ask(each, chosen.recipe, most, sampling, request.stops, stop_ids, logprobs, deadline)
+            Ask(each, chosen.recipe, most, sampling, request.stops, stop_ids, logprobs, echo,
+                deadline)
             for sampling in samplings
         ]
         for each in ids
-    ]
+    ]  # fmt: skip
+
+
+def echoed(request: Common, asks: Sequence[Sequence[Ask]], model: Model) -> list[str]:
+    """The text that stands before each text of an answer.
+
+    Args:
+        request: of a chat or of texts.
+        asks: of it.
+        model: that decodes prompts of ids.
+
+    Raises:
+        ApiError: for ids where there is no tokenizer.
+    """
+    found = []
+    for number, each in enumerate(asks):
+        text = ""
+        if isinstance(request, CompletionRequest) and request.echo:
+            prompt = request.prompts[number]
+            text = prompt if isinstance(prompt, str) else _decoded(prompt, model)
+        found += [text] * len(each)
+    return found
+
+
+def _decoded(ids: Sequence[int], model: Model) -> str:
+    if model.tokenizer is None:
+        raise ApiError(
+            400, "no_tokenizer", "echo of token ids needs a tokenizer, and this model has none; "
+            "leave echo out", "echo",
+        )  # fmt: skip
+    return decode(model.tokenizer, ids, special=True)
 
 
 def _chat_logprobs(request: ChatRequest) -> int | None:

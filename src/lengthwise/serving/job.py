@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from lengthwise.engine.beside import Beside
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.continuing import read_on, unit
 from lengthwise.engine.logprobs import TokenLogprob
+from lengthwise.engine.losses import Losses
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.packed_prefill import packs
 from lengthwise.engine.plan import Plan
@@ -36,6 +38,7 @@ class Ask:
 
     ids: token ids of the prompt. stop_ids: None is the model's own. logprobs: of how many of the
     likeliest tokens the log-probabilities are wanted beside each that is said; None wants none.
+    echo: whether those of the prompt's tokens are wanted too.
     deadline_s: seconds from now on, waiting included.
     """
 
@@ -46,18 +49,21 @@ class Ask:
     stop: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] | None = None
     logprobs: int | None = None
+    echo: bool = False
     deadline_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Piece:
     """What a round gave of a text. Text may come later than its tokens: a stop string could begin
-    in it. done: the whole, or why there is none; in the last piece alone."""
+    in it. done: the whole, or why there is none; in the last piece alone. prompt: of the prompt's
+    tokens, where they are wanted; in the first piece alone."""
 
     text: str
     tokens: list[int]
     logprobs: list[TokenLogprob] = field(default_factory=list)
     done: Generation | LengthwiseError | None = None
+    prompt: list[TokenLogprob] = field(default_factory=list)
 
 
 class Job:
@@ -75,9 +81,11 @@ class Job:
         self.cancelled = False
         self.begin = time.perf_counter()
         stop_ids = model.stop_ids() if ask.stop_ids is None else ask.stop_ids
-        self.asked = Asked(
-            plan, ask.max_new_tokens, stop_ids, ask.stop, prefixes=model.prefix_cache
-        )
+        echoes = ask.echo and ask.logprobs is not None
+        # What is wanted of a prompt's tokens is only known of those that are read.
+        self._losses = Losses(likeliest=ask.logprobs) if echoes else None
+        prefixes = None if echoes else model.prefix_cache
+        self.asked = Asked(plan, ask.max_new_tokens, stop_ids, ask.stop, prefixes=prefixes)
         self.row = Row(ask.ids, ask.sampling, self._hear if model.tokenizer else None, plan=plan)
         if ask.logprobs is not None and plan.mode is not None:
             raise Refused(
@@ -149,7 +157,7 @@ class Job:
         part: Seq[int] = ()
         with shortage.losing(self.request):
             part = self._next(tokens)
-            self._said(read_on(self.request.sequence, part))
+            self._said(read_on(self.request.sequence, part, losses=self._losses))
         return len(part)
 
     def slice(self, tokens: int) -> bool:
@@ -164,7 +172,7 @@ class Job:
         assert self.request is not None
         with shortage.losing(self.request):
             part, sequence = self._next(tokens), self.request.sequence
-            if packs(sequence, part):
+            if self._losses is None and packs(sequence, part):
                 slices = Slices(sequence, part)
                 self.slices = slices if slices.possible else None
         return self.slices is not None
@@ -203,7 +211,8 @@ class Job:
         with shortage.losing(self.request):
             part = self._next(tokens)
         sequence = self.request.sequence
-        return Beside(sequence, part) if packs(sequence, part) else None
+        joins = self._losses is None and packs(sequence, part)
+        return Beside(sequence, part) if joins else None
 
     def heed(self, beside: Beside) -> None:
         """Takes note of what a step has read.
@@ -264,7 +273,13 @@ class Job:
         self._told = len(output)
         text, self._heard = "".join(self._heard), []
         if text or len(output) > start or done is not None:
-            self.told(Piece(text, output[start:], request.logprobs[start:], done))
+            prompt = self._prompt() if not start else []
+            self.told(Piece(text, output[start:], request.logprobs[start:], done, prompt))
+
+    def _prompt(self) -> list[TokenLogprob]:
+        if self._losses is None:
+            return []
+        return [TokenLogprob(self.ask.ids[0], math.nan), *self._losses.told]
 
     def fail(self, error: LengthwiseError) -> None:
         """Says that there is no text.

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise.serving.engine import TokenLogprob
-from lengthwise.tokenization.detokenise import UNFINISHED, decode
+from lengthwise.tokenization.detokenise import UNFINISHED, Incremental, decode
+from lengthwise.tokenization.spans import token_spans
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 # JSON has no infinity; OpenAI writes this for what has no chance.
@@ -87,6 +88,39 @@ def text_logprobs(
         "top_logprobs": [_top(tokenizer, each) for each in found],
         "text_offset": offsets,
     }
+
+
+def prompt_logprobs(
+    tokenizer: PreTrainedTokenizerBase, found: Sequence[TokenLogprob], prompt: str
+) -> dict[str, Any]:
+    """The field `logprobs` of a prompt that is echoed. Its first token is predicted by nothing.
+
+    Args:
+        tokenizer: whose tokens they are.
+        found: of every token, in order.
+        prompt: its text.
+    """
+    ids = [each.token for each in found]
+    return {
+        **text_logprobs(tokenizer, found, 0),
+        "token_logprobs": [None, *(max(each.logprob, LEAST) for each in found[1:])],
+        "top_logprobs": [None, *(_top(tokenizer, each) for each in found[1:])],
+        "text_offset": _offsets(tokenizer, ids, prompt),
+    }
+
+
+def _offsets(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> list[int]:
+    """Where each token begins in the text; those of a character share its place."""
+    spans = token_spans(tokenizer, text)
+    before = len(ids) - len(spans)
+    if before >= 0 and tokenizer.encode(text, add_special_tokens=False) == list(ids[before:]):
+        # Special tokens before it stand nowhere in the text.
+        return [0] * before + [start for start, _ in spans]
+    read, offsets = Incremental(tokenizer, special=True), []
+    for token in ids:
+        offsets.append(min(len(text), len(read.text.rstrip(UNFINISHED))))
+        read.add(token)
+    return offsets
 
 
 def _top(tokenizer: PreTrainedTokenizerBase, found: TokenLogprob) -> dict[str, float]:

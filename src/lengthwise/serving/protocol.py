@@ -38,7 +38,6 @@ def _one_of(*allowed: Any) -> Callable[[Any], bool]:
 UNSERVED: dict[str, Callable[[Any], bool]] = {
     "audio": _empty,
     "best_of": _one_of(1),
-    "echo": _one_of(False),
     "frequency_penalty": _one_of(0),
     "function_call": _one_of("none", "auto"),
     "functions": _empty,
@@ -154,7 +153,10 @@ class ChatRequest(Common):
 
 
 class CompletionRequest(Common):
-    """The body of `/v1/completions`: a prompt is a text or token ids, one or several of them."""
+    """The body of `/v1/completions`: a prompt is a text or token ids, one or several of them.
+
+    echo: the prompt stands before each text, and its tokens before those of the text's logprobs.
+    """
 
     prompt: (
         str
@@ -166,6 +168,7 @@ class CompletionRequest(Common):
         ]
     )
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    echo: bool | None = None
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

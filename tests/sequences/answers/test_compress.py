@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from lengthwise.sequences.answers.compress import FROM_NOTES, asked, compressed, says
+from lengthwise.sequences.answers.base import Pair
+from lengthwise.sequences.answers.compress import (
+    FIELDS,
+    FROM_NOTES,
+    ShortenedPairs,
+    asked,
+    compressed,
+    says,
+)
+from lengthwise.sequences.answers.pairs import read_pairs
+from lengthwise.sequences.errors import SequenceError
 
 
 class Scripted:
@@ -66,3 +77,60 @@ def test_a_model_may_be_asked_where_notes_lead() -> None:
     assert model.questions[-1] == f"How many?\n{FROM_NOTES}"
     model.answers["notes: 7"] = "7"
     assert len(list(compressed([pair], model, entails=asked(model)))) == 1
+
+
+PAIRS = [{"question": "q", "long": f"first {n} and then {n}", "answer": str(n)} for n in range(5)]
+
+
+class Killed(Exception):
+    """What ends a job in its middle."""
+
+
+def halved(pair: Pair) -> list[Pair]:
+    """Those with an even answer."""
+    return [] if int(pair["answer"]) % 2 else [{**pair, "short": pair["answer"]}]
+
+
+def test_a_job_that_was_killed_goes_on_behind_its_last_line(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def shorten(pair: Pair) -> list[Pair]:
+        seen.append(pair["answer"])
+        if seen.count("3") == 1 and seen[-1] == "3":
+            raise Killed
+        return halved(pair)
+
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(Killed):
+        ShortenedPairs(out, PAIRS, "m").fill(shorten)
+    with out.open("ab") as file:
+        file.write(b'{"pair": 4, "mod')
+    again = ShortenedPairs(out, PAIRS, "m")
+    again.fill(shorten)
+    assert seen == ["0", "1", "2", "3", "3", "4"] and (again.done, again.kept) == (5, 3)
+    # The file is what `--method c3ot` reads.
+    assert [each["short"] for each in read_pairs(out, (*FIELDS, "short"))] == ["0", "2", "4"]
+    once = tmp_path / "once.jsonl"
+    ShortenedPairs(once, PAIRS, "m").fill(halved)
+    assert once.read_bytes() == out.read_bytes()
+
+
+def test_a_model_that_shortens_nothing_leaves_no_file(tmp_path: Path) -> None:
+    file = ShortenedPairs(tmp_path / "out.jsonl", PAIRS, "m")
+    file.fill(lambda pair: [])
+    assert (file.done, file.kept) == (5, 0) and not list(tmp_path.iterdir())
+
+
+def test_a_file_of_others_is_refused_and_begun_anew_by_force(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    ShortenedPairs(out, PAIRS, "m").fill(halved)
+    for pairs, model, told in ((PAIRS, "n", "another model"), (PAIRS[::-1], "m", "other pairs")):
+        with pytest.raises(SequenceError, match=told):
+            ShortenedPairs(out, pairs, model)
+    with pytest.raises(SequenceError, match="line 3 is damaged"):
+        ShortenedPairs(out, PAIRS[:3], "m")
+    out.write_bytes(b"[" * 9000 + b"\n")
+    with pytest.raises(SequenceError, match="line 1 is damaged"):
+        ShortenedPairs(out, PAIRS, "m")
+    ShortenedPairs(out, PAIRS[::-1], "n", force=True).fill(halved)
+    assert len(read_pairs(out, (*FIELDS, "short"))) == 3

@@ -8,13 +8,20 @@ had; `ASKED` is ours.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
+from pathlib import Path
 
+from lengthwise._utils.appended import AppendedLines
+from lengthwise._utils.outputs import Kind
 from lengthwise._utils.papers import Paper
 from lengthwise.methods.prompts import TextModel
 from lengthwise.sequences.answers.base import Pair
+from lengthwise.sequences.errors import SequenceError
 
+# What a pair has before it is shortened.
+FIELDS = ("question", "long", "answer")
 ASKED = (
     "Rewrite the derivation above in as few words as possible. Keep every number, formula and key "
     "step that leads to the answer, leave out all else, and add nothing. Write the short "
@@ -79,4 +86,85 @@ def compressed(
             yield {**pair, "short": short}
 
 
-__all__ = ["ASKED", "FROM_NOTES", "PAPER", "Entails", "asked", "compressed", "says"]
+class ShortenedPairs:
+    """A file of pairs that are being shortened, a JSON line for each that was, as it is done.
+
+    A line has the pair with its `short`, `pair` (its number, from 1) and `model`. A job that was
+    killed goes on behind the last line; pairs after it that were left out are asked again.
+    """
+
+    def __init__(self, path: Path, pairs: Seq[Pair], model: str, force: bool = False) -> None:
+        """Opens it, or begins it.
+
+        Args:
+            path: of the file.
+            pairs: all of them.
+            model: the name of who shortens.
+            force: begin anew, whatever lies there.
+
+        Raises:
+            SequenceError: for a file of other pairs or of another model, and a damaged line.
+        """
+        self.path, self._pairs, self._model = path, pairs, model
+        self._lines = AppendedLines(path, "sequences shorten", SequenceError)
+        # Pairs that are done with, and how many of them were shortened.
+        self.done = self.kept = 0
+        try:
+            if force:
+                self._lines.clear()
+            for number, raw in self._lines.lines():
+                self._take(number, raw)
+        except BaseException:
+            self._lines.close()
+            raise
+
+    def _take(self, number: int, raw: bytes) -> None:
+        try:
+            row = json.loads(raw)
+            place, pair = int(row.pop("pair")), {name: row[name] for name in FIELDS}
+            model, known = row["model"], self._pairs[place - 1] if place > self.done else None
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as bad:
+            raise SequenceError(
+                f"{self.path}: line {number} is damaged ({bad!r}); add --force to begin it anew"
+            ) from bad
+        if pair != known or model != self._model:
+            of = "another model" if pair == known else "other pairs"
+            raise SequenceError(
+                f"{self.path}: line {number} is of {of}; name another file for these, or add "
+                "--force to begin it anew"
+            )
+        self.done, self.kept = place, self.kept + 1
+
+    def fill(
+        self, shorten: Callable[[Pair], Iterable[Pair]],
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        """Shortens what is left. A file without any pair goes.
+
+        Args:
+            shorten: gives a pair with its short derivation, or nothing.
+            told: called with how many pairs are done with, of how many.
+        """
+        with self._lines:
+            for number, pair in enumerate(self._pairs[self.done :], self.done + 1):
+                for found in shorten(pair):
+                    self._lines.add({"pair": number, "model": self._model, **found})
+                    self.kept += 1
+                self.done = number
+                told(number, len(self._pairs))
+        if not self.kept:
+            self.path.unlink()
+
+
+def _is_shortened(path: Path) -> bool:
+    start = b'{"pair": '
+    with path.open("rb") as file:
+        return start.startswith(file.read(len(start)))
+
+
+SHORTENED = Kind("shortened pairs", _is_shortened)
+
+__all__ = [
+    "ASKED", "FIELDS", "FROM_NOTES", "PAPER", "SHORTENED", "Entails", "ShortenedPairs", "asked",
+    "compressed", "says",
+]  # fmt: skip
