@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lengthwise.evaluation.scorers.classes import read_entities
 from lengthwise.evaluation.scorers.error_lists import read_errors
 from lengthwise.evaluation.scorers.preferences import Gamed, length_controlled
 from lengthwise.evaluation.scorers.table import SCORERS
@@ -51,6 +52,11 @@ def test_error_lists_equal_the_released_parser(said: dict[str, Any]) -> None:
         assert found is not None
         counted = {"count": found.count, "score": found.score, "errors": len(found.errors)}
         assert counted == said["read"]
+
+
+@pytest.mark.parametrize("said", RECORDED["longiclbench"]["entities"])
+def test_entities_equal_the_released_reading(said: dict[str, Any]) -> None:
+    assert read_entities(said["reply"], said["sentence"], compat=True) == said["read"]
 
 
 @pytest.mark.parametrize("run", RECORDED["alpaca_eval"]["runs"])

@@ -117,7 +117,7 @@ class Benchmark(Protocol):
         ...
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
-        """How good a reply is, from 0 to 1: first the figure that counts, then others.
+        """How good a reply is: first the figure that counts, from 0 to 1, then others, of any size.
 
         Args:
             task: one of `tasks`.
@@ -168,7 +168,7 @@ class Task:
         return list(self.benchmark.samples(self.name, wanted))
 
     def score(self, said: str, sample: Sample) -> dict[str, float]:
-        """How good a reply is, from 0 to 1; the first figure counts."""
+        """How good a reply is; the first figure counts, from 0 to 1."""
         return dict(self.benchmark.score(self.name, said, sample))
 
 

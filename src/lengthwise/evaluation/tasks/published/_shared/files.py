@@ -25,7 +25,8 @@ _DEPTH = 3
 class Source:
     """Where the rows of a task are published.
 
-    files: names that the data file may have, the usual one first. columns: that rows must have.
+    files: names that the data file may have, the usual one first; some with their folder. columns:
+    that rows must have.
     hub: name of the data set; "" where it is not on the hub. path: the file in its repository,
     behind "::" a member of an archive; "" where `datasets` loads it. config, split: for `datasets`.
     """
@@ -48,7 +49,7 @@ def local_file(source: Source, data: str) -> Path | None:
     given = Path(data).expanduser()
     if given.is_file():
         # A file whose name is another task's is not this one's.
-        return given if given.name in source.files else None
+        return given if any(given.absolute().match(name) for name in source.files) else None
     patterns = ["*/" * depth + name for name in source.files for depth in range(_DEPTH)]
     found = (each for pattern in patterns for each in sorted(given.glob(pattern)))
     return next((each for each in found if each.is_file()), None)
@@ -116,19 +117,29 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         found = _parsed(text, PurePosixPath(member or path).suffix)
     except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
         raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
-    if not all(isinstance(each, dict) for each in found):
-        raise LengthwiseError(f"{task}: {path} holds something else than rows with columns")
+    other = next((n for n, each in enumerate(found, 1) if not isinstance(each, dict)), 0)
+    if other:
+        kind = type(found[other - 1]).__name__
+        raise LengthwiseError(f"{task}: row {other} of {path} is no row with columns but a {kind}")
     return tuple(found)
 
 
 def _parsed(text: str, suffix: str) -> list[Any]:
     if suffix == ".jsonl":
         # Not `splitlines`: documents hold line marks that are none in JSON.
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        lines = enumerate(text.split("\n"), 1)
+        return [_line(number, line) for number, line in lines if line.strip()]
     found = json.loads(text)
     if isinstance(found, dict):
         return list(found.values())
     return found if isinstance(found, list) else [found]
+
+
+def _line(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _from_hub(task: str, source: Source) -> Seq[Row]:
