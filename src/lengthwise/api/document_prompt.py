@@ -27,8 +27,8 @@ def build_prompt(
 ) -> DocumentPrompt:
     """The document's token ids between the head and tail of the model's chat template.
 
-    Where the tokenizer has no template, document, question and "Answer:" follow one another. Between
-    a document and a question stands a blank line.
+    Where the tokenizer has no template, document, question and "Answer:" follow one another. A
+    blank line stands between a document and a question.
 
     Args:
         model: whose tokenizer and template are used.
