@@ -6,7 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from lengthwise._utils.papers import Papers
 from lengthwise.errors import LengthwiseError
@@ -21,6 +21,7 @@ from lengthwise.evaluation.tasks.published._shared.files import (
 )
 from lengthwise.methods.options import option
 
+T = TypeVar("T")
 # More characters than a token has on average in any text that is read.
 _CHARACTERS = 16
 NEEDLE_LIKE = Difficulty("low", "low")
@@ -82,8 +83,8 @@ class PublishedBenchmark(ABC):
                 )
             yield fitted(wanted, sample)
 
-    def _drawn(self, task: str, wanted: Wanted, every: Seq[Sample]) -> list[tuple[int, Sample]]:
-        """Samples with their places, in their order."""
+    def _drawn(self, task: str, wanted: Wanted, every: Seq[T]) -> list[tuple[int, T]]:
+        """Samples, or what they are made of, with their places, in their order."""
         if not every:
             raise LengthwiseError(f"{self.name}/{task}: no row of its data is of this task")
         draw = random.Random(f"{self.name}/{task} {wanted.seed}")
