@@ -122,6 +122,8 @@ class Benchmark(Protocol):
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """How good a reply is, from 0 to 1: first the figure that counts, then others.
 
+        Nothing, where only a judge can say.
+
         Args:
             task: one of `tasks`.
             said: the reply, without what it was begun with.

@@ -1,8 +1,9 @@
 """LongProc: procedures that are written out at length, from the published files.
 
 Ye and others, "LongProc: Benchmarking Long-Context Language Models on Long Procedural Generation",
-COLM 2025, arXiv:2501.05414. Two of the six are here: path traversal (context_nl, question_repr,
-answer_nl) and theory of mind (story, question, solution), at the levels of 0.5k, 2k and 8k tokens.
+COLM 2025, arXiv:2501.05414. Three of the six are here: path traversal (context_nl, question_repr,
+answer_nl) and theory of mind (story, question, solution), at the levels of 0.5k, 2k and 8k tokens,
+and pseudo-code to code (`_shared/pseudo_code.py`), at the first two.
 The files lie in the authors' repository: `path_traversal_2k.json` with `prompts.yaml` beside it,
 whose USER_PROMPT is asked to the letter. What stands up to the map or story is the context, what
 follows the question. Nothing is cut. A reply may have half as many tokens again as its level.
@@ -23,6 +24,7 @@ from lengthwise._utils.papers import Paper
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.scorers.procedures import beliefs, route
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample
+from lengthwise.evaluation.tasks.published._shared import pseudo_code
 from lengthwise.evaluation.tasks.published._shared.benchmark import SPREAD, PublishedBenchmark
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source, local_file
 from lengthwise.methods.options import option
@@ -38,7 +40,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class LongProc(PublishedBenchmark):
-    """Path traversal and theory of mind, three levels each."""
+    """Path traversal and theory of mind, three levels each; pseudo-code to code, two."""
 
     name: ClassVar[str] = "longproc"
     paper: ClassVar[Paper] = Paper(
@@ -47,7 +49,8 @@ class LongProc(PublishedBenchmark):
         code="https://github.com/princeton-pli/LongProc",
     )  # fmt: skip
     tasks: ClassVar[Mapping[str, Difficulty]] = {
-        f"{kind}_{level}": SPREAD for kind in _LONG for level in LEVELS
+        **{f"{kind}_{level}": SPREAD for kind in _LONG for level in LEVELS},
+        **{f"{pseudo_code.KIND}_{level}": SPREAD for level in pseudo_code.LEVELS},
     }
     whole: ClassVar[bool] = True
 
@@ -55,12 +58,27 @@ class LongProc(PublishedBenchmark):
 
     def source(self, task: str) -> Source:
         """`NAME_LEVEL.json`, which is not on the hub."""
+        if task.startswith(pseudo_code.KIND):
+            return Source((f"{task}.json",), pseudo_code.COLUMNS)
         return Source((f"{task}.json",), _COLUMNS[task.rpartition("_")[0]])
+
+    def missing(self, task: str) -> str:
+        """The file; for code also leave to run it, and a compiler."""
+        code = pseudo_code.missing() if task.startswith(pseudo_code.KIND) else ""
+        return code or super().missing(task)
 
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample."""
         kind, _, level = task.rpartition("_")
-        before, _, behind = self._prompt(task).partition(_LONG[kind])
+        long = _LONG.get(kind, pseudo_code.LONG)
+        before, _, behind = self._prompt(task).partition(long)
+        if kind == pseudo_code.KIND:
+            lines, right = ("\n".join(row[each]) for each in pseudo_code.COLUMNS[:2])
+            yield Sample(
+                f"{_filled(before, {})}{lines}", _filled(behind, {}).strip(), (right,),
+                LEVELS[level] * 3 // 2, facts=pseudo_code.facts_of(row),
+            )  # fmt: skip
+            return
         if kind == "path_traversal":
             text, right = str(row["context_nl"]), str(row["answer_nl"])
             start, end = row["question_repr"]
@@ -74,7 +92,10 @@ class LongProc(PublishedBenchmark):
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """Accuracy, and how far the reply is right."""
-        if task.startswith("path"):
+        if task.startswith(pseudo_code.KIND):
+            tests = sample.facts["tests"]
+            found = pseudo_code.code_scores(said, tests, compat=self.compat)
+        elif task.startswith("path"):
             found = route(said, sample.references[0], compat=self.compat)
         else:
             found = beliefs(said, sample.references[0])
@@ -84,7 +105,7 @@ class LongProc(PublishedBenchmark):
         """USER_PROMPT of the file beside the data."""
         import yaml  # type: ignore[import-untyped]
 
-        kind = task.rpartition("_")[0]
+        long = _LONG.get(task.rpartition("_")[0], pseudo_code.LONG)
         data = local_file(self.source(task), self.data)
         path = (data.parent if data else Path(self.data)) / "prompts.yaml"
         try:
@@ -95,9 +116,9 @@ class LongProc(PublishedBenchmark):
                 "beside the data"
             ) from error
         prompt = found.get("USER_PROMPT") if isinstance(found, dict) else None
-        if not isinstance(prompt, str) or _LONG[kind] not in prompt:
+        if not isinstance(prompt, str) or long not in prompt:
             raise LengthwiseError(
-                f"longproc/{task}: {path} has no USER_PROMPT with {_LONG[kind]}; give the file "
+                f"longproc/{task}: {path} has no USER_PROMPT with {long}; give the file "
                 "that is published beside the data"
             )
         return prompt
