@@ -108,7 +108,8 @@ eval_.add_command(harness)
 def run(
     tasks: tuple[str, ...], suites: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], depths: tuple[float, ...], samples: int, seed: int,
-    documents: tuple[str, ...], out: Path | None, html: Path | None, force: bool, as_json: bool, choice: ModelChoice,
+    documents: tuple[str, ...], out: Path | None, html: Path | None, force: bool, as_json: bool,
+    choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Run TASKs under recipes and print scores with intervals, and costs.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.sandbox import cpp
+from lengthwise.evaluation.sandbox.cpp import compiler_missing
 from tests.evaluation.tasks.published.published_cases import task_of, wanted, write
 
 PATH = {
@@ -18,7 +20,13 @@ MIND = {
     "story": "Mara puts the key into the box. Tom leaves.", "question": "Where is {{it}}?",
     "solution": "- Step 1: Mara thinks box\n- Step 2: Tom thinks box",
 }  # fmt: skip
+CODE = {
+    "pseudocode_lines": ["read a and b", "print their sum"],
+    "code_lines": ["int main() { int a, b; cin >> a >> b;", "cout << a + b << endl; }"],
+    "testcases": [[["1 2"], ["3"]], [["-1 1"], ["0"]]],
+}  # fmt: skip
 PROMPTS = {
+    "pseudo_to_code": "Write C++ for this:\n{pseudocode}\nIn a block of ```cpp.",
     "path_traversal": "Find a way.\n{city_context}\nNow go from {src_city} to {dst_city}.",
     "tom_tracking": "Follow this: {story}\nAsked: {question} {{x}}",
 }
@@ -26,7 +34,8 @@ PROMPTS = {
 
 def files(folder: Path, task: str) -> None:
     kind = task.rpartition("_")[0]
-    write(folder, f"{kind}/{task}.json", [PATH if kind == "path_traversal" else MIND])
+    rows = {"path_traversal": PATH, "tom_tracking": MIND, "pseudo_to_code": CODE}
+    write(folder, f"{kind}/{task}.json", [rows[kind]])
     quoted = PROMPTS[kind].replace("\n", "\n  ")
     (folder / kind / "prompts.yaml").write_text(f"USER_PROMPT: |\n  {quoted}\n", encoding="utf-8")
 
@@ -65,3 +74,30 @@ def test_prompts_must_lie_beside_the_data(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(LengthwiseError, match="cannot be read"):
         task.samples(wanted())
+
+
+def test_code_is_compiled_and_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files(tmp_path, "pseudo_to_code_2k")
+    with pytest.raises(LengthwiseError, match="needs leave to run the code"):
+        task_of("longproc", tmp_path, "pseudo_to_code_2k")
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+    if compiler_missing():
+        pytest.skip("no C++ compiler")
+    task = task_of("longproc", tmp_path, "pseudo_to_code_2k")
+    (sample,) = task.samples(wanted())
+    assert sample.context == "Write C++ for this:\nread a and b\nprint their sum"
+    assert sample.question == "In a block of ```cpp." and sample.most == 3072
+    (right,) = sample.references
+    assert task.score(f"```cpp\n{right}\n```", sample) == {"accuracy": 1.0, "partial": 1.0}
+    half = "int main() { cout << 3 << endl; }"
+    assert task.score(f"```c++\n{half}\n```", sample) == {"accuracy": 0.0, "partial": 0.5}
+    for wrong in ("```cpp\nint main( {}\n```", "int main() {}", ""):
+        assert task.score(wrong, sample) == {"accuracy": 0.0, "partial": 0.0}
+
+
+def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files(tmp_path, "pseudo_to_code_0.5k")
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+    monkeypatch.setattr(cpp.shutil, "which", lambda name: None)
+    with pytest.raises(LengthwiseError, match=r"needs a C\+\+ compiler: install one of g\+\+"):
+        task_of("longproc", tmp_path, "pseudo_to_code_0.5k")
