@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 
+from lengthwise.evaluation.sandbox.cpp import compiler_missing
+from lengthwise.evaluation.scorers.aggregates import pass_at_k
 from lengthwise.evaluation.scorers.classes import read_entities
 from lengthwise.evaluation.scorers.error_lists import read_errors
 from lengthwise.evaluation.scorers.preferences import Gamed, length_controlled
+from lengthwise.evaluation.scorers.programs import passes
 from lengthwise.evaluation.scorers.table import SCORERS
+from lengthwise.evaluation.tasks.published._shared.pseudo_code import code_scores
+from lengthwise.evaluation.tasks.published.humaneval import HumanEval
+from tests.evaluation.tasks.published.code_rows import DOUBLE, LAST
 
 FOLDER = Path(__file__).parent / "recorded"
 WITHIN = 1e-6
@@ -73,3 +79,28 @@ def test_win_rates_equal_the_released_fit(run: dict[str, Any]) -> None:
     assert found.error == pytest.approx(run["error"], abs=WITHIN)
     assert (found.length, found.ability) == pytest.approx((length, ability), abs=WITHIN)
     assert found.difficulty == (pytest.approx(difficulty[0], abs=WITHIN) if difficulty else None)
+
+
+def test_programs_pass_where_the_released_harness_says_so() -> None:
+    problems = {row["task_id"]: row for row in (DOUBLE, LAST)}
+    for recorded in RECORDED["humaneval"]["programs"]:
+        (sample,) = HumanEval().asked("humaneval", problems[recorded["problem"]])
+        program = HumanEval().program(recorded["completion"], sample)
+        found = passes(program, sample.facts["checks"])
+        assert found["passed"] == recorded["passed"], (recorded, found)
+
+
+@pytest.mark.parametrize("estimate", RECORDED["humaneval"]["estimates"])
+def test_estimates_equal_the_released_ones(estimate: dict[str, Any]) -> None:
+    found = pass_at_k(estimate["samples"], estimate["right"], estimate["k"])
+    assert found == pytest.approx(estimate["pass_at_k"], abs=WITHIN)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(compiler_missing()), reason="no C++ compiler")
+@pytest.mark.parametrize("recorded", RECORDED["longproc"]["programs"])
+def test_programs_of_cpp_are_right_where_the_released_evaluator_says_so(
+    recorded: dict[str, Any],
+) -> None:
+    found = code_scores(recorded["reply"], recorded["tests"])
+    assert (found.accuracy, found.extracted) == (recorded["accuracy"], recorded["extracted"])

@@ -8,7 +8,21 @@ from typing import Any
 _QUESTION = "What stands on the hill?"
 _TOWER = "A grey tower stands on the hill."
 
+# Options with which one row is enough.
+OPTIONS = {"mbpp": ", chat=true"}
 RIGHT: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "kick": ("closed", "validation.jsonl", {
+        "question": _QUESTION, "answer": {"normalized_aliases": ["tower"]}, "entity_pages": {},
+        "search_results": {},
+    }),
+    "humaneval": ("humaneval", "HumanEval.jsonl", {
+        "task_id": "HumanEval/0", "prompt": "def double(x):\n", "entry_point": "double",
+        "canonical_solution": "    return 2 * x\n", "test": "def check(f):\n    assert f(1) == 2\n",
+    }),
+    "mbpp": ("full", "mbpp.jsonl", {
+        "task_id": 11, "text": "Give one.", "code": "def one():\n    return 1",
+        "test_list": ["assert one() == 1"],
+    }),
     "longbench": ("trec", "trec.jsonl", {
         "input": _QUESTION, "context": _TOWER, "answers": ["Place"],
         "all_classes": ["Place", "Person"], "length": 7,

@@ -11,6 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.sandbox import cpp
+from lengthwise.evaluation.sandbox.cpp import compiler_missing
 from lengthwise.evaluation.tasks.benchmark import Sample, tasks_of
 from lengthwise.evaluation.tasks.published.longproc import KINDS, LongProc
 from tests.evaluation.tasks.published.published_cases import task_of, wanted, write
@@ -55,6 +57,12 @@ ROWS: dict[str, tuple[dict[str, Any], str]] = {
         "Read.\n\n{html_str}\n\nOf {task_topic}: {task_description}{filtering_instruction}\n\n"
         "{tsv_header}\n{{rows}}\n\nNotes.\n\nNow do it.",
     ),
+    "pseudo_to_code": (
+        {"pseudocode_lines": ["read a and b", "print their sum"],
+         "code_lines": ["int main() {", "int a, b; cin >> a >> b;", "cout << a + b << endl; }"],
+         "testcases": [[["1 2"], ["3"]], [["4 5"], ["9"]]]},
+        "Write C++ for this:\n{pseudocode}\n\nIn a block of ```cpp.",
+    ),
     "path_traversal": (
         {"context_nl": "From Aldby a bus goes to Carrow.", "question_repr": ["Aldby", "Orrest"],
          "answer_nl": ROUTE},
@@ -97,8 +105,15 @@ def shown(sample: Sample) -> str:
     return f"{sample.context}\n\n{sample.question}"
 
 
-def test_sixteen_less_two_levels_are_there() -> None:
-    assert len(LongProc.tasks) == 14 and "travel_planning_0.5k" not in LongProc.tasks
+@pytest.fixture(autouse=True)
+def _leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To run code."""
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+
+
+def test_six_procedures_have_sixteen_levels() -> None:
+    assert len(KINDS) == len(ROWS) == 6 and len(LongProc.tasks) == 16
+    assert not {"travel_planning_0.5k", "pseudo_to_code_8k"} & set(LongProc.tasks)
 
 
 @pytest.mark.parametrize("task", ["html_to_tsv_2k", "path_traversal_8k", "tom_tracking_0.5k"])
@@ -153,7 +168,12 @@ def test_trips_are_of_the_level_of_their_length(tmp_path: Path) -> None:
         sample_of(tmp_path, "travel_planning_8k")
 
 
+CODE = "\n".join(ROWS["pseudo_to_code"][0]["code_lines"])
 RIGHT = {
+    "pseudo_to_code": (
+        f"```cpp\n{CODE}\n```", "```c++\nint main() { cout << 3 << endl; }\n```",
+        {"accuracy": 0.0, "partial": 0.5, "extracted": 1.0},
+    ),
     "html_to_tsv": (f"```tsv\n{TABLE}\n```", "name\tyear\nOld Mill\t1801", {"f1": 2 / 3}),
     "path_traversal": (
         f"<Route>\n{ROUTE}\n</Route>", "<Route>\nBus from Aldby to Carrow.\n</Route>",
@@ -175,6 +195,8 @@ RIGHT = {
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_right_replies_score_one_and_half_of_one_less(kind: str, tmp_path: Path) -> None:
+    if kind == "pseudo_to_code" and compiler_missing():
+        pytest.skip("no C++ compiler")
     files(tmp_path, kind, "2k")
     task = task_of("longproc", tmp_path, f"{kind}_2k")
     (sample,) = task.samples(wanted())
@@ -184,6 +206,36 @@ def test_right_replies_score_one_and_half_of_one_less(kind: str, tmp_path: Path)
     assert {name: found[name] for name in figures} == pytest.approx(figures)
     nothing = task.score("zebra", sample)
     assert nothing == dict.fromkeys(nothing, 0.0)
+
+
+def test_leave_to_run_code_and_a_compiler_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path, "pseudo_to_code", "2k")
+    monkeypatch.setattr(cpp.shutil, "which", lambda name: None)
+    with pytest.raises(LengthwiseError, match=r"needs a C\+\+ compiler: install one of g\+\+"):
+        task_of("longproc", tmp_path, "pseudo_to_code_2k")
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL")
+    with pytest.raises(LengthwiseError, match="needs leave to run the code"):
+        task_of("longproc", tmp_path, "pseudo_to_code_2k")
+
+
+def test_code_that_is_none_scores_nothing(tmp_path: Path) -> None:
+    if compiler_missing():
+        pytest.skip("no C++ compiler")
+    files(tmp_path, "pseudo_to_code", "0.5k")
+    task = task_of("longproc", tmp_path, "pseudo_to_code_0.5k")
+    (sample,) = task.samples(wanted())
+    assert sample.context == "Write C++ for this:\nread a and b\nprint their sum"
+    assert sample.question == "In a block of ```cpp." and sample.most == 1024
+    assert sample.references == (CODE,)
+    for wrong in ("```cpp\nint main( {}\n```", "int main() {}", ""):
+        found = task.score(wrong, sample)
+        assert found["accuracy"] == found["partial"] == 0.0
+    write(tmp_path, "pseudo_to_code/pseudo_to_code_0.5k.json",
+          [{**ROWS["pseudo_to_code"][0], "testcases": [[["1 2"], [3]]]}])  # fmt: skip
+    with pytest.raises(LengthwiseError, match="row 1 .*'testcases' holds no list of lines"):
+        task.samples(wanted())
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

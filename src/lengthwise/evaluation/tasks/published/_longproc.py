@@ -16,6 +16,7 @@ from typing import Any
 
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import LengthwiseError
+from lengthwise.evaluation.tasks.published._shared import pseudo_code
 from lengthwise.evaluation.tasks.published._shared.files import Row
 from lengthwise.evaluation.tasks.published._shared.values import (
     number_in,
@@ -31,6 +32,7 @@ COLUMNS = {
     "html_to_tsv": (
         "html_path", "task_topic", "task_description", "gt", "tsv_header", "filtering_instruction",
     ),
+    pseudo_code.KIND: pseudo_code.COLUMNS,
     "path_traversal": ("context_nl", "question_repr", "answer_nl"),
     "tom_tracking": ("story", "question", "solution"),
     "countdown": ("nums", "target", "demonstration"),
@@ -68,8 +70,9 @@ class Repository:
             fields, right = self._trip(row)
         else:
             make = {
-                "html_to_tsv": self._page, "path_traversal": self._path,
-                "tom_tracking": self._story, "countdown": self._puzzle,
+                "html_to_tsv": self._page, pseudo_code.KIND: self._code,
+                "path_traversal": self._path, "tom_tracking": self._story,
+                "countdown": self._puzzle,
             }[kind]  # fmt: skip
             fields, right = make(row)
         prompt = filled(self._prompt(tuple(fields)), fields)
@@ -80,6 +83,10 @@ class Repository:
         page = self._beside(text_in(row, "html_path"))
         fields = {"html_str": page, **{name: text_in(row, name) for name in named}}
         return fields, text_in(row, "gt")
+
+    def _code(self, row: Row) -> tuple[dict[str, str], str]:
+        lines, right = ("\n".join(texts_in(row, each)) for each in pseudo_code.COLUMNS[:2])
+        return {"pseudocode": lines}, right
 
     def _path(self, row: Row) -> tuple[dict[str, str], str]:
         start, end = texts_in(row, "question_repr", 2)

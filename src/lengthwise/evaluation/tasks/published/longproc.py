@@ -1,9 +1,10 @@
 """LongProc: procedures that are written out at length, from the published rows.
 
 Ye and others, "LongProc: Benchmarking Long-Context Language Models on Long Procedural Generation",
-COLM 2025, arXiv:2501.05414. Five of the six are here, at the levels of 0.5k, 2k and 8k tokens:
+COLM 2025, arXiv:2501.05414. The six procedures, at the levels of 0.5k, 2k and 8k tokens:
 
     html_to_tsv      a table of what a web page lists: F1 of rows
+    pseudo_to_code   C++, which a sandbox compiles and runs (`_shared/pseudo_code`); no 8k
     path_traversal   a way through cities
     tom_tracking     who believes what, step by step
     countdown        a number from four others, with the search for it
@@ -32,6 +33,7 @@ from lengthwise.evaluation.scorers.procedures import ProcedureScores, beliefs, r
 from lengthwise.evaluation.scorers.rows import row_scores
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample
 from lengthwise.evaluation.tasks.published._longproc import COLUMNS, FILES, Repository
+from lengthwise.evaluation.tasks.published._shared import pseudo_code
 from lengthwise.evaluation.tasks.published._shared.benchmark import SPREAD, PublishedBenchmark
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source, local_file
 from lengthwise.evaluation.tasks.published._shared.values import number_in, numbers_in, text_in
@@ -50,6 +52,10 @@ def _table(said: str, sample: Sample, compat: bool) -> Mapping[str, float]:
         "f1": found.f1, "precision": found.precision, "recall": found.recall,
         "extracted": extracted,
     }  # fmt: skip
+
+
+def _code(said: str, sample: Sample, compat: bool) -> Mapping[str, float]:
+    return _shares(pseudo_code.code_scores(said, sample.facts["tests"], compat=compat))
 
 
 def _route(said: str, sample: Sample, compat: bool) -> Mapping[str, float]:
@@ -102,6 +108,7 @@ class Procedure:
 
 KINDS = {
     "html_to_tsv": Procedure(4, _table),
+    pseudo_code.KIND: Procedure(1, _code, pseudo_code.facts_of, pseudo_code.LEVELS),
     "path_traversal": Procedure(1, _route),
     "tom_tracking": Procedure(2, _beliefs),
     "countdown": Procedure(1, _countdown, _puzzle),
@@ -111,7 +118,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class LongProc(PublishedBenchmark):
-    """Five procedures, up to three levels each."""
+    """Six procedures, up to three levels each."""
 
     name: ClassVar[str] = "longproc"
     paper: ClassVar[Paper] = Paper(
@@ -138,6 +145,11 @@ class LongProc(PublishedBenchmark):
         if local_file(authors, self.data):
             return authors
         return replace(hub, files=(file, *names))
+
+    def missing(self, task: str) -> str:
+        """The file; for code, leave to run it and a compiler are said first."""
+        code = pseudo_code.missing() if _kind(task) == pseudo_code.KIND else ""
+        return code or super().missing(task)
 
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample; of a file of several levels, one of the level."""

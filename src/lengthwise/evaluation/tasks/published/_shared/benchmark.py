@@ -114,8 +114,8 @@ class PublishedBenchmark(ABC):
                 ) from error
         return found
 
-    def _drawn(self, task: str, wanted: Wanted, every: Seq[Sample]) -> list[tuple[int, Sample]]:
-        """Samples with their places, in their order."""
+    def _drawn(self, task: str, wanted: Wanted, every: Seq[T]) -> list[tuple[int, T]]:
+        """Samples, or what they are made of, with their places, in their order."""
         self._some(task, every)
         draw = random.Random(f"{self.name}/{task} {wanted.seed}")
         places = draw.sample(range(len(every)), min(wanted.samples, len(every)))
@@ -146,7 +146,7 @@ class PublishedBenchmark(ABC):
             )
         return [every[place] for place in sorted(kept)]
 
-    def _some(self, task: str, every: Seq[Sample]) -> None:
+    def _some(self, task: str, every: Seq[T]) -> None:
         if not every:
             raise LengthwiseError(f"{self.name}/{task}: no row of its data is of this task")
 

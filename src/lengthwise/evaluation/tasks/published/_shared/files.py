@@ -1,12 +1,15 @@
 """Rows of published data files: from a folder of the user's, or from the hub.
 
-Read are JSON Lines, JSON (a list, or an object of rows by id), members of a zip archive, Parquet.
+Read are JSON Lines, JSON (a list, an object of rows by id, or one of which one value is the list of
+rows), members of a zip archive, Parquet; text of each kind also packed by gzip.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +21,7 @@ from lengthwise.errors import LengthwiseError
 
 Row = Mapping[str, Any]
 # Published folders hold their files at the top or some folders down.
-_DEPTH = 3
+_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +115,13 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         if member:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(member).decode("utf-8-sig")
+        elif path.endswith(".gz"):
+            text = gzip.decompress(Path(path).read_bytes()).decode("utf-8-sig")
         else:
             text = Path(path).read_text("utf-8-sig")
-        found = _parsed(text, PurePosixPath(member or path).suffix)
-    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+        found = _parsed(text, PurePosixPath((member or path).removesuffix(".gz")).suffix)
+    except (OSError, EOFError, KeyError, ValueError, RecursionError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
         raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
     other = next((n for n, each in enumerate(found, 1) if not isinstance(each, dict)), 0)
     if other:
@@ -131,7 +137,8 @@ def _parsed(text: str, suffix: str) -> list[Any]:
         return [_line(number, line) for number, line in lines if line.strip()]
     found = json.loads(text)
     if isinstance(found, dict):
-        return list(found.values())
+        lists = [each for each in found.values() if isinstance(each, list)]
+        return lists[0] if len(lists) == 1 else list(found.values())
     return found if isinstance(found, list) else [found]
 
 
