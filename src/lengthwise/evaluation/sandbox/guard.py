@@ -23,7 +23,6 @@ import select
 import signal
 import stat
 import sys
-import tempfile
 import time
 from typing import Any, NoReturn
 
@@ -197,7 +196,9 @@ def _program(job: dict[str, Any], ends: dict[str, int], user: int | None, inside
 
 
 def _standard_files(job: dict[str, Any], ends: dict[str, int]) -> None:
-    with tempfile.TemporaryFile(dir=job["folder"]) as given:
+    # No name is left of it: the folder is empty but for what was given.
+    with open(".stdin", "w+b") as given:
+        os.unlink(".stdin")
         given.write(job["stdin"].encode())
         given.seek(0)
         os.dup2(given.fileno(), 0)

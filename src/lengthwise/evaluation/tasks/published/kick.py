@@ -16,10 +16,10 @@ and, where `answer.jsonl` or `gpt35_answer.jsonl` lies in the data, "rival". Wit
 summaries have ROUGE-L against the story's own highlights and the share of 150 words that is kept
 to; instructions no score.
 
-Ours differs: prompts are in our own words; replies are greedy, to factoids of 64 tokens (there,
-twice the prompt) and scored without their prompt; highlights are no part of the stories, as they
-are there; the later turns of MT-Bench stand behind the rival's replies, and are left out without
-them.
+Ours differs. Prompts are in our own words, and replies are greedy. Those to factoids have 64 tokens
+(there, twice the prompt) and are scored without their prompt. Highlights are no part of the stories,
+as they are there. Later turns of MT-Bench stand behind the rival's replies; without them they are
+left out.
 """
 
 from __future__ import annotations
