@@ -25,9 +25,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from lengthwise._utils.papers import Paper
+from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.scorers.countdown import countdown
 from lengthwise.evaluation.scorers.procedures import ProcedureScores, beliefs, route, travel
 from lengthwise.evaluation.scorers.rows import row_scores
@@ -35,7 +37,12 @@ from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample
 from lengthwise.evaluation.tasks.published._longproc import COLUMNS, FILES, Repository
 from lengthwise.evaluation.tasks.published._shared import pseudo_code
 from lengthwise.evaluation.tasks.published._shared.benchmark import SPREAD, PublishedBenchmark
-from lengthwise.evaluation.tasks.published._shared.files import Row, Source, local_file
+from lengthwise.evaluation.tasks.published._shared.files import (
+    Row,
+    Source,
+    lacking,
+    local_file,
+)
 from lengthwise.evaluation.tasks.published._shared.values import number_in, numbers_in, text_in
 from lengthwise.methods.options import option
 
@@ -154,8 +161,7 @@ class LongProc(PublishedBenchmark):
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample; of a file of several levels, one of the level."""
         if "input_prompt" not in row:
-            data = local_file(self.source(task), self.data)
-            found = Repository(task, data).row(row) if data else None
+            found = _repository(self, task).row(row)
             if found is None:
                 return
             row = found
@@ -176,6 +182,16 @@ class LongProc(PublishedBenchmark):
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """Accuracy and how far the reply is right, or F1 of rows; whether any was found."""
         return KINDS[_kind(task)].score(said, sample, self.compat)
+
+
+@lru_cache(maxsize=16)
+def _repository(benchmark: LongProc, task: str) -> Repository:
+    """The authors' folder with the file of a task, found once for all of its rows."""
+    name, source = f"longproc/{task}", benchmark.source(task)
+    path = local_file(source, benchmark.data)
+    if path is None:
+        raise LengthwiseError(f"{name} needs {lacking(name, source, benchmark.data)}")
+    return Repository(task, path)
 
 
 def _kind(task: str) -> str:
