@@ -91,13 +91,20 @@ def write_entities(folder: Path, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "label", [json.dumps(ENTITIES), str(ENTITIES), "\n".join(map(": ".join, ENTITIES.items()))]
+    "label",
+    [
+        json.dumps(ENTITIES),
+        str(ENTITIES),
+        "\n".join(map(": ".join, ENTITIES.items())),
+        ", ".join(map(": ".join, ENTITIES.items())),
+    ],
 )
 def test_entities_and_their_types(label: str, tmp_path: Path) -> None:
     write_entities(tmp_path, label)
     for compat, right in (("true", 1.0), ("false", 2.0)):
         (task,) = tasks_of(f"longicl(data={tmp_path}, rounds=2, compat={compat})/fewnerd")
         (sample,) = task.samples(wanted())
+        assert sample.facts["entities"] == ENTITIES
         assert sample.context == "Name them." + "\nSentence: Bo sang.\nBo: person-other" * 2
         assert sample.question == f"Sentence: {SENTENCE}" and sample.references == (label,)
         said = "Ada Holm: person-other\nFjord: a Story: art-film\n\nSentence: Next one."
