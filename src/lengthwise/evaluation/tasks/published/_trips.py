@@ -1,10 +1,12 @@
 """LongProc's trips: the search for a plan, written out in our words.
 
 Ye and others, 2025, arXiv:2501.05414. The authors' repository has the constraints and the right
-plan; the search, which the prompt shows in its examples, is written by code. Ours takes the same
-steps in the same order, a line each: depth first over days, a fixed city where one begins on the
-day, else the free ones as they are listed; a branch ends where no flight leads to a city, or where
-the stay ends after the next fixed one begins. The hub's rows have the authors' sentences.
+plan; the search, which the prompt shows in its examples, is written by code. The hub's rows have
+the authors' sentences.
+
+Ours takes the same steps in the same order, a line each. It goes depth first over days: where a
+fixed city begins on the day, that one, else the free ones as they are listed. A branch ends where no
+flight leads to a city, or where the stay ends after the next fixed one begins.
 """
 
 from __future__ import annotations
