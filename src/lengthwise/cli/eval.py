@@ -200,10 +200,12 @@ def tasks() -> None:
         source = "; ".join(f"{paper.title}, {paper.year}" for paper in papers_of(kind.paper))
         for task, hard in kind.tasks.items():
             text = name if len(kind.tasks) == 1 else f"{name}/{task}"
-            needs = "data" if Task(kind(), task, text).missing else ""
+            missing = Task(kind(), task, text).missing
+            needs = "leave" if missing.startswith("leave") else "data" if missing else ""
             table.add_row(text, hard.diffusion, hard.scope, needs, source)
             source = "" if len(kind.tasks) > 1 else source
     console.print(table)
+    console.print(f"suites: {', '.join(SUITES)}", highlight=False)
 
 
 class _Bars(Bar):

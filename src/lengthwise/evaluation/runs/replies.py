@@ -163,11 +163,11 @@ def _prompt(
         more = f"\n\n{question}" if context and question else question
         prefix = tuple(ids)
         # What comes first begins as every text of this model does.
-        begun = context or not more
+        first = not context and bool(more)
         suffix = tuple(
-            tokenizer.encode(more, add_special_tokens=False)
-            if begun
-            else model.encode(more, special="text")
+            model.encode(more, special="text")
+            if first
+            else tokenizer.encode(more, add_special_tokens=False)
         )
     if sample.begin:
         templated = sample.chat and getattr(tokenizer, "chat_template", None)
@@ -177,8 +177,10 @@ def _prompt(
 
 
 def _options(sample: Sample) -> dict[str, Any]:
-    sampled = {"temperature": sample.temperature, "seed": sample.seed}
-    return {"max_new_tokens": sample.most, "stop": sample.stop, **sampled}
+    options: dict[str, Any] = {"max_new_tokens": sample.most, "stop": sample.stop}
+    if sample.temperature:
+        options |= {"temperature": sample.temperature, "seed": sample.seed}
+    return options
 
 
 def _reply(found: Generation, read: int, more_s: float, seconds: float) -> Reply:

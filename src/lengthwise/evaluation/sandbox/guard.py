@@ -53,7 +53,7 @@ class _Guard:
 
     def run(self) -> dict[str, Any]:
         """Starts the program, waits, ends all that it started."""
-        user = isolation.other_user([self.job["argv"][0], os.__file__])
+        user = isolation.other_user(_needs(self.job))
         if user is not None:
             os.chown(self.job["folder"], user, user)
         names = ("state", "told", "stdout", "stderr")
@@ -178,7 +178,7 @@ def _program(job: dict[str, Any], ends: dict[str, int], user: int | None, inside
     """Another user, files, limits, exec."""
     try:
         if user is not None:
-            isolation.become(user)
+            isolation.become(user, _needs(job))
         isolation.end_with_parent()
         isolation.no_new_rights()
         os.chdir(job["folder"])
@@ -187,12 +187,18 @@ def _program(job: dict[str, Any], ends: dict[str, int], user: int | None, inside
         guards += ["landlock"] if isolation.write_only_in(job["folder"]) else []
         _say(ends["state"], guards=guards)
         _standard_files(job, ends)
-        _limits(job["limits"], isolation.counted_apart(inside and user is None))
+        _limits(job["limits"], isolation.others_counted(user, inside))
         words = [word.replace("{told}", str(ends["told"])) for word in job["argv"]]
         os.execve(words[0], words, job["environment"])
     except BaseException as error:
         _say(ends["state"], error=f"{type(error).__name__}: {error}")
     os._exit(1)
+
+
+def _needs(job: dict[str, Any]) -> list[str]:
+    """What the program must be able to read; what is in its folder it can."""
+    inside = job["argv"][0].startswith(job["folder"])
+    return [os.__file__] if inside else [job["argv"][0], os.__file__]
 
 
 def _standard_files(job: dict[str, Any], ends: dict[str, int]) -> None:
@@ -209,7 +215,7 @@ def _standard_files(job: dict[str, Any], ends: dict[str, int]) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _limits(limits: dict[str, Any], apart: bool) -> None:
+def _limits(limits: dict[str, Any], others: int | None) -> None:
     seconds = int(limits["seconds"]) + 1
     isolation.limit(resource.RLIMIT_CORE, 0)
     isolation.limit(resource.RLIMIT_CPU, seconds, seconds + 1)
@@ -218,9 +224,9 @@ def _limits(limits: dict[str, Any], apart: bool) -> None:
     if sys.platform != "darwin":
         # There no address space is small enough for a program to start in.
         isolation.limit(resource.RLIMIT_AS, limits["memory"])
-    # Process 1 counts too. No limit binds root, for which the guard counts.
-    others = 1 if apart else _of_this_user()
-    isolation.limit(resource.RLIMIT_NPROC, limits["processes"] + others)
+    # No limit binds root, for which the guard counts.
+    most = limits["processes"] + (_of_this_user() if others is None else others)
+    isolation.limit(resource.RLIMIT_NPROC, most)
 
 
 def _of_this_user() -> int:

@@ -15,6 +15,8 @@ import sys
 from typing import Any
 
 NOBODY = 65534
+# Users that no system gives away, one a process.
+_OWN_USERS = 0x70000000
 # `unshare`: mounts, System V memory, users, processes, network.
 _NEW_NS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
     0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
@@ -55,20 +57,27 @@ def end_with_parent() -> None:
 
 
 def other_user(needs: list[str]) -> int | None:
-    """The user to become: nobody, for root; None stays as it is.
+    """The user to become, for root: one that has nothing else, or nobody where users are few.
 
     Args:
-        needs: paths that the program must be able to read. Where others cannot, root's right to
-            read all is kept for it, and not that to write.
+        needs: paths that the program must be able to read.
+
+    Returns:
+        None to stay as it is: for other users, and where root's Python could not be read.
     """
-    if os.getuid() != 0 or not (_LINUX or all(map(_open_to_all, needs))):
+    if os.getuid() != 0 or not (all(map(_open_to_all, needs)) or _may_read_all()):
         return None
-    return NOBODY if all(map(_open_to_all, needs)) or _may_read_all() else None
+    return _OWN_USERS + os.getpid() if _all_users() else NOBODY
 
 
-def become(user: int) -> None:
-    """Leaves root for another user, with the right to read all where that can be kept."""
-    keeps = _may_read_all() and _prctl(_KEEP_CAPABILITIES, 1)
+def become(user: int, needs: list[str]) -> None:
+    """Leaves root for another user.
+
+    Args:
+        user: of `other_user`.
+        needs: what it must be able to read. Where others cannot, root's right to read all is kept.
+    """
+    keeps = not all(map(_open_to_all, needs)) and _prctl(_KEEP_CAPABILITIES, 1)
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
@@ -160,10 +169,18 @@ def write_only_in(folder: str) -> bool:
     return kept
 
 
-def counted_apart(inside: bool) -> bool:
-    """Whether the kernel counts the processes of a namespace of users by themselves."""
+def others_counted(user: int | None, inside: bool) -> int | None:
+    """Processes that the kernel counts with those of the program; None is all of its user's.
+
+    Args:
+        user: of `other_user`.
+        inside: whether it is in namespaces.
+    """
+    if user is not None:
+        return 0 if user >= _OWN_USERS else None
     release = [int(part) for part in os.uname().release.split(".")[:2] if part.isdigit()]
-    return inside and release >= [5, 14]
+    # Since then a namespace of users has a count of its own, in which process 1 is.
+    return 1 if inside and release >= [5, 14] else None
 
 
 def limit(kind: int, soft: int, hard: int | None = None) -> None:
@@ -184,6 +201,14 @@ def _open_to_all(path: str) -> bool:
             return bool(os.stat(real).st_mode & 0o004)
         above = os.path.dirname(above)
     return False
+
+
+def _all_users() -> bool:
+    """Whether every number is a user here; in some containers few are."""
+    if not _LINUX:
+        return False
+    with open("/proc/self/uid_map") as file:
+        return any(int(line.split()[2]) > 2 * _OWN_USERS for line in file)
 
 
 def _may_read_all() -> bool:
@@ -210,6 +235,6 @@ def _put(path: str, text: str) -> None:
 
 
 __all__ = [
-    "NOBODY", "become", "close_files", "counted_apart", "end_with_parent", "guard_process",
-    "leave_namespaces", "limit", "no_new_rights", "other_user", "write_only_in",
+    "NOBODY", "become", "close_files", "end_with_parent", "guard_process", "leave_namespaces",
+    "limit", "no_new_rights", "other_user", "others_counted", "write_only_in",
 ]  # fmt: skip

@@ -47,7 +47,7 @@ class Ran:
     where a signal or a limit ended it. stdout: what it printed. stderr: in text. fetched: the file
     that was asked for. guards: what kept it in: "network", "processes" (namespaces of its own),
     "files" (all else read-only, and a size of its folder), "landlock" (writes in its folder alone),
-    "user" (it was nobody), "audit" (sockets and processes refused within Python).
+    "user" (it was another one), "audit" (sockets and processes refused within Python).
     """
 
     verdict: str

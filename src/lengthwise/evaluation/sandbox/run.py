@@ -185,9 +185,10 @@ def _ran(found: Mapping[str, Any], verdict: str, detail: str = "") -> Ran:
     if found["over"]:
         verdict, detail = str(found["over"]), str(found.get("note", ""))
     elif number:
-        late = {signal.SIGXCPU: "timeout", signal.SIGXFSZ: "disk"}
-        verdict = late.get(signal.Signals(number), "killed")
-        detail = signal.Signals(number).name
+        late = {int(signal.SIGXCPU): "timeout", int(signal.SIGXFSZ): "disk"}
+        verdict = late.get(number, "killed")
+        known = number in {each.value for each in signal.Signals}
+        detail = signal.Signals(number).name if known else f"signal {number}"
     fetched = found.get("fetched")
     return Ran(
         verdict, detail, found["code"], base64.b64decode(found.get("stdout", "")),

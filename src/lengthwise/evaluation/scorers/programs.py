@@ -17,7 +17,7 @@ from lengthwise.evaluation.sandbox.run import run_python
 
 # HumanEval's seconds for all checks of a problem.
 SECONDS = 3.0
-_FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 def fenced(reply: str) -> str | None:
@@ -27,7 +27,7 @@ def fenced(reply: str) -> str | None:
         reply: by a model in a chat.
     """
     found = _FENCED.search(reply)
-    return found[1] if found else None
+    return found[1].removesuffix("\n") if found else None
 
 
 def passes(program: str, checks: str, *, seconds: float = SECONDS) -> Mapping[str, float]:

@@ -17,9 +17,9 @@ summaries have ROUGE-L against the story's own highlights and the share of 150 w
 to; instructions no score.
 
 Ours differs. Prompts are in our own words, and replies are greedy. Those to factoids have 64 tokens
-(there, twice the prompt) and are scored without their prompt. Highlights are no part of the stories,
-as they are there. Later turns of MT-Bench stand behind the rival's replies; without them they are
-left out.
+(there, twice the prompt) and are scored without their prompt. Highlights are no part of stories, as
+they are there. Later turns of MT-Bench stand behind the rival's replies; without them they are left
+out.
 """
 
 from __future__ import annotations
