@@ -5,8 +5,8 @@ plan; the search, which the prompt shows in its examples, is written by code. Th
 the authors' sentences.
 
 Ours takes the same steps in the same order, a line each. It goes depth first over days: where a
-fixed city begins on the day, that one, else the free ones as they are listed. A branch ends where no
-flight leads to a city, or where the stay ends after the next fixed one begins.
+fixed city begins on the day, that one, else the free ones as they are listed. A branch ends where
+no flight leads to a city, or where the stay ends after the next fixed one begins.
 """
 
 from __future__ import annotations
