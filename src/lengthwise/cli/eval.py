@@ -52,7 +52,7 @@ class _Evals(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
     def command_of(self, args: list[str]) -> str:
-        """The command whose tasks these are: `run`, unless none is a benchmark's or suite of ours."""
+        """The command whose tasks these are: `run`, unless none is a benchmark or suite of ours."""
         takes = {
             name: not option.is_flag
             for command in self.commands.values() for option in command.params
