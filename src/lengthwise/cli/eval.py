@@ -52,7 +52,7 @@ class _Evals(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
     def command_of(self, args: list[str]) -> str:
-        """The command whose tasks these are: `run`, unless none is a benchmark's of ours."""
+        """The command whose tasks these are: `run`, unless none is a benchmark or suite of ours."""
         takes = {
             name: not option.is_flag
             for command in self.commands.values() for option in command.params
@@ -64,7 +64,8 @@ class _Evals(click.Group):
                 names.append(re.split(r"[(/]", word, maxsplit=1)[0])
             value = not value and takes.get(word, False)
         ours = [name for name in names if get_close_matches(name, BENCHMARKS, cutoff=0.8)]
-        return "run" if ours or not names else "harness"
+        suites = any(word.partition("=")[0] == "--suite" for word in args)
+        return "run" if ours or suites or not names else "harness"
 
 
 @click.group("eval", cls=_Evals)

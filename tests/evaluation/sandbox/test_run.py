@@ -88,8 +88,10 @@ def test_nothing_outside_is_deleted_or_written(namespaces: bool, tmp_path: Path)
         pytest.skip("a user's own files can then be deleted, as the docs say")
     kept = tmp_path / "kept"
     kept.write_text("years of work")
-    program = f"import os, shutil\nos.chmod({str(tmp_path)!r}, 0o777)"
-    assert verdict(program, namespaces=namespaces) == "outside"
+    if namespaces or "user" in guards():
+        # Landlock alone leaves the modes of a user's files to be changed.
+        modes = f"import os\nos.chmod({str(kept)!r}, 0o777)"
+        assert verdict(modes, namespaces=namespaces) == "outside"
     assert verdict(f"import os\nos.remove({str(kept)!r})", namespaces=namespaces) == "outside"
     assert verdict(f"open({str(kept)!r}, 'w')", namespaces=namespaces) == "outside"
     quiet = f"import shutil\nshutil.rmtree({str(tmp_path)!r}, ignore_errors=True)\n" + RIGHT

@@ -81,13 +81,22 @@ def test_win_rates_equal_the_released_fit(run: dict[str, Any]) -> None:
     assert found.difficulty == (pytest.approx(difficulty[0], abs=WITHIN) if difficulty else None)
 
 
-def test_programs_pass_where_the_released_harness_says_so() -> None:
+def same_verdicts(recorded: list[dict[str, Any]]) -> None:
     problems = {row["task_id"]: row for row in (DOUBLE, LAST)}
-    for recorded in RECORDED["humaneval"]["programs"]:
-        (sample,) = HumanEval().asked("humaneval", problems[recorded["problem"]])
-        program = HumanEval().program(recorded["completion"], sample)
+    for each in recorded:
+        (sample,) = HumanEval().asked("humaneval", problems[each["problem"]])
+        program = HumanEval().program(each["completion"], sample)
         found = passes(program, sample.facts["checks"])
-        assert found["passed"] == recorded["passed"], (recorded, found)
+        assert found["passed"] == each["passed"], (each, found)
+
+
+def test_programs_pass_where_the_released_harness_says_so() -> None:
+    same_verdicts(RECORDED["humaneval"]["programs"][::4])
+
+
+@pytest.mark.slow
+def test_all_programs_pass_where_the_released_harness_says_so() -> None:
+    same_verdicts(RECORDED["humaneval"]["programs"])
 
 
 @pytest.mark.parametrize("estimate", RECORDED["humaneval"]["estimates"])

@@ -197,8 +197,9 @@ def _program(job: dict[str, Any], ends: dict[str, int], user: int | None, inside
 
 def _needs(job: dict[str, Any]) -> list[str]:
     """What the program must be able to read; what is in its folder it can."""
-    inside = job["argv"][0].startswith(job["folder"])
-    return [os.__file__] if inside else [job["argv"][0], os.__file__]
+    folder = job["folder"]
+    inside = job["argv"][0].startswith(folder)
+    return [os.path.dirname(folder), os.__file__, *([] if inside else [job["argv"][0]])]
 
 
 def _standard_files(job: dict[str, Any], ends: dict[str, int]) -> None:

@@ -29,7 +29,7 @@ _MOUNT_SETATTR, _BELOW, _HERE, _READ_ONLY = 442, 0x8000, -100, 1
 _DEATH_SIGNAL, _DUMPABLE, _KEEP_CAPABILITIES, _SUBREAPER, _NO_NEW_RIGHTS, _AMBIENT = (
     1, 4, 8, 36, 38, 47,
 )  # fmt: skip
-_RAISE, _READ_ALL = 2, 2
+_RAISE, _READ_ALL, _SET_FILE_RIGHTS = 2, 2, 31
 _CAPABILITIES_3 = 0x20080522
 # Landlock: its calls, and rights to write by the version that brought them.
 _LANDLOCK_NEW, _LANDLOCK_ADD, _LANDLOCK_KEEP = 444, 445, 446
@@ -65,7 +65,7 @@ def other_user(needs: list[str]) -> int | None:
     Returns:
         None to stay as it is: for other users, and where root's Python could not be read.
     """
-    if os.getuid() != 0 or not (all(map(_open_to_all, needs)) or _may_read_all()):
+    if os.getuid() != 0 or not (all(map(_open_to_all, needs)) or _holds(_READ_ALL)):
         return None
     return _OWN_USERS + os.getpid() if _all_users() else NOBODY
 
@@ -100,6 +100,9 @@ def leave_namespaces(as_root: bool) -> bool:
     if as_root:
         return _call("unshare", _NAMESPACES)
     user, group = os.getuid(), os.getgid()
+    # Only with that right can root be another user inside.
+    if user == 0 and not _holds(_SET_FILE_RIGHTS):
+        return False
     if not _call("unshare", _NAMESPACES | _NEW_USER):
         return False
     _put("/proc/self/setgroups", "deny")
@@ -211,13 +214,13 @@ def _all_users() -> bool:
         return any(int(line.split()[2]) > 2 * _OWN_USERS for line in file)
 
 
-def _may_read_all() -> bool:
-    """Whether root has that right here."""
+def _holds(right: int) -> bool:
+    """Whether this process has a capability; root in a container has few."""
     if not _LINUX:
         return False
     with open("/proc/self/status") as file:
         held = next((line.split()[1] for line in file if line.startswith("CapPrm:")), "0")
-    return bool(int(held, 16) >> _READ_ALL & 1)
+    return bool(int(held, 16) >> right & 1)
 
 
 def _prctl(what: int, value: int) -> bool:
