@@ -112,6 +112,7 @@ NO_SUCH: dict[str, Words] = {
     "--set": ("x", "=", "nope=1", "\udcff"),
     "label --field": ("nope", "\udcff"),
     "--task": (" ", "nope", "\udcff"),
+    "--suite": (" ", "kik", "kick(", "kick(nope=1)", "synthetic(needles=2)", "\udcff"),
     **{f"sequences {verb} --field": ("x", "=", "nope=1", "question=nope", "\udcff")
        for verb in ("answers", "shorten")},
 }  # fmt: skip
@@ -219,6 +220,8 @@ WRITTEN: tuple[Words, ...] = (
     ("eval", "toy.yaml", "-m", "model", "--num-fewshot", "99"),
     ("eval", "toy.yaml", "-m", "model", "--max-length", "2"),
     ("eval", "toy.yaml", "-m", "openai:http://127.0.0.1:9/v1"),
+    ("eval", "run", "-m", "model"), ("eval", "--suite", "code", "-m", "model"),
+    ("eval", "show", "some.run", "--pass-at", "1"),
     ("chat", "-m", "talker", "--session", "doc.txt"),
     ("chat", "-m", "talker", "--system", "x", "--session", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "-n", "99999"),

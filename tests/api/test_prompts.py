@@ -257,6 +257,11 @@ class TestDocuments:
             tokenizer.chat_template = None
             assert build_prompt(model, ids, ["hello"]).prefix == tuple(ids)
 
+    def test_a_question_without_a_document_stands_alone(self, small: lengthwise.Model) -> None:
+        asked = build_prompt(small, [], ["Write a line."])
+        usual = small.encode([{"role": "user", "content": "Write a line."}])
+        assert [*asked.prefix, *asked.suffixes[0]] == usual
+
 
 @pytest.mark.parametrize(
     ("options", "words"),

@@ -13,6 +13,8 @@ from lengthwise.evaluation.harness import tasks as module
 from tests.bad_world import make_world
 from tests.called import called
 from tests.evaluation.harness.harness_cases import save_model, save_tasks
+from tests.evaluation.tasks.published.code_rows import DOUBLE, LAST
+from tests.evaluation.tasks.published.published_cases import write
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,42 @@ def test_benchmarks_of_ours_need_no_command_and_a_run_is_shown(
     assert shown.count("  wanted ") == 2 and "needle 1, 900 tokens, answer at 50%" in shown
     status, table, _ = called("eval", "show", "made.run", "--html", "again.html")
     assert status == 0 and "bm25(budget=400)" in table
+    head, first, *_ = (tmp_path / "made.run").read_text(encoding="utf-8").splitlines()
+    waits = json.dumps({**json.loads(first), "score": None, "scores": {}})
+    (tmp_path / "waits.run").write_text(f"{head}\n{waits}\n", encoding="utf-8")
+    status, shown, err = called("eval", "show", "waits.run", "--all")
+    assert status == 0 and "not judged" in shown and "refused" not in shown, err
+    status, shown, err = called("eval", "show", "waits.run", "--html", "waits.html")
+    assert status == 0 and "refused" not in shown, err
     status, _, err = called("eval", "show", "made.run", "--task", "vt")
     assert status == 2 and "has no task 'vt'; it has needle" in err
     status, listed, _ = called("eval", "tasks")
     assert status == 0 and "ruler/vt" in listed and "diffusion" in listed
+    assert listed.splitlines()[-1] == "suites: kick, code, synthetic"
+
+
+def test_a_suite_of_programs_is_run_and_shown_by_pass_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path)
+    (tmp_path / "problems").mkdir()
+    write(tmp_path / "problems", "HumanEval.jsonl", [DOUBLE, LAST])
+    words = ("eval", "--suite", "code(data=problems, replies=2, temperature=1)", "-m", "model",
+             "-n", "900", "--samples", "4", "--out", "made.run")  # fmt: skip
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
+    status, _, err = called(*words)
+    assert status == 2 and "needs leave to run the code that a model writes" in err
+    monkeypatch.setenv("HF_ALLOW_CODE_EVAL", "1")
+    status, _, err = called(*words)
+    assert status == 2 and "mbpp.jsonl" in err
+    status, out, err = called(
+        "eval", "humaneval(data=problems, replies=2, temperature=1)", *words[3:]
+    )
+    assert status == 0, err
+    assert "Score by task" in out and "4 samples" in out
+    status, shown, err = called("eval", "show", "made.run", "--pass-at", "2")
+    assert status == 0, err
+    assert "pass@2 0.000 [0.000 " in shown and "2 problems of at least 2 replies" in shown
+    status, _, err = called("eval", "show", "made.run", "--pass-at", "3")
+    assert status == 2 and "a problem has 2 replies" in err

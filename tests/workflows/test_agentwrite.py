@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.metrics.length_score import length_score
+from lengthwise.evaluation.scorers.length_score import length_score
 from lengthwise.tokenization.words import count_words
 from lengthwise.workflows.agentwrite import AgentWrite, WrittenPart, joined_parts, notes_of
 from lengthwise.workflows.writing_plan import Part, equal_parts

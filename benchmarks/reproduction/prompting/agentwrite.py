@@ -10,7 +10,7 @@ from benchmarks.reproduction.harness import Found, Note, Row, check, load
 import lengthwise
 from lengthwise.api.text_models import as_text_model
 from lengthwise.engine.sampling import Sampling
-from lengthwise.evaluation.metrics.length_score import benchmark_words, length_score
+from lengthwise.evaluation.scorers.length_score import benchmark_words, length_score
 from lengthwise.retrieval.sentences import sentences
 from lengthwise.tokenization.words import count_words, words_of
 

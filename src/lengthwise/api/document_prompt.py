@@ -27,11 +27,12 @@ def build_prompt(
 ) -> DocumentPrompt:
     """The document's token ids between the head and tail of the model's chat template.
 
-    Where the tokenizer has no template, document, question and "Answer:" follow one another.
+    Where the tokenizer has no template, document, question and "Answer:" follow one another. A
+    blank line stands between a document and a question.
 
     Args:
         model: whose tokenizer and template are used.
-        document: token ids.
+        document: token ids; none for a question alone.
         questions: at least one.
 
     Returns:
@@ -72,6 +73,8 @@ def template_prompt(
             )
         )  # fmt: skip
         head, tail = rendered.split(_MARK)
+    if len(document) == 0:
+        tail = tail.removeprefix("\n\n")
     suffixes = []
     for question in questions:
         if not question.strip():

@@ -22,6 +22,7 @@ from lengthwise.cli.harness import harness
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.evaluation.metrics.pass_at import PassAt, pass_at
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.reports.score_page import score_page
 from lengthwise.evaluation.reports.score_table import show_scores
@@ -35,6 +36,7 @@ from lengthwise.evaluation.tasks.benchmark import (
     difficulty_of,
     tasks_of,
 )
+from lengthwise.evaluation.tasks.suites import SUITES, suite_of
 from lengthwise.recipes.files import files_of
 
 
@@ -50,7 +52,7 @@ class _Evals(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
     def command_of(self, args: list[str]) -> str:
-        """The command whose tasks these are: `run`, unless none is a benchmark's of ours."""
+        """The command whose tasks these are: `run`, unless none is a benchmark or suite of ours."""
         takes = {
             name: not option.is_flag
             for command in self.commands.values() for option in command.params
@@ -62,7 +64,8 @@ class _Evals(click.Group):
                 names.append(re.split(r"[(/]", word, maxsplit=1)[0])
             value = not value and takes.get(word, False)
         ours = [name for name in names if get_close_matches(name, BENCHMARKS, cutoff=0.8)]
-        return "run" if ours or not names else "harness"
+        suites = any(word.partition("=")[0] == "--suite" for word in args)
+        return "run" if ours or suites or not names else "harness"
 
 
 @click.group("eval", cls=_Evals)
@@ -79,7 +82,10 @@ eval_.add_command(harness)
 
 
 @eval_.command()
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, metavar="[TASK...]")
+@click.option("--suite", "suites", multiple=True,
+              help=f"a set of tasks beside those named: {', '.join(SUITES)}; with options for "
+              "each, as in 'kick(data=FOLDER)'; may be repeated")  # fmt: skip
 @click.option("-r", "--recipe", "recipes", multiple=True, default=("full",), show_default=True,
               help="such as 'yarn(factor=2) + lookup'; may be repeated")  # fmt: skip
 @click.option("-n", "--length", "lengths", multiple=True, type=COUNT,
@@ -101,23 +107,30 @@ eval_.add_command(harness)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a sample instead")
 @model_options
 def run(
-    tasks: tuple[str, ...], recipes: tuple[str, ...], lengths: tuple[int, ...],
-    depths: tuple[float, ...], samples: int, seed: int, documents: tuple[str, ...],
-    out: Path | None, html: Path | None, force: bool, as_json: bool, choice: ModelChoice,
+    tasks: tuple[str, ...], suites: tuple[str, ...], recipes: tuple[str, ...],
+    lengths: tuple[int, ...], depths: tuple[float, ...], samples: int, seed: int,
+    documents: tuple[str, ...], out: Path | None, html: Path | None, force: bool, as_json: bool,
+    choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Run TASKs under recipes and print scores with intervals, and costs.
 
     Every recipe answers the same samples, so that its difference to full, where that is among
     them, is tested sample by sample.
     """
-    wanted = [task for each in tasks for task in tasks_of(each)]
+    named = [*tasks, *(task for suite in suites for task in suite_of(suite))]
+    if not named:
+        raise LengthwiseError(
+            "no task is given: name one, or a set of them with --suite; `lengthwise eval tasks` "
+            "lists them"
+        )
+    wanted = [task for each in named for task in tasks_of(each)]
     read = [*documents, choice.model, *files_of(recipes)]
     outputs = [Output("--out", out, RUN), Output("--html", html, REPORT)]
     check_outputs(outputs, read, force)
     document = given_document(documents, pipe=False)
     with _Bars() as bars:
         found = evaluate(
-            choice.remote() or choice.open(), tasks, recipes, lengths=lengths, depths=depths,
+            choice.remote() or choice.open(), named, recipes, lengths=lengths, depths=depths,
             samples=samples, seed=seed, document=document, out=out, force=force, progress=bars,
         )  # fmt: skip
     if as_json:
@@ -139,11 +152,13 @@ def run(
 @click.option("--all", "every", is_flag=True, help="all samples, with replies")
 @click.option("-r", "--recipe", "recipes", multiple=True, help="these alone; may be repeated")
 @click.option("--task", "tasks", multiple=True, help="these alone; may be repeated")
+@click.option("--pass-at", "pass_at_k", type=COUNT,
+              help="of programs: the chance that one of this many replies passes")  # fmt: skip
 @click.option("--html", type=Place(), help="also write a page to this file")
 @force_option("page")
 def show(
     run_file: Path, wrong: bool, every: bool, recipes: tuple[str, ...], tasks: tuple[str, ...],
-    html: Path | None, force: bool,
+    pass_at_k: int | None, html: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Show what a RUN of `eval --out` holds: its table, or its samples with what was said."""
     check_outputs([Output("--html", html, REPORT)], [run_file], force)
@@ -158,7 +173,10 @@ def show(
         row for row in rows
         if (not recipes or row.recipe in recipes) and (not tasks or row.task in tasks)
     ]  # fmt: skip
-    if wrong or every:
+    if pass_at_k is not None:
+        for each in pass_at(rows, pass_at_k):
+            click.echo(_passed(each))
+    elif wrong or every:
         for row in rows:
             if every or row.score is None or row.score < 1:
                 click.echo(_sample(row))
@@ -183,10 +201,12 @@ def tasks() -> None:
         source = "; ".join(f"{paper.title}, {paper.year}" for paper in papers_of(kind.paper))
         for task, hard in kind.tasks.items():
             text = name if len(kind.tasks) == 1 else f"{name}/{task}"
-            needs = "data" if Task(kind(), task, text).missing else ""
+            missing = Task(kind(), task, text).missing
+            needs = "leave" if missing.startswith("leave") else "data" if missing else ""
             table.add_row(text, hard.diffusion, hard.scope, needs, source)
             source = "" if len(kind.tasks) > 1 else source
     console.print(table)
+    console.print(f"suites: {', '.join(SUITES)}", highlight=False)
 
 
 class _Bars(Bar):
@@ -212,7 +232,8 @@ def _difficulties(rows: list[SampleRow]) -> dict[str, Difficulty]:
 
 def _sample(row: SampleRow) -> str:
     """A sample in words."""
-    score = "refused" if row.score is None else f"{row.score:.2f}"
+    waits = "not judged" if row.refused is None else "refused"
+    score = waits if row.score is None else f"{row.score:.2f}"
     depth = "" if row.place is None else f", answer at {row.place:.0%}"
     lines = [
         f"{row.task} {row.number + 1}, {row.length:,} tokens{depth}, {row.recipe}: {score}",
@@ -221,6 +242,15 @@ def _sample(row: SampleRow) -> str:
         f"  said     {_short(row.begin + row.said if row.refused is None else row.refused)}",
     ]
     return "\n".join(lines)
+
+
+def _passed(found: PassAt) -> str:
+    mean = found.mean
+    return (
+        f"{found.task}, {found.length:,} tokens, {found.recipe}: pass@{found.k} "
+        f"{mean.value:.3f} [{mean.low:.3f} {mean.high:.3f}], {found.problems} problems of at least "
+        f"{found.replies} replies"
+    )
 
 
 def _short(text: str, most: int = 400) -> str:

@@ -121,7 +121,7 @@ def _plan(path: Path) -> str:
 
 
 def _show(found: LongText, out: Path | None, as_json: bool) -> None:
-    from lengthwise.evaluation.metrics.length_score import length_score
+    from lengthwise.evaluation.scorers.length_score import length_score
 
     score = length_score(found.asked, found.words)
     if as_json:

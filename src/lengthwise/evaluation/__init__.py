@@ -1,5 +1,6 @@
 """Evaluation: what recipes give and cost on a text, and the reports made of it.
 
+    sandbox/    programs that a model wrote, run under limits
     scorers/    how right a reply is, by the rules of the benchmarks
     tasks/      what a model is asked: probes, dialogues, questions, kinds of work
     metrics/    what is measured of a recipe, how sure it is, and which recipe to pick

@@ -14,6 +14,8 @@ import pytest
 from lengthwise._utils.progress import Progress
 from lengthwise.api.model import Model
 from lengthwise.errors import LengthwiseError, OutOfMemory, RecipeError
+from lengthwise.evaluation.metrics.scores import scores_of
+from lengthwise.evaluation.runs import evaluate as module
 from lengthwise.evaluation.runs.evaluate import evaluate
 from lengthwise.evaluation.runs.replies import replies_of
 from lengthwise.evaluation.runs.run_file import read_run
@@ -195,3 +197,32 @@ def test_a_task_keeps_its_scores() -> None:
     task = Task(Shared(), "shared", "shared")
     (first, *_) = task.samples(Wanted(999, 4, 0, len, ""))
     assert task.score(" x", first) == {"begins": 1.0} and task.difficulty.scope == "high"
+
+
+def test_a_question_without_a_text_begins_as_texts_do_and_is_chosen_from_by_nobody() -> None:
+    samples = [Sample("", f"what is {n}?", ("x",), 4, chat=False) for n in range(2)]
+    model = letters()
+    for recipe in ("full", "bm25(budget=200, passage=60)"):
+        first, second = replies_of(model, recipe).of(samples)
+        assert first.refused is None and second.refused is None
+        assert first.prompt_tokens == len(model.encode(samples[0].question, special="text"))
+
+
+def test_replies_are_sampled_where_a_sample_says_so() -> None:
+    samples = [Sample("a text", "what?", ("x",), 12, temperature=2.0, seed=n) for n in range(3)]
+    said = [reply.said for reply in replies_of(letters(), "full").of(samples)]
+    again = [reply.said for reply in replies_of(letters(), "full").of(samples)]
+    assert said == again and len(set(said)) == 3
+
+
+def test_a_reply_that_waits_for_a_judge_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shared, "score", lambda *_: {})
+    task = Task(Shared(), "shared", "shared")
+    monkeypatch.setattr(module, "tasks_of", lambda _: [task])
+    found = evaluate(letters(), "shared", samples=4, lengths=[999], out=tmp_path / "run")
+    assert [row.score for row in found.rows] == [None] * 4
+    (score,) = scores_of(found.rows)
+    assert score.mean is None and score.refused == 0
+    assert [row.score for row in read_run(tmp_path / "run")[1]] == [None] * 4

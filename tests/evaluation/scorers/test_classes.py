@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.evaluation.scorers.classes import (
+    entity_counts,
     entity_f1,
     id_f1,
     label_exact,
     label_in_prediction,
+    read_entities,
     relation_f1,
 )
 
@@ -43,6 +45,16 @@ def test_ids_are_compared_as_sets() -> None:
 def test_nothing_right_scores_zero() -> None:
     assert entity_f1([{"Oslo": "person"}], [{"Oslo": "city"}]) == 0
     assert entity_f1([{}], [{}]) == 0
+
+
+def test_entities_are_read_line_by_line() -> None:
+    said = "so\nOslo lies there.\nOslo: city\nBo: a Life: film\nno more\nRome: city"
+    assert read_entities(said) == {}
+    found = read_entities(said, "Oslo lies there.")
+    assert found == {"Oslo": "city", "Bo: a Life": "film"}
+    assert read_entities(said, "Oslo lies there.", compat=True) == {"Oslo": "city", "Bo": "a Life"}
+    counts = entity_counts(found, {"Oslo": "city", "Bo": "person"})
+    assert (counts.right, counts.said, counts.wanted, counts.f1) == (1, 2, 2, 0.5)
 
 
 def test_relations_are_matched_by_place() -> None:

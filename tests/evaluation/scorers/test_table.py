@@ -53,6 +53,7 @@ GIVEN: dict[str, tuple[list[str], dict[str, object]]] = {
     "best_answer": (["A3"], {"choices": 5}),
     "label_in_prediction": (["Food"], {"labels": ["Food", "Sport"]}),
     "permutation": (["[2, 1, 4, 3]"], {}),
+    "requested_length": (["100"], {}),
     "word_count_match": (["50"], {}),
     "exam_verdict": (["True [fact: False]"], {}),
     "travel": (["<Solving Procedure>\nTry Oslo."], {"cities": ["Oslo"], "days": [3]}),

@@ -16,11 +16,11 @@ class SampleRow:
     wanted, or None. number: of the sample among those alike, from 0. question, references, begin:
     of the sample. place: where in the context the answer stands, where that is known. context: its
     characters; it is not kept, for the seed makes it again. said: the reply, without `begin`.
-    score: from 0 to 1; None where the recipe was refused or failed. scores: all figures of the
-    task. prompt_tokens, answer_tokens: of the request. tokens_read: these and those read to write
-    the prompt. ttft_s, tokens_per_s, kv_bytes: as in `CompareRow`. cut_tokens: that the sample had
-    more than fit. over: whether the prompt is longer than the model was trained to read. refused:
-    why there is no reply.
+    score: from 0 to 1; None where the recipe was refused or failed, and until a judge says. scores:
+    all figures of the task. prompt_tokens, answer_tokens: of the request. tokens_read: these and
+    those read to write the prompt. ttft_s, tokens_per_s, kv_bytes: as in `CompareRow`. cut_tokens:
+    that the sample had more than fit. over: whether the prompt is longer than the model was trained
+    to read. refused: why there is no reply.
     """
 
     task: str

@@ -19,7 +19,7 @@ class Score:
 
     mean: of its scores, None where it has none. against: its difference to `full` on the samples
     that both answered; None for `full` itself, and where that was not run. refused: samples that
-    it did not answer.
+    it did not answer. Replies that wait for a judge are neither.
     """
 
     recipe: str
@@ -78,9 +78,8 @@ def scores_of(rows: Seq[SampleRow]) -> list[Score]:
         against = None
         if pairs and recipe != BASELINE:
             against = difference_of([a for a, _ in pairs], [b for _, b in pairs])
-        found.append(
-            Score(recipe, mean_of(values) if values else None, against, len(mine) - len(values))
-        )
+        refused = sum(row.refused is not None for row in mine)
+        found.append(Score(recipe, mean_of(values) if values else None, against, refused))
     return found
 
 

@@ -81,7 +81,7 @@ class _Local:
         for (context, _), group in groupby(samples, lambda each: (each.context, each.chat)):
             alike = list(group)
             try:
-                if self._method is None and len(alike) > 1:
+                if self._method is None and len(alike) > 1 and context:
                     yield from self._shared(context, alike)
                 else:
                     for each in alike:
@@ -131,7 +131,7 @@ class _Remote:
             try:
                 text, question = _chosen(self._method, sample, self.model)
                 chosen_s = time.perf_counter() - begin
-                asked = Asked(max_new_tokens=sample.most, stop=sample.stop)
+                asked = Asked(**_options(sample))
                 # A server writes replies from their beginning: what they begin with is a hint.
                 hint = f"\n{sample.begin}" if sample.begin else ""
                 found = self.model.ask(text, f"{question}{hint}", asked)
@@ -143,8 +143,8 @@ class _Remote:
 
 
 def _chosen(method: Any, sample: Sample, reader: TextModel) -> tuple[str, str]:
-    """Text and question as a prompting method has them, or as they are."""
-    if method is None:
+    """Text and question as a prompting method has them; as they are without one or without text."""
+    if method is None or not sample.context:
         return sample.context, sample.question
     found = prompt_text(reader, method, [Document("context", sample.context)], sample.question)
     return found.text, found.question
@@ -162,7 +162,13 @@ def _prompt(
     else:
         more = f"\n\n{question}" if context and question else question
         prefix = tuple(ids)
-        suffix = tuple(tokenizer.encode(more, add_special_tokens=False))
+        # What comes first begins as every text of this model does.
+        first = not context and bool(more)
+        suffix = tuple(
+            model.encode(more, special="text")
+            if first
+            else tokenizer.encode(more, add_special_tokens=False)
+        )
     if sample.begin:
         templated = sample.chat and getattr(tokenizer, "chat_template", None)
         begun = sample.begin if templated else f" {sample.begin}"
@@ -171,7 +177,10 @@ def _prompt(
 
 
 def _options(sample: Sample) -> dict[str, Any]:
-    return {"max_new_tokens": sample.most, "stop": sample.stop}
+    options: dict[str, Any] = {"max_new_tokens": sample.most, "stop": sample.stop}
+    if sample.temperature:
+        options |= {"temperature": sample.temperature, "seed": sample.seed}
+    return options
 
 
 def _reply(found: Generation, read: int, more_s: float, seconds: float) -> Reply:

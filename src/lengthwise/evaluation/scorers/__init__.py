@@ -7,12 +7,13 @@
     exams, kick      L-Eval's closed tasks, LLM-KICK
     procedures, countdown  LongProc
     rouge, bleu      by `rouge`, rouge-score, sacrebleu and nltk
+    programs         whether programs pass their checks, in the sandbox
     error_lists      what a judge that lists errors said
     preferences      length-controlled win rates
     calibration_sets which candidates a summariser is calibrated on
     aggregates       one number of many scores, where it is more than a mean
 
-Pure functions: no model, no files. Where a published scorer has a defect, `compat=True` keeps it,
-so that published numbers can be repeated, and the docstring says what differs. Spans of evidence
-are scored in `metrics.spans`.
+Pure functions: no model, no files; `programs` alone runs what a model wrote. Where a published
+scorer has a defect, `compat=True` keeps it, so that published numbers can be repeated, and the
+docstring says what differs. Spans of evidence are scored in `metrics.spans`.
 """

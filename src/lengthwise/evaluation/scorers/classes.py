@@ -2,14 +2,15 @@
 
 label_in_prediction  LongBench (Bai and others, 2023, arXiv:2308.14508)
 label_exact          LongICLBench (Li and others, 2024, arXiv:2404.02060)
-entity_f1, relation_f1  its Few-NERD and DialogRE, over all replies together
+entity_f1, relation_f1  its Few-NERD and DialogRE, over all replies together; counts of each reply
 id_f1                M4LE (Kwan and others, 2023, arXiv:2310.19240)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence as Seq
+from collections.abc import Iterable, Mapping, Sequence as Seq
+from dataclasses import dataclass
 
 # DialogRE is scored up to the reply that brings the labels to this number.
 MOST_LABELS = 500
@@ -67,6 +68,31 @@ def id_f1(reply: str, references: Seq[str], *, marks: str = ",", end: str = ".")
     return 2 * len(said & right) / (len(said) + len(right))
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Labels that are right, that were said, and that were wanted."""
+
+    right: int
+    said: int
+    wanted: int
+
+    @property
+    def f1(self) -> float:
+        """Micro F1; 0 where nothing is right, for which the released code divides by zero."""
+        return 2 * self.right / (self.said + self.wanted) if self.right else 0.0
+
+
+def entity_counts(said: Mapping[str, str], right: Mapping[str, str]) -> Counts:
+    """Entities with their types in one reply: Few-NERD in LongICLBench (arXiv:2404.02060).
+
+    Args:
+        said: types by entity.
+        right: the right ones.
+    """
+    hits = sum(right.get(entity) == kind for entity, kind in said.items())
+    return Counts(hits, len(said), len(right))
+
+
 def entity_f1(predictions: Seq[Mapping[str, str]], references: Seq[Mapping[str, str]]) -> float:
     """Micro F1 of entities and their types: Few-NERD in LongICLBench (arXiv:2404.02060).
 
@@ -77,12 +103,43 @@ def entity_f1(predictions: Seq[Mapping[str, str]], references: Seq[Mapping[str, 
     Returns:
         0 to 1; 0 where nothing is right, for which the released code divides by zero.
     """
-    hits = sum(
-        right.get(entity) == kind
-        for said, right in zip(predictions, references, strict=True)
-        for entity, kind in said.items()
-    )
-    return _micro(hits, sum(map(len, predictions)), sum(map(len, references)))
+    pairs = zip(predictions, references, strict=True)
+    return _together(entity_counts(said, right) for said, right in pairs).f1
+
+
+def read_entities(reply: str, sentence: str = "", *, compat: bool = False) -> dict[str, str]:
+    """Types by entity, as a reply lists them: Few-NERD in LongICLBench (arXiv:2404.02060).
+
+    Read are lines with a colon and a space, up to the first other one or the next sentence.
+
+    Args:
+        reply: by a model.
+        sentence: in which they were to be found; what a reply says before it is left out.
+        compat: the type stands between the first colon and the next, as in the released code, which
+            finds none of an entity with a colon of its own. Without, it is behind the last.
+    """
+    text = reply.split(sentence)[-1] if sentence and sentence in reply else reply
+    found: dict[str, str] = {}
+    for line in text.strip().split("\n"):
+        if ": " not in line or line.startswith(("Sentence", "sentence")):
+            break
+        entity, kind = line.split(": ")[:2] if compat else line.rsplit(": ", 1)
+        found[entity] = kind
+    return found
+
+
+def relation_counts(reply: str, reference: str, relations: Seq[str]) -> Counts:
+    """Relations of one reply, matched by place: DialogRE in LongICLBench (arXiv:2404.02060).
+
+    Args:
+        reply: relations with commas between.
+        reference: right ones, written the same way.
+        relations: all that there are; an item without one does not count as said.
+    """
+    said = [each.strip() for each in reply.split(",")]
+    right = [each.strip() for each in reference.split(",")]
+    hits = sum(label in each for label, each in zip(right, said, strict=False))
+    return Counts(hits, sum(any(known in each for known in relations) for each in said), len(right))
 
 
 def relation_f1(
@@ -102,16 +159,12 @@ def relation_f1(
     Returns:
         0 to 1.
     """
-    hits = predicted = labels = 0
+    found: list[Counts] = []
     for reply, reference in zip(replies, references, strict=True):
-        said = [each.strip() for each in reply.split(",")]
-        right = [each.strip() for each in reference.split(",")]
-        labels += len(right)
-        predicted += sum(any(known in each for known in relations) for each in said)
-        hits += sum(label in each for label, each in zip(right, said, strict=False))
-        if labels >= most:
+        found.append(relation_counts(reply, reference, relations))
+        if sum(each.wanted for each in found) >= most:
             break
-    return _micro(hits, predicted, labels)
+    return _together(found).f1
 
 
 def _class_share(named: Seq[str], right: str, compat: bool) -> float:
@@ -127,10 +180,15 @@ def _class_share(named: Seq[str], right: str, compat: bool) -> float:
     return 1 / len(left) if right in left else 0.0
 
 
-def _micro(hits: int, predicted: int, labels: int) -> float:
-    return 2 * hits / (predicted + labels) if hits else 0.0
+def _together(counts: Iterable[Counts]) -> Counts:
+    found = list(counts)
+    return Counts(
+        sum(each.right for each in found), sum(each.said for each in found),
+        sum(each.wanted for each in found),
+    )  # fmt: skip
 
 
 __all__ = [
-    "MOST_LABELS", "entity_f1", "id_f1", "label_exact", "label_in_prediction", "relation_f1",
+    "MOST_LABELS", "Counts", "entity_counts", "entity_f1", "id_f1", "label_exact",
+    "label_in_prediction", "read_entities", "relation_counts", "relation_f1",
 ]  # fmt: skip

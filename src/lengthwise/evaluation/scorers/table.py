@@ -22,6 +22,7 @@ from lengthwise.evaluation.scorers import (
     edits,
     exams,
     kick,
+    length_score,
     lengths,
     matching,
     needles,
@@ -115,7 +116,8 @@ _REPLIES = (
     exams.exam_letters, exams.exam_number, exams.exam_output, exams.exam_verdict, exams.exam_answer,
     classes.label_in_prediction, classes.label_exact, classes.id_f1,
     orders.permutation, orders.list_prefix, orders.ndcg, orders.mrr, orders.recall, rows.row_f1,
-    lengths.word_count_match, kick.relaxed_em, kick.trivia_f1, kick.factoid, kick.last_letter,
+    length_score.requested_length, lengths.word_count_match,
+    kick.relaxed_em, kick.trivia_f1, kick.factoid, kick.last_letter,
     needles.keyword_recall, needles.thread_value, needles.thread_values,
 )  # fmt: skip
 _PROCEDURES = (procedures.route, procedures.beliefs, procedures.travel, countdown.countdown)

@@ -48,7 +48,8 @@ class Sample:
     replies, or all parts of one, as its score has it. most: tokens of a reply. begin: what the
     reply begins with, written for the model. depth: where in the context the answer stands, from 0
     to 1. facts: what else its score needs, of values that JSON can hold. chat: whether it is put
-    into the chat template, where the model has one. stop: what ends a reply.
+    into the chat template, where the model has one. stop: what ends a reply. temperature: 0 is
+    greedy. seed: of a reply that is sampled.
     """
 
     context: str
@@ -60,6 +61,8 @@ class Sample:
     facts: Mapping[str, Any] = field(default_factory=dict)
     chat: bool = True
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,9 @@ class Benchmark(Protocol):
         ...
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
-        """How good a reply is, from 0 to 1: first the figure that counts, then others.
+        """How good a reply is: first the figure that counts, from 0 to 1, then others, of any size.
+
+        Nothing, where only a judge can say.
 
         Args:
             task: one of `tasks`.
@@ -168,7 +173,7 @@ class Task:
         return list(self.benchmark.samples(self.name, wanted))
 
     def score(self, said: str, sample: Sample) -> dict[str, float]:
-        """How good a reply is, from 0 to 1; the first figure counts."""
+        """How good a reply is; the first figure counts, from 0 to 1."""
         return dict(self.benchmark.score(self.name, said, sample))
 
 

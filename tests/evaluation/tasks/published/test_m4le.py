@@ -59,11 +59,19 @@ def test_the_longest_bucket_that_fits_is_taken(tmp_path: Path) -> None:
     assert [each.facts["bucket"] for each in task.samples(wanted(1500))] == [2000, 2000]
 
 
-def test_the_hubs_rows_are_loaded_by_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
-        assert (name, config, split) == ("wckwan/M4LE", "marc", "test")
-        return [row("marc")]
+def test_the_hubs_files_lie_below_their_kind_of_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "summarization/clts.jsonl", [row("clts+")])
 
-    monkeypatch.setattr("datasets.load_dataset", load)
-    (task,) = tasks_of("m4le/marc")
+    def download(name: str, path: str, *, repo_type: str) -> str:
+        assert (name, repo_type) == ("wckwan/M4LE", "dataset")
+        return str(tmp_path / path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (task,) = tasks_of("m4le/clts+")
     assert len(task.samples(wanted())) == 1
+    # In a folder it is found under either name.
+    assert len(task_of("m4le", tmp_path, "clts+").samples(wanted())) == 1
+    paths = {name: M4LE().source(name).path for name in M4LE.tasks}
+    assert paths["marc"] == "classification/marc.jsonl" and len(set(paths.values())) == 39

@@ -28,6 +28,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import numbers_in, text_in, texts_in
 from lengthwise.methods.options import option
 
 # Published lengths, in thousands of GPT-4's tokens.
@@ -68,13 +69,13 @@ class AdaLEval(PublishedBenchmark):
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample."""
         if task.startswith("best"):
-            answers = [f"A{n}:\n\n{text}" for n, text in enumerate(row["all_answers"], 1)]
-            text = "\n\n".join([f"Question:\n\n{row['question']}", *answers])
+            answers = [f"A{n}:\n\n{text}" for n, text in enumerate(texts_in(row, "all_answers"), 1)]
+            text = "\n\n".join([f"Question:\n\n{text_in(row, 'question')}", *answers])
             facts = {"choices": len(answers)}
-            yield Sample(text, _ASK, (str(row["answer"]),), _MOST["best"], facts=facts)
+            yield Sample(text, _ASK, (text_in(row, "answer"),), _MOST["best"], facts=facts)
             return
-        text, _, last = str(row["prompt"]).strip().rpartition("\n\n")
-        order = json.dumps([int(each) for each in row["answer"]])
+        text, _, last = text_in(row, "prompt").strip().rpartition("\n\n")
+        order = json.dumps(numbers_in(row, "answer"))
         yield Sample(text, last, (order,), _MOST["sort"])
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:

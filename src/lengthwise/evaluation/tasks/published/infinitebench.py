@@ -11,12 +11,11 @@ Ours differs: instructions are in our own words; the middle is cut out of the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
-from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.scorers.choices import LETTERS
 from lengthwise.evaluation.scorers.table import scorer
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted
@@ -28,6 +27,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import text_in, texts_in
 from lengthwise.methods.options import option
 
 _OPTIONS = "\n\n{options}\n\nReply with the letter of the right option alone."
@@ -105,13 +105,13 @@ class InfiniteBench(PublishedBenchmark):
 
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample."""
-        of, options = TASKS[task], [str(each) for each in row["options"] or ()]
+        of, options = TASKS[task], texts_in(row, "options", 0)
         named = "\n".join(
             f"{letter}. {each}" for letter, each in zip(LETTERS, options, strict=False)
         )
-        question = of.ask.replace("{options}", named).replace("{input}", str(row["input"]))
+        question = of.ask.replace("{options}", named).replace("{input}", text_in(row, "input"))
         most = 0 if task == "math_calc" else of.most
-        yield Sample(str(row["context"]), question, self._right(task, row, options), most)
+        yield Sample(text_in(row, "context"), question, _right(task, row, options), most)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """The published figure."""
@@ -132,18 +132,16 @@ class InfiniteBench(PublishedBenchmark):
             return wanted
         return replace(wanted, length=wanted.length - _most(task, wanted))
 
-    def _right(self, task: str, row: Row, options: list[str]) -> tuple[str, ...]:
-        given = row["answer"]
-        right = tuple(str(each) for each in (given if isinstance(given, list) else [given]))
-        if task not in ("longbook_choice_eng", "code_debug"):
-            return right
-        if right[0] not in options[: len(LETTERS)]:
-            raise LengthwiseError(
-                f"{self.name}/{task}: the answer {right[0]!r} is none of the options "
-                f"{', '.join(options)}"
-            )
-        letter = LETTERS[options.index(right[0])]
-        return (right[0], letter) if task == "code_debug" else (letter, right[0])
+
+def _right(task: str, row: Row, options: Seq[str]) -> tuple[str, ...]:
+    one = not isinstance(row["answer"], list | tuple)
+    right = (text_in(row, "answer"),) if one else texts_in(row, "answer")
+    if task not in ("longbook_choice_eng", "code_debug"):
+        return right
+    if right[0] not in options[: len(LETTERS)]:
+        raise ValueError(f"the answer {right[0]!r} is none of the options {', '.join(options)}")
+    letter = LETTERS[options.index(right[0])]
+    return (right[0], letter) if task == "code_debug" else (letter, right[0])
 
 
 def _most(task: str, wanted: Wanted) -> int:

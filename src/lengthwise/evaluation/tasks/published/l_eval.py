@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
-from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.scorers.table import Scorer, scorer
 from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample
 from lengthwise.evaluation.tasks.published._shared.benchmark import (
@@ -28,6 +27,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import text_in, texts_in
 from lengthwise.methods.options import option
 
 MOST = 512
@@ -85,20 +85,19 @@ class LEval(PublishedBenchmark):
 
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A sample an instruction, all of one document."""
-        asked, right = row["instructions"], row["outputs"]
+        asked, right = texts_in(row, "instructions"), texts_in(row, "outputs")
         if len(asked) != len(right):
-            raise LengthwiseError(
-                f"{self.name}/{task}: a row has {len(asked)} instructions and {len(right)} "
-                "outputs; as many of both are wanted"
+            raise ValueError(
+                f"{len(asked)} instructions and {len(right)} outputs; as many of both are wanted"
             )
         for question, answer in zip(asked, right, strict=True):
             if task in _CLOSED:
                 more = _CLOSED[task][0]
             else:
-                words = len(str(answer).split())
+                words = len(answer.split())
                 more = f" Use about {words} words." if self.words else ""
                 more = _PLAIN + more
-            yield Sample(str(row["input"]), f"{question}{more}", (str(answer),), MOST)
+            yield Sample(text_in(row, "input"), f"{question}{more}", (answer,), MOST)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """The figure of an exam, F1, or ROUGE-L with the two others."""

@@ -33,6 +33,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import text_in, texts_in
 from lengthwise.methods.options import option
 
 _SHORT = "Answer the question from the {what} above, in as few words as you can and nothing else.\n"
@@ -137,10 +138,10 @@ class LongBench(PublishedBenchmark):
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample."""
         of = SETS[_NAMES[task]]
-        labels = {"labels": list(row["all_classes"])} if of.score == "classes" else {}
+        labels = {"labels": list(texts_in(row, "all_classes"))} if of.score == "classes" else {}
         yield Sample(
-            of.lead + row["context"], of.ask.replace("{input}", row["input"]),
-            tuple(map(str, row["answers"])), of.most, facts=labels, chat=of.chat,
+            of.lead + text_in(row, "context"), of.ask.replace("{input}", text_in(row, "input")),
+            texts_in(row, "answers"), of.most, facts=labels, chat=of.chat,
         )  # fmt: skip
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:

@@ -27,6 +27,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import text_in
 
 MOST = 128
 DOMAINS = {
@@ -72,11 +73,15 @@ class LongBenchV2(PublishedBenchmark):
         """A row of the domain is a sample."""
         if row["domain"] != DOMAINS[task]:
             return
-        options = "\n".join(f"({each}) {row[f'choice_{each}']}" for each in LETTERS)
+        options = "\n".join(f"({each}) {text_in(row, f'choice_{each}')}" for each in LETTERS)
+        right = text_in(row, "answer")
+        if right not in LETTERS:
+            raise ValueError(f"column 'answer' holds {right!r}; wanted is A, B, C or D")
         # In this order: a question may hold the marks of a template.
-        question = _ASK.replace("{options}", options).replace("{question}", str(row["question"]))
+        question = _ASK.replace("{options}", options)
+        question = question.replace("{question}", text_in(row, "question"))
         facts = {"length": row.get("length", ""), "difficulty": row.get("difficulty", "")}
-        yield Sample(str(row["context"]), question, (str(row["answer"]),), MOST, facts=facts)
+        yield Sample(text_in(row, "context"), question, (right,), MOST, facts=facts)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """Whether the letter that is stated is right."""

@@ -15,7 +15,8 @@ at the published end strings of its task, and scored:
 
 Ours differs: BLEU is of each reply, the paper's of all of a bucket together. Replies have up to 128
 tokens, as released for servers; for models the released code allows the bucket's number, which here
-only translations have, up to 1,024.
+only translations have, up to 1,024. The hub's files are those of 2024, up to 128,000 words; its
+archive of 2023 is not read.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import number_in, text_in, texts_in
 
 MOST, _TRANSLATED = 128, 1024
 
@@ -80,6 +82,30 @@ KINDS: dict[str, Kind] = {
     "wiki2019zh": Kind("exact", ("。",), HIDDEN, chinese=True),
 }  # fmt: skip
 
+_FOLDERS = {
+    "classification": (
+        "bigpatent_global_cls", "marc", "mnds-news_explicit-multiple", "mnds-news_explicit-single",
+        "mnds-news_semantic-multiple", "online-shopping", "thucnews_explicit-multiple",
+        "thucnews_explicit-single", "thucnews_semantic-multiple",
+    ),
+    "nli": ("wiki2019zh", "wikitext-103"),
+    "qa": (
+        "c3", "drcd_semantic-single", "duorc", "dureader", "hotpotqa", "newsqa", "nq-open",
+        "triviaqa",
+    ),
+    "summarization": (
+        "arxiv", "bigpatent_global_sum", "booksum", "cepsum", "clts+", "cnewsum", "cnnnews",
+        "lcsts", "ncls", "news2016", "pubmed", "wikihow",
+    ),
+    "topic_retrieval": ("drcd_explicit-single", "wow"),
+    "translation": (
+        "news-commentary-en2zh", "news-commentary-zh2en", "open-subtitles-en2zh",
+        "open-subtitles-zh2en", "tedtalks-en2zh", "tedtalks-zh2en",
+    ),
+}  # fmt: skip
+# Whose file is not named as the task is.
+_FILES = {"clts+": "clts"}
+
 
 @dataclass(frozen=True)
 class M4LE(PublishedBenchmark):
@@ -97,14 +123,17 @@ class M4LE(PublishedBenchmark):
     lengths: ClassVar[str] = "length_bucket"
 
     def source(self, task: str) -> Source:
-        """`NAME.jsonl`, a configuration of the hub's data set."""
+        """`NAME.jsonl`, on the hub below a folder of its kind of task."""
         columns = ("instruction", "input", "answers", "length_bucket")
-        return Source((f"{task}.jsonl",), columns, "wckwan/M4LE", config=task)
+        file = f"{_FILES.get(task, task)}.jsonl"
+        files = tuple(dict.fromkeys((f"{task}.jsonl", file)))
+        folder = next(name for name, tasks in _FOLDERS.items() if task in tasks)
+        return Source(files, columns, "wckwan/M4LE", f"{folder}/{file}")
 
     def asked(self, task: str, row: Row) -> Iterator[Sample]:
         """A row is a sample."""
-        kind, bucket = KINDS[task], int(row["length_bucket"])
-        text = f"{row['instruction']}\n{row['input']}".rstrip()
+        kind, bucket = KINDS[task], number_in(row, "length_bucket")
+        text = f"{text_in(row, 'instruction')}\n{text_in(row, 'input')}".rstrip()
         context, mark, question = text.rpartition("\n\n")
         if not mark:
             context, _, question = text.rpartition("\n")
@@ -139,7 +168,7 @@ class M4LE(PublishedBenchmark):
 
 def _right(task: str, kind: Kind, row: Row) -> tuple[str, ...]:
     """The answers, or the ids of the only one."""
-    answers = tuple(str(each) for each in row["answers"] if str(each))
+    answers = tuple(each for each in texts_in(row, "answers") if each)
     end, mark = ("。", "，") if kind.chinese else (".", ",")
     if kind.score == "ids":
         return tuple(each.strip() for each in answers[0].split(end)[0].split(mark))

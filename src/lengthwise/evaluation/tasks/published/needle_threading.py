@@ -28,6 +28,7 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
     PublishedBenchmark,
 )
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
+from lengthwise.evaluation.tasks.published._shared.values import number_in, text_in, texts_in
 
 MOST, _VALUE = 100, 48
 # File and split of each task.
@@ -71,9 +72,10 @@ class NeedleThreading(PublishedBenchmark):
         """A row is a sample; its depth is the needle's, where there is one."""
         right = _values(row["values"])
         most = MOST if task in _ONE else max(MOST, _VALUE * len(right))
+        characters = number_in(row, "context_length")
         yield Sample(
-            str(row["haystack"]), str(row["question"]).strip(), right, most,
-            depth=_depth(row["needle_depth"]), facts={"characters": int(row["context_length"])},
+            text_in(row, "haystack"), text_in(row, "question").strip(), right, most,
+            depth=_depth(row["needle_depth"]), facts={"characters": characters},
         )  # fmt: skip
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
@@ -87,7 +89,8 @@ class NeedleThreading(PublishedBenchmark):
 def _values(given: object) -> tuple[str, ...]:
     """One value or several, as a list or as the text of one."""
     found = literal(given) if isinstance(given, str) else given
-    return tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
+    values = found if isinstance(found, list | tuple) else [found]
+    return texts_in({"values": values}, "values")
 
 
 def _depth(given: object) -> float | None:

@@ -1,12 +1,15 @@
 """Rows of published data files: from a folder of the user's, or from the hub.
 
-Read are JSON Lines, JSON (a list, or an object of rows by id), members of a zip archive, Parquet.
+Read are JSON Lines, JSON (a list, an object of rows by id, or one of which one value is the list of
+rows), members of a zip archive, Parquet; text of each kind also packed by gzip.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,14 +21,15 @@ from lengthwise.errors import LengthwiseError
 
 Row = Mapping[str, Any]
 # Published folders hold their files at the top or some folders down.
-_DEPTH = 3
+_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the rows of a task are published.
 
-    files: names that the data file may have, the usual one first. columns: that rows must have.
+    files: names that the data file may have, the usual one first; some with their folder. columns:
+    that rows must have.
     hub: name of the data set; "" where it is not on the hub. path: the file in its repository,
     behind "::" a member of an archive; "" where `datasets` loads it. config, split: for `datasets`.
     """
@@ -48,7 +52,7 @@ def local_file(source: Source, data: str) -> Path | None:
     given = Path(data).expanduser()
     if given.is_file():
         # A file whose name is another task's is not this one's.
-        return given if given.name in source.files else None
+        return given if any(given.absolute().match(name) for name in source.files) else None
     patterns = ["*/" * depth + name for name in source.files for depth in range(_DEPTH)]
     found = (each for pattern in patterns for each in sorted(given.glob(pattern)))
     return next((each for each in found if each.is_file()), None)
@@ -111,24 +115,38 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         if member:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(member).decode("utf-8-sig")
+        elif path.endswith(".gz"):
+            text = gzip.decompress(Path(path).read_bytes()).decode("utf-8-sig")
         else:
             text = Path(path).read_text("utf-8-sig")
-        found = _parsed(text, PurePosixPath(member or path).suffix)
-    except (OSError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+        found = _parsed(text, PurePosixPath((member or path).removesuffix(".gz")).suffix)
+    except (OSError, EOFError, KeyError, ValueError, RecursionError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
         raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
-    if not all(isinstance(each, dict) for each in found):
-        raise LengthwiseError(f"{task}: {path} holds something else than rows with columns")
+    other = next((n for n, each in enumerate(found, 1) if not isinstance(each, dict)), 0)
+    if other:
+        kind = type(found[other - 1]).__name__
+        raise LengthwiseError(f"{task}: row {other} of {path} is no row with columns but a {kind}")
     return tuple(found)
 
 
 def _parsed(text: str, suffix: str) -> list[Any]:
     if suffix == ".jsonl":
         # Not `splitlines`: documents hold line marks that are none in JSON.
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        lines = enumerate(text.split("\n"), 1)
+        return [_line(number, line) for number, line in lines if line.strip()]
     found = json.loads(text)
     if isinstance(found, dict):
-        return list(found.values())
+        lists = [each for each in found.values() if isinstance(each, list)]
+        return lists[0] if len(lists) == 1 else list(found.values())
     return found if isinstance(found, list) else [found]
+
+
+def _line(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _from_hub(task: str, source: Source) -> Seq[Row]:

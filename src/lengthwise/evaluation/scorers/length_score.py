@@ -14,6 +14,7 @@ so four times as many words give 0, and a third of them. Nothing written gives 0
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence as Seq
 
 from lengthwise.errors import LengthwiseError
 
@@ -48,4 +49,24 @@ def benchmark_words(text: str) -> int:
     return len(_BENCHMARK.findall(text))
 
 
-__all__ = ["benchmark_words", "length_score"]
+def requested_length(reply: str, references: Seq[str]) -> float:
+    """The length score of a reply, as a share: LongBench-Write (arXiv:2408.07055).
+
+    Args:
+        reply: by a model.
+        references: words that were asked for, such as "1000"; the best counts.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        LengthwiseError: for a reference that is no number of words.
+    """
+    wrong = [each for each in references if not each.isdecimal()]
+    if wrong:
+        raise LengthwiseError(f"length {wrong[0]!r}: give a number of words")
+    written = benchmark_words(reply)
+    return max(length_score(int(each), written) for each in references) / 100
+
+
+__all__ = ["benchmark_words", "length_score", "requested_length"]

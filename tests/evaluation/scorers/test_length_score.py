@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.metrics.length_score import benchmark_words, length_score
+from lengthwise.evaluation.scorers.length_score import (
+    benchmark_words,
+    length_score,
+    requested_length,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,13 @@ def test_too_few_cost_more_than_too_many() -> None:
 def test_what_no_text_has_is_refused(asked: int, written: int) -> None:
     with pytest.raises(LengthwiseError, match="give 1 or more"):
         length_score(asked, written)
+
+
+def test_a_reply_is_scored_by_its_words() -> None:
+    assert requested_length("boat " * 50, ["100"]) == 0.5
+    assert requested_length("boat " * 50, ["100", "50"]) == 1.0
+    with pytest.raises(LengthwiseError, match="length 'a page': give a number of words"):
+        requested_length("boat", ["a page"])
 
 
 def test_words_of_the_benchmark() -> None:

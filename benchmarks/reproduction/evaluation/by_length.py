@@ -1,0 +1,97 @@
+"""Ten recipes on twelve generated tasks by length, on the embedded model or one that is named.
+
+Rows come length by length, the short ones first. FILE keeps every sample, so that a run of hours
+may be stopped and goes on. A cell is a mean score, `-` or `+` where it is surely below or above
+`full` (paired test by signs, p < 5%, not corrected for many comparisons).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.coder import NAME, coder
+from benchmarks.reproduction.harness import Found, Note, Row, check, load
+
+import lengthwise
+from lengthwise.api.model import Model
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.metrics.scores import Cost, Score, costs_of, scores_of
+from lengthwise.evaluation.reports.score_table import cell
+
+TASKS = (
+    "passkey", "needle", "copy", "kv", "threads/single", "ruler/niah_multikey_1",
+    "ruler/niah_multivalue", "ruler/vt", "ruler/cwe", "ruler/fwe", "infinite/math_find", "icll",
+)  # fmt: skip
+RECIPES = (
+    "full", "streaming(window=1020)", "snapkv(budget=25%)", "pyramidkv(budget=25%)",
+    "tova(budget=25%)", "kivi(bits=4)", "kivi(bits=2)", "quest(budget=25%)", "bm25(budget=1024)",
+    "bm25(budget=1024, passage=32)",
+)  # fmt: skip
+# Of a model that is asked for more than it was trained to read.
+LONGER = "yarn(factor=4)"
+COLUMNS = {
+    "tokens": ",", "recipe": "", **dict.fromkeys(TASKS, ""), "all": "", "samples": ",",
+    "KV, MB": ",.1f", "tokens read": ",.0f",
+}  # fmt: skip
+
+
+@check(COLUMNS)
+def by_length(
+    lengths: tuple[int, ...] = (4096, 8192), samples: int = 4, file: str = "",
+    recipes: tuple[str, ...] = RECIPES,
+) -> Iterator[Found]:  # fmt: skip
+    """The embedded model."""
+    yield from _run(load(), lengths, samples, file, recipes)
+
+
+@check(COLUMNS)
+def larger(
+    lengths: tuple[int, ...] = (4096, 8192, 16384, 32768), samples: int = 4, file: str = "",
+    recipes: tuple[str, ...] = RECIPES,
+) -> Iterator[Found]:  # fmt: skip
+    """Qwen2.5-Coder-1.5B-Instruct, fetched where it is not there."""
+    yield Note({"model": NAME})
+    yield from _run(lengthwise.load(coder()), lengths, samples, file, recipes)
+
+
+def _run(
+    model: Model, lengths: tuple[int, ...], samples: int, file: str, recipes: tuple[str, ...]
+) -> Iterator[Found]:
+    seconds = asked = 0.0
+    for length in lengths:
+        more = f" + {LONGER}" if length > model.trained_length else ""
+        named = [LONGER if each == "full" and more else f"{each}{more}" for each in recipes]
+        some = ["full", *named] if more else named
+        found = lengthwise.evaluate(
+            model, TASKS, some, lengths=[length], samples=samples, out=Path(file) if file else None
+        )
+        seconds, asked = seconds + found.seconds, asked + found.asked_s
+        yield from _rows(found.rows)
+        yield Note({f"left out at {length:,}": found.notes} if found.notes else {})
+    yield Note({"seconds without a model, %": round(100 * (1 - asked / seconds), 2)})
+
+
+def _rows(rows: list[SampleRow]) -> Iterator[Row]:
+    tasks = {task: _by_recipe([row for row in rows if row.task == task]) for task in TASKS}
+    costs: dict[str, Cost] = {each.recipe: each for each in costs_of(rows)}
+    for score in scores_of(rows):
+        cost = costs[score.recipe]
+        yield {
+            "tokens": rows[0].length, "recipe": f"`{score.recipe}`",
+            **{task: _short(found.get(score.recipe)) for task, found in tasks.items() if found},
+            "all": cell(score), "samples": score.mean.n if score.mean else 0,
+            "KV, MB": None if cost.kv_bytes is None else cost.kv_bytes / 1e6,
+            "tokens read": cost.tokens_read,
+        }  # fmt: skip
+
+
+def _by_recipe(rows: list[SampleRow]) -> dict[str, Score]:
+    return {score.recipe: score for score in scores_of(rows)}
+
+
+def _short(score: Score | None) -> str:
+    """A score without its interval."""
+    found = cell(score)
+    head, bracket, tail = found.partition(" [")
+    return head + (tail.partition("]")[2] if bracket else "")
