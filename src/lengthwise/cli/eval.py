@@ -19,7 +19,7 @@ from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
 from lengthwise.cli.bars import SampleBar
 from lengthwise.cli.documents import given_document
 from lengthwise.cli.harness import harness
-from lengthwise.cli.judge import judge
+from lengthwise.cli.judge import judge, judges
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.ruler import over_lengths
@@ -81,6 +81,7 @@ def eval_() -> None:
 
 eval_.add_command(harness)
 eval_.add_command(judge)
+eval_.add_command(judges)
 
 
 @eval_.command()

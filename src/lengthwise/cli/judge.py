@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from lengthwise._utils.outputs import Output, check_outputs
+from lengthwise._utils.papers import papers_of
 from lengthwise.cli.arguments import COUNT, SEED, Place, force_option
 from lengthwise.cli.bars import SampleBar
 from lengthwise.cli.main import ModelChoice, model_options
-from lengthwise.evaluation.judges.judge import judge_of, text_of
+from lengthwise.evaluation.judges.judge import JUDGES, judge_of, text_of
 from lengthwise.evaluation.metrics.judged import agreement_of, judged_of
-from lengthwise.evaluation.reports.judge_table import JudgeFacts, show_judged
+from lengthwise.evaluation.reports.judge_table import JudgeFacts, scale_text, show_judged
+from lengthwise.evaluation.reports.table import PIPE_WIDTH
 from lengthwise.evaluation.runs.judgement_file import JUDGEMENTS, beside
 from lengthwise.evaluation.runs.judging import (
     BATCH,
@@ -75,6 +79,23 @@ def judge(
     click.echo(f"judgements: {found.path}", err=True)
 
 
+@click.command()
+def judges() -> None:
+    """List the judges, their scales, and what they rest on."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH, color_system=None)
+    table = Table(box=None, pad_edge=False)
+    for head in ("judge", "scale", "shown", "source"):
+        table.add_column(head, overflow="fold")
+    for name, kind in JUDGES.usable().items():
+        source = "; ".join(f"{paper.title}, {paper.year}" for paper in papers_of(kind.paper))
+        shown = "two replies" if kind.compares else "a reply"
+        needs = " and a reference" if kind().grounded else ""
+        table.add_row(name, scale_text(kind.scale), shown + needs, source)
+    console.print(table)
+
+
 def _facts(found: Judgements) -> JudgeFacts:
     judge, against = found.judge, found.against
     return JudgeFacts(
@@ -83,4 +104,4 @@ def _facts(found: Judgements) -> JudgeFacts:
     )  # fmt: skip
 
 
-__all__ = ["judge"]
+__all__ = ["judge", "judges"]

@@ -67,6 +67,7 @@ def test_a_run_scores_laws_and_keeps_the_likeliest(tmp_path: Path) -> None:
     assert [row.scores for row in again.rows] == [row.scores for row in found.rows]
 
 
+@pytest.mark.usefixtures("letters_counted")
 def test_a_server_tells_no_laws_and_is_refused_before_it_is_asked() -> None:
     server = Scripted(says("a b c"))
     try:

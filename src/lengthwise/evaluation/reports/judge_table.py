@@ -75,7 +75,7 @@ def _table(found: Seq[Judged], facts: JudgeFacts) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     table.add_column("recipe", overflow="fold")
     if facts.against is None:
-        heads = ["judged", f"score, {_scale(facts.scale)}", "against full"]
+        heads = ["judged", f"score, {scale_text(facts.scale)}", "against full"]
     else:
         heads = ["judged", "wins", "at equal length", "changes with the order"]
     heads += ["unread"] + ["no answer"] * any(each.failed for each in found)
@@ -90,11 +90,6 @@ def _table(found: Seq[Judged], facts: JudgeFacts) -> Table:
         cells += [f"{each.unread:,}"] + [f"{each.failed:,}"] * ("no answer" in heads)
         table.add_row(each.recipe, *cells)
     return table
-
-
-def _scale(scale: tuple[float, float]) -> str:
-    low, high = scale
-    return f"at most {high:g}" if math.isinf(low) else f"{low:g} to {high:g}"
 
 
 def _mean(mean: Mean | None, against: Difference | None) -> str:
@@ -162,4 +157,14 @@ def _of_judge(found: Seq[Judged], facts: JudgeFacts) -> list[str]:
     return said
 
 
-__all__ = ["JudgeFacts", "judge_report", "show_judged"]
+def scale_text(scale: tuple[float, float]) -> str:
+    """A scale in words.
+
+    Args:
+        scale: least and most.
+    """
+    low, high = scale
+    return f"at most {high:g}" if math.isinf(low) else f"{low:g} to {high:g}"
+
+
+__all__ = ["JudgeFacts", "judge_report", "scale_text", "show_judged"]
