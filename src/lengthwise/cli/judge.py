@@ -43,6 +43,8 @@ from lengthwise.evaluation.runs.judging import (
               help="how often a prompt is asked whose answer cannot be read")  # fmt: skip
 @click.option("--batch-size", default=BATCH, show_default=True, type=COUNT,
               help="prompts at a time")  # fmt: skip
+@click.option("--max-new-tokens", type=COUNT,
+              help="of an answer (default: what the judge needs)")  # fmt: skip
 @click.option("-o", "--out", type=Place(),
               help="a file that gets a line a reply; a stopped call goes on from it (default: "
               "beside RUN, named after the judge)")  # fmt: skip
@@ -51,8 +53,8 @@ from lengthwise.evaluation.runs.judging import (
 @model_options
 def judge(
     run_file: Path, judge_text: str, against: str | None, recipes: tuple[str, ...],
-    tasks: tuple[str, ...], seed: int, tries: int, batch_size: int, out: Path | None, force: bool,
-    as_json: bool, choice: ModelChoice,
+    tasks: tuple[str, ...], seed: int, tries: int, batch_size: int, max_new_tokens: int | None,
+    out: Path | None, force: bool, as_json: bool, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Have a model judge the replies of a RUN of `eval --out`.
 
@@ -66,8 +68,8 @@ def judge(
     with SampleBar() as bar:
         found = judge_run(
             choice.remote() or choice.open(), run_file, asked, against=against, recipes=recipes,
-            tasks=tasks, seed=seed, tries=tries, batch=batch_size, out=place, force=force,
-            progress=bar,
+            tasks=tasks, seed=seed, tries=tries, batch=batch_size, max_new_tokens=max_new_tokens,
+            out=place, force=force, progress=bar,
         )  # fmt: skip
     if as_json:
         for row in found.rows:
@@ -101,6 +103,7 @@ def _facts(found: Judgements) -> JudgeFacts:
     return JudgeFacts(
         text_of(judge), found.model, judge.scale, len(found.rows), found.tries, found.itself,
         against, agreement_of(found.rows, found.every, against), found.notes,
+        sum(row.over for row in found.rows),
     )  # fmt: skip
 
 

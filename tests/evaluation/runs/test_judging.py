@@ -268,6 +268,22 @@ def test_a_model_that_judges_itself_is_said(tmp_path: Path) -> None:
         assert ("parrot judges itself" in told(found)) is itself
 
 
+def test_prompts_longer_than_the_judge_reads_are_counted(tmp_path: Path) -> None:
+    run = written(tmp_path / "run.jsonl", rows(2))
+
+    def reply(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        says(rated(body["messages"][0]["content"], body))(handler, body)
+
+    # The server says that each prompt has 40 tokens.
+    for most, over in ((39, 6), (40, 0)):
+        server = Scripted(reply, models={"max_model_len": most})
+        try:
+            found = judge_run(lengthwise.connect(server.url), run, "rating", force=True)
+        finally:
+            server.close()
+        assert sum(row.over for row in found.rows) == over
+
+
 def test_a_model_that_runs_here_judges_in_batches(tmp_path: Path) -> None:
     run = written(tmp_path / "run.jsonl", rows(2), "letters abc float32")
     with pytest.raises(LengthwiseError, match="letters judged none of 6 replies: what it says"):

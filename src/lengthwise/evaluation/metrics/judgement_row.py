@@ -16,7 +16,7 @@ class JudgementRow:
     replies were shown, in a few signs. said: the last answer to each prompt. score: on the judge's
     scale; None where there is none. scores: all figures. tries: how often it was asked. failed: why
     there was no answer, such as what a server said. characters: of the reply, and of the one it was
-    compared with.
+    compared with. over: whether a prompt was longer than the judge was trained to read.
     """
 
     task: str
@@ -31,6 +31,7 @@ class JudgementRow:
     tries: int = 0
     failed: str | None = None
     characters: tuple[int, ...] = ()
+    over: bool = False
 
     @property
     def sample(self) -> tuple[str, int, float | None, int]:

@@ -24,7 +24,8 @@ class JudgeFacts:
     judge: as it is written. model: that judged. scale: least and most of its score. replies: that
     were to be judged. tries: how often it was asked. itself: whether it is the judged model.
     against: the recipe that replies were compared with. agreement: with the run's own scores.
-    notes: what was left out.
+    notes: what was left out. over: replies whose prompt was longer than the judge was trained to
+    read.
     """
 
     judge: str
@@ -36,6 +37,7 @@ class JudgeFacts:
     against: str | None = None
     agreement: Agreement | None = None
     notes: Seq[str] = field(default=())
+    over: int = 0
 
 
 def show_judged(found: Seq[Judged], facts: JudgeFacts, file: IO[str] | None = None) -> None:
@@ -131,6 +133,11 @@ def _unread(found: Seq[Judged], facts: JudgeFacts) -> list[str]:
     if failed:
         said.append(
             f"{failed:,} of {facts.replies:,} replies had no answer: the same command asks again."
+        )
+    if facts.over:
+        said.append(
+            f"{facts.over:,} of {facts.replies:,} replies made prompts longer than {facts.model} "
+            "was trained to read."
         )
     return said
 

@@ -80,6 +80,7 @@ def judge_run(
     seed: int = 0,
     tries: int = TRIES,
     batch: int = BATCH,
+    max_new_tokens: int | None = None,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -98,6 +99,7 @@ def judge_run(
         seed: of what is drawn where an answer is asked for again.
         tries: how often a prompt is asked, in all.
         batch: prompts at a time.
+        max_new_tokens: of an answer; None is what the judge needs.
         out: a file that gets a line a reply, from which a stopped call goes on; None is beside the
             run, named after the judge.
         force: begin the file anew.
@@ -112,7 +114,8 @@ def judge_run(
             judge can judge; where no judgement at all could be read; for a server that is gone.
     """
     asked, place = judge_of(judge), Path(run)
-    for name, count in (("tries", tries), ("batch", batch)):
+    most = asked.most if max_new_tokens is None else max_new_tokens
+    for name, count in (("tries", tries), ("batch", batch), ("max_new_tokens", most)):
         require_count(name, count)
     brought = _brought(asked, place, against, recipes, tasks)
     asker = judging_model(model, batch)
@@ -124,13 +127,14 @@ def judge_run(
     briefs = brought.briefs
     job = {
         "judge": text_of(asked), "model": asker.identity, "against": brought.against, "seed": seed,
+        "max_new_tokens": most,
     }  # fmt: skip
     told = progress or Progress()
     with JudgementFile(found.path, job, force) as file:
         done = {each.row.key: file.judged.get(each.row.key) for each in briefs}
         todo = [each for each in briefs if not _is_done(done[each.row.key], each.sign, tries)]
         told.stage(f"{text_of(asked)}, {asker.name}", len(todo), "replies")
-        for row in _judged(asked, asker, todo, seed, tries, batch):
+        for row in _judged(_Asking(asked, asker, most, seed, tries), todo, batch):
             file.add(row)
             done[row.key] = row
             told.advance(1)
@@ -139,13 +143,22 @@ def judge_run(
     return found
 
 
-def _judged(
-    judge: Judge, asker: JudgingModel, briefs: Seq[_Brief], seed: int, tries: int, batch: int
-) -> Iterator[JudgementRow]:
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Who is asked, and how. most: tokens of an answer."""
+
+    judge: Judge
+    model: JudgingModel
+    most: int
+    seed: int
+    tries: int
+
+
+def _judged(how: _Asking, briefs: Seq[_Brief], batch: int) -> Iterator[JudgementRow]:
     """Judgements, some replies at a time; ends where the server is gone."""
     waiting, gone = iter(briefs), 0
     while some := list(islice(waiting, batch)):
-        for row, silent in _of_batch(judge, asker, some, seed, tries):
+        for row, silent in _of_batch(how, some):
             yield row
             gone = gone + 1 if silent else 0
             if gone >= _GONE:
@@ -155,18 +168,19 @@ def _judged(
                 )
 
 
-def _of_batch(
-    judge: Judge, asker: JudgingModel, briefs: Seq[_Brief], seed: int, tries: int
-) -> Iterator[tuple[JudgementRow, bool]]:
+def _of_batch(how: _Asking, briefs: Seq[_Brief]) -> Iterator[tuple[JudgementRow, bool]]:
     """Judgements of some replies, each with whether a server that is gone is why there is none."""
+    judge = how.judge
     prompts = [judge.asked(each.case) for each in briefs]
     read: dict[tuple[int, int], Figures] = {}
     last: dict[tuple[int, int], Said] = {}
     left = [(n, part) for n, asked in enumerate(prompts) for part in range(len(asked))]
-    attempt = 0
-    while left and attempt < tries:
-        answers = asker.ask([prompts[n][part] for n, part in left], judge.most, seed, attempt)
-        attempt += 1
+    tried = [0] * len(briefs)
+    for attempt in range(how.tries):
+        wanted = [prompts[n][part] for n, part in left]
+        answers = how.model.ask(wanted, how.most, how.seed, attempt) if wanted else []
+        for n in {n for n, _ in left}:
+            tried[n] += 1
         for (n, part), said in zip(left, answers, strict=True):
             last[n, part] = said
             figures = None if said.failed else judge.read(part, said.text, briefs[n].case)
@@ -184,8 +198,8 @@ def _of_batch(
         yield JudgementRow(
             row.task, row.recipe, row.length, row.number, row.depth, each.sign,
             tuple(said.text for said in answers), next(iter(scores.values()), None), scores,
-            tries if not whole else attempt, next((s.failed for s in answers if s.failed), None),
-            tuple(map(len, each.case.replies)),
+            tried[n], next((said.failed for said in answers if said.failed), None),
+            tuple(map(len, each.case.replies)), any(said.over for said in answers),
         ), any(said.gone for said in answers)  # fmt: skip
 
 

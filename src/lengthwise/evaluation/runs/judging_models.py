@@ -21,11 +21,13 @@ AGAIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer. failed: why there is none. gone: whether the server may be the reason."""
+    """An answer. failed: why there is none. gone: whether the server may be the reason. over:
+    whether the prompt is longer than the model was trained to read."""
 
     text: str = ""
     failed: str | None = None
     gone: bool = False
+    over: bool = False
 
 
 class JudgingModel(Protocol):
@@ -73,12 +75,13 @@ class _Local:
             found = self.model.generate_batch(given, **options)
         except (Refused, OutOfMemory, NotFinite) as error:
             return [Said(failed=str(error)) for _ in prompts]
-        return [_said(each) for each in found]
+        return [_said(each, self.model.trained_length) for each in found]
 
 
-def _said(found: Generation) -> Said:
+def _said(found: Generation, trained: int | None) -> Said:
+    over = trained is not None and found.metrics.prompt_tokens > trained
     why = found.refused or found.failed
-    return Said(found.text) if why is None else Said(failed=str(why))
+    return Said(found.text, None if why is None else str(why), over=over)
 
 
 class _Remote:
@@ -92,7 +95,7 @@ class _Remote:
 
         def one(prompt: str) -> Said:
             try:
-                return Said(self.model.ask("", prompt, asked).text)
+                return _said(self.model.ask("", prompt, asked), self.model.told_length)
             except ServerError as error:
                 return Said(failed=str(error), gone=not error.refused)
             except LengthwiseError as error:
