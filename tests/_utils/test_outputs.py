@@ -52,6 +52,8 @@ WRITING = {
     "eval page": ("eval", "needle", "-m", "model", "--samples", "1", "-n", "600", "--html",
                   "made.html"),
     "eval show": ("eval", "show", "some.run", "--html", "made.html"),
+    "eval judge": ("eval", "judge", "replies.run", "--judge", "pair", "-m", "model", "-o",
+                   "made.run"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
     "eval harness": ("eval", "toy.yaml", "-m", "model", "--limit", "1", "-o", "made.jsonl"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
@@ -195,6 +197,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
+            (("eval", "judge"), "out"),
     }  # fmt: skip
     assert found == tested
 

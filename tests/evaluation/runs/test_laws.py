@@ -32,13 +32,15 @@ def by_hand(pieces: list[str], alternatives: list[str], place: int) -> list[floa
     return [float(each) for each in torch.tensor(found).exp()]
 
 
-def test_laws_are_those_of_the_stock_model() -> None:
-    pieces, among = [" a", " b", " c"], [" a", " b", " c", " d"]
-    model = letters()
+@pytest.mark.parametrize(
+    "among", [[" a", " b", " c", " d"], ["a", "b", " "], ["x", " a", "b", " b"]], ids=str
+)
+def test_laws_are_those_of_the_stock_model(among: list[str]) -> None:
+    # A letter is a token: alternatives of one, of two, and of either.
+    pieces, model = [" a", " b", "c"], letters()
     found = forced_laws(model, model.encode(CONTEXT), Forced(tuple(pieces), tuple(among)))
     assert [list(law) for law in found] == [among] * 3
     for place, law in enumerate(found):
-        # Two letters a piece: their joint chance.
         assert list(law.values()) == pytest.approx(by_hand(pieces, among, place), rel=1e-3)
 
 

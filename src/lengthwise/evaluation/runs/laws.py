@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence as Seq
+from collections.abc import Mapping, Sequence as Seq
 from typing import Any
 
-from lengthwise.api.continuations import score_continuations
+from lengthwise.api.continuations import laws_along, score_continuations
 from lengthwise.api.held_model import HeldModel
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks.benchmark import Forced, Law
@@ -35,12 +35,32 @@ def forced_laws(
     """
     pieces = [_ids(model, piece) for piece in forced.pieces]
     among = {text: _ids(model, text) for text in forced.among}
+    long = {text: ids for text, ids in among.items() if len(ids) > 1}
+    found: list[dict[str, float]] = [dict.fromkeys(among, 0.0) for _ in pieces]
+    if len(long) < len(among):
+        logs = laws_along(model, context, [token for piece in pieces for token in piece], recipe)
+        place = 0
+        for law, piece in zip(found, pieces, strict=True):
+            law |= {text: float(logs[place, ids[0]].exp()) for text, ids in among.items()}
+            place += len(piece)
+    for law, chances in zip(found, _joint(model, context, pieces, long, recipe), strict=True):
+        law |= chances
+    return [*found]
+
+
+def _joint(
+    model: HeldModel, context: Seq[int], pieces: Seq[Seq[int]], among: Mapping[str, Seq[int]],
+    recipe: RecipeLike,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Chances of alternatives of several tokens, before each piece."""
+    if not among:
+        return [{} for _ in pieces]
+    pairs: list[tuple[Seq[int], Seq[int]]] = []
     before: list[int] = []
-    pairs = []
     for piece in pieces:
         pairs += [(context, [*before, *ids]) for ids in among.values()]
         before += piece
-    scored = iter(score_continuations(model, pairs, recipe, batch_size=max(1, len(among))))
+    scored = iter(score_continuations(model, pairs, recipe, batch_size=len(among)))
     return [
         {text: math.exp(sum(next(scored).logprobs[-len(ids) :])) for text, ids in among.items()}
         for _ in pieces
