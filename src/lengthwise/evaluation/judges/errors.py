@@ -12,6 +12,7 @@ count of errors does not allow cannot be read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,8 +22,9 @@ from lengthwise.evaluation.judges.judge import Case, listed
 from lengthwise.evaluation.scorers.error_lists import PROMPT, read_errors
 from lengthwise.methods.options import option
 
-# The most that one error costs.
-_DEAREST = 5.0
+# What one error costs, at least and at most; and a total that repeats this.
+_LEAST, _MOST = 0.5, 5.0
+_RANGE = re.compile(r"reduction of \d+(?:\.\d+)? ?(?:to|-|–) ?\d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Errors:
     def read(self, part: int, said: str, case: Case) -> Mapping[str, float] | None:
         """Minus the total, and how many errors there are."""
         found = read_errors(said)
-        if found is None or not 0 <= -found.score <= _DEAREST * found.count:
+        if found is None or _RANGE.search(said):
+            return None
+        if not _LEAST * found.count <= -found.score <= _MOST * found.count:
             return None
         return {"score": found.score, "errors": float(found.count)}
 
