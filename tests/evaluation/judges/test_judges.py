@@ -106,8 +106,8 @@ def test_error_lists() -> None:
     said = "The model-generated output contains {} errors, with a total score reduction of {}."
     assert judge.read(0, said.format(2, 4.5), CASE) == {"score": -4.5, "errors": 2.0}
     assert judge.read(0, "There are no errors in it.", CASE) == {"score": 0.0, "errors": 0.0}
-    # More than 5 an error, less than 0.5, and what repeats the range.
-    for count, total in ((2, 10.5), (0, 1), (7, 3), (1, "0.5 to 5"), (2, "3-5")):
+    # More than 5 an error, less than 0.5, what repeats the range, more errors than words.
+    for count, total in ((2, 10.5), (0, 1), (4, 1.5), (1, "0.5 to 5"), (2, "3-5"), (6, 6)):
         assert judge.read(0, said.format(count, total), CASE) is None
     assert "At the pier." not in judge.asked(CASE)[0]
     grounded = Errors(reference=True)

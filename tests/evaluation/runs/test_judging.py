@@ -112,7 +112,7 @@ def test_known_ratings_come_out_as_they_are(tmp_path: Path) -> None:
     assert table["kivi"].against.p == pytest.approx(2 / 64)
     said = told(found)
     assert "score, 1 to 10" in said and "4.00" in said and "-4.00" in said
-    assert "judges itself" not in said and "unread" in said
+    assert "judges itself" not in said and "unread" in said and "tells none apart" not in said
 
 
 def test_hits_are_told_from_misses_by_their_area(tmp_path: Path) -> None:
@@ -148,6 +148,7 @@ def test_a_judge_that_prefers_a_place_is_found_out(tmp_path: Path) -> None:
     with judging(lambda prompt, body: "[[A]]") as (model, _):
         found = judge_run(model, written(tmp_path / "run.jsonl"), "pair", recipes=["kivi"])
     assert scores(found) == {("kivi", n): 0.5 for n in range(6)}
+    assert "Every reply has the same score, 0.50: it tells none apart." in told(found)
     assert "100% of 6" in told(found) and "Position bias: 100%" in told(found)
 
 

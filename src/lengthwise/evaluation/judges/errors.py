@@ -7,7 +7,7 @@ score is minus their sum: 0 is the best.
 
 Ours differs: any model may judge, where the paper trains one. A run holds no documents, so the
 judge sees the question alone; `reference` shows it the right replies as source. A total that its
-count of errors does not allow cannot be read.
+count of errors does not allow cannot be read, nor more errors than the reply has words (or 5).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from lengthwise.methods.options import option
 
 # What one error costs, at least and at most; and a total that repeats this.
 _LEAST, _MOST = 0.5, 5.0
+# As many errors as any reply may have.
+_ANY = 5
 _RANGE = re.compile(r"reduction of \d+(?:\.\d+)? ?(?:to|-|–) ?\d", re.IGNORECASE)
 
 
@@ -59,6 +61,8 @@ class Errors:
         """Minus the total, and how many errors there are."""
         found = read_errors(said)
         if found is None or _RANGE.search(said):
+            return None
+        if found.count > max(_ANY, len(case.replies[0].split())):
             return None
         if not _LEAST * found.count <= -found.score <= _MOST * found.count:
             return None

@@ -154,6 +154,10 @@ def _of_judge(found: Seq[Judged], facts: JudgeFacts) -> list[str]:
             f"Agreement with the run's own scores: {each.kind} {each.value:.2f} over {each.n:,} "
             f"replies{chance}."
         )
+    means = [each.mean for each in found if each.mean is not None]
+    scores = {each.value for each in means if each.low == each.high}
+    if len(scores) == 1 and all(each.low == each.high for each in means) and facts.replies > 1:
+        said.append(f"Every reply has the same score, {scores.pop():.2f}: it tells none apart.")
     changes = [each.changes for each in found if each.changes is not None and each.changes[1]]
     if changes:
         changed, asked = sum(a for a, _ in changes), sum(b for _, b in changes)
