@@ -53,6 +53,7 @@ def make_world(place: Path) -> None:
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("some.run", b'{"lengthwise run": 1, "job": {}, "origin": {}}\n'),
+        ("replies.run", _replies()),
         ("deep.json", b"[" * 100_000), ("deep.jsonl", b"[" * 100_000),
         ("nodata.toml", _toml("nodata", "nope")), ("run.toml", _toml("new", "data")),
         ("runs.csv", b"N,L\n" + b"".join(b"%d,%f\n" % (n, (8.8e13 / n) ** 0.076) for n in
@@ -77,6 +78,17 @@ def make_world(place: Path) -> None:
     )  # fmt: skip
     build_set(place, "data", texts(40, 200), "concat")
     _models(place)
+
+
+def _replies() -> bytes:
+    """A run of two recipes that say the same."""
+    head: dict[str, object] = {"lengthwise run": 1, "job": {"model": "m"}, "origin": {}}
+    rows = [
+        {"task": "needle", "recipe": recipe, "length": 9, "number": 0, "question": "what?",
+         "said": "that", "score": 1.0}
+        for recipe in ("full", "streaming")
+    ]  # fmt: skip
+    return "".join(json.dumps(line) + "\n" for line in (head, *rows)).encode()
 
 
 def _toml(out: str, data: str) -> bytes:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from lengthwise._utils.papers import Paper, cite, papers_of
 from lengthwise.cli.methods import methods as command
+from lengthwise.evaluation.judges.judge import JUDGES
 from lengthwise.evaluation.tasks.benchmark import BENCHMARKS
 from lengthwise.recipes import registry
 from lengthwise.scaling import LAWS
@@ -49,6 +50,7 @@ def everything() -> list[tuple[str, Paper]]:
     said |= {f"answers {name}": cls.paper for name, cls in ANSWERS.usable().items()}
     said |= {name: cls.paper for name, cls in SOFT_CONTEXTS.usable().items()}
     said |= {f"benchmark {name}": cls.paper for name, cls in BENCHMARKS.usable().items()}
+    said |= {f"judge {name}": cls.paper for name, cls in JUDGES.usable().items()}
     said |= {name: law.paper for name, law in LAWS.usable().items()}
     said |= {name: getattr(import_module(name), attribute) for name, attribute in MODULES.items()}
     return [(name, paper) for name, value in said.items() for paper in papers_of(value)]

@@ -54,6 +54,8 @@ WRITING = {
     "eval show": ("eval", "show", "some.run", "--html", "made.html"),
     "shorten": ("sequences", "shorten", "long.jsonl", "-m", "talker", "--max-new-tokens", "8", "-o",
                 "made.jsonl"),
+    "eval judge": ("eval", "judge", "replies.run", "--judge", "pair", "-m", "model", "-o",
+                   "made.run"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
     "eval harness": ("eval", "toy.yaml", "-m", "model", "--limit", "1", "-o", "made.jsonl"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
@@ -198,6 +200,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
+            (("eval", "judge"), "out"),
     }  # fmt: skip
     assert found == tested
 

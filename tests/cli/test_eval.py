@@ -10,11 +10,14 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from lengthwise.evaluation.harness import tasks as module
+from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.runs.run_file import RunFile
 from tests.bad_world import make_world
 from tests.called import called
 from tests.evaluation.harness.harness_cases import save_model, save_tasks
 from tests.evaluation.tasks.published.code_rows import DOUBLE, LAST
 from tests.evaluation.tasks.published.published_cases import write
+from tests.remote_server import Scripted, says
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,55 @@ def test_a_suite_of_programs_is_run_and_shown_by_pass_at(
     assert "pass@2 0.000 [0.000 " in shown and "2 problems of at least 2 replies" in shown
     status, _, err = called("eval", "show", "made.run", "--pass-at", "3")
     assert status == 2 and "a problem has 2 replies" in err
+
+
+def test_a_run_is_judged_and_its_judgements_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path)
+    rows = [
+        SampleRow("needle", recipe, 900, n, question="where?", references=("here",),
+                  said=f"{recipe} says {n}", score=0.0)
+        for recipe in ("full", "streaming") for n in range(6)
+    ]  # fmt: skip
+    with RunFile(tmp_path / "made.jsonl", {"model": "parrot ab float32"}) as file:
+        for row in rows:
+            file.add(row)
+    server = Scripted(says("Fair. Rating: [[5]]"))
+    ask = ("-m", f"openai:{server.url}", "--tokenizer", "model")
+    try:
+        status, out, err = called("eval", "judge", "made.jsonl", "--judge", "rating", *ask)
+        assert status == 0, err
+        assert "rating, judged by parrot" in out and "5.00 [5.00 5.00]" in out
+        assert "parrot judges itself" in out and err.endswith("judgements: made.rating.jsonl\n")
+        status, out, err = called("eval", "judge", "made.jsonl", "--judge", "pair(reference=false)",
+                                  "--json", *ask)  # fmt: skip
+        assert (status, out) == (2, "") and "judged none of 6 replies" in err
+        status, out, err = called("eval", "judge", "made.jsonl", "--judge", "rating", "--json",
+                                  *ask)  # fmt: skip
+        assert status == 0 and len(server.asked) == 12 + 6 * 2 * 3
+        assert [json.loads(line)["score"] for line in out.splitlines()] == [5.0] * 12
+    finally:
+        server.close()
+    status, shown, err = called("eval", "show", "made.jsonl", "--all")
+    assert status == 0, err
+    assert shown.count("  judged   rating: 5.00; Fair. Rating: [[5]]") == 12
+    assert shown.count("  judged   pair(reference=false) against full: unread; ") == 6
+    status, listed, _ = called("eval", "judges")
+    assert status == 0 and "0 to 100" in listed and "a reply and a reference" in listed
+
+
+def test_ruler_over_lengths_is_told_and_is_a_line_of_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path)
+    words = ("eval", "ruler/fwe", "-m", "model", "-n", "700", "-n", "900", "--samples", "1",
+             "--threshold", "0.5", "--out", "made.run")  # fmt: skip
+    status, out, err = called(*words)
+    assert status == 0, err
+    assert "RULER by length" in out and "<700" in out and "above 0.5." in " ".join(out.split())
+    *lines, last = [json.loads(line) for line in called(*words, "--json")[1].splitlines()]
+    assert len(lines) == 2 and last["ruler"] == "full" and last["threshold"] == 0.5
+    assert last["scores"] == {"700": 0.0, "900": 0.0} and last["effective_length"] is None

@@ -138,6 +138,41 @@ def score_text(
     return torch.cat([-torch.tensor(losses.values, dtype=torch.float32), behind.cpu()[None]])
 
 
+@no_autocast()
+def laws_along(
+    model: HeldModel, context: Seq[int], continuation: Seq[int], recipe: RecipeLike = "full", *,
+    chunk: int | None = None,
+) -> Tensor:  # fmt: skip
+    """The law of the next token before each token of a continuation.
+
+    The context is read as a prompt, and the continuation is fed as decoding would feed it.
+
+    Args:
+        model: that is asked.
+        context: ids, at least one.
+        continuation: ids, at least one.
+        recipe: as for `Model.generate`.
+        chunk: tokens of a prefill forward; None leaves it to the device.
+
+    Returns:
+        Natural log-probabilities, float32 `[len(continuation), vocab]`.
+
+    Raises:
+        LengthwiseError: for an empty context or continuation, and ids outside the vocabulary.
+        Refused: where the recipe cannot serve this model or context; before anything runs.
+        NotFinite: where the model's logits are no numbers.
+    """
+    (asked,) = _by_context(model, [(context, continuation)])
+    (rest,) = asked.continuations
+    plan = scoring_plan(model.plan(recipe))
+    require_positions(model.adapted, len(asked.context) + len(rest) - 1)
+    plan.check_prompt(len(asked.context))
+    sequence = Sequence(model.adapted, plan, expected=len(asked.context) + len(rest))
+    loop.prefill(sequence, asked.context, chunk)
+    sequence.end_prefill()
+    return torch.log_softmax(loop.teacher_force(sequence, rest).float(), -1).cpu()
+
+
 def scoring_plan(plan: Plan) -> Plan:
     """A plan without what has no say where given tokens are scored: who guesses, and how tokens
     are chosen.
@@ -223,4 +258,4 @@ def _judged(logits: Tensor, tokens: Seq[int]) -> list[tuple[float, bool]]:
     return list(zip(logprobs.tolist(), greedy.tolist(), strict=True))
 
 
-__all__ = ["Scored", "score_continuations", "score_text", "scoring_plan"]
+__all__ = ["Scored", "laws_along", "score_continuations", "score_text", "scoring_plan"]

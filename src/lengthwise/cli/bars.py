@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress as Drawn, ProgressColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Drawn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from lengthwise._utils.progress import Progress
 
@@ -71,4 +78,14 @@ class Bar(Progress):
         self.console.print(text, style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
-__all__ = ["Bar"]
+class SampleBar(Bar):
+    """A bar that counts what is done of a stage, such as samples."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )  # fmt: skip
+
+
+__all__ = ["Bar", "SampleBar"]

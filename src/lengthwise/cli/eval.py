@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,26 +10,30 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise._utils.papers import papers_of
 from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
-from lengthwise.cli.bars import Bar
+from lengthwise.cli.bars import SampleBar
 from lengthwise.cli.documents import given_document
 from lengthwise.cli.harness import harness
+from lengthwise.cli.judge import judge, judges
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.pass_at import PassAt, pass_at
+from lengthwise.evaluation.metrics.ruler import over_lengths
 from lengthwise.evaluation.metrics.sample_row import SampleRow
+from lengthwise.evaluation.reports.sample_text import sample_text
 from lengthwise.evaluation.reports.score_page import score_page
 from lengthwise.evaluation.reports.score_table import show_scores
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 from lengthwise.evaluation.runs.evaluate import LENGTH, SAMPLES, evaluate
-from lengthwise.evaluation.runs.run_file import RUN, read_run
+from lengthwise.evaluation.runs.judgement_file import all_beside
+from lengthwise.evaluation.runs.run_file import RUN, chosen, read_run
+from lengthwise.evaluation.scorers.aggregates import RULER_THRESHOLD
 from lengthwise.evaluation.tasks.benchmark import (
     BENCHMARKS,
     Difficulty,
@@ -79,6 +84,8 @@ def eval_() -> None:
 
 
 eval_.add_command(harness)
+eval_.add_command(judge)
+eval_.add_command(judges)
 
 
 @eval_.command()
@@ -105,12 +112,14 @@ eval_.add_command(harness)
 @click.option("--html", type=Place(), help="also write a page to this file")
 @force_option("run or page")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a sample instead")
+@click.option("--threshold", default=RULER_THRESHOLD, show_default=True, type=Real(0, 1),
+              help="that RULER's scores exceed up to the effective length")  # fmt: skip
 @model_options
 def run(
     tasks: tuple[str, ...], suites: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], depths: tuple[float, ...], samples: int, seed: int,
     documents: tuple[str, ...], out: Path | None, html: Path | None, force: bool, as_json: bool,
-    choice: ModelChoice,
+    threshold: float, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Run TASKs under recipes and print scores with intervals, and costs.
 
@@ -128,7 +137,7 @@ def run(
     outputs = [Output("--out", out, RUN), Output("--html", html, REPORT)]
     check_outputs(outputs, read, force)
     document = given_document(documents, pipe=False)
-    with _Bars() as bars:
+    with SampleBar() as bars:
         found = evaluate(
             choice.remote() or choice.open(), named, recipes, lengths=lengths, depths=depths,
             samples=samples, seed=seed, document=document, out=out, force=force, progress=bars,
@@ -136,13 +145,15 @@ def run(
     if as_json:
         for row in found.rows:
             click.echo(row.to_json())
+        for each in over_lengths(found.rows, threshold):
+            click.echo(json.dumps(each.dump()))
     else:
-        show_scores(found.rows, found.notes)
+        show_scores(found.rows, found.notes, threshold=threshold)
     if html is not None:
         facts = [("Model", found.model), ("Tasks", ", ".join(task.text for task in wanted))]
         if document is not None:
             facts.append(("Hidden in", document.name))
-        write_text(html, _page(found.rows, facts, found.origin, found.notes))
+        write_text(html, _page(found.rows, facts, found.origin, found.notes, threshold))
         click.echo(f"page: {html}", err=True)
 
 
@@ -156,35 +167,29 @@ def run(
               help="of programs: the chance that one of this many replies passes")  # fmt: skip
 @click.option("--html", type=Place(), help="also write a page to this file")
 @force_option("page")
+@click.option("--threshold", default=RULER_THRESHOLD, show_default=True, type=Real(0, 1),
+              help="that RULER's scores exceed up to the effective length")  # fmt: skip
 def show(
     run_file: Path, wrong: bool, every: bool, recipes: tuple[str, ...], tasks: tuple[str, ...],
-    pass_at_k: int | None, html: Path | None, force: bool,
+    pass_at_k: int | None, html: Path | None, force: bool, threshold: float,
 ) -> None:  # fmt: skip
     """Show what a RUN of `eval --out` holds: its table, or its samples with what was said."""
     check_outputs([Output("--html", html, REPORT)], [run_file], force)
     head, rows = read_run(run_file)
-    for name, given, there in (
-        ("recipe", recipes, {row.recipe for row in rows}), ("task", tasks, {r.task for r in rows})
-    ):  # fmt: skip
-        if missing := [each for each in given if each not in there]:
-            known = ", ".join(sorted(there))
-            raise LengthwiseError(f"{run_file} has no {name} {missing[0]!r}; it has {known}")
-    rows = [
-        row for row in rows
-        if (not recipes or row.recipe in recipes) and (not tasks or row.task in tasks)
-    ]  # fmt: skip
+    rows = chosen(run_file, rows, recipes, tasks)
     if pass_at_k is not None:
         for each in pass_at(rows, pass_at_k):
             click.echo(_passed(each))
     elif wrong or every:
+        judged = list(all_beside(run_file))
         for row in rows:
             if every or row.score is None or row.score < 1:
-                click.echo(_sample(row))
+                click.echo(sample_text(row, judged))
     else:
-        show_scores(rows)
+        show_scores(rows, threshold=threshold)
     if html is not None:
         facts = [("Model", str(head["job"].get("model", "")))]
-        write_text(html, _page(rows, facts, Origin(**head["origin"]), ()))
+        write_text(html, _page(rows, facts, Origin(**head["origin"]), (), threshold))
         click.echo(f"page: {html}", err=True)
 
 
@@ -209,39 +214,18 @@ def tasks() -> None:
     console.print(f"suites: {', '.join(SUITES)}", highlight=False)
 
 
-class _Bars(Bar):
-    def __init__(self) -> None:
-        super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )  # fmt: skip
-
-
 def _page(
     rows: list[SampleRow], facts: list[tuple[str, str]], origin: Origin | None,
-    notes: list[str] | tuple[str, ...],
+    notes: list[str] | tuple[str, ...], threshold: float,
 ) -> str:  # fmt: skip
-    return score_page(rows, "Scores by length", _difficulties(rows), facts, origin, notes)
+    found = _difficulties(rows)
+    return score_page(rows, "Scores by length", found, facts, origin, notes, threshold)
 
 
 def _difficulties(rows: list[SampleRow]) -> dict[str, Difficulty]:
     """Of the tasks of rows that this installation knows."""
     tasks = dict.fromkeys(row.task for row in rows)
     return {text: found for text in tasks if (found := difficulty_of(text)) is not None}
-
-
-def _sample(row: SampleRow) -> str:
-    """A sample in words."""
-    waits = "not judged" if row.refused is None else "refused"
-    score = waits if row.score is None else f"{row.score:.2f}"
-    depth = "" if row.place is None else f", answer at {row.place:.0%}"
-    lines = [
-        f"{row.task} {row.number + 1}, {row.length:,} tokens{depth}, {row.recipe}: {score}",
-        f"  asked    {_short(row.question)}",
-        f"  wanted   {_short(' | '.join(row.references))}",
-        f"  said     {_short(row.begin + row.said if row.refused is None else row.refused)}",
-    ]
-    return "\n".join(lines)
 
 
 def _passed(found: PassAt) -> str:
@@ -251,11 +235,6 @@ def _passed(found: PassAt) -> str:
         f"{mean.value:.3f} [{mean.low:.3f} {mean.high:.3f}], {found.problems} problems of at least "
         f"{found.replies} replies"
     )
-
-
-def _short(text: str, most: int = 400) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
 
 
 __all__ = ["eval_"]

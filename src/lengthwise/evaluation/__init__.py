@@ -2,6 +2,7 @@
 
     sandbox/    programs that a model wrote, run under limits
     scorers/    how right a reply is, by the rules of the benchmarks
+    judges/     what a judging model is asked, and how its answers are read
     tasks/      what a model is asked: probes, dialogues, questions, kinds of work
     metrics/    what is measured of a recipe, how sure it is, and which recipe to pick
     reports/    rows as a table, as a page, as charts

@@ -16,6 +16,12 @@ def test_a_mean_of_hits_has_wilsons_interval() -> None:
     assert mean_of([0.0, 1.0]).low == pytest.approx(0.0945, abs=1e-4)
 
 
+def test_scores_of_another_scale_are_no_hits() -> None:
+    found = mean_of([0.0, 0.0, 1.0] * 4, share=False)
+    assert 0 < found.low < found.value < found.high and found.value == pytest.approx(1 / 3)
+    assert (mean_of([0.0] * 9, share=False).high, mean_of([0.0] * 9).high > 0) == (0.0, True)
+
+
 def test_other_scores_have_the_bootstraps() -> None:
     draw = random.Random(0)
     values = [draw.random() for _ in range(200)]
@@ -31,6 +37,8 @@ def test_a_difference_is_tested_pair_by_pair() -> None:
     found = difference_of([1.0] * 6, [0.0] * 6)
     assert (found.value, found.p, found.sure) == (1.0, pytest.approx(2 / 64), True)
     assert not difference_of([1.0] * 5, [0.0] * 5).sure
+    one = difference_of([1.0], [0.0])
+    assert (one.value, one.low, one.high, one.p, one.n) == (1.0, 1.0, 1.0, 1.0, 1)
     assert difference_of([0.3, 0.7], [0.3, 0.7]).p == 1.0
     mixed = difference_of([1.0, 0.0, 1.0], [0.0, 1.0, 0.0])
     assert mixed.value == pytest.approx(1 / 3) and mixed.p == pytest.approx(1.0)

@@ -72,3 +72,21 @@ def test_a_page_without_depths_maps_tasks_and_one_without_rows_says_so() -> None
     plain = [SampleRow(t, "full", n, 0, score=1.0) for t in ("a", "b") for n in (1, 2)]
     assert "Length and task" in score_page(plain, "x", {})
     assert "No sample was answered." in score_page([], "x", {})
+
+
+def test_ruler_at_several_lengths_has_its_means_and_effective_length() -> None:
+    some = [
+        SampleRow("ruler/vt", recipe, length, 0, score=score)
+        for recipe, scores in (("full", (1.0, 0.9, 0.5)), ("kivi", (0.8, 0.8, 0.8)))
+        for length, score in zip((1024, 2048, 4096), scores, strict=True)
+    ]
+    said = told(some)
+    # (1 + 2 * .9 + 3 * .5) / 6 and (3 + 2 * .9 + .5) / 6.
+    assert "0.717" in said and "0.883" in said and "wAvg (inc)" in said
+    lines = [line.strip() for line in said.split("RULER by length")[1].splitlines()]
+    assert next(line for line in lines if line.startswith("full")).endswith("2,048")
+    assert next(line for line in lines if line.startswith("kivi")).endswith("<1,024")
+    page = score_page(some, "x", {})
+    assert "RULER by length" in page and "0.717" in page and "&lt;1,024" in page
+    assert "are above 0.7." in score_page(some, "x", {}, threshold=0.7)
+    assert "RULER by length" not in told(rows()) + told(some[:1]) + score_page(some[:1], "x", {})

@@ -17,7 +17,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean with its 95% interval. n: values."""
+    """A mean with its 95% interval. n: how many values."""
 
     value: float
     low: float
@@ -44,22 +44,23 @@ class Difference:
         return self.p < 0.05
 
 
-def mean_of(values: Seq[float]) -> Mean:
-    """The mean of scores from 0 to 1.
+def mean_of(values: Seq[float], share: bool = True) -> Mean:
+    """The mean of scores.
 
-    Where all are 0 or 1 the interval is Wilson's, which has a width where all agree; else it is
-    the bootstrap's.
+    Where all are 0 or 1 the interval of a share is Wilson's, which has a width where all agree;
+    else it is the bootstrap's.
 
     Args:
         values: at least one.
+        share: whether they are from 0 to 1.
     """
-    return _mean(tuple(values))
+    return _mean(tuple(values), share)
 
 
 @lru_cache(maxsize=4096)
-def _mean(values: tuple[float, ...]) -> Mean:
+def _mean(values: tuple[float, ...], share: bool) -> Mean:
     found = fmean(values)
-    if set(values) <= {0.0, 1.0}:
+    if share and set(values) <= {0.0, 1.0}:
         return Mean(found, *wilson(round(sum(values)), len(values)), len(values))
     return Mean(found, *_bootstrap(values, found), len(values))
 
@@ -79,6 +80,9 @@ def _difference(pairs: tuple[float, ...]) -> Difference:
     found = fmean(pairs)
     if not any(pairs):
         return Difference(0.0, 0.0, 0.0, 1.0, len(pairs))
+    if len(pairs) == 1:
+        # Either sign is as far from 0.
+        return Difference(found, found, found, 1.0, 1)
     stats = _scipy_stats()
     tested = stats.permutation_test(
         (pairs,), _plain_mean, permutation_type="samples", n_resamples=DRAWS, vectorized=True,

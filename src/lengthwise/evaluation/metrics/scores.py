@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Protocol
 
 from lengthwise.evaluation.metrics.differences import Difference, Mean, difference_of, mean_of
 from lengthwise.evaluation.metrics.sample_row import SampleRow
@@ -54,7 +55,16 @@ class Cost:
     over: int
 
 
-def recipes_in(rows: Seq[SampleRow]) -> list[str]:
+class HasRecipe(Protocol):
+    """A row of a recipe."""
+
+    @property
+    def recipe(self) -> str:
+        """As it prints."""
+        ...
+
+
+def recipes_in(rows: Seq[HasRecipe]) -> list[str]:
     """The recipes of rows, `full` first, then in their order."""
     names = dict.fromkeys(row.recipe for row in rows)
     return [name for name in names if name == BASELINE] + [n for n in names if n != BASELINE]
@@ -114,4 +124,6 @@ def _over(
     return mean(values) if values else None
 
 
-__all__ = ["BASELINE", "Cost", "Score", "costs_of", "recipes_in", "refusals_of", "scores_of"]
+__all__ = [
+    "BASELINE", "Cost", "HasRecipe", "Score", "costs_of", "recipes_in", "refusals_of", "scores_of",
+]  # fmt: skip

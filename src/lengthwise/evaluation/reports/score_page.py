@@ -13,13 +13,15 @@ from typing import Any
 from lengthwise._utils.outputs import MARK
 from lengthwise.evaluation.metrics.differences import mean_of
 from lengthwise.evaluation.metrics.origin import Origin
+from lengthwise.evaluation.metrics.ruler import over_lengths
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import Score, costs_of, recipes_in, refusals_of, scores_of
 from lengthwise.evaluation.reports.charts import SIZES, Figure
 from lengthwise.evaluation.reports.pages import clean, environment, numbered
-from lengthwise.evaluation.reports.score_table import LEGEND
+from lengthwise.evaluation.reports.score_table import LEGEND, ruler_said
 from lengthwise.evaluation.reports.svg import ChartFrame
 from lengthwise.evaluation.reports.svg_lines import Line, curves
+from lengthwise.evaluation.scorers.aggregates import RULER_THRESHOLD
 from lengthwise.evaluation.tasks.benchmark import Difficulty
 
 # Places are put together in fifths where no depth was asked for.
@@ -43,6 +45,7 @@ def score_page(
     facts: Seq[tuple[str, str]] = (),
     origin: Origin | None = None,
     notes: Seq[str] = (),
+    threshold: float = RULER_THRESHOLD,
 ) -> str:
     """The page of a run.
 
@@ -53,6 +56,7 @@ def score_page(
         facts: names and texts at the top.
         origin: machine, versions and command.
         notes: what was left out.
+        threshold: that RULER's scores exceed up to the effective length.
 
     Returns:
         HTML that loads nothing from anywhere.
@@ -62,6 +66,7 @@ def score_page(
     tables = [
         _table("Score by task", rows, lambda row: row.task),
         _table("Score by length", rows, lambda row: f"{row.length:,} tokens"),
+        *_ruler(rows, threshold),
         _costs(rows),
     ]  # fmt: skip
     text = (
@@ -110,6 +115,21 @@ def _cell(score: Score | None) -> _Cell:
         )
     sign = {"less": " −", "more": " +"}.get(kind, "")
     return _Cell(f"{mean.value:.2f}{sign}", f"{mean.low:.2f} to {mean.high:.2f}", kind, said)
+
+
+def _ruler(rows: Seq[SampleRow], threshold: float) -> list[Mapping[str, Any]]:
+    """RULER's means over lengths, where the run has any."""
+    found = over_lengths(rows, threshold)
+    if not found:
+        return []
+    heads = [(f"{length:,} tokens", "") for length in found[0].scores]
+    heads += [("Avg", ""), ("wAvg (inc)", ""), ("wAvg (dec)", ""), ("effective length", "tokens")]
+    lines = []
+    for each in found:
+        values = [*each.scores.values(), each.mean, each.rising, each.falling]
+        cells = [_Cell("–" if value is None else f"{value:.3f}") for value in values]
+        lines.append((each.recipe, [*cells, _Cell(each.effective_text)]))
+    return [{"title": "RULER by length", "heads": heads, "rows": lines, "said": ruler_said(found)}]
 
 
 def _costs(rows: Seq[SampleRow]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise.evaluation.metrics.ruler import OverLengths, over_lengths
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import (
     Cost,
@@ -24,6 +25,7 @@ from lengthwise.evaluation.metrics.scores import (
     scores_of,
 )
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
+from lengthwise.evaluation.scorers.aggregates import RULER_THRESHOLD
 
 # Columns of tasks or lengths that stand beside each other.
 _BESIDE = 4
@@ -34,26 +36,33 @@ LEGEND = (
 )
 
 
-def show_scores(rows: Seq[SampleRow], notes: Seq[str] = (), file: IO[str] | None = None) -> None:
+def show_scores(
+    rows: Seq[SampleRow], notes: Seq[str] = (), file: IO[str] | None = None,
+    threshold: float = RULER_THRESHOLD,
+) -> None:  # fmt: skip
     """Prints a run.
 
     Args:
         rows: of it.
         notes: what was left out.
         file: None is standard output.
+        threshold: that RULER's scores exceed up to the effective length.
     """
     console = Console(file=file)
     if not console.is_terminal:
         console = Console(file=file, width=PIPE_WIDTH, color_system=None)
-    console.print(score_report(rows, notes))
+    console.print(score_report(rows, notes, threshold))
 
 
-def score_report(rows: Seq[SampleRow], notes: Seq[str] = ()) -> RenderableType:
+def score_report(
+    rows: Seq[SampleRow], notes: Seq[str] = (), threshold: float = RULER_THRESHOLD
+) -> RenderableType:
     """Everything a terminal shows of a run.
 
     Args:
         rows: of it.
         notes: what was left out.
+        threshold: that RULER's scores exceed up to the effective length.
     """
     if not rows:
         return Group(Text("No sample was answered.", style="dim"), *map(Text, notes))
@@ -62,6 +71,8 @@ def score_report(rows: Seq[SampleRow], notes: Seq[str] = ()) -> RenderableType:
     lengths = sorted({row.length for row in rows})
     if len(lengths) > 1:
         parts += _blocks("Score by length, all tasks", rows, lambda row: f"{row.length:,}", lengths)
+    if ruler := over_lengths(rows, threshold):
+        parts += [_ruler(ruler), Text(ruler_said(ruler), style="dim"), Text()]
     parts += [_costs(costs_of(rows)), Text()]
     for recipe, count, why in refusals_of(rows):
         parts += [Text(f"{recipe}: {count:,} samples refused: {why}"), Text()]
@@ -109,6 +120,33 @@ def _short(value: float) -> str:
     return f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:.1f}"
 
 
+def _ruler(found: Seq[OverLengths]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="RULER by length", title_justify="left",
+                  pad_edge=False)  # fmt: skip
+    table.add_column("recipe", overflow="fold")
+    heads = [f"{length:,}" for length in found[0].scores]
+    for head in [*heads, "Avg", "wAvg (inc)", "wAvg (dec)", "effective"]:
+        table.add_column(head, justify="right")
+    for each in found:
+        values = [*each.scores.values(), each.mean, each.rising, each.falling]
+        table.add_row(each.recipe, *(_number(v, ".3f") for v in values), each.effective_text)
+    return table
+
+
+def ruler_said(found: Seq[OverLengths]) -> str:
+    """What RULER's table shows, in words.
+
+    Args:
+        found: at least one recipe's.
+    """
+    tasks = found[0].tasks
+    return (
+        f"RULER: means over {tasks} task{'s' * (tasks > 1)} asked at every length. wAvg weighs "
+        "lengths 1, 2, 3 ... (inc) or the other way round (dec). Effective: the longest length up "
+        f"to which all scores are above {found[0].threshold:.3g}."
+    )
+
+
 def _costs(costs: Seq[Cost]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="Cost", title_justify="left", pad_edge=False)
     table.add_column("recipe", overflow="fold")
@@ -133,4 +171,4 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-__all__ = ["LEGEND", "cell", "score_report", "show_scores"]
+__all__ = ["LEGEND", "cell", "ruler_said", "score_report", "show_scores"]

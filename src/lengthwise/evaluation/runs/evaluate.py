@@ -18,10 +18,10 @@ from lengthwise.api.text_model import LocalText
 from lengthwise.api.text_models import identity
 from lengthwise.documents.document import Document
 from lengthwise.documents.folders import document_from
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.runs.replies import Replies, Reply, replies_of
+from lengthwise.evaluation.runs.replies import Replies, Reply, no_laws, replies_of
 from lengthwise.evaluation.runs.run_file import RunFile
 from lengthwise.evaluation.tasks.benchmark import NoRoom, Sample, Task, Wanted, tasks_of
 from lengthwise.recipes import RecipeLike, recipes_of
@@ -95,7 +95,8 @@ def evaluate(
             is not there.
     """
     named = [tasks] if isinstance(tasks, str) else list(tasks)
-    wanted_tasks = _once([task for each in named for task in tasks_of(each)])
+    notes: list[str] = []
+    wanted_tasks = _once([task for each in named for task in _askable(model, each, notes)])
     asked = [replies_of(model, each) for each in _recipes(recipes)]
     cells = _cells(model, lengths, depths)
     require_count("samples", samples)
@@ -103,7 +104,7 @@ def evaluate(
     reader = model if isinstance(model, RemoteModel) else LocalText(model)
     found = Evaluation(
         model=model.name, trained_length=getattr(model, "trained_length", None),
-        origin=Origin.here(),
+        origin=Origin.here(), notes=notes,
     )  # fmt: skip
     # How many are drawn decides which are, of published data.
     job = {
@@ -151,7 +152,8 @@ def _of_task(
         yield from ((done[key], 0.0) for key in mine if key in done)
         place = f"{task.text}, {wanted.length:,} tokens, {each.recipe}"
         progress.stage(place, len(todo), "samples")
-        replies = each.of([samples[n] for n in todo])
+        wants = [samples[n] for n in todo]
+        replies = each.laws(wants) if task.asks_laws else each.of(wants)
         for n, reply in zip(todo, replies, strict=True):
             row = _row(task, samples[n], reply, mine[n], found.trained_length)
             if file is not None:
@@ -165,7 +167,12 @@ def _row(
     trained: int | None,
 ) -> SampleRow:  # fmt: skip
     name, length, depth, number, recipe = key
-    scores = {} if reply.refused is not None else task.score(reply.said, sample)
+    scores: dict[str, float] = {}
+    if reply.refused is None:
+        scores = (
+            task.score_laws(reply.laws, sample) if task.asks_laws
+            else task.score(reply.said, sample)
+        )  # fmt: skip
     return SampleRow(
         task=name, recipe=recipe, length=length, number=number, depth=depth, place=sample.depth,
         question=sample.question, begin=sample.begin, references=sample.references,
@@ -176,6 +183,19 @@ def _row(
         cut_tokens=int(sample.facts.get("cut_tokens", 0)),
         over=trained is not None and reply.prompt_tokens > trained, refused=reply.refused,
     )  # fmt: skip
+
+
+def _askable(model: Model | RemoteModel, given: str, notes: list[str]) -> list[Task]:
+    """The tasks that a text names, without those for which the model would have to tell laws."""
+    found = tasks_of(given)
+    laws = [task for task in found if task.asks_laws]
+    if not laws or not isinstance(model, RemoteModel):
+        return found
+    why, remedy = no_laws(model)
+    if len(laws) == len(found):
+        raise Refused(f"{laws[0].text} cannot be asked: {why}", remedy)
+    notes += [f"{task.text} is left out: {why}" for task in laws]
+    return [task for task in found if not task.asks_laws]
 
 
 def _once(tasks: Seq[Task]) -> list[Task]:

@@ -21,7 +21,8 @@ from lengthwise.api.remote_model import Asked, RemoteModel, prompting_alone
 from lengthwise.api.text_model import LocalText
 from lengthwise.documents.document import Document
 from lengthwise.errors import NotFinite, OutOfMemory, Refused
-from lengthwise.evaluation.tasks.benchmark import Sample
+from lengthwise.evaluation.runs.laws import forced_laws
+from lengthwise.evaluation.tasks.benchmark import Law, Sample
 from lengthwise.methods.prompts import TextModel
 
 
@@ -30,7 +31,8 @@ class Reply:
     """What was said, or why nothing was.
 
     read: tokens read to write the prompt, beside those of the prompt. ttft_s: with the seconds of
-    writing the prompt. seconds: that were spent for it, in the model and in what chooses.
+    writing the prompt. seconds: that were spent for it, in the model and in what chooses. laws:
+    those of a task that asks for them; what is said is then the likeliest of each.
     """
 
     said: str = ""
@@ -42,6 +44,7 @@ class Reply:
     kv_bytes: int | None = None
     refused: str | None = None
     seconds: float = 0.0
+    laws: tuple[Law, ...] = ()
 
 
 class Replies(Protocol):
@@ -51,6 +54,14 @@ class Replies(Protocol):
 
     def of(self, samples: Seq[Sample]) -> Iterator[Reply]:
         """The reply to each sample, in their order."""
+        ...
+
+    def laws(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        """The laws of each sample's forced pieces, in their order.
+
+        Raises:
+            Refused: for a model behind a server.
+        """
         ...
 
 
@@ -89,6 +100,23 @@ class _Local:
             except Refused as refusal:
                 # What cannot be read at all is refused for each that asks about it.
                 yield from (Reply(refused=str(refusal)) for _ in alike)
+
+    def laws(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        for sample in samples:
+            assert sample.forced is not None
+            begin, reader = time.perf_counter(), LocalText(self.model)
+            try:
+                prefix, suffix = _prompt(self.model, *_chosen(self._method, sample, reader), sample)
+                context = [*prefix, *suffix]
+                found = forced_laws(self.model, context, sample.forced, self._rest)
+            except (Refused, OutOfMemory, NotFinite) as error:
+                yield Reply(refused=str(error), seconds=time.perf_counter() - begin)
+                continue
+            likeliest = [max(law, key=lambda each, law=law: law[each]) for law in found]  # type: ignore[misc]
+            yield Reply(
+                "".join(likeliest), len(context), len(found), reader.tokens_read,
+                seconds=time.perf_counter() - begin, laws=tuple(found),
+            )  # fmt: skip
 
     def _alone(self, sample: Sample) -> Reply:
         begin = time.perf_counter()
@@ -141,6 +169,22 @@ class _Remote:
             read = self.model.tokens_read - before - found.metrics.prompt_tokens
             yield _reply(found, max(0, read), chosen_s, time.perf_counter() - begin)
 
+    def laws(self, samples: Seq[Sample]) -> Iterator[Reply]:
+        raise Refused(*no_laws(self.model))
+
+
+def no_laws(model: RemoteModel) -> tuple[str, str]:
+    """Why a model behind a server cannot be asked for laws, and what can be done.
+
+    Args:
+        model: behind the server.
+    """
+    return (
+        f"{model.name} is behind a server, which does not tell the law of the next token among "
+        "given ones",
+        "load the model here (--model FOLDER), or take a task that scores replies",
+    )
+
 
 def _chosen(method: Any, sample: Sample, reader: TextModel) -> tuple[str, str]:
     """Text and question as a prompting method has them; as they are without one or without text."""
@@ -192,4 +236,4 @@ def _reply(found: Generation, read: int, more_s: float, seconds: float) -> Reply
     )  # fmt: skip
 
 
-__all__ = ["Replies", "Reply", "replies_of"]
+__all__ = ["Replies", "Reply", "no_laws", "replies_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence as Seq
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -73,4 +73,29 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[SampleRow]]:
     return head_of(FORMAT, path, lines[0]), list(rows.values())
 
 
-__all__ = ["RUN", "RunFile", "read_run"]
+def chosen(
+    path: Path, rows: Seq[SampleRow], recipes: Seq[str] = (), tasks: Seq[str] = ()
+) -> list[SampleRow]:
+    """Rows of some recipes and tasks.
+
+    Args:
+        path: of their file, for the message.
+        rows: of a run.
+        recipes, tasks: as they are written; none is all.
+
+    Raises:
+        LengthwiseError: for one that the run does not have.
+    """
+    for name, given, there in (
+        ("recipe", recipes, {row.recipe for row in rows}), ("task", tasks, {r.task for r in rows})
+    ):  # fmt: skip
+        if missing := [each for each in given if each not in there]:
+            known = ", ".join(sorted(there))
+            raise LengthwiseError(f"{path} has no {name} {missing[0]!r}; it has {known}")
+    return [
+        row for row in rows
+        if (not recipes or row.recipe in recipes) and (not tasks or row.task in tasks)
+    ]  # fmt: skip
+
+
+__all__ = ["RUN", "RunFile", "chosen", "read_run"]

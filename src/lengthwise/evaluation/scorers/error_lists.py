@@ -37,7 +37,8 @@ Explanation 1: why it is an error, and what would be right
 Severity 1: Major or Minor
 Score reduction 1: a number from 0.5 to 5
 """
-_COUNT = re.compile(r"(\d+|no) errors?\b", re.IGNORECASE)
+# Longer numbers are none of errors, and int takes no more than some thousand digits.
+_COUNT = re.compile(r"(?<!\w)(\d{1,9}|no) errors?\b", re.IGNORECASE)
 _TOTAL = re.compile(r"total (?:score )?reduction of (\d+(?:\.\d+)?)", re.IGNORECASE)
 _FIELDS = {
     "location": "Error location", "aspect": "Error aspect", "explanation": "Explanation",

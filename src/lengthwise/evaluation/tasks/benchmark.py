@@ -41,6 +41,22 @@ class Difficulty:
 
 
 @dataclass(frozen=True, slots=True)
+class Forced:
+    """A continuation that is given, and what else might stand in the place of each of its pieces.
+
+    pieces: such as " b", each behind those before. among: what the law of each place is asked of;
+    none of them begins as another does.
+    """
+
+    pieces: tuple[str, ...]
+    among: tuple[str, ...]
+
+
+# What might stand at one place, each with its probability.
+Law = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What is asked of a model once.
 
@@ -49,7 +65,8 @@ class Sample:
     reply begins with, written for the model. depth: where in the context the answer stands, from 0
     to 1. facts: what else its score needs, of values that JSON can hold. chat: whether it is put
     into the chat template, where the model has one. stop: what ends a reply. temperature: 0 is
-    greedy. seed: of a reply that is sampled.
+    greedy. seed: of a reply that is sampled. forced: of a task that asks for laws, what is given
+    behind `begin`.
     """
 
     context: str
@@ -63,6 +80,7 @@ class Sample:
     stop: tuple[str, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    forced: Forced | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +166,26 @@ class NeedsMore(Protocol):
         ...
 
 
+@runtime_checkable
+class AsksLaws(Protocol):
+    """A benchmark some of whose tasks score no replies, but laws of the next token.
+
+    laws: these tasks. Each of their samples has `forced`. Models behind a server tell no laws.
+    """
+
+    laws: ClassVar[frozenset[str]]
+
+    def score_laws(self, task: str, laws: Seq[Law], sample: Sample) -> Mapping[str, float]:
+        """How good laws are, from 0 to 1: first the figure that counts, then others.
+
+        Args:
+            task: one of `laws`.
+            laws: a law before each forced piece; they may sum to less than 1.
+            sample: that was asked.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task of a benchmark with its options. text: as it is written."""
@@ -168,6 +206,11 @@ class Task:
             return self.benchmark.missing(self.name)
         return ""
 
+    @property
+    def asks_laws(self) -> bool:
+        """Whether laws of the next token are scored, and no reply."""
+        return isinstance(self.benchmark, AsksLaws) and self.name in self.benchmark.laws
+
     def samples(self, wanted: Wanted) -> list[Sample]:
         """Its samples."""
         return list(self.benchmark.samples(self.name, wanted))
@@ -175,6 +218,11 @@ class Task:
     def score(self, said: str, sample: Sample) -> dict[str, float]:
         """How good a reply is; the first figure counts, from 0 to 1."""
         return dict(self.benchmark.score(self.name, said, sample))
+
+    def score_laws(self, laws: Seq[Law], sample: Sample) -> dict[str, float]:
+        """How good laws are, from 0 to 1; the first figure counts."""
+        assert isinstance(self.benchmark, AsksLaws)
+        return dict(self.benchmark.score_laws(self.name, laws, sample))
 
 
 def largest(
@@ -302,6 +350,6 @@ def shuffled(items: Seq[T], draw: random.Random) -> list[T]:
 
 
 __all__ = [
-    "BENCHMARKS", "TEMPLATE", "Benchmark", "Difficulty", "NeedsMore", "NoRoom", "Sample", "Task",
-    "Wanted", "difficulty_of", "largest", "shuffled", "tasks_of",
+    "BENCHMARKS", "TEMPLATE", "AsksLaws", "Benchmark", "Difficulty", "Forced", "Law", "NeedsMore",
+    "NoRoom", "Sample", "Task", "Wanted", "difficulty_of", "largest", "shuffled", "tasks_of",
 ]  # fmt: skip

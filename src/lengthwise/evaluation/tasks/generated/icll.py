@@ -6,22 +6,38 @@ The language is that of a random automaton: 4 to 12 states, 4 to 18 symbols, 1 t
 distinct states under distinct symbols, none to itself, all states accepting; trimmed and minimised.
 Strings are uniform walks of 1 to 49 symbols.
 
-Greedy validity is the score: the share of the symbols that the automaton permits, up to the first
-that it does not. Ours differs: as many strings are shown as the length holds (the paper's: 10 to
-19), symbols are letters with spaces between them, and the model writes its own symbols. The
-distance between laws of the next symbol needs logits, which a benchmark of replies does not have,
-and is left out.
+Two tasks ask about one set of languages:
+
+    writing  the share of the symbols written that the automaton permits, up to the first that it
+             does not
+    law      total variation distance, 1/2 sum |p - q|, of the model's law of the next symbol to
+             the automaton's, which is uniform; and greedy validity, the share of places whose
+             likeliest symbol is permitted. The string is given symbol by symbol. The score is 1
+             minus the distance.
+
+Ours differs: as many strings are shown as the length holds (the paper's: 10 to 19), and symbols are
+letters with spaces between them. Places of the last string count alone, not of all of them. A model
+that was not trained on such strings knows other tokens, too: its law is that among the symbols, and
+`mass` is what it gives to them. The released code reports twice the distance.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence as Seq
+from collections.abc import Collection, Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
+from statistics import fmean
 from typing import ClassVar
 
 from lengthwise._utils.papers import Paper
-from lengthwise.evaluation.tasks.benchmark import Difficulty, Sample, Wanted, largest
+from lengthwise.evaluation.tasks.benchmark import (
+    Difficulty,
+    Forced,
+    Law,
+    Sample,
+    Wanted,
+    largest,
+)
 from lengthwise.evaluation.tasks.generated._shared.pairs import Grown, apart
 from lengthwise.methods.options import option
 
@@ -32,14 +48,17 @@ _ASKED = "Write one more string of this language. It begins as follows; go on wi
 
 @dataclass(frozen=True)
 class InContextLanguage:
-    """Regular languages in context. Scored by the share of asked symbols that are permitted."""
+    """Regular languages in context, gone on with, or the law of the next symbol."""
 
     name: ClassVar[str] = "icll"
     paper: ClassVar[Paper] = Paper(
         "In-Context Language Learning: Architectures and Algorithms", "Akyürek et al.", 2024,
         arxiv="2401.12973", venue="ICML", code="https://github.com/berlino/seq_icl",
     )  # fmt: skip
-    tasks: ClassVar[Mapping[str, Difficulty]] = {"icll": Difficulty("high", "high")}
+    tasks: ClassVar[Mapping[str, Difficulty]] = {
+        "writing": Difficulty("high", "high"), "law": Difficulty("high", "high"),
+    }  # fmt: skip
+    laws: ClassVar[frozenset[str]] = frozenset({"law"})
 
     states: int = option(12, "states of an automaton, at most", low=4, high=100)
     symbols: int = option(10, "symbols to write", low=1, high=100)
@@ -64,7 +83,13 @@ class InContextLanguage:
                     "state": state_after(edges, start),
                 }
                 most = 2 * self.symbols + 4
-                return Sample(text, _ASKED, (" ".join(right),), most, " ".join(start), facts=facts)
+                forced = None
+                if task in self.laws:
+                    forced = Forced(tuple(f" {s}" for s in right), tuple(f" {s}" for s in SYMBOLS))
+                return Sample(
+                    text, _ASKED, (" ".join(right),), most, " ".join(start), facts=facts,
+                    forced=forced,
+                )  # fmt: skip
 
             yield largest(wanted, build)
 
@@ -77,6 +102,34 @@ class InContextLanguage:
                 break
             state, right = edges[state][symbol], right + 1
         return {"valid": right / asked, "first": float(right > 0)}
+
+    def score_laws(self, task: str, laws: Seq[Law], sample: Sample) -> Mapping[str, float]:
+        """1 minus the distance, the distance, greedy validity, and the mass of the symbols."""
+        edges, state = sample.facts["edges"], sample.facts["state"]
+        distances, greedy, masses = [], [], []
+        for law, symbol in zip(laws, sample.references[0].split(), strict=True):
+            found = {each.strip(): chance for each, chance in law.items()}
+            masses.append(sum(found.values()))
+            distances.append(distance(found, edges[state]))
+            greedy.append(float(max(found, key=lambda each: found[each]) in edges[state]))
+            state = edges[state][symbol]
+        far = fmean(distances)
+        return {"agreement": 1 - far, "tvd": far, "greedy": fmean(greedy), "mass": fmean(masses)}
+
+
+def distance(law: Mapping[str, float], permitted: Collection[str]) -> float:
+    """Total variation distance of a law to the uniform one over what is permitted.
+
+    Args:
+        law: of symbols; it is scaled to sum to 1.
+        permitted: symbols, at least one.
+    """
+    mass = sum(law.values())
+    if not mass:
+        return 1.0
+    even = {symbol: 1 / len(permitted) for symbol in permitted}
+    both = {*law, *even}
+    return sum(abs(law.get(s, 0.0) / mass - even.get(s, 0.0)) for s in both) / 2
 
 
 def automaton(draw: random.Random, most: int = 12) -> list[dict[str, int]]:
@@ -160,4 +213,6 @@ def state_after(edges: Seq[Mapping[str, int]], symbols: Seq[str], state: int = 0
     return state
 
 
-__all__ = ["InContextLanguage", "automaton", "minimised", "state_after", "walk"]
+__all__ = [
+    "SYMBOLS", "InContextLanguage", "automaton", "distance", "minimised", "state_after", "walk",
+]  # fmt: skip
