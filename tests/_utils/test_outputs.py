@@ -200,7 +200,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
-            (("eval", "judge"), "out"),
+        (("eval", "judge"), "out"), (("sequences", "shorten"), "out"),
     }  # fmt: skip
     assert found == tested
 
