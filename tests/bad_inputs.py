@@ -235,7 +235,6 @@ WRITTEN: tuple[Words, ...] = (
     ("eval", "judge", "replies.run", "--judge", "pair", "-r", "full", "-m", "model"),
     ("eval", "judge", "replies.run", "--judge", "pair", "-o", "replies.run", "-m", "model"),
     ("eval", "judge", "replies.run", "--judge", "pair", "-o", "doc.txt", "-m", "model"),
-    ("eval", "judge", "replies.run", "--judge", "pair", "-m", "openai:http://127.0.0.1:9/v1"),
     ("chat", "-m", "talker", "--session", "doc.txt"),
     ("chat", "-m", "talker", "--system", "x", "--session", "doc.txt"),
     ("compare", "doc.txt", "-m", "model", "-n", "99999"),

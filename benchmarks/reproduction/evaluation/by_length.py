@@ -21,7 +21,8 @@ from lengthwise.evaluation.reports.score_table import cell
 
 TASKS = (
     "passkey", "needle", "copy", "kv", "threads/single", "ruler/niah_multikey_1",
-    "ruler/niah_multivalue", "ruler/vt", "ruler/cwe", "ruler/fwe", "infinite/math_find", "icll/writing",
+    "ruler/niah_multivalue", "ruler/vt", "ruler/cwe", "ruler/fwe", "infinite/math_find",
+    "icll/writing",
 )  # fmt: skip
 RECIPES = (
     "full", "streaming(window=1020)", "snapkv(budget=25%)", "pyramidkv(budget=25%)",
