@@ -195,7 +195,7 @@ WRITTEN: tuple[Words, ...] = (
     ("write", "hi", "-m", "talker", "-w", "4", "--plan", "zeros.bin"),
     ("write", "hi", "-m", "talker", "-w", "4", "--force"),
     ("write", "hi", "-m", "talker", "-w", "4", "-r", "bm25"),
-    ("write", "hi", "-m", "talker", "-w", "4", "--top-p", "0.5"),
+    ("write", "hi", "-m", "talker", "-w", "4", "--temperature", "0", "--top-p", "0.5"),
     ("write", "hi", "-m", "talker", "-w", "4", "-o", "doc.txt"),
     ("write", "hi", "-m", "talker", "-w", "4", "-o", "of_other"),
     ("write", "hi", "-m", "talker", "-w", "4", "--plan", "doc.txt", "-o", "doc.txt", "--force"),

@@ -23,9 +23,11 @@ COLUMNS = {
 
 @check(COLUMNS)
 def agentwrite(words: int = 5000, remembered: tuple[int, ...] = ()) -> Iterator[Found]:
-    """Length scores with all of the text shown again, and with so many tokens of its end."""
+    """Greedy: with all of the text shown again, and with so many tokens of its end."""
     for tokens in (None, *remembered):
-        found = lengthwise.write(load(), INSTRUCTION, words, remembered=tokens)
+        found = lengthwise.write(
+            load(), INSTRUCTION, words, remembered=tokens, temperature=0.0
+        )  # fmt: skip
         way = "part by part" if tokens is None else f"part by part, {tokens} tokens shown again"
         yield {
             **_row(way, found.text, words), "calls": sum(part.calls for part in found.parts),

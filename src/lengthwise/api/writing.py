@@ -66,7 +66,7 @@ def write(
     part_words: int = 400,
     repeats: int = 1,
     remembered: int | None = None,
-    temperature: float = 0.0,
+    temperature: float = 1.0,
     top_p: float = 1.0,
     repetition_penalty: float | None = None,
     seed: int = 0,
@@ -89,7 +89,8 @@ def write(
         repeats: most times that one sentence may be said in all of the text; 0 is any number.
         remembered: tokens of the text so far that a part is shown; None is all that there is room
             for.
-        temperature, top_p, repetition_penalty, seed: how tokens are chosen, as in `Model.generate`.
+        temperature, top_p, repetition_penalty, seed: how tokens are chosen, as in `Model.generate`;
+            1 is the temperature of the released code, and greedy small models go round in circles.
             A penalty of None is 1.1 for a model of ours, and none for one behind a server.
         stream: called with each piece of the text as it comes, of parts that were not there yet.
         note: called with each thing that the user should know, as it comes up.

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 @click.option("--remembered", type=WHOLE,
               help="tokens of the text so far that a part is shown (default: all there is room "
               "for)")  # fmt: skip
-@click.option("--temperature", default=0.0, show_default=True, type=Real(0), help="0 is greedy")
+@click.option("--temperature", default=1.0, show_default=True, type=Real(0),
+              help="0 is greedy; small models go round in circles then")  # fmt: skip
 @click.option("--top-p", default=1.0, type=Real(0, 1),
               help="sample among the likeliest that make up p")  # fmt: skip
 @click.option("--repetition-penalty", default=None, type=Real(0, min_open=True),
