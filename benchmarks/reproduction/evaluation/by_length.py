@@ -40,32 +40,33 @@ COLUMNS = {
 @check(COLUMNS)
 def by_length(
     lengths: tuple[int, ...] = (4096, 8192), samples: int = 4, file: str = "",
-    recipes: tuple[str, ...] = RECIPES,
+    recipes: tuple[str, ...] = RECIPES, tasks: tuple[str, ...] = TASKS,
 ) -> Iterator[Found]:  # fmt: skip
     """The embedded model."""
-    yield from _run(load(), lengths, samples, file, recipes)
+    yield from _run(load(), lengths, samples, file, recipes, tasks)
 
 
 @check(COLUMNS)
 def larger(
     lengths: tuple[int, ...] = (4096, 8192, 16384, 32768), samples: int = 4, file: str = "",
-    recipes: tuple[str, ...] = RECIPES,
+    recipes: tuple[str, ...] = RECIPES, tasks: tuple[str, ...] = TASKS,
 ) -> Iterator[Found]:  # fmt: skip
     """Qwen2.5-Coder-1.5B-Instruct, fetched where it is not there."""
     yield Note({"model": NAME})
-    yield from _run(lengthwise.load(coder()), lengths, samples, file, recipes)
+    yield from _run(lengthwise.load(coder()), lengths, samples, file, recipes, tasks)
 
 
 def _run(
-    model: Model, lengths: tuple[int, ...], samples: int, file: str, recipes: tuple[str, ...]
-) -> Iterator[Found]:
+    model: Model, lengths: tuple[int, ...], samples: int, file: str, recipes: tuple[str, ...],
+    tasks: tuple[str, ...],
+) -> Iterator[Found]:  # fmt: skip
     seconds = asked = 0.0
     for length in lengths:
         more = f" + {LONGER}" if length > model.trained_length else ""
         named = [LONGER if each == "full" and more else f"{each}{more}" for each in recipes]
         some = ["full", *named] if more else named
         found = lengthwise.evaluate(
-            model, TASKS, some, lengths=[length], samples=samples, out=Path(file) if file else None
+            model, tasks, some, lengths=[length], samples=samples, out=Path(file) if file else None
         )
         seconds, asked = seconds + found.seconds, asked + found.asked_s
         yield from _rows(found.rows)
