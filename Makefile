@@ -8,7 +8,7 @@ DEMO_ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-vllm slow lint types bench bench-peers docs measure site clean
+.PHONY: help demo test test-vllm slow lint types bench bench-lengths bench-peers docs measure site clean
 
 help:
 	@echo "make demo         compare recipes on a long document; report in demo/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make slow         the tests that take minutes"
 	@echo "make lint types   style and layers, strict types"
 	@echo "make bench        the figures, written to benchmarks/results"
+	@echo "make bench-lengths  twelve tasks under ten recipes, by length: hours, and goes on where it stopped"
 	@echo "make bench-peers  the same work in other engines, each in an environment of its own"
 	@echo "make docs         the generated pages of docs; what is new in them is run"
 	@echo "make measure      the same, with everything run with everything again"
@@ -56,6 +57,12 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
+
+# Hours on a CPU; stopped, it goes on from the files.
+bench-lengths: $(READY)
+	@mkdir -p demo
+	$(BIN)/python -m benchmarks.reproduction evaluation/by_length by_length --file demo/by_length.jsonl
+	$(BIN)/python -m benchmarks.reproduction evaluation/by_length larger --file demo/larger.jsonl
 
 bench-peers: $(READY)
 	bash benchmarks/peers.sh
