@@ -76,10 +76,8 @@ OUTSIDE = ("exits", "loops", "allocates", "writes", "prints", "crashes")
 def test_how_a_program_ends_has_a_name(name: str) -> None:
     program, wanted = ENDINGS[name]
     for namespaces in WAYS if name in OUTSIDE else WAYS[:1]:
-        begin = time.monotonic()
         seconds = 0.3 if wanted == "timeout" else 20
         assert verdict(program, namespaces, seconds) == wanted
-        assert time.monotonic() - begin < 15
 
 
 @ways
