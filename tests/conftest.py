@@ -40,16 +40,14 @@ def _what_a_file_keeps_goes_with_it() -> Iterator[None]:
             for value in list(vars(module).values()):
                 if callable(getattr(value, "cache_clear", None)):
                     value.cache_clear()
-    _collect()
+    gc.collect()
 
 
 def pytest_collection_finish() -> None:
-    """Twenty thousand tests are a million objects: without them a collection takes no time."""
-    _collect()
+    """Twenty thousand tests are a million objects, which no later collection has to go through.
 
-
-def _collect() -> None:
-    """Frees what nobody holds; what is left stays, and is not looked at again."""
+    Not behind a file: what its last test still holds would be kept for ever.
+    """
     gc.collect()
     gc.freeze()
 
