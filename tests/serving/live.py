@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import uvicorn
 
 from lengthwise.recipes import parse
@@ -20,7 +22,8 @@ from tests.chat_models import chat_model
 from tests.serving.double import Double
 
 HI = [{"role": "user", "content": "hi"}]
-CHAT = "/v1/chat/completions"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+GREEDY = {"temperature": 0, "max_tokens": 6}
 
 
 def eventually(holds: Callable[[], object], seconds: float = 10.0) -> None:
@@ -68,3 +71,16 @@ def live(
             server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()
+
+
+def events(client: httpx.Client, path: str = CHAT, **fields: Any) -> list[dict[str, Any]]:
+    """Chunks of a stream, whose frame is checked."""
+    asked = {"messages": HI} if path == CHAT else {}
+    with client.stream("POST", path, json={**asked, **GREEDY, "stream": True, **fields}) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        text = answer.read().decode()
+    parts = text.split("\n\n")
+    assert parts.pop() == ""
+    assert parts.pop() == "data: [DONE]"
+    return [json.loads(part.removeprefix("data: ")) for part in parts]
