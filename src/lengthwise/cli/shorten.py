@@ -51,7 +51,8 @@ def shorten(
     found = read_pairs(pairs, compress.FIELDS, named)
     check_outputs([Output("--out", out, compress.SHORTENED)], [pairs, choice.model], force)
     model = choice.open_text("full")
-    file = compress.ShortenedPairs(out, found, model.name, force)
+    job = {"model": model.name, "asked": ask, "max_new_tokens": max_new_tokens}
+    file = compress.ShortenedPairs(out, found, job, force)
 
     def shortened(pair: Pair) -> list[Pair]:
         write = partial(compress.compressed, [pair], model, max_new_tokens)

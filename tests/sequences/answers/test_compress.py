@@ -80,6 +80,7 @@ def test_a_model_may_be_asked_where_notes_lead() -> None:
 
 
 PAIRS = [{"question": "q", "long": f"first {n} and then {n}", "answer": str(n)} for n in range(5)]
+JOB = {"model": "m", "asked": False}
 
 
 class Killed(Exception):
@@ -102,35 +103,38 @@ def test_a_job_that_was_killed_goes_on_behind_its_last_line(tmp_path: Path) -> N
 
     out = tmp_path / "out.jsonl"
     with pytest.raises(Killed):
-        ShortenedPairs(out, PAIRS, "m").fill(shorten)
+        ShortenedPairs(out, PAIRS, JOB).fill(shorten)
     with out.open("ab") as file:
         file.write(b'{"pair": 4, "mod')
-    again = ShortenedPairs(out, PAIRS, "m")
+    again = ShortenedPairs(out, PAIRS, JOB)
     again.fill(shorten)
     assert seen == ["0", "1", "2", "3", "3", "4"] and (again.done, again.kept) == (5, 3)
     # The file is what `--method c3ot` reads.
     assert [each["short"] for each in read_pairs(out, (*FIELDS, "short"))] == ["0", "2", "4"]
     once = tmp_path / "once.jsonl"
-    ShortenedPairs(once, PAIRS, "m").fill(halved)
+    ShortenedPairs(once, PAIRS, JOB).fill(halved)
     assert once.read_bytes() == out.read_bytes()
 
 
 def test_a_model_that_shortens_nothing_leaves_no_file(tmp_path: Path) -> None:
-    file = ShortenedPairs(tmp_path / "out.jsonl", PAIRS, "m")
+    file = ShortenedPairs(tmp_path / "out.jsonl", PAIRS, JOB)
     file.fill(lambda pair: [])
     assert (file.done, file.kept) == (5, 0) and not list(tmp_path.iterdir())
 
 
 def test_a_file_of_others_is_refused_and_begun_anew_by_force(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    ShortenedPairs(out, PAIRS, "m").fill(halved)
-    for pairs, model, told in ((PAIRS, "n", "another model"), (PAIRS[::-1], "m", "other pairs")):
-        with pytest.raises(SequenceError, match=told):
-            ShortenedPairs(out, pairs, model)
+    ShortenedPairs(out, PAIRS, JOB).fill(halved)
+    others = {"model": "n"}, {"asked": True}
+    for other in others:
+        with pytest.raises(SequenceError, match=f"another {next(iter(other))}"):
+            ShortenedPairs(out, PAIRS, {**JOB, **other})
+    with pytest.raises(SequenceError, match="other pairs"):
+        ShortenedPairs(out, PAIRS[::-1], JOB)
     with pytest.raises(SequenceError, match="line 3 is damaged"):
-        ShortenedPairs(out, PAIRS[:3], "m")
+        ShortenedPairs(out, PAIRS[:3], JOB)
     out.write_bytes(b"[" * 9000 + b"\n")
     with pytest.raises(SequenceError, match="line 1 is damaged"):
-        ShortenedPairs(out, PAIRS, "m")
-    ShortenedPairs(out, PAIRS[::-1], "n", force=True).fill(halved)
+        ShortenedPairs(out, PAIRS, JOB)
+    ShortenedPairs(out, PAIRS[::-1], {"model": "n"}, force=True).fill(halved)
     assert len(read_pairs(out, (*FIELDS, "short"))) == 3

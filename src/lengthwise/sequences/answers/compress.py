@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence as Seq
 from pathlib import Path
+from typing import Any
 
 from lengthwise._utils.appended import AppendedLines
 from lengthwise._utils.outputs import Kind
@@ -89,23 +90,25 @@ def compressed(
 class ShortenedPairs:
     """A file of pairs that are being shortened, a JSON line for each that was, as it is done.
 
-    A line has the pair with its `short`, `pair` (its number, from 1) and `model`. A job that was
+    A line has the pair with its `short`, `pair` (its number, from 1) and the job. A job that was
     killed goes on behind the last line; pairs after it that were left out are asked again.
     """
 
-    def __init__(self, path: Path, pairs: Seq[Pair], model: str, force: bool = False) -> None:
+    def __init__(
+        self, path: Path, pairs: Seq[Pair], job: Mapping[str, Any], force: bool = False
+    ) -> None:
         """Opens it, or begins it.
 
         Args:
             path: of the file.
             pairs: all of them.
-            model: the name of who shortens.
+            job: what decides what is written, such as the model's name, by name.
             force: begin anew, whatever lies there.
 
         Raises:
-            SequenceError: for a file of other pairs or of another model, and a damaged line.
+            SequenceError: for a file of other pairs or of another job, and a damaged line.
         """
-        self.path, self._pairs, self._model = path, pairs, model
+        self.path, self._pairs, self._job = path, pairs, dict(job)
         self._lines = AppendedLines(path, "sequences shorten", SequenceError)
         # Pairs that are done with, and how many of them were shortened.
         self.done = self.kept = 0
@@ -122,13 +125,15 @@ class ShortenedPairs:
         try:
             row = json.loads(raw)
             place, pair = int(row.pop("pair")), {name: row[name] for name in FIELDS}
-            model, known = row["model"], self._pairs[place - 1] if place > self.done else None
+            job = {name: row[name] for name in self._job}
+            known = self._pairs[place - 1] if place > self.done else None
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as bad:
             raise SequenceError(
                 f"{self.path}: line {number} is damaged ({bad!r}); add --force to begin it anew"
             ) from bad
-        if pair != known or model != self._model:
-            of = "another model" if pair == known else "other pairs"
+        if pair != known or job != self._job:
+            other = next((name for name in job if job[name] != self._job[name]), "")
+            of = f"another {other} ({job[other]!r})" if pair == known else "other pairs"
             raise SequenceError(
                 f"{self.path}: line {number} is of {of}; name another file for these, or add "
                 "--force to begin it anew"
@@ -148,7 +153,7 @@ class ShortenedPairs:
         with self._lines:
             for number, pair in enumerate(self._pairs[self.done :], self.done + 1):
                 for found in shorten(pair):
-                    self._lines.add({"pair": number, "model": self._model, **found})
+                    self._lines.add({"pair": number, **self._job, **found})
                     self.kept += 1
                 self.done = number
                 told(number, len(self._pairs))
