@@ -185,6 +185,7 @@ def start(request: Request, logits: Tensor) -> list[int]:
     request.begin_drafters()
     request.sequence.noted = None
     request.sequence.end_prefill()
+    request.begin_laws()
     given = request.plan.first_token
     if given is None:
         given = sampler.choose(logits, sequence.tokens)

@@ -9,7 +9,8 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import whole
 from lengthwise.engine.reach import note_beyond
 from lengthwise.engine.request import Request, RequestMetrics
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import policy_for
 from lengthwise.engine.speculative.verification import Lossless
@@ -76,6 +77,7 @@ def begin(
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
         sequence.noted = []
+    laws = [law for law in (make() for make in plan.laws) if law is not None]
     mode = plan.mode() if plan.mode else None
     if mode is not None:
         if plan.first_token is not None:
@@ -93,7 +95,7 @@ def begin(
         mode.begin(sampling, max_new_tokens, frozenset(stop_ids))
     before = policy_for(sequence.model).population(plan.text)
     return Request(
-        sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
+        sequence, Sampler(sampling, steering=steering, row=row, laws=laws), max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
         plan=plan, verifier=verifier or Lossless(), mode=mode,
         metrics=RequestMetrics(notes=[*notes, *more]),

@@ -14,7 +14,7 @@ from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
@@ -23,7 +23,13 @@ from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.engine.token_view import TokenView
-from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory
+from lengthwise.errors import ConstraintError, LengthwiseError, NotFinite, OutOfMemory
+
+# What ends one request, and no other, and how it is called where a text ended.
+Failure = NotFinite | OutOfMemory | ConstraintError
+ENDS: dict[type[Failure], str] = {
+    NotFinite: "not_finite", OutOfMemory: "out_of_memory", ConstraintError: "constraint",
+}  # fmt: skip
 
 
 @dataclass
@@ -40,6 +46,7 @@ class RequestMetrics:
     none of the other figures. reused_tokens: of the prompt, those that a session had read before.
     notes: what the user has to know, one sentence each.
     tokens_read: of the prompt and of all that was read to write it; 0 where nothing was.
+    figures: what methods say of their own work and cost, by their words.
     """
 
     prompt_tokens: int = 0
@@ -58,6 +65,7 @@ class RequestMetrics:
     kv_offloaded_bytes: int = 0
     reused_tokens: int = 0
     tokens_read: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
 
     def add_step(
         self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0
@@ -140,7 +148,7 @@ class Request:
     plan: Plan = FULL
     stopped: int | None = None
     cramped: int = 0
-    failed: NotFinite | OutOfMemory | None = None
+    failed: Failure | None = None
     lost_policy: bool = False
     wanted_logprobs: int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -161,11 +169,11 @@ class Request:
             return None
         return given if given is not None else self.plan.policy
 
-    def fail(self, error: NotFinite | OutOfMemory) -> None:
-        """Ends the request, and no other: its logits are no numbers, or memory ran out."""
+    def fail(self, error: Failure) -> None:
+        """Ends the request, and no other: its logits are no numbers, memory ran out, or a
+        constraint leaves nothing."""
         self.failed = error
-        memory = isinstance(error, OutOfMemory)
-        self.metrics.finish_reason = "out_of_memory" if memory else "not_finite"
+        self.metrics.finish_reason = ENDS[type(error)]
         self.sequence.discard()
 
     def emit(
@@ -183,6 +191,9 @@ class Request:
             taken.append(token)
             self.output.append(token)
             if steering is not None and steering.stops(self.output, self.sequence.model.device):
+                self.metrics.finish_reason = "stop"
+                break
+            if any(law.ends(self.output) for law in self.sampler.laws):
                 self.metrics.finish_reason = "stop"
                 break
             if len(self.output) >= self.max_new_tokens:
@@ -294,6 +305,14 @@ class Request:
 
         self.each_drafter(tell)
 
+    def begin_laws(self) -> None:
+        """The prompt has been read, and nothing is written yet."""
+        sampler, sequence = self.sampler, self.sequence
+        sampler.prompt = len(sequence)
+        stop_ids = sorted(self.stop_ids)
+        for law in sampler.laws:
+            law.begin(sequence, sampler.sampling, self.max_new_tokens, stop_ids)
+
     def each_drafter(self, tell: Callable[[Drafter], None]) -> None:
         """Tells every drafter something; one that fails is left out."""
         for drafter in list(self.drafters):
@@ -308,6 +327,10 @@ class Request:
 
         One that cannot keep something has done its work all the same.
         """
+        for law in self.sampler.laws:
+            law.finish(self.output)
+            self.metrics.notes += law.notes
+            self.metrics.figures |= law.figures
         for drafter in self.drafters:
             try:
                 with drafter.lock:

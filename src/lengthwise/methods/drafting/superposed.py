@@ -63,6 +63,7 @@ class Superposed(Method):
         venue="NeurIPS",
         code="https://github.com/RAIVNLab/SuperposedDecoding",
     )
+    mixes_tokens: ClassVar[bool] = True
     drafts: int = option(3, "texts written at once", low=1, high=64)
     top: int = option(9, "likeliest tokens that are looked at", low=1)
     temperature: float = option(0.06, "of the model's distribution", low=1e-3)
