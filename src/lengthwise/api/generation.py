@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.batch import Row, Written
 from lengthwise.engine import loop
-from lengthwise.engine.request import Failure, Request, RequestMetrics
+from lengthwise.engine.request import Failure, Request
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.errors import Refused
 from lengthwise.tokenization.detokenise import TextStream
 

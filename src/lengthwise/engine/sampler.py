@@ -159,7 +159,7 @@ class Sampler:
         scores = self.process(logits, context)
         if self.sampling.temperature == 0:
             return int(scores.argmax())
-        return int((torch.log_softmax(scores, -1) + self._noise(len(context), scores)).argmax())
+        return int((torch.log_softmax(scores, -1) + self.noise(len(context), scores)).argmax())
 
     def probs(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         """Probabilities `[vocab]` of the token after context, float64 on the CPU.
@@ -180,7 +180,7 @@ class Sampler:
             probs: its probabilities, `[vocab]`.
             position: of the token, counted from 0.
         """
-        return int((probs.log() + self._noise(position, probs)).argmax())
+        return int((probs.log() + self.noise(position, probs)).argmax())
 
     def uniform(self, position: int, number: int) -> float:
         """Uniform in [0, 1): the number-th of a position, independent of its noise.
@@ -204,7 +204,7 @@ class Sampler:
             position: of the token, counted from 0.
             stream: which noise of the position.
         """
-        return probs.log() + self._noise(position, probs, stream)
+        return probs.log() + self.noise(position, probs, stream)
 
     def _generator(self, position: int, stream: int) -> np.random.Generator:
         """Random numbers that belong to all 64 bits of the seed, to a position and to a stream.
@@ -216,8 +216,14 @@ class Sampler:
         key = hashlib.blake2b(packed, digest_size=16).digest()
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(key, "little")))
 
-    def _noise(self, position: int, like: Tensor, stream: int = 0) -> Tensor:
-        """Gumbel noise `[vocab]` keyed by the seed, the position and a stream."""
+    def noise(self, position: int, like: Tensor, stream: int = 0) -> Tensor:
+        """Gumbel noise `[vocab]`, keyed by the seed, the position and a stream.
+
+        Args:
+            position: of the token, counted from 0.
+            like: `[vocab]`, whose device and dtype it gets.
+            stream: which noise of the position.
+        """
         uniform = torch.from_numpy(self._generator(position, stream).random(len(like)))
         noise = -torch.log(-torch.log(uniform.clamp_(1e-300, 1 - 1e-16)))
         return noise.to(like.device, torch.promote_types(like.dtype, torch.float32))
