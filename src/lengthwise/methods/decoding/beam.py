@@ -23,10 +23,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.decoding._shared.beams import BeamGroup, BeamSearch, Rank, by_length
+from lengthwise.methods.decoding._shared.beams import EARLY, BeamGroup, BeamSearch, Rank, by_length
 from lengthwise.models.adapted_model import AdaptedModel
-
-EARLY: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
 
 
 def rank_of(norm: str, penalty: float) -> Rank:
@@ -38,7 +36,7 @@ def rank_of(norm: str, penalty: float) -> Rank:
     """
     if norm == "length":
         return by_length(penalty)
-    return lambda score, length, beam: score / ((5 + length) / 6) ** penalty
+    return lambda logprob, length, beam: logprob / ((5 + length) / 6) ** penalty
 
 
 @dataclass(frozen=True)
@@ -72,4 +70,4 @@ class BeamMethod(Method):
         return BeamSearch(self.name, groups)
 
 
-__all__ = ["EARLY", "BeamMethod", "rank_of"]
+__all__ = ["BeamMethod", "rank_of"]
