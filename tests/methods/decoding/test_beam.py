@@ -19,6 +19,7 @@ from lengthwise.recipes import Recipe, parse
 from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPT, NEW = 20, 14
+Texts = dict[tuple[int, ...], float]
 
 
 @lru_cache(maxsize=1)
