@@ -28,14 +28,14 @@ class GrammarLaw(NextTokenLaw):
         self.seconds, self.asked = 0.0, 0
         self._notes: list[str] = []
 
-    def begin(
-        self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
-    ) -> None:
+    def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
         self.limit, self.stop_ids = limit, list(stop_ids)
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
         begin = time.perf_counter()
-        scores = scores.masked_fill_(~self.allowed(len(scores), written).to(scores.device), -torch.inf)
+        scores = scores.masked_fill_(
+            ~self.allowed(len(scores), written).to(scores.device), -torch.inf
+        )
         self.seconds += time.perf_counter() - begin
         self.asked += 1
         return scores
@@ -73,7 +73,9 @@ class GrammarLaw(NextTokenLaw):
     def finish(self, written: Seq[int]) -> None:
         if self.matcher.go(written) and self.matcher.whole:
             return
-        ended = f"max_new_tokens={self.limit} ended it" if len(written) >= self.limit else "it ended"
+        ended = (
+            f"max_new_tokens={self.limit} ended it" if len(written) >= self.limit else "it ended"
+        )
         self._notes.append(
             f"{self.name}: the text is not whole: {ended} before the grammar was satisfied; "
             "allow more tokens, or a grammar that bounds its texts"

@@ -50,11 +50,6 @@ class Constrained(Method):
             )
 
     @classmethod
-    def identity(cls, length: int) -> Self:
-        """Every text matches."""
-        return cls(regex="(?s:.*)")
-
-    @classmethod
     def example(cls) -> Self:
         return cls(regex="[a-z ]{1,60}")
 
@@ -94,6 +89,11 @@ class Constrained(Method):
             value = joined(cls.name, value)
         if not isinstance(value, str) or not value:
             raise RecipeError(f"{cls.name}({kind}={value!r}): give a text that is not empty")
+        if (kind == "json" and not _is_schema(value)) or (kind == "ebnf" and not _is_rules(value)):
+            raise RecipeError(
+                f"{cls.name}({kind}={value!r}): this is no text of one, and no file is read for a "
+                "request"
+            )
         return cls(**{kind: value}, **more)
 
     def check(self, model: AdaptedModel) -> None:
@@ -134,7 +134,7 @@ class Constrained(Method):
         return str(read.grammar_from_lark(f"start: {quoted}"))
 
     def _schema(self) -> str:
-        inline = self.json.lstrip()[:1] in ("{", "") or self.json.strip() in ("true", "false")
+        inline = _is_schema(self.json)
         where = "its text" if inline else self.json
         text = self.json if inline else _file(self.name, "json", self.json)
         try:
@@ -143,16 +143,18 @@ class Constrained(Method):
             raise RecipeError(f"{self.name}: {where} is no JSON ({error})") from None
         if not isinstance(schema, dict | bool):
             raise RecipeError(
-                f"{self.name}: {where} is no JSON schema: it holds a {type(schema).__name__}, and a "
-                "schema is an object such as {\"type\": \"object\"}"
+                f"{self.name}: {where} is no JSON schema: it holds a {type(schema).__name__}, and "
+                'a schema is an object such as {"type": "object"}\'
             )  # fmt: skip
         read = matcher.library(self.name).LLMatcher
+        if isinstance(schema, bool):
+            # The library reads options of objects alone.
+            schema = {} if schema else {"enum": []}
         overrides = SPACES[self.spaces]
         return str(read.grammar_from_json_schema(json.dumps(schema), overrides=overrides))
 
     def _rules(self) -> str:
-        found = _RULES.search(self.ebnf)
-        text = self.ebnf if found else _file(self.name, "ebnf", self.ebnf)
+        text = self.ebnf if _is_rules(self.ebnf) else _file(self.name, "ebnf", self.ebnf)
         matcher.library(self.name)
         from llguidance.gbnf_to_lark import any_to_lark
 
@@ -161,6 +163,16 @@ class Constrained(Method):
         except Exception as error:
             raise RecipeError(f"{self.name}: this grammar cannot be read: {error}") from None
         return str(matcher.library(self.name).LLMatcher.grammar_from_lark(text))
+
+
+def _is_schema(text: str) -> bool:
+    """Whether this is a schema's text, and not the name of its file."""
+    return text.lstrip()[:1] in ("{", "") or text.strip() in ("true", "false")
+
+
+def _is_rules(text: str) -> bool:
+    """Whether this is a grammar's text, and not the name of its file."""
+    return _RULES.search(text) is not None
 
 
 def split(choice: str) -> list[str]:
