@@ -144,8 +144,8 @@ class Constrained(Method):
         if not isinstance(schema, dict | bool):
             raise RecipeError(
                 f"{self.name}: {where} is no JSON schema: it holds a {type(schema).__name__}, and "
-                'a schema is an object such as {"type": "object"}\'
-            )  # fmt: skip
+                'a schema is an object such as {"type": "object"}'
+            )
         read = matcher.library(self.name).LLMatcher
         if isinstance(schema, bool):
             # The library reads options of objects alone.

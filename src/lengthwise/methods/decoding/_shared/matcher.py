@@ -1,8 +1,8 @@
 """A grammar over the tokens of a vocabulary, by llguidance: which of them may follow a path.
 
 llguidance (Microsoft, MIT licence) walks a trie of the vocabulary's bytes with a lexer and an
-Earley parser. A matcher follows one text, goes back as cheaply as it goes on, and is copied. So guesses,
-and texts that fork, are asked about for a token's price each.
+Earley parser. A matcher follows one text, goes back as cheaply as it goes on, and is copied. So
+guesses, and texts that fork, are asked about for a token's price each.
 """
 
 from __future__ import annotations
