@@ -168,6 +168,7 @@ class BeamSearch(DecodingMode):
         self, name: str, groups: Callable[[int], list[BeamGroup]], steer: Steer | None = None
     ) -> None:
         self.name, self._make, self._steer = name, groups, steer
+        self._width = sum(group.width for group in groups(1))
         self.groups: list[BeamGroup] = []
         self.prompt: list[int] = []
         self.stop_ids: Set[int] = frozenset()
@@ -262,6 +263,10 @@ class BeamSearch(DecodingMode):
         for each in sorted(found, key=lambda ended: -ended.score):
             best.setdefault(tuple(each.tokens), Alternative(each.tokens, each.score, each.by_stop))
         return list(best.values())
+
+    @property
+    def width(self) -> int:
+        return self._width
 
     def held(self) -> list[Sequence]:
         return [beam.sequence for group in self.groups for beam in group.alive]
