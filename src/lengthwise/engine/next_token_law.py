@@ -30,6 +30,16 @@ class NextTokenLaw(ABC):
 
     draws: ClassVar[bool] = False
 
+    def check(self, sampling: Sampling) -> None:  # noqa: B027 - most serve every one
+        """Asked before anything is read.
+
+        Args:
+            sampling: how tokens will be chosen.
+
+        Raises:
+            LengthwiseError: for what it cannot serve.
+        """
+
     def begin(  # noqa: B027 - most have nothing to prepare
         self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
     ) -> None:
