@@ -79,21 +79,22 @@ def valid(text: str, schema: Schema) -> bool:
     return True
 
 
-@check({"schema": "", "texts": "", "valid": "", "broken off": "", "valid unconstrained": "",
-        "tokens a text": ".1f"})  # fmt: skip
+@check({"schema": "", "texts": "", "valid": "", "broken off": "", "ended in time": "",
+        "valid unconstrained": "", "tokens a text": ".1f"})  # fmt: skip
 def grammar(
-    samples: int = 40, new: int = 512, batch: int = 8, spaces: str = "one"
+    samples: int = 40, new: int = 512, batch: int = 8, spaces: str = "any", finish: bool = True
 ) -> Iterator[Found]:
     """Texts sampled at temperature 1 under five schemas, and without."""
     totals = [0, 0, 0]
     for name, (question, schema) in {**SCHEMAS, **UNBOUNDED}.items():
-        method = Recipe((Grammar.of(schema, spaces=spaces),))
+        method = Recipe((Grammar.of(schema, spaces=spaces, finish=finish),))
         texts = _written(question, method, samples, new, batch)
         plain = _written(question, Recipe(()), samples, 96, batch)
         good = sum(valid(each.text, schema) for each in texts)
         off = sum(each.metrics.finish_reason != "stop" for each in texts)
         yield {
             "schema": name, "texts": len(texts), "valid": good, "broken off": off,
+            "ended in time": sum(any("brought" in n for n in each.metrics.notes) for each in texts),
             "valid unconstrained": sum(valid(each.text.strip(), schema) for each in plain),
             "tokens a text": sum(len(each.token_ids) for each in texts) / len(texts),
         }  # fmt: skip
