@@ -36,6 +36,16 @@ class NextTokenLaw(ABC):
     wants_states: ClassVar[bool] = False
     state: Tensor | None = None
 
+    def check(self, sampling: Sampling) -> None:  # noqa: B027 - most serve every one
+        """Asked before anything is read.
+
+        Args:
+            sampling: how tokens will be chosen.
+
+        Raises:
+            LengthwiseError: for what it cannot serve.
+        """
+
     def begin(  # noqa: B027 - most have nothing to prepare
         self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
     ) -> None:

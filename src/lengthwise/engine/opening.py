@@ -91,6 +91,8 @@ def begin(
             f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "
             "temperature=1 or so"
         )
+    for law in laws:
+        law.check(sampling)
     if drafters:
         drafters += forced_drafters(laws)
     sampler = Sampler(sampling, steering=steering, row=row, laws=laws)
