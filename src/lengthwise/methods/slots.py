@@ -73,6 +73,8 @@ SLOTS: tuple[Slot, ...] = (
     Slot("drafting", "start_verifier", owns="which guesses are accepted", fills="verifier"),
     Slot("drafting", "start_policy", owns="how much is guessed", per="model", fills="policy"),
     Slot("drafting", "start_mode", owns="how the text is written", fills="mode"),
+    Slot("decoding", "start_law", "How is a text chosen from the model's laws?", fills="laws",
+         many=True),
     Slot("prompting", "write_prompt", "What enters the context?", owns="what enters the context",
          per="prompt"),
     Slot("prompting", "first_token", owns="how an answer begins", per="model",
