@@ -231,9 +231,7 @@ def _read(model: HeldModel, contexts: Seq[Ids], asked: Asked) -> list[Sequence]:
     return [request.sequence for request, _ in batch.begun]
 
 
-def _score(
-    read: list[tuple[Sequence, _Asked]], most: int
-) -> Iterator[tuple[list[int], Scored]]:
+def _score(read: list[tuple[Sequence, _Asked]], most: int) -> Iterator[tuple[list[int], Scored]]:
     """Scores of all continuations, as they are found, each with the numbers of its pairs."""
     rows = [(sequence, list(asked.continuations)) for sequence, asked in read]
     done: dict[tuple[int, int], list[tuple[float, bool]]] = {}

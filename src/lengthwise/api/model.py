@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lengthwise import recipes
+from lengthwise.api import ranking
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
@@ -94,8 +95,6 @@ class Model:
         """
         return recipes.plan_of(recipe, self.adapted)
 
-    # Text and tokens.
-
     def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
         """Token ids of a prompt.
 
@@ -146,8 +145,6 @@ class Model:
         if found is None:
             return []
         return [found] if isinstance(found, int) else list(found)
-
-    # The main verbs.
 
     @known_options
     def generate(
@@ -395,6 +392,8 @@ class Model:
             NotFinite: where the model's logits are no numbers.
         """
         return score_ids(self, ids, recipe, prompt, chunk, block)
+
+    rank = ranking.rank
 
 
 __all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream"]

@@ -39,6 +39,7 @@ VERBS = {
     "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
     "write": "write a long text: a plan first, and then part by part; goes on after a crash",
     "label": "label many items, several of them a prompt, by a vote over several orders",
+    "rank": "rank candidates behind one prompt by their probability, in one pass",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
     "serve": "answer many callers over HTTP as OpenAI's API does, with a page",
     "methods": "list every method, its paper and its options",
