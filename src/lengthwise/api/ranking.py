@@ -63,31 +63,14 @@ def rank(
     normalise: str = "sum", against: Prompt | None = None, special: str | None = None,
     chunk: int | None = None, most: int = TOKENS,
 ) -> list[Ranked]:  # fmt: skip
-    """Candidates ranked by the probability that the model gives them behind a prompt.
-
-    The prompt is read once, and all candidates go through the model in one forward, as branches
-    that do not see each other. Behind a text a candidate is encoded together with it. Where that
-    changes the last tokens of the text, and behind chat messages and ids, it is encoded by itself.
+    """See `Model.rank`, whose arguments these are.
 
     Args:
         model: that ranks.
-        prompt: what they stand behind: see `Model.encode`.
-        candidates: texts, or lists of ids; one at least.
-        recipe: as for `Model.generate`; drafting and decoding have no say here.
-        normalise: "sum" ranks by the log-probability of all tokens, "mean" by that of a token.
-        against: a prompt that stands for none, such as "Answer:". What a candidate has behind it is
-            taken off (pointwise mutual information). None takes nothing off.
-        special: see `Model.encode`.
-        chunk: tokens of a prefill forward; None leaves it to the device.
-        most: tokens of a forward of candidates; more candidates take several.
-
-    Returns:
-        The candidates, best first; of equals the one that was given first.
+        prompt, candidates, recipe, normalise, against, special, chunk, most: as there.
 
     Raises:
-        LengthwiseError: for no candidates, and one that is empty, no text and no ids, or too long.
-        Refused: where the recipe cannot serve this model or prompt.
-        NotFinite: where the model's logits are no numbers.
+        LengthwiseError: as `Model.rank` does.
     """
     if normalise not in NORMALISE:
         raise LengthwiseError(f"normalise={normalise!r}: allowed are {', '.join(NORMALISE)}")
@@ -199,4 +182,4 @@ def _ranked(
     return Ranked(number, text, ids, scored.logprobs, scored.greedy, score, alone)
 
 
-__all__ = ["Ranked", "rank"]
+__all__ = ["TOKENS", "Candidate", "Ranked", "rank"]

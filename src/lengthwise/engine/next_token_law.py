@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence as Seq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -24,8 +24,11 @@ class NextTokenLaw(ABC):
     """Changes the next-token law of one sequence; one object per sequence.
 
     Where the method says `by_path`, what it answers depends on the written tokens alone, whatever
-    it was asked before: guesses are verified under it, and texts fork.
+    it was asked before: guesses are verified under it, and texts fork. draws: what it says means
+    nothing where the likeliest token is taken, so that requests need a temperature.
     """
+
+    draws: ClassVar[bool] = False
 
     def begin(  # noqa: B027 - most have nothing to prepare
         self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]

@@ -17,7 +17,7 @@ from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import policy_for
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.rules import own_rules
 
 # Why a request ended that somebody broke off.
@@ -83,6 +83,11 @@ def begin(
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
         sequence.noted = []
     laws = [law for law in (make() for make in plan.laws) if law is not None]
+    if sampling.temperature == 0 and any(law.draws for law in laws):
+        raise LengthwiseError(
+            f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "
+            "temperature=1 or so"
+        )
     sampler = Sampler(sampling, steering=steering, row=row, laws=laws)
     mode = plan.mode() if plan.mode else None
     if mode is not None:

@@ -23,8 +23,8 @@ from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.codecs.kivi import Kivi
+from lengthwise.methods.decoding.superposed import Superposed, Superposition
 from lengthwise.methods.drafting.lookup import Lookup
-from lengthwise.methods.drafting.superposed import Superposed, Superposition
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM

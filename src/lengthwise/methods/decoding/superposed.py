@@ -55,7 +55,7 @@ class Superposed(Method):
     datastore: a file whose n-grams are counted too."""
 
     name: ClassVar[str] = "superposed"
-    question: ClassVar[Question] = Question.DRAFTING
+    question: ClassVar[Question] = Question.DECODING
     paper: ClassVar[Paper] = Paper(
         "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass",
         "Shen et al.",
