@@ -140,6 +140,46 @@ class Model(ModelBase):
         return close_batch(self, batch, rows)
 
     @shown_as(generate, without=("stream",))
+    def search(
+        self, prompt: Prompt, recipe: RecipeLike = "full", *,
+        num_return_sequences: int | None = None, num_beams: int | None = None,
+        num_beam_groups: int | None = None, diversity_penalty: float | None = None,
+        length_penalty: float | None = None, early_stopping: bool | str | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:  # fmt: skip
+        """Several texts, ranked: `model.search("Once", num_beams=4).drafts`.
+
+        The names are those of transformers, and mean what they mean there. Under a recipe that
+        says itself how texts are found, such as `beam(width=8)`, they are left out.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            num_return_sequences: texts that are wanted at most; None: all that were found.
+            num_beams: texts that go on together; 4 where nothing is said.
+            num_beam_groups: groups of them that are held apart.
+            diversity_penalty: nats that a token loses for each group that has chosen it; without
+                groups every text is one.
+            length_penalty: exponent of the length by which a score is divided.
+            early_stopping: True, False or "never".
+            **options: as in `generate`. With a temperature candidates are drawn.
+
+        Returns:
+            The generation: its `drafts` are the texts with their scores, best first, no two alike.
+
+        Raises:
+            LengthwiseError: what `generate` raises, and for what fits no search.
+        """
+        from lengthwise.api.searching import search_texts
+
+        searching = {
+            "num_beams": num_beams, "num_beam_groups": num_beam_groups,
+            "diversity_penalty": diversity_penalty, "length_penalty": length_penalty,
+            "early_stopping": early_stopping,
+        }  # fmt: skip
+        return search_texts(self, prompt, recipe, num_return_sequences, searching, options)
+
+    @shown_as(generate, without=("stream",))
     def stream(
         self, prompt: Prompt, recipe: RecipeLike = "full", **options: Unpack[Options]
     ) -> Stream:

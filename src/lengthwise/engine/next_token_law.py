@@ -69,6 +69,15 @@ class NextTokenLaw(ABC):
         """
         return False
 
+    def forced(self, written: Seq[int]) -> Seq[int]:
+        """Tokens that most likely follow whatever the model says of them: guesses, where a recipe
+        guesses at all.
+
+        Args:
+            written: ids behind the prompt.
+        """
+        return ()
+
     def finish(self, written: Seq[int]) -> None:  # noqa: B027 - most have nothing to put away
         """The text is whole, or was broken off.
 
