@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 

@@ -91,6 +91,10 @@ class NotFinite(LengthwiseError):
         )
 
 
+class ConstraintError(LengthwiseError):
+    """A text cannot go on under what its recipe demands of it: what that is, where, and why."""
+
+
 class OutOfMemory(LengthwiseError):
     """Memory ran out in the middle of a request, which ended; the model stays usable.
 

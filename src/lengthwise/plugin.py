@@ -17,6 +17,8 @@ A file of a third party imports nothing else of lengthwise. By role:
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
   `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
+- decoding: `NextTokenLaw` changes the law of the next token, and raises `ConstraintError` where
+  none may follow.
 - positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `QueryScale` for logits that grow
   with the position; `ContextWeights` for documents that are read apart (`contexts`);
   `distance_bias` adds to logits.
@@ -62,7 +64,9 @@ from lengthwise.engine.kv_cache.selection import (
     Selector,
 )
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.next_token_law import NextTokenLaw
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_depth import DraftDepth, DrafterView, UpTo
 from lengthwise.engine.speculative.draft_length import LengthPolicy
@@ -70,7 +74,7 @@ from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Draws, Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier, match, reject
-from lengthwise.errors import LengthwiseError, ModelError, RecipeError, Refused
+from lengthwise.errors import ConstraintError, LengthwiseError, ModelError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method, Needs, Paper, Question, needs_rope, option
 from lengthwise.methods.bases import ChainDrafter, ScoredRetention, ScoredSelection
 from lengthwise.methods.codecs.residual import ResidualCodec, join_index
@@ -97,6 +101,7 @@ __all__ = [
     "ChainDrafter",
     "Channels",
     "Codec",
+    "ConstraintError",
     "ContextWeights",
     "DecodingMode",
     "Deletable",
@@ -125,6 +130,7 @@ __all__ = [
     "Paper",
     "Phase",
     "Placement",
+    "NextTokenLaw",
     "PromptReader",
     "PromptSelector",
     "Queries",

@@ -9,7 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lengthwise
-from lengthwise.engine.request import Request, RequestMetrics
+from lengthwise.engine.request import Request
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.tokenization.detokenise import TextStream
 

@@ -12,7 +12,8 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 import lengthwise
 from lengthwise.api.document_prompt import build_prompt
 from lengthwise.cli.run import _encode
-from lengthwise.engine.sampling import Sampler, Sampling, row_seed
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.tiny_tokenizers import byte_fallback

@@ -36,7 +36,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The prompts that `run` gives to the model; nothing is generated."""
     from lengthwise.api.model import Generation, Model
-    from lengthwise.engine.request import RequestMetrics
+    from lengthwise.engine.request_metrics import RequestMetrics
 
     found: list[str] = []
 

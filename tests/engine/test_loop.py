@@ -15,7 +15,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.request import Request, RequestMetrics
+from lengthwise.engine.request import Request
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import Fixed, Goodput
 from lengthwise.engine.speculative.drafter import Drafter

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError
 
 LOGITS = torch.tensor([1.0, 2.5, -3.0, 2.0, 0.5])

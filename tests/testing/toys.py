@@ -18,7 +18,8 @@ from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
-from lengthwise.engine.sampling import Sampler, Sampling, streams
+from lengthwise.engine.sampler import Sampler, streams
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.step_cost import Load

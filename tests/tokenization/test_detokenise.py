@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import lengthwise
-from lengthwise.engine.request import RequestMetrics
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model
 from lengthwise.tokenization.detokenise import Incremental, TextStream, whole_characters

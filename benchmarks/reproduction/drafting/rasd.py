@@ -16,7 +16,8 @@ from benchmarks.reproduction.drafting.five_prompts import COLUMNS, GUESSES, benc
 from benchmarks.reproduction.harness import Found, Note, check, load, reference
 from torch import Tensor
 
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.layers import Layers

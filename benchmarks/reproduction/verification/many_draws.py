@@ -16,7 +16,8 @@ import torch
 from benchmarks.reproduction.harness import Found, Row, check
 from torch import Tensor
 
-from lengthwise.engine.sampling import DRAWN, Sampler, Sampling
+from lengthwise.engine.sampler import DRAWN, Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.methods.verification.typical import Typical, TypicalVerifier

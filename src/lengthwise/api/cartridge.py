@@ -32,7 +32,7 @@ from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import Recipe, RecipeLike, recipe_of
 
 # What may act on trained entries: it neither moves them nor leaves any of them out.
-_QUESTIONS = ("drafting", "verification", "draft_length", "codecs")
+_QUESTIONS = ("drafting", "verification", "draft_length", "decoding", "codecs")
 
 
 @no_autocast()

@@ -180,7 +180,9 @@ def scoring_plan(plan: Plan) -> Plan:
     Args:
         plan: of a recipe.
     """
-    return replace(plan, drafters=(), verifier=None, policy=None, mode=None, first_token=None)
+    return replace(
+        plan, drafters=(), verifier=None, policy=None, mode=None, laws=(), first_token=None
+    )
 
 
 def _by_context(model: HeldModel, pairs: Seq[tuple[Seq[int], Seq[int]]]) -> list[_Asked]:

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from lengthwise.api.batch import Row, Written
 from lengthwise.engine import loop
-from lengthwise.engine.request import Request, RequestMetrics
-from lengthwise.errors import NotFinite, OutOfMemory, Refused
+from lengthwise.engine.request import Failure, Request
+from lengthwise.engine.request_metrics import RequestMetrics
+from lengthwise.errors import Refused
 from lengthwise.tokenization.detokenise import TextStream
 
 # Tokens of an answer, at most, where nothing is said.
@@ -71,9 +72,9 @@ class Generation:
     drafts: the texts of a recipe that writes several, best first, no two alike; `text` is the first
     of them. Empty for all other recipes. refused: why the recipe cannot serve this row of a batch,
     which was then not read at all; None where it can. failed: why this row of a batch ended without
-    a next token, the model's logits being no numbers or memory having run out; its text is what was
-    said before. None where it did not. sources: what was read of the documents, by
-    `lengthwise.answer`.
+    a next token, the model's logits being no numbers, memory having run out or a constraint leaving
+    nothing; its text is what was said before. None where it did not. sources: what was read of the
+    documents, by `lengthwise.answer`.
     """
 
     text: str
@@ -81,7 +82,7 @@ class Generation:
     metrics: RequestMetrics
     drafts: tuple[Draft, ...] = ()
     refused: Refused | None = None
-    failed: NotFinite | OutOfMemory | None = None
+    failed: Failure | None = None
     sources: tuple[Source, ...] = ()
 
     @property

@@ -2,150 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from lengthwise import recipes
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
-from lengthwise.api.prefixes import prefix_cache_of
-from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
+from lengthwise.api.model_base import ModelBase
+from lengthwise.api.prompts import Prompt
 from lengthwise.api.scoring import score_ids
-from lengthwise.api.shown import as_html, as_text
 from lengthwise.api.streams import AsyncStream, Stream
-from lengthwise.documents.document import Document
 from lengthwise.engine import loop
-from lengthwise.engine.plan import Plan
-from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.load import Provenance
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
 
 if TYPE_CHECKING:
     from lengthwise.api.chat import Chat
     from lengthwise.api.session import Session
-    from lengthwise.api.support import Support
 
 
-class Model:
+class Model(ModelBase):
     """A causal language model adapted, with its tokenizer. Made by `load` or `wrap`.
 
     The underlying transformers model is untouched outside our own forwards and can be used as ever;
     leaving the context (or `close`) also undoes the fused weights.
     """
-
-    def __init__(
-        self,
-        adapted: AdaptedModel,
-        tokenizer: PreTrainedTokenizerBase | None,
-        provenance: Provenance,
-        cache_bytes: int | str = 0,
-    ) -> None:
-        self.adapted = adapted
-        self.adapted.tokenizer = self.tokenizer = tokenizer
-        self.provenance = provenance
-        self.prefix_cache = prefix_cache_of(adapted, cache_bytes)
-
-    def __repr__(self) -> str:
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        return as_html(self)
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Gives the wrapped model back as it was."""
-        self.adapted.release()
-
-    @property
-    def name(self) -> str:
-        return self.provenance.name
-
-    @property
-    def trained_length(self) -> int:
-        """Tokens the model was trained to read at once."""
-        return self.adapted.trained_length
-
-    def check(self) -> Support:
-        """Which questions this model supports, which are refused, and why."""
-        from lengthwise.api.support import check
-
-        return check(self.adapted)
-
-    def plan(self, recipe: RecipeLike = "full") -> Plan:
-        """The recipe resolved for this model.
-
-        Args:
-            recipe: its text, a parsed one, or its methods. "full" is full attention.
-
-        Raises:
-            RecipeError: where it cannot be parsed, or names what does not exist.
-            Refused: where it cannot run on this model.
-        """
-        return recipes.plan_of(recipe, self.adapted)
-
-    # Text and tokens.
-
-    def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
-        """Token ids of a prompt.
-
-        Args:
-            prompt: text, or a Document; chat messages; or ids, in a list, a tensor, an array or
-                what a tokenizer returned. Messages go through the chat template, and a last one of
-                the assistant's is continued. A text that begins with the text of the beginning
-                token gets no second one.
-            special: what special tokens written out in it are, "tokens" or "text". None: tokens in
-                a string, as in transformers; text in a Document and in the contents of messages, so
-                that none can end itself.
-
-        Returns:
-            The ids, at least one, all of them in the vocabulary.
-
-        Raises:
-            LengthwiseError: for what is no prompt, an empty one, and text without a tokenizer.
-        """
-        if special is not None and special not in SPECIAL:
-            raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
-        if isinstance(prompt, Document):
-            prompt, special = prompt.text, special or "text"
-        if isinstance(prompt, str):
-            return self._known(encode_text(self._tokenizer(), prompt, special or "tokens"))
-        if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
-            return self._known(encode_messages(self._tokenizer(), prompt, special or "text"))
-        return self._known(given_ids(prompt))
-
-    def _known(self, ids: list[int]) -> list[int]:
-        if not ids:
-            raise LengthwiseError("the prompt is empty; give at least one token")
-        size = self.adapted.vocab_size
-        bad = next((i for i in ids if not 0 <= i < size), None)
-        if bad is not None:
-            raise LengthwiseError(f"token id {bad} is outside the vocabulary of {size}")
-        return ids
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        if self.tokenizer is None:
-            raise LengthwiseError("this model was wrapped without a tokenizer; give token ids")
-        return self.tokenizer
-
-    def stop_ids(self) -> list[int]:
-        """The ids at which this model stops by itself."""
-        found = self.adapted.model.generation_config.eos_token_id
-        if found is None and self.tokenizer is not None:
-            found = self.tokenizer.eos_token_id
-        if found is None:
-            return []
-        return [found] if isinstance(found, int) else list(found)
 
     # The main verbs.
 
@@ -253,6 +137,46 @@ class Model:
         while batch.active:
             batch.step()
         return close_batch(self, batch, rows)
+
+    @shown_as(generate, without=("stream",))
+    def search(
+        self, prompt: Prompt, recipe: RecipeLike = "full", *,
+        num_return_sequences: int | None = None, num_beams: int | None = None,
+        num_beam_groups: int | None = None, diversity_penalty: float | None = None,
+        length_penalty: float | None = None, early_stopping: bool | str | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:  # fmt: skip
+        """Several texts, ranked: `model.search("Once", num_beams=4).drafts`.
+
+        The names are those of transformers, and mean what they mean there. Under a recipe that
+        says itself how texts are found, such as `beam(width=8)`, they are left out.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            num_return_sequences: texts that are wanted at most; None: all that were found.
+            num_beams: texts that go on together; 4 where nothing is said.
+            num_beam_groups: groups of them that are held apart.
+            diversity_penalty: nats that a token loses for each group that has chosen it; without
+                groups every text is one.
+            length_penalty: exponent of the length by which a score is divided.
+            early_stopping: True, False or "never".
+            **options: as in `generate`. With a temperature candidates are drawn.
+
+        Returns:
+            The generation: its `drafts` are the texts with their scores, best first, no two alike.
+
+        Raises:
+            LengthwiseError: what `generate` raises, and for what fits no search.
+        """
+        from lengthwise.api.searching import search_texts
+
+        searching = {
+            "num_beams": num_beams, "num_beam_groups": num_beam_groups,
+            "diversity_penalty": diversity_penalty, "length_penalty": length_penalty,
+            "early_stopping": early_stopping,
+        }  # fmt: skip
+        return search_texts(self, prompt, recipe, num_return_sequences, searching, options)
 
     @shown_as(generate, without=("stream",))
     def stream(

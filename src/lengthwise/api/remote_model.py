@@ -19,7 +19,7 @@ from torch import Tensor
 from lengthwise.api.generation import NEW_TOKENS, Generation
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.server_errors import Nonsense, ServerError, named
-from lengthwise.engine.request import RequestMetrics
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lengthwise.engine.beside import Beside
 from lengthwise.engine.chunks import CHUNK, chunk_of
+from lengthwise.engine.decoding_mode import embedded
 from lengthwise.engine.guard import GuardedPolicy, require_draws
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -177,14 +178,18 @@ def start(request: Request, logits: Tensor) -> list[int]:
     sequence, sampler = request.sequence, request.sampler
     if request.mode is not None:
         sampler.require(float(logits.max()), len(sequence), logits)
+        if not request.mode.mixes:
+            sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
         request.sequence.end_prefill()
-        request.mode.start(request.sequence.tokens, logits)
+        request.begin_laws()
+        request.mode.start(request.sequence, logits)
         return request.take_best(request.mode)
     if sampler.steering is None:
         sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
     request.begin_drafters()
     request.sequence.noted = None
     request.sequence.end_prefill()
+    request.begin_laws()
     given = request.plan.first_token
     if given is None:
         given = sampler.choose(logits, sequence.tokens)
@@ -222,21 +227,23 @@ def step(
 
 
 def _write(requests: Seq[Request]) -> list[list[int]]:
-    """Feeds one input for each request that has a mode."""
+    """Feeds what each request's mode wants fed, in one forward."""
     begin = time.perf_counter()
     modes = [request.mode for request in requests if request.mode is not None]
-    step_inputs = [mode.step_input() for mode in modes]
-    items = [(r.sequence, [c.token], None) for r, c in zip(requests, step_inputs, strict=True)]
-    embeddings = torch.stack([step_input.embedding for step_input in step_inputs])
-    found, steps = extend(items, embeddings=embeddings)
-    rows = zip(requests, items, modes, found, steps, strict=True)
-    for request, (sequence, tokens, _), mode, logits, metadata in rows:
+    wanted = [mode.step_inputs() for mode in modes]
+    flat = [each for own in wanted for each in own]
+    items = [(each.sequence, [each.token], None) for each in flat]
+    rows = zip(*extend(items, embeddings=embedded(flat)), strict=True)
+    for request, mode, own in zip(requests, modes, wanted, strict=True):
+        found = [next(rows) for _ in own]
         try:
-            request.sampler.require(float(logits.max()), len(sequence) + 1, logits)
-            if sequence.wants_token_nll:
-                note_token_nll(sequence, logits, tokens)
-            sequence.commit(metadata, tokens)
-            mode.advance(logits[-1])
+            for (logits, metadata), each in zip(found, own, strict=True):
+                sequence, tokens = each.sequence, [each.token]
+                request.sampler.require(float(logits.max()), len(sequence) + 1, logits)
+                if sequence.wants_token_nll:
+                    note_token_nll(sequence, logits, tokens)
+                sequence.commit(metadata, tokens)
+            mode.advance([logits[-1] for logits, _ in found])
         except Exception as error:
             lose_row(request, error)
     synchronize(requests[0].sequence.model.device)

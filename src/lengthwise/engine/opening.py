@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence as Seq
 
 from lengthwise.engine.guard import start_drafters, start_verifier
+from lengthwise.engine.kv_cache.held import held_bytes
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import whole
 from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Request, RequestMetrics
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.request import Request
+from lengthwise.engine.request_metrics import RequestMetrics
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import policy_for
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
-from lengthwise.errors import Refused
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.rules import own_rules
 
 # Why a request ended that somebody broke off.
@@ -30,8 +33,11 @@ def finish(request: Request) -> RequestMetrics:
         _note(request)
     sequence = request.sequence
     sequence.note_peak()
-    metrics.kv_bytes, metrics.kv_peak_bytes = sequence.nbytes(), sequence.peak_bytes
-    metrics.kv_offloaded_bytes = sum(group.far.offloaded for _, group in sequence.groups())
+    held = held_bytes(request.sequences)
+    metrics.kv_bytes, metrics.kv_peak_bytes = held, max(held, sequence.peak_bytes)
+    metrics.kv_offloaded_bytes = sum(
+        group.far.offloaded for each in request.sequences for _, group in each.groups()
+    )
     return metrics
 
 
@@ -76,24 +82,31 @@ def begin(
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     if any(drafter.wants_states for drafter in drafters) and not len(sequence):
         sequence.noted = []
+    laws = [law for law in (make() for make in plan.laws) if law is not None]
+    if sampling.temperature == 0 and any(law.draws for law in laws):
+        raise LengthwiseError(
+            f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "
+            "temperature=1 or so"
+        )
+    sampler = Sampler(sampling, steering=steering, row=row, laws=laws)
     mode = plan.mode() if plan.mode else None
     if mode is not None:
         if plan.first_token is not None:
             raise Refused(
                 f"{plan.text} ranks whole texts, and how an answer begins is given for one",
-                "leave out the method that gives it, or superposed",
+                "leave out the method that gives it, or the one that writes several texts",
             )
         steered = steering is not None and (steering.processors or steering.criteria)
-        if steered or own_rules(sequence.model, 0, max_new_tokens):
+        if steered or (mode.mixes and own_rules(sequence.model, 0, max_new_tokens)):
             raise Refused(
                 f"{plan.text} ranks whole texts, and logits processors, suppressed tokens and "
                 "stopping criteria look at one",
-                "leave them out, or leave out superposed",
+                "leave them out, or leave out the method that writes several texts",
             )
-        mode.begin(sampling, max_new_tokens, frozenset(stop_ids))
+        mode.begin(sampler, max_new_tokens, frozenset(stop_ids))
     before = policy_for(sequence.model).population(plan.text)
     return Request(
-        sequence, Sampler(sampling, steering=steering, row=row), max_new_tokens,
+        sequence, sampler, max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),
         plan=plan, verifier=verifier or Lossless(), mode=mode,
         metrics=RequestMetrics(notes=[*notes, *more]),

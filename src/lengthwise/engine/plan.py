@@ -8,6 +8,7 @@ from typing import Any
 
 from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.kv_cache.cache_plan import CachePlan
+from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.verification import Verifier
@@ -19,15 +20,17 @@ class Plan(CachePlan):
     """What is kept (`CachePlan`), and who guesses ahead; every default is full attention.
 
     verifier, policy: None are the lossless one and goodput. mode: writes in place of choosing one
-    token a step. first_token: what every answer begins with; None leaves it to the model. checks:
-    raise Refused for lengths of prompts that a method cannot serve. answers: those of slots that
-    have no field here, by the name of their hook.
+    token a step. laws: what changes the law of the next token, in order. first_token: what every
+    answer begins with; None leaves it to the model. checks: raise Refused for lengths of prompts
+    that a method cannot serve. answers: those of slots that have no field here, by the name of
+    their hook.
     """
 
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
     verifier: Callable[[], Verifier | None] | None = None
     policy: LengthPolicy | None = None
     mode: Callable[[], DecodingMode | None] | None = None
+    laws: tuple[Callable[[], NextTokenLaw | None], ...] = ()
     first_token: int | None = None
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()

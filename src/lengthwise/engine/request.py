@@ -14,7 +14,8 @@ from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
 from lengthwise.engine.plan import FULL, Plan
-from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.request_metrics import RequestMetrics
+from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import LengthPolicy
 from lengthwise.engine.speculative.drafter import Drafter
@@ -23,73 +24,13 @@ from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.engine.token_view import TokenView
-from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory
+from lengthwise.errors import ConstraintError, LengthwiseError, NotFinite, OutOfMemory
 
-
-@dataclass
-class RequestMetrics:
-    """What a request cost. Seconds are wall clock of the engine, the device synchronised.
-
-    ttft_s: from the start of prefill to the first token.
-    decode_s: from the first token to the last, over `decoded` tokens in `steps` forwards.
-    draft_s, verify_s: of decode_s, for drafting, choosing what to verify and learning from it, and
-    for the forwards and what follows from them.
-    drafted: guesses that were verified. accepted: those that were right, by drafter.
-    kv_bytes: held at the end. kv_peak_bytes: the most held at any moment, decoded and gathered
-    copies included. kv_offloaded_bytes: held at the end in CPU memory or on disk instead, and in
-    none of the other figures. reused_tokens: of the prompt, those that a session had read before.
-    notes: what the user has to know, one sentence each.
-    tokens_read: of the prompt and of all that was read to write it; 0 where nothing was.
-    """
-
-    prompt_tokens: int = 0
-    ttft_s: float = 0.0
-    decode_s: float = 0.0
-    decoded: int = 0
-    steps: int = 0
-    drafted: int = 0
-    draft_s: float = 0.0
-    verify_s: float = 0.0
-    kv_bytes: int = 0
-    kv_peak_bytes: int = 0
-    finish_reason: str = ""
-    accepted: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    kv_offloaded_bytes: int = 0
-    reused_tokens: int = 0
-    tokens_read: int = 0
-
-    def add_step(
-        self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0
-    ) -> None:
-        """One forward of the loop, and how many tokens it gave."""
-        self.decoded += decoded
-        self.steps += 1
-        self.decode_s += seconds
-        self.verify_s += verify_s
-        self.draft_s += draft_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Decoding speed after the first token; 0 where nothing was decoded after it."""
-        return self.decoded / self.decode_s if self.decode_s else 0.0
-
-    @property
-    def accepted_per_step(self) -> float:
-        """Tokens committed a forward (1 without drafting)."""
-        return self.decoded / self.steps if self.steps else 1.0
-
-    def drafting(self) -> str:
-        """Who guessed what share of the text, and where the time went; "" where nobody guessed."""
-        if not self.decoded or not self.decode_s or not self.draft_s:
-            return ""
-        shares = [f"{name} {n / self.decoded:.0%}" for name, n in sorted(self.accepted.items())]
-        draft, verify = self.draft_s / self.decode_s, self.verify_s / self.decode_s
-        return (
-            f"{self.accepted_per_step:.2f} tokens a step, guessed by "
-            f"{', '.join(shares) or 'nobody'}; time: drafting {draft:.1%}, verifying {verify:.1%}, "
-            f"the rest {max(0.0, 1 - draft - verify):.1%}"
-        )
+# What ends one request, and no other, and how it is called where a text ended.
+Failure = NotFinite | OutOfMemory | ConstraintError
+ENDS: dict[type[Failure], str] = {
+    NotFinite: "not_finite", OutOfMemory: "out_of_memory", ConstraintError: "constraint",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +81,7 @@ class Request:
     plan: Plan = FULL
     stopped: int | None = None
     cramped: int = 0
-    failed: NotFinite | OutOfMemory | None = None
+    failed: Failure | None = None
     lost_policy: bool = False
     wanted_logprobs: int | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -152,6 +93,11 @@ class Request:
         return any(drafter.wants_states for drafter in self.drafters)
 
     @property
+    def sequences(self) -> list[Sequence]:
+        """All that hold entries for it: its own, and those of a mode."""
+        return [self.sequence, *(self.mode.held() if self.mode is not None else ())]
+
+    @property
     def done(self) -> bool:
         return bool(self.metrics.finish_reason)
 
@@ -161,11 +107,11 @@ class Request:
             return None
         return given if given is not None else self.plan.policy
 
-    def fail(self, error: NotFinite | OutOfMemory) -> None:
-        """Ends the request, and no other: its logits are no numbers, or memory ran out."""
+    def fail(self, error: Failure) -> None:
+        """Ends the request, and no other: its logits are no numbers, memory ran out, or a
+        constraint leaves nothing."""
         self.failed = error
-        memory = isinstance(error, OutOfMemory)
-        self.metrics.finish_reason = "out_of_memory" if memory else "not_finite"
+        self.metrics.finish_reason = ENDS[type(error)]
         self.sequence.discard()
 
     def emit(
@@ -183,6 +129,9 @@ class Request:
             taken.append(token)
             self.output.append(token)
             if steering is not None and steering.stops(self.output, self.sequence.model.device):
+                self.metrics.finish_reason = "stop"
+                break
+            if any(law.ends(self.output) for law in self.sampler.laws):
                 self.metrics.finish_reason = "stop"
                 break
             if len(self.output) >= self.max_new_tokens:
@@ -294,6 +243,14 @@ class Request:
 
         self.each_drafter(tell)
 
+    def begin_laws(self) -> None:
+        """The prompt has been read, and nothing is written yet."""
+        sampler, sequence = self.sampler, self.sequence
+        sampler.prompt = len(sequence)
+        stop_ids = sorted(self.stop_ids)
+        for law in sampler.laws:
+            law.begin(sequence, sampler.sampling, self.max_new_tokens, stop_ids)
+
     def each_drafter(self, tell: Callable[[Drafter], None]) -> None:
         """Tells every drafter something; one that fails is left out."""
         for drafter in list(self.drafters):
@@ -308,6 +265,12 @@ class Request:
 
         One that cannot keep something has done its work all the same.
         """
+        for law in self.sampler.laws:
+            law.finish(self.output)
+            self.metrics.notes += law.notes
+            self.metrics.figures |= law.figures
+        if self.mode is not None:
+            self.metrics.figures |= self.mode.figures
         for drafter in self.drafters:
             try:
                 with drafter.lock:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from lengthwise._utils.messages import ran_out
 from lengthwise.engine.request import Request
-from lengthwise.errors import NotFinite, OutOfMemory
+from lengthwise.errors import ConstraintError, NotFinite, OutOfMemory
 
 
 def lose_step(requests: Seq[Request], error: Exception) -> list[list[int]]:
@@ -24,7 +24,8 @@ def lose_step(requests: Seq[Request], error: Exception) -> list[list[int]]:
 
 @contextmanager
 def losing(request: Request) -> Iterator[None]:
-    """Ends a request, and raises nothing, where what it does meets no numbers or no memory.
+    """Ends a request, and raises nothing, where what it does meets no numbers, no memory, or
+    a constraint that leaves nothing.
 
     Args:
         request: whose prompt is read within.
@@ -34,6 +35,8 @@ def losing(request: Request) -> Iterator[None]:
     except NotFinite as error:
         error.row = request.sampler.row
         request.fail(error)
+    except ConstraintError as error:
+        request.fail(error)
     except Exception as error:
         if not ran_out(error):
             raise
@@ -41,9 +44,9 @@ def losing(request: Request) -> Iterator[None]:
 
 
 def lose_row(request: Request, error: Exception) -> None:
-    """Ends a request, and no other of its step, whose logits are no numbers or for which memory ran
-    out; what it said stays. Raises any other error again."""
-    if isinstance(error, NotFinite):
+    """Ends a request, and no other of its step, whose logits are no numbers, for which memory ran
+    out, or whose constraint leaves nothing; what it said stays. Raises any other error again."""
+    if isinstance(error, NotFinite | ConstraintError):
         request.fail(error)
     elif ran_out(error):
         end(request, error)

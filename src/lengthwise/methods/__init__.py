@@ -8,6 +8,7 @@
     guessed ahead   drafting/       start_drafter           speculative.drafter
                     verification/   start_verifier          speculative.verification
                     draft_length/   start_policy            speculative.draft_length
+    which token     decoding/       start_law, start_mode   next_token_law, decoding_mode
 
 `base` is the contract, `options` and `budget` are what a method is told, `slots` declares the
 questions, `nested` reads a recipe inside a recipe. A method imports no other method.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.query_scale import QueryScale
     from lengthwise.engine.kv_cache.retention import Renewal, Retention
     from lengthwise.engine.kv_cache.selection import Selector
+    from lengthwise.engine.next_token_law import NextTokenLaw
     from lengthwise.engine.speculative.draft_length import LengthPolicy
     from lengthwise.engine.speculative.drafter import Drafter
     from lengthwise.engine.speculative.verification import Verifier
@@ -48,6 +49,7 @@ class Question(StrEnum):
     RETENTION = "retention"
     CODECS = "codecs"
     DRAFTING = "drafting"
+    DECODING = "decoding"
     PROMPTING = "prompting"
 
 
@@ -66,6 +68,9 @@ class Method:
     prompts_only: a selection that reads prompts by its choice, holds no index and decodes from all.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
+    by_path: a law over next tokens that depends on the written tokens alone, so that guesses may be
+        verified under it and texts may fork.
+    mixes_tokens: writes in mixtures of tokens, which nothing that looks at a text can follow.
 
     paper: what the method rests on: a Paper, a tuple of them, or None without one.
     best_known: the setting that our measurements found best, as a recipe, where it is not the
@@ -86,6 +91,8 @@ class Method:
     prompts_only: ClassVar[bool] = False
     deletes_each_step: ClassVar[bool] = False
     deletable: ClassVar[bool] = False
+    by_path: ClassVar[bool] = True
+    mixes_tokens: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -346,6 +353,18 @@ class Method:
 
         Args:
             model: the adapted model the recipe runs on.
+        """
+        return None
+
+    def start_law(self, model: AdaptedModel) -> NextTokenLaw | None:
+        """What changes the law of the next token, for one sequence: a constraint, a contrast, a
+        route between models.
+
+        Args:
+            model: the adapted model the recipe runs on.
+
+        Returns:
+            The law; None leaves the model's own.
         """
         return None
 

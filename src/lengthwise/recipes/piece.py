@@ -41,7 +41,7 @@ class Piece:
         Raises:
             Refused: where the model alone already rules the method out.
         """
-        free = method.question in (Question.DRAFTING, Question.PROMPTING)
+        free = method.question in (Question.DRAFTING, Question.DECODING, Question.PROMPTING)
         if not free and all(x.window for x in model.layers):
             raise Refused(
                 f"{method.name} has nothing to work on: every layer of this {model.family!r} model "

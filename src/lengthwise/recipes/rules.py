@@ -237,10 +237,29 @@ def nothing_to_guess(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def law_of_moments(a: Piece, b: Piece) -> Refused | None:
+    """A law that depends on what it was asked before serves one text alone, in its order."""
+    if "start_law" not in a.hooks:
+        return None
+    if b.method.mixes_tokens:
+        return Refused(
+            f"{a.name} looks at the tokens of one text, and {b.name} writes in mixtures of several",
+            f"choose {a.name} or {b.name}",
+        )
+    guesses = b.hooks & {"start_drafter", "start_verifier", "start_policy"}
+    if a.method.by_path or not (guesses or "start_mode" in b.hooks):
+        return None
+    does = "asks of guesses that may be wrong" if guesses else "grows several texts at once"
+    return Refused(
+        f"what {a.name} says of a token depends on when it is asked, and {b.name} {does}",
+        f"choose {a.name} or {b.name}",
+    )
+
+
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, whole_codec, nothing_to_guess, among_documents, by_distance,
-    evict_then_retrieve, heads_apart, one_placement, nothing_beyond, offloaded, delete_encoded,
-    encode_weighed, renew_in_place, all_near, frozen,
+    same_twice, one_owner, whole_codec, nothing_to_guess, law_of_moments, among_documents,
+    by_distance, evict_then_retrieve, heads_apart, one_placement, nothing_beyond, offloaded,
+    delete_encoded, encode_weighed, renew_in_place, all_near, frozen,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lengthwise.api.generation import Generation
 from lengthwise.api.given import require_count
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine.sampling import Sampling, row_seed
-from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory, RecipeError
+from lengthwise.errors import ConstraintError, LengthwiseError, NotFinite, OutOfMemory, RecipeError
 from lengthwise.recipes import Recipe, parse
 from lengthwise.serving.batch_files import Line
 from lengthwise.serving.job import Ask
@@ -218,6 +218,7 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any]]:
     status, code = 500, "internal_error"
     for kind, found in (
         (NotFinite, (500, "not_finite")), (OutOfMemory, (503, "out_of_memory")),
+        (ConstraintError, (422, "constraint")),
         (RecipeError, (422, "recipe_refused")), (LengthwiseError, (400, "invalid_value")),
     ):  # fmt: skip
         if isinstance(error, kind):

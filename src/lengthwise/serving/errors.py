@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lengthwise._utils.suggestions import did_you_mean
-from lengthwise.errors import LengthwiseError, NotFinite, OutOfMemory, RecipeError, Refused
+from lengthwise.errors import (
+    ConstraintError,
+    LengthwiseError,
+    NotFinite,
+    OutOfMemory,
+    RecipeError,
+    Refused,
+)
 from lengthwise.serving.engine import Closing, QueueFull
 from lengthwise.serving.scheduler import EngineFailed
 
@@ -104,6 +111,8 @@ def api_error(error: BaseException, param: str | None = None) -> ApiError:
         return ApiError(503, "out_of_memory", str(error), param, {"Retry-After": "5"})
     if isinstance(error, NotFinite):
         return ApiError(500, "not_finite", str(error), param)
+    if isinstance(error, ConstraintError):
+        return ApiError(422, "constraint", str(error), param)
     if isinstance(error, LengthwiseError) and not isinstance(error, EngineFailed):
         return ApiError(400, "invalid_value", str(error), param)
     LOG.error("a call failed", exc_info=error)

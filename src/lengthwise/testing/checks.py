@@ -12,7 +12,16 @@ from lengthwise.methods.base import Method, Question
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.recipes import resolve
 from lengthwise.recipes.registry import find
-from lengthwise.testing import documents, drafters, ids, laws, policies, prompting, verifiers
+from lengthwise.testing import (
+    decoders,
+    documents,
+    drafters,
+    ids,
+    laws,
+    policies,
+    prompting,
+    verifiers,
+)
 from lengthwise.testing.laws import FAMILIES, ConformanceError, Law, law_model
 
 if TYPE_CHECKING:
@@ -113,6 +122,18 @@ KINDS: tuple[Kind, ...] = (
           "`tree.draw` takes tokens in the order they were drawn from the very probabilities it is "
           "given, with a stream of noise of your own: `streams(self.name)` and a number that "
           "grows with every round"),
+    _role("start_law", decoders.check_law_identity,
+          "with `Method.identity(length)` scores come back as they were given; return None only "
+          "where there is no such setting"),
+    _role("start_law", decoders.check_law_by_path,
+          "answer from the written tokens alone, or declare `by_path` False"),
+    _role("start_law", decoders.check_decoder_batch,
+          "what `start_law` returns is the state of one sequence"),
+    _role("start_mode", decoders.check_mode_texts,
+          "`alternatives` are best first, stop tokens left out (docstring of "
+          "lengthwise.engine.decoding_mode.DecodingMode)"),
+    _role("start_mode", decoders.check_decoder_batch,
+          "what `start_mode` returns is the state of one request"),
     _role("start_verifier", verifiers.check_verifier_path,
           "`walk` returns the accepted nodes, the root 0 first and each a child of the one before, "
           "and a token of the vocabulary (docstring of "

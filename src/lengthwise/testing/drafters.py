@@ -20,7 +20,8 @@ from torch import Tensor
 from lengthwise.engine.guard import Maker
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Draws, Tree

@@ -140,6 +140,8 @@ def check_drafting(
 ) -> None:
     """Law 3 for methods that run together: `count` tokens, with guesses of as many seeds."""
     plan = resolve(methods_, model)
+    if not all(method.by_path for method in methods_):
+        return
     prompt = tokens(COUNT - STEPS)
     alone = dataclasses.replace(plan, drafters=())
     plain, expected = generate(model, alone, prompt, count)

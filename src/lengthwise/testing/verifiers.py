@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.guard import accepted_by
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless, Verifier
 from lengthwise.methods.base import Method

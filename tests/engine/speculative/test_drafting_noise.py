@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lengthwise.engine import loop
 from lengthwise.engine.request import Request
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_depth import DraftDepth
 from lengthwise.engine.speculative.draft_length import (

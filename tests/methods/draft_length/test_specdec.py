@@ -14,7 +14,7 @@ from torch import Tensor
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.request import RequestMetrics
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import Fixed, LengthPolicy

@@ -12,7 +12,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.request import Request
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_depth import DraftDepth
 from lengthwise.engine.speculative.draft_length import Fixed, Goodput, LengthPolicy, UpTo
 from lengthwise.engine.speculative.draft_model import DraftModelRunner

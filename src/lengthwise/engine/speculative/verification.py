@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lengthwise.engine.sampling import Sampler, likeliest
+from lengthwise.engine.sampler import Sampler, likeliest
 from lengthwise.engine.speculative.tree import Draws, Tree
 
 

@@ -15,7 +15,8 @@ from lengthwise import recipes as recipe_module
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.reach import note_beyond
-from lengthwise.engine.request import Request, RequestMetrics
+from lengthwise.engine.request import Request
+from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.evaluation.compare.plain import without_drafters
 from lengthwise.evaluation.metrics.evidence import answer_fields, evidence_fields

@@ -6,7 +6,8 @@ from collections.abc import Sequence as Seq
 
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.sampling import Sampler, Sampling
+from lengthwise.engine.sampler import Sampler
+from lengthwise.engine.sampling import Sampling
 
 
 def first_difference(one: Seq[int], other: Seq[int]) -> int | None:

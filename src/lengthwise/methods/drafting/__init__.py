@@ -5,5 +5,4 @@ learned tables      recycling, aded
 the model itself    layers, swift, window, lookahead
 another model       model, osd, rapid, rasd, rsd
 trained heads       medusa, eagle
-several texts       superposed
 """

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.tree import Draws, Tree
 from lengthwise.engine.speculative.verification import match, reject

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.sampling import DRAWN, streams
+from lengthwise.engine.sampler import DRAWN, streams
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Method, Needs, Paper, Question, option

@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lengthwise.engine.sampling import Sampler
+from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.methods.base import Method, Paper, Question, option

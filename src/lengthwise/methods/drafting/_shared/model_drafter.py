@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.sampling import Sampler, Sampling, streams
+from lengthwise.engine.sampler import Sampler, streams
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError

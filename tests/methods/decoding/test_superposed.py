@@ -17,13 +17,14 @@ import lengthwise
 from lengthwise.cli.main import main
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.codecs.kivi import Kivi
+from lengthwise.methods.decoding.superposed import Superposed, Superposition
 from lengthwise.methods.drafting.lookup import Lookup
-from lengthwise.methods.drafting.superposed import Superposed, Superposition
 from lengthwise.methods.retention.sirllm import SirLLM
 from lengthwise.methods.retention.streaming import Streaming
 from lengthwise.methods.selection.infllm import InfLLM
@@ -131,11 +132,17 @@ def test_a_limit_of_one_token_gives_the_likeliest_tokens() -> None:
     assert found.metrics.steps == 0
 
 
+def read(ids: list[int]) -> Sequence:
+    found = Sequence(model().adapted)
+    found.begin_with(ids)
+    return found
+
+
 def search(drafts: int, stop_ids: set[int], limit: int = 10) -> Superposition:
     mode = Superposition(
         Superposed(drafts=drafts, alpha=0.0, temperature=1.0, top=VOCAB), model().adapted, None
     )
-    mode.begin(Sampling(), limit, frozenset(stop_ids))
+    mode.begin(Sampler(Sampling()), limit, frozenset(stop_ids))
     return mode
 
 
@@ -148,34 +155,34 @@ def likely(*order: int) -> Tensor:
 
 def test_a_draft_that_ends_makes_room_and_the_search_goes_on_until_all_have_ended() -> None:
     mode = search(2, {0})
-    mode.start([3], likely(4, 5))
-    mode.advance(2 * likely(0, 6))
+    mode.start(read([3]), likely(4, 5))
+    mode.advance([2 * likely(0, 6)])
     assert [each.tokens for each in mode.ended] == [[4], [5]]
     assert mode.done
     assert [each.ended for each in mode.alternatives()] == [True, True]
     mode = search(2, {0})
-    mode.start([3], likely(4, 0, 5))
+    mode.start(read([3]), likely(4, 0, 5))
     assert [draft.tokens for draft in mode.alive] == [[4], [5]] and not mode.done
-    mode.advance(likely(6, 7))
+    mode.advance([likely(6, 7)])
     assert {tuple(each.tokens) for each in mode.alternatives()} < {(), (4, 6), (4, 7), (5, 6)}
 
 
 def test_a_stop_token_below_the_best_ends_no_draft() -> None:
     mode = search(2, {0})
-    mode.start([3], likely(4, 5, 0))
+    mode.start(read([3]), likely(4, 5, 0))
     assert not mode.ended and len(mode.alive) == 2
 
 
 def test_two_stop_tokens_after_one_text_end_it_once() -> None:
     mode = search(2, {0, 1})
-    mode.start([3], likely(0, 1, 6))
+    mode.start(read([3]), likely(0, 1, 6))
     assert [each.tokens for each in mode.ended] == [[]]
     assert [draft.tokens for draft in mode.alive][0] == [6]
 
 
 def test_drafts_cut_off_fill_up_those_that_ended() -> None:
     mode = search(3, {0}, limit=1)
-    mode.start([3], likely(4, 0, 5))
+    mode.start(read([3]), likely(4, 0, 5))
     found = mode.alternatives()
     assert mode.done and sorted(each.tokens for each in found) == [[], [4], [5]]
     assert [each.ended for each in found if not each.tokens] == [True]
@@ -183,8 +190,8 @@ def test_drafts_cut_off_fill_up_those_that_ended() -> None:
 
 def test_what_is_fed_is_the_mixture_of_the_last_tokens_by_draft_probability() -> None:
     mode = search(3, set())
-    mode.start([3], likely(4, 7, 5))
-    step_input = mode.step_input()
+    mode.start(read([3]), likely(4, 7, 5))
+    (step_input,) = mode.step_inputs()
     weights = torch.softmax(torch.tensor([0.0, -1.0, -2.0]), 0)
     rows = model().adapted.model.get_input_embeddings().weight[[4, 7, 5]]
     assert step_input.token == 4
@@ -305,16 +312,16 @@ def test_custom_generate_takes_the_best_text() -> None:
 def test_ngrams_say_which_token_continues_which_draft() -> None:
     """Both second tokens are equally likely for the model; the text knows 4 7 and 5 8."""
     mode = Superposition(Superposed(drafts=2, temperature=1.0), model().adapted, None)
-    mode.begin(Sampling(), 10, frozenset())
-    mode.start([4, 7, 3, 5, 8, 3, 4, 7, 3, 5, 8, 3], likely(4, 5))
-    mode.advance(torch.where(likely(7, 8) > -5, 0.0, -30.0))
+    mode.begin(Sampler(Sampling()), 10, frozenset())
+    mode.start(read([4, 7, 3, 5, 8, 3, 4, 7, 3, 5, 8, 3]), likely(4, 5))
+    mode.advance([torch.where(likely(7, 8) > -5, 0.0, -30.0)])
     assert {tuple(draft.tokens) for draft in mode.alive} == {(4, 7), (5, 8)}
 
 
 def test_a_stop_token_is_judged_by_the_model_alone() -> None:
     mode = Superposition(Superposed(drafts=1, temperature=1.0), model().adapted, None)
-    mode.begin(Sampling(), 10, frozenset({0}))
-    mode.start([4, 7, 3, 4, 7, 3, 4], likely(0, 7))
+    mode.begin(Sampler(Sampling()), 10, frozenset({0}))
+    mode.start(read([4, 7, 3, 4, 7, 3, 4]), likely(0, 7))
     assert mode.done and mode.alternatives()[0].tokens == []
 
 

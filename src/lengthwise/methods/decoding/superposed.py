@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
-from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampler import Sampler
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.models.adapted_model import AdaptedModel
@@ -54,7 +55,7 @@ class Superposed(Method):
     datastore: a file whose n-grams are counted too."""
 
     name: ClassVar[str] = "superposed"
-    question: ClassVar[Question] = Question.DRAFTING
+    question: ClassVar[Question] = Question.DECODING
     paper: ClassVar[Paper] = Paper(
         "Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass",
         "Shen et al.",
@@ -63,6 +64,7 @@ class Superposed(Method):
         venue="NeurIPS",
         code="https://github.com/RAIVNLab/SuperposedDecoding",
     )
+    mixes_tokens: ClassVar[bool] = True
     drafts: int = option(3, "texts written at once", low=1, high=64)
     top: int = option(9, "likeliest tokens that are looked at", low=1)
     temperature: float = option(0.06, "of the model's distribution", low=1e-3)
@@ -107,6 +109,8 @@ class Superposition(DecodingMode):
     """Drafts that share one sequence. alive: those that go on, best first; ended: by stop tokens,
     best first."""
 
+    mixes: ClassVar[bool] = True
+
     def __init__(self, options: Superposed, model: AdaptedModel, store: Datastore | None) -> None:
         self.options, self.model, self.store = options, model, store
         self.alive = [_Draft([], 0.0)]
@@ -115,35 +119,36 @@ class Superposition(DecodingMode):
         self.stop_ids: Set[int] = frozenset()
         self.grams: NgramModels | None = None
 
-    def begin(self, sampling: Sampling, limit: int, stop_ids: Set[int]) -> None:
-        if not sampling.plain:
+    def begin(self, sampler: Sampler, limit: int, stop_ids: Set[int]) -> None:
+        if not sampler.sampling.plain:
             raise LengthwiseError(
                 f"{self.options.name} ranks its texts and samples none: leave out temperature and "
                 "repetition penalty, or leave out superposed"
             )
         self.limit, self.stop_ids = limit, stop_ids
 
-    def start(self, tokens: Seq[int], logits: Tensor) -> None:
+    def start(self, sequence: Sequence, logits: Tensor) -> None:
+        self.sequence = sequence
         if self.options.alpha:
-            self.grams = NgramModels(tokens, self.store)
-        self.advance(logits)
+            self.grams = NgramModels(sequence.tokens, self.store)
+        self.advance([logits])
 
     @property
     def done(self) -> bool:
         full = len(self.ended) >= self.options.drafts
         return full or not self.alive or len(self.alive[0].tokens) >= self.limit
 
-    def step_input(self) -> StepInput:
+    def step_inputs(self) -> list[StepInput]:
         ids = [draft.tokens[-1] for draft in self.alive]
         device = self.model.device
         totals = torch.tensor([draft.total for draft in self.alive], dtype=torch.float64)
         weights = torch.softmax(totals, 0).to(device, torch.float32)
         each = self.model.embed(torch.tensor(ids, device=device))
-        return StepInput(ids[0], (weights @ each.float()).to(each.dtype))
+        return [StepInput(self.sequence, ids[0], (weights @ each.float()).to(each.dtype))]
 
-    def advance(self, logits: Tensor) -> None:
+    def advance(self, logits: Seq[Tensor]) -> None:
         """Grows every draft by the tokens that suit it, and keeps the best."""
-        tokens, log_probs = _likeliest(logits, self.options.top, self.options.temperature)
+        tokens, log_probs = _likeliest(logits[0], self.options.top, self.options.temperature)
         totals = np.array([[draft.total] for draft in self.alive]) + self._judge(tokens, log_probs)
         count = self.options.drafts
         best = (-totals.ravel()).argsort(kind="stable")[: 2 * count]

@@ -17,7 +17,7 @@ from benchmarks.reproduction.harness import Found, Row, check, load, reference
 from lengthwise.api.model import Model
 from lengthwise.engine import loop
 from lengthwise.engine.kv_cache.sequence import Sequence as Context
-from lengthwise.methods.drafting.superposed import Superposed
+from lengthwise.methods.decoding.superposed import Superposed
 from lengthwise.retrieval.datastore import Datastore, fingerprint
 from lengthwise.retrieval.ngrams import NgramModels
 

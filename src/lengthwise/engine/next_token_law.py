@@ -1,0 +1,90 @@
+"""What changes the law of the next token before one is chosen: constraints, contrasts, routes.
+
+A law is asked once for every token that is chosen, behind the model's own logits and before what
+the request asks of them (suppressed tokens, temperature, top_p and the rest). It sees the tokens
+that were written, never the cache, so it runs over every recipe. Several are asked in the order of
+the recipe.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence as Seq
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from lengthwise.engine.sampling import Sampling
+
+if TYPE_CHECKING:
+    from lengthwise.engine.kv_cache.sequence import Sequence
+
+
+class NextTokenLaw(ABC):
+    """Changes the next-token law of one sequence; one object per sequence.
+
+    Where the method says `by_path`, what it answers depends on the written tokens alone, whatever
+    it was asked before: guesses are verified under it, and texts fork. draws: what it says means
+    nothing where the likeliest token is taken, so that requests need a temperature.
+    """
+
+    draws: ClassVar[bool] = False
+
+    def begin(  # noqa: B027 - most have nothing to prepare
+        self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
+    ) -> None:
+        """The prompt has been read, and nothing is written yet.
+
+        Args:
+            sequence: that read it: its `tokens`, and its `model` with the tokenizer.
+            sampling: how tokens will be chosen.
+            limit: most tokens that will be written.
+            stop_ids: tokens that end the text; may be empty.
+
+        Raises:
+            LengthwiseError: for what it cannot serve.
+        """
+
+    @abstractmethod
+    def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
+        """The scores of the token behind `written`, changed.
+
+        Args:
+            scores: float32 `[vocab]`: the model's logits, or what a law before this one made of
+                them. They may be written to.
+            written: ids behind the prompt.
+
+        Returns:
+            float32 `[vocab]`, minus infinity for tokens that are forbidden.
+
+        Raises:
+            ConstraintError: where no token may follow. The request ends there, and no other.
+        """
+
+    def ends(self, written: Seq[int]) -> bool:
+        """Whether the text is complete, so that nothing may follow.
+
+        Args:
+            written: ids behind the prompt, at least one.
+        """
+        return False
+
+    def finish(self, written: Seq[int]) -> None:  # noqa: B027 - most have nothing to put away
+        """The text is whole, or was broken off.
+
+        Args:
+            written: all of it, stop tokens left out.
+        """
+
+    @property
+    def notes(self) -> Seq[str]:
+        """What the user has to know at the end, one sentence each."""
+        return ()
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What it did and cost, by its words: they join `RequestMetrics.figures`."""
+        return {}
+
+
+__all__ = ["NextTokenLaw"]
