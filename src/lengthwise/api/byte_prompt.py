@@ -113,11 +113,11 @@ def _cut(spelling: TokenizerSpelling, before: list[int], data: bytes) -> BytePro
     settled = max(len(said), _settled(spelling, whole, ends_at, 0 if before else 1))
     tokens = [*before, *ids[len(said) : settled]]
     if not tokens:
+        what = "the prompt may be part of its first token" if data else "the prompt is empty"
         raise LengthwiseError(
-            f"{'the prompt is empty' if not data else 'the prompt may be part of its first token'}, "
-            "and this tokenizer puts no token before a text, so nothing tells how likely the "
-            "first one is; give context= (the model's beginning token, or chat messages)"
-            + ("" if not data else ", or more text")
+            f"{what}, and this tokenizer puts no token before a text, so nothing tells how likely "
+            "the first one is; give context= (the model's beginning token, or chat messages)"
+            + (", or more text" if data else "")
         )
     read = ends_at[settled - 1] if settled else 0
     return BytePrompt(spelling, tokens, ids[:settled], whole[read:], max(0, unasked - read))
@@ -133,14 +133,12 @@ def _said(spelling: TokenizerSpelling, before: Seq[int]) -> list[int]:
     return found if not found or spelling.complete(found) else found[-1:]
 
 
-def _encoded(
-    spelling: TokenizerSpelling, said: list[int], head: bytes, data: bytes
-) -> list[int]:
+def _encoded(spelling: TokenizerSpelling, said: list[int], head: bytes, data: bytes) -> list[int]:
     """The tokens of the text, those said before included, up to its last whole character."""
-    if not data:
-        return said
     whole = head + data
     whole = whole[: len(whole) - len(unfinished(whole))]
+    if whole == head:
+        return said
     try:
         ids = spelling.encode(whole.removeprefix(spelling.lead).decode())
     except UnicodeDecodeError:
@@ -163,9 +161,7 @@ def _encoded(
     return ids
 
 
-def _settled(
-    spelling: TokenizerSpelling, data: bytes, ends_at: list[int], least: int
-) -> int:
+def _settled(spelling: TokenizerSpelling, data: bytes, ends_at: list[int], least: int) -> int:
     """How many tokens no other cover of the text does without: up to a word's beginning, before all
     that a token could reach beyond the end from. At least so many, where they are as good."""
     vocabulary = spelling.vocabulary

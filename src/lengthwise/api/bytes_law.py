@@ -143,9 +143,7 @@ class ByteReader(ABC):
             text.feed_byte(byte)
         return ByteGeneration(bytes(drawn), len(drawn), (), "length")
 
-    def _tokens(
-        self, most: int, sampling: Sampling
-    ) -> tuple[bytes, tuple[int, ...], str] | None:
+    def _tokens(self, most: int, sampling: Sampling) -> tuple[bytes, tuple[int, ...], str] | None:
         """The rest by ordinary decoding, where that is exact; None where bytes are to be drawn."""
         return None
 
@@ -167,9 +165,7 @@ class ByteText(ByteReader):
     def fork(self) -> ByteText:
         return ByteText(self._model, self._covers.fork(), self._before)
 
-    def _tokens(
-        self, most: int, sampling: Sampling
-    ) -> tuple[bytes, tuple[int, ...], str] | None:
+    def _tokens(self, most: int, sampling: Sampling) -> tuple[bytes, tuple[int, ...], str] | None:
         settled = self._covers.settled()
         if settled is None:
             return None

@@ -105,7 +105,7 @@ class ByteVocabulary:
         """
         low, high = self.longer(span, depth)
         column = self._flat[self._starts[low:high] + depth]
-        return np.bincount(column, weights[low:high], 256)
+        return np.bincount(column, weights[low:high], 256).astype(np.float64)
 
 
 def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:

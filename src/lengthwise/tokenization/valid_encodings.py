@@ -90,7 +90,9 @@ class TokenizerSpelling:
         """See `Spelling`."""
         before = self._before(path)
         texts = [before.data + (self.vocabulary.spelled[token] or b"") for token in tokens]
-        found = self._written(before, tokens, texts, [(number, b"") for number in range(len(texts))])
+        found = self._written(
+            before, tokens, texts, [(number, b"") for number in range(len(texts))]
+        )
         again = [
             (number, behind)
             for number, text in enumerate(texts)
@@ -140,9 +142,7 @@ class TokenizerSpelling:
             return data[len(self.lead) :], before.first
         return data, before.first and not self.lead
 
-    def _same(
-        self, before: _Before, token: int, ids: Seq[int], more: int, whole: bool
-    ) -> bool:
+    def _same(self, before: _Before, token: int, ids: Seq[int], more: int, whole: bool) -> bool:
         """Whether tokens end with those before and the candidate, `more` bytes from their end."""
         end = len(ids)
         while more > 0 and end:
