@@ -38,6 +38,7 @@ VERBS = {
     "read": "read a document once and save it, to be asked many times",
     "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
     "write": "write a long text: a plan first, and then part by part; goes on after a crash",
+    "bytes": "print the likeliest next bytes behind a prompt, which may end within a token",
     "label": "label many items, several of them a prompt, by a vote over several orders",
     "rank": "rank candidates behind one prompt by their probability, in one pass",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
@@ -63,7 +64,7 @@ EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore
           "sequences": "training", "serve": "serve", "soft": "training",
           "train": "training"}  # fmt: skip
 # Verbs whose names are taken in Python.
-OBJECTS = {"eval": "eval_"}
+OBJECTS = {"bytes": "bytes_", "eval": "eval_"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
