@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from torch import Tensor
 
 from lengthwise import recipes
+from lengthwise.api import ranking
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
@@ -18,8 +19,10 @@ from lengthwise.api.streams import AsyncStream, Stream
 from lengthwise.engine import loop
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
+from lengthwise.tokenization.byte_covers import TOLERANCE
 
 if TYPE_CHECKING:
+    from lengthwise.api.bytes_law import ByteText
     from lengthwise.api.chat import Chat
     from lengthwise.api.session import Session
 
@@ -137,6 +140,46 @@ class Model(ModelBase):
         while batch.active:
             batch.step()
         return close_batch(self, batch, rows)
+
+    @shown_as(generate, without=("stream",))
+    def search(
+        self, prompt: Prompt, recipe: RecipeLike = "full", *,
+        num_return_sequences: int | None = None, num_beams: int | None = None,
+        num_beam_groups: int | None = None, diversity_penalty: float | None = None,
+        length_penalty: float | None = None, early_stopping: bool | str | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:  # fmt: skip
+        """Several texts, ranked: `model.search("Once", num_beams=4).drafts`.
+
+        The names are those of transformers, and mean what they mean there. Under a recipe that
+        says itself how texts are found, such as `beam(width=8)`, they are left out.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            num_return_sequences: texts that are wanted at most; None: all that were found.
+            num_beams: texts that go on together; 4 where nothing is said.
+            num_beam_groups: groups of them that are held apart.
+            diversity_penalty: nats that a token loses for each group that has chosen it; without
+                groups every text is one.
+            length_penalty: exponent of the length by which a score is divided.
+            early_stopping: True, False or "never".
+            **options: as in `generate`. With a temperature candidates are drawn.
+
+        Returns:
+            The generation: its `drafts` are the texts with their scores, best first, no two alike.
+
+        Raises:
+            LengthwiseError: what `generate` raises, and for what fits no search.
+        """
+        from lengthwise.api.searching import search_texts
+
+        searching = {
+            "num_beams": num_beams, "num_beam_groups": num_beam_groups,
+            "diversity_penalty": diversity_penalty, "length_penalty": length_penalty,
+            "early_stopping": early_stopping,
+        }  # fmt: skip
+        return search_texts(self, prompt, recipe, num_return_sequences, searching, options)
 
     @shown_as(generate, without=("stream",))
     def stream(
@@ -279,6 +322,74 @@ class Model(ModelBase):
             NotFinite: where the model's logits are no numbers.
         """
         return score_ids(self, ids, recipe, prompt, chunk, block)
+
+    def rank(
+        self, prompt: Prompt, candidates: Seq[ranking.Candidate], recipe: RecipeLike = "full", *,
+        normalise: str = "sum", against: Prompt | None = None, special: str | None = None,
+        chunk: int | None = None, most: int = ranking.TOKENS,
+    ) -> list[ranking.Ranked]:  # fmt: skip
+        """Ranks candidates by the probability that the model gives them behind a prompt.
+
+        The prompt is read once, and all candidates go through the model in one forward, as branches
+        that do not see each other. Behind a text a candidate is encoded together with it. Where
+        that changes the last tokens of the text, and behind messages and ids, it is encoded by
+        itself.
+
+        Args:
+            prompt: what they stand behind: see `encode`.
+            candidates: texts, or lists of ids; one at least.
+            recipe: as for `generate`; drafting and decoding have no say here.
+            normalise: "sum" ranks by the log-probability of all tokens, "mean" by that of a token.
+            against: a prompt that stands for none, such as "Answer:". What a candidate has behind
+                it is taken off (pointwise mutual information). None takes nothing off.
+            special: see `encode`.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            most: tokens of a forward of candidates; more take several forwards.
+
+        Returns:
+            The candidates, best first; of equals the one that was given first.
+
+        Raises:
+            LengthwiseError: for no candidates, and one that is empty, too long, or no text or ids.
+            Refused: where the recipe cannot serve this model or prompt.
+            NotFinite: where the model's logits are no numbers.
+        """
+        return ranking.rank(
+            self, prompt, candidates, recipe, normalise=normalise, against=against, special=special,
+            chunk=chunk, most=most,
+        )  # fmt: skip
+
+    def bytes(
+        self, prompt: Prompt | bytes, recipe: RecipeLike = "full", *, context: Prompt | None = None,
+        suffix: str | None = None, order: str = "spm", tolerance: float = TOLERANCE,
+        chunk: int | None = None,
+    ) -> ByteText:  # fmt: skip
+        """Reads a prompt as bytes, for the exact law of the next one (arXiv:2410.09303).
+
+        Args:
+            prompt: a text, or its bytes, which may end within a token and within a character.
+                Special tokens written out in it are text. Or messages or ids, with nothing behind.
+            recipe: as for `generate`.
+            context: what stands before the text, as for `encode`; None: what the tokenizer puts
+                there. The beginning token's id, `[model.tokenizer.bos_token_id]`, is one.
+            suffix: what follows the text that is to be filled in behind the prompt.
+            order: of prompt and suffix: "spm", the middle goes on from the prompt, or "psm".
+            tolerance: share of the probability that may be left out, 0 to 0.01.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+
+        Returns:
+            The text: `law()`, `feed`, `logprob`, `fork`, `generate`. Several models' texts go
+                together in a `lengthwise.ByteEnsemble`.
+
+        Raises:
+            LengthwiseError: for what is no prompt, one without a token before it, a tokenizer whose
+                tokens' bytes cannot be told, and a suffix where it has no tokens to fill in by.
+            Refused: where the recipe cannot serve this model or prompt, or writes several texts.
+        """
+        from lengthwise.api.bytes_law import open_bytes
+
+        require_one(recipe)
+        return open_bytes(self, prompt, recipe, context, suffix, order, tolerance, chunk)
 
 
 __all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream"]

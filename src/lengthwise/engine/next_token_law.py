@@ -36,6 +36,16 @@ class NextTokenLaw(ABC):
     wants_states: ClassVar[bool] = False
     state: Tensor | None = None
 
+    def check(self, sampling: Sampling) -> None:  # noqa: B027 - most serve every one
+        """Asked before anything is read.
+
+        Args:
+            sampling: how tokens will be chosen.
+
+        Raises:
+            LengthwiseError: for what it cannot serve.
+        """
+
     def begin(  # noqa: B027 - most have nothing to prepare
         self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
     ) -> None:
@@ -74,6 +84,15 @@ class NextTokenLaw(ABC):
             written: ids behind the prompt, at least one.
         """
         return False
+
+    def forced(self, written: Seq[int]) -> Seq[int]:
+        """Tokens that most likely follow whatever the model says of them: guesses, where a recipe
+        guesses at all.
+
+        Args:
+            written: ids behind the prompt.
+        """
+        return ()
 
     def finish(self, written: Seq[int]) -> None:  # noqa: B027 - most have nothing to put away
         """The text is whole, or was broken off.

@@ -15,6 +15,7 @@ from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import policy_for
+from lengthwise.engine.speculative.forced_drafter import forced_drafters
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, Refused
@@ -90,6 +91,10 @@ def begin(
             f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "
             "temperature=1 or so"
         )
+    for law in laws:
+        law.check(sampling)
+    if drafters:
+        drafters += forced_drafters(laws)
     sampler = Sampler(sampling, steering=steering, row=row, laws=laws)
     mode = plan.mode() if plan.mode else None
     if mode is not None:

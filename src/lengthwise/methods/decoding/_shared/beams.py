@@ -14,20 +14,27 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
+from lengthwise.engine.kv_cache.received import newest_attention
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.watching import follow_queries
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import ConstraintError
+
+# Words of a recipe for transformers' `early_stopping`.
+EARLY: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
 
 
 @dataclass
 class Beam:
     """A text that goes on. tokens: behind the prompt; the last of them is not fed yet. score: by
-    which it is kept. logprob: its log-probability, without what a search adds."""
+    which it is kept. logprob: its log-probability, without what a search adds. covered: float32
+    `[prompt]`, the attention that its tokens gave each token of the prompt, where that counts."""
 
     sequence: Sequence
     tokens: list[int]
     score: float = 0.0
     logprob: float = 0.0
+    covered: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,19 @@ class Ended:
     by_stop: bool
 
 
-# The rank of a text that has ended: its score, its length with the stop token, and its beam.
+# The rank of a text that has ended, of its log-probability, its length with the stop token, and
+# the beam that it came of.
 Rank = Callable[[float, int, Beam], float]
 
 
 def by_length(penalty: float) -> Rank:
     """Log-probability over length ** penalty, which is transformers' `length_penalty`."""
-    return lambda score, length, beam: score / length**penalty
+    return lambda logprob, length, beam: logprob / length**penalty
+
+
+# What a search adds to the scores `[beams, vocab]` of a group's candidates: it is given the group,
+# the scores, and the tokens that groups before it took at this step.
+Steer = Callable[["BeamGroup", Tensor, Seq[int]], Tensor]
 
 
 @dataclass
@@ -118,7 +131,7 @@ class BeamGroup:
     def _end(self, candidate: Candidate, stop_ids: Set[int]) -> None:
         by_stop = candidate.token in stop_ids
         tokens = [*candidate.beam.tokens, *([] if by_stop else [candidate.token])]
-        rank = self.rank(candidate.score, candidate.length, candidate.beam)
+        rank = self.rank(candidate.logprob, candidate.length, candidate.beam)
         self.ended.append(Ended(tokens, rank, by_stop))
         # The sort is stable: of equals the first to end comes first.
         self.ended = sorted(self.ended, key=lambda each: -each.score)[: self.width]
@@ -129,11 +142,11 @@ class BeamGroup:
             return False
         if self.early_stopping is True:
             return True
-        best = self.alive[0]
+        best = max(self.alive, key=lambda beam: beam.logprob)
         lengths = [len(best.tokens)]
         if self.early_stopping == "never":
             lengths.append(self.limit)
-        possible = max(self.rank(best.score, length, best) for length in lengths)
+        possible = max(self.rank(best.logprob, length, best) for length in lengths)
         return possible <= self.ended[-1].score
 
 
@@ -145,23 +158,29 @@ def _forked(going: Seq[Candidate]) -> list[Beam]:
         sequence = each.beam.sequence
         if last[id(each.beam)] != number:
             sequence = sequence.fork()
-        beams.append(Beam(sequence, [*each.beam.tokens, each.token], each.score, each.logprob))
+        tokens = [*each.beam.tokens, each.token]
+        beams.append(Beam(sequence, tokens, each.score, each.logprob, each.beam.covered))
     return beams
 
 
 class BeamSearch(DecodingMode):
     """Groups of beams over one prompt; each group is grown once a step, in order.
 
-    steered: called with a group, the candidates' scores `[beams, vocab]` and the tokens that groups
-    before it chose at this step; returns the scores by which it is to keep.
+    groups: makes them for a limit of new tokens. steer: see `Steer`. covering: the layer whose
+    attention to the prompt is summed up in `Beam.covered`; None sums nothing.
     """
 
-    def __init__(self, name: str, groups: Callable[[int], list[BeamGroup]]) -> None:
-        self.name, self._make = name, groups
+    def __init__(
+        self, name: str, groups: Callable[[int], list[BeamGroup]], steer: Steer | None = None,
+        covering: int | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self._make, self._steer, self._covering = name, groups, steer, covering
+        self._width = sum(group.width for group in groups(1))
         self.groups: list[BeamGroup] = []
         self.prompt: list[int] = []
         self.stop_ids: Set[int] = frozenset()
         self.fed = 0
+        self._last: list[Sequence] = []
 
     def begin(self, sampler: Sampler, limit: int, stop_ids: Set[int]) -> None:
         self.sampler, self.stop_ids = sampler, stop_ids
@@ -172,6 +191,8 @@ class BeamSearch(DecodingMode):
         for group in self.groups:
             # The first fork freezes what the prompt left, and all others hold it in common.
             group.alive = [Beam(sequence.branch(), [])]
+            if self._covering is not None:
+                follow_queries(group.alive[0].sequence.layers)
         self._grow([logits] * len(self.groups))
 
     @property
@@ -192,6 +213,11 @@ class BeamSearch(DecodingMode):
 
     def advance(self, logits: Seq[Tensor]) -> None:
         self.fed += len(logits)
+        self._last = [beam.sequence for group in self.growing for beam in group.alive]
+        if self._covering is not None:
+            for beam in (beam for group in self.growing for beam in group.alive):
+                given = newest_attention(beam.sequence, self._covering)[: len(self.prompt)]
+                beam.covered = given if beam.covered is None else beam.covered + given
         self._grow(logits)
 
     def _grow(self, logits: Seq[Tensor]) -> None:
@@ -203,7 +229,8 @@ class BeamSearch(DecodingMode):
             device = laws.device
             logprobs = laws + torch.tensor([[b.logprob] for b in group.alive], device=device)
             scores = laws + torch.tensor([[beam.score] for beam in group.alive], device=device)
-            scores = self.steer(group, scores, chosen)
+            if self._steer is not None:
+                scores = self._steer(group, scores, chosen)
             found = self._best(group, scores, logprobs)
             if not found and not group.ended:
                 raise ConstraintError(
@@ -212,16 +239,6 @@ class BeamSearch(DecodingMode):
                 )
             group.take(found, self.stop_ids)
             chosen += [beam.tokens[-1] for beam in group.alive]
-
-    def steer(self, group: BeamGroup, scores: Tensor, chosen: Seq[int]) -> Tensor:
-        """The scores `[beams, vocab]` by which a group keeps its candidates.
-
-        Args:
-            group: that grows.
-            scores: of its candidates.
-            chosen: tokens that groups before it took at this step.
-        """
-        return scores
 
     def _law(self, beam: Beam, logits: Tensor) -> Tensor:
         """Log-probabilities `[vocab]` behind a beam, as the request has them."""
@@ -253,7 +270,7 @@ class BeamSearch(DecodingMode):
         found = [each for group in self.groups for each in group.ended]
         if not found:
             found = [
-                Ended(beam.tokens, group.rank(beam.score, len(beam.tokens), beam), False)
+                Ended(beam.tokens, group.rank(beam.logprob, len(beam.tokens), beam), False)
                 for group in self.groups
                 for beam in group.alive
             ]
@@ -262,12 +279,20 @@ class BeamSearch(DecodingMode):
             best.setdefault(tuple(each.tokens), Alternative(each.tokens, each.score, each.by_stop))
         return list(best.values())
 
+    @property
+    def width(self) -> int:
+        return self._width
+
     def held(self) -> list[Sequence]:
-        return [beam.sequence for group in self.groups for beam in group.alive]
+        alive = [beam.sequence for group in self.groups for beam in group.alive]
+        # When all texts have ended, what the last step held is what they took.
+        return alive or self._last
 
     @property
     def figures(self) -> dict[str, float]:
         return {f"{self.name}: tokens fed": float(self.fed)}
 
 
-__all__ = ["Beam", "BeamGroup", "BeamSearch", "Candidate", "Ended", "Rank", "by_length"]
+__all__ = [
+    "EARLY", "Beam", "BeamGroup", "BeamSearch", "Candidate", "Ended", "Rank", "Steer", "by_length",
+]  # fmt: skip
