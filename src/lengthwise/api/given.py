@@ -25,8 +25,8 @@ INSTEAD = {
     "stopping_criteria": "give it to generate of transformers, with custom_generate",
     "logits_processor": "give it to generate of transformers, with custom_generate",
     "streamer": "give stream, a function that is called with each piece of text",
-    "num_beams": "one text is written at a time; superposed(drafts=3) writes several",
-    "num_return_sequences": "give the prompt several times to generate_batch, or other seeds",
+    "num_beams": "give it to search, or write beam(width=4) into the recipe",
+    "num_return_sequences": "give it to search, or the prompt several times to generate_batch",
     "frequency_penalty": "give repetition_penalty",
     "presence_penalty": "give repetition_penalty",
 }

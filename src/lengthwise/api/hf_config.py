@@ -58,7 +58,7 @@ DRAFT = "a recipe guesses ahead: write 'lookup', 'model(path=...)' or another dr
 CACHE = "what is kept and how is the recipe's: write 'kivi', 'snapkv' or others into it"
 # Attributes that are refused unless they have one of these values, and why.
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "num_beams": ((None, 1), f"{_ONE}; leave it out, or write 'superposed' into the recipe"),
+    "num_beams": ((None, 1), f"{_ONE}; leave it out, or write 'beam(width=4)' into the recipe"),
     "num_beam_groups": ((None, 1), _ONE),
     "diversity_penalty": ((None, 0.0), _ONE),
     "constraints": ((None,), f"{_ONE}, and constraints need beams"),

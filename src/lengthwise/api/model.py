@@ -2,150 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from lengthwise import recipes
+from lengthwise.api import ranking
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
-from lengthwise.api.prefixes import prefix_cache_of
-from lengthwise.api.prompts import SPECIAL, Prompt, encode_messages, encode_text, given_ids
+from lengthwise.api.model_base import ModelBase
+from lengthwise.api.prompts import Prompt
 from lengthwise.api.scoring import score_ids
-from lengthwise.api.shown import as_html, as_text
 from lengthwise.api.streams import AsyncStream, Stream
-from lengthwise.documents.document import Document
 from lengthwise.engine import loop
-from lengthwise.engine.plan import Plan
-from lengthwise.errors import LengthwiseError
-from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.models.load import Provenance
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
+from lengthwise.tokenization.byte_covers import TOLERANCE
 
 if TYPE_CHECKING:
+    from lengthwise.api.bytes_law import ByteText
     from lengthwise.api.chat import Chat
     from lengthwise.api.session import Session
-    from lengthwise.api.support import Support
 
 
-class Model:
+class Model(ModelBase):
     """A causal language model adapted, with its tokenizer. Made by `load` or `wrap`.
 
     The underlying transformers model is untouched outside our own forwards and can be used as ever;
     leaving the context (or `close`) also undoes the fused weights.
     """
-
-    def __init__(
-        self,
-        adapted: AdaptedModel,
-        tokenizer: PreTrainedTokenizerBase | None,
-        provenance: Provenance,
-        cache_bytes: int | str = 0,
-    ) -> None:
-        self.adapted = adapted
-        self.adapted.tokenizer = self.tokenizer = tokenizer
-        self.provenance = provenance
-        self.prefix_cache = prefix_cache_of(adapted, cache_bytes)
-
-    def __repr__(self) -> str:
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        return as_html(self)
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Gives the wrapped model back as it was."""
-        self.adapted.release()
-
-    @property
-    def name(self) -> str:
-        return self.provenance.name
-
-    @property
-    def trained_length(self) -> int:
-        """Tokens the model was trained to read at once."""
-        return self.adapted.trained_length
-
-    def check(self) -> Support:
-        """Which questions this model supports, which are refused, and why."""
-        from lengthwise.api.support import check
-
-        return check(self.adapted)
-
-    def plan(self, recipe: RecipeLike = "full") -> Plan:
-        """The recipe resolved for this model.
-
-        Args:
-            recipe: its text, a parsed one, or its methods. "full" is full attention.
-
-        Raises:
-            RecipeError: where it cannot be parsed, or names what does not exist.
-            Refused: where it cannot run on this model.
-        """
-        return recipes.plan_of(recipe, self.adapted)
-
-    # Text and tokens.
-
-    def encode(self, prompt: Prompt, special: str | None = None) -> list[int]:
-        """Token ids of a prompt.
-
-        Args:
-            prompt: text, or a Document; chat messages; or ids, in a list, a tensor, an array or
-                what a tokenizer returned. Messages go through the chat template, and a last one of
-                the assistant's is continued. A text that begins with the text of the beginning
-                token gets no second one.
-            special: what special tokens written out in it are, "tokens" or "text". None: tokens in
-                a string, as in transformers; text in a Document and in the contents of messages, so
-                that none can end itself.
-
-        Returns:
-            The ids, at least one, all of them in the vocabulary.
-
-        Raises:
-            LengthwiseError: for what is no prompt, an empty one, and text without a tokenizer.
-        """
-        if special is not None and special not in SPECIAL:
-            raise LengthwiseError(f"special={special!r}: allowed are {', '.join(SPECIAL)}")
-        if isinstance(prompt, Document):
-            prompt, special = prompt.text, special or "text"
-        if isinstance(prompt, str):
-            return self._known(encode_text(self._tokenizer(), prompt, special or "tokens"))
-        if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
-            return self._known(encode_messages(self._tokenizer(), prompt, special or "text"))
-        return self._known(given_ids(prompt))
-
-    def _known(self, ids: list[int]) -> list[int]:
-        if not ids:
-            raise LengthwiseError("the prompt is empty; give at least one token")
-        size = self.adapted.vocab_size
-        bad = next((i for i in ids if not 0 <= i < size), None)
-        if bad is not None:
-            raise LengthwiseError(f"token id {bad} is outside the vocabulary of {size}")
-        return ids
-
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        if self.tokenizer is None:
-            raise LengthwiseError("this model was wrapped without a tokenizer; give token ids")
-        return self.tokenizer
-
-    def stop_ids(self) -> list[int]:
-        """The ids at which this model stops by itself."""
-        found = self.adapted.model.generation_config.eos_token_id
-        if found is None and self.tokenizer is not None:
-            found = self.tokenizer.eos_token_id
-        if found is None:
-            return []
-        return [found] if isinstance(found, int) else list(found)
 
     # The main verbs.
 
@@ -253,6 +140,46 @@ class Model:
         while batch.active:
             batch.step()
         return close_batch(self, batch, rows)
+
+    @shown_as(generate, without=("stream",))
+    def search(
+        self, prompt: Prompt, recipe: RecipeLike = "full", *,
+        num_return_sequences: int | None = None, num_beams: int | None = None,
+        num_beam_groups: int | None = None, diversity_penalty: float | None = None,
+        length_penalty: float | None = None, early_stopping: bool | str | None = None,
+        **options: Unpack[Options],
+    ) -> Generation:  # fmt: skip
+        """Several texts, ranked: `model.search("Once", num_beams=4).drafts`.
+
+        The names are those of transformers, and mean what they mean there. Under a recipe that
+        says itself how texts are found, such as `beam(width=8)`, they are left out.
+
+        Args:
+            prompt: see `encode`.
+            recipe: as for `generate`.
+            num_return_sequences: texts that are wanted at most; None: all that were found.
+            num_beams: texts that go on together; 4 where nothing is said.
+            num_beam_groups: groups of them that are held apart.
+            diversity_penalty: nats that a token loses for each group that has chosen it; without
+                groups every text is one.
+            length_penalty: exponent of the length by which a score is divided.
+            early_stopping: True, False or "never".
+            **options: as in `generate`. With a temperature candidates are drawn.
+
+        Returns:
+            The generation: its `drafts` are the texts with their scores, best first, no two alike.
+
+        Raises:
+            LengthwiseError: what `generate` raises, and for what fits no search.
+        """
+        from lengthwise.api.searching import search_texts
+
+        searching = {
+            "num_beams": num_beams, "num_beam_groups": num_beam_groups,
+            "diversity_penalty": diversity_penalty, "length_penalty": length_penalty,
+            "early_stopping": early_stopping,
+        }  # fmt: skip
+        return search_texts(self, prompt, recipe, num_return_sequences, searching, options)
 
     @shown_as(generate, without=("stream",))
     def stream(
@@ -395,6 +322,74 @@ class Model:
             NotFinite: where the model's logits are no numbers.
         """
         return score_ids(self, ids, recipe, prompt, chunk, block)
+
+    def rank(
+        self, prompt: Prompt, candidates: Seq[ranking.Candidate], recipe: RecipeLike = "full", *,
+        normalise: str = "sum", against: Prompt | None = None, special: str | None = None,
+        chunk: int | None = None, most: int = ranking.TOKENS,
+    ) -> list[ranking.Ranked]:  # fmt: skip
+        """Ranks candidates by the probability that the model gives them behind a prompt.
+
+        The prompt is read once, and all candidates go through the model in one forward, as branches
+        that do not see each other. Behind a text a candidate is encoded together with it. Where
+        that changes the last tokens of the text, and behind messages and ids, it is encoded by
+        itself.
+
+        Args:
+            prompt: what they stand behind: see `encode`.
+            candidates: texts, or lists of ids; one at least.
+            recipe: as for `generate`; drafting and decoding have no say here.
+            normalise: "sum" ranks by the log-probability of all tokens, "mean" by that of a token.
+            against: a prompt that stands for none, such as "Answer:". What a candidate has behind
+                it is taken off (pointwise mutual information). None takes nothing off.
+            special: see `encode`.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            most: tokens of a forward of candidates; more take several forwards.
+
+        Returns:
+            The candidates, best first; of equals the one that was given first.
+
+        Raises:
+            LengthwiseError: for no candidates, and one that is empty, too long, or no text or ids.
+            Refused: where the recipe cannot serve this model or prompt.
+            NotFinite: where the model's logits are no numbers.
+        """
+        return ranking.rank(
+            self, prompt, candidates, recipe, normalise=normalise, against=against, special=special,
+            chunk=chunk, most=most,
+        )  # fmt: skip
+
+    def bytes(
+        self, prompt: Prompt | bytes, recipe: RecipeLike = "full", *, context: Prompt | None = None,
+        suffix: str | None = None, order: str = "spm", tolerance: float = TOLERANCE,
+        chunk: int | None = None,
+    ) -> ByteText:  # fmt: skip
+        """Reads a prompt as bytes, for the exact law of the next one (arXiv:2410.09303).
+
+        Args:
+            prompt: a text, or its bytes, which may end within a token and within a character.
+                Special tokens written out in it are text. Or messages or ids, with nothing behind.
+            recipe: as for `generate`.
+            context: what stands before the text, as for `encode`; None: what the tokenizer puts
+                there. The beginning token's id, `[model.tokenizer.bos_token_id]`, is one.
+            suffix: what follows the text that is to be filled in behind the prompt.
+            order: of prompt and suffix: "spm", the middle goes on from the prompt, or "psm".
+            tolerance: share of the probability that may be left out, 0 to 0.01.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+
+        Returns:
+            The text: `law()`, `feed`, `logprob`, `fork`, `generate`. Several models' texts go
+                together in a `lengthwise.ByteEnsemble`.
+
+        Raises:
+            LengthwiseError: for what is no prompt, one without a token before it, a tokenizer whose
+                tokens' bytes cannot be told, and a suffix where it has no tokens to fill in by.
+            Refused: where the recipe cannot serve this model or prompt, or writes several texts.
+        """
+        from lengthwise.api.bytes_law import open_bytes
+
+        require_one(recipe)
+        return open_bytes(self, prompt, recipe, context, suffix, order, tolerance, chunk)
 
 
 __all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream"]

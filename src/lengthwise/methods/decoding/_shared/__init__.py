@@ -1,1 +1,1 @@
-"""What several methods of decoding share."""
+"""What several decoders share."""
