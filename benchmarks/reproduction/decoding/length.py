@@ -18,8 +18,8 @@ QUESTIONS = (
 WANTED = (
     ("at most 20 words", "length(max_words=20)", lambda text: count_words(text) <= 20),
     ("at least 80 words", "length(min_words=80)", lambda text: count_words(text) >= 80),
-    ("exactly one sentence", "length(max_sentences=1)", lambda text: len(sentences(text.strip())) == 1),
-)  # fmt: skip
+    ("one sentence", "length(max_sentences=1)", lambda text: len(sentences(text.strip())) == 1),
+)
 
 
 @check({"wanted": "", "recipe": "", "answers": "", "as wanted": "", "mean words": ".1f",
