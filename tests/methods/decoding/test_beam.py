@@ -144,7 +144,8 @@ def test_the_prompt_is_held_once() -> None:
     ids, asked = tokens(400), {"max_new_tokens": 8, "stop_ids": []}
     plain = model().generate(ids, **asked).metrics.kv_bytes
     found = model().generate(ids, "beam(width=6)", **asked).metrics
-    assert found.kv_bytes < 1.35 * plain
+    more = model().adapted.bytes_per_token * 5 * 7
+    assert plain + more <= found.kv_bytes < 1.35 * plain
     assert found.figures == {"beam: tokens fed": 6 * 7}
 
 

@@ -12,8 +12,8 @@ from lengthwise.api.model import Model
 from lengthwise.engine.given import entries_of, put_entries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
+from lengthwise.engine.optimising import optimise
 from lengthwise.errors import LengthwiseError, Refused
-from lengthwise.methods.decoding._shared.hidden_states import optimise
 from lengthwise.methods.decoding.conditional_beam import circling
 from lengthwise.testing.tiny import tiny_model
 

@@ -89,6 +89,35 @@ def test_laws_of_decoders(model, check) -> None:
     check(Grammar, model.adapted)
 
 
+LONG = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"}, "count": {"type": "integer"},
+        "list": {"type": "array", "items": {"type": "string", "minLength": 2}, "minItems": 2},
+        "next": {"anyOf": [{"type": "null"}, {"$ref": "#"}]},
+    },
+    "required": ["text", "count", "list", "next"],
+    "additionalProperties": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spaces", ["any", "none"])
+def test_json_comes_to_its_end_in_time(model, spaces: str) -> None:
+    """Random bytes never end a string by themselves."""
+    ended = 0
+    for seed in range(3):
+        found = model.generate(PROMPT, [Grammar.of(LONG, spaces=spaces)], temperature=1.0,
+                               seed=seed, max_new_tokens=120)  # fmt: skip
+        jsonschema.validate(json.loads(found.text), LONG)
+        ended += any("was brought to its end" in note for note in found.metrics.notes)
+    assert ended
+    left = Grammar.of(LONG, spaces=spaces, finish=False)
+    found = model.generate(PROMPT, [left], temperature=1.0, max_new_tokens=120)
+    assert found.metrics.finish_reason == "length"
+    short = model.generate(PROMPT, [Grammar.of(LONG)], max_new_tokens=20)
+    assert any("is not whole" in note for note in short.metrics.notes)
+
+
 def test_a_text_that_is_broken_off_says_so(model) -> None:
     found = model.generate(PROMPT, 'grammar(ebnf="start: \\"a\\" start")', max_new_tokens=6)
     assert found.text == "aaaaaa" and found.metrics.finish_reason == "length"

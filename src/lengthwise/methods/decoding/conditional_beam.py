@@ -15,7 +15,7 @@ the empty text, and prunes the others as soon as they are lost. The thesis train
 what they leave open, on samples of the model.
 
 With `hso` above 0 what the prompt left is first moved a step of that size towards its own end
-(`_shared/hidden_states.py`), which is another of the thesis' additions.
+(`engine/optimising.py`), which is another of the thesis' additions.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.optimising import optimise
 from lengthwise.engine.sampler import Sampler
 from lengthwise.errors import LengthwiseError
 from lengthwise.methods.base import Method, Needs, Paper, Question, option
@@ -36,7 +37,6 @@ from lengthwise.methods.decoding._shared.beams import (
     BeamSearch,
     by_length,
 )
-from lengthwise.methods.decoding._shared.hidden_states import optimise
 from lengthwise.models.adapted_model import AdaptedModel
 
 NEVER = ("empty", "repeating", "unfinished", "all")

@@ -13,6 +13,11 @@ every way of cutting a text into tokens is allowed.
 What is masked depends on the written tokens alone: guesses are verified under it, and texts fork.
 Tokens that the grammar leaves no choice about are told to whoever guesses (`forced`).
 
+Strings, numbers and lists may go on without end, and small models let them. So a JSON text is
+brought to its end where max_new_tokens is near (`finish`), by a note: the law is narrowed to
+closing quotes and brackets and to what must stand between. Left alone, one text in twenty of the
+embedded model is broken off.
+
 The law is bent by masking: a token may be likely for continuations that are forbidden later.
 `asap` corrects that.
 """
@@ -22,9 +27,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from lengthwise.methods.base import Paper, Question
+from lengthwise.methods.base import Needs, Paper, Question, option
+from lengthwise.methods.decoding._shared.closing import closing
 from lengthwise.methods.decoding._shared.constraint import GrammarLaw
 from lengthwise.methods.decoding._shared.grammars import Constrained
+from lengthwise.methods.decoding._shared.matcher import vocabulary
 
 if TYPE_CHECKING:
     from lengthwise.engine.next_token_law import NextTokenLaw
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grammar(Constrained):
-    """The text follows a grammar, given in one of four ways."""
+    """The text follows a grammar, given in one of four ways. finish: of JSON."""
 
     name: ClassVar[str] = "grammar"
     question: ClassVar[str] = Question.DECODING
@@ -42,8 +49,15 @@ class Grammar(Constrained):
         arxiv="2307.09702", code="https://github.com/guidance-ai/llguidance",
     )  # fmt: skip
 
+    finish: bool = option(
+        True, "bring the text to its end where max_new_tokens is near",
+        needs=Needs("json=...", lambda method: method.json),
+    )  # fmt: skip
+
     def start_law(self, model: AdaptedModel) -> NextTokenLaw:
-        return GrammarLaw(self.name, self.start(model))
+        matcher = self.start(model)
+        ends = closing(vocabulary(self.name, model)) if self.json and self.finish else None
+        return GrammarLaw(self.name, matcher, ends)
 
 
 __all__ = ["Grammar"]

@@ -180,6 +180,7 @@ class BeamSearch(DecodingMode):
         self.prompt: list[int] = []
         self.stop_ids: Set[int] = frozenset()
         self.fed = 0
+        self._last: list[Sequence] = []
 
     def begin(self, sampler: Sampler, limit: int, stop_ids: Set[int]) -> None:
         self.sampler, self.stop_ids = sampler, stop_ids
@@ -212,6 +213,7 @@ class BeamSearch(DecodingMode):
 
     def advance(self, logits: Seq[Tensor]) -> None:
         self.fed += len(logits)
+        self._last = [beam.sequence for group in self.growing for beam in group.alive]
         if self._covering is not None:
             for beam in (beam for group in self.growing for beam in group.alive):
                 given = newest_attention(beam.sequence, self._covering)[: len(self.prompt)]
@@ -282,7 +284,9 @@ class BeamSearch(DecodingMode):
         return self._width
 
     def held(self) -> list[Sequence]:
-        return [beam.sequence for group in self.groups for beam in group.alive]
+        alive = [beam.sequence for group in self.groups for beam in group.alive]
+        # When all texts have ended, what the last step held is what they took.
+        return alive or self._last
 
     @property
     def figures(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import ConstraintError
+from lengthwise.methods.decoding._shared.closing import FAR, SPARE, Closing
 from lengthwise.methods.decoding._shared.matcher import Matcher
 
 if TYPE_CHECKING:
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 
 class GrammarLaw(NextTokenLaw):
-    """Masks what a grammar forbids."""
+    """Masks what a grammar forbids.
 
-    def __init__(self, name: str, matcher: Matcher) -> None:
-        self.name, self.matcher = name, matcher
+    closing: brings a text to its end in time; None leaves it to the model.
+    """
+
+    def __init__(self, name: str, matcher: Matcher, closing: Closing | None = None) -> None:
+        self.name, self.matcher, self.closing = name, matcher, closing
+        self._window, self._first_closed = 0, -1
         self.stop_ids: list[int] = []
         self.limit = 0
         self.seconds, self.asked = 0.0, 0
@@ -30,6 +35,9 @@ class GrammarLaw(NextTokenLaw):
 
     def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
         self.limit, self.stop_ids = limit, list(stop_ids)
+        if self.closing is not None:
+            # What a text opens takes about as long to end as a text of its own.
+            self._window = 2 * self.closing.steps(self.matcher, [], FAR) + 32
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
         begin = time.perf_counter()
@@ -62,7 +70,23 @@ class GrammarLaw(NextTokenLaw):
             if matcher.whole:
                 why = "the text is whole, and there is no stop token to end it with"
             raise ConstraintError(f"{self.name}: nothing may follow token {place}: {why}")
-        return found
+        return self._closed(found, written) if self.limit - place <= self._window else found
+
+    def _closed(self, found: Tensor, written: Seq[int]) -> Tensor:
+        """The tokens that bring the text to its end, where few are left for it."""
+        assert self.closing is not None
+        left = self.limit - len(written)
+        if self.closing.steps(self.matcher, written, left) < left - SPARE:
+            return found
+        self.matcher.go(written)
+        if self.matcher.whole and self.stop_ids:
+            end = torch.zeros_like(found)
+            end[self.stop_ids] = True
+            return end
+        if self._first_closed < 0 or len(written) < self._first_closed:
+            self._first_closed = len(written)
+        found[self.stop_ids] = False
+        return self.closing.narrowed(found, self.closing.in_string(written))
 
     def ends(self, written: Seq[int]) -> bool:
         return self.matcher.go(written) and self.matcher.over
@@ -71,6 +95,11 @@ class GrammarLaw(NextTokenLaw):
         return self.matcher.forced() if self.matcher.go(written) else ()
 
     def finish(self, written: Seq[int]) -> None:
+        if 0 <= self._first_closed < len(written):
+            self._notes.append(
+                f"{self.name}: from token {self._first_closed} on the text was brought to its end, "
+                f"for max_new_tokens={self.limit} was near; allow more, or bound what may be long"
+            )
         if self.matcher.go(written) and self.matcher.whole:
             return
         ended = (
