@@ -46,6 +46,7 @@ VERBS = {
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
+    "pac": "write programs with holes, of which a share is right by guarantee (PAC sets)",
     "calibrate": "measure on a model, once, what some methods need to know of it",
     "bench": "measure in depth: drafting on kinds of work; every cache method at equal bytes",
     "datastore": "index a corpus that the datastore drafter guesses from",

@@ -350,7 +350,7 @@ def _loss(ranker: BiEncoder, pairs: Seq[Pair]) -> Tensor:
 
 
 def _fresh(model: Model, shape: Shape) -> BiEncoder:
-    table = model.adapted.model.get_input_embeddings().weight
+    table: Any = model.adapted.model.get_input_embeddings().weight
     own = "" if model.tokenizer is None else fingerprint(model.tokenizer)
     held = table.detach().to("cpu", torch.float32)
     return BiEncoder(held / held.std().clamp_min(1e-6), shape, own)

@@ -70,12 +70,12 @@ def _example(line: str) -> Example:
         given = None
     if not isinstance(given, dict):
         raise LengthwiseError("this is no JSON object")
-    prompt, program, begin = given.get("prompt"), given.get("program"), given.get("begin", "")
+    prompt: Any = given.get("prompt")
+    program, begin = given.get("program"), given.get("begin", "")
     if not prompt or not isinstance(prompt, (str, list)):
         raise LengthwiseError("`prompt` must be a text or chat messages")
-    for name, text in (("program", program), ("begin", begin)):
-        if not isinstance(text, str):
-            raise LengthwiseError(f"`{name}` must be a text")
+    if not isinstance(program, str) or not isinstance(begin, str):
+        raise LengthwiseError("`program` must be a text, and `begin` too where it is given")
     if not program.startswith(begin) or (begin and not str(prompt).endswith(begin)):
         raise LengthwiseError(
             "`begin` must be what the program begins with and the prompt, a text, ends with"

@@ -54,7 +54,7 @@ def program_of(source: str) -> ProgramNode | None:
         return None
     starts = [0, *accumulate(len(line.encode()) for line in source.splitlines(keepends=True))]
     try:
-        return _Reader(starts, len(source.encode())).node(module)
+        return _Reader(starts, source.encode()).node(module)
     except RecursionError:
         return None
 
@@ -62,22 +62,24 @@ def program_of(source: str) -> ProgramNode | None:
 class _Reader:
     """Nodes of `ast` as ours. starts: where each line begins, in bytes."""
 
-    def __init__(self, starts: Seq[int], end: int) -> None:
-        self._starts, self._end = starts, end
+    def __init__(self, starts: Seq[int], data: bytes) -> None:
+        self._starts, self._data = starts, data
 
     def node(self, found: ast.AST) -> ProgramNode:
         below: list[ast.AST] = []
         label = self._label(found, below)
         children = [self.node(each) for each in below]
         start, end = self._span(found)
-        inside = [child.span for child in children]
-        # Decorators stand before what is said to be a function's beginning.
-        span = (min([start, *(s for s, _ in inside)]), max([end, *(e for _, e in inside)]))
-        return ProgramNode(label, span, children)
+        start = min([start, *(child.span[0] for child in children)])
+        end = max([end, *(child.span[1] for child in children)])
+        if getattr(found, "decorator_list", None):
+            # Decorators stand before what is said to be a function's beginning.
+            start = self._data.rindex(b"@", 0, start)
+        return ProgramNode(label, (start, end), children)
 
     def _span(self, found: ast.AST) -> tuple[int, int]:
         if isinstance(found, ast.Module):
-            return 0, self._end
+            return 0, len(self._data)
         places = (found.lineno, found.col_offset, found.end_lineno, found.end_col_offset)  # type: ignore[attr-defined]
         line, column, last, end = places
         return self._starts[line - 1] + column, self._starts[last - 1] + end
