@@ -27,7 +27,8 @@ way in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Mo
 was read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
 `Pieces` finds it again in other documents, `join` puts together what was read apart, and `compose`
 what `lengthwise cartridge train` trained. `open_encoder` opens what `lengthwise soft train` trained
-to read documents. Whatever a user can get wrong is a `LengthwiseError` of one line.
+to read documents. `Model.bytes` gives laws of the next byte, `ByteEnsemble` the mean of several
+models'. Whatever a user can get wrong is a `LengthwiseError` of one line.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from lengthwise.api.answer import answer
     from lengthwise.api.apart import join
+    from lengthwise.api.byte_ensemble import ByteEnsemble
     from lengthwise.api.cartridge import compose
     from lengthwise.api.chat import Chat
     from lengthwise.api.connecting import connect
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AsyncStream": "lengthwise.api.streams",
+    "ByteEnsemble": "lengthwise.api.byte_ensemble",
     "Chat": "lengthwise.api.chat",
     "Comparison": "lengthwise.evaluation.compare.results",
     "ContextEncoder": "lengthwise.api.soft_context",
@@ -104,6 +107,7 @@ _WHERE = {
 
 __all__ = [
     "AsyncStream",
+    "ByteEnsemble",
     "Chat",
     "Comparison",
     "ContextEncoder",

@@ -19,8 +19,10 @@ from lengthwise.api.streams import AsyncStream, Stream
 from lengthwise.engine import loop
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
+from lengthwise.tokenization.byte_covers import TOLERANCE
 
 if TYPE_CHECKING:
+    from lengthwise.api.bytes_law import ByteText
     from lengthwise.api.chat import Chat
     from lengthwise.api.session import Session
 
@@ -356,6 +358,38 @@ class Model(ModelBase):
             self, prompt, candidates, recipe, normalise=normalise, against=against, special=special,
             chunk=chunk, most=most,
         )  # fmt: skip
+
+    def bytes(
+        self, prompt: Prompt | bytes, recipe: RecipeLike = "full", *, context: Prompt | None = None,
+        suffix: str | None = None, order: str = "spm", tolerance: float = TOLERANCE,
+        chunk: int | None = None,
+    ) -> ByteText:  # fmt: skip
+        """Reads a prompt as bytes, for the exact law of the next one (arXiv:2410.09303).
+
+        Args:
+            prompt: a text, or its bytes, which may end within a token and within a character.
+                Special tokens written out in it are text. Or messages or ids, with nothing behind.
+            recipe: as for `generate`.
+            context: what stands before the text, as for `encode`; None: what the tokenizer puts
+                there. The beginning token's id, `[model.tokenizer.bos_token_id]`, is one.
+            suffix: what follows the text that is to be filled in behind the prompt.
+            order: of prompt and suffix: "spm", the middle goes on from the prompt, or "psm".
+            tolerance: share of the probability that may be left out, 0 to 0.01.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+
+        Returns:
+            The text: `law()`, `feed`, `logprob`, `fork`, `generate`. Several models' texts go
+                together in a `lengthwise.ByteEnsemble`.
+
+        Raises:
+            LengthwiseError: for what is no prompt, one without a token before it, a tokenizer whose
+                tokens' bytes cannot be told, and a suffix where it has no tokens to fill in by.
+            Refused: where the recipe cannot serve this model or prompt, or writes several texts.
+        """
+        from lengthwise.api.bytes_law import open_bytes
+
+        require_one(recipe)
+        return open_bytes(self, prompt, recipe, context, suffix, order, tolerance, chunk)
 
 
 __all__ = ["AsyncStream", "Draft", "Generation", "Model", "Stream"]

@@ -38,6 +38,7 @@ VERBS = {
     "read": "read a document once and save it, to be asked many times",
     "batch": "run a file of requests, those that begin alike read once, and go on after a crash",
     "write": "write a long text: a plan first, and then part by part; goes on after a crash",
+    "bytes": "print the likeliest next bytes behind a prompt, which may end within a token",
     "label": "label many items, several of them a prompt, by a vote over several orders",
     "rank": "rank candidates behind one prompt by their probability, in one pass",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
@@ -45,6 +46,7 @@ VERBS = {
     "methods": "list every method, its paper and its options",
     "check": "tell what a model supports, what it refuses, and why",
     "machine": "tell which kernels serve a model on this machine, and what was timed",
+    "pac": "write programs with holes, of which a share is right by guarantee (PAC sets)",
     "calibrate": "measure on a model, once, what some methods need to know of it",
     "bench": "measure in depth: drafting on kinds of work; every cache method at equal bytes",
     "datastore": "index a corpus that the datastore drafter guesses from",
@@ -63,7 +65,7 @@ EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore
           "sequences": "training", "serve": "serve", "soft": "training",
           "train": "training"}  # fmt: skip
 # Verbs whose names are taken in Python.
-OBJECTS = {"eval": "eval_"}
+OBJECTS = {"bytes": "bytes_", "eval": "eval_"}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

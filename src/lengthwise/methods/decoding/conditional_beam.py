@@ -1,7 +1,7 @@
 """Beam search for the likeliest text that is none of the degenerate ones.
 
 Yoshida, "Making the Most of your Model: Methods for Finetuning and Applying Pretrained
-Transformers", PhD thesis, 2024, arXiv:2408.16241.
+Transformers", 2024, arXiv:2408.16241, a PhD thesis.
 
 The likeliest text of a good model may be the empty one, or one that goes round in circles, although
 few of its samples are. So the search is for

@@ -110,7 +110,8 @@ class TokenRouter(nn.Module):
         """Probabilities `[n]` that places are divergent; arguments as those of `forward`."""
         weight = self.out.weight
         given = (each.to(weight.device, weight.dtype) for each in (states, embeddings, logits))
-        return self(*given).sigmoid()
+        found: Tensor = self(*given).sigmoid()
+        return found
 
 
 def train(
@@ -144,8 +145,8 @@ def train(
     generator = torch.Generator().manual_seed(how.seed)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(how.seed)
-        sizes = [each.shape[1] for each in own]
-        router = TokenRouter(*sizes, width=width, blocks=blocks, dropout=how.dropout)
+        hidden, embedding, logits = (each.shape[1] for each in own)
+        router = TokenRouter(hidden, embedding, logits, width, blocks, how.dropout)
         optimizer = torch.optim.AdamW(router.parameters(), lr=how.rate, weight_decay=how.decay)
         weight = (1 - labels).sum() / labels.sum()
         best, kept, waited = float("inf"), router.state_dict(), 0

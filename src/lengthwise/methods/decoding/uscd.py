@@ -151,6 +151,21 @@ def spread(probs: Tensor) -> float:
     return math.sqrt(max(0.0, (squares - 1 / size) / (1 - 1 / size)))
 
 
+def contrasted(scores: Tensor, lame: Tensor, strength: float, cut: float) -> Tensor:
+    """Scores `[vocab]` of a contrast, minus infinity for tokens that the model finds rare.
+
+    Args:
+        scores: logits `[vocab]` behind the prompt.
+        lame: logits `[vocab]` behind the lame prompt.
+        strength: of the contrast.
+        cut: share of the largest probability that a token needs.
+    """
+    good = torch.log_softmax(scores, -1)
+    probs = good.exp()
+    found = good + strength * (good - torch.log_softmax(lame, -1))
+    return found.masked_fill((probs < cut * probs.max()) | (probs == 0), float("-inf"))
+
+
 class Contrast(NextTokenLaw):
     """Contrasts with the lame prompt where the law is flat."""
 
@@ -171,15 +186,11 @@ class Contrast(NextTokenLaw):
         self._asked += 1
         if self._reading is None:
             return scores
-        good = torch.log_softmax(scores, -1)
-        probs = good.exp()
-        if spread(probs) >= self.options.threshold:
+        if spread(scores.softmax(-1)) >= self.options.threshold:
             return scores
         self._contrasted += 1
-        lame = torch.log_softmax(fitted(self._reading.logits(written), scores), -1)
-        found = good + self.options.strength * (good - lame)
-        rare = (probs < self.options.cut * probs.max()) | (probs == 0)
-        return found.masked_fill(rare, float("-inf"))
+        lame = fitted(self._reading.logits(written), scores)
+        return contrasted(scores, lame, self.options.strength, self.options.cut)
 
     def held(self) -> list[Sequence]:
         return [] if self._reading is None else self._reading.held()
@@ -205,4 +216,4 @@ class Contrast(NextTokenLaw):
         return found
 
 
-__all__ = ["USCD", "Contrast", "spread", "without_examples"]
+__all__ = ["USCD", "Contrast", "contrasted", "spread", "without_examples"]
