@@ -60,7 +60,7 @@ def test_what_is_common_is_read_once(
         read.extend(len(fed) for _, fed, _ in items)
         return extend(items, *more, **options)
 
-    for place in ("lengthwise.engine.loop", "lengthwise.engine.forced"):
+    for place in ("lengthwise.engine.loop", "lengthwise.engine.branches"):
         monkeypatch.setattr(f"{place}.extend", counting)
     one_each = [(context, [7]) for context in CONTEXTS[:2]]
     score_continuations(model, [*one_each, *one_each, (CONTEXTS[0], [8])])

@@ -77,6 +77,17 @@ def test_any_word_can_be_written(word: str) -> None:
     assert "\n" not in show("plain")
 
 
+def test_of_a_quoted_text_quotes_and_backslashes_alone_are_escaped() -> None:
+    """A regular expression, or a path of Windows, is what it looks like."""
+    for written, meant in (
+        (r'"[a-z ]+\."', r"[a-z ]+\."), (r'"\d{3}"', r"\d{3}"), (r'"C:\new"', r"C:\new"),
+        (r'"a\"b"', 'a"b'), (r'"a\\b"', r"a\b"),
+    ):  # fmt: skip
+        (method,) = parse(f"grammar(regex={written})").methods
+        assert method.regex == meant
+        assert parse(str(method)).methods == (method,)
+
+
 def test_full_is_the_empty_recipe() -> None:
     assert parse("full") == Recipe() == parse(" full + full ")
     assert str(Recipe()) == "full"

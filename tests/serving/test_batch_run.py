@@ -64,6 +64,21 @@ def test_lines_have_the_form_of_openai(tmp_path: Path) -> None:
     assert found["b"]["id"] != row["id"]
 
 
+def test_constraints_of_requests_hold_each_for_its_own_line(tmp_path: Path) -> None:
+    plain = text("plain", SYSTEMS[0] + "z")
+    _, out = job(tmp_path, [
+        text("a", SYSTEMS[0] + "x", guided_choice=["yes", "no"], max_tokens=20), plain,
+        text("b", SYSTEMS[0] + "y", response_format={"type": "json_schema", "json_schema": {
+            "name": "s", "schema": {"type": "boolean"}}}, max_tokens=20),
+        text("c", "x", guided_regex="(("), text("d", "x", guided_regex="a", guided_choice=["b"]),
+    ])  # fmt: skip
+    found = results(out)
+    assert said(found["a"])[0] in ("yes", "no") and said(found["b"])[0] in ("true", "false")
+    assert said(found["plain"]) == [alone(plain)]
+    wrong = [found[name]["response"]["body"]["error"]["message"] for name in ("c", "d")]
+    assert "unclosed group" in wrong[0] and "give one" in wrong[1]
+
+
 def test_what_is_wrong_is_said_on_its_line(tmp_path: Path) -> None:
     right = text("right", "Once upon a time")
     lines = [

@@ -121,14 +121,13 @@ def test_prompts_are_a_list_in_the_end(prompt: Any, found: Any) -> None:
 
 # Of each field that is not served: values at which it does nothing, and one at which it would.
 IDLE_AND_NOT: dict[str, tuple[Any, Any]] = {
-    "audio": (None, {"voice": "x"}), "best_of": (1, 3),
+    "audio": (None, {"voice": "x"}),
     "frequency_penalty": (0, 0.5), "function_call": ("auto", {"name": "f"}),
     "functions": ([], [{"name": "f"}]), "logit_bias": ({}, {"5": 1}),
     "modalities": (["text"], ["audio"]), "moderation": (None, {"model": "x"}),
     "parallel_tool_calls": (True, 3), "prediction": (None, {"type": "content", "content": "x"}),
     "presence_penalty": (0.0, -1), "prompt_cache_options": (None, {"mode": "x"}),
     "reasoning_effort": ("none", "high"),
-    "response_format": ({"type": "text"}, {"type": "json_object"}),
     "service_tier": ("auto", "flex"), "store": (False, True), "suffix": ("", "x"),
     "tool_choice": ("none", "required"), "tools": ([], [{"type": "function"}]),
     "verbosity": ("medium", "low"), "web_search_options": (None, {"x": 1}),
@@ -221,6 +220,8 @@ def test_no_option_of_a_method_that_is_any_text_is_taken_from_a_call() -> None:
     from lengthwise.serving.naming import NESTED, NO_FILES
 
     harmless = {
+        ("grammar", "choice"),
+        ("grammar", "regex"),
         ("layers", "keep"),
         ("layers", "skip"),
         ("osd", "layers"),

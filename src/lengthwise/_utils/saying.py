@@ -19,7 +19,7 @@ def say_once(text: str) -> None:
     with _LOCK:
         if text not in _SAID:
             _SAID.add(text)
-            Console(stderr=True).print(
+            Console(markup=False, stderr=True).print(
                 f"note: {text}", highlight=False, soft_wrap=True, markup=False
             )
 

@@ -1,7 +1,8 @@
 """Log-probabilities of many continuations: what benchmarks of multiple choice ask of a model.
 
-A context is read once, however many continuations are asked of it, and each of these is scored on a
-fork. What contexts begin with in common is read once too, where the recipe lets entries be shared.
+A context is read once, however many continuations are asked of it, and these go through the model
+in one forward, as branches that do not see each other (`engine/branches.py`). What contexts begin
+with in common is read once too, where the recipe lets entries be shared.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lengthwise.api.batch import SHARED, Asked, Batch, Row
 from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.engine import loop
-from lengthwise.engine.forced import forced_together
+from lengthwise.engine.branches import TOKENS, forced_branches
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.losses import Losses
 from lengthwise.engine.plan import Plan
@@ -58,7 +59,7 @@ class _Asked:
 @no_autocast()
 def score_continuations(
     model: HeldModel, pairs: Seq[tuple[Seq[int], Seq[int]]], recipe: RecipeLike = "full", *,
-    batch_size: int = 8, chunk: int | None = None,
+    batch_size: int = 8, chunk: int | None = None, most: int = TOKENS,
     told: Callable[[int, Scored], None] | None = None,
 ) -> list[Scored]:  # fmt: skip
     """Log-probabilities of continuations behind their contexts, under a recipe.
@@ -70,8 +71,9 @@ def score_continuations(
         model: that scores.
         pairs: ids of a context and of what follows it, each at least one.
         recipe: as for `Model.generate`.
-        batch_size: contexts that are read at a time, and continuations that are fed at a time.
+        batch_size: contexts that are read at a time.
         chunk: tokens of a prefill forward; None leaves it to the device.
+        most: tokens of a forward of continuations.
         told: called with the number of a pair and what was found, as it is found.
 
     Returns:
@@ -96,7 +98,7 @@ def score_continuations(
         part = slice(start, start + batch_size)
         options = Asked(plan, 1, (), chunk=chunk, prefixes=prefixes if any(shares[part]) else None)
         sequences = _read(model, [each.context for each in asked[part]], options)
-        for numbers, scored in _score(list(zip(sequences, asked[part], strict=True)), batch_size):
+        for numbers, scored in _score(list(zip(sequences, asked[part], strict=True)), most):
             for number in numbers:
                 found[number] = scored
                 if told is not None:
@@ -229,26 +231,16 @@ def _read(model: HeldModel, contexts: Seq[Ids], asked: Asked) -> list[Sequence]:
     return [request.sequence for request, _ in batch.begun]
 
 
-def _score(
-    read: list[tuple[Sequence, _Asked]], batch_size: int
-) -> Iterator[tuple[list[int], Scored]]:
+def _score(read: list[tuple[Sequence, _Asked]], most: int) -> Iterator[tuple[list[int], Scored]]:
     """Scores of all continuations, as they are found, each with the numbers of its pairs."""
-    waiting = [
-        (sequence, tokens, numbers)
-        for sequence, asked in read
-        for tokens, numbers in asked.continuations.items()
-    ]
-    for start in range(0, len(waiting), batch_size):
-        part = waiting[start : start + batch_size]
-        # One token is predicted by what was read, and feeds nothing.
-        rows = [(s if len(tokens) == 1 else s.branch(), tokens) for s, tokens, _ in part]
-        done: list[list[tuple[float, bool]]] = [[] for _ in rows]
-        for number, logits in forced_together(rows):
-            tokens = rows[number][1]
-            done[number] += _judged(logits, tokens[len(done[number]) :][: len(logits)])
-        for (_, _, numbers), judged in zip(part, done, strict=True):
-            logprobs, likeliest = zip(*judged, strict=True)
-            yield numbers, Scored(logprobs, all(likeliest))
+    rows = [(sequence, list(asked.continuations)) for sequence, asked in read]
+    done: dict[tuple[int, int], list[tuple[float, bool]]] = {}
+    for row, number, logits in forced_branches(rows, most):
+        tokens, judged = rows[row][1][number], done.setdefault((row, number), [])
+        judged += _judged(logits, tokens[len(judged) :][: len(logits)])
+        if len(judged) == len(tokens):
+            logprobs, likeliest = zip(*done.pop((row, number)), strict=True)
+            yield read[row][1].continuations[tokens], Scored(logprobs, all(likeliest))
 
 
 def _judged(logits: Tensor, tokens: Seq[int]) -> list[tuple[float, bool]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from torch import Tensor
 
 from lengthwise import recipes
+from lengthwise.api import ranking
 from lengthwise.api.asking import close_batch, open_batch, open_stream, require_one
 from lengthwise.api.generation import NEW_TOKENS, BatchOptions, Draft, Generation, Options
 from lengthwise.api.given import known_options, shown_as
@@ -321,6 +322,42 @@ class Model(ModelBase):
             NotFinite: where the model's logits are no numbers.
         """
         return score_ids(self, ids, recipe, prompt, chunk, block)
+
+    def rank(
+        self, prompt: Prompt, candidates: Seq[ranking.Candidate], recipe: RecipeLike = "full", *,
+        normalise: str = "sum", against: Prompt | None = None, special: str | None = None,
+        chunk: int | None = None, most: int = ranking.TOKENS,
+    ) -> list[ranking.Ranked]:  # fmt: skip
+        """Ranks candidates by the probability that the model gives them behind a prompt.
+
+        The prompt is read once, and all candidates go through the model in one forward, as branches
+        that do not see each other. Behind a text a candidate is encoded together with it. Where
+        that changes the last tokens of the text, and behind messages and ids, it is encoded by
+        itself.
+
+        Args:
+            prompt: what they stand behind: see `encode`.
+            candidates: texts, or lists of ids; one at least.
+            recipe: as for `generate`; drafting and decoding have no say here.
+            normalise: "sum" ranks by the log-probability of all tokens, "mean" by that of a token.
+            against: a prompt that stands for none, such as "Answer:". What a candidate has behind
+                it is taken off (pointwise mutual information). None takes nothing off.
+            special: see `encode`.
+            chunk: tokens of a prefill forward; None leaves it to the device.
+            most: tokens of a forward of candidates; more take several forwards.
+
+        Returns:
+            The candidates, best first; of equals the one that was given first.
+
+        Raises:
+            LengthwiseError: for no candidates, and one that is empty, too long, or no text or ids.
+            Refused: where the recipe cannot serve this model or prompt.
+            NotFinite: where the model's logits are no numbers.
+        """
+        return ranking.rank(
+            self, prompt, candidates, recipe, normalise=normalise, against=against, special=special,
+            chunk=chunk, most=most,
+        )  # fmt: skip
 
     def bytes(
         self, prompt: Prompt | bytes, recipe: RecipeLike = "full", *, context: Prompt | None = None,

@@ -20,7 +20,7 @@ class Pairs(Bar):
 
     def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
 

@@ -12,13 +12,23 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress as Drawn,
     ProgressColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from lengthwise._utils.progress import Progress
 
 Thing = TypeVar("Thing")
+
+
+def _usual() -> tuple[ProgressColumn, ...]:
+    """Rich's own columns, but that text in brackets is text: a recipe may hold some."""
+    return (
+        TextColumn("{task.description}", "progress.description", markup=False), BarColumn(),
+        TaskProgressColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
 
 
 class Bar(Progress):
@@ -29,9 +39,12 @@ class Bar(Progress):
     """
 
     def __init__(self, *columns: ProgressColumn, quiet: bool = False, **fields: Any) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Console(markup=False, stderr=True, quiet=quiet)
         self._drawn = Drawn(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+            *(columns or _usual()),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
         )
         self._fields = fields
         self._task = self._drawn.add_task("", total=None, **fields)
@@ -83,7 +96,7 @@ class SampleBar(Bar):
 
     def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(),
         )  # fmt: skip
 

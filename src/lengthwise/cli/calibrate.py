@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Texts that the target writes for an acceptance head, tokens of each, and of what they go on from.
 TEXTS, WRITTEN, READ = 24, 96, 160
+# Of the texts that a router is trained on, those that its threshold is chosen on.
+HELD_OUT = 6
 # Texts that sets of layers are tried on, and new tokens of each.
 TRIED_TEXTS, TRIED = 4, 32
 
@@ -31,25 +33,35 @@ TRIED_TEXTS, TRIED = 4, 32
 @click.option("--draft", default="layers", show_default=True, help="the drafter of specdec's head")
 @click.option("--temperature", default=0.0, show_default=True, type=Real(0),
               help="specdec will run at")  # fmt: skip
-@click.option("-o", "--out", type=Place(), help="file of specdec's head")
-@force_option("acceptance head")
+@click.option("-o", "--out", type=Place(), help="file of specdec's head or r2r's router")
+@force_option("acceptance head or token router")
 @click.option("--skip", default=0.2, show_default=True, type=Real(0, 1),
               help="share of the inner layers that guesses leave out, for layers")  # fmt: skip
 @click.option("--trials", default=100, show_default=True, type=COUNT,
               help="sets that are tried, for layers")  # fmt: skip
 @click.option("--codes", default=4096, show_default=True, type=COUNT,
               help="codes of each key head, for a2ats")  # fmt: skip
+@click.option("--large", default="", help="r2r's larger model: folder, GGUF file or hub name")
+@click.option("--width", default=128, show_default=True, type=COUNT,
+              help="of r2r's router; the paper's is 1024")  # fmt: skip
+@click.option("--blocks", default=2, show_default=True, type=COUNT,
+              help="of r2r's router; the paper's has 6")  # fmt: skip
+@click.option(
+    "--text", default="", help="what r2r's router is trained on; none: Python's reference"
+)
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, codes: int, choice: ModelChoice,
+    trials: int, codes: int, large: str, width: int, blocks: int, text: str,
+    choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
     by gates that are trained, which takes minutes. matryoshka: bases of keys and values, trained
     for minutes, too. minference: the attention pattern of every head, tidal: how alike its layers
     are in what they attend to, a2ats: codebooks of its keys; kept there too. specdec: an
-    acceptance head for a drafter that runs a model, written to a file for specdec(head=FILE)."""
+    acceptance head for a drafter that runs a model, written to a file for specdec(head=FILE).
+    r2r: a router between the model and a larger one, for r2r(model=LARGE, router=FILE)."""
     found = CALIBRATORS.get(kind)
     if found is None:
         known = ", ".join(CALIBRATORS)
@@ -57,11 +69,16 @@ def calibrate(
     if found.writes and out is None:
         raise LengthwiseError(f"give the {found.writes} a file: --out FILE")
     _refuse_unused(found)
-    read = [choice.model, *(files_of([draft]) if "draft" in found.options else [])]
-    check_outputs([Output("--out", out, HEAD)], read, force)
+    if "large" in found.options and not large:
+        raise LengthwiseError(f"calibrate {kind} needs the larger model: --large PATH")
+    read = [choice.model, *(files_of([draft]) if "draft" in found.options else []), large, text]
+    check_outputs([Output("--out", out, HEAD)], [each for each in read if each], force)
     loaded = choice.open()
     with Bar() as bar:
-        found.run(loaded, Asked(draft, temperature, out, force, skip, trials, codes), bar)
+        asked = Asked(
+            draft, temperature, out, force, skip, trials, codes, large, width, blocks, text
+        )  # fmt: skip
+        found.run(loaded, asked, bar)
 
 
 def _refuse_unused(kind: Calibrator) -> None:
@@ -234,6 +251,40 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar)
     )
 
 
+def _r2r(loaded: Model, asked: Asked, bar: Bar) -> None:
+    from lengthwise.documents.files import read_document
+    from lengthwise.methods.calibration import fingerprint
+    from lengthwise.methods.decoding.divergence import Places, answer, places
+    from lengthwise.methods.decoding.r2r import R2R
+    from lengthwise.methods.decoding.token_router import area, save, train
+
+    small, out = loaded.adapted, _file(asked)
+    large = R2R(model=asked.large).load(small)
+    ids = loaded.encode(read_document(asked.text or None).text)
+    if len(ids) < READ + TEXTS:
+        raise LengthwiseError(
+            f"--text {asked.text}: a router is trained on {TEXTS} places of a text, and this one "
+            f"has {len(ids):,} tokens; give at least {READ + TEXTS}"
+        )
+    starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)[:TEXTS]
+    found = []
+    for start in bar.track(starts, "the larger model goes on from both words", "texts"):
+        prompt = ids[start : start + READ]
+        found.append(places(small, large, prompt, answer(large, prompt, WRITTEN)))
+    kept = len(found) - HELD_OUT
+    seen, held_out = Places.joined(found[:kept]), Places.joined(found[kept:])
+    router = train(seen, held_out, small.embed, asked.width, asked.blocks)
+    router.small, router.large = fingerprint(small), fingerprint(large)
+    save(router, out)
+    prob = router.probs(held_out.states, small.embed(held_out.tokens), held_out.logits)
+    click.echo(
+        f"{out}: at {float(held_out.differs.float().mean()):.0%} of {len(held_out)} places held "
+        f"out the models differ, and {float(held_out.diverges.float().mean()):.0%} are divergent; "
+        f"area under the curve {area(prob, held_out.diverges):.2f}; from {router.threshold:.3f} on "
+        f"the larger model writes {float((prob >= router.threshold).float().mean()):.0%}"
+    )
+
+
 LAYERS = Calibrator(
     "layers",
     lambda model, asked, bar: _layers(model, asked.skip, asked.trials, bar),
@@ -248,6 +299,9 @@ SPECDEC = Calibrator(
     lambda model, asked, bar: _specdec(model, asked.draft, asked.temperature, _file(asked), bar),
     options=("draft", "temperature", "out", "force"),
     writes="acceptance head",
+)
+R2R = Calibrator(
+    "r2r", _r2r, options=("large", "width", "blocks", "text", "out", "force"), writes="token router"
 )
 A2ATS = Calibrator(
     "a2ats", lambda model, asked, bar: _a2ats(model, asked.codes, bar), options=("codes",)

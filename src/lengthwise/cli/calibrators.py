@@ -25,6 +25,10 @@ class Asked:
     skip: float = 0.2
     trials: int = 100
     codes: int = 4096
+    large: str = ""
+    width: int = 128
+    blocks: int = 2
+    text: str = ""
 
 
 @dataclass(frozen=True)

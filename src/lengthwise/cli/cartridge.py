@@ -30,8 +30,8 @@ class CartridgeBar(Bar, TrainingProgress):
 
     def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(),
-            TextColumn("{task.completed}/{task.total} {task.fields[said]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(),
+            TextColumn("{task.completed}/{task.total} {task.fields[said]}", markup=False),
             TimeRemainingColumn(), said="",
         )  # fmt: skip
 

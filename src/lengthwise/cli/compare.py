@@ -52,7 +52,7 @@ class Bars(Bar, EvaluationProgress):
 
     def __init__(self, as_json: bool) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(),
         )  # fmt: skip
         self._json = as_json

@@ -196,9 +196,9 @@ def show(
 @eval_.command()
 def tasks() -> None:
     """List the benchmarks and their tasks, and why each is hard."""
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, width=PIPE_WIDTH, color_system=None)
     table = Table(box=None, pad_edge=False)
     for head in ("task", "diffusion", "scope", "needs", "source"):
         table.add_column(head, overflow="fold")

@@ -63,7 +63,7 @@ def harness(
     asking = Asking(limit, num_fewshot, batch_size, max_length, chat)
     loaded = load_tasks(tasks, include_path)
     model = choice.open()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bar(*columns) as bar:
         found = run_harness(
             model, loaded, recipes, asking, out=out, force=force, progress=bar

@@ -84,9 +84,9 @@ def judge(
 @click.command()
 def judges() -> None:
     """List the judges, their scales, and what they rest on."""
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, width=PIPE_WIDTH, color_system=None)
     table = Table(box=None, pad_edge=False)
     for head in ("judge", "scale", "shown", "source"):
         table.add_column(head, overflow="fold")

@@ -28,7 +28,7 @@ def machine(choice: ModelChoice, again: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found) | {"timed": [*map(_record, found.timed)]}))
         return
-    console = Console()
+    console = Console(markup=False)
     told = [found.facts.get("gpu", ""), found.facts["cpu"], found.facts["features"]]
     console.print(Text(", ".join(filter(None, told))), soft_wrap=True)
     console.print(

@@ -40,6 +40,7 @@ VERBS = {
     "write": "write a long text: a plan first, and then part by part; goes on after a crash",
     "bytes": "print the likeliest next bytes behind a prompt, which may end within a token",
     "label": "label many items, several of them a prompt, by a vote over several orders",
+    "rank": "rank candidates behind one prompt by their probability, in one pass",
     "chat": "talk with a model in the terminal; its cache is kept from turn to turn",
     "serve": "answer many callers over HTTP as OpenAI's API does, with a page",
     "methods": "list every method, its paper and its options",
@@ -51,6 +52,7 @@ VERBS = {
     "datastore": "index a corpus that the datastore drafter guesses from",
     "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
     "soft": "train encoders whose embeddings stand for a text (Dolphin, Extensible Tokenization)",
+    "ranker": "train a ranker that chooses among sampled texts (RankGen)",
     "sequences": "build training sequences by length from documents, and see what was built",
     "train": "train a model on built sequences, by a curriculum over lengths",
     "curves": "compare training runs: validation loss against seconds and tokens",
@@ -59,7 +61,7 @@ VERBS = {
 }
 # What to install for verbs that need more than the rest.
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
-          "eval": "evaluation", "plan": "training", "scaling": "scaling",
+          "eval": "evaluation", "plan": "training", "ranker": "training", "scaling": "scaling",
           "sequences": "training", "serve": "serve", "soft": "training",
           "train": "training"}  # fmt: skip
 # Verbs whose names are taken in Python.

@@ -40,7 +40,7 @@ def methods(name: str | None, with_options: bool, as_json: bool) -> None:
         for item in items:
             click.echo(json.dumps(_record(item)))
         return
-    console = Console()
+    console = Console(markup=False)
     for question in questions():
         inside = [item for item in items if item.question == question]
         if inside and name is None:

@@ -122,7 +122,7 @@ def run(
         _answer(parsed, text, document, (length, raw), sources, as_json, choice, options)
         return
     loaded = choice.open()
-    ids = _encode(loaded, text, None if document is None else document.text, length, raw)
+    ids = encode_prompt(loaded, text, None if document is None else document.text, length, raw)
     _tell_length(loaded, len(ids))
     # Several texts at once are nothing to stream: none is settled before the end.
     pieces = None if as_json or loaded.plan(recipe).mode is not None else Pieces()
@@ -285,7 +285,7 @@ def _tell_length(model: Model, tokens: int) -> None:
         )
 
 
-def _encode(
+def encode_prompt(
     model: Model, text: str, document: str | None, length: int | None, raw: bool
 ) -> list[int]:
     """Ids of the prompt, about all of a document or its first `length` tokens. Special tokens

@@ -44,7 +44,11 @@ class Bars(Bar):
 
     def __init__(self) -> None:
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn(), tokens=0
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            _Speed(),
+            TimeRemainingColumn(),
+            tokens=0,
         )
 
     def advance(self, done: int, tokens: int = 0) -> None:
@@ -146,7 +150,7 @@ def show(folder: Path, row: int | None, bucket: int | None, verify: bool, as_jso
     if as_json:
         click.echo(json.dumps(opened.manifest, indent=1, sort_keys=True))
         return
-    Console().print(_table(opened.manifest))
+    Console(markup=False).print(_table(opened.manifest))
     if text is not None:
         click.echo(text)
 

@@ -25,7 +25,8 @@ class TrainingBar(Bar, TrainingProgress):
         # Under torchrun the first rank alone speaks.
         super().__init__(
             TextColumn("step {task.completed}/{task.total}"), BarColumn(),
-            TextColumn("{task.fields[said]}"), TimeRemainingColumn(), quiet=not _first(), said="",
+            TextColumn("{task.fields[said]}", markup=False), TimeRemainingColumn(),
+            quiet=not _first(), said="",
         )  # fmt: skip
 
     def step(self, step: int, steps: int, record: dict[str, Any]) -> None:

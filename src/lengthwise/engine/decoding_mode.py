@@ -94,6 +94,11 @@ class DecodingMode(ABC):
     def alternatives(self) -> list[Alternative]:
         """The texts, best first, no two alike; at least one."""
 
+    @property
+    def width(self) -> int:
+        """Texts that may come to hold entries of their own at once, at most."""
+        return 1
+
     def held(self) -> list[Sequence]:
         """Sequences beside the request's own that hold entries now."""
         return []

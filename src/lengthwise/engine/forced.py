@@ -57,19 +57,25 @@ def forced_together(
     while found:
         parts: dict[int, list[int]] = {}
         for number, logits in found:
-            _check(logits, first[number] + done[number])
+            require_numbers(logits, first[number] + done[number])
             yield number, logits
             done[number] += len(logits)
             sequence, tokens = rows[number]
             fed = done[number] - 1
-            part = list(tokens[fed : fed + _most(sequence, most)])[: len(tokens) - fed - 1]
+            part = list(tokens[fed : fed + most_fed(sequence, most)])[: len(tokens) - fed - 1]
             if part:
                 parts[number] = part
         fed_rows = [(rows[number][0], part) for number, part in parts.items()]
         found = list(zip(parts, _feed(fed_rows), strict=True))
 
 
-def _most(sequence: Sequence, most: int) -> int:
+def most_fed(sequence: Sequence, most: int = MOST) -> int:
+    """Tokens that one forward may feed as decoding would.
+
+    Args:
+        sequence: its prompt read.
+        most: no more than that.
+    """
     limits = [
         limit
         for limit in (sequence.tokens_until_change(), sequence.max_block())
@@ -95,8 +101,12 @@ def _feed(parts: Seq[tuple[Sequence, list[int]]]) -> list[Tensor]:
     return found
 
 
-def _check(logits: Tensor, start: int) -> None:
+def require_numbers(logits: Tensor, start: int) -> None:
+    """Raises NotFinite for logits `[n, vocab]` that are no numbers; the first is of token start."""
     bad = (~logits.amax(-1).isfinite()).nonzero()
     if len(bad):
         dtype = str(logits.dtype).removeprefix("torch.")
         raise NotFinite(start + int(bad[0]), dtype=dtype)
+
+
+__all__ = ["MOST", "forced", "forced_together", "most_fed", "require_numbers"]

@@ -187,14 +187,11 @@ def start(request: Request, logits: Tensor) -> list[int]:
     if sampler.steering is None:
         sampler.obey(own_rules(sequence.model, len(sequence), request.max_new_tokens))
     request.begin_drafters()
-    request.sequence.noted = None
     request.sequence.end_prefill()
     request.begin_laws()
     given = request.plan.first_token
-    if given is None:
-        given = sampler.choose(logits, sequence.tokens)
-    request.pending = given
-    return request.emit([given], logits[None])
+    request.pending = sampler.choose(logits, sequence.tokens) if given is None else given
+    return request.emit([request.pending], logits[None])
 
 
 def step(
@@ -278,12 +275,15 @@ def _forward(
 def _plain(requests: Seq[Request], beside: Beside | None) -> list[list[int]]:
     """`step` where nobody drafts: one token for each request."""
     begin = time.perf_counter()
-    served = _forward(requests, [[r.pending] for r in requests], beside=beside)
+    found: list[Tensor] | None = [] if any(r.wants_states for r in requests) else None
+    served = _forward(requests, [[r.pending] for r in requests], None, found, beside)
     taken: list[list[int]] = []
-    rows = zip(requests, served.logits, served.steps, served.best, strict=True)
-    for request, logits, metadata, best in rows:
+    states: Seq[Tensor | None] = [*found[0]] if found else [None] * len(requests)
+    rows = zip(requests, served.logits, served.steps, served.best, states, strict=True)
+    for request, logits, metadata, best, state in rows:
         sequence, pending, said = request.sequence, request.pending, len(request.output)
         try:
+            request.sampler.state = state
             token = request.sampler.choose(logits[0], request.context(), best)
             request.right = []
             request.emit([token], logits)

@@ -25,10 +25,26 @@ class NextTokenLaw(ABC):
 
     Where the method says `by_path`, what it answers depends on the written tokens alone, whatever
     it was asked before: guesses are verified under it, and texts fork. draws: what it says means
-    nothing where the likeliest token is taken, so that requests need a temperature.
+    nothing where the likeliest token is taken, so that requests need a temperature. wants_states:
+    it reads `state`; its method is not `by_path`, for guesses are not told theirs.
+
+    state: the hidden state `[hidden]` that the scores about to be given were read from, where it is
+    known; None where not.
     """
 
     draws: ClassVar[bool] = False
+    wants_states: ClassVar[bool] = False
+    state: Tensor | None = None
+
+    def check(self, sampling: Sampling) -> None:  # noqa: B027 - most serve every one
+        """Asked before anything is read.
+
+        Args:
+            sampling: how tokens will be chosen.
+
+        Raises:
+            LengthwiseError: for what it cannot serve.
+        """
 
     def begin(  # noqa: B027 - most have nothing to prepare
         self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]
@@ -69,12 +85,25 @@ class NextTokenLaw(ABC):
         """
         return False
 
+    def forced(self, written: Seq[int]) -> Seq[int]:
+        """Tokens that most likely follow whatever the model says of them: guesses, where a recipe
+        guesses at all.
+
+        Args:
+            written: ids behind the prompt.
+        """
+        return ()
+
     def finish(self, written: Seq[int]) -> None:  # noqa: B027 - most have nothing to put away
         """The text is whole, or was broken off.
 
         Args:
             written: all of it, stop tokens left out.
         """
+
+    def held(self) -> list[Sequence]:
+        """Sequences of its own that hold entries now, of whatever model: their bytes count."""
+        return []
 
     @property
     def notes(self) -> Seq[str]:

@@ -15,6 +15,7 @@ from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_length import policy_for
+from lengthwise.engine.speculative.forced_drafter import forced_drafters
 from lengthwise.engine.speculative.verification import Lossless
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import LengthwiseError, Refused
@@ -80,14 +81,20 @@ def begin(
     drafters, notes = start_drafters(plan.drafters)
     verifier, more = start_verifier(plan.verifier)
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
-    if any(drafter.wants_states for drafter in drafters) and not len(sequence):
-        sequence.noted = []
     laws = [law for law in (make() for make in plan.laws) if law is not None]
+    # Drafters want the states of the whole prompt, laws that of its last token.
+    whole_prompt = any(drafter.wants_states for drafter in drafters) and not len(sequence)
+    if whole_prompt or any(law.wants_states for law in laws):
+        sequence.noted = []
     if sampling.temperature == 0 and any(law.draws for law in laws):
         raise LengthwiseError(
             f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "
             "temperature=1 or so"
         )
+    for law in laws:
+        law.check(sampling)
+    if drafters:
+        drafters += forced_drafters(laws)
     sampler = Sampler(sampling, steering=steering, row=row, laws=laws)
     mode = plan.mode() if plan.mode else None
     if mode is not None:

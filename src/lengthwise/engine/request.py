@@ -89,13 +89,15 @@ class Request:
 
     @property
     def wants_states(self) -> bool:
-        """Whether a drafter reads the target's hidden states."""
-        return any(drafter.wants_states for drafter in self.drafters)
+        """Whether a drafter or a law reads the target's hidden states."""
+        by_laws = any(law.wants_states for law in self.sampler.laws)
+        return by_laws or any(drafter.wants_states for drafter in self.drafters)
 
     @property
     def sequences(self) -> list[Sequence]:
-        """All that hold entries for it: its own, and those of a mode."""
-        return [self.sequence, *(self.mode.held() if self.mode is not None else ())]
+        """All that hold entries for it: its own, and those of a mode and of laws."""
+        of_laws = [each for law in self.sampler.laws for each in law.held()]
+        return [self.sequence, *(self.mode.held() if self.mode is not None else ()), *of_laws]
 
     @property
     def done(self) -> bool:
@@ -246,6 +248,8 @@ class Request:
     def begin_laws(self) -> None:
         """The prompt has been read, and nothing is written yet."""
         sampler, sequence = self.sampler, self.sequence
+        sampler.state = sequence.noted[-1][-1] if sequence.noted else None
+        sequence.noted = None
         sampler.prompt = len(sequence)
         stop_ids = sorted(self.stop_ids)
         for law in sampler.laws:

@@ -59,7 +59,8 @@ class Sampler:
 
     rules: processors that come before those of the sampling. steering: what stands in place of
     both. row: which prompt of how many this is, counted from 0, for what is said of it. laws: what
-    changes the model's law before any of them. prompt: tokens before what is written.
+    changes the model's law before any of them. prompt: tokens before what is written. state: the
+    hidden state `[hidden]` that the next logits were read from, where a law wants it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Sampler:
         self.row = row
         self.laws = laws
         self.prompt = 0
+        self.state: Tensor | None = None
         self.obey(rules)
 
     def obey(self, rules: Sequence[Any]) -> None:
@@ -118,6 +120,8 @@ class Sampler:
         self.require(float(logits.max()), len(context), logits)
         written, scores = list(context[self.prompt :]), logits.to(torch.float32, copy=True)
         for law in self.laws:
+            if law.wants_states:
+                law.state = self.state
             scores = law.process(scores, written)
         return scores
 

@@ -39,6 +39,7 @@ def verify_row(
     """
     sequence = request.sequence
     try:
+        request.sampler.state = None if states is None else states[0]
         accepted, token = request.walk(tree, logits)
     except NotFinite:
         if len(tree) == 1:
@@ -47,6 +48,7 @@ def verify_row(
         sequence.discard()
         tree = Tree(request.pending)
         logits, metadata, states = score(request, tree, states is not None)
+        request.sampler.state = None if states is None else states[0]
         accepted, token = request.walk(tree, logits)
     new = [tree.tokens[node] for node in accepted[1:]] + [token]
     taken = request.emit(new, logits, accepted)

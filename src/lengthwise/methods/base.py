@@ -10,13 +10,13 @@ ranges.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from lengthwise._utils.papers import Paper, Papers
 from lengthwise.errors import Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.options import Needs, check_options, option, options, written
+from lengthwise.methods.question import Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,19 +40,6 @@ if TYPE_CHECKING:
     from lengthwise.models.rope import FrequencyRule
 
 
-class Question(StrEnum):
-    """What our methods answer, by name. A question is a word that a slot names (`methods.slots`):
-    one that does not stand here is written as that word."""
-
-    POSITIONS = "positions"
-    SELECTION = "selection"
-    RETENTION = "retention"
-    CODECS = "codecs"
-    DRAFTING = "drafting"
-    DECODING = "decoding"
-    PROMPTING = "prompting"
-
-
 @dataclass(frozen=True)
 class Method:
     """Base of all methods.
@@ -68,8 +55,7 @@ class Method:
     prompts_only: a selection that reads prompts by its choice, holds no index and decodes from all.
     deletes_each_step: a retention that deletes while decoding, not only once after the prompt.
     deletable: a codec whose encoded entries can be deleted one by one.
-    by_path: a law over next tokens that depends on the written tokens alone, so that guesses may be
-        verified under it and texts may fork.
+    by_path: a law that depends on the written tokens alone: guesses and forks go with it.
     mixes_tokens: writes in mixtures of tokens, which nothing that looks at a text can follow.
 
     paper: what the method rests on: a Paper, a tuple of them, or None without one.
@@ -357,14 +343,10 @@ class Method:
         return None
 
     def start_law(self, model: AdaptedModel) -> NextTokenLaw | None:
-        """What changes the law of the next token, for one sequence: a constraint, a contrast, a
-        route between models.
+        """What changes the law of the next token: a constraint, a contrast, a route to a model.
 
         Args:
             model: the adapted model the recipe runs on.
-
-        Returns:
-            The law; None leaves the model's own.
         """
         return None
 

@@ -134,8 +134,9 @@ def retrieval_heads(model: AdaptedModel) -> dict[str, Any]:
     """
     found = find("razor", model)
     if found is None and model.model.num_parameters() <= SMALL:
-        Console(stderr=True).print("razor: looking for this model's retrieval heads, once",
-                                   soft_wrap=True)  # fmt: skip
+        Console(markup=False, stderr=True).print(
+            "razor: looking for this model's retrieval heads, once", soft_wrap=True
+        )
         found = calibrate_retrieval_heads(model)
         save("razor", model, found)
     return found if found is not None else load("razor", model)

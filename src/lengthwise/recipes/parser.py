@@ -184,7 +184,7 @@ class _Parser:
         self.at = match.end()
         text = match["word"]
         if text is None:
-            text = re.sub(r"\\(.)", r"\1", match["quoted"][1:-1])
+            text = re.sub(r'\\(["\\])', r"\1", match["quoted"][1:-1])
             if each.type is str:
                 return each.check(text)
         try:

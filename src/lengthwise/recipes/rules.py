@@ -256,10 +256,25 @@ def law_of_moments(a: Piece, b: Piece) -> Refused | None:
     )
 
 
+def covers_all(a: Piece, b: Piece) -> Refused | None:
+    """What counts attention to a prompt, or moves what it left, has to find the whole prompt."""
+    name = next((name for name in ("coverage", "hso") if getattr(a.method, name, 0.0)), None)
+    if name is None:
+        return None
+    moves = {"start_selector", "start_retention", "head_table", "contexts", "distance_bias"}
+    if b.placement is None and not b.hooks & (moves | ENCODES):
+        return None
+    return Refused(
+        f"{a.name}({name}=...) looks at every token of the prompt, and {b.name} keeps or reads "
+        "them otherwise",
+        f"drop {b.name}, or leave {name} out",
+    )
+
+
 RULES: tuple[Rule, ...] = (
-    same_twice, one_owner, whole_codec, nothing_to_guess, law_of_moments, among_documents,
-    by_distance, evict_then_retrieve, heads_apart, one_placement, nothing_beyond, offloaded,
-    delete_encoded, encode_weighed, renew_in_place, all_near, frozen,
+    same_twice, one_owner, whole_codec, nothing_to_guess, law_of_moments, covers_all,
+    among_documents, by_distance, evict_then_retrieve, heads_apart, one_placement, nothing_beyond,
+    offloaded, delete_encoded, encode_weighed, renew_in_place, all_near, frozen,
 )  # fmt: skip
 
 

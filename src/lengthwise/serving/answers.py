@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise._utils.version import __version__
 from lengthwise.api.generation import Generation
+from lengthwise.serving.choosing import Choices
 from lengthwise.serving.engine import Piece, TokenLogprob
 from lengthwise.serving.figures import figures_of
 from lengthwise.serving.logprobs import chat_logprobs, prompt_logprobs, text_logprobs
@@ -39,6 +40,11 @@ class Text:
     def __post_init__(self) -> None:
         self.written = len(self.echo)
 
+    @property
+    def likelihood(self) -> float:
+        """Mean log-probability of its tokens, by which OpenAI's best_of ranks."""
+        return sum(each.logprob for each in self.logprobs) / max(1, len(self.logprobs))
+
     def add(self, piece: Piece) -> None:
         """Takes a piece that carries no error.
 
@@ -55,20 +61,21 @@ class Answer:
     """One answer to `/v1/completions`; texts are numbered as choices are.
 
     echoed: what stands before each text. prompts: how many there are; texts of one prompt follow
-    each other.
+    each other. choices: which of them become choices; None is all.
     """
 
     whole, chunk, prefix = "text_completion", "text_completion", "cmpl"
 
     def __init__(
         self, model: Model, name: str, recipe: Recipe, echoed: Sequence[str], prompts: int,
-        logprobs: bool,
+        logprobs: bool, choices: Choices | None = None,
     ) -> None:  # fmt: skip
         self.model, self.name, self.recipe, self.wants_logprobs = model, name, recipe, logprobs
         self.id = f"{self.prefix}-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.texts = [Text(each) for each in echoed]
         self.prompts = prompts
+        self.choices = choices or Choices(len(self.texts) // prompts, len(self.texts) // prompts)
 
     def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -153,11 +160,27 @@ class Answer:
     def body(self) -> dict[str, Any]:
         """The whole answer, when every text has its generation."""
         choices = []
-        for number, text in enumerate(self.texts):
+        for index, (number, said) in enumerate(self._chosen()):
+            text = self.texts[number]
             assert text.generation is not None
-            said = self._whole(text.echo + text.generation.text, number, text.logprobs)
-            choices.append({"index": number, **said, **self._end(text.generation)})
+            whole = self._whole(text.echo + said, number, text.logprobs)
+            choices.append({"index": index, **whole, **self._end(text.generation)})
         return {**self._frame(self.whole, choices), "usage": self.usage()}
+
+    def _chosen(self) -> list[tuple[int, str]]:
+        """The choices, in order: the number of a text, and what it says."""
+        wanted, each = self.choices, len(self.texts) // self.prompts
+        found: list[tuple[int, str]] = []
+        for first in range(0, len(self.texts), each):
+            numbers = list(range(first, first + each))
+            if wanted.ranked:
+                numbers.sort(key=lambda number: -self.texts[number].likelihood)
+            for number in numbers[: 1 if wanted.beams else wanted.n]:
+                generation = self.texts[number].generation
+                assert generation is not None
+                drafts = [draft.text for draft in generation.drafts] if wanted.beams else []
+                found += [(number, said) for said in (drafts or [generation.text])[: wanted.n]]
+        return found
 
     def _whole(self, text: str, number: int, found: list[TokenLogprob]) -> dict[str, Any]:
         return self._said(text, number, found)

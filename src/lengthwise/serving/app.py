@@ -18,8 +18,9 @@ from starlette.staticfiles import StaticFiles
 
 from lengthwise._utils.version import __version__
 from lengthwise.serving.answers import Answer, ChatAnswer
-from lengthwise.serving.asks import Limits, asks_of, echoed
+from lengthwise.serving.asks import Limits, asks_of, echoed, wanted_logprobs
 from lengthwise.serving.call import Call
+from lengthwise.serving.choosing import choices_of, with_fields
 from lengthwise.serving.errors import ApiError, api_error, quoted
 from lengthwise.serving.guard import Guard
 from lengthwise.serving.metrics import CONTENT_TYPE, Metrics
@@ -110,13 +111,17 @@ class _Routes:
         # A body of megabytes takes a while, in which others are to be answered.
         asked = await run_in_threadpool(lambda: read_as(kind, parse_json(body)))
         chosen = self.settings.names.choose(asked.model, asked.recipe)
+        choices = choices_of(asked)
+        chosen = await run_in_threadpool(with_fields, asked, chosen, self.model)
         asks = await run_in_threadpool(asks_of, asked, chosen, self.model, self.settings.limits)
         texts = [ask for each in asks for ask in each]
         before = await run_in_threadpool(echoed, asked, asks, self.model)
         call = Call(self.engine, texts, self.metrics)
         await call.submit()
-        logprobs = texts[0].logprobs is not None
-        answer = answering(self.model, chosen.name, chosen.recipe, before, len(asks), logprobs)
+        logprobs = wanted_logprobs(asked) is not None
+        answer = answering(
+            self.model, chosen.name, chosen.recipe, before, len(asks), logprobs, choices
+        )
         ended = self._ended(request.url.path)
         if asked.stream:
             return Stream(call, answer, ended, asked.wants_usage)

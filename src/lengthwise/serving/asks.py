@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import LengthwiseError
+from lengthwise.serving.choosing import choices_of
 from lengthwise.serving.engine import Ask
 from lengthwise.serving.errors import ApiError, api_error
 from lengthwise.serving.naming import Chosen
@@ -38,7 +39,7 @@ class Limits:
 
 
 def asks_of(request: Common, chosen: Chosen, model: Model, limits: Limits) -> list[list[Ask]]:
-    """What the engine is asked, `n` texts for each prompt.
+    """What the engine is asked: as many texts for each prompt as its choices take.
 
     Args:
         request: of a chat or of texts.
@@ -51,19 +52,24 @@ def asks_of(request: Common, chosen: Chosen, model: Model, limits: Limits) -> li
     """
     prompts: Sequence[Any]
     if isinstance(request, ChatRequest):
-        prompts, logprobs = [[each.plain() for each in request.messages]], _chat_logprobs(request)
+        prompts = [[each.plain() for each in request.messages]]
         param, special = "messages", None
     else:
         assert isinstance(request, CompletionRequest)
-        prompts, logprobs = request.prompts, request.logprobs
+        prompts = request.prompts
         # What a client writes is text, whatever is written in it; who means tokens sends ids.
         param, special = "prompt", "text"
-    n = request.n or 1
+    choices, logprobs = choices_of(request), wanted_logprobs(request)
+    n = choices.written
     if len(prompts) * n > MOST_CHOICES:
+        name = "best_of" if choices.ranked else "n"
         raise ApiError(
-            400, "too_many_choices", f"{len(prompts)} prompts with n={n} are "
-            f"{len(prompts) * n} texts; allowed are {MOST_CHOICES} a call", "n",
+            400, "too_many_choices", f"{len(prompts)} prompts with {name}={n} are "
+            f"{len(prompts) * n} texts; allowed are {MOST_CHOICES} a call", name,
         )  # fmt: skip
+    if choices.ranked and logprobs is None:
+        # Of the tokens that are said alone: by these texts are ranked.
+        logprobs = 0
     most = _new_tokens(request, limits)
     deadline = _deadline(request, limits)
     ids = [_named(param, model.encode, each, special) for each in prompts]
@@ -111,7 +117,18 @@ def _decoded(ids: Sequence[int], model: Model) -> str:
     return decode(model.tokenizer, ids, special=True)
 
 
-def _chat_logprobs(request: ChatRequest) -> int | None:
+def wanted_logprobs(request: Common) -> int | None:
+    """Of how many of the likeliest tokens a call wants log-probabilities; None wants none at all.
+
+    Args:
+        request: of a chat or of texts.
+
+    Raises:
+        ApiError: for top_logprobs of a chat that wants none.
+    """
+    if isinstance(request, CompletionRequest):
+        return request.logprobs
+    assert isinstance(request, ChatRequest)
     if request.logprobs:
         return request.top_logprobs or 0
     if request.top_logprobs:
@@ -148,8 +165,9 @@ def _deadline(request: Common, limits: Limits) -> float | None:
 
 
 def _sampling(request: Common, seed: int) -> Sampling:
-    """As OpenAI's, whose temperature is 1 where nothing is said."""
-    temperature = 1.0 if request.temperature is None else request.temperature
+    """As OpenAI's, whose temperature is 1 where nothing is said; beams are searched, not drawn."""
+    usual = 0.0 if request.use_beam_search else 1.0
+    temperature = usual if request.temperature is None else request.temperature
     penalty = 1.0 if request.repetition_penalty is None else request.repetition_penalty
     if temperature == 0:
         # The likeliest token is among the likeliest, however many of them there may be.

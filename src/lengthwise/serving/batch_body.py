@@ -18,6 +18,7 @@ from lengthwise.api.given import require_count
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import ConstraintError, LengthwiseError, NotFinite, OutOfMemory, RecipeError
+from lengthwise.methods.decoding.structured_output import FIELDS, structured_output
 from lengthwise.recipes import Recipe, parse
 from lengthwise.serving.batch_files import Line
 from lengthwise.serving.job import Ask
@@ -98,7 +99,7 @@ def asks_of(line: Line, names: Names, model: HeldModel) -> list[Ask]:
     prompt = "messages" if line.url == CHAT else "prompt"
     if given.pop("stream", False):
         raise LengthwiseError("stream: a batch has nobody to stream to; leave it out")
-    known = (prompt, *_FIELDS)
+    known = (prompt, *_FIELDS, *FIELDS)
     for name in given:
         if name not in known and name not in _LABELS:
             near = did_you_mean(name, known, f"; known are {', '.join(known)}")
@@ -107,6 +108,9 @@ def asks_of(line: Line, names: Names, model: HeldModel) -> list[Ask]:
         if not isinstance(given.get(name, ""), str):
             raise LengthwiseError(f"{name}={given[name]!r}: give a text")
     recipe = names.choose(given.get("model"), given.get("recipe"))
+    constraint = structured_output(given)
+    if constraint is not None:
+        recipe = Recipe((*recipe.methods, constraint))
     count = given.get("n", 1)
     require_count("n", count)
     if count > _MOST_CHOICES:

@@ -90,11 +90,13 @@ class Job:
         if ask.logprobs is not None and plan.mode is not None:
             raise Refused(
                 f"{plan.text} writes several texts at once, and logprobs are of one",
-                "leave out logprobs, or superposed",
+                "leave out logprobs, or the method that writes several",
             )
         refused = refusal(model.adapted, self.asked, self.row)
         if refused is not None:
             raise refused
+        mode = None if plan.mode is None else plan.mode()
+        self._texts = 1 if mode is None else mode.width
         self.request: Request | None = None
         self._text: TextStream | None = None
         self._heard: list[str] = []
@@ -125,7 +127,7 @@ class Job:
     @property
     def most_tokens(self) -> int:
         """The most it will hold entries of."""
-        return len(self.ask.ids) + self.ask.max_new_tokens
+        return len(self.ask.ids) + self._texts * self.ask.max_new_tokens
 
     # Reading.
 

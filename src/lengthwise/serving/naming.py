@@ -111,4 +111,4 @@ def _texts(method: Method) -> list[str]:
 
 # Options that hold a recipe, and those that hold words which name no file. Any other text may.
 NESTED = ("draft", "recipe")
-NO_FILES = ("branching", "keep", "layers", "skip")
+NO_FILES = ("branching", "choice", "keep", "layers", "regex", "skip")

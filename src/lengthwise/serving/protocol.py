@@ -37,7 +37,6 @@ def _one_of(*allowed: Any) -> Callable[[Any], bool]:
 # Of each field: whether a value does nothing.
 UNSERVED: dict[str, Callable[[Any], bool]] = {
     "audio": _empty,
-    "best_of": _one_of(1),
     "frequency_penalty": _one_of(0),
     "function_call": _one_of("none", "auto"),
     "functions": _empty,
@@ -49,7 +48,6 @@ UNSERVED: dict[str, Callable[[Any], bool]] = {
     "presence_penalty": _one_of(0),
     "prompt_cache_options": _empty,
     "reasoning_effort": _one_of("none"),
-    "response_format": _one_of({"type": "text"}),
     "service_tier": _one_of("auto", "default"),
     "store": _one_of(False),
     "suffix": _empty,
@@ -110,8 +108,9 @@ class Common(Strict):
     """What both kinds of completion take.
 
     recipe: ours; it may also stand in the name of the model, behind a colon. top_k, min_p,
-    repetition_penalty, ignore_eos: as in vLLM. deadline_s: seconds until the answer has to be
-    whole.
+    repetition_penalty, ignore_eos, use_beam_search, length_penalty, structured_outputs and the
+    `guided_` fields: as in vLLM. best_of: texts that are written for the `n` best of them.
+    deadline_s: seconds until the answer has to be whole.
     """
 
     model: Name | None = None
@@ -127,6 +126,15 @@ class Common(Strict):
     min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     ignore_eos: bool | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    use_beam_search: bool | None = None
+    length_penalty: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
 

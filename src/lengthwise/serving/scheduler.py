@@ -280,8 +280,9 @@ class Scheduler:
         found = 0
         for job in [*self.reading, *self.writing]:
             if job.request is not None:
-                for _, group in job.request.sequence.groups():
-                    found += group.nbytes() - group.near.shared_bytes
+                for sequence in job.request.sequences:
+                    for _, group in sequence.groups():
+                        found += group.nbytes() - group.near.shared_bytes
         return found
 
     def cancel_all(self) -> None:

@@ -122,7 +122,9 @@ def check_law_by_path(cls: type[Method], model: AdaptedModel) -> None:
     for at in order.sample(range(len(seen)), len(seen)):
         path, expected = seen[at]
         given = torch.randn(model.vocab_size, generator=torch.Generator().manual_seed(at))
-        if not torch.equal(other.process(given, list(path)), expected):
+        found = other.process(given, list(path))
+        # What is read in other pieces is rounded otherwise.
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-3):
             fail(cls, model, f"answers otherwise behind {path} when it is asked in another order")
 
 

@@ -26,25 +26,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence as Seq
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from lengthwise._utils.papers import Paper
 from lengthwise.training.config import TrainingError
+from lengthwise.training.fitting import fit_batches, padded_ids, written_loss
 
 PAPER = Paper(
     "Expediting and Elevating Large Language Model Reasoning via Hidden Chain-of-Thought Decoding",
     "Liu and others", 2024, arxiv="2409.08561",
 )  # fmt: skip
-_IGNORED = -100
-_END = 0.1
-"""The share of the rate that is left at the end."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ class HiddenThoughts(nn.Module):
         Args:
             rows: tokens of each text, filled up behind their end.
         """
-        ids = _padded(rows, self.model.device, self.cot)
+        ids = padded_ids(rows, self.model.device, self.cot)
         places = [(r, n) for r, row in enumerate(rows) for n, t in enumerate(row) if t == self.cot]
         found: Tensor = _embeddings(self.model)(ids)
         if not places:
@@ -192,7 +188,7 @@ def states_of(thinker: PreTrainedModel, rows: Seq[Seq[int]]) -> Tensor:
         thinker: whose states they are.
         rows: tokens of each text.
     """
-    ids = _padded(rows, thinker.device, 0)
+    ids = padded_ids(rows, thinker.device, 0)
     # Behind its last token nobody looks, so what fills a row up needs no mask.
     hidden: Tensor = thinker.base_model(input_ids=ids, use_cache=False).last_hidden_state
     last = torch.tensor([len(row) - 1 for row in rows], device=hidden.device)
@@ -226,7 +222,7 @@ def thinking_loss(thinker: PreTrainedModel, cot: int, texts: Seq[Thinking], how:
     """
     steps = [step for text in texts for step in text.steps(cot)]
     rows = [(*before, *thought, cot) for before, thought in steps]
-    loss = _written_loss(thinker, rows, [len(before) for before, _ in steps])
+    loss = written_loss(thinker, rows, [len(before) for before, _ in steps])
     if not how.contrast:
         return loss
     states = states_of(thinker, [(*before, cot) for before, _ in steps])
@@ -246,7 +242,7 @@ def answer_loss(hidden: HiddenThoughts, texts: Seq[Thinking]) -> Tensor:
     """
     rows = [text.hidden(hidden.cot) for text in texts]
     firsts = [len(text.said[0]) for text in texts]
-    return _written_loss(hidden.model, rows, firsts, hidden.embedded(rows))
+    return written_loss(hidden.model, rows, firsts, hidden.embedded(rows))
 
 
 def train_thinker(
@@ -265,7 +261,7 @@ def train_thinker(
     Raises:
         TrainingError: for a loss or gradient that is no number.
     """
-    _fit(thinker, lambda some: thinking_loss(thinker, cot, some, how), texts, how, told)
+    fit_batches(thinker, lambda some: thinking_loss(thinker, cot, some, how), texts, how, told)
 
 
 def train_answers(
@@ -285,51 +281,7 @@ def train_answers(
     """
     trained = nn.ModuleList([hidden.model, hidden.projection])
     hidden.thinker.eval()
-    _fit(trained, lambda some: answer_loss(hidden, some), texts, how, told)
-
-
-def _fit(
-    module: nn.Module, loss_of: Callable[[Seq[Thinking]], Tensor], texts: Seq[Thinking], how: Stage,
-    told: Callable[[int, float], None],
-) -> None:  # fmt: skip
-    chance, weights = Random(how.seed), list(module.parameters())
-    optimizer = torch.optim.AdamW(weights, lr=how.lr, weight_decay=0.0)
-    module.train()
-    with torch.inference_mode(False), torch.enable_grad():
-        for step in range(how.steps):
-            loss = loss_of(chance.choices(texts, k=how.batch))
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(weights, how.clip)
-            if not torch.isfinite(loss.detach() + norm):
-                raise TrainingError(
-                    f"the loss or gradient of step {step} is not finite: train with a lower lr"
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = how.lr * (1 - (1 - _END) * step / how.steps)
-            optimizer.step()
-            optimizer.zero_grad()
-            told(step + 1, float(loss.detach()))
-    module.eval()
-
-
-def _written_loss(
-    model: PreTrainedModel, rows: Seq[Seq[int]], firsts: Seq[int], embedded: Tensor | None = None
-) -> Tensor:
-    """Nats a token of what stands in rows from `firsts` on."""
-    ids = _padded(rows, model.device, 0)
-    targets = _padded(rows, model.device, _IGNORED)
-    for row, first in zip(targets, firsts, strict=True):
-        row[:first] = _IGNORED
-    given: dict[str, Any] = {"input_ids": ids} if embedded is None else {"inputs_embeds": embedded}
-    logits = model(**given, use_cache=False).logits[:, :-1]
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=_IGNORED
-    )
-
-
-def _padded(rows: Seq[Seq[int]], device: torch.device, filling: int) -> Tensor:
-    made = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
-    return pad_sequence(made, batch_first=True, padding_value=filling)
+    fit_batches(trained, lambda some: answer_loss(hidden, some), texts, how, told)
 
 
 def _embeddings(model: PreTrainedModel) -> Any:

@@ -1,5 +1,6 @@
 """Beam search: transformers' own, text by text, over forks of one reading."""
 
+import math
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,13 +13,16 @@ from transformers import PreTrainedModel
 
 import lengthwise
 from lengthwise.api.model import Model
-from lengthwise.errors import ConstraintError, LengthwiseError
+from lengthwise.errors import ConstraintError, LengthwiseError, Refused
+from lengthwise.methods.decoding._shared.beams import Beam, BeamSearch
 from lengthwise.methods.decoding.beam import BeamMethod, rank_of
-from lengthwise.plugin import AdaptedModel, Method, NextTokenLaw, Question
+from lengthwise.plugin import AdaptedModel, Method, NextTokenLaw, Question, Sampling
 from lengthwise.recipes import Recipe, parse
+from lengthwise.testing.drive import run_request
 from lengthwise.testing.tiny import tiny_model, tokens
 
 PROMPT, NEW = 20, 14
+Texts = dict[tuple[int, ...], float]
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +144,8 @@ def test_the_prompt_is_held_once() -> None:
     ids, asked = tokens(400), {"max_new_tokens": 8, "stop_ids": []}
     plain = model().generate(ids, **asked).metrics.kv_bytes
     found = model().generate(ids, "beam(width=6)", **asked).metrics
-    assert found.kv_bytes < 1.35 * plain
+    more = model().adapted.bytes_per_token * 5 * 7
+    assert plain + more <= found.kv_bytes < 1.35 * plain
     assert found.figures == {"beam: tokens fed": 6 * 7}
 
 
@@ -149,6 +154,38 @@ def test_gnmt_s_norm_is_that_of_the_paper() -> None:
     assert rank(-6.0, 1, None) == -6.0
     assert rank(-6.0, 7, None) == pytest.approx(-6.0 / 2**0.2)
     assert rank_of("gnmt", 0.0)(-6.0, 9, None) == rank_of("length", 0.0)(-6.0, 9, None) == -6.0
+
+
+def test_a_text_that_attends_to_all_of_the_prompt_wins_where_that_counts() -> None:
+    rank = rank_of("gnmt", 0.0, 0.2)
+    whole, part = torch.tensor([2.0, 0.9, 0.8]), torch.tensor([3.0, 0.7, 0.0])
+    likely, covering = (Beam(None, [], covered=covered) for covered in (part, whole))
+    assert rank_of("gnmt", 0.0)(-5.0, 4, likely) > rank_of("gnmt", 0.0)(-6.0, 4, covering)
+    assert rank(-5.0, 4, likely) < rank(-6.0, 4, covering)
+    assert rank(-6.0, 4, covering) == pytest.approx(-6.0 + 0.2 * math.log(0.9 * 0.8))
+
+
+def test_what_is_covered_is_the_attention_that_stock_gives() -> None:
+    ids = tokens(PROMPT)
+    plan = model().plan("beam(width=3, coverage=0.2, layer=1)")
+    request = run_request(model().adapted, plan, ids, NEW, Sampling(), None)
+    assert isinstance(request.mode, BeamSearch)
+    (group,) = request.mode.groups
+    text = group.ended[0].tokens
+    eager = tiny_model("llama", initializer_range=0.15, attn_implementation="eager").eval()
+    with torch.no_grad():
+        found = eager(torch.tensor([[*ids, *text]]), output_attentions=True).attentions[1][0]
+    # The last token is said and not fed.
+    given = found.mean(0)[PROMPT : PROMPT + len(text) - 1, :PROMPT].sum(0)
+    score = float(model().score([*ids, *text], prompt=PROMPT).sum()) / len(text)
+    score += 0.2 * float(given.clamp(1e-10, 1).log().sum())
+    assert group.ended[0].score == pytest.approx(score, rel=1e-3)
+    for text, said in (
+        ("layer=9", "no layer 9"),
+        ("norm=gnmt) + streaming(window=8", "keeps or reads"),
+    ):
+        with pytest.raises(Refused, match=said):
+            model().plan(f"beam(coverage=0.2, {text})")
 
 
 def test_a_session_goes_on_from_the_best_text() -> None:

@@ -4,10 +4,16 @@ from functools import lru_cache
 from itertools import product
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 import lengthwise
 from lengthwise.api.model import Model
-from lengthwise.errors import LengthwiseError
+from lengthwise.engine.given import entries_of, put_entries
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.loop import prefill
+from lengthwise.engine.optimising import optimise
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.decoding.conditional_beam import circling
 from lengthwise.testing.tiny import tiny_model
 
@@ -63,3 +69,30 @@ def test_no_run_stands_three_times_in_a_row() -> None:
     for draft in found.drafts:
         said = draft.token_ids
         assert not any(said[at] in circling(said[:at], 8) for at in range(len(said)))
+
+
+def test_hidden_states_move_towards_the_end_of_the_prompt() -> None:
+    ids = [3, 7, 1, 9, 4, 2, 8, 5, 7, 1, 9, 4]
+    adapted, window = model().adapted, 6
+
+    def loss(step: float) -> float:
+        """Of the window behind what came before it, as it was moved."""
+        sequence = Sequence(adapted)
+        prefill(sequence, ids)
+        sequence.end_prefill()
+        optimise(sequence, window, step)
+        new = Sequence(adapted)
+        put_entries(new, ids[:-window], [each.slice(0, 6) for each in entries_of(sequence)])
+        logits = torch.stack([prefill(new, [token]) for token in ids[-window:-1]])
+        return float(F.cross_entropy(logits, torch.tensor(ids[1 - window :])))
+
+    assert loss(1e-3) < loss(0.0) and loss(1e-2) < loss(1e-3)
+    asked = {"max_new_tokens": 4, "stop_ids": []}
+    moved = "conditional_beam(width=2, hso={}, window=6)"
+    plain = model().generate(ids, "conditional_beam(width=2)", **asked)
+    still = model().generate(ids, moved.format("1e-12"), **asked)
+    far = model().generate(ids, moved.format("0.5"), **asked)
+    assert still.drafts[0].score == pytest.approx(plain.drafts[0].score, abs=1e-4)
+    assert far.drafts[0].score != pytest.approx(plain.drafts[0].score, abs=1e-3)
+    with pytest.raises(Refused, match="looks at every token of the prompt"):
+        model().plan("conditional_beam(hso=0.01) + kivi")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.attention.scores import column_sums
 from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.placement import same
-from lengthwise.engine.kv_cache.retention import CacheUpdate
+from lengthwise.engine.kv_cache.retention import CacheUpdate, Phase
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.step_metadata import LayerInputs, StepMetadata
 
 
@@ -77,3 +79,25 @@ def _far(group: HeadGroup, inputs: LayerInputs) -> Part:
         )
         query = layout.rotate(query, angles)
     return Part(query, key, entries.value, log_weight=entries.log_weight)
+
+
+def newest_attention(sequence: Sequence, layer: int) -> Tensor:
+    """Probability that each token of a sequence gets from its newest query, by mean over heads.
+
+    Args:
+        sequence: whose layers follow queries (`watching.follow_queries`).
+        layer: whose queries are asked. It holds its entries in one group, near and plain.
+
+    Returns:
+        float32 `[tokens]`; 0 for what is no longer held.
+    """
+    held = sequence.layers[layer]
+    (group,), queries = held.groups, held.last_queries()
+    assert queries is not None
+    index = torch.tensor([len(sequence) - 1], device=queries.device)
+    update = CacheUpdate(Phase.DECODE, held.facts, sequence, queries[:, -1:], index)
+    votes = received_attention(group, update, 1).mean(0)
+    entries = group.compressible.read()
+    assert entries is not None
+    found = torch.zeros(len(sequence), device=votes.device)
+    return found.index_add_(0, entries.index[0].long(), votes)

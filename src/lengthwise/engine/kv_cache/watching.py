@@ -37,4 +37,14 @@ def watch(
     observation.moments = getattr(retention, "wants_moments", None)
 
 
-__all__ = ["watch"]
+def follow_queries(layers: Seq[LayerCache]) -> None:
+    """Has layers keep the newest query from now on.
+
+    Args:
+        layers: of one sequence, which is decoding.
+    """
+    observation = layers[0].observation
+    observation.remember, observation.following = max(1, observation.remember), True
+
+
+__all__ = ["follow_queries", "watch"]

@@ -98,22 +98,37 @@ class Tree:
         beside = self.children[parent]
         node = beside.get(token)
         if node is None:
-            node = len(self.tokens)
             if beside and self.sources[next(iter(beside.values()))] != source:
                 self.mixed[parent] = True
-            self.tokens.append(token)
-            self.parents.append(parent)
-            self.depths.append(self.depths[parent] + 1)
-            self.children.append({})
-            self.sources.append(source)
-            self.agreed.append(False)
-            self.buckets.append(bucket)
-            self.priors.append(prior)
-            self.mixed.append(False)
-            beside[token] = node
+            node = beside[token] = self._append(parent, token, source, bucket, prior)
         elif self.sources[node] != source:
             self.agreed[node] = True
         return node
+
+    def _append(self, parent: int, token: int, source: str, bucket: int, prior: float) -> int:
+        self.tokens.append(token)
+        self.parents.append(parent)
+        self.depths.append(0 if parent < 0 else self.depths[parent] + 1)
+        self.children.append({})
+        self.sources.append(source)
+        self.agreed.append(False)
+        self.buckets.append(bucket)
+        self.priors.append(prior)
+        self.mixed.append(False)
+        return len(self.tokens) - 1
+
+    def add_root(self, token: int) -> int:
+        """Adds a root beside the first, which sees nothing of it.
+
+        Branches behind one text are such a tree (`engine/branches.py`). It is scored, not verified.
+
+        Args:
+            token: its id.
+
+        Returns:
+            The number of the node.
+        """
+        return self._append(-1, token, "", 0, 1.0)
 
     def add_chain(self, tokens: Sequence[int], parent: int = 0, source: str = "") -> None:
         """Adds guesses that follow each other.

@@ -31,9 +31,9 @@ def show(rows: DraftingRows, file: IO[str] | None = None, lengths: bool = False)
         file: None is standard output.
         lengths: also print how many tokens its rounds brought.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(report(rows))
     if lengths:
         console.print(accept_lengths(rows))

@@ -32,9 +32,9 @@ def show_scores(
         cut: samples of a task that are longer than the model.
         file: None is standard output.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(scores_table(rows, recipes, cut))
 
 

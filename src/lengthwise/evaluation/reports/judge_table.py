@@ -48,9 +48,9 @@ def show_judged(found: Seq[Judged], facts: JudgeFacts, file: IO[str] | None = No
         facts: what is said beside the table.
         file: None is standard output.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(judge_report(found, facts))
 
 

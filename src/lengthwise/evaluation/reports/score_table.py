@@ -48,9 +48,9 @@ def show_scores(
         file: None is standard output.
         threshold: that RULER's scores exceed up to the effective length.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(score_report(rows, notes, threshold))
 
 

@@ -37,9 +37,9 @@ def show(rows: ShelfRows, file: IO[str] | None = None) -> None:
         rows: of one run.
         file: None is standard output.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(report(rows))
 
 

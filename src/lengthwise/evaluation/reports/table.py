@@ -53,9 +53,9 @@ def show(rows: CompareRows, full: bool = False, file: IO[str] | None = None) -> 
         full: also print the beginnings that answers have in common.
         file: None is standard output.
     """
-    console = Console(file=file)
+    console = Console(markup=False, file=file)
     if not console.is_terminal:
-        console = Console(file=file, width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, file=file, width=PIPE_WIDTH, color_system=None)
     console.print(report(rows, full=full))
 
 

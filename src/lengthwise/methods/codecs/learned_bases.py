@@ -176,8 +176,9 @@ def _principal_once(model: AdaptedModel) -> dict[str, Any]:
             f"matryoshka(trained=false) is for models of at most {SMALL:,} parameters, which can "
             "be measured at once", "run `lengthwise calibrate matryoshka`, and leave trained out",
         )  # fmt: skip
-    Console(stderr=True).print("matryoshka: measuring this model's keys and values, once",
-                               soft_wrap=True)  # fmt: skip
+    Console(markup=False, stderr=True).print(
+        "matryoshka: measuring this model's keys and values, once", soft_wrap=True
+    )
     found = stored(principal(model), [])
     save(PCA, model, found)
     return found

@@ -1,7 +1,7 @@
 """Beam search for the likeliest text that is none of the degenerate ones.
 
 Yoshida, "Making the Most of your Model: Methods for Finetuning and Applying Pretrained
-Transformers", PhD thesis, 2024, arXiv:2408.16241.
+Transformers", 2024, arXiv:2408.16241, a PhD thesis.
 
 The likeliest text of a good model may be the empty one, or one that goes round in circles, although
 few of its samples are. So the search is for
@@ -13,6 +13,9 @@ A is the set of texts that are not degenerate. c stands in for its last value an
 Here c is what the written tokens decide: 0 where no text of A begins so, else 1. That is exact for
 the empty text, and prunes the others as soon as they are lost. The thesis trains a classifier for
 what they leave open, on samples of the model.
+
+With `hso` above 0 what the prompt left is first moved a step of that size towards its own end
+(`engine/optimising.py`), which is another of the thesis' additions.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.optimising import optimise
 from lengthwise.engine.sampler import Sampler
 from lengthwise.errors import LengthwiseError
-from lengthwise.methods.base import Method, Paper, Question, option
+from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.decoding._shared.beams import (
     EARLY,
     BeamGroup,
@@ -35,6 +40,7 @@ from lengthwise.methods.decoding._shared.beams import (
 from lengthwise.models.adapted_model import AdaptedModel
 
 NEVER = ("empty", "repeating", "unfinished", "all")
+MOVES = Needs("hso above 0", lambda method: method.hso > 0)
 # So many times in a row make a run of tokens a circle.
 TIMES = 3
 
@@ -42,7 +48,8 @@ TIMES = 3
 @dataclass(frozen=True)
 class ConditionalBeam(Method):
     """width: texts that go on together. never: which texts are left out: empty ones, those that say
-    up to `ngram` tokens three times in a row, those cut off at the limit, or all of these."""
+    up to `ngram` tokens three times in a row, those cut off at the limit, or all of these. hso: the
+    step of hidden state optimisation. window: tokens of the prompt that it looks at."""
 
     name: ClassVar[str] = "conditional_beam"
     question: ClassVar[Question] = Question.DECODING
@@ -55,6 +62,8 @@ class ConditionalBeam(Method):
     ngram: int = option(8, "longest run of tokens that may go round in circles", low=1)
     length_penalty: float = option(0.0, "exponent of the length; 0 is the likeliest text")
     early_stopping: str = option("false", "when a search ends", choices=tuple(EARLY))
+    hso: float = option(0.0, "step of hidden state optimisation", low=0.0)
+    window: int = option(64, "last tokens of the prompt that it looks at", low=2, needs=MOVES)
 
     @classmethod
     def identity(cls, length: int) -> None:
@@ -86,6 +95,11 @@ class ConditionalSearch(BeamSearch):
                 f"{self.name}(never={self.options.never}) wants texts that end by a stop token, "
                 "and there is none: give stop_ids, or never=empty"
             )
+
+    def start(self, sequence: Sequence, logits: Tensor) -> None:
+        if self.options.hso:
+            logits = optimise(sequence, self.options.window, self.options.hso)
+        super().start(sequence, logits)
 
     def _never(self, what: str) -> bool:
         return self.options.never in (what, "all")

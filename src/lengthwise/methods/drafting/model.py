@@ -34,7 +34,7 @@ from lengthwise.engine.speculative.loading import load_draft_model
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
-from lengthwise.methods.drafting._shared.draft_choice import draft_model_notes, shared_vocabulary
+from lengthwise.methods.drafting._shared.draft_choice import draft_model_notes
 from lengthwise.methods.drafting._shared.model_drafter import (
     ModelDrafter,
     bucket_of,
@@ -43,6 +43,7 @@ from lengthwise.methods.drafting._shared.model_drafter import (
     width_option,
 )
 from lengthwise.methods.nested import plan_of
+from lengthwise.methods.second_model import shared_vocabulary
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.limits import position_limit
 from lengthwise.models.load import DTYPES

@@ -139,7 +139,7 @@ def trained_network(model: AdaptedModel) -> ScaleNetwork:
             ) from error
         if not _kept(model, numbers):
             calibration.save("clex", model, numbers)
-            Console(stderr=True).print(
+            Console(markup=False, stderr=True).print(
                 f"clex: the scale network of {place.parent} is kept for this model",
                 soft_wrap=True,
             )

@@ -71,8 +71,9 @@ def search_once(model: AdaptedModel) -> None:
     if found is not None and found.get("version") != VERSION:
         found = None
     if found is None and model.model.num_parameters() <= SMALL:
-        Console(stderr=True).print("minference: searching this model's patterns, once",
-                                   soft_wrap=True)  # fmt: skip
+        Console(markup=False, stderr=True).print(
+            "minference: searching this model's patterns, once", soft_wrap=True
+        )
         found = search_patterns(model)
         save(KIND, model, found)
     remember(model, found if found is not None else load(KIND, model))

@@ -36,7 +36,7 @@ def layer_recall(model: AdaptedModel) -> dict[str, Any]:
     found = calibration.find(KIND, model)
     if found is None and model.model.num_parameters() <= calibration.SMALL:
         line = "tidal: comparing what this model's layers attend to, once"
-        Console(stderr=True).print(line, soft_wrap=True)
+        Console(markup=False, stderr=True).print(line, soft_wrap=True)
         found = measure_recall(model)
         calibration.save(KIND, model, found)
     return found if found is not None else calibration.load(KIND, model)

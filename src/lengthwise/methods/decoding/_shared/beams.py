@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
+from lengthwise.engine.kv_cache.received import newest_attention
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.watching import follow_queries
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import ConstraintError
 
@@ -25,12 +27,14 @@ EARLY: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
 @dataclass
 class Beam:
     """A text that goes on. tokens: behind the prompt; the last of them is not fed yet. score: by
-    which it is kept. logprob: its log-probability, without what a search adds."""
+    which it is kept. logprob: its log-probability, without what a search adds. covered: float32
+    `[prompt]`, the attention that its tokens gave each token of the prompt, where that counts."""
 
     sequence: Sequence
     tokens: list[int]
     score: float = 0.0
     logprob: float = 0.0
+    covered: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -154,24 +158,29 @@ def _forked(going: Seq[Candidate]) -> list[Beam]:
         sequence = each.beam.sequence
         if last[id(each.beam)] != number:
             sequence = sequence.fork()
-        beams.append(Beam(sequence, [*each.beam.tokens, each.token], each.score, each.logprob))
+        tokens = [*each.beam.tokens, each.token]
+        beams.append(Beam(sequence, tokens, each.score, each.logprob, each.beam.covered))
     return beams
 
 
 class BeamSearch(DecodingMode):
     """Groups of beams over one prompt; each group is grown once a step, in order.
 
-    groups: makes them for a limit of new tokens. steer: see `Steer`.
+    groups: makes them for a limit of new tokens. steer: see `Steer`. covering: the layer whose
+    attention to the prompt is summed up in `Beam.covered`; None sums nothing.
     """
 
     def __init__(
-        self, name: str, groups: Callable[[int], list[BeamGroup]], steer: Steer | None = None
-    ) -> None:
-        self.name, self._make, self._steer = name, groups, steer
+        self, name: str, groups: Callable[[int], list[BeamGroup]], steer: Steer | None = None,
+        covering: int | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self._make, self._steer, self._covering = name, groups, steer, covering
+        self._width = sum(group.width for group in groups(1))
         self.groups: list[BeamGroup] = []
         self.prompt: list[int] = []
         self.stop_ids: Set[int] = frozenset()
         self.fed = 0
+        self._last: list[Sequence] = []
 
     def begin(self, sampler: Sampler, limit: int, stop_ids: Set[int]) -> None:
         self.sampler, self.stop_ids = sampler, stop_ids
@@ -182,6 +191,8 @@ class BeamSearch(DecodingMode):
         for group in self.groups:
             # The first fork freezes what the prompt left, and all others hold it in common.
             group.alive = [Beam(sequence.branch(), [])]
+            if self._covering is not None:
+                follow_queries(group.alive[0].sequence.layers)
         self._grow([logits] * len(self.groups))
 
     @property
@@ -202,6 +213,11 @@ class BeamSearch(DecodingMode):
 
     def advance(self, logits: Seq[Tensor]) -> None:
         self.fed += len(logits)
+        self._last = [beam.sequence for group in self.growing for beam in group.alive]
+        if self._covering is not None:
+            for beam in (beam for group in self.growing for beam in group.alive):
+                given = newest_attention(beam.sequence, self._covering)[: len(self.prompt)]
+                beam.covered = given if beam.covered is None else beam.covered + given
         self._grow(logits)
 
     def _grow(self, logits: Seq[Tensor]) -> None:
@@ -263,8 +279,14 @@ class BeamSearch(DecodingMode):
             best.setdefault(tuple(each.tokens), Alternative(each.tokens, each.score, each.by_stop))
         return list(best.values())
 
+    @property
+    def width(self) -> int:
+        return self._width
+
     def held(self) -> list[Sequence]:
-        return [beam.sequence for group in self.groups for beam in group.alive]
+        alive = [beam.sequence for group in self.groups for beam in group.alive]
+        # When all texts have ended, what the last step held is what they took.
+        return alive or self._last
 
     @property
     def figures(self) -> dict[str, float]:

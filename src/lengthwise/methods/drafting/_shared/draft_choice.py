@@ -11,14 +11,14 @@ from typing import Any
 
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.speculative.draft_model import DraftModelRunner
-from lengthwise.engine.speculative.loading import doubt, load_draft_model
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.engine.speculative.loading import doubt
+from lengthwise.errors import RecipeError
 from lengthwise.methods.drafting._shared.layer_skip_scorer import LayerSkipScorer
 from lengthwise.methods.drafting._shared.layer_subset import kept_layers, layer_subset
 from lengthwise.methods.drafting._shared.model_drafter import Scorer
 from lengthwise.methods.options import option
+from lengthwise.methods.second_model import compared_by_size, second_model as beside
 from lengthwise.models.adapted_model import AdaptedModel
-from lengthwise.tokenization.translation import same_vocabulary
 
 LAYERS = "80%"
 
@@ -61,49 +61,16 @@ def notes(name: str, path: str, model: AdaptedModel) -> list[str]:
 
 def draft_model_notes(name: str, model: AdaptedModel, draft: AdaptedModel) -> list[str]:
     """What the user has to know of a second model that is asked."""
-    found = []
-    if model.tokenizer is None or draft.tokenizer is None:
-        found.append(
-            f"{name}: one of the two models came without a tokenizer, so their vocabularies were "
-            f"compared by size alone ({model.vocab_size:,}); guesses are right only if tokens mean "
-            "the same to both"
-        )
+    found = compared_by_size(name, model, draft, "guesses are")
     if (reason := doubt(draft)) is not None:
         found.append(f"{name}: the second model may guess badly: {reason}")
     return found
 
 
 def second_model(name: str, path: str, model: AdaptedModel) -> AdaptedModel:
-    """The model at a path, loaded once per process where the target lives, in its dtype.
-
-    Raises ModelError where it cannot be had, Refused where its vocabulary is another one.
-    """
-    draft = load_draft_model(path, model.dtype, model.device)
-    if draft.model is model.model:
-        return model
-    if not shared_vocabulary(f"{name}(path={path})", model, draft):
-        raise Refused(
-            f"{name}(path={path}): the second model must have this model's vocabulary",
-            "use one that has, or model(path=...), which translates",
-        )
-    return draft
-
-
-def shared_vocabulary(given: str, model: AdaptedModel, draft: AdaptedModel) -> bool:
-    """Whether a token means the same to both; by size alone where a tokenizer is missing.
-
-    Raises Refused where one is missing and the sizes differ.
-    """
-    if model.tokenizer is not None and draft.tokenizer is not None:
-        return same_vocabulary(model.tokenizer, draft.tokenizer)
-    if model.vocab_size != draft.vocab_size:
-        raise Refused(
-            f"{given}: whether the two models share a vocabulary cannot be told, for one came "
-            f"without a tokenizer and the sizes differ ({model.vocab_size:,} and "
-            f"{draft.vocab_size:,})",
-            "give both with their tokenizers: lengthwise.load does, lengthwise.wrap takes one",
-        )
-    return True
+    """The model at a path, of this model's vocabulary: see `methods.second_model`."""
+    remedy = "use one that has, or model(path=...), which translates"
+    return beside(f"{name}(path={path})", path, model, remedy)
 
 
 def draft_model(name: str, path: str, layers: str, model: AdaptedModel) -> AdaptedModel:
@@ -116,5 +83,4 @@ def draft_model(name: str, path: str, layers: str, model: AdaptedModel) -> Adapt
 __all__ = [
     "LAYERS", "OpenScorer", "draft_model", "draft_model_notes", "layers_option",
     "notes", "one_choice", "open_scorer", "path_option", "second_model",
-    "shared_vocabulary",
 ]  # fmt: skip
