@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from benchmarks.reproduction.decoding.two_models import COLUMNS, ids, models, rows
+from benchmarks.reproduction.decoding.two_models import COLUMNS, Size, ids, models, rows
 from benchmarks.reproduction.harness import Found, Note, check
 
 from lengthwise.methods.calibration import fingerprint
@@ -25,17 +25,20 @@ HELD_OUT = 3
 
 
 @check(COLUMNS)
-def r2r(folder: str = "", texts: int = 16, written: int = 40) -> Iterator[Found]:
+def r2r(
+    folder: str = "", texts: int = 36, written: int = 64, horizon: int = 12, prompts: int = 8,
+    new: int = 48,
+) -> Iterator[Found]:  # fmt: skip
     """Labels, the router's area under the curve on texts of neither kind, and thresholds."""
     small, large, path = models(folder)
     openings = [f"One day {who} {did}." for who, did in itertools.product(WHO, DID)]
     # Every kind of beginning among those held out, too.
     openings = openings[::5] + [each for n, each in enumerate(openings) if n % 5]
-    prompts = [ids(small, opening) for opening in openings[:texts]]
-    said = answers(large.adapted, prompts, written)
+    begun = [ids(small, opening) for opening in openings[:texts]]
+    said = answers(large.adapted, begun, written)
     found = [
-        places(small.adapted, large.adapted, prompt, own, horizon=8)
-        for prompt, own in zip(prompts, said, strict=True)
+        places(small.adapted, large.adapted, prompt, own, horizon=horizon)
+        for prompt, own in zip(begun, said, strict=True)
     ]
     test, held_out, seen = (
         Places.joined(part)
@@ -64,4 +67,5 @@ def r2r(folder: str = "", texts: int = 16, written: int = 40) -> Iterator[Found]
             [("the router's threshold", f"{named})")]
             + [(f"threshold {t}", f"{named}, threshold={t})") for t in THRESHOLDS],
             folder,
+            Size(prompts, new),
         )
