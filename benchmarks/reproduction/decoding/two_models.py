@@ -21,16 +21,12 @@ COLUMNS = {
     "recipe": "", "tokens by the large": ".0%", "active, M": ".0f", "all that was run, M": ".0f",
     "switches a text": ".1f", "nats a token": ".3f", "first tokens as the large": ".1f",
 }  # fmt: skip
-NEW = 48
+NEW = 24
 PROMPTS = (
     "Once upon a time, there was a little dog who",
     "The old man opened the door of the kitchen and",
     "Lily and her brother went to the park. They wanted to",
     "One morning the bird woke up and saw that",
-    "Tom had a red car. His friend asked",
-    "There was a big tree behind the house, and in it",
-    "Mother said that dinner was ready, but Sam",
-    "The cat was afraid of the water because",
 )
 
 
@@ -57,7 +53,7 @@ def rows(recipes: Sequence[tuple[str, str]], folder: str, alone: bool = True) ->
         alone: whether rows of each model alone come first.
     """
     small, large, _ = models(folder)
-    truth = [_written(large, prompt, "full").token_ids for prompt in PROMPTS]
+    truth = [_truth(prompt, folder) for prompt in PROMPTS]
     runs = [("small alone", small, "full"), ("large alone", large, "full")] if alone else []
     for name, model, recipe in [*runs, *((name, small, recipe) for name, recipe in recipes)]:
         found = [_written(model, prompt, recipe) for prompt in PROMPTS]
@@ -82,6 +78,12 @@ def rows(recipes: Sequence[tuple[str, str]], folder: str, alone: bool = True) ->
                 _common(each.token_ids, other) for each, other in zip(found, truth, strict=True)
             ) / len(found),
         }  # fmt: skip
+
+
+@cache
+def _truth(prompt: str, folder: str) -> list[int]:
+    """What the large model says alone."""
+    return list(_written(models(folder)[1], prompt, "full").token_ids)
 
 
 def _written(model: Model, prompt: str, recipe: str) -> lengthwise.Generation:
