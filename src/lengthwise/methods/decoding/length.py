@@ -1,7 +1,8 @@
 """length: a text of at least, or at most, so many words, sentences or tokens.
 
 Kikuchi et al., "Controlling Output Length in Neural Encoder-Decoders", EMNLP 2016,
-arXiv:1609.09552. Its fixLen forbids the end of the text before the length asked for, and cuts there.
+arXiv:1609.09552. Its fixLen forbids the end of the text before the length that was asked for, and
+cuts it there.
 
 Ours counts words as a reader does (`tokenization.words`) and sentences as sentencex cuts them,
 where the paper counts bytes. It leaves a text free between the least and the most:
