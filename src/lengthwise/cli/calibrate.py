@@ -41,18 +41,16 @@ TRIED_TEXTS, TRIED = 4, 32
               help="sets that are tried, for layers")  # fmt: skip
 @click.option("--codes", default=4096, show_default=True, type=COUNT,
               help="codes of each key head, for a2ats")  # fmt: skip
-@click.option("--large", default="", help="r2r's larger model: folder, GGUF file or hub name")
+@click.option("--large", help="r2r's larger model: folder, GGUF file or hub name")
 @click.option("--width", default=128, show_default=True, type=COUNT,
               help="of r2r's router; the paper's is 1024")  # fmt: skip
 @click.option("--blocks", default=2, show_default=True, type=COUNT,
               help="of r2r's router; the paper's has 6")  # fmt: skip
-@click.option(
-    "--text", default="", help="what r2r's router is trained on; none: Python's reference"
-)
+@click.option("--text", help="what r2r is trained on; none: Python's reference")
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, codes: int, large: str, width: int, blocks: int, text: str,
+    trials: int, codes: int, large: str | None, width: int, blocks: int, text: str | None,
     choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
@@ -76,7 +74,8 @@ def calibrate(
     loaded = choice.open()
     with Bar() as bar:
         asked = Asked(
-            draft, temperature, out, force, skip, trials, codes, large, width, blocks, text
+            draft, temperature, out, force, skip, trials, codes, large or "", width, blocks,
+            text or "",
         )  # fmt: skip
         found.run(loaded, asked, bar)
 
