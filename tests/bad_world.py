@@ -21,6 +21,8 @@ from transformers import (
 import lengthwise
 from lengthwise.api.cartridge import initial_session
 from lengthwise.api.text_model import LocalText
+from lengthwise.evaluation.pac.calibration import calibrate_pac
+from lengthwise.evaluation.pac.examples import Example
 from lengthwise.sequences.answers.compress import ASKED
 from lengthwise.sequences.encoder import byte_tokenizer
 from lengthwise.soft_contexts.dolphin import Dolphin
@@ -49,6 +51,8 @@ def make_world(place: Path) -> None:
         ("twice.jsonl", b'{"custom_id": "a"}\n' * 2),
         ("items.jsonl", b'{"text": "a ship", "id": "x"}\n{"text": "rain"}\n'),
         ("of_other.parts.jsonl", b"notes of somebody\n"),
+        ("examples.jsonl", b'{"prompt": "write x", "program": "x"}\n' * 3),
+        ("broken.jsonl", b'{"prompt": "write x", "program": "def ("}\n' * 3),
         ("pairs.jsonl", b'{"question": "why?", "answer": "so"}\n'),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
@@ -123,6 +127,8 @@ def _models(place: Path) -> None:
     pair = {"question": "why?", "long": "it is so, for it was so. " * 8}
     said = _word(LocalText(model).write(pair["long"], ASKED, 8))
     (place / "long.jsonl").write_text(json.dumps({**pair, "answer": said}) + "\n")
+    examples = [Example("write x", "x")] * 3
+    calibrate_pac(model, examples, epsilon=0.9, max_new_tokens=2).save(place / "some.pac")
     how = Dolphin(tokens=2, layers=1)
     save_encoder(place / "some.encoder", how.start(model.adapted), how, {"steps": 0})
     for file in (place / "model").iterdir():

@@ -45,7 +45,12 @@ WRITING = {
              "1", "--batch", "1", "--length", "32", "-o", "made.encoder"),
     "soft read": ("soft", "read", "doc.txt", "-m", "talker", "-e", "some.encoder", "--save",
                   "made.session"),
+    "ranker": ("ranker", "train", "doc.txt", "-m", "talker", "--steps", "1", "--batch", "2",
+               "--generated", "0", "--prefix", "16", "--suffix", "8", "--width", "8", "--layers",
+               "1", "-o", "made.ranker"),
     "write": ("write", "Write of ships.", "-m", "talker", "--words", "40", "-o", "made.md"),
+    "pac": ("pac", "calibrate", "examples.jsonl", "-m", "talker", "--epsilon", "0.9",
+            "--max-new-tokens", "2", "-o", "made.pac"),
     "label": ("label", "items.jsonl", "Is it?", "-m", "talker", "--rounds", "1", "-o",
               "made.labels"),
     "eval": ("eval", "needle", "-m", "model", "--samples", "1", "-n", "600", "-o", "made.run"),
@@ -197,10 +202,12 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("calibrate",), "out"), (("read",), "save"), (("cartridge", "train"), "out"),
         (("cartridge", "compose"), "out"), (("batch",), "out"),
         (("soft", "train"), "out"), (("soft", "read"), "save"),
+        (("ranker", "train"), "out"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
         (("eval", "judge"), "out"), (("sequences", "shorten"), "out"),
+        (("pac", "calibrate"), "out"),
     }  # fmt: skip
     assert found == tested
 

@@ -8,6 +8,7 @@ of the large model alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,6 @@ COLUMNS = {
     "recipe": "", "tokens by the large": ".0%", "active, M": ".0f", "all that was run, M": ".0f",
     "switches a text": ".1f", "nats a token": ".3f", "first tokens as the large": ".1f",
 }  # fmt: skip
-NEW = 48
 PROMPTS = (
     "Once upon a time, there was a little dog who",
     "The old man opened the door of the kitchen and",
@@ -32,6 +32,14 @@ PROMPTS = (
     "Mother said that dinner was ready, but Sam",
     "The cat was afraid of the water because",
 )
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many of PROMPTS are gone on from, and with how many tokens."""
+
+    prompts: int
+    new: int
 
 
 @cache
@@ -48,20 +56,24 @@ def models(folder: str = "") -> tuple[Model, Model, str]:
     return small, large, lengthwise.drafting_model(large, "large")
 
 
-def rows(recipes: Sequence[tuple[str, str]], folder: str, alone: bool = True) -> Iterator[Row]:
+def rows(
+    recipes: Sequence[tuple[str, str]], folder: str, size: Size, alone: bool = True
+) -> Iterator[Row]:
     """A row of `COLUMNS` for each model alone, and for each recipe.
 
     Args:
         recipes: name of a row, and the recipe on the small model.
         folder: where the models lie.
+        size: of what is written.
         alone: whether rows of each model alone come first.
     """
     small, large, _ = models(folder)
-    truth = [_written(large, prompt, "full").token_ids for prompt in PROMPTS]
+    prompts = PROMPTS[: size.prompts]
+    truth = [_written(large, prompt, "full", size.new).token_ids for prompt in prompts]
     runs = [("small alone", small, "full"), ("large alone", large, "full")] if alone else []
     for name, model, recipe in [*runs, *((name, small, recipe) for name, recipe in recipes)]:
-        found = [_written(model, prompt, recipe) for prompt in PROMPTS]
-        size = sum(p.numel() for p in model.adapted.model.parameters())
+        found = [_written(model, prompt, recipe, size.new) for prompt in prompts]
+        own = sum(p.numel() for p in model.adapted.model.parameters())
         figures = [{k.split(": ")[1]: v for k, v in each.metrics.figures.items()} for each in found]
 
         def mean(what: str, default: float, figures: list[dict[str, float]] = figures) -> float:
@@ -71,12 +83,12 @@ def rows(recipes: Sequence[tuple[str, str]], folder: str, alone: bool = True) ->
             "recipe": name,
             "tokens by the large": mean(
                 "share of tokens by the second model", float(model is large)),
-            "active, M": mean("active parameters a token, as the paper counts", size) / 1e6,
-            "all that was run, M": mean("parameters a token, all that was run", size) / 1e6,
+            "active, M": mean("active parameters a token, as the paper counts", own) / 1e6,
+            "all that was run, M": mean("parameters a token, all that was run", own) / 1e6,
             "switches a text": mean("switches", 0),
             "nats a token": sum(
                 _nats(large, prompt, each.token_ids)
-                for prompt, each in zip(PROMPTS, found, strict=True)
+                for prompt, each in zip(prompts, found, strict=True)
             ) / len(found),
             "first tokens as the large": sum(
                 _common(each.token_ids, other) for each, other in zip(found, truth, strict=True)
@@ -84,8 +96,9 @@ def rows(recipes: Sequence[tuple[str, str]], folder: str, alone: bool = True) ->
         }  # fmt: skip
 
 
-def _written(model: Model, prompt: str, recipe: str) -> lengthwise.Generation:
-    return model.generate(ids(model, prompt), recipe, max_new_tokens=NEW, stop_ids=[])
+@cache
+def _written(model: Model, prompt: str, recipe: str, new: int) -> lengthwise.Generation:
+    return model.generate(ids(model, prompt), recipe, max_new_tokens=new, stop_ids=[])
 
 
 def ids(model: Model, prompt: str) -> list[int]:
@@ -105,4 +118,4 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-__all__ = ["COLUMNS", "NEW", "PROMPTS", "ids", "models", "rows"]
+__all__ = ["COLUMNS", "PROMPTS", "Size", "ids", "models", "rows"]

@@ -254,7 +254,7 @@ def _specdec(loaded: Model, draft: str, temperature: float, out: Path, bar: Bar)
 def _r2r(loaded: Model, asked: Asked, bar: Bar) -> None:
     from lengthwise.documents.files import read_document
     from lengthwise.methods.calibration import fingerprint
-    from lengthwise.methods.decoding.divergence import Places, answer, places
+    from lengthwise.methods.decoding.divergence import Places, answers, places
     from lengthwise.methods.decoding.r2r import R2R
     from lengthwise.methods.decoding.token_router import area, save, train
 
@@ -267,10 +267,14 @@ def _r2r(loaded: Model, asked: Asked, bar: Bar) -> None:
             f"has {len(ids):,} tokens; give at least {READ + TEXTS}"
         )
     starts = range(0, len(ids) - READ, (len(ids) - READ) // TEXTS)[:TEXTS]
-    found = []
-    for start in bar.track(starts, "the larger model goes on from both words", "texts"):
-        prompt = ids[start : start + READ]
-        found.append(places(small, large, prompt, answer(large, prompt, WRITTEN)))
+    prompts = [ids[start : start + READ] for start in starts]
+    said = answers(large, prompts, WRITTEN)
+    found = [
+        places(small, large, *pair)
+        for pair in bar.track(
+            list(zip(prompts, said, strict=True)), "the larger model goes on", "texts"
+        )
+    ]
     kept = len(found) - HELD_OUT
     seen, held_out = Places.joined(found[:kept]), Places.joined(found[kept:])
     router = train(seen, held_out, small.embed, asked.width, asked.blocks)

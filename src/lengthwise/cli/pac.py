@@ -89,7 +89,7 @@ def calibrate(
 
 @pac.command()
 @click.argument("prompt")
-@click.option("-c", "--calibration", "file", required=True, type=Place(),
+@click.option("--calibration", "file", required=True, type=Place(),
               help="as `pac calibrate` wrote it, of this model")  # fmt: skip
 @click.option("--begin", default=None,
               help="what of the program the prompt ends with (default: nothing)")  # fmt: skip

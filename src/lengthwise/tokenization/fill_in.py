@@ -40,7 +40,7 @@ def fill_in_tokens(tokenizer: PreTrainedTokenizerBase) -> FillIn:
             return FillIn(*(int(known[name]) for name in names))
     raise LengthwiseError(
         "this tokenizer has no tokens for filling in (such as <|fim_prefix|>, <|fim_suffix|> and "
-        "<|fim_middle|>); leave the suffix out, or take a model that was trained to, such as "
+        "<|fim_middle|>); leave the suffix out, or take a model that learnt it, such as "
         "Qwen2.5-Coder"
     )
 

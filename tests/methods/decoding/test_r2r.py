@@ -13,7 +13,7 @@ from lengthwise.engine.loop import prefill
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.methods.calibration import fingerprint
 from lengthwise.methods.decoding import token_router
-from lengthwise.methods.decoding.divergence import Places, answer, places, rejoins
+from lengthwise.methods.decoding.divergence import Places, answers, places, rejoins
 from lengthwise.methods.decoding.r2r import R2R, Route
 from lengthwise.methods.decoding.token_router import (
     Fit,
@@ -128,7 +128,9 @@ def test_places_are_labelled_by_what_the_large_model_goes_on_with(
     small: Model, large: Model
 ) -> None:
     prompt = tokens(24)
-    said = answer(large.adapted, prompt, 24)
+    said, shorter = answers(large.adapted, [prompt, prompt[:9]], 24)
+    alone = large.generate(prompt[:9], max_new_tokens=24, stop_ids=[])
+    assert shorter == alone.token_ids
     assert said == large.generate(prompt, max_new_tokens=24, stop_ids=[]).token_ids
     found = places(small.adapted, large.adapted, prompt, said, horizon=6, same=2)
     assert len(found) == 22 and found.differs.any()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from lengthwise.api.continuations import score_continuations
 from lengthwise.api.model import Model
 from lengthwise.api.prompts import Prompt
 from lengthwise.evaluation.pac.holes import BUDGETS, nested, tree_of
@@ -74,18 +75,21 @@ def predict_programs(
     """
     vocabulary = byte_vocabulary(model._tokenizer())
     written = model.generate_batch(prompts, recipe, max_new_tokens=max_new_tokens, stop=list(stop))
+    replies = [each.require() for each in written]
+    pairs = [
+        (model.encode(prompt), each.token_ids)
+        for prompt, each in zip(prompts, replies, strict=True)
+        if each.token_ids
+    ]
+    scores = iter(score_continuations(model, pairs, recipe))
     found = []
-    for prompt, begin, each in zip(prompts, begins, written, strict=True):
-        done = each.require()
-        before, ids = model.encode(prompt), done.token_ids
-        logprobs: list[float] = []
-        if ids:
-            logprobs = model.score([*before, *ids], recipe, prompt=len(before)).tolist()
-        pieces = [vocabulary.text([token]) for token in ids]
+    for begin, each in zip(begins, replies, strict=True):
+        logprobs = next(scores).logprobs if each.token_ids else ()
+        pieces = [vocabulary.text([token]) for token in each.token_ids]
         # A tokenizer that puts a space in front of a text takes it away again.
-        if pieces and pieces[0].startswith(b" ") and not done.text.startswith(" "):
+        if pieces and pieces[0].startswith(b" ") and not each.text.startswith(" "):
             pieces[0] = pieces[0][1:]
-        found.append(_prediction(begin, done.text, pieces, logprobs))
+        found.append(_prediction(begin, each.text, pieces, logprobs))
     return found
 
 

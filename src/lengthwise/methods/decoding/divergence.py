@@ -86,12 +86,23 @@ def written(sequences: Seq[Sequence], logits: Seq[Tensor], count: int) -> list[l
     return said
 
 
-def answer(model: AdaptedModel, prompt: Seq[int], count: int) -> list[int]:
-    """The greedy answer of a model to a prompt, so many tokens."""
-    sequence = Sequence(model, expected=len(prompt) + count)
-    logits = prefill(sequence, prompt)
-    sequence.end_prefill()
-    return written([sequence], [logits], count)[0]
+def answers(model: AdaptedModel, prompts: Seq[Seq[int]], count: int) -> list[list[int]]:
+    """The greedy answers of a model to prompts, so many tokens of each, some side by side.
+
+    Args:
+        model: that answers.
+        prompts: tokens of each.
+        count: at least one.
+    """
+    found: list[list[int]] = []
+    for start in range(0, len(prompts), TOGETHER):
+        sequences, logits = [], []
+        for prompt in prompts[start : start + TOGETHER]:
+            sequences.append(Sequence(model, expected=len(prompt) + count))
+            logits.append(prefill(sequences[-1], prompt))
+            sequences[-1].end_prefill()
+        found += written(sequences, logits, count)
+    return found
 
 
 def places(
@@ -162,4 +173,4 @@ def _before(
         yield group, sequences
 
 
-__all__ = ["LOGITS", "Places", "answer", "largest", "places", "rejoins", "written"]
+__all__ = ["LOGITS", "Places", "answers", "largest", "places", "rejoins", "written"]

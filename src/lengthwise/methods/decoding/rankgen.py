@@ -1,7 +1,7 @@
 """RankGen: samples, of which a trained ranker keeps those that go best behind the text.
 
-Krishna, Chang, Wieting and Iyyer, "RankGen: Improving Text Generation with Large Ranking Models",
-EMNLP 2022, arXiv:2205.09726. A ranker is an encoder e(.) of prefixes and continuations, and
+Krishna et al., "RankGen: Improving Text Generation with Large Ranking Models", EMNLP 2022,
+arXiv:2205.09726. A ranker is an encoder e(.) of prefixes and continuations, and
 
     score(y | x) = e(x) . e(y)
 
