@@ -32,6 +32,9 @@ random models; [compatibility.json](compatibility.json) holds what was found, an
 
 Methods of `prompting` say what stands in a prompt before any of it is read. Each goes with every
 other method and with no second one of its kind, on every family, so they are in no table.
+Methods of `decoding` see the laws that come of a prompt, and forks of what was read. Each goes with
+every method here, but that drafters are refused beside searches and laws that depend on the moment
+([decoding](decoding.md)).
 
 Methods that declare the same stand together as a class, question by question: where a method
 answers, its classes are listed, and what they go with of each question. A cell is what its pairs of

@@ -19,7 +19,7 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models, `connect` opens one behind a
 server; `read` takes files.
-`Model.generate`, `generate_batch`, `stream`, `astream` and `score` run recipes; `answer` also runs
+`Model.generate`, `generate_batch`, `stream`, `astream`, `score` and `rank` run recipes; `answer` also runs
 those that choose what is read of a document; `compare` measures them, `evaluate` scores them on
 benchmarks. `write` plans a long text and
 writes it part by part; `label` asks about many items a prompt and votes. `custom_generate` is the

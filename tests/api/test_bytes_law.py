@@ -87,6 +87,12 @@ def test_greedy_tokens_follow_where_one_encoding_is_left(model: lengthwise.Model
     assert len(cut.data) <= 40 and cut.text == cut.data.decode(errors="replace")
 
 
+def test_drafting_changes_nothing_behind_a_cut_token(model: lengthwise.Model) -> None:
+    plain = model.bytes(TEXT[:-1]).generate(24)
+    assert plain.tokens
+    assert model.bytes(TEXT[:-1], "lookup").generate(24) == plain
+
+
 def test_sampled_texts_follow_the_law() -> None:
     model = byte_model(seed=4)
     text, counts = model.bytes("we see th"), np.zeros(256)

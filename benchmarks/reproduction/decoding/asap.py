@@ -19,9 +19,11 @@ COUNTS = (0, 100, 500, 2000)
 
 @check({"table": "", "samples": "", "total variation": ".3f", "rate of the root": ".4f",
         "share of texts": ".4f", "in the language": ".0%"})  # fmt: skip
-def asap(seed: int = 0) -> Iterator[Found]:
-    """Total variation to the exact conditional law, by samples so far."""
+def asap(seed: int = 0, only: str = "") -> Iterator[Found]:
+    """Total variation to the exact conditional law, by samples so far, on each table or one."""
     for name, (number, spread, total) in TABLES.items():
+        if only not in ("", name):
+            continue
         sampler, kept = Sampler(Table(number, spread), total, seed), 0
         for count in COUNTS:
             while sampler.drawn < count:

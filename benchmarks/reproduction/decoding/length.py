@@ -10,6 +10,11 @@ from lengthwise.recipes import parse
 from lengthwise.retrieval.sentences import sentences
 from lengthwise.tokenization.words import count_words
 
+
+def _sentences(text: str) -> int:
+    return len(sentences(text.strip()))
+
+
 QUESTIONS = (
     "Why is the sky blue?", "What did the Romans eat?", "How does a bicycle stay upright?",
     "What is a computer?", "Why do leaves fall in autumn?", "What makes bread rise?",
@@ -18,7 +23,7 @@ QUESTIONS = (
 WANTED = (
     ("at most 20 words", "length(max_words=20)", lambda text: count_words(text) <= 20),
     ("at least 80 words", "length(min_words=80)", lambda text: count_words(text) >= 80),
-    ("one sentence", "length(max_sentences=1)", lambda text: len(sentences(text.strip())) == 1),
+    ("exactly one sentence", "length(max_sentences=1)", lambda text: _sentences(text) == 1),
 )
 
 
@@ -40,6 +45,6 @@ def length(new: int = 160) -> Iterator[Found]:
                 "wanted": wanted, "recipe": each, "answers": len(texts),
                 "as wanted": sum(map(fits, texts)),
                 "mean words": sum(map(count_words, texts)) / len(texts),
-                "mean sentences": sum(len(sentences(text.strip())) for text in texts) / len(texts),
+                "mean sentences": sum(map(_sentences, texts)) / len(texts),
                 "end with a sentence": sum(text.rstrip()[-1:] in ".!?\"')" for text in texts),
             }  # fmt: skip

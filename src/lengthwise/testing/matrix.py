@@ -151,8 +151,10 @@ def judge_family(cls: type[Method], model: AdaptedModel) -> Verdict:
 
 def measured() -> dict[str, type[Method]]:
     """The registered methods that change how a prompt is read. One of prompting/ says what stands
-    in it, before anything is read: it goes with all of these, and with none of its own kind."""
-    return {n: cls for n, cls in methods().items() if cls.question != Question.PROMPTING}
+    in it, before anything is read: it goes with all of these, and with none of its own kind. One of
+    decoding/ sees the laws that come of it, and goes with all of these but some drafters."""
+    beside = (Question.PROMPTING, Question.DECODING)
+    return {n: cls for n, cls in methods().items() if cls.question not in beside}
 
 
 def pairs() -> Iterator[tuple[type[Method], type[Method]]]:

@@ -161,7 +161,11 @@ class Cover:
     span: Span
 
     def mass(self, spelling: Spelling) -> float:
-        """Share of the text's probability that goes on by this encoding."""
+        """Share of the text's probability that goes on by this encoding.
+
+        Args:
+            spelling: of the tokenizer.
+        """
         probs = self.encoding.probs
         if probs is None:
             return self.weight

@@ -2,8 +2,8 @@
 
 A model was trained on what its tokenizer wrote, so other sequences of tokens that spell the same
 text are none of its texts. A sequence is valid where the tokenizer writes it, in front of nothing
-or of something: many a tokenizer cuts spaces and line ends by what follows them, and "\\n\\n" in
-front of a word is other tokens than at the end.
+or of something. Many a tokenizer cuts spaces and line ends by what follows them: "\\n\\n" in front
+of a word is other tokens than at the end.
 """
 
 from __future__ import annotations
@@ -87,7 +87,12 @@ class TokenizerSpelling:
         return list(self._own.encode(text, add_special_tokens=False).ids)
 
     def viable(self, path: Seq[int], tokens: Seq[int]) -> NDArray[np.bool_]:
-        """See `Spelling`."""
+        """See `Spelling`.
+
+        Args:
+            path: all tokens of the text before.
+            tokens: the candidates.
+        """
         before = self._before(path)
         texts = [before.data + (self.vocabulary.spelled[token] or b"") for token in tokens]
         found = self._written(
@@ -102,7 +107,11 @@ class TokenizerSpelling:
         return found | self._written(before, tokens, texts, again)
 
     def complete(self, path: Seq[int]) -> bool:
-        """See `Spelling`."""
+        """See `Spelling`.
+
+        Args:
+            path: all tokens of the text.
+        """
         if not path:
             return True
         before, last = self._before(path[:-1]), path[-1]

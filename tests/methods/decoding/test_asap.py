@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.reproduction.decoding.tabular import Sampler, Table
 
 import lengthwise
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.decoding.asap import Asap
 from lengthwise.testing import decoders
 from tests.methods.decoding.law_models import written_model
+from tests.scripts import rows
 
 PROMPT = "Letters:"
 
@@ -22,18 +23,17 @@ def model() -> lengthwise.Model:
     return written_model()
 
 
-def test_it_converges_on_a_table() -> None:
+def test_it_converges_on_a_table(tmp_path: Path) -> None:
     """The card's figures: 0.508 at the start, then 0.28, 0.054 and 0.022."""
-    sampler = Sampler(Table(24, 2.0), 7)
-    assert sampler.distance() == pytest.approx(0.514, abs=1e-3)
-    rates = []
-    for count, most in ((100, 0.28), (500, 0.054), (2000, 0.022)):
-        while sampler.drawn < count:
-            assert sum(sampler.draw()) == 7
-        assert sampler.distance() < most
-        rates.append(sampler.rate)
-    assert rates == sorted(rates, reverse=True)
-    assert sampler.share < rates[-1] < 1.03 * sampler.share
+    found = rows(tmp_path, "decoding/asap", "asap", "--only", "A")
+    assert [row["samples"] for row in found] == [0, 100, 500, 2000]
+    distances = [row["total variation"] for row in found]
+    assert distances[0] == pytest.approx(0.514, abs=1e-3)
+    assert all(a < b for a, b in zip(distances[1:], (0.28, 0.054, 0.022), strict=True))
+    assert all(row["in the language"] == 1 for row in found)
+    rates = [row["rate of the root"] for row in found]
+    share = found[0]["share of texts"]
+    assert rates == sorted(rates, reverse=True) and share < rates[-1] < 1.03 * share
 
 
 def draw(model: lengthwise.Model, recipe: str, seed: int, **more: float) -> lengthwise.Generation:

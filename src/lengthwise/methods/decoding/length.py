@@ -1,7 +1,11 @@
 """length: a text of at least, or at most, so many words, sentences or tokens.
 
-No paper: what users ask of a length that a prompt does not get them. Words are counted as a reader
-does (`tokenization.words`), sentences as sentencex cuts them.
+Kikuchi et al., "Controlling Output Length in Neural Encoder-Decoders", EMNLP 2016,
+arXiv:1609.09552. Its fixLen forbids the end of the text before the length that was asked for, and
+cuts it there.
+
+Ours counts words as a reader does (`tokenization.words`) and sentences as sentencex cuts them,
+where the paper counts bytes. It leaves a text free between the least and the most:
 
     min_words, min_new_tokens   stop tokens are forbidden before
     max_words       tokens that would begin another word are forbidden; the text ends with the next
@@ -27,7 +31,7 @@ from torch import Tensor
 from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import ConstraintError, RecipeError, Refused
-from lengthwise.methods.base import Method, Question, option
+from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.decoding._shared.token_texts import TokenTexts, token_texts
 from lengthwise.retrieval.sentences import sentences
 from lengthwise.tokenization.words import count_words
@@ -55,7 +59,10 @@ class Length(Method):
 
     name: ClassVar[str] = "length"
     question: ClassVar[str] = Question.DECODING
-    paper = None
+    paper: ClassVar[Paper] = Paper(
+        "Controlling Output Length in Neural Encoder-Decoders", "Kikuchi et al.", 2016,
+        arxiv="1609.09552", venue="EMNLP",
+    )  # fmt: skip
     min_words: int = option(0, "words before the text may end", low=0)
     max_words: int | None = option(None, "words that are written at most", low=1)
     max_sentences: int | None = option(None, "sentences that are written at most", low=1)

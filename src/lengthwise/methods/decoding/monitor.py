@@ -1,7 +1,7 @@
 """monitor: behind a dot only members are written that a language server knows.
 
-Agrawal et al., "Guiding Language Models of Code with Global Context using Monitors" (MGD), NeurIPS
-2023, arXiv:2306.10763. A monitor reads along. At a trigger point it asks a language server what may
+Agrawal et al., "Guiding Language Models of Code with Global Context using Monitors", NeurIPS 2023,
+arXiv:2306.10763 (MGD). A monitor reads along. At a trigger point it asks a language server what may
 follow, and masks what cannot lead there:
 
     trigger  the code ends with an expression and a dot, outside of strings and comments
@@ -14,7 +14,7 @@ so a member that begins another stays open until a break character comes. Where 
 nothing is masked. The end of the text is a break.
 
 Ours tells the state from the text at every step, where the authors' code carries it from token to
-token: what is masked depends on the path alone, so guesses are verified under it, and a name that
+token. So what is masked depends on the path alone, guesses are verified under it, and a name that
 the prompt begins is completed as well. Tokens that hold a dot and what follows, such as ".get",
 would pass by the trigger. They are held to the members, too: all of them for a table of members;
 with a language server those of a probability of at least 0.001, others being forbidden, as every
