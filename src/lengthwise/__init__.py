@@ -19,10 +19,10 @@ measured side by side.
 
 `load`, `wrap`, `check`, `machine` and `drafting_model` take models, `connect` opens one behind a
 server; `read` takes files.
-`Model.generate`, `generate_batch`, `stream`, `astream`, `score` and `rank` run recipes; `answer` also runs
-those that choose what is read of a document; `compare` measures them, `evaluate` scores them on
-benchmarks. `write` plans a long text and
-writes it part by part; `label` asks about many items a prompt and votes. `custom_generate` is the
+`Model.generate`, `generate_batch`, `stream`, `astream`, `score` and `rank` run recipes; `answer`
+also runs those that choose what is read of a document; `compare` measures them, `evaluate` scores
+them on benchmarks. `write` plans a long text and writes it part by part; `label` asks about many
+items a prompt and votes. `custom_generate` is the
 way in from `generate` of transformers. `Model.read`, `Model.read_apart` and `Model.chat` keep what
 was read; `open_session` opens what was saved of it, `stream_session` loads it over a link in time.
 `Pieces` finds it again in other documents, `join` puts together what was read apart, and `compose`
