@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import jsonschema
@@ -138,19 +139,21 @@ def _copying(records: int) -> tuple[str, Schema]:
     return f"Copy this JSON.\n{text}\nThe copy:\n", schema
 
 
-@check({"recipe": "", "ms a step": ".2f", "grammar ms a step": ".3f", "share": ".1%"})
-def step(records: int = 12, new: int = 256) -> Iterator[Found]:
+@check({"recipe": "", "max_new_tokens": "", "ms a step": ".2f", "grammar ms a step": ".3f",
+        "share": ".1%"})  # fmt: skip
+def step(records: int = 12, new: tuple[int, ...] = (512, 256)) -> Iterator[Found]:
     """What a plain step costs, and of that the grammar: the law's own clock."""
     model = load()
     prompt, schema = _copying(records)
-    for spaces in ("any", "one", "none"):
+    for most, spaces in product(new, ("any", "one", "none")):
         method = Grammar.of(schema, spaces=spaces)
         model.generate(prompt, [method], max_new_tokens=8)
-        found = model.generate(prompt, [method], max_new_tokens=new).metrics
+        found = model.generate(prompt, [method], max_new_tokens=most).metrics
         seconds = found.decode_s / found.decoded
         own = found.figures["grammar: seconds"] / found.figures["grammar: tokens asked"]
-        yield {"recipe": f"grammar(json=..., spaces={spaces})", "ms a step": 1e3 * seconds,
-               "grammar ms a step": 1e3 * own, "share": own / seconds}  # fmt: skip
+        yield {"recipe": f"grammar(json=..., spaces={spaces})", "max_new_tokens": most,
+               "ms a step": 1e3 * seconds, "grammar ms a step": 1e3 * own,
+               "share": own / seconds}  # fmt: skip
 
 
 @check({"recipe": "", "tokens/s": ".1f", "speed": ".2f", "tokens a step": ".2f",

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
     from lengthwise.methods.decoding._shared.matcher import Matcher
+
+Bits = NDArray[np.uint8]
 
 # Steps after which an end is given up that has not come.
 FAR = 512
@@ -40,8 +43,10 @@ class Closing:
         count = tokens.vocab_size
         self.texts = [tokens.decode_bytes([token]) for token in range(count)]
         self._lengths = np.array([len(text) for text in self.texts])
-        self._inside = torch.tensor([_inside(text) for text in self.texts], dtype=torch.int8)
-        self._outside = torch.tensor([_outside(text) for text in self.texts], dtype=torch.int8)
+        inside = np.array([_inside(text) for text in self.texts], np.int8)
+        outside = np.array([_outside(text) for text in self.texts], np.int8)
+        self._inside, self._outside = torch.from_numpy(inside), torch.from_numpy(outside)
+        self._classes = {True: _packed(inside), False: _packed(outside)}
 
     def in_string(self, path: Seq[int], inside: bool = False) -> bool:
         """Whether a JSON text ends within a string.
@@ -74,6 +79,20 @@ class Closing:
         found[: len(ranks)] = known & (ranks == best)
         return found
 
+    def _shortest(self, bits: Bits, inside: bool) -> int | None:
+        """The shortest token of the best class among those of a mask; None of an empty one."""
+        for members in self._classes[inside]:
+            # The library's masks are filled up to whole words.
+            size = min(len(bits), len(members))
+            found = bits[:size] & members[:size]
+            if found.any():
+                count = min(len(self.texts), 8 * len(found))
+                each = np.unpackbits(found, count=count, bitorder="little")
+                # Of bytes numpy looks for others than 0 ten times as long.
+                tokens = np.flatnonzero(each.view(bool))
+                return int(tokens[self._lengths[tokens].argmin()])
+        return None
+
     def steps(self, matcher: Matcher, path: Seq[int], most: int) -> int:
         """Tokens that the end takes from a path on; more than `most` where it is farther.
 
@@ -89,14 +108,17 @@ class Closing:
                 break
             if ahead.whole:
                 return taken
-            allowed = ahead.allowed(len(self.texts))
-            if not bool(allowed.any()):
+            token = self._shortest(ahead.bits(), inside)
+            if token is None:
                 break
-            best = self.narrowed(allowed, inside).numpy().nonzero()[0]
-            token = int(best[self._lengths[best].argmin()])
             path.append(token)
             inside = self.in_string([token], inside)
         return most + 1
+
+
+def _packed(classes: NDArray[np.int8]) -> list[Bits]:
+    """A mask of bits for each class that there is, the best first."""
+    return [np.packbits(classes == each, bitorder="little") for each in np.unique(classes)]
 
 
 def _inside(text: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.sequence import Sequence
 
 
+# A text's end may come nearer by so many tokens with each that is written.
+GROWTH = 4
+# Tokens that are written towards the end before it is looked at again how far it is.
+AGAIN = 16
+
+
+@dataclass(frozen=True)
+class _End:
+    """Whether a text has to come to its end now. look: the place that looks again."""
+
+    near: bool
+    look: int
+
+
 class GrammarLaw(NextTokenLaw):
     """Masks what a grammar forbids.
 
@@ -28,6 +43,7 @@ class GrammarLaw(NextTokenLaw):
     def __init__(self, name: str, matcher: Matcher, closing: Closing | None = None) -> None:
         self.name, self.matcher, self.closing = name, matcher, closing
         self._window, self._first_closed = 0, -1
+        self._looked: dict[tuple[int, int], _End] = {}
         self.stop_ids: list[int] = []
         self.limit = 0
         self.seconds, self.asked = 0.0, 0
@@ -35,6 +51,7 @@ class GrammarLaw(NextTokenLaw):
 
     def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
         self.limit, self.stop_ids = limit, list(stop_ids)
+        self._looked.clear()
         if self.closing is not None:
             # What a text opens takes about as long to end as a text of its own.
             self._window = 2 * self.closing.steps(self.matcher, [], FAR) + 32
@@ -75,8 +92,7 @@ class GrammarLaw(NextTokenLaw):
     def _closed(self, found: Tensor, written: Seq[int]) -> Tensor:
         """The tokens that bring the text to its end, where few are left for it."""
         assert self.closing is not None
-        left = self.limit - len(written)
-        if self.closing.steps(self.matcher, written, left) < left - SPARE:
+        if not self._end(written).near:
             return found
         self.matcher.go(written)
         if self.matcher.whole and self.stop_ids:
@@ -87,6 +103,32 @@ class GrammarLaw(NextTokenLaw):
             self._first_closed = len(written)
         found[self.stop_ids] = False
         return self.closing.narrowed(found, self.closing.in_string(written))
+
+    def _end(self, written: Seq[int]) -> _End:
+        """Whether the end is near behind a path, which follows from the path alone.
+
+        To look how far it is takes a walk to the end, so that is done the more seldom the more room
+        is left: each place says when the next one looks.
+        """
+        path = tuple(written)
+        first = max(0, self.limit - self._window)
+        place = len(path)
+        while place > first and (place, hash(path[:place])) not in self._looked:
+            place -= 1
+        end = self._looked.get((place, hash(path[:place])))
+        while end is None or place < len(path):
+            place = first if end is None else place + 1
+            if end is None or place >= end.look:
+                end = self._look(path[:place])
+            self._looked[place, hash(path[:place])] = end
+        return end
+
+    def _look(self, path: Seq[int]) -> _End:
+        assert self.closing is not None
+        left = self.limit - len(path)
+        room = left - SPARE - self.closing.steps(self.matcher, path, left)
+        near = room <= 0
+        return _End(near, len(path) + (AGAIN if near else max(1, room // GROWTH)))
 
     def ends(self, written: Seq[int]) -> bool:
         return self.matcher.go(written) and self.matcher.over

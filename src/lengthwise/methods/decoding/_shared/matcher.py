@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line
@@ -98,15 +99,22 @@ class Matcher:
             count: tokens of the model's vocabulary.
         """
         if self._mask is None or len(self._mask) != count:
-            found = np.zeros(count, bool)
-            if not self._matcher.is_stopped():
-                bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-                # At its end the library gives the bit of the text's end alone.
-                known = np.unpackbits(bits, count=min(count, 8 * len(bits)), bitorder="little")
-                found[: len(known)] = known
-                found[[token for token in self._ends if token < count]] = False
+            found, bits = np.zeros(count, bool), self.bits()
+            known = np.unpackbits(bits, count=min(count, 8 * len(bits)), bitorder="little")
+            found[: len(known)] = known
             self._mask = torch.from_numpy(found)
         return self._mask
+
+    def bits(self) -> NDArray[np.uint8]:
+        """The same, a bit a token, the least first; empty where nothing may follow."""
+        if self._matcher.is_stopped():
+            return np.zeros(0, np.uint8)
+        found = np.frombuffer(self._matcher.compute_bitmask(), np.uint8).copy()
+        # At its end the library gives the bit of the text's end alone.
+        for token in self._ends:
+            if token < 8 * len(found):
+                found[token >> 3] &= ~np.uint8(1 << (token & 7))
+        return found
 
     @property
     def whole(self) -> bool:
