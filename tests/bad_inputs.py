@@ -237,7 +237,7 @@ WRITTEN: tuple[Words, ...] = (
     ("bytes", "the cat sat", "-m", "model", "--order", "psm"),
     ("bytes", "the cat sat", "-m", "model", "-r", "bm25"),
     ("bytes", "the cat sat", "-m", "openai:http://127.0.0.1:9/v1"),
-    ("pac",), ("pac", "nope"),
+    ("pac", "nope"),
     ("pac", "calibrate", "examples.jsonl", "-m", "talker", "-o", "new.json"),
     ("pac", "calibrate", "examples.jsonl", "-m", "talker", "-o", "doc.txt", "--epsilon", "0.9"),
     ("pac", "calibrate", "examples.jsonl", "-m", "talker", "-o", "examples.jsonl", "--epsilon",

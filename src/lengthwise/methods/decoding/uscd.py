@@ -15,9 +15,9 @@ vocabulary:
 
     spread^2 = (sum p^2 - 1/V) / (1 - 1/V)
 
-The paper takes examples out of HumanEval's docstrings, which is the rule `drop=">>>"`: a line that
-begins so is left out, and so are the lines behind it up to an empty one, the next example or the
-end of the docstring. `lame=FILE` gives the text of the lame prompt. `last=N` takes the prompt's
+The paper takes examples out of HumanEval's docstrings, which is the rule `drop=">>>"`. A line that
+begins so is left out, and so are the lines behind it. An empty line, the next example or the end of
+the docstring ends them. `lame=FILE` gives the text of the lame prompt. `last=N` takes the prompt's
 last N tokens, which contrasts with a context that was not read. The paper's threshold and strength
 were not to be had: `threshold` and `strength` are ours, and `cut` is the customary one of
 contrastive decoding. The lame prompt is read when first it is needed, by the model alone (no
