@@ -19,7 +19,7 @@ QUESTIONS = (
 
 
 @check({"recipe": "", "empty": "", "tokens": ".1f", "log p": ".2f"})
-def conditional_beam(width: int = 16, new: int = 32) -> Iterator[Found]:
+def conditional_beam(width: int = 8, new: int = 24) -> Iterator[Found]:
     """Of ten questions how often the text that is found says nothing; its length, and log p."""
     model = load(dtype="float32")
     for recipe in (f"beam(width={width}, length_penalty=0)", f"conditional_beam(width={width})",
