@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from lengthwise._utils.cache_folder import cache_dir
@@ -65,8 +66,11 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     write_text(tmp_path / "aside", "")
-    rights = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "aside")]
-    assert rights[0] == rights[1]
+    with write_aside(tmp_path / "tensors") as aside:
+        save_file({"a": torch.zeros(2)}, aside)
+    names = ("plain", "aside", "tensors")
+    rights = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
+    assert rights[0] == rights[1] == rights[2]
 
 
 def test_two_threads_write_one_file_under_names_of_their_own(tmp_path: Path) -> None:

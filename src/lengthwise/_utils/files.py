@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,12 +38,24 @@ def write_aside(path: str | os.PathLike[str], sync: bool = False) -> Iterator[Pa
     aside = aside_of(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        rights = _usual_rights(aside)
         yield aside
+        # Safetensors gives its files to their owner alone, whatever the process would.
+        os.chmod(aside, rights)
         if sync:
             flush(aside)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _usual_rights(path: Path) -> int:
+    """The rights of a file that this process makes there, which is not kept."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    found = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return found
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
