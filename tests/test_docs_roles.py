@@ -26,7 +26,8 @@ PAGES = [*sorted(ROLES.glob("*.md")), CONTRIBUTING]
 # The hook that makes a method one of the role of a page.
 HOOKS = {
     "retention": "start_retention", "selection": "start_selector", "codec": "start_format",
-    "drafter": "start_drafter", "verifier": "start_verifier", "position": "frequencies",
+    "drafter": "start_drafter", "verifier": "start_verifier", "law": "start_law",
+    "position": "frequencies",
     "CONTRIBUTING": "start_retention",
 }  # fmt: skip
 MOST_LINES = {"retention": 15, "drafter": 12, "selection": 15, "CONTRIBUTING": 15}
@@ -65,7 +66,7 @@ def test_there_is_a_page_for_every_role() -> None:
     assert {page.stem for page in PAGES} == set(HOOKS)
     navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert re.findall(r"- roles/(\w+)\.md", navigation) == [
-        "retention", "selection", "codec", "drafter", "verifier", "position",
+        "retention", "selection", "codec", "drafter", "verifier", "law", "position",
     ]  # fmt: skip
 
 

@@ -15,10 +15,10 @@ A file of a third party imports nothing else of lengthwise. By role:
   prompt by itself and has decoding read everything. The index of a `RawSelector` is made of keys
   before rotation. `Renewal` computes entries of written tokens again.
 - codecs: `ResidualCodec`; or `Codec`, `Format` and `Channels`.
-- drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy`, `Verifier` and
-  `DecodingMode` decide how much is guessed, what is accepted and how the text is written.
+- drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy` and `Verifier`
+  decide how much is guessed and what is accepted.
 - decoding: `NextTokenLaw` changes the law of the next token, and raises `ConstraintError` where
-  none may follow.
+  none may follow. A `DecodingMode` feeds `StepInput`s of several texts, which become `Alternative`s.
 - positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `QueryScale` for logits that grow
   with the position; `ContextWeights` for documents that are read apart (`contexts`);
   `distance_bias` adds to logits.
@@ -26,7 +26,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 `lengthwise.testing` holds a method to the laws.
 """
 
-from lengthwise.engine.decoding_mode import DecodingMode
+from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.kv_cache.by_head import keep_by_head
 from lengthwise.engine.kv_cache.codec import Channels, Codec, Format
 from lengthwise.engine.kv_cache.contexts import ContextWeights
@@ -94,6 +94,7 @@ from lengthwise.models.rope import FrequencyRule, RopeFacts
 __all__ = [
     "Acceptance",
     "AdaptedModel",
+    "Alternative",
     "AskingRetention",
     "Budget",
     "CacheUpdate",
@@ -153,6 +154,7 @@ __all__ = [
     "Selector",
     "Sequence",
     "Slot",
+    "StepInput",
     "Tree",
     "UpTo",
     "Verifier",
