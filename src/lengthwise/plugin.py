@@ -18,7 +18,7 @@ A file of a third party imports nothing else of lengthwise. By role:
 - drafting: `ChainDrafter`; or `Drafter`, which adds to a `Tree`; `LengthPolicy` and `Verifier`
   decide how much is guessed and what is accepted.
 - decoding: `NextTokenLaw` changes the law of the next token, and raises `ConstraintError` where
-  none may follow. A `DecodingMode` feeds `StepInput`s of several texts, which become `Alternative`s.
+  none may follow. A `DecodingMode` feeds a `StepInput` of each text; texts end as `Alternative`s.
 - positions: `FrequencyMethod`, `FrequencyRule` and `Placement`; `QueryScale` for logits that grow
   with the position; `ContextWeights` for documents that are read apart (`contexts`);
   `distance_bias` adds to logits.
