@@ -11,7 +11,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 import lengthwise
 from lengthwise.api.document_prompt import build_prompt
-from lengthwise.cli.run import _encode
+from lengthwise.cli.run import encode_prompt
 from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import LengthwiseError
@@ -232,13 +232,14 @@ class TestDocuments:
         assert small.tokenizer is not None
         end = small.tokenizer.convert_tokens_to_ids(END)
         plain, spoiled = (
-            _encode(small, "Why?", f"Read {it} this.", None, raw=not chat) for it in ("X", END)
+            encode_prompt(small, "Why?", f"Read {it} this.", None, raw=not chat)
+            for it in ("X", END)
         )
         assert spoiled.count(end) == plain.count(end)
         assert END in small.tokenizer.decode(spoiled)
         # A raw prompt has special tokens of its own.
-        assert end in _encode(small, f"Why?{END}", "Read this.", None, raw=True)
-        assert end in _encode(small, f"Why?{END}", None, None, raw=True)
+        assert end in encode_prompt(small, f"Why?{END}", "Read this.", None, raw=True)
+        assert end in encode_prompt(small, f"Why?{END}", None, None, raw=True)
 
     def test_it_cannot_end_the_prompt_of_compare(self, small: lengthwise.Model) -> None:
         assert small.tokenizer is not None

@@ -47,7 +47,7 @@ print(*sorted(name for name in sys.modules if name.startswith({room!r}) and name
 print(*sorted(before))"""
     new, before = run(code).splitlines()
     assert set(before.split()) == {
-        room + name for name in ("base", "budget", "nested", "options", "slots")
+        room + name for name in ("base", "budget", "nested", "options", "question", "slots")
     }
     ours = {each.target.partition(":")[0] for each in METHODS.entries()}
     assert ours & set(new.split()) == {room + "drafting.lookup"} and len(new.split()) <= 4

@@ -220,6 +220,8 @@ def test_no_option_of_a_method_that_is_any_text_is_taken_from_a_call() -> None:
     from lengthwise.serving.naming import NESTED, NO_FILES
 
     harmless = {
+        ("asap", "choice"),
+        ("asap", "regex"),
         ("grammar", "choice"),
         ("grammar", "regex"),
         ("layers", "keep"),

@@ -20,7 +20,7 @@ from lengthwise.testing import (
     parametrize_with_checks,
 )
 from lengthwise.testing.__main__ import main
-from tests.testing import prompting_toys as asking, toys
+from tests.testing import decoding_toys as made, prompting_toys as asking, toys
 
 BROKEN: list[tuple[type[Method], str, str, str]] = [
     (toys.drafting(toys.Raising), "drafter_notes", "propose raised KeyError", "raises"),
@@ -57,12 +57,17 @@ BROKEN: list[tuple[type[Method], str, str, str]] = [
     (asking.prompting(asking.greedy), "prompt_budget", "allowed are 1 to", "choose with `within`"),
     (asking.prompting(asking.misplaced), "prompt_sources", "stands where", "as it was given"),
     (asking.prompting(asking.forgetful()), "prompt_repeats", "second time", "keep nothing"),
+    (made.deciding(made.Halving, True), "law_identity", "where greedy text is", "`Method.identity"),
+    (made.deciding(made.Counting), "law_by_path", "in another order", "declare `by_path` False"),
+    (made.deciding(made.Shared), "decoder_batch", "beside another text", "one sequence"),
+    (made.searching(made.backwards), "mode_texts", "in the order of scores", "best first"),
     (asking.prompting(asking.surprised), "prompt_text_alone", "of text alone", "ask `logits_of("),
 ]
 SOUND = [
     toys.drafting(toys.Again), toys.drafting(toys.Drawn), toys.verifying(toys.Shorter),
     toys.choosing(toys.All), toys.selecting(toys.sound), toys.retaining(toys.sound),
-    toys.placing(FractionalSteps), asking.prompting(asking.front),
+    toys.placing(FractionalSteps), asking.prompting(asking.front), made.deciding(made.Halving),
+    made.searching(made.beams),
 ]  # fmt: skip
 
 

@@ -113,9 +113,9 @@ def _show(law: ByteLaw, count: int, written: ByteGeneration | None) -> None:
     for byte, prob in law.top(count):
         name = "-" if byte is None else f"{byte:02x}"
         table.add_row(name, Text(_shown(byte)), f"{prob:.6f}")
-    console = Console()
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH, color_system=None)
+        console = Console(markup=False, width=PIPE_WIDTH, color_system=None)
     console.print(table)
     if written is not None:
         click.echo(written.text)

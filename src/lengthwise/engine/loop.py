@@ -246,7 +246,7 @@ def _write(requests: Seq[Request]) -> list[list[int]]:
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request in requests:
-        request.metrics.add_step(1, seconds)
+        request.add_step(1, seconds)
     return [
         [] if request.failed is not None else request.take_best(mode)
         for request, mode in zip(requests, modes, strict=True)
@@ -297,7 +297,7 @@ def _plain(requests: Seq[Request], beside: Beside | None) -> list[list[int]]:
     synchronize(requests[0].sequence.model.device)
     seconds = time.perf_counter() - begin
     for request, tokens in zip(requests, taken, strict=True):
-        request.metrics.add_step(len(tokens) + (request.stopped is not None), seconds, seconds)
+        request.add_step(len(tokens) + (request.stopped is not None), seconds, seconds)
     return taken
 
 
@@ -359,7 +359,7 @@ def _round(
         # A stop token is no part of the text, but it was decoded like any other.
         decoded = len(tokens) + (request.stopped is not None)
         spent = draft_s if request.drafters else 0.0
-        request.metrics.add_step(decoded, end - begin, learning - verify_begin, spent)
+        request.add_step(decoded, end - begin, learning - verify_begin, spent)
     return taken
 
 

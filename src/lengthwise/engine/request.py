@@ -93,6 +93,17 @@ class Request:
         by_laws = any(law.wants_states for law in self.sampler.laws)
         return by_laws or any(drafter.wants_states for drafter in self.drafters)
 
+    def add_step(
+        self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0
+    ) -> None:
+        """One forward of the loop, and how many tokens it gave."""
+        metrics = self.metrics
+        metrics.decoded += decoded
+        metrics.steps += 1
+        metrics.decode_s += seconds
+        metrics.verify_s += verify_s
+        metrics.draft_s += draft_s
+
     @property
     def sequences(self) -> list[Sequence]:
         """All that hold entries for it: its own, and those of a mode and of laws."""

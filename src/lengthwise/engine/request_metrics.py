@@ -40,16 +40,6 @@ class RequestMetrics:
     tokens_read: int = 0
     figures: dict[str, float] = field(default_factory=dict)
 
-    def add_step(
-        self, decoded: int, seconds: float, verify_s: float = 0.0, draft_s: float = 0.0
-    ) -> None:
-        """One forward of the loop, and how many tokens it gave."""
-        self.decoded += decoded
-        self.steps += 1
-        self.decode_s += seconds
-        self.verify_s += verify_s
-        self.draft_s += draft_s
-
     @property
     def tokens_per_s(self) -> float:
         """Decoding speed after the first token; 0 where nothing was decoded after it."""

@@ -117,7 +117,7 @@ def test_beyond_what_a_ranker_reads_the_prefix_grows(
     model: lengthwise.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.ranker"
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         shape = Shape(width=8, layers=1, heads=1, prefix=16, suffix=6)
         made = BiEncoder(torch.randn(model.adapted.vocab_size, 8), shape).eval()
