@@ -62,7 +62,7 @@ class Halving(NextTokenLaw):
 
 
 class Counting(NextTokenLaw):
-    """Goes by how often it was asked, which is as often as there are tokens where nobody guesses."""
+    """Goes by how often it was asked, which is once a token where nobody guesses."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -18,6 +18,6 @@ def test_everything_registered_can_be_used() -> None:
 
 
 def test_every_method_has_an_identity() -> None:
-    """But a grammar, which no text satisfies whatever it says, and a search that leaves some out."""
+    """But a grammar, which not every text satisfies, and a search that leaves some texts out."""
     without = [name for name, cls in methods().items() if cls.identity(64) is None]
     assert without == ["asap", "conditional_beam", "grammar"]
