@@ -91,6 +91,27 @@ def test_other_prompts_and_temperatures_learn_apart(model) -> None:
     assert model.generate("one", recipe, **asked).metrics.figures[before] == 4
 
 
+def test_other_weights_learn_apart(model) -> None:
+    recipe, before = 'asap(regex="[ab]{4}")', "asap: samples before"
+
+    def samples() -> float:
+        return model.generate("w", recipe, temperature=1.0, max_new_tokens=8).metrics.figures[
+            before
+        ]
+
+    assert [samples(), samples()] == [0, 1]
+    weight = model.adapted.model.model.norm.weight
+    kept = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight.mul_(1.5)
+        assert samples() == 0
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert samples() == 2
+
+
 def test_what_is_not_the_models_whole_law_is_refused(model) -> None:
     with pytest.raises(LengthwiseError, match="temperature=0 draws nothing"):
         model.generate(PROMPT, 'asap(regex="a")')

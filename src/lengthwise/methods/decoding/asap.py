@@ -43,6 +43,7 @@ from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import ConstraintError, LengthwiseError
 from lengthwise.methods.base import Paper, Question, option
+from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.methods.decoding._shared.constraint import GrammarLaw
 from lengthwise.methods.decoding._shared.future import Futures, Node, Visit
 from lengthwise.methods.decoding._shared.grammars import Constrained
@@ -116,7 +117,9 @@ class AsapLaw(GrammarLaw):
         super().begin(sequence, sampling, limit, stop_ids)
         tokens = list(sequence.tokens)
         digest = hashlib.blake2b(digest_size=16)
-        for part in (sequence.plan.text, self._language, repr(sorted(stop_ids))):
+        # A model's weights may have changed since it was last asked.
+        weights = fingerprint_now(sequence.model)
+        for part in (weights, sequence.plan.text, self._language, repr(sorted(stop_ids))):
             digest.update(f"{part}\0".encode())
         digest.update(struct.pack(f"<d{len(tokens)}q", sampling.temperature, *tokens))
         self.open(digest.hexdigest(), sampling.temperature)
