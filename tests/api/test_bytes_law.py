@@ -151,8 +151,9 @@ def test_what_is_refused(model: lengthwise.Model) -> None:
         model.bytes("the cab and").feed(5)  # type: ignore[arg-type]
     with pytest.raises(LengthwiseError, match="not UTF-8"):
         model.bytes("the cab and").feed(b"\x80")
-    with pytest.raises(Refused, match="no law"):
-        model.bytes("the cab and", "superposed")
+    for recipe in ("superposed", "beam", "no_repeat_ngram", "kivi + length(min_new_tokens=4)"):
+        with pytest.raises(Refused, match="decides what is written"):
+            model.bytes("the cab and", recipe)
 
 
 def test_tokenizers_that_do_not_tell_bytes() -> None:

@@ -216,7 +216,7 @@ def open_bytes(
         raise LengthwiseError(f"tolerance={tolerance!r}: allowed is 0 to 0.01")
     given = byte_prompt(model, prompt, context, suffix, order)
     plan = model.plan(recipe)
-    _require_tokens(plan)
+    _require_own_law(plan)
     plan.check_prompt(len(given.tokens))
     covers = ByteCovers(given.spelling, _Forks(), tolerance)
     with no_autocast():
@@ -228,11 +228,13 @@ def open_bytes(
     return ByteText(model, covers, given.rest[-4:])
 
 
-def _require_tokens(plan: Plan) -> None:
-    if plan.mode is not None or plan.first_token is not None:
+def _require_own_law(plan: Plan) -> None:
+    if plan.decides:
         raise Refused(
-            f"{plan.text} does not choose one token after the other, so the next byte has no law",
-            "leave out the method that writes otherwise",
+            f"{plan.text} decides what is written, token by token or text by text, and the exact "
+            "law of the next byte is the model's own",
+            "leave out the method that decides; positions, selection, retention, codecs and "
+            "drafters go with bytes",
         )
 
 

@@ -36,6 +36,12 @@ class Plan(CachePlan):
     checks: tuple[Callable[[int], None], ...] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def decides(self) -> bool:
+        """Whether a method has a say in what is written: a law, a mode or a first token. What asks
+        for the model's own law has to refuse that."""
+        return bool(self.laws) or self.mode is not None or self.first_token is not None
+
     def check_prompt(self, length: int, apart: bool = False) -> None:
         """Raises Refused where a prompt that takes `length` positions cannot be served; reads
         nothing. apart: documents of it are set apart."""

@@ -264,6 +264,7 @@ def test_a_second_model_with_another_tokenizer_changes_nothing(
     [
         ("lookup", "nobody guesses or writes in its place"),
         ("superposed", "nobody guesses or writes in its place"),
+        ("no_repeat_ngram", "nobody guesses or writes in its place"),
         ("sirllm(budget=24)", "notes of every token said"),
     ],
 )

@@ -120,7 +120,7 @@ class SecondModel(Method):
         """How the second model reads; raises Refused for what would be left out of it."""
         plan = plan_of(self.recipe, draft)
         given = f"model(recipe={plan.text})"
-        if plan.drafters or plan.mode:
+        if plan.drafters or plan.decides:
             raise Refused(
                 f"{given}: the second model is asked what comes next, so nobody guesses or writes "
                 "in its place",

@@ -121,7 +121,7 @@ class Window(Method):
         given = f"window(recipe={plan.text})"
         others = (
             plan.rule, plan.query_scale, plan.selector, plan.head_table, plan.bias, plan.drafters,
-            plan.mode,
+            plan.decides,
         )  # fmt: skip
         if any(others) or plan.placement != ORDINARY:
             raise Refused(
