@@ -99,3 +99,16 @@ class Backwards(BeamSearch):
 def backwards() -> BeamSearch:
     """Three beams, told backwards."""
     return Backwards("toy", lambda limit: [BeamGroup(3, by_length(1.0), False, limit)])
+
+
+class Narrow(BeamSearch):
+    """Says that it holds one text."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+
+def narrow() -> BeamSearch:
+    """Three beams, of which one is told."""
+    return Narrow("toy", lambda limit: [BeamGroup(3, by_length(1.0), False, limit)])

@@ -60,6 +60,7 @@ BROKEN: list[tuple[type[Method], str, str, str]] = [
     (made.deciding(made.Halving, True), "law_identity", "where greedy text is", "`Method.identity"),
     (made.deciding(made.Counting), "law_by_path", "in another order", "declare `by_path` False"),
     (made.deciding(made.Shared), "decoder_batch", "beside another text", "one sequence"),
+    (made.searching(made.narrow), "mode_texts", "its `width` is 1", "entries of their own"),
     (made.searching(made.backwards), "mode_texts", "in the order of scores", "best first"),
     (asking.prompting(asking.surprised), "prompt_text_alone", "of text alone", "ask `logits_of("),
 ]

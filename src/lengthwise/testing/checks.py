@@ -130,7 +130,8 @@ KINDS: tuple[Kind, ...] = (
     _role("start_law", decoders.check_decoder_batch,
           "what `start_law` returns is the state of one sequence"),
     _role("start_mode", decoders.check_mode_texts,
-          "`alternatives` are best first, stop tokens left out (docstring of "
+          "`alternatives` are best first, stop tokens left out; `width` is how many texts may hold "
+          "entries of their own (docstring of "
           "lengthwise.engine.decoding_mode.DecodingMode)"),
     _role("start_mode", decoders.check_decoder_batch,
           "what `start_mode` returns is the state of one request"),

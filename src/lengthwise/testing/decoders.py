@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Sequence as Seq
 
 import torch
 
@@ -39,9 +39,10 @@ def _plans(method: Method, model: AdaptedModel) -> list[Plan]:
 
 
 def _write(
-    model: AdaptedModel, plan: Plan, texts: Seq[Seq[int]], stop_ids: Seq[int] = STOP
-) -> list[Request]:
-    """Requests written side by side, to their end."""
+    model: AdaptedModel, plan: Plan, texts: Seq[Seq[int]], stop_ids: Seq[int] = STOP,
+    look: Callable[[Request], None] = lambda _: None,
+) -> list[Request]:  # fmt: skip
+    """Requests written side by side, to their end; each is looked at before every step."""
     requests = []
     for text in texts:
         sequence = Sequence(model, plan, expected=len(text) + NEW)
@@ -49,6 +50,8 @@ def _write(
         start(request, prefill(sequence, text))
         requests.append(request)
     while active := [request for request in requests if not request.done]:
+        for request in active:
+            look(request)
         step(active, apart=True)
     for request in requests:
         finish(request)
@@ -139,9 +142,16 @@ def _begun(plan: Plan, model: AdaptedModel) -> NextTokenLaw | None:
 
 
 def check_mode_texts(cls: type[Method], model: AdaptedModel) -> None:
-    """A mode gives texts within the limit, best first, no two alike, without stop tokens."""
+    """A mode gives texts within the limit, best first, no two alike, without stop tokens, and holds
+    no more of them than it says."""
+
+    def look(request: Request) -> None:
+        held, width = (request.mode.held(), request.mode.width) if request.mode else ([], 1)
+        if len(held) > width:
+            fail(cls, model, f"holds {len(held)} texts at once, and its `width` is {width}")
+
     for plan in _plans(cls.example(), model):
-        (request,) = _write(model, plan, [tokens(COUNT)])
+        (request,) = _write(model, plan, [tokens(COUNT)], look=look)
         assert request.mode is not None
         texts = request.mode.alternatives()
         scores = [each.score for each in texts]

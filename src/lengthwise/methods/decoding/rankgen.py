@@ -35,6 +35,7 @@ from torch import Tensor
 
 from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.next_token_law import asked
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
@@ -207,7 +208,7 @@ class RankedSamples(DecodingMode):
             text.ended = text.by_stop = True
             return
         text.tokens.append(token)
-        complete = any(law.ends(text.tokens) for law in sampler.laws)
+        complete = any(asked(law, law.ends, text.tokens) for law in sampler.laws)
         text.ended = complete or len(text.tokens) >= self.limit
 
     def _choose(self) -> None:
@@ -239,6 +240,10 @@ class RankedSamples(DecodingMode):
 
     def alternatives(self) -> list[Alternative]:
         return [Alternative(text.tokens, text.score, text.by_stop) for text in self.kept]
+
+    @property
+    def width(self) -> int:
+        return self.options.beam * self.options.samples
 
     def held(self) -> list[Sequence]:
         return [text.sequence for text in self.drawn or self.kept]
