@@ -69,3 +69,14 @@ def test_a_large_penalty_makes_all_first_tokens_different() -> None:
 def test_groups_of_unequal_size_are_refused() -> None:
     with pytest.raises(Refused, match="6 texts make no 4 groups"):
         model().plan("dbs(width=6, groups=4)")
+
+
+def test_drawn_texts_are_ranked_by_their_own_log_probability() -> None:
+    ids = tokens(20)
+    found = model().generate(
+        ids, "dbs(width=4, diversity_penalty=3)", max_new_tokens=5, stop_ids=[], temperature=1.0,
+        seed=2,
+    )  # fmt: skip
+    for draft in found.drafts:
+        own = float(model().score([*ids, *draft.token_ids], prompt=len(ids)).mean())
+        assert draft.score == pytest.approx(own, abs=1e-4)

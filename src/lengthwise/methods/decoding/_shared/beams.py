@@ -17,6 +17,7 @@ from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.kv_cache.received import newest_attention
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.watching import follow_queries
+from lengthwise.engine.next_token_law import asked
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import ConstraintError
 
@@ -95,27 +96,30 @@ class BeamGroup:
     closed: bool = False
 
     def candidates(
-        self, scores: Tensor, logprobs: Tensor, stop_ids: Set[int], ends: Callable[[Seq[int]], bool]
-    ) -> list[Candidate]:
+        self, ranks: Tensor, scores: Tensor, logprobs: Tensor, stop_ids: Set[int],
+        ends: Callable[[Seq[int]], bool],
+    ) -> list[Candidate]:  # fmt: skip
         """The best tokens behind the beams, best first: as many as leave `width` that go on.
 
         Args:
+            ranks: `[beams, vocab]`, by which they are chosen: the scores, or these with noise.
             scores: `[beams, vocab]` of the texts, by which they are kept.
             logprobs: `[beams, vocab]` of the texts, the model's own.
             stop_ids: tokens that end a text.
             ends: whether a text is complete for another reason.
         """
-        vocab = scores.shape[-1]
-        count = min(scores.numel(), max(2, 1 + len(stop_ids)) * self.width)
-        best, places = scores.reshape(-1).topk(count)
+        vocab = ranks.shape[-1]
+        count = min(ranks.numel(), max(2, 1 + len(stop_ids)) * self.width)
+        best, places = ranks.reshape(-1).topk(count)
         found = []
-        for score, place in zip(best.tolist(), places.tolist(), strict=True):
-            if score == float("-inf"):
+        for rank, place in zip(best.tolist(), places.tolist(), strict=True):
+            if rank == float("-inf"):
                 break
-            beam, token = self.alive[place // vocab], place % vocab
+            row, token = divmod(place, vocab)
+            beam = self.alive[row]
             ended = token in stop_ids or len(beam.tokens) + 1 >= self.limit
             ended = ended or ends([*beam.tokens, token])
-            logprob = float(logprobs[place // vocab, token])
+            score, logprob = float(scores[row, token]), float(logprobs[row, token])
             found.append(Candidate(beam, token, score, logprob, ended))
         return found
 
@@ -251,20 +255,17 @@ class BeamSearch(DecodingMode):
         """Candidates, best first, or in the order in which they are drawn without replacement."""
 
         def ends(tokens: Seq[int]) -> bool:
-            return any(law.ends(tokens) for law in self.sampler.laws)
+            return any(asked(law, law.ends, tokens) for law in self.sampler.laws)
 
-        if self.sampler.sampling.temperature == 0:
-            return group.candidates(scores, logprobs, self.stop_ids, ends)
-        position = len(self.prompt) + len(group.alive[0].tokens)
-        first = DRAWN + self.groups.index(group) * 1024
-        noise = torch.stack([
-            self.sampler.noise(position, row, first + number) for number, row in enumerate(scores)
-        ])  # fmt: skip
-        drawn = group.candidates(scores + noise, scores, self.stop_ids, ends)
-        return [
-            Candidate(each.beam, each.token, each.logprob, each.logprob, each.ended)
-            for each in drawn
-        ]
+        ranks = scores
+        if self.sampler.sampling.temperature > 0:
+            position = len(self.prompt) + len(group.alive[0].tokens)
+            first = DRAWN + self.groups.index(group) * 1024
+            ranks = scores + torch.stack([
+                self.sampler.noise(position, row, first + number)
+                for number, row in enumerate(scores)
+            ])  # fmt: skip
+        return group.candidates(ranks, scores, logprobs, self.stop_ids, ends)
 
     def alternatives(self) -> list[Alternative]:
         found = [each for group in self.groups for each in group.ended]
