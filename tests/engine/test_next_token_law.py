@@ -144,3 +144,36 @@ def test_what_cannot_be_followed_is_refused(model: Model) -> None:
 def test_scoring_given_tokens_asks_no_law(model: Model) -> None:
     ids = tokens(30)
     assert torch.equal(model.score(ids, recipe(Only(dead=0))), model.score(ids))
+
+
+@dataclass(frozen=True)
+class Failing(Only):
+    """Has a fault in one of its functions."""
+
+    name: ClassVar[str] = "failing"
+    where: str = option("process", "function with the fault")
+
+    def start_law(self, model: AdaptedModel) -> NextTokenLaw:
+        law = _Only(self)
+
+        def fault(*_: object) -> None:
+            raise KeyError("a fault of its own")
+
+        setattr(law, self.where, fault)
+        return law
+
+
+@pytest.mark.parametrize("where", ["begin", "process", "ends"])
+def test_a_law_that_fails_ends_its_own_request_and_no_other(model: Model, where: str) -> None:
+    rows = [recipe(Failing(where=where)), recipe(Only())]
+    found = model.generate_batch([tokens(40), tokens(30)], rows, max_new_tokens=NEW, stop_ids=[])
+    assert isinstance(found[0].failed, ConstraintError) and "a fault" in str(found[0].failed)
+    assert found[0].metrics.finish_reason == "constraint"
+    assert found[1].failed is None and len(found[1].token_ids) == NEW
+
+
+def test_a_law_that_fails_at_the_end_loses_no_text(model: Model) -> None:
+    asked = {"max_new_tokens": NEW, "stop_ids": []}
+    found = model.generate(tokens(40), recipe(Failing(where="finish")), **asked)
+    assert found.token_ids == model.generate(tokens(40), recipe(Only()), **asked).token_ids
+    assert any("failed at the end" in note for note in found.metrics.notes)

@@ -9,15 +9,19 @@ the recipe.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence as Seq
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Sequence as Seq
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from torch import Tensor
 
+from lengthwise._utils.messages import first_line, ran_out
 from lengthwise.engine.sampling import Sampling
+from lengthwise.errors import ConstraintError, NotFinite
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.sequence import Sequence
+
+Answer = TypeVar("Answer")
 
 
 class NextTokenLaw(ABC):
@@ -116,4 +120,36 @@ class NextTokenLaw(ABC):
         return {}
 
 
-__all__ = ["NextTokenLaw"]
+def asked(law: NextTokenLaw, call: Callable[..., Answer], *given: object) -> Answer:
+    """What a law answers. Whatever else it raises ends its request, and no other: text that a
+    constraint did not see must not be written, and others must not be lost by it.
+
+    Args:
+        law: that is asked.
+        call: a function of it.
+        *given: its arguments.
+
+    Raises:
+        ConstraintError: as the law says, or where it failed.
+        NotFinite: where it met no numbers.
+    """
+    try:
+        return call(*given)
+    except (ConstraintError, NotFinite):
+        raise
+    except Exception as error:
+        if ran_out(error):
+            raise
+        raise ConstraintError(f"{title(law)} failed: {first_line(error)}") from error
+
+
+def title(law: NextTokenLaw) -> str:
+    """How a law is called where something is said of it: its method's name, if it carries one.
+
+    Args:
+        law: any.
+    """
+    return str(getattr(law, "name", type(law).__name__))
+
+
+__all__ = ["NextTokenLaw", "asked", "title"]

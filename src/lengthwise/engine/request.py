@@ -13,6 +13,7 @@ from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.guard import accepted_by, left_out
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
+from lengthwise.engine.next_token_law import asked, title
 from lengthwise.engine.plan import FULL, Plan
 from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampler import Sampler
@@ -124,7 +125,9 @@ class Request:
         """Ends the request, and no other: its logits are no numbers, memory ran out, or a
         constraint leaves nothing."""
         self.failed = error
-        self.metrics.finish_reason = ENDS[type(error)]
+        self.metrics.finish_reason = next(
+            reason for kind, reason in ENDS.items() if isinstance(error, kind)
+        )
         self.sequence.discard()
 
     def emit(
@@ -144,7 +147,7 @@ class Request:
             if steering is not None and steering.stops(self.output, self.sequence.model.device):
                 self.metrics.finish_reason = "stop"
                 break
-            if any(law.ends(self.output) for law in self.sampler.laws):
+            if any(asked(law, law.ends, self.output) for law in self.sampler.laws):
                 self.metrics.finish_reason = "stop"
                 break
             if len(self.output) >= self.max_new_tokens:
@@ -264,7 +267,8 @@ class Request:
         sampler.prompt = len(sequence)
         stop_ids = sorted(self.stop_ids)
         for law in sampler.laws:
-            law.begin(sequence, sampler.sampling, self.max_new_tokens, stop_ids)
+            given = sequence, sampler.sampling, self.max_new_tokens, stop_ids
+            asked(law, law.begin, *given)
 
     def each_drafter(self, tell: Callable[[Drafter], None]) -> None:
         """Tells every drafter something; one that fails is left out."""
@@ -281,9 +285,13 @@ class Request:
         One that cannot keep something has done its work all the same.
         """
         for law in self.sampler.laws:
-            law.finish(self.output)
-            self.metrics.notes += law.notes
-            self.metrics.figures |= law.figures
+            try:
+                law.finish(self.output)
+                self.metrics.notes += law.notes
+                self.metrics.figures |= law.figures
+            except Exception as error:
+                # The text is whole, and was written under it.
+                self.metrics.notes.append(f"{title(law)} failed at the end: {first_line(error)}")
         if self.mode is not None:
             self.metrics.figures |= self.mode.figures
         for drafter in self.drafters:

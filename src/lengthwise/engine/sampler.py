@@ -21,7 +21,7 @@ import torch
 from torch import FloatTensor, LongTensor, Tensor
 from transformers import LogitsProcessorList
 
-from lengthwise.engine.next_token_law import NextTokenLaw
+from lengthwise.engine.next_token_law import NextTokenLaw, asked
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
 from lengthwise.errors import NotFinite
@@ -122,7 +122,7 @@ class Sampler:
         for law in self.laws:
             if law.wants_states:
                 law.state = self.state
-            scores = law.process(scores, written)
+            scores = asked(law, law.process, scores, written)
         return scores
 
     def require(self, largest: float, position: int, logits: Tensor) -> None:
