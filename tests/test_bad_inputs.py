@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_inputs import RIGHT, WRITTEN
+from tests.bad_command_lines import WRITTEN
+from tests.bad_inputs import RIGHT
 from tests.bad_world import make_world
 from tests.called import called
 from tests.generated_inputs import commands, generated, numbers_without_range
