@@ -32,7 +32,8 @@ import re
 import time
 from collections.abc import Mapping, Sequence as Seq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,11 +137,7 @@ class MonitorLaw(NextTokenLaw):
         self._known: dict[str, frozenset[str]] = {}
         self._failed = ""
         self._seconds, self._masked, self._asked = 0.0, 0, 0
-        self._leading_dot: list[int] = []
-        self._inner_dot: list[int] = []
-        for token, text in enumerate(tokens.texts):
-            if dots := _dots(text):
-                (self._inner_dot if dots[0][0] else self._leading_dot).append(token)
+        self._dotted = _dotted(tokens)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MonitorLaw:
         copied = copy.copy(self)
@@ -154,7 +151,7 @@ class MonitorLaw(NextTokenLaw):
         code = code_of(self._before + self._tokens.written(written))
         if code is None or inside_text(code):
             return scores
-        passing = [*self._inner_dot, *(self._leading_dot if _expression(code) else ())]
+        passing = [*self._dotted.inner, *(self._dotted.leading if _expression(code) else ())]
         rare: set[int] = set()
         if passing and not self._source.free:
             likely = torch.softmax(scores, -1)[passing] >= LIKELY
@@ -190,9 +187,11 @@ class MonitorLaw(NextTokenLaw):
         for name in rest:
             for length in range(1, len(name) + 1):
                 found.update(self._tokens.of(name[:length]))
+            if not name:
+                found |= self._dotted.breaks
+                continue
             for text, token in self._tokens.beginning(name):
-                letter = text[len(name)]
-                if letter != UNFINISHED and not _names_have(letter):
+                if _breaks(text[len(name)]):
                     found.add(token)
         return found
 
@@ -252,8 +251,29 @@ def _dots(text: str) -> list[tuple[int, str, bool]]:
     ]
 
 
-def _names_have(letter: str) -> bool:
-    return letter.isalnum() or letter == "_"
+def _breaks(letter: str) -> bool:
+    """Whether a character ends the name before it."""
+    return letter != UNFINISHED and not (letter.isalnum() or letter == "_")
+
+
+class _Dotted(NamedTuple):
+    """Of a vocabulary the tokens that pass by a trigger, their dot first or within, and those that
+    begin with a break character."""
+
+    leading: tuple[int, ...]
+    inner: tuple[int, ...]
+    breaks: frozenset[int]
+
+
+@lru_cache(maxsize=4)
+def _dotted(tokens: TokenTexts) -> _Dotted:
+    leading: list[int] = []
+    inner: list[int] = []
+    for token, text in enumerate(tokens.texts):
+        if dots := _dots(text):
+            (inner if dots[0][0] else leading).append(token)
+    breaks = (token for token, text in enumerate(tokens.texts) if text and _breaks(text[0]))
+    return _Dotted(tuple(leading), tuple(inner), frozenset(breaks))
 
 
 __all__ = ["Monitor", "MonitorLaw"]
