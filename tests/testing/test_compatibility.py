@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lengthwise.errors import Refused
+from lengthwise.methods.base import Question
+from lengthwise.recipes import resolve
+from lengthwise.recipes.registry import methods
 from lengthwise.testing.laws import law_model
 from lengthwise.testing.matrix import (
     APPROXIMATE,
@@ -120,3 +124,18 @@ def test_a_class_has_one_cell_for_each_other() -> None:
 def test_a_matrix_is_read_as_it_was_written() -> None:
     assert MATRIX.dump() == TEXT
     assert Matrix.read(MATRIX.dump()) == MATRIX
+
+
+def test_methods_of_decoding_go_with_all_but_who_guesses() -> None:
+    """As the page says of those that stand in no table."""
+    model, refused = law_model("llama"), set()
+    decoders = [cls for cls in methods().values() if cls.question == Question.DECODING]
+    for cls in (cls for cls in decoders if not missing(cls, model)):
+        for other in (other for other in measured().values() if not missing(other, model)):
+            try:
+                resolve((other.example(), cls.example()), model)
+            except Refused:
+                if other.question != Question.DRAFTING:
+                    refused.add((cls.name, other.name))
+    # Mixtures of tokens stand at no one place.
+    assert refused == {("superposed", "rope_alibi")}

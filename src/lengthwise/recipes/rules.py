@@ -139,8 +139,8 @@ def among_documents(a: Piece, b: Piece) -> Refused | None:
 
 def by_distance(a: Piece, b: Piece) -> Refused | None:
     """What is added to logits is added where all keys are read and nobody sums their weights."""
-    others = {"start_selector", "start_retention", "head_table", "contexts", "start_mode"}
-    if "distance_bias" not in a.hooks or not b.hooks & others:
+    others = {"start_selector", "start_retention", "head_table", "contexts"}
+    if "distance_bias" not in a.hooks or not (b.hooks & others or b.method.mixes_tokens):
         return None
     return Refused(
         f"{a.name} adds to every logit what its distance says, and {b.name} reads keys otherwise",

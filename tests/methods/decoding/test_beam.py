@@ -132,6 +132,18 @@ def test_one_beam_is_greedy_over_any_cache() -> None:
         assert model().generate(tokens(60), f"{cache} + beam(width=1)", **asked).token_ids == greedy
 
 
+@pytest.mark.parametrize(
+    "cache", ["streaming(sinks=2, window=8)", "kivi(bits=4)", "snapkv(budget=32, window=8)",
+              "rope_alibi", "h2o(budget=24)"],
+)  # fmt: skip
+def test_scores_are_what_the_cache_gives_each_text_by_itself(cache: str) -> None:
+    ids = tokens(60)
+    found = model().generate(ids, f"{cache} + beam(width=3)", max_new_tokens=8, stop_ids=[])
+    for draft in found.drafts:
+        alone = float(model().score([*ids, *draft.token_ids], cache, prompt=60).mean())
+        assert draft.score == pytest.approx(alone, abs=1e-4)
+
+
 def test_samples_are_drawn_without_replacement_and_belong_to_a_seed() -> None:
     def drawn(seed: int) -> list[tuple[int, ...]]:
         return list(ours(tokens(PROMPT), "beam(width=4)", [], temperature=1.0, seed=seed))
