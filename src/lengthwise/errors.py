@@ -52,6 +52,10 @@ class Refused(RecipeError):
         return f"{self.reason}; {self.remedy}"
 
 
+class TokenizerError(LengthwiseError):
+    """A tokenizer cannot be read, trained, saved or put in the place of another."""
+
+
 class DocumentError(LengthwiseError):
     """A document is empty, binary, unreadable or too short for what was asked of it."""
 

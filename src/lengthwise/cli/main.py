@@ -53,6 +53,7 @@ VERBS = {
     "cartridge": "train a few keys and values to stand for a corpus (Cartridges)",
     "soft": "train encoders whose embeddings stand for a text (Dolphin, Extensible Tokenization)",
     "ranker": "train a ranker that chooses among sampled texts (RankGen)",
+    "tokenizer": "report on tokenizers, train one on your text, give a model another one",
     "sequences": "build training sequences by length from documents, and see what was built",
     "train": "train a model on built sequences, by a curriculum over lengths",
     "curves": "compare training runs: validation loss against seconds and tokens",
@@ -63,7 +64,7 @@ VERBS = {
 EXTRAS = {"cartridge": "training", "curves": "training", "datastore": "datastore",
           "eval": "evaluation", "plan": "training", "ranker": "training", "scaling": "scaling",
           "sequences": "training", "serve": "serve", "soft": "training",
-          "train": "training"}  # fmt: skip
+          "tokenizer": "tokenizers", "train": "training"}  # fmt: skip
 # Verbs whose names are taken in Python.
 OBJECTS = {"bytes": "bytes_", "eval": "eval_"}
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -1,0 +1,10 @@
+"""`lengthwise tokenizer`: how long a text is before anything else happens."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def tokenizer() -> None:
+    """Report on tokenizers, train one on your own text, and give a model another one."""
