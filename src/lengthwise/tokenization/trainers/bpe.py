@@ -41,13 +41,14 @@ class Bpe(TokenizerKind):
 
     digits: str = digits_option()
     min_frequency: int = option(2, "how often a pair occurs at least", low=1)
-    longest: int | None = option(None, "bytes of the longest token", low=1)
+    longest: int | None = option(None, "bytes of the longest token", low=2)
 
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
         tokenizer = byte_level(models.BPE(), self.digits)
+        # The library's limit is the first length that is too long.
         trainer = trainers.BpeTrainer(
             vocab_size=size, min_frequency=self.min_frequency, initial_alphabet=list(ALPHABET),
-            max_token_length=self.longest, show_progress=False,
+            max_token_length=self.longest and self.longest + 1, show_progress=False,
         )  # fmt: skip
         tokenizer.train_from_iterator(texts(), trainer)
         told("merging", 1.0)

@@ -1,7 +1,6 @@
 """Text as bytes, and where it is cut before tokens are learned: what all kinds begin with.
 
-A text is cut into words, spaces, numbers and signs by a pattern of the family that GPT's tokenizers
-use. Each byte of a piece is then written as one letter, as GPT-2 does, so that 256 letters spell
+A text is cut into words, spaces, numbers and signs by the pattern of `patterns.py`. Each byte of a piece is then written as one letter, as GPT-2 does, so that 256 letters spell
 any text and decoding is exact.
 
     digits=l2r     1234567 -> 123|456|7     groups of three from the left (GPT-4, Llama 3)
@@ -22,6 +21,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise._utils.options import option
+from lengthwise.tokenization.trainers.patterns import WORDS
 
 L2R, R2L, SINGLE, NONE = "l2r", "r2l", "single", "none"
 DIGITS = (L2R, R2L, SINGLE, NONE)
@@ -32,9 +32,6 @@ _NUMBERS = {
     SINGLE: r"\p{N}",
     NONE: r"\p{N}+",
 }  # fmt: skip
-_WORDS = r"'(?i:[sdmt]|ll|ve|re)(?!\p{L})|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
-_SIGNS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
 _LETTERS = bytes_to_unicode()
 ALPHABET: tuple[str, ...] = tuple(_LETTERS[byte] for byte in range(256))
 """The letter of each byte."""
@@ -60,18 +57,16 @@ def pattern(digits: str = L2R) -> str:
     Args:
         digits: one of `DIGITS`.
     """
-    return f"{_WORDS}|{_NUMBERS[digits]}|{_SIGNS}"
+    return WORDS.replace(_NUMBERS[L2R], _NUMBERS[digits])
 
 
-def cutter(digits: str = L2R, *before: str) -> pre_tokenizers.PreTokenizer:
+def cutter(digits: str = L2R) -> pre_tokenizers.PreTokenizer:
     """What cuts a text into pieces, which stay as they are.
 
     Args:
         digits: one of `DIGITS`.
-        before: patterns whose matches are pieces of their own, before all else.
     """
-    cuts = [pre_tokenizers.Split(Regex(each), "isolated") for each in (*before, pattern(digits))]
-    return pre_tokenizers.Sequence(cuts)
+    return pre_tokenizers.Split(Regex(pattern(digits)), "isolated")
 
 
 def byte_letters() -> pre_tokenizers.PreTokenizer:
@@ -79,15 +74,15 @@ def byte_letters() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
 
-def byte_level(model: models.Model, digits: str = L2R, *before: str) -> Tokenizer:
+def byte_level(model: models.Model, digits: str = L2R) -> Tokenizer:
     """A tokenizer of byte letters.
 
     Args:
         model: what makes tokens of a piece.
-        digits, before: as for `cutter`.
+        digits: one of `DIGITS`.
     """
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cutter(digits, *before), byte_letters()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cutter(digits), byte_letters()])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 

@@ -74,6 +74,15 @@ class Symbols:
         counts = np.array(self.counts, np.float64)
         return float(entropy_term(counts).sum() - entropy_term(counts.sum()))
 
+    def rename(self, names: list[str]) -> None:
+        """Takes another list of symbols; words are to be segmented by them next.
+
+        Args:
+            names: of each symbol its letters.
+        """
+        self.names = list(names)
+        self.ids = {name: number for number, name in enumerate(names)}
+
     def segment(self, cut: list[list[int]]) -> None:
         """Takes another segmentation, and counts anew.
 
@@ -130,6 +139,87 @@ class Symbols:
             touched.add(each)
 
 
+class Gains:
+    """The gain of every pair, kept up to date as pairs are merged.
+
+    A gain has a part that only the counts of the pair's symbols decide, which is computed again
+    where they change, and one that N decides, which changes with every merge.
+
+    symbols: what is merged. least: how often a pair occurs at least.
+    """
+
+    def __init__(self, symbols: Symbols, least: int = 1) -> None:
+        self.symbols, self.least = symbols, least
+        self._pairs: list[Pair] = []
+        self._place: dict[Pair, int] = {}
+        self._of: defaultdict[int, set[int]] = defaultdict(set)
+        self._own = np.empty(1024)
+        self._times = np.zeros(1024)
+        self._update(set(symbols.pairs))
+
+    def best(self) -> tuple[Pair, float] | None:
+        """The pair of the largest gain, and the gain in nats; the first by letters of several.
+
+        None where there is no pair.
+        """
+        size, total = len(self._pairs), float(self.symbols.total)
+        times = self._times[:size]
+        usable = times >= self.least
+        if not usable.any():
+            return None
+        rest = entropy_term(np.array(total)) - entropy_term(np.maximum(total - times, 0.0))
+        gains = np.where(usable, self._own[:size] + rest, -np.inf)
+        top = gains.max()
+        names = self.symbols.names
+        # Sums in another order differ in their last digits; what differs less is a tie.
+        ties = np.flatnonzero(gains >= top - 1e-9 * max(1.0, abs(top)))
+        found = min(
+            (self._pairs[each] for each in ties), key=lambda pair: (names[pair[0]], names[pair[1]])
+        )
+        return found, float(gains[self._place[found]])
+
+    def merge(self, pair: Pair) -> None:
+        """Merges a pair, and brings up to date what it changes.
+
+        Args:
+            pair: of symbols, with a count above 0.
+        """
+        touched = self.symbols.merge(pair)
+        name = self.symbols.names[pair[0]] + self.symbols.names[pair[1]]
+        for symbol in (*pair, self.symbols.ids[name]):
+            touched |= {self._pairs[each] for each in self._of[symbol]}
+        self._update(touched)
+
+    def _update(self, pairs: set[Pair]) -> None:
+        ordered = sorted(pairs)
+        for pair in ordered:
+            if pair not in self._place:
+                self._add(pair)
+        places = np.array([self._place[pair] for pair in ordered], np.int64)
+        counts, ids, names = self.symbols.counts, self.symbols.ids, self.symbols.names
+        x = np.array([counts[one] for one, _ in ordered], np.float64)
+        y = np.array([counts[other] for _, other in ordered], np.float64)
+        both = [ids.get(names[one] + names[other]) for one, other in ordered]
+        merged = np.array([0 if each is None else counts[each] for each in both], np.float64)
+        times = np.array([self.symbols.pairs.get(pair, 0) for pair in ordered], np.float64)
+        same = np.array([one == other for one, other in ordered], bool)
+        own = entropy_term(merged + times) - entropy_term(merged)
+        taken = np.where(same, 2 * times, times)
+        own += entropy_term(np.maximum(x - taken, 0.0)) - entropy_term(x)
+        own += np.where(same, 0.0, entropy_term(np.maximum(y - times, 0.0)) - entropy_term(y))
+        self._own[places], self._times[places] = own, times
+
+    def _add(self, pair: Pair) -> None:
+        place = len(self._pairs)
+        if place == len(self._own):
+            self._own = np.concatenate([self._own, np.empty(place)])
+            self._times = np.concatenate([self._times, np.zeros(place)])
+        self._place[pair] = place
+        self._pairs.append(pair)
+        for symbol in pair:
+            self._of[symbol].add(place)
+
+
 def neighbours(symbols: list[int]) -> Iterator[Pair]:
     """Each pair of neighbours; of a run of one symbol every second, as they can be merged.
 
@@ -156,4 +246,4 @@ def _merged(symbols: list[int], pair: Pair, merged: int) -> list[int]:
     return found
 
 
-__all__ = ["Pair", "Symbols", "entropy_term", "merge_gain", "neighbours"]
+__all__ = ["Gains", "Pair", "Symbols", "entropy_term", "merge_gain", "neighbours"]
