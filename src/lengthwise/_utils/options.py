@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from lengthwise.errors import RecipeError
 from lengthwise._utils.budget import Budget
+from lengthwise.errors import RecipeError
 
 TYPES = (int, float, bool, str, Budget)
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, trainers
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.tokenization.trainers.byte_level import ALPHABET, byte_level, digits_option
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Text as bytes, and where it is cut before tokens are learned: what all kinds begin with.
 
-A text is cut into words, spaces, numbers and signs by the pattern of `patterns.py`. Each byte of a piece is then written as one letter, as GPT-2 does, so that 256 letters spell
-any text and decoding is exact.
+A text is cut into words, spaces, numbers and signs by the pattern of `patterns.py`. Each byte of a
+piece is then written as one letter, as GPT-2 does, so that 256 letters spell any text and decoding
+is exact.
 
     digits=l2r     1234567 -> 123|456|7     groups of three from the left (GPT-4, Llama 3)
     digits=r2l     1234567 -> 1|234|567     from the right, as numbers are read (Claude 3)

@@ -47,13 +47,13 @@ from lengthwise.tokenization.trainers.byte_level import (
     pattern,
     spelled,
 )
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.terms import read_terms
 
 MARKDOWN = ("**", "__", "~~", "```", "##", "###", "####", "#####", "######", "---", "***",
             "===", "- [ ]", "- [x]", "](", "![", "|---|", "> ", "* ")  # fmt: skip
-_ELEMENTS = ("html", "head", "title", "body", "div", "span", "p", "a", "b", "i", "em", "strong", "u",
-             "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "table", "thead", "tbody", "tr",
+_ELEMENTS = ("html", "head", "title", "body", "div", "span", "p", "a", "b", "i", "em", "strong",
+             "u", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "table", "thead", "tbody", "tr",
              "th", "td", "pre", "code", "blockquote", "section", "article", "header", "footer",
              "script", "style", "img", "br", "hr", "sup", "sub", "nav", "main", "form", "input",
              "button", "label", "link", "meta")  # fmt: skip
@@ -109,7 +109,7 @@ class Kl3m(TokenizerKind):
         tokenizer = byte_level(fresh, NONE)
         if listed:
             tokenizer.pre_tokenizer = _cutting_out(listed)
-        steps = [normalizers.NFKC()] if self.nfkc else []
+        steps: list[normalizers.Normalizer] = [normalizers.NFKC()] if self.nfkc else []
         steps += [normalizers.Lowercase()] if self.uncased else []
         if steps:
             tokenizer.normalizer = normalizers.Sequence(steps)

@@ -12,7 +12,7 @@ gain of one occurrence. Pairs are merged while the largest gain is above 0, so L
 
 Every `again` merges the words are segmented anew by Viterbi under p, and counts are taken anew,
 which lets LL rise further: the new segmentation is at least as likely under the old p, and the new
-p fits it best. What is then used nowhere, and is no byte, leaves the vocabulary. The step is greedy;
+p fits it best. What is then used nowhere, and is no byte, leaves the vocabulary. Steps are greedy:
 the paper's word for its result, optimal, holds for each merge alone.
 
 The tokenizer is a unigram model with the last p as its scores, because that is what the likelihood
@@ -41,7 +41,7 @@ from lengthwise.tokenization.trainers.byte_level import (
     digits_option,
     spelled,
 )
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.likelihood import Gains, Symbols
 from lengthwise.tokenization.trainers.word_counts import count_pieces
 

@@ -26,7 +26,7 @@ from lengthwise._utils.version import __version__
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.byte_level import NORMALIZERS
 from lengthwise.tokenization.trainers.corpus import Parts, Survey, survey
-from lengthwise.tokenization.trainers.kind import KINDS, Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import KINDS, Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.measured import Measured, measure
 from lengthwise.tokenization.trainers.work import Work, check_work
 

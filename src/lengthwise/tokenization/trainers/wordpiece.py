@@ -35,14 +35,15 @@ from lengthwise.tokenization.trainers.byte_level import (
     cutter,
     digits_option,
 )
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 
 WITHIN = "\u2040"
 """Stands before a piece within a word; no byte is spelled so."""
 LONGEST_WORD = 64
-# Letters within a word while they are trained: a range of Unicode for private use.
-_PRIVATE = {ord(letter): chr(0xE000 + byte) for byte, letter in enumerate(ALPHABET)}
-_BACK = {private: chr(letter) for letter, private in _PRIVATE.items()}
+PRIVATE = {letter: chr(0xE000 + byte) for byte, letter in enumerate(ALPHABET)}
+"""Letters within a word while they are trained: of a range of Unicode for private use."""
+_TABLE = str.maketrans(PRIVATE)
+_BACK = {private: letter for letter, private in PRIVATE.items()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class WordPiece(TokenizerKind):
         learned.train_from_iterator(_marked(texts, cut), trainer)
         told("merging", 1.0)
         ordered = sorted(learned.get_vocab().items(), key=lambda item: item[1])
-        return word_pieces([_piece(each) for each, _ in ordered], cut)
+        return word_pieces([piece_of(each) for each, _ in ordered], cut)
 
 
 def short_letters() -> list[pre_tokenizers.PreTokenizer]:
@@ -106,14 +107,20 @@ def _marked(texts: Texts, cut: pre_tokenizers.PreTokenizer) -> Iterator[str]:
     """The words of each text, letters behind the first one written otherwise."""
     for text in texts():
         words = [piece for piece, _ in cut.pre_tokenize_str(text)]
-        yield " ".join(word[0] + word[1:].translate(_PRIVATE) for word in words)
+        yield " ".join(word[0] + word[1:].translate(_TABLE) for word in words)
 
 
-def _piece(letters: str) -> str:
-    """A piece as WordPiece names it."""
+def piece_of(letters: str) -> str:
+    """A piece as WordPiece names it.
+
+    Args:
+        letters: as they are trained, those within a word of `PRIVATE`.
+    """
     begins = letters[0] not in _BACK
     plain = "".join(_BACK.get(each, each) for each in letters)
     return plain if begins else WITHIN + plain
 
 
-__all__ = ["LONGEST_WORD", "WITHIN", "WordPiece", "short_letters", "word_pieces"]
+__all__ = [
+    "LONGEST_WORD", "PRIVATE", "WITHIN", "WordPiece", "piece_of", "short_letters", "word_pieces",
+]  # fmt: skip

@@ -33,9 +33,10 @@ class Work:
         found = _settings(path)
         other = next((key for key in settings if found.get(key) != settings[key]), None)
         if other is not None:
+            there, here = _short(found.get(other)), _short(settings[other])
             raise TokenizerError(
-                f"{folder} holds the work of another training ({other} is {_short(found.get(other))} "
-                f"there, and {_short(settings[other])} here): remove it, or name another --out"
+                f"{folder} holds the work of another training ({other} is {there} there, and "
+                f"{here} here): remove it, or name another --out"
             )
 
     def trained(self) -> Tokenizer | None:
