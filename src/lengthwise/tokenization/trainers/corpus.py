@@ -42,6 +42,7 @@ def survey(texts: Texts, told: Told) -> Survey:
     """
     count, characters, size, seen = 0, 0, 0, hashlib.sha256()
     different: set[str] = set()
+    blank = True
     for count, text in enumerate(texts(), 1):
         try:
             raw = text.encode()
@@ -53,10 +54,13 @@ def survey(texts: Texts, told: Told) -> Survey:
         characters, size = characters + len(text), size + len(raw)
         if len(different) < 2:
             different.update(text)
+        blank = blank and not text.strip()
         seen.update(len(raw).to_bytes(8, "little") + raw)
         told("looking through the corpus", 0.0)
     if not different:
         raise TokenizerError("the corpus is empty: give texts that hold something")
+    if blank:
+        raise TokenizerError("the corpus is nothing but spaces: give texts that hold something")
     if len(different) == 1:
         raise TokenizerError(
             f"the corpus is {characters:,} times the one character {different.pop()!r}: there is "

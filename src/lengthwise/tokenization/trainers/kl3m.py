@@ -53,8 +53,9 @@ from lengthwise.tokenization.trainers.terms import read_terms
 MARKDOWN = ("**", "__", "~~", "```", "##", "###", "####", "#####", "######", "---", "***",
             "===", "- [ ]", "- [x]", "](", "![", "|---|", "> ", "* ")  # fmt: skip
 _ELEMENTS = ("html", "head", "title", "body", "div", "span", "p", "a", "b", "i", "em", "strong",
-             "u", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "table", "thead", "tbody", "tr",
-             "th", "td", "pre", "code", "blockquote", "section", "article", "header", "footer",
+             "u", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "table", "thead", "tbody",
+             "tr", "th", "td", "pre", "code", "blockquote", "section", "article", "header",
+             "footer",
              "script", "style", "img", "br", "hr", "sup", "sub", "nav", "main", "form", "input",
              "button", "label", "link", "meta")  # fmt: skip
 _ATTRIBUTES = ("href", "src", "class", "id", "style", "alt", "name", "type", "value", "width",
