@@ -137,7 +137,8 @@ WRITTEN: tuple[Words, ...] = (
     *(("tokenizer", "train", *more) for more in (
         ("bpe", "doc.txt", "-o", "new", "-n", "256"), ("wordpiece", "doc.txt", "-o", "new", "-n",
          "512"), ("kl3m", "doc.txt", "-o", "new", "-n", "600"),
-        ("bpe", "doc.txt", "-o", "run", "-n", "300"), ("bpe", "doc.txt", "-o", "doc.txt", "-n", "300"),
+        ("bpe", "doc.txt", "-o", "run", "-n", "300"),
+        ("bpe", "doc.txt", "-o", "doc.txt", "-n", "300"),
         ("bpe", "texts", "-o", "texts", "-n", "300"),
         ("bpe", "texts", "-o", "texts/new", "-n", "300"),
         ("bpe", "doc.txt", "-o", "new", "-n", "300", "--work", "run"),

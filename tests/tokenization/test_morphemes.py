@@ -11,7 +11,7 @@ from lengthwise.tokenization.morphemes import MorphemeTokenizer
 from lengthwise.tokenization.trainers import train_tokenizer
 
 CORPUS = [
-    "evler atlar evlerden atlardan evlerimiz atlarımız kitap kitabı kitaplar kitaptan saatler\n"
+    "evler yıllar evlerden yıllardan evlerimiz yıllarımız kitap kitabı kitaplar kitaptan saatler\n"
     * 9,
     "gözler gözlük gözlükçü balık balıkçı okudu geldi oldu xyzzy\n" * 9,
 ]
@@ -30,9 +30,9 @@ def tokenizer(folder: Path) -> MorphemeTokenizer:
 
 
 def test_a_front_and_a_back_root_share_the_ids_of_suffixes(tokenizer: MorphemeTokenizer) -> None:
-    evler, atlar = tokenizer.encode(" evlerden"), tokenizer.encode(" atlardan")
-    assert evler[1:] == atlar[1:] and evler[0] != atlar[0] and len(evler) == 3
-    assert tokenizer.decode(evler) == " evlerden" and tokenizer.decode(atlar) == " atlardan"
+    evler, yillar = tokenizer.encode(" evlerden"), tokenizer.encode(" yıllardan")
+    assert evler[1:] == yillar[1:] and evler[0] != yillar[0] and len(evler) == 3
+    assert tokenizer.decode(evler) == " evlerden" and tokenizer.decode(yillar) == " yıllardan"
     kitap, kitabi = tokenizer.encode(" kitap"), tokenizer.encode(" kitabı")
     assert kitap[0] == kitabi[0]
     assert tokenizer.decode(kitap) == " kitap" and tokenizer.decode(kitabi) == " kitabı"
@@ -52,7 +52,7 @@ def test_ids_are_fewer_than_those_of_the_plain_tokenizer(
 
 def test_what_breaks_harmony_is_said_to_fail(tokenizer: MorphemeTokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode(" saatler")) == " saatlar"
-    assert tokenizer.fails(" saatler") and not tokenizer.fails(" evler, atlar")
+    assert tokenizer.fails(" saatler") and not tokenizer.fails(" evler, yıllar")
 
 
 def test_it_is_saved_and_opened_again(tokenizer: MorphemeTokenizer, tmp_path: Path) -> None:

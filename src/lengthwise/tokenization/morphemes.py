@@ -46,6 +46,8 @@ class MorphemeTokenizer(PreTrainedTokenizer):
         self._ids = {name: number for number, name in enumerate(names)}
         self._names = list(names)
         self._forms = {group[0]: group for group in self._groups}
+        # Ids of special tokens there are those of the plain tokenizer.
+        options.pop("added_tokens_decoder", None)
         super().__init__(**options)  # type: ignore[no-untyped-call]
 
     @property

@@ -26,7 +26,7 @@ _ARCHETYPES = """
 lAr lArI DA DAn DAki In nIn sI Im ImIz InIz mIz nIz yI yA yIm yIz sIn sInIz lI lIK sIz CI CIK CA
 CAsI ncI IncI şAr lA ylA ki DIr ydI ymIş ysA DI mIş Iyor yor AcAK yAcAK Ir Ar mAz mAlI sA mA mAK
 mAktA Abil yAbil ArAk yArAk Ip yIp IncA yIncA ken DIkçA An yAn DIK Il Iş yIş lAş lAn DAş t sAl msI
-ImtrAk gil Alım yAlım AyIm yAyIm sInlAr lArdA nDA nDAn nI nA ndAki I A
+ImtrAk gil Alım yAlım AyIm yAyIm sInlAr nDA nDAn nI nA ndAki I A
 """
 SUFFIXES: tuple[str, ...] = tuple(_ARCHETYPES.split())
 """Archetypes of Turkish suffixes."""
@@ -96,9 +96,11 @@ def chosen(of: Seq[str], before: str, after: str) -> str:
     vowel = next((letter for letter in reversed(word) if letter in VOWELS), "")
     voiceless = word[-1:] in _VOICELESS and bool(word)
     vowel_next = lowered(after[:1]) in VOWELS and bool(after)
+    buffered = any(form[1:] in of for form in of)
     tests: tuple[Callable[[str], bool], ...] = (
         lambda form: _agrees(lowered(form), vowel),
-        lambda form: form[1:] not in of or (word[-1:] in VOWELS and bool(word)),
+        # With a letter between two vowels: -la, -yla.
+        lambda form: not buffered or (form[1:] in of) == (bool(word) and word[-1] in VOWELS),
         lambda form: form[:1] not in "dtcç" or (form[:1] in "tç") == voiceless,
         lambda form: _softened(form, of) == vowel_next,
     )

@@ -1,4 +1,4 @@
-"""A corpus of a few thousand words in several scripts, and texts that a tokenizer has to give back."""
+"""A corpus in several scripts, and texts that a tokenizer has to give back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import random
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import KINDS, TokenizerKind
 
-_WORDS = ["the", "house", "by", "the", "river", "was", "sold", "in", "2010", "for", "125000", "lira", "and", "75", "kuruş", ";", "evlerimizden", "geldiler", ",", "kitapları", "okudular", "ve", "gözlerini", "kapattılar", ".", "Ein", "Haus", "am", "Fluß", ",", "größer", "als", "1984", ".", "東京", "は", "大きい", "都市", "です", "。", "Река", "течёт", "медленно", ";", "def", "run", "(", "self", ",", "**options", ")", ":", "return", '{"a":', "[1,", "2]}"]  # fmt: skip
+_TEXT = """
+the house by the river was sold in 2010 for 125000 lira and 75 kuruş ; evlerimizden geldiler ,
+kitapları okudular ve gözlerini kapattılar . Ein Haus am Fluß , größer als 1984 . 東京 は 大きい
+都市 です 。
+Река течёт медленно ; def run ( self , **options ) : return {"a": [1, 2]}
+"""
+_WORDS = _TEXT.split()
 HARD = (
     "", " ", "\n", "\t \r\n  x", "a" * 300, "1234567890123", "9" * 2000, "Türkçe İIıi ŞĞ",
     "👩‍👩‍👧 e\u0301 \u200b\ufeff", "## ⁀x ▁y Ġz", "\x00\x01\x7f\x85", "<s></s> <|x|>",

