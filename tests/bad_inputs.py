@@ -205,7 +205,8 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
     ("tokenizer", "train"): ((), ("bpe",), ("", "doc.txt"), ("bpee", "doc.txt"),
                              ("bpe(", "doc.txt"), ("bpe(digits=x)", "doc.txt"),
-                             ("kl3m(terms=nope)", "doc.txt"), ("\udcff", "doc.txt"), *(("bpe", bad) for bad in (
+                             ("kl3m(terms=nope)", "doc.txt"),
+                             ("\udcff", "doc.txt"), *(("bpe", bad) for bad in (
                                  "", "~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin",
                                  "latin.txt", "hollow", "zip.pdf", "deep.jsonl", "bad.jsonl",
                                  "no.parquet", "\udcff"))),
