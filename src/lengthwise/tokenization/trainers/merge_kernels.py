@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from lengthwise.tokenization.slot_kernels import MIX, pair_key, slot_of
+
 GO, FULL, RECOUNT, MORE_EVENTS, MORE_POOL, MORE_PAIRS, MORE_MERGES = range(7)
 (
     VOCABULARY, SIZE, MADE, POOL, PAIRS, HEAP, LEAST, UNSURE, EVENTS, TOUCHED, CURRENT, AGAIN, NEED,
@@ -34,7 +36,6 @@ STARTS_BLANK, ENDS_BLANK, ENDS_COLON, CLOSED = 1, 2, 4, 8
 # Counts of pairs that were merged before this run.
 BEFORE = 1 << 40
 _RIGHT = (1 << 32) - 1
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class State(NamedTuple):
@@ -77,18 +78,6 @@ class State(NamedTuple):
     event: Any
     event_place: Any
     numbers: Any
-
-
-@njit(cache=True, nogil=True, inline="always")
-def pair_key(left, right):
-    return (np.int64(left) << 32) | np.int64(right)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def slot_of(key, slots):
-    mixed = np.uint64(key) * _MIX
-    mixed ^= mixed >> np.uint64(29)
-    return np.int64(mixed * _MIX >> np.uint64(20)) & (slots - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -394,7 +383,7 @@ def name_bytes(s, of, base):
     """Names the 256 bytes. of: the byte of each token, uint8 `[256]`. base: of the hash, odd."""
     for token in range(256):
         # Digests of bytes are spread, so that no sum of few of them is another.
-        digest = (np.uint64(of[token]) + np.uint64(1)) * _MIX
+        digest = (np.uint64(of[token]) + np.uint64(1)) * MIX
         digest ^= digest >> np.uint64(31)
         s.digest[token], s.power[token] = digest * base, base
         s.words[token] = of[token] != 32

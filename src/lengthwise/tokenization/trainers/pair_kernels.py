@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from lengthwise.tokenization.slot_kernels import pair_key, slot_of
 from lengthwise.tokenization.trainers.merge_kernels import (
     HEAP,
     LEAST,
@@ -19,10 +20,8 @@ from lengthwise.tokenization.trainers.merge_kernels import (
     UNSURE,
     find_pair,
     may_merge,
-    pair_key,
     put_pair,
     sink,
-    slot_of,
 )
 
 
