@@ -26,9 +26,11 @@ class TokenizerKind(ABC):
     """A way to train a tokenizer; its fields are the options a user may set.
 
     paper: where it comes from; None for one that has no paper of its own.
+    best_known: options that measurements found best for some purpose, where they are no defaults.
     """
 
     paper: ClassVar[Paper | None] = None
+    best_known: ClassVar[str] = ""
 
     @abstractmethod
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
