@@ -123,9 +123,11 @@ def _child(edges, nodes, node, byte):
 
 @njit(cache=True, nogil=True)
 def make_trie(flat, starts, usable, edges, nodes, token_of, shorter):
-    """A trie of usable tokens. edges: keys of node and byte, int64 `[slots]`. nodes: where they lead,
-    int32. token_of: by node. shorter: by token, the longest usable one that it begins with. Node 0
-    is the root. Returns the number of nodes."""
+    """A trie of usable tokens, with node 0 as its root. Returns the number of nodes.
+
+    edges: keys of node and byte, int64 `[slots]`. nodes: where they lead, int32. token_of: by node.
+    shorter: by token, the longest usable one that it begins with.
+    """
     edges[:] = -1
     token_of[:] = -1
     number = 1
@@ -165,9 +167,9 @@ def encode(
     """Encodes pieces.
 
     data, ends, counts: texts, the ends of their pieces, and pieces up to the end of each text.
-    known: pairs of tokens that were asked for, with the answer in the last bit, uint64 `[a power of
-    two]`. tried: borders given up, bool `[bytes]`, all False. out: int32 `[2 * bytes + 2]`, written.
-    apart: whether -1 is written behind each piece, and pieces of one token are left out.
+    known: pairs of tokens that were asked for, with the answer in the last bit, uint64 `[a power
+    of two]`. tried: borders given up, bool `[bytes]`, all False. out: int32 `[2 * bytes + 2]`,
+    written. apart: whether -1 is written behind each piece, and pieces of one token are left out.
 
     Returns the number of tokens up to the end of each text, int64 `[texts]`.
     """
@@ -195,7 +197,7 @@ def encode(
                         if number == first:
                             break
                         left = np.int64(out[number - 1])
-                        key = (np.uint64(left) << np.uint64(32)) | (np.uint64(token) << np.uint64(1))
+                        key = np.uint64(pair_key(left, token << 1))
                         slot = slot_of(key, len(known))
                         if known[slot] >> np.uint64(1) != key >> np.uint64(1):
                             known[slot] = key | np.uint64(

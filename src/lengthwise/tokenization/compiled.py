@@ -1,4 +1,4 @@
-"""The compiled parts of this room, imported where one is called: they need numba, which is optional."""
+"""The compiled parts of this room: they need numba, which is optional."""
 
 from __future__ import annotations
 

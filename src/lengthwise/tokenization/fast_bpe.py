@@ -9,8 +9,7 @@ its longest tokens, with a step back where two neighbours are not what BPE makes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from collections.abc import Sequence as Seq
+from collections.abc import Iterator, Sequence as Seq
 from typing import Any
 
 import numpy as np
@@ -81,9 +80,7 @@ class BytePairs:
         """
         out = np.empty(2 * len(data) + 2, dtype=np.int32)
         tried = np.zeros(len(data), dtype=np.bool_)
-        totals: Counts = self._kernels.encode(
-            data, ends, counts, *self._tables, tried, out, apart
-        )
+        totals: Counts = self._kernels.encode(data, ends, counts, *self._tables, tried, out, apart)
         return out[: int(totals[-1]) if len(totals) else 0].copy(), totals
 
 
@@ -165,7 +162,8 @@ def plain_encode(tokenizer: Tokenizer, text: str) -> list[int]:
     for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text):
         parts = list(piece)
         while True:
-            found = [(ranks.get(pair), at) for at, pair in enumerate(zip(parts, parts[1:]))]
+            pairs = zip(parts, parts[1:], strict=False)
+            found = [(ranks.get(pair), at) for at, pair in enumerate(pairs)]
             known = [(rank, at) for rank, at in found if rank is not None]
             if not known:
                 break

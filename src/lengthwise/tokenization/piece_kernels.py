@@ -112,7 +112,7 @@ def _word(data, at, end, classes):
     if kind == NUMBER:
         return _digits(data, at, end, classes)
     before = at
-    if kind == SYMBOL or kind == MARK or kind == SPACE:
+    if kind in (SYMBOL, MARK, SPACE):
         before = at + (found >> 3)
     small, capitals = _letters(data, before, end, classes)
     if small >= 0:

@@ -11,73 +11,45 @@ A pair is known by its key (left << 32 | right) in a table of open addressing. I
 in `pool`: they are written when the pair comes up and looked at again when it is merged, since by
 then another merge may have taken one away. The heap may hold counts that were larger once.
 
-Pairs below `LEAST` are in no table. When the heap falls to it, all are counted anew with a lower one
-(`pair_kernels`). Merges are those of `tokenizers`, its habits included: the pair with the smaller
-ids first among equals, and a pair that is merged keeps its count, so that it comes first at once
-where a token that was there already comes up by other parts.
+Pairs below `LEAST` are in no table. When the heap falls to it, all are counted anew with a lower
+one (`pair_kernels`). Merges are those of `tokenizers`, its habits included: the pair with the
+smaller ids first among equals, and a pair that is merged keeps its count, so that it comes first at
+once where a token that was there already comes up by other parts.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import njit
 
-from lengthwise.tokenization.slot_kernels import MIX, pair_key, slot_of
-
-GO, FULL, RECOUNT, MORE_EVENTS, MORE_POOL, MORE_PAIRS, MORE_MERGES = range(7)
-(
-    VOCABULARY, SIZE, MADE, POOL, PAIRS, HEAP, LEAST, UNSURE, EVENTS, TOUCHED, CURRENT, AGAIN, NEED,
-    MOST_WORDS, PAST_COLON,
-) = range(15)  # fmt: skip
-NUMBERS = 15
-STARTS_BLANK, ENDS_BLANK, ENDS_COLON, CLOSED = 1, 2, 4, 8
-# Counts of pairs that were merged before this run.
-BEFORE = 1 << 40
-_RIGHT = (1 << 32) - 1
-
-
-class State(NamedTuple):
-    """What learning holds: numpy arrays, so that compiled code and Python see the same.
-
-    tokens: int32 `[places]`. weights: how often a place counts, int32 `[places]`; of length 0 where
-    each counts once. By token: digest, power (of the hash, by length), words, edges. By what a
-    token spells: spelled (digest), spelled_id. left, right, made: of every merge. By slot of the
-    table: slot_key, slot_pair. By pair: key, count, start and number (its run in the pool), merged.
-    heap, heap_count: pairs. fresh, found, cursor `[2, tokens]`: counts, places and where to write
-    them, of what stands left (0) and right (1) of the token that is being made. touched, event,
-    event_place: the same, as they come. numbers: by the names above.
-    """
-
-    tokens: Any
-    weights: Any
-    digest: Any
-    power: Any
-    words: Any
-    edges: Any
-    spelled: Any
-    spelled_id: Any
-    left: Any
-    right: Any
-    made: Any
-    slot_key: Any
-    slot_pair: Any
-    key: Any
-    count: Any
-    start: Any
-    number: Any
-    merged: Any
-    pool: Any
-    heap: Any
-    heap_count: Any
-    fresh: Any
-    found: Any
-    cursor: Any
-    touched: Any
-    event: Any
-    event_place: Any
-    numbers: Any
+from lengthwise.tokenization.slot_kernels import pair_key, slot_of
+from lengthwise.tokenization.trainers.learner_state import (
+    AGAIN,
+    BEFORE,
+    CURRENT,
+    EVENTS,
+    FULL,
+    GO,
+    HEAP,
+    LEAST,
+    MADE,
+    MORE_EVENTS,
+    MORE_MERGES,
+    MORE_PAIRS,
+    MORE_POOL,
+    MOST_WORDS,
+    NEED,
+    PAIRS,
+    PAST_COLON,
+    POOL,
+    RECOUNT,
+    RIGHT,
+    SIZE,
+    TOUCHED,
+    UNSURE,
+    VOCABULARY,
+)
+from lengthwise.tokenization.trainers.name_kernels import may_merge, name_token
 
 
 @njit(cache=True, nogil=True)
@@ -98,43 +70,6 @@ def put_pair(slot_key, slot_pair, key, pair):
         slot = (slot + 1) & (len(slot_key) - 1)
     slot_key[slot] = key
     slot_pair[slot] = pair
-
-
-@njit(cache=True, nogil=True)
-def may_merge(words, edges, left, right, most_words, past_colon):
-    """Whether the guard rails let two tokens become one."""
-    if (edges[left] | edges[right]) & CLOSED:
-        return False
-    meets = edges[left] & ENDS_BLANK or edges[right] & STARTS_BLANK
-    if not past_colon and edges[left] & ENDS_COLON and edges[right] & STARTS_BLANK:
-        return False
-    return most_words == 0 or words[left] + words[right] - (0 if meets else 1) <= most_words
-
-
-@njit(cache=True, nogil=True)
-def name_token(s, left, right):
-    """The token that two become: one that is spelled so already, or a new one; and which of both."""
-    digest = s.digest[left] * s.power[right] + s.digest[right]
-    slot = slot_of(np.int64(digest >> np.uint64(1)), len(s.spelled))
-    while s.spelled_id[slot] >= 0:
-        # 64 bits of a hash: two of a million tokens agree by chance once in 40 million runs.
-        if s.spelled[slot] == digest:
-            return s.spelled_id[slot], True
-        slot = (slot + 1) & (len(s.spelled) - 1)
-    token = np.int32(s.numbers[VOCABULARY])
-    s.spelled[slot] = digest
-    s.spelled_id[slot] = token
-    s.digest[token] = digest
-    s.power[token] = s.power[left] * s.power[right]
-    meets = s.edges[left] & ENDS_BLANK or s.edges[right] & STARTS_BLANK
-    s.words[token] = s.words[left] + s.words[right] - (0 if meets else 1)
-    edges = (s.edges[left] & STARTS_BLANK) | (s.edges[right] & (ENDS_BLANK | ENDS_COLON))
-    edges |= (s.edges[left] | s.edges[right]) & CLOSED
-    if s.edges[left] & ENDS_COLON and s.edges[right] & STARTS_BLANK and not s.numbers[PAST_COLON]:
-        edges |= CLOSED
-    s.edges[token] = edges
-    s.numbers[VOCABULARY] += 1
-    return token, False
 
 
 @njit(cache=True, nogil=True)
@@ -225,9 +160,7 @@ def _lose(s, left, right, made, weight):
 
 @njit(cache=True, nogil=True)
 def _gain(s, side, token, left, right, place, weight):
-    if not may_merge(
-        s.words, s.edges, left, right, s.numbers[MOST_WORDS], s.numbers[PAST_COLON]
-    ):
+    if not may_merge(s.words, s.edges, left, right, s.numbers[MOST_WORDS], s.numbers[PAST_COLON]):
         return
     _touch(s, side, token)
     s.fresh[side, token] += weight
@@ -241,7 +174,7 @@ def _gain(s, side, token, left, right, place, weight):
 def _merge(s, pair, made):
     """Puts `made` at all places of a pair, and notes what stands beside it now."""
     tokens, weights = s.tokens, s.weights
-    left, right = np.int32(s.key[pair] >> 32), np.int32(s.key[pair] & _RIGHT)
+    left, right = np.int32(s.key[pair] >> 32), np.int32(s.key[pair] & RIGHT)
     for place in s.pool[s.start[pair] : s.start[pair] + s.number[pair]]:
         if tokens[place] != left:
             continue
@@ -362,7 +295,7 @@ def advance(s, merges):
             if s.numbers[MADE] == len(s.left):
                 return MORE_MERGES
             _drop_top(s)
-            left, right = s.key[pair] >> 32, s.key[pair] & _RIGHT
+            left, right = s.key[pair] >> 32, s.key[pair] & RIGHT
             made, again = name_token(s, left, right)
             if s.count[pair] < BEFORE >> 1:
                 at = s.numbers[MADE]
@@ -376,34 +309,3 @@ def advance(s, merges):
             return status
         _note(s)
     return GO
-
-
-@njit(cache=True, nogil=True)
-def name_bytes(s, of, base):
-    """Names the 256 bytes. of: the byte of each token, uint8 `[256]`. base: of the hash, odd."""
-    for token in range(256):
-        # Digests of bytes are spread, so that no sum of few of them is another.
-        digest = (np.uint64(of[token]) + np.uint64(1)) * MIX
-        digest ^= digest >> np.uint64(31)
-        s.digest[token], s.power[token] = digest * base, base
-        s.words[token] = of[token] != 32
-        if of[token] == 32:
-            s.edges[token] = STARTS_BLANK | ENDS_BLANK
-        elif of[token] == 58:
-            s.edges[token] = ENDS_COLON
-        slot = slot_of(np.int64(s.digest[token] >> np.uint64(1)), len(s.spelled))
-        while s.spelled_id[slot] >= 0:
-            slot = (slot + 1) & (len(s.spelled) - 1)
-        s.spelled[slot], s.spelled_id[slot] = s.digest[token], token
-    s.numbers[VOCABULARY] = 256
-
-
-@njit(cache=True, nogil=True)
-def name_merges(s, merges, count):
-    """Names the tokens of merges, int32 `[merges, 2]`. count: whether they are made in this run."""
-    for at in range(len(merges)):
-        made, _ = name_token(s, merges[at, 0], merges[at, 1])
-        if count:
-            s.left[s.numbers[MADE]], s.right[s.numbers[MADE]] = merges[at, 0], merges[at, 1]
-            s.made[s.numbers[MADE]] = made
-            s.numbers[MADE] += 1

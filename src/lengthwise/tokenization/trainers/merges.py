@@ -23,6 +23,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise._utils.files import write_aside
 from lengthwise.tokenization.compiled import kernels
+from lengthwise.tokenization.trainers import learner_state as at
 
 Tokens = NDArray[np.int32]
 LETTERS = sorted(bytes_to_unicode().values())
@@ -68,7 +69,8 @@ class Learner:
         self.weights = np.empty(0, np.int32) if weights is None else weights
         self.rails = rails or Rails()
         self.size = size
-        self._loop: Any = kernels("trainers.merge_kernels")
+        self._merge: Any = kernels("trainers.merge_kernels")
+        self._names: Any = kernels("trainers.name_kernels")
         self._pairs: Any = kernels("trainers.pair_kernels")
         self._state = self._begin(before if before is not None else np.empty((0, 2), np.int32))
         self._reached = 0
@@ -76,7 +78,7 @@ class Learner:
     @property
     def vocabulary(self) -> int:
         """Tokens so far, bytes included."""
-        return int(self._state.numbers[self._loop.VOCABULARY])
+        return int(self._state.numbers[at.VOCABULARY])
 
     @property
     def merges(self) -> Tokens:
@@ -98,7 +100,7 @@ class Learner:
             the merges, int32 `[merges, 2]`; those before are not among them.
         """
         saved = time.monotonic()
-        if self._state.numbers[self._loop.LEAST] == 0 and not self._recount():
+        if self._state.numbers[at.LEAST] == 0 and not self._recount():
             return self.merges
         first = self.vocabulary
         while self._step():
@@ -112,11 +114,11 @@ class Learner:
 
     def save(self, path: Path) -> None:
         """Writes all that `resume` needs, aside."""
-        state, loop = self._state, self._loop
-        pairs = int(state.numbers[loop.PAIRS])
+        state = self._state
+        pairs = int(state.numbers[at.PAIRS])
         merged = state.merged[:pairs] == 1
         with write_aside(path) as aside, aside.open("wb") as file:
-            made = int(state.numbers[loop.MADE])
+            made = int(state.numbers[at.MADE])
             np.savez(
                 file,
                 tokens=state.tokens,
@@ -133,10 +135,10 @@ class Learner:
             self._state = self._state._replace(tokens=self.tokens, weights=self.weights)
             self._merged = file["keys"], file["counts"]
             self._again(file["made"], count=True)
-        self._state.numbers[self._loop.LEAST] = 0
+        self._state.numbers[at.LEAST] = 0
 
     def _made(self) -> Tokens:
-        made = int(self._state.numbers[self._loop.MADE])
+        made = int(self._state.numbers[at.MADE])
         return np.stack([self._state.left[:made], self._state.right[:made]], axis=1)
 
     @staticmethod
@@ -144,60 +146,58 @@ class Learner:
         return (merges[:, 0].astype(np.int64) << 32) | merges[:, 1].astype(np.int64)
 
     def _begin(self, before: Tokens) -> Any:
-        loop = self._loop
         room = max(self.size, 256 + len(before)) + 1
         slots = 1 << (4 * room).bit_length()
         by_side = [np.zeros((2, room), np.int64) for _ in range(3)]
         by_side[2][:] = -2
-        zeros = [np.zeros(1, np.int64) for _ in range(5)]
-        state = loop.State(
+        arrays: list[Any] = [
             self.tokens, self.weights,
             np.zeros(room, np.uint64), np.ones(room, np.uint64),
             np.zeros(room, np.int32), np.zeros(room, np.uint8),
             np.zeros(slots, np.uint64), np.full(slots, -1, np.int32),
             *(np.zeros(room, np.int32) for _ in range(3)),
             np.full(2, -1, np.int64), np.zeros(2, np.int32),
-            *zeros[:4], np.zeros(1, np.uint8), np.zeros(1, np.int32),
-            np.zeros(1, np.int32), np.zeros(1, np.int64),
+            *(np.zeros(1, np.int64) for _ in range(4)), np.zeros(1, np.uint8),
+            np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int64),
             *by_side, np.zeros(2 * room, np.int32),
-            np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(loop.NUMBERS, np.int64),
-        )  # fmt: skip
+            np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(at.NUMBERS, np.int64),
+        ]  # fmt: skip
+        state = at.State(*arrays)
         numbers = state.numbers
-        numbers[loop.CURRENT], numbers[loop.SIZE] = -1, self.size
-        numbers[loop.MOST_WORDS] = self.rails.most_words
-        numbers[loop.PAST_COLON] = self.rails.past_colon
-        loop.name_bytes(state, np.array(BYTES, np.uint8), np.uint64(_BASE))
+        numbers[at.CURRENT], numbers[at.SIZE] = -1, self.size
+        numbers[at.MOST_WORDS] = self.rails.most_words
+        numbers[at.PAST_COLON] = self.rails.past_colon
+        self._names.name_bytes(state, np.array(BYTES, np.uint8), np.uint64(_BASE))
         self._state = state
         self._again(before, count=False)
-        self._merged = self._keys(before), np.full(len(before), loop.BEFORE, np.int64)
+        self._merged = self._keys(before), np.full(len(before), at.BEFORE, np.int64)
         return state
 
     def _again(self, merges: Tokens, count: bool) -> None:
         """Names the tokens of merges once more, and counts these as made here or not."""
-        loop, state = self._loop, self._state
+        state = self._state
         if len(merges) > len(state.left):
             self._state = state = self._longer(
                 state, ("left", "right", "made"), len(merges) + len(state.left)
             )
-        loop.name_merges(state, np.ascontiguousarray(merges, dtype=np.int32), count)
+        self._names.name_merges(state, np.ascontiguousarray(merges, dtype=np.int32), count)
 
     def _step(self) -> bool:
         """A round of merges; False when there is nothing left to do."""
-        loop = self._loop
-        status = loop.advance(self._state, _ROUND)
-        need = 2 * int(self._state.numbers[loop.NEED])
-        if status == loop.MORE_EVENTS:
+        status = self._merge.advance(self._state, _ROUND)
+        need = 2 * int(self._state.numbers[at.NEED])
+        if status == at.MORE_EVENTS:
             self._state = self._longer(self._state, ("event", "event_place"), need)
-        elif status == loop.MORE_POOL:
+        elif status == at.MORE_POOL:
             self._state = self._longer(self._state, ("pool",), need)
-        elif status == loop.MORE_MERGES:
+        elif status == at.MORE_MERGES:
             more = 2 * len(self._state.left)
             self._state = self._longer(self._state, ("left", "right", "made"), more)
-        elif status == loop.MORE_PAIRS:
+        elif status == at.MORE_PAIRS:
             self._grow_pairs(need)
-        elif status == loop.RECOUNT:
+        elif status == at.RECOUNT:
             return self._recount()
-        return bool(status != loop.FULL)
+        return bool(status != at.FULL)
 
     @staticmethod
     def _longer(state: Any, names: tuple[str, ...], room: int) -> Any:
@@ -220,11 +220,11 @@ class Learner:
 
     def _recount(self) -> bool:
         """Counts all pairs anew, down to a lower count; False when there is none to go down to."""
-        loop, pairs, numbers = self._loop, self._pairs, self._state.numbers
-        reached, unsure = int(numbers[loop.LEAST]), int(numbers[loop.UNSURE])
+        pairs, numbers = self._pairs, self._state.numbers
+        reached, unsure = int(numbers[at.LEAST]), int(numbers[at.UNSURE])
         if reached and reached <= self.least and not unsure:
             return False
-        known = int(numbers[loop.PAIRS])
+        known = int(numbers[at.PAIRS])
         if reached:
             merged = self._state.merged[:known] == 1
             self._merged = self._state.key[:known][merged], self._state.count[:known][merged]
@@ -236,18 +236,18 @@ class Learner:
         buckets = np.zeros(1 << min(max((places // 4).bit_length(), 10), 24), np.int64)
         fullest = int(pairs.fill_buckets(self._state, buckets))
         top = min(fullest, reached + unsure) if reached else fullest
-        numbers[loop.LEAST] = max(self.least, top // _REACH)
+        numbers[at.LEAST] = max(self.least, top // _REACH)
         self._fill_table(buckets)
-        if numbers[loop.HEAP] == 0 or self._top() < numbers[loop.LEAST]:
-            numbers[loop.UNSURE] = 0
-            return bool(numbers[loop.LEAST] > self.least) and self._recount()
+        if numbers[at.HEAP] == 0 or self._top() < numbers[at.LEAST]:
+            numbers[at.UNSURE] = 0
+            return bool(numbers[at.LEAST] > self.least) and self._recount()
         return True
 
     def _top(self) -> int:
         return int(self._state.heap_count[0])
 
     def _fill_table(self, buckets: NDArray[np.int64]) -> None:
-        loop, pairs = self._loop, self._pairs
+        pairs = self._pairs
         keys, counts = self._merged
         room = max(2 * len(keys), 1 << 16)
         while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from lengthwise.tokenization.slot_kernels import pair_key, slot_of
-from lengthwise.tokenization.trainers.merge_kernels import (
+from lengthwise.tokenization.trainers.learner_state import (
     HEAP,
     LEAST,
     MOST_WORDS,
@@ -18,11 +18,9 @@ from lengthwise.tokenization.trainers.merge_kernels import (
     PAST_COLON,
     POOL,
     UNSURE,
-    find_pair,
-    may_merge,
-    put_pair,
-    sink,
 )
+from lengthwise.tokenization.trainers.merge_kernels import find_pair, put_pair, sink
+from lengthwise.tokenization.trainers.name_kernels import may_merge
 
 
 @njit(cache=True, nogil=True)

@@ -23,8 +23,8 @@ _CHUNK = 1 << 23
 class Corpus:
     """Documents in one file of UTF-8.
 
-    lengths: bytes of each, int64 `[documents]`. digest: of them all. limit: longer documents are cut
-    to it where they are read; 0 is no limit.
+    lengths: bytes of each, int64 `[documents]`. digest: of them all. limit: longer documents are
+    cut to it where they are read; 0 is no limit.
     """
 
     path: Path
@@ -85,8 +85,8 @@ def spool(texts: Texts, work: Path) -> Corpus:
         )
     if len(characters) == 1:
         raise TokenizerError(
-            f"the corpus is one character, {characters.pop()!r}, again and again, so nothing can be "
-            "learned from it: give text"
+            f"the corpus is one character, {characters.pop()!r}, again and again, so nothing can "
+            "be learned from it: give text"
         )
     if known is not None and known.digest == digest.hexdigest():
         return known

@@ -11,9 +11,9 @@ The tokenizer has all merges in their order and the pattern of stage 2 alone, so
 `tokenizer.json`. At transition 0 this is BPE without regard to spaces, at 1 it is plain BPE.
 
 From the authors' code: a token has at most four words (its parts between spaces), and none goes on
-with a space behind a colon; a merge that would break this is left out. Documents longer than the 99th
-percentile are cut to it, for training alone. Defaults are the paper's best model, 180k of 200k
-tokens; 80k of them gives the most bytes a token.
+with a space behind a colon; a merge that would break this is left out. Documents longer than the
+99th percentile are cut to it, for training alone. Defaults are the paper's best model, 180k of
+200k tokens; 80k of them gives the most bytes a token.
 
 Ours differs in the trainer (`merges`), which reads stage 2 in linear memory, and in two things. All
 256 bytes are tokens, so that every text can be written. A pair of stage 1 that comes up in stage 2
@@ -36,7 +36,7 @@ from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.fast_bpe import BytePairs
 from lengthwise.tokenization.pieces import Cutter
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.merges import BYTES, LETTERS, Learner, Rails, Tokens
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, cut_by, of_bytes
 from lengthwise.tokenization.trainers.spool import Corpus, spool
@@ -155,16 +155,17 @@ class SuperBPE(TokenizerKind):
 
         def begun() -> Learner:
             tokens = laid_out(corpus, self.superwords, before, stage)
-            return Learner(
-                tokens, stage.size, before=before, least=self.min_frequency, rails=rails
-            )
+            return Learner(tokens, stage.size, before=before, least=self.min_frequency, rails=rails)
 
         return stage.learn(begun, before, rails, self.min_frequency)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of merges with the file that it goes on from. size: tokens at its end, bytes included."""
+    """A run of merges with the file that it goes on from.
+
+    size: tokens at its end, bytes included.
+    """
 
     path: Path
     size: int
@@ -191,8 +192,10 @@ class Stage:
 
 
 def laid_out(corpus: Corpus, pattern: str, merges: Tokens, stage: Stage) -> Tokens:
-    """A corpus in the tokens of merges, with -1 before, between and behind pieces, int32 `[places]`;
-    pieces of one token are left out."""
+    """A corpus in the tokens of merges, int32 `[places]`, with -1 around every piece.
+
+    Pieces of one token are left out.
+    """
     spelled, made = token_bytes(merges)
     pairs, cutter, done = BytePairs(spelled, merges, made), Cutter(pattern), 0
     path = stage.path.with_suffix(".tokens")

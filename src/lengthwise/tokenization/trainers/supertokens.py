@@ -2,13 +2,13 @@
 
 "Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation and Supertoken
 Learning" (TokenAdapt), 2025, arXiv:2505.09738. A text is cut for training, and for that alone, at
-random: lengths in characters follow a bell from 4 to 23. The library's trainer learns ordinary BPE of
-the chunks, and the tokenizer cuts texts nowhere. What stands together often is found in one chunk
-often enough, and no second stage is needed.
+random: lengths in characters follow a bell from 4 to 23. The library's trainer learns ordinary BPE
+of the chunks, and the tokenizer cuts texts nowhere. What stands together often is found in one
+chunk often enough, and no second stage is needed.
 
 Chunks, at least two occurrences and tokens of at most 30 characters are from the authors' code
-(Tinycompany-AI/SuperTokenizer). It normalises texts to NFC; ours does not, so that texts come back as
-they were.
+(Tinycompany-AI/SuperTokenizer). It normalises texts to NFC; ours does not, so that texts come back
+as they were.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.trainers.kind import Texts, Told, TokenizerKind
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.patterns import cut_by, of_bytes
 
 # Lengths 4 and 5, 6 and 7, ..., 22 and 23, by how often each pair of them is drawn, in thousandths.

@@ -20,10 +20,10 @@ def _digest(data, start, end):
 def count_pieces(data, ends, slots, flat, starts, counts, number):
     """Counts pieces of one array into words.
 
-    data: uint8 `[bytes]`. ends: of its pieces, int32. slots: number of a word or -1, int32 `[a power
-    of two]`. flat, starts: the bytes of all words, uint8, and where each begins and the last one
-    ends, int64. counts: int64. number: of words so far. All have room for every piece. Returns the
-    number of words after it.
+    data: uint8 `[bytes]`. ends: of its pieces, int32. slots: number of a word or -1, int32 `[a
+    power of two]`. flat, starts: the bytes of all words, uint8, and where each begins and the last
+    one ends, int64. counts: int64. number: of words so far. All have room for every piece. Returns
+    the number of words after it.
     """
     start = 0
     for end in ends:
