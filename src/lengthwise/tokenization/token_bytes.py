@@ -126,7 +126,7 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
         )
     kinds = _kinds(json.loads(backend.to_str()).get("decoder"))
     if "ByteLevel" in kinds:
-        spell = _of_letters
+        spell = of_letters
     elif kinds & {"ByteFallback", "Metaspace"}:
         spell = _of_pieces
     else:
@@ -150,7 +150,8 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
 _LETTERS = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
-def _of_letters(word: str) -> bytes | None:
+def of_letters(word: str) -> bytes | None:
+    """The bytes of a token in GPT-2's letters; None for one that has other letters."""
     found = [_LETTERS.get(letter) for letter in word]
     return None if None in found else bytes(each for each in found if each is not None)
 
@@ -177,4 +178,4 @@ def _dropped(decoder: Any) -> list[str]:
     return [each["pattern"]["String"] for each in replaced if "String" in each["pattern"]]
 
 
-__all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary"]
+__all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary", "of_letters"]

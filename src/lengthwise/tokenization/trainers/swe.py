@@ -43,7 +43,7 @@ from lengthwise.tokenization.trainers.byte_level import (
 )
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.likelihood import Gains, Symbols
-from lengthwise.tokenization.trainers.word_counts import count_pieces
+from lengthwise.tokenization.trainers.piece_counts import count_pieces
 
 # How much less likely a byte is that occurs nowhere than the rarest token, in nats.
 UNSEEN = 10.0

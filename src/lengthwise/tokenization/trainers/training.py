@@ -153,12 +153,18 @@ def check_settings(
         raise TokenizerError(f"normalize={normalize}: {hint(normalize, NORMALIZERS)}")
     if not 0 <= held_out <= 0.5:
         raise TokenizerError(f"held_out={held_out}: allowed is a share from 0 to 0.5")
-    least = kind.least() + len(special)
+    added = len(_added(kind, special))
+    least = kind.least() + added
     if size < least:
         raise TokenizerError(
-            f"size={size}: {kind.name} begins with {kind.least():,} tokens, and {len(special)} "
-            f"special ones are added: give at least {least:,}, better some thousands"
+            f"size={size}: {kind.name} begins with {kind.least():,} tokens, and {added} special "
+            f"ones are added: give at least {least:,}, better some thousands"
         )
+
+
+def _added(kind: TokenizerKind, special: Seq[str]) -> list[str]:
+    """The special tokens that a kind does not train itself."""
+    return [each for each in special if each not in kind.special()]
 
 
 def _kind(kind: TokenizerKind | str) -> TokenizerKind:
@@ -177,7 +183,7 @@ def _train(
     step = NORMALIZERS[normalize]
     change = None if step is None else step().normalize_str
     texts = _counted(parts, corpus, change, told)
-    tokenizer = kind.train(texts, size - len(special), work, told)
+    tokenizer = kind.train(texts, size - len(_added(kind, special)), work, told)
     if step is not None:
         own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         tokenizer.normalizer = normalizers.Sequence([step(), *own])

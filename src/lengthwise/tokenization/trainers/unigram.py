@@ -34,7 +34,7 @@ from lengthwise.tokenization.trainers.byte_level import (
     spelled,
 )
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
-from lengthwise.tokenization.trainers.word_counts import count_pieces
+from lengthwise.tokenization.trainers.piece_counts import count_pieces
 
 # How much less likely a byte is that the corpus does not have than the rarest piece, in nats.
 UNSEEN = 10.0

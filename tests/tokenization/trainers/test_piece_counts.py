@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.trainers import word_counts
+from lengthwise.tokenization.trainers import piece_counts
 from lengthwise.tokenization.trainers.byte_level import cutter
-from lengthwise.tokenization.trainers.word_counts import count_pieces
+from lengthwise.tokenization.trainers.piece_counts import count_pieces
 
 
 def _told(what: str, share: float) -> None:
@@ -30,7 +30,7 @@ def test_frequent_pieces_come_first_and_are_read_again(tmp_path: Path) -> None:
 def test_rare_pieces_go_where_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(word_counts, "MOST", 50)
+    monkeypatch.setattr(piece_counts, "MOST", 50)
     rare = [" ".join(f"w{letter}{other}" for letter in "abcdefgh") + " often" * 9
             for other in "ijklmnopqr"]  # fmt: skip
     found = count_pieces(lambda: iter(rare), cutter(), tmp_path, _told)
