@@ -63,7 +63,7 @@ def test_a_folder_of_others_needs_force(world: Path) -> None:
 
 
 def test_killed_the_same_command_goes_on(world: Path) -> None:
-    big = "\n".join(f"{text}\n{number}" for number, text in enumerate(texts(3000)))
+    big = "\n".join(f"{text}\n{number}" for number, text in enumerate(texts(500)))
     (world / "big.txt").write_text(big)
     words = ["tokenizer", "train", "swe(again=5)", "big.txt", "-o", "mine", "-n", "420"]
     running = subprocess.Popen([sys.executable, "-m", "lengthwise", *words], stderr=subprocess.PIPE)

@@ -50,18 +50,30 @@ def _harmonic(archetype: str, word: str) -> bool:
 
 
 def lowered(word: str) -> str:
-    """A word in small letters, dotted and dotless i apart."""
+    """A word in small letters, dotted and dotless i apart.
+
+    Args:
+        word: any.
+    """
     return word.replace("I", "ı").replace("İ", "i").lower()
 
 
 def capitalised(word: str) -> str:
-    """A word with its first letter a capital, dotted and dotless i apart."""
+    """A word with its first letter a capital, dotted and dotless i apart.
+
+    Args:
+        word: any.
+    """
     first = {"i": "İ", "ı": "I"}.get(word[:1], word[:1].upper())
     return first + word[1:]
 
 
 def syllables(word: str) -> int:
-    """How many vowels a word has."""
+    """How many vowels a word has.
+
+    Args:
+        word: in small letters.
+    """
     return sum(letter in VOWELS for letter in word)
 
 

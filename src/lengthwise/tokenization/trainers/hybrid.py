@@ -17,7 +17,7 @@ left out of the vocabulary. Of roots and suffixes at one place the longer is tak
 space before them and may begin with a capital, as tokens of their own; the paper has tokens for
 spaces and for capitals, and loses words in capitals. Roots of one letter are left to BPE.
 Of the lexicon those forms are in the vocabulary that the corpus has at least `min_frequency` times,
-the most frequent first, up to `share` of it; where BPE finds too little for the rest of it, more of
+the most frequent first, up to `share` of it. Where BPE finds too little for the rest of it, more of
 the lexicon takes its place.
 """
 

@@ -10,8 +10,8 @@ Legal, Financial, and Preprocessing Applications", 2025, arXiv:2503.17247. Two f
                 correcting text: a wrong letter changes few tokens
 
 The list (`custom_tokens`): runs of 2 to 8 spaces; what begins and ends things in Markdown, HTML,
-JSON and XML; the years 1776 to 2049; the numbers 10 to 999; enumerators as (a) and (iv); and the
-terms of a file that the user names, such as abbreviations of reporters.
+JSON and XML; the years 1776 to 2049; the numbers 10 to 999; enumerators as (a) and (iv). The terms
+of a file that the user names are added, such as abbreviations of reporters.
 
 Ours: the paper adds the list as AddedToken, which is matched before BPE wherever it stands: "10"
 cuts 2010 in two, and "(i)" a name of a function. Here they are tokens of the model itself, taken

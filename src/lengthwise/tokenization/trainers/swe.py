@@ -11,7 +11,7 @@ ours, and so is what is tried.
 gain of one occurrence. Pairs are merged while the largest gain is above 0, so LL never falls.
 
 Every `again` merges the words are segmented anew by Viterbi under p, and counts are taken anew,
-which lets LL rise further: the new segmentation is at least as likely under the old p, and the new
+which lets LL rise further. The new segmentation is at least as likely under the old p, and the new
 p fits it best. What is then used nowhere, and is no byte, leaves the vocabulary. Steps are greedy:
 the paper's word for its result, optimal, holds for each merge alone.
 
