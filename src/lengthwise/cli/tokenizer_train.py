@@ -69,7 +69,8 @@ def train(
     special: tuple[str, ...], normalize: str, seed: int, text_field: str,
     suffixes: tuple[str, ...], encoding: str | None, work: Path | None, force: bool,
 ) -> None:  # fmt: skip
-    """Train a tokenizer of KIND, such as bpe or "superbpe(transition=80000)", on TEXT.
+    """Train a tokenizer of KIND on TEXT: bpe, unigram, wordpiece, superbpe, supertokens, swe, kl3m,
+    hybrid, with its options, as in "superbpe(transition=80000)".
 
     TEXT is a text, code, PDF, HTML, Word, JSON, JSONL, Parquet or Arrow file, a folder of them, or
     datasets:NAME[,CONFIG][@SPLIT]. OUT holds a tokenizer.json that transformers loads. Stopped,
@@ -179,8 +180,9 @@ def _check_out(out: Path, sources: tuple[str, ...], force: bool) -> None:
 
 def _summary(trained: Trained, corpus: Corpus) -> str:
     found, held = trained.corpus, trained.measured
+    texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
     lines = [
-        f"{trained.folder}: {trained.kind}, {trained.size:,} tokens, of {found.texts:,} texts, "
+        f"{trained.folder}: {trained.kind}, {trained.size:,} tokens, of {texts}, "
         f"{found.bytes / 1e6:,.2f} MB, in {trained.seconds:.1f} s"
     ]
     if trained.size < trained.asked:
