@@ -126,7 +126,7 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
         )
     kinds = _kinds(json.loads(backend.to_str()).get("decoder"))
     if "ByteLevel" in kinds:
-        spell = _of_letters
+        spell = of_letters
     elif kinds & {"ByteFallback", "Metaspace"}:
         spell = _of_pieces
     else:
@@ -135,11 +135,14 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
             f"{' + '.join(sorted(kinds)) or 'none'}, and allowed are ByteLevel, ByteFallback and "
             "Metaspace; take a model with such a tokenizer"
         )
+    dropped = _dropped(json.loads(backend.to_str())["decoder"])
     spelled: list[bytes | None] = [None] * (max(backend.get_vocab().values(), default=-1) + 1)
     added = backend.get_added_tokens_decoder()
     marks = set(tokenizer.all_special_ids) | {t for t, token in added.items() if token.special}
     for word, token in backend.get_vocab().items():
         if token not in marks:
+            for mark in dropped:
+                word = word if token in added else word.replace(mark, "")
             spelled[token] = added[token].content.encode() if token in added else spell(word)
     return ByteVocabulary(spelled)
 
@@ -147,7 +150,8 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
 _LETTERS = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
-def _of_letters(word: str) -> bytes | None:
+def of_letters(word: str) -> bytes | None:
+    """The bytes of a token in GPT-2's letters; None for one that has other letters."""
     found = [_LETTERS.get(letter) for letter in word]
     return None if None in found else bytes(each for each in found if each is not None)
 
@@ -167,4 +171,11 @@ def _kinds(decoder: Any) -> set[str]:
     return found - {"Sequence"}
 
 
-__all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary"]
+def _dropped(decoder: Any) -> list[str]:
+    """What a decoder takes out of tokens, as the mark of pieces within a word."""
+    within = decoder.get("decoders", [decoder])
+    replaced = [each for each in within if each.get("type") == "Replace" and not each["content"]]
+    return [each["pattern"]["String"] for each in replaced if "String" in each["pattern"]]
+
+
+__all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary", "of_letters"]
