@@ -141,7 +141,7 @@ def report(
         TokenizerError: for one that cannot encode, and a price of none of them.
         DocumentError: for a reference language that is not there.
     """
-    names = _names(tokenizers)
+    names = names_of(tokenizers)
     for what, given in (("price", question.prices), ("model", question.embeddings)):
         for each in given:
             if each not in names:
@@ -169,7 +169,12 @@ def report(
     )  # fmt: skip
 
 
-def _names(tokenizers: Seq[OpenTokenizer]) -> list[str]:
+def names_of(tokenizers: Seq[OpenTokenizer]) -> list[str]:
+    """What a report calls tokenizers: their names, numbered where several have one.
+
+    Args:
+        tokenizers: in the order of the report.
+    """
     given = [each.name for each in tokenizers]
     seen: Counter[str] = Counter()
     names = []
@@ -209,4 +214,4 @@ def _report(
     )  # fmt: skip
 
 
-__all__ = ["Question", "Report", "TokenizerReport", "report"]
+__all__ = ["Question", "Report", "TokenizerReport", "names_of", "report"]

@@ -125,7 +125,7 @@ def measure_languages(
             language, int(own.sum()), _bytes(lines), sum(map(len, lines)),
             sum(map(count_words, lines)), used[language],
             float(own.sum() / max(base.sum(), 1.0)),
-            float(np.mean(own[both] / base[both])) if both.any() else float("nan"),
+            float(np.mean(own[both] / base[both])) if both.any() else 0.0,
             _bytes(lines) / max(base_bytes, 1),
         ))  # fmt: skip
     return found
