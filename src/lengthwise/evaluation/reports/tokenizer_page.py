@@ -34,9 +34,7 @@ def tokenizer_page(report: Report, origin: Origin | None = None) -> str:
     if report.parallel:
         count = len(report.tokenizers[0].languages)
         facts.append(("Parallel text", f"{report.parallel}, {count} languages"))
-    page = environment({name: at + 1 for at, name in enumerate(names)}).get_template(
-        "tokenizers.html"
-    )
+    page = environment({name: at for at, name in enumerate(names)}).get_template("tokenizers.html")
     return clean(page.render(
         title="How long a text is in tokens", mark=MARK, names=names, facts=facts,
         blocks=blocks(report, whole=True), notes=notes(report), charts=_charts(report),
