@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_a_terminal_shows_the_ends_and_a_page_every_language(made: Report) -> No
         for every in (False, True)
     )
     assert len(short.rows) == 2 * ENDS and len(whole.rows) == 31 and "31 languages" in short.said
+
+
+def test_one_tokenizer_alone_has_all_figures_of_a_language(made: Report) -> None:
+    alone = replace(made, tokenizers=made.tokenizers[:1])
+    found = next(block for block in blocks(alone) if block.by == "language")
+    assert [head for head, _ in found.heads][:4] == ["premium", "parity", "tokens", "fertility"]
+    assert dict(found.rows)["l29"][2] == "30"
+    titles = [block.title for block in blocks(made, whole=True)]
+    assert {"Parity by language", "Fertility by language"} <= set(titles)
 
 
 def test_names_are_text_everywhere(made: Report) -> None:

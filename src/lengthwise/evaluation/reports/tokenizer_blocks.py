@@ -8,6 +8,7 @@ from statistics import fmean
 
 from lengthwise.evaluation.reports.columns import DASH, number
 from lengthwise.tokenization.report import Report, TokenizerReport
+from lengthwise.tokenization.report.parallel import LanguageFigures
 from lengthwise.tokenization.report.qtok import CLASSES
 from lengthwise.tokenization.report.round_trip import RoundTrip
 
@@ -36,7 +37,7 @@ def blocks(report: Report, whole: bool = False) -> list[Block]:
         whole: show every language, however many there are.
     """
     made = (
-        _length(report), _languages(report), _by_language(report, whole), _classes(report),
+        _length(report), _languages(report), *_by_language(report, whole), _classes(report),
         _scripts(report), _code(report), _turkish(report), _faults(report),
     )  # fmt: skip
     return [each for each in made if each is not None and each.rows]
@@ -140,9 +141,9 @@ def languages_by_premium(report: Report) -> list[str]:
     return sorted(means, key=lambda language: -fmean(means[language]))
 
 
-def _by_language(report: Report, whole: bool) -> Block | None:
-    order = languages_by_premium(report)
-    said = ""
+def _by_language(report: Report, whole: bool) -> list[Block]:
+    """Every language: its figures in the one tokenizer, or a figure in each of several."""
+    order, said = languages_by_premium(report), ""
     if not whole and len(order) > 2 * ENDS:
         said = (
             f"The {ENDS} dearest and the {ENDS} cheapest of {len(order)} languages; --json and "
@@ -150,9 +151,36 @@ def _by_language(report: Report, whole: bool) -> Block | None:
         )
         order = [*order[:ENDS], *order[-ENDS:]]
     by = [{each.language: each for each in t.languages} for t in report.tokenizers]
-    rows = [(language, [number(known[language].premium) for known in by]) for language in order]
+    if len(by) == 1:
+        rows = [(language, _figures(by[0][language])) for language in order]
+        return [Block("By language", _FIGURES, rows, f"{said} {_PARITY}".strip(), "language")]
     heads = [(each.name, "") for each in report.tokenizers]
-    return Block("Premium by language", heads, rows, said, "language")
+
+    def table(title: str, value: Callable[[LanguageFigures], float], said: str) -> Block:
+        rows = [(language, [number(value(known[language])) for known in by]) for language in order]
+        return Block(title, heads, rows, said, "language")
+
+    premium = table("Premium by language", lambda each: each.premium, said)
+    if not whole:
+        return [premium]
+    return [
+        premium, table("Parity by language", lambda each: each.parity, _PARITY),
+        table("Fertility by language", lambda each: each.fertility, "Tokens a word."),
+    ]  # fmt: skip
+
+
+_PARITY = "Parity is the mean over lines of what the premium is of totals."
+_FIGURES = [
+    ("premium", ""), ("parity", ""), ("tokens", ""), ("fertility", "tokens a word"),
+    ("bytes", "a token"), ("bytes", "of the reference's"), ("vocabulary", "tokens used"),
+]  # fmt: skip
+
+
+def _figures(each: LanguageFigures) -> list[str]:
+    return [
+        number(each.premium), number(each.parity), f"{each.tokens:,}", number(each.fertility),
+        number(each.bytes_per_token), number(each.byte_premium), f"{each.used:,}",
+    ]  # fmt: skip
 
 
 def _classes(report: Report) -> Block:
