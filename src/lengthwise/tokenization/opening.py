@@ -1,15 +1,15 @@
 """Opens a tokenizer by whatever holds one: a folder, a file, an encoding's name, a model's name.
 
-| source | read as |
-|---|---|
-| `embedded`, or no source | the tokenizer of the embedded default model |
-| a folder | its tokenizer.json, its sentencepiece model, or what transformers makes of it |
-| a .json file | a tokenizer of the `tokenizers` library |
-| a .gguf file | the vocabulary in its metadata |
-| a .tiktoken file | ranks; split as the encoding of the file's name, else as cl100k_base |
-| a .model file | a sentencepiece model, or ranks |
-| `o200k_base`, `gpt-4o` ... | an encoding of tiktoken, from its cache or fetched |
-| any other name | a model on the hub, through transformers |
+    embedded, or no source    the tokenizer of the embedded default model
+    a folder                  its tokenizer.json, sentencepiece model, or what transformers makes
+    a .json file              a tokenizer of the `tokenizers` library
+    a .gguf file              the vocabulary in its metadata
+    a .tiktoken file          ranks; split as the encoding of its name, else as cl100k_base
+    a .model file             a sentencepiece model, or ranks
+    o200k_base, gpt-4o ...    an encoding of tiktoken, from its cache or fetched
+    any other name            a model on the hub, through transformers
+
+Files are known by their first bytes, whatever they are called.
 """
 
 from __future__ import annotations
