@@ -54,7 +54,7 @@ RIGHT: dict[Words, Words] = {
                                "--max-new-tokens", "8"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
-    ("tokenizer", "report"): ("talker", "-t", "doc.txt", "--parallel", "parallel.json"),
+    ("tokenizer", "report"): ("talker", "--text", "doc.txt", "--parallel", "parallel.json"),
     ("train",): ("run.toml",),
     ("curves",): ("run",),
     ("plan",): ("lengths.txt", "--devices", "8"),

@@ -22,7 +22,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tokenizers_stand_side_by_side(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world)
-    given = (*WORDS, "-t", "doc.txt", "-t", "texts", "--price", "talker=2")
+    given = (*WORDS, "--text", "doc.txt", "--text", "texts", "--price", "talker=2")
     status, out, err = called(*given, "--parallel", "parallel.json", "--json")
     assert status == 0, err
     found = json.loads(out)
@@ -56,7 +56,7 @@ def test_a_page_and_a_picture_are_ours_and_written_again(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    given = (*WORDS, "-t", "doc.txt", "--html", "r.html", "--picture", "r.png")
+    given = (*WORDS, "--text", "doc.txt", "--html", "r.html", "--picture", "r.png")
     for _ in range(2):
         status, _, err = called(*given, "--parallel", "parallel.json")
         assert status == 0 and "report: r.html" in err and "picture: r.png" in err
@@ -69,7 +69,7 @@ def test_a_models_embeddings_name_glitch_candidates(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    given = ("tokenizer", "report", "talker", "-t", "doc.txt", "--model", "talker", "--json")
+    given = ("tokenizer", "report", "talker", "--text", "doc.txt", "--model", "talker", "--json")
     status, out, err = called(*given)
     assert status == 0, err
     found = json.loads(out)["tokenizers"][0]["glitches"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("tokenizers", nargs=-1, required=True, metavar="TOKENIZER...")
-@click.option("--text", "-t", "texts", multiple=True,
+@click.option("--text", "texts", multiple=True,
               help="a file or folder that is tokenised, - for standard input; may be repeated "
               "(default: this Python's language reference)")  # fmt: skip
 @click.option("--parallel", type=Place(), metavar="PLACE",
