@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lengthwise.cli.tokenizer_report import report
 from lengthwise.cli.tokenizer_train import train
 
 
@@ -13,3 +14,4 @@ def tokenizer() -> None:
 
 
 tokenizer.add_command(train)
+tokenizer.add_command(report)
