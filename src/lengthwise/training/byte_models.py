@@ -16,14 +16,19 @@ from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from lengthwise.architectures.learn_your_tokens import LearnYourTokens
+from lengthwise.architectures.word_units import joined, sizes_of, units_of
 from lengthwise.tokenization.equal_info import EqualInfo
 from lengthwise.training.config import TrainingError
 from lengthwise.training.fitting import fit_batches, written_loss
 
 Told = Callable[[int, float], None]
 _TOGETHER = 16
+# Words of a text without spaces are nearly as long as they may be.
+_SPACELESS = 0.75
 
 
 def silent(step: int, loss: float) -> None:
@@ -135,4 +140,100 @@ def train_equal_info(
     return bits_of_rows(model, window_rows(coder, held_out, length)) / len(held_out)
 
 
-__all__ = ["Fit", "bits_of_rows", "fit_rows", "train_equal_info", "window_rows"]
+def word_rows(model: LearnYourTokens, text: str | bytes, words: int) -> list[Tensor]:
+    """Rows of words for a model over words, int64 `[words, longest + 1]` each.
+
+    Args:
+        model: whose longest word it is.
+        text: any; longer words are cut.
+        words: of a row.
+
+    Raises:
+        TrainingError: for a text without spaces, or one that has no UTF-8.
+    """
+    longest = model.config.longest
+    try:
+        found = units_of(text, longest)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    mean = found.size / len(found.units)
+    if mean > _SPACELESS * longest:
+        raise TrainingError(
+            f"this text has {mean:.1f} bytes between spaces, and a word at most {longest}: its "
+            f"pieces would be no words ({found.cut} are cut); put spaces between its words, or "
+            "train a model over bytes"
+        )
+    return list(found.units.split(words))
+
+
+def fit_words(model: LearnYourTokens, rows: Seq[Tensor], how: Fit, told: Told = silent) -> None:
+    """Trains a model over words on rows of words, in place.
+
+    Args:
+        model: of words.
+        rows: int64 `[words, longest + 1]` each.
+        how: steps and rates.
+        told: called with each step and its loss, in nats a byte.
+
+    Raises:
+        TrainingError: where there is no row.
+    """
+    if not rows:
+        raise TrainingError("there is no row to train on: give more text")
+
+    def loss_of(some: Seq[Tensor]) -> Tensor:
+        units = joined(some)
+        return model.spelled(units)[0].sum() / sizes_of(units).sum()
+
+    fit_batches(model, loss_of, rows, how, told)
+
+
+@torch.inference_mode()
+def bits_of_words(model: LearnYourTokens, rows: Seq[Tensor]) -> float:
+    """Bits of rows of words, all together: each word is the product of its units.
+
+    Args:
+        model: of words.
+        rows: int64 `[words, longest + 1]` each.
+    """
+    parts = [rows[at : at + _TOGETHER] for at in range(0, len(rows), _TOGETHER)]
+    return sum(float(model.spelled(joined(some))[0].sum()) for some in parts) / math.log(2)
+
+
+def train_learn_your_tokens(
+    model: LearnYourTokens, text: str | bytes, held_out: str | bytes, how: Fit | None = None,
+    words: int = 128, told: Told = silent,
+) -> float:  # fmt: skip
+    """Trains a model over words on a text, in place; bits a byte of a held-out text.
+
+    Args:
+        model: of words.
+        text: to train on.
+        held_out: another text.
+        how: steps and rates.
+        words: of a row.
+        told: called with each step and its loss in nats a byte.
+
+    Raises:
+        TrainingError: for an empty text, or one without spaces.
+    """
+    if not text or not held_out:
+        raise TrainingError("there is no text to train on, or none held out: give both")
+    if words < 2:
+        raise TrainingError(f"words={words}: a row has at least 2")
+    test = word_rows(model, held_out, words)
+    fit_words(model, word_rows(model, text, words), how or Fit(), told)
+    return bits_of_words(model, test) / sum(int(sizes_of(row).sum()) for row in test)
+
+
+__all__ = [
+    "Fit",
+    "bits_of_rows",
+    "bits_of_words",
+    "fit_rows",
+    "fit_words",
+    "train_equal_info",
+    "train_learn_your_tokens",
+    "window_rows",
+    "word_rows",
+]
