@@ -47,6 +47,15 @@ def rows(size: int = 4_000_000) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
     return tuple(r for n, r in enumerate(made) if (n // _BLOCK) % _HELD), tuple(held)
 
 
+def some(train: int, held: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """So many rows to train on and held out, from all over the books."""
+    found = rows()
+    return tuple(
+        each[:: max(1, len(each) // count)][:count]
+        for each, count in zip(found, (train, held), strict=True)
+    )  # type: ignore[return-value]
+
+
 def llama(vocabulary: int, width: int, layers: int, seed: int = 0) -> LlamaForCausalLM:
     """A small one; heads of 32, tied embeddings."""
     torch.manual_seed(seed)
@@ -101,10 +110,10 @@ def flops(model: PreTrainedModel, loss: Callable[[], torch.Tensor]) -> int:
     return int(counter.get_total_flops())
 
 
-def row_flops(model: PreTrainedModel, some: Rows) -> float:
-    """FLOPs a row of a Llama, mean of some rows, with attention as products."""
+def row_flops(model: PreTrainedModel, batch: Rows) -> float:
+    """FLOPs a row of a Llama, mean of a batch, with attention as products."""
     model.set_attn_implementation("eager")
-    found = flops(model, lambda: written_loss(model, some, [1] * len(some))) / len(some)
+    found = flops(model, lambda: written_loss(model, batch, [1] * len(batch))) / len(batch)
     model.set_attn_implementation("sdpa")
     return found
 
@@ -151,6 +160,7 @@ __all__ = [
     "parameters",
     "row_flops",
     "rows",
+    "some",
     "spaced",
     "trial",
 ]

@@ -57,8 +57,7 @@ def equal_info(
     steps: int = 300, batch: int = 8, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """Bits a byte of M2 at equal bytes and at the FLOPs of the model over bytes."""
-    train, test = equal.rows()
-    train, test = train[:: max(1, len(train) // train_on)], test[:held]
+    train, test = equal.some(train_on, held)
     size, how = sum(map(len, test)), Fit(steps=steps, batch=batch)
     law = ByteNGram.learn(b"".join(train))
     tokenizer = equal.bpe(train, BPE)

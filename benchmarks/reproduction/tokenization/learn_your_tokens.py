@@ -89,7 +89,7 @@ def learn_your_tokens(
     steps: int = 500, batch: int = 8, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """Bits a byte and whole words at equal bytes, and at the FLOPs of the model over bytes."""
-    train, test = _texts(train_on, held)
+    train, test = equal.some(train_on, held)
     budget, how = 0.0, Fit(steps=steps, batch=batch)
     for name, way in ways(train).items():
         rows = way.read(train)
@@ -108,7 +108,7 @@ def seconds(
     seconds: int = 60, batch: int = 8, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """The same at equal seconds of one core; for a machine that does nothing else."""
-    train, test = _texts(train_on, held)
+    train, test = equal.some(train_on, held)
     torch.set_num_threads(1)
     for name, way in ways(train).items():
         rows = way.read(train)
@@ -121,11 +121,6 @@ def seconds(
         spent = time.process_time() - start
         yield {"model": name, "at equal": "seconds", "steps": count, "FLOPs": a_step * count,
                "CPU seconds": spent, **_measured(way, model, train, test)}  # fmt: skip
-
-
-def _texts(train_on: int, held: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
-    train, test = equal.rows()
-    return train[:: max(1, len(train) // train_on)], test[:held]
 
 
 def _measured(
