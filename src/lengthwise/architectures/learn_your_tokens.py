@@ -64,7 +64,7 @@ class LearnYourTokensConfig(DecoderConfig):
             ("longest", longest),
             ("vectors", vectors),
             ("word_layers", word_layers),
-        ):  # noqa: E501
+        ):
             if given < 1:
                 raise ValueError(f"{name}={given}: give at least 1")
         self.longest, self.vectors, self.word_layers = longest, vectors, word_layers
