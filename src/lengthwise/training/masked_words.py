@@ -1,7 +1,8 @@
 """Training of Byte2Word: masked words of bytes that say their subwords.
 
-Lee et al., "Word-Level Representation From Bytes For Language Modeling", 2022, arXiv:2211.12677; the
-model is `architectures/byte2word.py`. Of every row a share of the words is hidden, all bytes of
+Lee et al., "Word-Level Representation From Bytes For Language Modeling", 2022, arXiv:2211.12677.
+
+The model is `architectures/byte2word.py`. Of every row a share of the words is hidden, all bytes of
 each, and their states say the subwords that a fixed tokenizer has for them.
 
 Ours: a hidden word is always hidden, where BERT leaves one in ten as it is and changes another.
