@@ -97,6 +97,12 @@ class Byte2WordPreTrained(PreTrainedModel):
         if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        if isinstance(module, ByteWords):
+            # So that a word's vector is not lost beside the position it is added to.
+            for each in (module.bytes.weight, module.places.weight, module.queries):
+                nn.init.normal_(each)
+            for product in (module.key, module.value):
+                nn.init.xavier_uniform_(product.weight)
 
 
 class Byte2Word(Byte2WordPreTrained):
@@ -182,7 +188,7 @@ class Byte2WordForSequenceClassification(Byte2WordPreTrained):
         super().__init__(config)
         self.reader = Byte2Word(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels or 2)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(

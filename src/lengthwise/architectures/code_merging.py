@@ -15,13 +15,14 @@ merge (`most`), or no context is gained.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from lengthwise._utils.papers import Paper
 
@@ -33,8 +34,8 @@ MERGINGS = ("mean", "learned")
 
 
 class CodeMergingConfig(PreTrainedConfig):
-    """merging: mean or learned. inner: the config of the model above. head: its class in
-    transformers, such as RobertaForSequenceClassification."""
+    """merging: mean or learned. inner: the config of the model above. head: its class with its
+    module, which is one of transformers."""
 
     model_type = "code_merging"
 
@@ -73,13 +74,7 @@ class CodeMerging(PreTrainedModel):
     def __init__(self, config: CodeMergingConfig, inner: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         if inner is None:
-            made = getattr(transformers, config.head, None)
-            if config.inner is None or not isinstance(made, type):
-                raise ValueError(
-                    f"head={config.head!r} is no model of transformers, or there is no inner "
-                    "config: make one of a model with CodeMerging.over(model)"
-                )
-            inner = made(config.inner)
+            inner = _made(config)
         self.inner = inner
         if config.merging == "learned":
             self.score = nn.Linear(config.hidden_size, 1)
@@ -101,12 +96,14 @@ class CodeMerging(PreTrainedModel):
         Raises:
             ValueError: for an encoder-decoder.
         """
-        if getattr(model.config, "is_encoder_decoder", False):
+        if "decoder_input_ids" in inspect.signature(model.forward).parameters:
             raise ValueError(
                 f"{type(model).__name__} is an encoder-decoder, whose decoder writes whole tokens: "
                 "merge its encoder, CodeMerging.over(model.get_encoder())"
             )
-        return cls(CodeMergingConfig(merging, model.config, type(model).__name__), model)
+        made = type(model)
+        head = f"{made.__module__}.{made.__qualname__}"
+        return cls(CodeMergingConfig(merging, model.config, head), model)
 
     def get_input_embeddings(self) -> nn.Module:
         found: nn.Module = self.inner.get_input_embeddings()
@@ -159,6 +156,20 @@ class CodeMerging(PreTrainedModel):
         sizes = (groups.masked_fill(mask == 0, -1).amax(1, keepdim=True) + 1).clamp_min(0)
         there = torch.arange(count - 1, device=mask.device) < sizes
         return merged, there.long()
+
+
+def _made(config: CodeMergingConfig) -> PreTrainedModel:
+    """A new model above, of a class of transformers and of no other package."""
+    module, _, name = config.head.rpartition(".")
+    made = None
+    if module.startswith("transformers.models.") and config.inner is not None:
+        made = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(made, type) and issubclass(made, PreTrainedModel)):
+        raise ValueError(
+            f"head={config.head!r} is no model of transformers, or there is no inner config: make "
+            "one of a model with CodeMerging.over(model)"
+        )
+    return made(config.inner)
 
 
 def padded_groups(rows: list[list[int]]) -> Tensor:

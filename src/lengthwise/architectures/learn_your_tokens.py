@@ -37,6 +37,8 @@ from lengthwise.architectures.decoder import Block, DecoderConfig, Rows
 from lengthwise.architectures.position_schemes import SchemeAttention
 from lengthwise.architectures.word_units import (
     FILLING,
+    ON,
+    SPACE,
     STOP,
     UNITS,
     bytes_of,
@@ -49,6 +51,7 @@ PAPER = Paper(
     arxiv="2310.11628", venue="Findings of EMNLP", code="https://github.com/avi-jit/etok",
 )  # fmt: skip
 _CLASSES = 4
+_LINE, _BLANK = b"\n "
 
 
 class LearnYourTokensConfig(DecoderConfig):
@@ -248,13 +251,15 @@ class LearnYourTokens(PreTrainedModel):
         return found
 
     def _word(self, context: Tensor, temperature: float, chance: torch.Generator) -> list[int]:
-        """Units up to one that ends the word; behind the longest word only ends are allowed."""
+        """Units up to one that ends the word. Ends stand where `units_of` puts them."""
         word: list[int] = []
-        while not word or word[-1] < 256:
+        while not word or word[-1] < SPACE:
             row = torch.tensor([[*word, FILLING]], device=context.device)
             logits = self.spell(context, row)[0, -1].float()
-            if len(word) == self.config.longest:
-                logits[:256] = -torch.inf
+            full, line = len(word) == self.config.longest, bool(word) and word[-1] == _LINE
+            if full or line:
+                logits[:SPACE] = -torch.inf
+            logits[[SPACE, STOP] if line else [] if full else [ON, _BLANK]] = -torch.inf
             if temperature:
                 probs = (logits / temperature).softmax(-1)
                 word.append(int(torch.multinomial(probs, 1, generator=chance)))

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import nn
 
 from lengthwise._utils.files import write_aside
 from lengthwise.architectures.decoder import Decoder
@@ -213,7 +214,7 @@ class ModelLaw:
                 f"the model has {model.config.vocab_size} ids: a law of bytes needs "
                 f"vocab_size={_BYTES + 1}, the bytes and the beginning of a window"
             )
-        self._model = model.to("cpu", torch.float32).eval()
+        self._model: nn.Module = nn.Module.to(model, "cpu", torch.float32).train(False)
         self._kept = kept
         self._known: dict[bytes, list[int]] = {}
         self.fingerprint = _digest(
