@@ -1,4 +1,4 @@
-"""Merging of subtokens: groups of one change nothing, weights sum to one, groups are identifiers."""
+"""Merging of subtokens: groups of one change nothing, weights of a group sum to one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words pooled from bytes: no word leaks into its own spelling, and the fast path is the plain one."""
+"""Words pooled from bytes: no word leaks into its own spelling, and the fast path is the plain."""
 
 from __future__ import annotations
 

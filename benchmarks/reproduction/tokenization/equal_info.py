@@ -90,7 +90,7 @@ def equal_info(
 
 @check({"law": "", "window": "d", "bits a byte": ".3f", "ratio": ".2f", "round trip": "",
         "bytes": "d"})  # fmt: skip
-def laws(size: int = 1_000_000, model_size: int = 4000, steps: int = 200) -> Iterator[Found]:
+def laws(size: int = 1_000_000, model_size: int = 3000, steps: int = 150) -> Iterator[Found]:
     """How far windows compress a text, by M1 and bits of a window; every text comes back."""
     train, test = equal.rows()
     text = b"".join(train)

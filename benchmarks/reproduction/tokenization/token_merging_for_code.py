@@ -36,7 +36,7 @@ from lengthwise.tokenization.code_units import IDENTIFIER, OTHER, code_groups
 from lengthwise.training.byte_models import Fit
 from lengthwise.training.fitting import fit_batches, padded_ids
 
-PIECES, TOKENS, LEAST, CLASSES, SHARE = 4096, 192, 100, 10, 0.15
+PIECES, TOKENS, LEAST, CLASSES, SHARE = 4096, 128, 100, 10, 0.15
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 CPU = torch.device("cpu")
 
@@ -189,7 +189,7 @@ WAYS = (
 @check({"merged": "", "cut at": "", "positions": ".1f", "FLOPs": ".3g", "saved": ".1%",
         "accuracy": ".1%", "F1": ".3f", "by seed": ""})  # fmt: skip
 def token_merging_for_code(
-    steps: int = 400, tune: int = 200, batch: int = 16, held: int = 600, seeds: int = 2
+    steps: int = 300, tune: int = 150, batch: int = 8, held: int = 600, seeds: int = 2
 ) -> Iterator[Found]:  # fmt: skip
     """Accuracy and F1 (mean of classes) of functions by package, with and without merging."""
     pairs, others = functions()

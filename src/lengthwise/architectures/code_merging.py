@@ -1,6 +1,7 @@
 """Token merging for code: the subtokens of an identifier become one vector behind the embeddings.
 
-"On the Effect of Token Merging on Pre-trained Models for Code", 2025, arXiv:2507.14423.
+Saad et al., "On the Effect of Token Merging on Pre-trained Models for Code", 2025,
+arXiv:2507.14423.
 
 A tokenizer cuts `getUserName` in three. Their embeddings are merged, and the model above, any of
 transformers that reads `inputs_embeds`, sees about one position an identifier.

@@ -10,9 +10,9 @@ second model (M2) learns the windows as tokens. Without that reset the code look
     code      the lowest number of I_n that lies in no share of I_n whole
     tokens    the code in pieces of log2 v bits, the highest first
 
-The paper fills a window up with zeros. Where a symbol has a share of its own those zeros can be
-read as it, so the decoder cannot tell where a window ends (a, b, c, d of 1/2, 1/4, 1/8, 1/8 and
-b = 8: "adc" and "adca"). Ours ends on a number that straddles two shares and so is no symbol's. A
+The paper fills a window up with zeros. They can be read as a symbol, and then the decoder cannot
+tell where a window ends. With a, b, c, d of 1/2, 1/4, 1/8, 1/8 and b = 8, "adc" in 7 bits and a
+zero is also "adca". Ours ends on a number that straddles two shares and so is no symbol's. A
 symbol that does not fit covers none whole, so there is one. Its offset is almost always 0, which is
 the paper's padding. A text that ends within a window has no such number at times: the stream says
 how many bytes it has. Intervals are whole numbers of any size, so nothing is rounded: the paper's
