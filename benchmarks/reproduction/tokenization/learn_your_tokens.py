@@ -86,7 +86,7 @@ COLUMNS = {"model": "", "at equal": "", "weights": "d", "steps": "d", "FLOPs": "
 
 @check(COLUMNS)
 def learn_your_tokens(
-    steps: int = 200, batch: int = 8, train_on: int = 3000, held: int = 150
+    steps: int = 150, batch: int = 8, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """Bits a byte and whole words at equal bytes, and at the FLOPs of the model over bytes."""
     train, test = equal.some(train_on, held)

@@ -189,7 +189,7 @@ WAYS = (
 @check({"merged": "", "cut at": "", "positions": ".1f", "FLOPs": ".3g", "saved": ".1%",
         "accuracy": ".1%", "F1": ".3f", "by seed": ""})  # fmt: skip
 def token_merging_for_code(
-    steps: int = 300, tune: int = 150, batch: int = 8, held: int = 600, seeds: int = 2
+    steps: int = 300, tune: int = 120, batch: int = 8, held: int = 600, seeds: int = 2
 ) -> Iterator[Found]:  # fmt: skip
     """Accuracy and F1 (mean of classes) of functions by package, with and without merging."""
     pairs, others = functions()
