@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lengthwise.architectures.byte2word import Byte2WordConfig, Byte2WordForMaskedLM
 from lengthwise.architectures.learn_your_tokens import LearnYourTokens, LearnYourTokensConfig
+from lengthwise.errors import LengthwiseError
 from lengthwise.tokenization.byte_laws import ByteNGram
 from lengthwise.tokenization.equal_info import EqualInfo
 from lengthwise.training.byte_models import (
@@ -104,7 +105,7 @@ def test_words_are_learned_and_told_in_bits_a_byte() -> None:
 )
 def test_texts_without_words_are_refused(changed: dict[str, Any], reason: str) -> None:
     given: dict[str, Any] = {"text": TEXT, "held_out": TEXT, "how": Fit(steps=1)} | changed
-    with pytest.raises(TrainingError, match=reason):
+    with pytest.raises(LengthwiseError, match=reason):
         train_learn_your_tokens(pooled(), **given)
 
 
@@ -188,7 +189,7 @@ def test_what_cannot_be_trained_is_refused() -> None:
         (masked_model(), {"text": "a \ud800"}, "half of a surrogate pair"),
     ):
         given: dict[str, Any] = {"text": TEXT, "held_out": TEXT, "words": 16, "how": Fit(steps=1)}
-        with pytest.raises(TrainingError, match=reason):
+        with pytest.raises(LengthwiseError, match=reason):
             train_byte2word(model, tokenizer, **(given | changed))
 
 

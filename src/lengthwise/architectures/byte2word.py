@@ -29,6 +29,7 @@ from transformers import BertConfig, BertModel, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput
 
 from lengthwise._utils.papers import Paper
+from lengthwise._utils.utf8 import utf8
 
 PAPER = Paper(
     "Word-Level Representation From Bytes For Language Modeling", "Lee et al.", 2022,
@@ -213,19 +214,20 @@ def pieces_of(words: Seq[str], longest: int) -> tuple[list[str], int]:
         longest: bytes of one, 4 or more.
 
     Raises:
-        ValueError: for half a surrogate pair, and for a length that some character exceeds.
+        TokenizerError: for half a surrogate pair.
+        ValueError: for a length that some character exceeds.
     """
     if longest < 4:
         raise ValueError(f"longest={longest}: a character may have 4 bytes; give at least 4")
     found, cut = [], 0
     for word in words:
-        if len(word) * 4 <= longest or len(_utf8(word)) <= longest:
+        if len(word) * 4 <= longest or len(utf8(word)) <= longest:
             found.append(word)
             continue
         cut += 1
         piece, size = "", 0
         for letter in word:
-            wide = len(_utf8(letter))
+            wide = len(utf8(letter))
             if size + wide > longest:
                 found.append(piece)
                 piece, size = "", 0
@@ -244,7 +246,7 @@ def bytes_of_words(rows: Seq[Seq[str]], longest: int) -> Tensor:
     Raises:
         ValueError: for a longer word.
     """
-    spelled = [[_utf8(word) for word in row] for row in rows]
+    spelled = [[utf8(word) for word in row] for row in rows]
     widest = max((len(word) for row in spelled for word in row), default=1)
     if widest > longest:
         raise ValueError(f"a word has {widest} bytes, and at most {longest} are read: cut it first")
@@ -263,16 +265,6 @@ def bytes_of_words(rows: Seq[Seq[str]], longest: int) -> Tensor:
 def input_weights(config: Byte2WordConfig) -> int:
     """Weights of the input side: bytes, places, queries and products."""
     return sum(each.numel() for each in ByteWords(config).parameters())
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"character {error.start} of {text!r} is half of a surrogate pair and has no UTF-8: "
-            "mend the text"
-        ) from error
 
 
 __all__ = [

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from lengthwise._utils.papers import Paper
+from lengthwise._utils.utf8 import utf8
 from lengthwise.architectures.decoder import Block, DecoderConfig, Rows
 from lengthwise.architectures.position_schemes import SchemeAttention
 from lengthwise.architectures.word_units import (
@@ -63,13 +64,10 @@ class LearnYourTokensConfig(DecoderConfig):
     def __init__(
         self, longest: int = 16, vectors: int = 1, word_layers: int = 2, **sizes: Any
     ) -> None:
-        for name, given in (
-            ("longest", longest),
-            ("vectors", vectors),
-            ("word_layers", word_layers),
-        ):
-            if given < 1:
-                raise ValueError(f"{name}={given}: give at least 1")
+        given = {"longest": longest, "vectors": vectors, "word_layers": word_layers}
+        for name, each in given.items():
+            if each < 1:
+                raise ValueError(f"{name}={each}: give at least 1")
         self.longest, self.vectors, self.word_layers = longest, vectors, word_layers
         self.scheme, self.partial_rotary_factor = "rotary", 1.0
         super().__init__(**(sizes | {"vocab_size": UNITS}))
@@ -220,10 +218,11 @@ class LearnYourTokens(PreTrainedModel):
 
         Raises:
             ValueError: for a temperature below 0.
+            TokenizerError: for half a surrogate pair.
         """
         if temperature < 0:
             raise ValueError(f"temperature={temperature}: 0 or more")
-        data = text if isinstance(text, bytes) else text.encode()
+        data = text if isinstance(text, bytes) else utf8(text)
         started = data if not data or data.endswith(b" ") else data + b" "
         longest, device = self.config.longest, self.device
         rows = (

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lengthwise._utils.utf8 import utf8
+
 SPACE, ON, STOP, FILLING = 256, 257, 258, -1
 UNITS = 259
 
@@ -41,10 +43,10 @@ def units_of(text: str | bytes, longest: int, stops: bool = True) -> Words:
         stops: whether the text ends here. Where it does not, its last space ends its last word.
 
     Raises:
-        ValueError: for half a surrogate pair, which has no UTF-8; and for a text that goes on and
-            does not end with a space.
+        TokenizerError: for half a surrogate pair, which has no UTF-8.
+        ValueError: for a text that goes on and does not end with a space.
     """
-    data = text if isinstance(text, bytes) else _utf8(text)
+    data = text if isinstance(text, bytes) else utf8(text)
     if not stops and not data.endswith(b" "):
         raise ValueError("a text that goes on ends with a space: its last word is not whole")
     words = data.split(b" ")
@@ -113,16 +115,6 @@ def _rows(pieces: Seq[tuple[bytes, int]], longest: int) -> Tensor:
     for row, (piece, end) in zip(found, pieces, strict=True):
         row[: len(piece) + 1] = torch.tensor([*piece, end])
     return found
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"character {error.start} is half of a surrogate pair and has no UTF-8: give the bytes "
-            "themselves, or mend the text"
-        ) from error
 
 
 __all__ = [

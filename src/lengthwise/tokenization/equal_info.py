@@ -33,6 +33,7 @@ from safetensors.numpy import save_file
 
 from lengthwise._utils.files import write_aside
 from lengthwise._utils.papers import Paper
+from lengthwise._utils.utf8 import utf8
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.byte_laws import ByteLaw, frequency, least
 
@@ -247,24 +248,6 @@ class EqualInfo:
             raise TokenizerError(f"tokens of these windows are 0 to {self.vocabulary - 1}")
 
 
-def utf8(text: str) -> bytes:
-    """The bytes of a text.
-
-    Args:
-        text: any that UTF-8 can write.
-
-    Raises:
-        TokenizerError: for half a surrogate pair.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"character {error.start} is half of a surrogate pair (U+{ord(text[error.start]):04X}) "
-            "and has no UTF-8: give the bytes themselves, or mend the text"
-        ) from error
-
-
 def _share(sums: Seq[int], byte: int, size: int) -> tuple[int, int]:
     """The whole numbers below `size` that belong to a byte, half open."""
     total = sums[-1]
@@ -285,4 +268,4 @@ def _all_fit(sums: Seq[int], size: int) -> bool:
     return True
 
 
-__all__ = ["PAPER", "Coded", "EqualInfo", "utf8"]
+__all__ = ["PAPER", "Coded", "EqualInfo"]

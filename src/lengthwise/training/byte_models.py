@@ -149,13 +149,11 @@ def word_rows(model: LearnYourTokens, text: str | bytes, words: int) -> list[Ten
         words: of a row.
 
     Raises:
-        TrainingError: for a text without spaces, or one that has no UTF-8.
+        TrainingError: for a text without spaces.
+        TokenizerError: for half a surrogate pair.
     """
     longest = model.config.longest
-    try:
-        found = units_of(text, longest)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+    found = units_of(text, longest)
     mean = found.size / len(found.units)
     if mean > _SPACELESS * longest:
         raise TrainingError(

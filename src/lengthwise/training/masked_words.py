@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 
+from lengthwise._utils.utf8 import utf8
 from lengthwise.architectures.byte2word import Byte2WordForMaskedLM, bytes_of_words, pieces_of
 from lengthwise.training.byte_models import Fit, silent
 from lengthwise.training.config import TrainingError
@@ -55,14 +56,9 @@ def words_of_text(text: str, longest: int) -> tuple[Row, int]:
         longest: bytes of a word.
 
     Raises:
-        TrainingError: for half a surrogate pair.
+        TokenizerError: for half a surrogate pair.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TrainingError(
-            f"character {error.start} is half of a surrogate pair and has no UTF-8: mend the text"
-        ) from error
+    utf8(text)
     return pieces_of([word for word, _ in BertPreTokenizer().pre_tokenize_str(text)], longest)
 
 
