@@ -84,13 +84,10 @@ class Within(Rows):
     @cached_property
     def seen(self) -> Tensor:
         """Whether a query sees a key, bool `[words, n, n]`."""
-        count = self.positions.shape[1]
-        valid = (
-            torch.ones_like(self.positions, dtype=torch.bool)
-            if self.valid is None
-            else (self.valid)
-        )
-        found = valid[:, None].expand(-1, count, -1)
+        valid = self.valid
+        if valid is None:
+            valid = torch.ones_like(self.positions, dtype=torch.bool)
+        found = valid[:, None].expand(-1, valid.shape[1], -1)
         return found.tril() if self.causal else found
 
 
@@ -225,21 +222,15 @@ class LearnYourTokens(PreTrainedModel):
         data = text if isinstance(text, bytes) else utf8(text)
         started = data if not data or data.endswith(b" ") else data + b" "
         longest, device = self.config.longest, self.device
-        rows = (
-            units_of(started, longest, stops=False).units
-            if started else torch.empty(0, longest + 1, dtype=torch.long)
-        ).to(device)  # fmt: skip
         chance = torch.Generator(device).manual_seed(seed)
-        vectors = self.encode(rows) if len(rows) else rows.new_zeros(
-            0, self.config.vectors, self.config.hidden_size, dtype=self.dtype
-        )  # fmt: skip
+        vectors = self.begin.new_zeros(0, *self.begin.shape)
+        if started:
+            vectors = self.encode(units_of(started, longest, stops=False).units.to(device))
         found = started[len(data) :]
         for _ in range(words):
             # One word more, whose own vectors nobody reads.
-            context = self.context(
-                torch.cat((vectors, vectors.new_zeros(1, *self.begin.shape)))[None]
-            )
-            word = self._word(context[0, -1:], temperature, chance)
+            rows = F.pad(vectors, (0, 0, 0, 0, 0, 1))[None]
+            word = self._word(self.context(rows)[0, -1:], temperature, chance)
             text_of = bytes_of([word])
             found += text_of
             told(text_of)
