@@ -192,7 +192,7 @@ class Pieces:
         "FLOPs": ".3g", "masked, clean": ".1%", "masked, noise .1": ".1%", "bits a byte": ".2f",
         "author, clean": ".1%", "noise .1": ".1%", "noise .3": ".1%"})  # fmt: skip
 def byte2word(
-    steps: int = 150, tune: int = 80, batch: int = 32, train: int = 700, test: int = 80
+    steps: int = 200, tune: int = 100, batch: int = 16, train: int = 700, test: int = 80
 ) -> Iterator[Found]:
     """Masked words and authors, with and without noise, at equal bytes and equal FLOPs."""
     own, held = passages(train, test)

@@ -86,7 +86,7 @@ COLUMNS = {"model": "", "at equal": "", "weights": "d", "steps": "d", "FLOPs": "
 
 @check(COLUMNS)
 def learn_your_tokens(
-    steps: int = 150, batch: int = 8, train_on: int = 3000, held: int = 150
+    steps: int = 200, batch: int = 4, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """Bits a byte and whole words at equal bytes, and at the FLOPs of the model over bytes."""
     train, test = equal.some(train_on, held)
@@ -105,7 +105,7 @@ def learn_your_tokens(
 
 @check({**COLUMNS, "CPU seconds": ".0f"})
 def seconds(
-    seconds: int = 60, batch: int = 8, train_on: int = 3000, held: int = 150
+    seconds: int = 60, batch: int = 4, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:
     """The same at equal seconds of one core; for a machine that does nothing else."""
     train, test = equal.some(train_on, held)

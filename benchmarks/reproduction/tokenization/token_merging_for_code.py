@@ -32,7 +32,7 @@ from transformers import (
 
 from lengthwise.architectures.code_merging import CodeMerging, padded_groups
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.code_units import IDENTIFIER, OTHER, code_groups
+from lengthwise.tokenization.code_units import code_groups
 from lengthwise.training.byte_models import Fit
 from lengthwise.training.fitting import fit_batches, padded_ids
 
@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Function:
-    """A function: its tokens, their groups (identifiers, or all but texts), its package."""
+    """A function: its tokens, their groups by kind, its package."""
 
     ids: list[int]
     groups: dict[str, list[int]]
@@ -87,10 +87,7 @@ def read(
     found = []
     for text, name in pairs:
         try:
-            groups = {
-                "identifiers": code_groups(text, tokenizer),
-                "lexemes": code_groups(text, tokenizer, kinds=(IDENTIFIER, OTHER)),
-            }
+            groups = {"identifiers": code_groups(text, tokenizer)}
         except TokenizerError:
             continue
         ids = tokenizer.encode(text, add_special_tokens=False)
@@ -181,7 +178,7 @@ class Way:
 
 WAYS = (
     ("none", "mean", "none", False), ("mean", "mean", "identifiers", False),
-    ("learned", "learned", "identifiers", False), ("mean, lexemes", "mean", "lexemes", False),
+    ("learned", "learned", "identifiers", False),
     ("mean", "mean", "identifiers", True), ("learned", "learned", "identifiers", True),
 )  # fmt: skip
 
@@ -189,7 +186,7 @@ WAYS = (
 @check({"merged": "", "cut at": "", "positions": ".1f", "FLOPs": ".3g", "saved": ".1%",
         "accuracy": ".1%", "F1": ".3f", "by seed": ""})  # fmt: skip
 def token_merging_for_code(
-    steps: int = 300, tune: int = 120, batch: int = 8, held: int = 600, seeds: int = 2
+    steps: int = 300, tune: int = 100, batch: int = 8, held: int = 600, seeds: int = 2
 ) -> Iterator[Found]:  # fmt: skip
     """Accuracy and F1 (mean of classes) of functions by package, with and without merging."""
     pairs, others = functions()
