@@ -44,9 +44,9 @@ def dressed(
         # What stands for the unknown belongs to the way texts are cut.
         roles |= {role: token for role, token in _roles(own).items() if role != "unk_token"}
     if "eos_token" not in roles:
-        whose = "neither tokenizer has" if specials == "model" else "the new tokenizer has no"
+        whose = "neither tokenizer has an" if specials == "model" else "the new tokenizer has no"
         raise TokenizerError(
-            f"{whose} an end token, so the model could not stop: name one as eos_token in the new "
+            f"{whose} end token, so the model could not stop: name one as eos_token in the new "
             "tokenizer's tokenizer_config.json"
         )
     template = new.chat_template if specials == "new" and new.chat_template else own.chat_template

@@ -3,9 +3,10 @@
 Larcher et al., "Cabrita: closing the gap for foreign languages", 2023 (arXiv 2308.11878): give a
 model's tokenizer tokens of a new language, keep all old rows, and continue training. The paper
 trains a SentencePiece vocabulary of the language and joins the two. Here merges are learned on top
-of those that are there: the text is cut by the old tokenizer, and the most frequent neighbours
-within a word become one token, again and again. The new merges stand behind the old ones. So every
-text is first cut as before, and one in which no new merge applies is cut as ever.
+of those that are there: the text is cut by the old tokenizer, characters that it has no token for
+get one, and the most frequent neighbours within a word become one token, again and again. The new
+merges stand behind the old ones. So every text is first cut as before, and one in which no new
+merge applies is cut as ever.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import heapq
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -53,9 +55,9 @@ def extended(
     vocabulary, merges = table["model"]["vocab"], table["model"]["merges"]
     known, largest = set(vocabulary), max(own.get_vocab().values(), default=-1)
     learned = 0
-    for pair in _learned(_words(own, texts), told, count):
-        word = "".join(pair)
-        merges.append(pair)
+    for word, pair in _learned(_words(own, texts, known), known):
+        if pair is not None:
+            merges.append(pair)
         if word not in known:
             known.add(word)
             learned += 1
@@ -69,8 +71,13 @@ def extended(
     )
 
 
-def _words(own: PreTrainedTokenizerBase, texts: Texts) -> dict[tuple[str, ...], int]:
-    """How often each word stands in the texts, as the tokens that it is cut into."""
+def _words(
+    own: PreTrainedTokenizerBase, texts: Texts, known: set[str]
+) -> dict[tuple[str, ...], int]:
+    """How often each word stands in the texts, as the tokens that it is cut into.
+
+    A character that is no token stands for itself, and not as bytes.
+    """
     backend: Tokenizer = own.backend_tokenizer
     counts: Counter[str] = Counter()
     for text in texts():
@@ -82,12 +89,39 @@ def _words(own: PreTrainedTokenizerBase, texts: Texts) -> dict[tuple[str, ...], 
             counts.update(_WORD.findall(part))
     found: Counter[tuple[str, ...]] = Counter()
     for word, times in counts.items():
-        found[tuple(token.value for token in backend.model.tokenize(word))] += times
+        tokens: list[str] = []
+        for there, run in groupby(word, key=known.__contains__):
+            part = "".join(run)
+            tokens += [each.value for each in backend.model.tokenize(part)] if there else part
+        found[tuple(tokens)] += times
     return found
 
 
-def _learned(words: dict[tuple[str, ...], int], told: Told, count: int) -> Iterator[Pair]:
-    """Pairs in the order in which they are merged: the most frequent first, then by their text."""
+def _learned(
+    words: dict[tuple[str, ...], int], known: set[str]
+) -> Iterator[tuple[str, Pair | None]]:
+    """New tokens, with what they are merged of: characters, then the most frequent pair each time.
+
+    Of pairs that are as frequent, the first by its text is taken. A character seen once is none.
+    """
+    single: Counter[str] = Counter()
+    for word, times in words.items():
+        for token in word:
+            single[token] += times if token not in known else 0
+    fresh = [each for each, many in single.items() if many >= FEWEST]
+    for each in sorted(fresh, key=lambda each: (-single[each], each)):
+        yield each, None
+    whole: Counter[tuple[str, ...]] = Counter()
+    for word, times in words.items():
+        for there, run in groupby(word, key=known.__contains__):
+            if there:
+                whole[tuple(run)] += times
+    for pair in _pairs(whole):
+        yield "".join(pair), pair
+
+
+def _pairs(words: dict[tuple[str, ...], int]) -> Iterator[Pair]:
+    """Pairs in the order in which they are merged."""
     held, times = [list(word) for word in words], list(words.values())
     counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
