@@ -52,8 +52,8 @@ def texts() -> tuple[list[str], str]:
 @check({"rows of new tokens": "", "tokens": ",", "bytes a token": ".3f", "before": ".3f",
         "after": ".3f", "steps": ",", "bytes a step": ","})  # fmt: skip
 def cabrita(
-    base: str = "stories15M", more: int = 4000, steps: int = 40, row: int = 1000, rows: int = 2,
-    lr: float = 5e-4, held: int = 20_000,
+    base: str = "stories15M", more: int = 4000, steps: int = 30, row: int = 1000, rows: int = 2,
+    lr: float = 5e-4, held: int = 8_000,
 ) -> Iterator[Found]:  # fmt: skip
     """Bits a byte of held-out Turkish, before and after training on equal bytes."""
     learned, test = texts()

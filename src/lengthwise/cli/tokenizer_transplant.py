@@ -79,6 +79,8 @@ class _Asked:
               help="text on which bits a byte are told; may be repeated")  # fmt: skip
 @click.option("--specials", type=click.Choice(["model", "new"]), default="model", show_default=True,
               help="whose special tokens, end and beginning are taken")  # fmt: skip
+@click.option("--multiple", default=128, show_default=True, type=COUNT,
+              help="what the rows of the matrix are padded to a multiple of")  # fmt: skip
 @click.option("--steps", type=COUNT, help="train so many steps on --learn afterwards")
 @click.option("--train", type=click.Choice(["all", "embeddings"]), default=_HOW.train,
               show_default=True, help="weights that --steps change")  # fmt: skip
@@ -97,7 +99,7 @@ class _Asked:
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def transplant(
     model: str, new: str | None, out: Path, by: str, extend: int | None, trim: bool, fewest: int,
-    learn: tuple[str, ...], text: tuple[str, ...], specials: str, steps: int | None,
+    learn: tuple[str, ...], text: tuple[str, ...], specials: str, multiple: int, steps: int | None,
     work: Path | None, dtype: str | None, device: str | None, force: bool, as_json: bool,
     **numbers: Any,
 ) -> int:  # fmt: skip
@@ -111,6 +113,8 @@ def transplant(
     method = _method(by)
     inputs = [model, new, *learn, *text]
     _check_out(out, inputs, force)
+    if work is not None and not steps:
+        raise TokenizerError("--work is for --steps: leave it out")
     work = work or out.with_name(f"{out.name}.run")
     if steps:
         check_folder("--work", work, inputs)
@@ -125,7 +129,7 @@ def transplant(
         from lengthwise.tokenization.transplant.folder import save
         from lengthwise.tokenization.transplant.surgery import transplant as run
 
-        made = run(opened, own, tokenizer, method, specials=specials, told=told)
+        made = run(opened, own, tokenizer, method, specials=specials, multiple=multiple, told=told)
         found.made, found.own = made, own
         found.after = _loss(made.model, made.tokenizer, texts, told)
         origin = found.origin()

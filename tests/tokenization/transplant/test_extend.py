@@ -11,6 +11,7 @@ from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.transplant.bpe_file import table_of
 from lengthwise.tokenization.transplant.extend import extended
 from lengthwise.tokenization.transplant.surgery import transplant
+from tests.chat_models import tokenizer
 from tests.tokenization.transplant.tiny_pairs import (
     OTHER,
     TEXT,
@@ -73,3 +74,14 @@ def test_what_cannot_be_learned_is_said() -> None:
         extended(byte_level(), lambda: iter([OTHER]), 5000)
     with pytest.raises(TokenizerError, match="Unigram cannot be extended"):
         extended(unigram(), lambda: iter([OTHER]), 5)
+
+
+def test_special_tokens_that_are_no_words_of_the_model_keep_their_ids() -> None:
+    own = tokenizer()
+    made = extended(own, lambda: iter([OTHER]), 20)
+    assert own.get_vocab().items() <= made.get_vocab().items()
+    assert len(set(made.get_vocab().values())) == len(made) == len(own) + 20
+    assert made.eos_token_id == own.eos_token_id
+    # This tokenizer does not cut at spaces, and yet no token goes over one.
+    words = [made.decode([token]) for token in range(len(own), len(made))]
+    assert all(" " not in word.strip() and not word.endswith(" ") for word in words)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.token_bytes import byte_vocabulary
@@ -23,7 +25,17 @@ def spelled(tokenizer: Any, text: str) -> list[bytes | None]:
     return [vocabulary[token] for token in tokenizer.encode(text)]
 
 
-@pytest.mark.parametrize("make", [byte_level, pieces, unigram])
+def with_added() -> Any:
+    """A tokenizer whose special token is no word of its model."""
+    own = byte_level()
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(own.backend_tokenizer.to_str()), eos_token="<end>"
+    )
+    found.add_special_tokens({"additional_special_tokens": ["<more>"]})
+    return found
+
+
+@pytest.mark.parametrize("make", [byte_level, pieces, unigram, with_added])
 def test_kept_text_is_cut_as_before(make: Any) -> None:
     own = make()
     made = trimmed(own, lambda: iter([PART]))

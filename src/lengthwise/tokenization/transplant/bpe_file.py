@@ -48,6 +48,19 @@ def require_plain(table: dict[str, Any], what: str) -> None:
         )
 
 
+def keep_ids(table: dict[str, Any]) -> None:
+    """Has added tokens keep the ids that the table says.
+
+    The `tokenizers` library numbers those that are no words of the model anew, behind its last one.
+
+    Args:
+        table: of `table_of`, of a BPE; changed in place.
+    """
+    words = table["model"]["vocab"]
+    for each in table["added_tokens"]:
+        words.setdefault(each["content"], each["id"])
+
+
 def of_table(table: dict[str, Any], like: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
     """A tokenizer of a changed table.
 
@@ -56,14 +69,20 @@ def of_table(table: dict[str, Any], like: PreTrainedTokenizerBase) -> PreTrained
         like: whose special tokens, chat template and length it has.
     """
     roles = {role: getattr(like, role, None) for role in ROLES}
+    backend = Tokenizer.from_str(json.dumps(table))
+    for each in table["added_tokens"]:
+        if backend.token_to_id(each["content"]) != each["id"]:
+            raise TokenizerError(
+                f"the token {each['content']!r} would not keep its id {each['id']:,}: the "
+                "tokenizer's ids have gaps that no file can say"
+            )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(table)),
-        clean_up_tokenization_spaces=False, model_max_length=like.model_max_length,
-        padding_side=like.padding_side,
+        tokenizer_object=backend, clean_up_tokenization_spaces=False,
+        model_max_length=like.model_max_length, padding_side=like.padding_side,
         **{role: str(token) for role, token in roles.items() if token},
     )  # fmt: skip
     made.chat_template = like.chat_template
     return made
 
 
-__all__ = ["Pair", "of_table", "require_plain", "table_of"]
+__all__ = ["Pair", "keep_ids", "of_table", "require_plain", "table_of"]

@@ -107,7 +107,13 @@ def around_as(new: Tokenizer, own: Tokenizer) -> Tokenizer:
     table["post_processor"] = (
         {"type": "Sequence", "processors": kept} if len(kept) > 1 else kept[0] if kept else None
     )
-    return Tokenizer.from_str(json.dumps(table))
+    made = Tokenizer.from_str(json.dumps(table))
+    if made.get_vocab() != new.get_vocab():
+        raise TokenizerError(
+            "the new tokenizer's ids have gaps that its file cannot say: number its added tokens "
+            "behind the last word of its model"
+        )
+    return made
 
 
 def _parts(processor: Any) -> list[dict[str, Any]]:

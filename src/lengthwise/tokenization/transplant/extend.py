@@ -23,7 +23,13 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import Texts, Told
-from lengthwise.tokenization.transplant.bpe_file import Pair, of_table, require_plain, table_of
+from lengthwise.tokenization.transplant.bpe_file import (
+    Pair,
+    keep_ids,
+    of_table,
+    require_plain,
+    table_of,
+)
 from lengthwise.tokenization.transplant.method import silent
 
 PAPER = Paper(
@@ -32,8 +38,8 @@ PAPER = Paper(
 FEWEST = 2
 """A pair seen less often is no token."""
 _LONGEST = 32
-# Tokenizers without a pre-tokenizer would merge over words.
-_WORD = re.compile("\u2581*[^\u2581]+|\u2581+")
+# Tokenizers that do not cut at spaces would merge over words; this is how both kinds write one.
+_WORD = re.compile("[\u0120\u2581]*[^\u0120\u2581]+|[\u0120\u2581]+")
 
 
 def extended(
@@ -64,6 +70,7 @@ def extended(
             vocabulary[word] = largest + learned
             told("tokens learned", learned / count)
         if learned == count:
+            keep_ids(table)
             return of_table(table, own)
     raise TokenizerError(
         f"the text gives {learned:,} new tokens and not {count:,}: no other pair of tokens stands "

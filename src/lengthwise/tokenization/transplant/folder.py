@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ def place(folder: Path, write: Callable[[Path], object], origin: dict[str, Any])
         write(aside)
         text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
         (aside / ORIGIN).write_text(text, encoding="utf-8")
+        _give_usual_rights(aside)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(aside, folder)
@@ -81,6 +83,14 @@ def place(folder: Path, write: Callable[[Path], object], origin: dict[str, Any])
         raise TokenizerError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _give_usual_rights(folder: Path) -> None:
+    """Those of ORIGIN: safetensors gives its files to their owner alone."""
+    rights = stat.S_IMODE((folder / ORIGIN).stat().st_mode)
+    for each in folder.rglob("*"):
+        if each.is_file():
+            each.chmod(rights)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def fingerprint_of(embeddings: Tensor, spelled: Seq[bytes | None]) -> str:
         spelled: the bytes of each token.
     """
     found = hashlib.sha256(repr(list(spelled)).encode())
-    found.update(embeddings[::97].contiguous().float().numpy().tobytes())
+    found.update(embeddings[::7].contiguous().float().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import Texts, Told
-from lengthwise.tokenization.transplant.bpe_file import Pair, of_table, table_of
+from lengthwise.tokenization.transplant.bpe_file import Pair, keep_ids, of_table, table_of
 from lengthwise.tokenization.transplant.dressing import marks_of
 from lengthwise.tokenization.transplant.method import silent
 
@@ -141,6 +141,8 @@ def _renumbered(
         each["id"] = ids[each["content"]]
     # A list of added tokens has to be in the order of ids, which stays as it was.
     table["added_tokens"].sort(key=lambda each: each["id"])
+    if model["type"] == "BPE":
+        keep_ids(table)
     for part in _processors(table["post_processor"]):
         for each in (part.get("special_tokens") or {}).values() if isinstance(
             part.get("special_tokens"), dict) else ():  # fmt: skip
