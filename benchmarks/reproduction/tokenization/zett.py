@@ -69,7 +69,7 @@ def unigram(texts: list[str], size: int) -> PreTrainedTokenizerBase:
 @check({"rows made by": "", "unigram": ".3f", "gpt2": ".3f"})
 def zett(
     identity: int = 400, steps: int = 200, batch: int = 4, vocabulary: int = 2048, layers: int = 1,
-    written: int = 256, size: int = 8000,
+    written: int = 128, size: int = 8000,
 ) -> Iterator[Found]:  # fmt: skip
     """Bits a byte of tales, under each tokenizer and each way to make rows."""
     learned, others, test = tales(written, 0), tales(written, 1), tales(16, 2)

@@ -3,9 +3,9 @@
 Larcher et al., "Cabrita: closing the gap for foreign languages", 2023 (arXiv 2308.11878): give a
 model's tokenizer tokens of a new language, keep all old rows, and continue training. The paper
 trains a SentencePiece vocabulary of the language and joins the two. Here merges are learned on top
-of those that are there: the text is cut by the old tokenizer, characters that it has no token for
-get one, and the most frequent neighbours within a word become one token, again and again. The new
-merges stand behind the old ones. So every text is first cut as before, and one in which no new
+of those that are there. The text is cut by the old tokenizer, and characters that it has no token
+for get one. Then the most frequent neighbours within a word become one token, again and again. The
+new merges stand behind the old ones. So every text is first cut as before, and one in which no new
 merge applies is cut as ever.
 """
 

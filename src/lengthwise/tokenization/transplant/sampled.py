@@ -1,9 +1,9 @@
 """Tokenizers drawn from recent texts: a Unigram vocabulary of frequent long pieces, with noise.
 
 ZeTT (arXiv 2405.07883) trains its network on one such tokenizer a step. Of the texts in a queue,
-all strings within a word of up to 16 bytes are counted; a string's score is its count times its
-length, as a share of all; noise is added, whose deviation is itself drawn, log-normal with mean
-1e-5 and sigma 4; the highest are kept, with all single bytes. Without noise each step would draw
+all strings within a word of up to 16 bytes are counted. A string's score is its count times its
+length, as a share of all. Noise is added, whose deviation is itself drawn, log-normal with mean
+1e-5 and sigma 4. The highest are kept, with all single bytes. Without noise each step would draw
 nearly the same vocabulary.
 """
 
