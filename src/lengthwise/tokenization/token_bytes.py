@@ -151,10 +151,13 @@ def spelled_tokens(
             f"{' + '.join(sorted(kinds)) or 'none'}, and allowed are ByteLevel, ByteFallback and "
             "Metaspace; take a model with such a tokenizer"
         )
+    dropped = _dropped(json.loads(backend.to_str())["decoder"])
     added, vocabulary = backend.get_added_tokens_decoder(), backend.get_vocab()
     spelled: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     for word, token in vocabulary.items():
         if token not in marks:
+            for mark in dropped:
+                word = word if token in added else word.replace(mark, "")
             spelled[token] = added[token].content.encode() if token in added else spell(word)
     return spelled
 
@@ -201,6 +204,13 @@ def _kinds(decoder: Any) -> set[str]:
     for each in decoder.get("decoders", ()):
         found |= _kinds(each)
     return found - {"Sequence"}
+
+
+def _dropped(decoder: Any) -> list[str]:
+    """What a decoder takes out of tokens, as the mark of pieces within a word."""
+    within = decoder.get("decoders", [decoder])
+    replaced = [each for each in within if each.get("type") == "Replace" and not each["content"]]
+    return [each["pattern"]["String"] for each in replaced if "String" in each["pattern"]]
 
 
 __all__ = [
