@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lengthwise._utils.cache_folder import cache_dir
 from lengthwise.errors import DocumentError
+from lengthwise.models.embedded import cache_dir
 
 
 def npm_folder(package: str, wanted: Callable[[str], bool]) -> Path:

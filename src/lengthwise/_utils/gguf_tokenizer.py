@@ -42,8 +42,12 @@ def load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         raise unreadable(path, error) from error
 
 
-def rebuild_tokenizer(reader: gguf.GGUFReader) -> tuple[Tokenizer, dict[str, Any]]:
+def rebuild_tokenizer(
+    reader: gguf.GGUFReader, digits_apart: bool = True
+) -> tuple[Tokenizer, dict[str, Any]]:
     """Tokenizer of an open GGUF file, made of its arrays alone, for `pre` in DIGITS_APART.
+
+    digits_apart: False leaves GPT-2's pattern alone.
 
     The dict holds what a wrapper has to know beside it: the text of the special tokens
     (`bos_token`, `eos_token`, `unk_token`, `pad_token`) and the `chat_template`.
@@ -58,14 +62,11 @@ def rebuild_tokenizer(reader: gguf.GGUFReader) -> tuple[Tokenizer, dict[str, Any
             merges=[(left, right) for left, _, right in (merge.partition(" ") for merge in merges)],
         )
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(
-                add_prefix_space=bool(_field(reader, "tokenizer.ggml.add_space_prefix"))
-            ),
-        ]
+    letters = pre_tokenizers.ByteLevel(
+        add_prefix_space=bool(_field(reader, "tokenizer.ggml.add_space_prefix"))
     )
+    digits = [pre_tokenizers.Digits(individual_digits=True)] * digits_apart
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, letters])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(_added(tokens, kinds, _CONTROL, special=True))
     tokenizer.add_tokens(_added(tokens, kinds, _USER_DEFINED, special=False))
@@ -86,6 +87,18 @@ def rebuild_tokenizer(reader: gguf.GGUFReader) -> tuple[Tokenizer, dict[str, Any
     if template is not None:
         special["chat_template"] = template
     return tokenizer, special
+
+
+def guessed_tokenizer(path: Path) -> tuple[Tokenizer, str, str | None] | None:
+    """The byte-level tokenizer of a GGUF file whose architecture transformers does not know, its
+    `pre` and its end token. Split by GPT-2's pattern, which need not be the file's. None for other
+    files.
+    """
+    reader = gguf.GGUFReader(path)
+    if _field(reader, "tokenizer.ggml.model") != "gpt2":
+        return None
+    tokenizer, special = rebuild_tokenizer(reader, digits_apart=False)
+    return tokenizer, str(_field(reader, "tokenizer.ggml.pre")), special.get("eos_token")
 
 
 def wrap_tokenizer(tokenizer: Tokenizer, special: dict[str, Any]) -> PreTrainedTokenizerFast:
@@ -129,6 +142,7 @@ def _field(reader: gguf.GGUFReader, key: str) -> Any:
 
 __all__ = [
     "DIGITS_APART",
+    "guessed_tokenizer",
     "load_gguf_tokenizer",
     "rebuild_tokenizer",
     "require_magic",

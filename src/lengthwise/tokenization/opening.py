@@ -142,9 +142,21 @@ def _end_of(tokenizer: Tokenizer, declared: str | None) -> int | None:
 
 
 def _of_gguf(file: Path, name: str) -> OpenTokenizer:
-    from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
+    from lengthwise._utils.gguf_tokenizer import guessed_tokenizer, load_gguf_tokenizer
 
-    return _wrapped(load_gguf_tokenizer(file), name, "gguf")
+    try:
+        return _wrapped(load_gguf_tokenizer(file), name, "gguf")
+    except ModelError:
+        try:
+            found = guessed_tokenizer(file)
+        except Exception:  # a damaged file surfaces as anything
+            found = None
+        if found is None:
+            raise
+    tokenizer, pre, end = found
+    opened = Fast(name, tokenizer, None if end is None else tokenizer.token_to_id(end), "gguf")
+    opened.notes.append(f"{file.name}: its pattern {pre} is not known here, GPT-2's is used")
+    return opened
 
 
 def _wrapped(tokenizer: Any, name: str, kind: str) -> OpenTokenizer:
