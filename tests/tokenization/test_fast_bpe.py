@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lengthwise.documents.files import read_document
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization import bpe_kernels
+from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.fast_bpe import BytePairs, FastBPE, plain_encode
 from lengthwise.tokenization.token_bytes import of_letters
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, cut_by
@@ -133,6 +133,7 @@ def test_a_tokenizer_of_transformers_is_its_backend() -> None:
 @pytest.mark.parametrize("pattern", ["", WORDS, SUPERWORDS])
 def test_whether_two_tokens_agree_is_what_bpe_makes_of_them(pattern: str) -> None:
     """By going back in time, and by running BPE on the bytes of both."""
+    bpe_kernels = kernels("bpe_kernels")
     random = Random(3)
     for _ in range(20):
         model = json.loads(by_library(drawn_texts(random), pattern, 300).to_str())["model"]

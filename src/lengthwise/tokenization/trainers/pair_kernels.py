@@ -48,8 +48,10 @@ def squeeze(tokens, weights):
 
 @njit(cache=True, nogil=True)
 def fill_buckets(s, buckets):
-    """Counts pairs by the bucket they fall into, int32 `[a power of two]`, up to `FULL_BUCKET`. Returns the
-    largest."""
+    """Counts pairs by the bucket they fall into, up to `FULL_BUCKET`, int32 `[a power of two]`.
+
+    Returns the largest.
+    """
     tokens, weights = s.tokens, s.weights
     most, colon = s.numbers[MOST_WORDS], s.numbers[PAST_COLON]
     for at in range(len(tokens) - 1):
