@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 from benchmarks.reproduction.harness import Found, Note, check
 from benchmarks.reproduction.prose import held_out, prose
@@ -129,3 +130,40 @@ def memory(
             "megabytes": each, "stage 1, seconds": row["first"], "stage 2, seconds": row["second"],
             "stage 2, MB a second": each / row["second"], "peak, MB": row["peak"],
         }  # fmt: skip
+
+
+@check({"text": "", "megabytes": ".1f", "tokens": ",d", "comes back": "", "the library's ids": ""})
+def round_trip(
+    megabytes: float = 10.0, size: int = 30_000, transition: float = 0.4
+) -> Iterator[Found]:
+    """Texts from their ids, and ids beside the library's: prose, mixed scripts, random bytes."""
+    with tempfile.TemporaryDirectory() as work:
+        kind = SuperBPE(transition=transition)
+        tokenizer = kind.train(lambda: prose(megabytes), size, Path(work), _told)
+    fast = FastBPE(tokenizer)
+    for name, texts in _texts(megabytes).items():
+        ids = [each.tolist() for each in fast.encode(texts)]
+        back = [tokenizer.decode(each, skip_special_tokens=False) for each in ids]
+        library = [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        yield {
+            "text": name, "megabytes": sum(len(text.encode()) for text in texts) / 1e6,
+            "tokens": sum(map(len, ids)), "comes back": back == texts,
+            "the library's ids": ids == library,
+        }  # fmt: skip
+
+
+def _texts(megabytes: float) -> dict[str, list[str]]:
+    """Texts of some thousands of characters, half of the megabytes as prose."""
+    random = Random(0)
+    scripts = [(32, 127), (0xA1, 0x590), (0x5D0, 0x700), (0x900, 0xE00), (0x3040, 0x3100),
+               (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1F700)]  # fmt: skip
+    part, number = 4_000, int(megabytes * 1e6 / 4 / 4_000)
+    mixed = [
+        "".join(chr(random.randrange(*random.choice(scripts))) for _ in range(part // 3))
+        for _ in range(number)
+    ]
+    noise = [random.randbytes(part // 2).decode("latin-1") for _ in range(number)]
+    return {
+        "prose, held out": held_out(megabytes / 2), "mixed scripts": mixed,
+        "random bytes, as characters": noise,
+    }  # fmt: skip
