@@ -54,6 +54,7 @@ RIGHT: dict[Words, Words] = {
                                "--max-new-tokens", "8"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
+    ("tokenizer", "train"): ("bpe", "doc.txt", "--out", "new", "--size", "300"),
     ("train",): ("run.toml",),
     ("curves",): ("run",),
     ("plan",): ("lengths.txt", "--devices", "8"),
@@ -65,7 +66,7 @@ RIGHT: dict[Words, Words] = {
 }  # fmt: skip
 # Options that name a folder to write; other places are files.
 FOLDERS = {("sequences", "build"): ("out", "tokens"), ("sequences", "answers"): ("out",),
-           ("train",): ("out",),
+           ("train",): ("out",), ("tokenizer", "train"): ("out", "work"),
            ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",)}  # fmt: skip
 # Files and folders to write, and not to read.
 WRITTEN_TO = ("out", "html", "picture", "save", "tokens", "work", "study")
@@ -99,6 +100,8 @@ NO_SUCH: dict[str, Words] = {
     "--end-token": ("nope", "\udcff"),
     "--encoder": ("nope", "\udcff"),
     "--stages": ("x", "restore;continue", "pieces", "instruct", "\udcff"),
+    "--normalize": ("x", "NFKD", " ", "\udcff"),
+    "--special": (" ", "\udcff"),
     "--engine": ("x", "Local", " ", "\udcff"),
     "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
     "--api-key": (" ", "two words", "\udcff"),
@@ -200,6 +203,13 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
                                ("pairs.jsonl",), ("zeros.bin",), ("latin.txt",), ("deep.jsonl",)),
     ("sequences", "curriculum"): (("x",),),
     ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
+    ("tokenizer", "train"): ((), ("bpe",), ("", "doc.txt"), ("bpee", "doc.txt"),
+                             ("bpe(", "doc.txt"), ("bpe(digits=x)", "doc.txt"),
+                             ("kl3m(terms=nope)", "doc.txt"),
+                             ("\udcff", "doc.txt"), *(("bpe", bad) for bad in (
+                                 "", "~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin",
+                                 "latin.txt", "hollow", "zip.pdf", "deep.jsonl", "bad.jsonl",
+                                 "no.parquet", "\udcff"))),
     ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),
     ("curves",): ((), ("",), ("nope",), ("doc.txt",), ("data",), ("run", "nope")),
     ("plan",): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("zeros.bin",), ("hollow",),

@@ -135,11 +135,14 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
             f"{' + '.join(sorted(kinds)) or 'none'}, and allowed are ByteLevel, ByteFallback and "
             "Metaspace; take a model with such a tokenizer"
         )
+    dropped = _dropped(json.loads(backend.to_str())["decoder"])
     spelled: list[bytes | None] = [None] * (max(backend.get_vocab().values(), default=-1) + 1)
     added = backend.get_added_tokens_decoder()
     marks = set(tokenizer.all_special_ids) | {t for t, token in added.items() if token.special}
     for word, token in backend.get_vocab().items():
         if token not in marks:
+            for mark in dropped:
+                word = word if token in added else word.replace(mark, "")
             spelled[token] = added[token].content.encode() if token in added else spell(word)
     return ByteVocabulary(spelled)
 
@@ -166,6 +169,13 @@ def _kinds(decoder: Any) -> set[str]:
     for each in decoder.get("decoders", ()):
         found |= _kinds(each)
     return found - {"Sequence"}
+
+
+def _dropped(decoder: Any) -> list[str]:
+    """What a decoder takes out of tokens, as the mark of pieces within a word."""
+    within = decoder.get("decoders", [decoder])
+    replaced = [each for each in within if each.get("type") == "Replace" and not each["content"]]
+    return [each["pattern"]["String"] for each in replaced if "String" in each["pattern"]]
 
 
 __all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary", "of_letters"]

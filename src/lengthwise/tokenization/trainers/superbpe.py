@@ -79,6 +79,14 @@ class SuperBPE(TokenizerKind):
     words: str = WORDS
     superwords: str = SUPERWORDS
 
+    def special(self) -> tuple[str, ...]:
+        """See `TokenizerKind.special`."""
+        return (self.end,)
+
+    def least(self) -> int:
+        """See `TokenizerKind.least`."""
+        return 257
+
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
         """See `TokenizerKind.train`."""
         first = self._first_size(size)

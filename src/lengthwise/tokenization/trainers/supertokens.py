@@ -55,6 +55,14 @@ class Supertokens(TokenizerKind):
     seed: int = 0
     end: str = "<|endoftext|>"
 
+    def special(self) -> tuple[str, ...]:
+        """See `TokenizerKind.special`."""
+        return (self.end,)
+
+    def least(self) -> int:
+        """See `TokenizerKind.least`."""
+        return 257
+
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
         """See `TokenizerKind.train`; the library's trainer keeps nothing in `work`."""
         if size < 257:
