@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from lengthwise.documents.files import read_document
-from lengthwise.errors import TokenizerError
+from lengthwise.errors import LengthwiseError, TokenizerError
 from lengthwise.tokenization import compiled
 from lengthwise.tokenization.fast_bpe import FastBPE
 from lengthwise.tokenization.trainers.kind import KINDS
@@ -146,10 +146,11 @@ BAD: dict[str, tuple[SuperBPE, list[str], int]] = {
     "no two bytes stand together": (SuperBPE(), ["a", "b"], 300),
     "at least 9 times": (SuperBPE(min_frequency=9), ["ab", "b"], 300),
     "size 256 is too small": (SuperBPE(), ["ab"], 256),
-    "transition 400 is not between 0 and": (SuperBPE(transition=400), ["ab"], 300),
-    "transition -1 is not between 0 and": (SuperBPE(transition=-1), ["ab"], 300),
-    "percentile 0 is not": (SuperBPE(percentile=0), ["ab"], 300),
-    "most_words and min_frequency": (SuperBPE(most_words=-1), ["ab"], 300),
+    "transition 400 is above the size of the vocabulary, 300": (
+        SuperBPE(transition=400),
+        ["ab"],
+        300,
+    ),
     "document 2 has half of a character": (SuperBPE(), ["ab", "x\ud800"], 300),
 }
 
@@ -159,6 +160,14 @@ def test_bad_input_is_one_clear_line(why: str, tmp_path: Path) -> None:
     kind, texts, size = BAD[why]
     with pytest.raises(TokenizerError, match=why):
         _train(kind, texts, size, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"transition": -1}, {"percentile": 0}, {"percentile": 101}, {"most_words": -1}]
+)
+def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(LengthwiseError, match=next(iter(options))):
+        SuperBPE(**options)  # type: ignore[arg-type]
 
 
 def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

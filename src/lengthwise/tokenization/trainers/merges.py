@@ -262,7 +262,7 @@ class Learner:
     def _top(self) -> int:
         return int(self._state.heap_count[0])
 
-    def _fill_table(self, buckets: NDArray[np.int64]) -> None:
+    def _fill_table(self, buckets: Tokens) -> None:
         pairs = self._pairs
         keys, counts = self._merged
         room = max(2 * len(keys), 1 << 16)
