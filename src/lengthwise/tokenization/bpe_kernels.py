@@ -235,15 +235,18 @@ def encode(
                         left = np.int64(out[number - 1])
                         key = np.uint64(pair_key(left, token << 1))
                         slot = slot_of(key, len(known))
-                        if known[slot] >> np.uint64(1) != key >> np.uint64(1):
+                        # Read once: threads may share the table.
+                        answer = known[slot]
+                        if answer >> np.uint64(1) != key >> np.uint64(1):
                             if parts[left, 2] == -2 or parts[token, 2] == -2:
                                 fits = agree_slowly(
                                     flat, starts, of_byte, keys, values, left, token
                                 )
                             else:
                                 fits = agree(keys, values, parts, left, token)
-                            known[slot] = key | np.uint64(fits)
-                        if known[slot] & np.uint64(1):
+                            answer = key | np.uint64(fits)
+                            known[slot] = answer
+                        if answer & np.uint64(1):
                             break
                     token = np.int64(shorter[token])
                 if token >= 0:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise._utils.files import write_aside
+from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
+from lengthwise.tokenization.pieces import LONGEST
 from lengthwise.tokenization.trainers import learner_state as at
 
 Tokens = NDArray[np.int32]
@@ -54,6 +56,10 @@ class Learner:
     tokens: pieces with -1 before, between and behind them, int32 `[places]`; it is changed.
     weights: how often each place counts, int32 `[places]`; None where each counts once.
     before: merges that made these tokens, int32 `[merges, 2]`.
+    size: tokens at the end, bytes included. least: how often a pair has to occur.
+
+    Raises:
+        TokenizerError: without numba, or for more tokens than `LONGEST`.
     """
 
     def __init__(
@@ -65,6 +71,11 @@ class Learner:
         least: int = 1,
         rails: Rails | None = None,
     ) -> None:
+        if len(tokens) > LONGEST:
+            raise TokenizerError(
+                f"a corpus of {len(tokens):,} tokens is too large to learn from; allowed are "
+                f"{LONGEST:,}: take a sample of it"
+            )
         self.least = max(least, 1)
         self.tokens = tokens
         self.weights = np.empty(0, np.int32) if weights is None else weights

@@ -32,6 +32,7 @@ from typing import ClassVar
 import numpy as np
 from tokenizers import Tokenizer, models
 
+from lengthwise._utils.files import ASIDE
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
@@ -91,7 +92,8 @@ class SuperBPE(TokenizerKind):
         key = self._key(corpus, size)
         within = Stage(work / f"words-{key}.npz", first - 1, told, "merges within words")
         across = Stage(work / f"superwords-{key}.npz", size - 1, told, "merges over spaces")
-        for left in {*work.glob("words-*.npz"), *work.glob("superwords-*.npz")}:
+        # What an older run left, and what a killed one was writing.
+        for left in {*work.glob("words-*"), *work.glob("superwords-*"), *work.glob(f".*{ASIDE}")}:
             if left not in (within.path, across.path):
                 left.unlink()
         merges = self._within(corpus, within) if first > 257 else _NONE
