@@ -259,10 +259,8 @@ class Learner:
         """Closes the gaps that merges left in the array."""
         state = self._state
         places = self._pairs.squeeze(state.tokens, state.weights)
-        self.tokens, self.weights = state.tokens[:places], state.weights[:places]
-        if 4 * places < 3 * len(state.tokens):
-            # Copied, so that the memory behind it is free.
-            self.tokens, self.weights = self.tokens.copy(), self.weights.copy()
+        self.tokens = _shortened(state.tokens, places)
+        self.weights = _shortened(state.weights, min(places, len(state.weights)))
         self._state = state._replace(tokens=self.tokens, weights=self.weights)
 
     def _reach(self, top: int) -> int:
@@ -288,6 +286,14 @@ class Learner:
             # Half as much again, for what the merges bring.
             self._state = self._state._replace(pool=np.empty(3 * places // 2 + 1024, np.int32))
         pairs.place_pairs(self._state, buckets)
+
+
+def _shortened(array: Tokens, places: int) -> Tokens:
+    """The beginning of an array; what is behind it is given back to the system, without a copy."""
+    if not array.flags.owndata:
+        return array[:places]
+    array.resize(places, refcheck=False)
+    return array
 
 
 def _buckets(places: int, least: int) -> int:
