@@ -64,8 +64,8 @@ class _Asked:
 @click.argument("model")
 @click.argument("new", required=False)
 @click.option("--out", "-o", required=True, type=Place(), help="folder of the model to write")
-@click.option("--by", default="mean", show_default=True,
-              help='how new rows are made: mean, tokenadapt_own, "tokenadapt(encoder=FOLDER)", '
+@click.option("--by", default="tokenadapt_own", show_default=True,
+              help='how new rows are made: tokenadapt_own, "tokenadapt(encoder=FOLDER)", mean, '
               '"zett(path=FILE)" or random')  # fmt: skip
 @click.option("--extend", type=COUNT, metavar="N",
               help="instead of NEW: the model's tokenizer and N tokens of --learn")  # fmt: skip
@@ -306,9 +306,10 @@ class _Report:
     def text(self, out: Path) -> str:
         """Some lines."""
         made = self._done()
+        fresh = f", {made.made:,} made by {self.by}" if made.made else ""
         lines = [
-            f"{out}: {made.tokens:,} tokens ({made.before:,} before), {made.copied:,} rows copied, "
-            f"{made.made:,} made by {self.by}"
+            f"{out}: {made.tokens:,} tokens ({made.before:,} before), {made.copied:,} rows copied"
+            f"{fresh}"
         ]
         if made.unknown:
             lines.append(f"{made.unknown:,} tokens could not be spelled by the old tokenizer; "
