@@ -7,6 +7,7 @@ their tags. What is long is cut at blank lines, so that a document is some thous
 
 from __future__ import annotations
 
+import collections
 import gzip
 import html
 import random
@@ -40,15 +41,41 @@ _TAG = re.compile(r"<[^>]*>")
 _PRE = re.compile(r"(?is)<pre\b[^>]*>(.*?)</pre>")
 
 
-def prose(megabytes: float = 0.0) -> list[str]:
-    """Documents in an order that is the same each time.
+def prose(megabytes: float) -> Iterator[str]:
+    """Documents in an order that is the same each time, read as they are asked for.
 
     Args:
-        megabytes: of UTF-8, at least so many; 0 is all of them.
+        megabytes: of UTF-8, at least so many. Behind the last document the first one comes again.
 
     Raises:
         DocumentError: where a package cannot be fetched.
     """
+    size = 0
+    while size < megabytes * 1e6:
+        for document in _documents():
+            size += len(document.encode())
+            yield document
+            if size >= megabytes * 1e6:
+                break
+
+
+def held_out(megabytes: float) -> list[str]:
+    """The last documents: training on less than the whole corpus does not see them.
+
+    Args:
+        megabytes: of UTF-8, at least so many.
+    """
+    found = collections.deque[str]()
+    size = 0
+    for document in _documents():
+        found.append(document)
+        size += len(document.encode())
+        while size - len(found[0].encode()) > megabytes * 1e6:
+            size -= len(found.popleft().encode())
+    return list(found)
+
+
+def _documents() -> Iterator[str]:
     path = cache_dir() / "prose-1.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,16 +84,12 @@ def prose(megabytes: float = 0.0) -> list[str]:
         aside = path.with_suffix(".aside")
         aside.write_text("\0".join(found), encoding="utf-8")
         aside.replace(path)
-    documents = path.read_text(encoding="utf-8").split("\0")
-    if not megabytes:
-        return documents
-    taken, size = [], 0
-    for document in documents:
-        if size >= megabytes * 1e6:
-            break
-        taken.append(document)
-        size += len(document.encode())
-    return taken
+    rest = ""
+    with path.open(encoding="utf-8", newline="") as file:
+        while piece := file.read(1 << 22):
+            *whole, rest = (rest + piece).split("\0")
+            yield from whole
+    yield rest
 
 
 def _everything() -> Iterator[str]:
@@ -139,4 +162,4 @@ def _parts(text: str) -> Iterator[str]:
     yield "".join(part).strip()
 
 
-__all__ = ["PACKAGES", "prose"]
+__all__ = ["PACKAGES", "held_out", "prose"]

@@ -98,8 +98,30 @@ def reachable(flat, starts, of_byte, keys, values):
 
 
 @njit(cache=True, nogil=True)
-def _agree(flat, starts, of_byte, keys, values, left, right):
-    """Whether BPE makes just these two tokens of the bytes of both."""
+def find_parts(merges, made, tokens):
+    """Left part, right part and rank of tokens that come about in one way alone, int32
+    `[tokens, 3]`.
+
+    A byte has rank -1. A token has -2 if several merges make it, or one of lower rank than its
+    parts: then when its parts were there is not told by ranks.
+    """
+    parts = np.full((tokens, 3), -1, np.int32)
+    for rank in range(len(merges)):
+        token, left, right = made[rank], merges[rank, 0], merges[rank, 1]
+        simple = parts[token, 2] == -1 and parts[left, 2] != -2 and parts[right, 2] != -2
+        parts[token, 0], parts[token, 1] = left, right
+        parts[token, 2] = rank if simple else -2
+    for rank in range(len(merges)):
+        # What was simple when it was read may rest on a token that had another merge later on.
+        left, right = parts[merges[rank, 0], 2], parts[merges[rank, 1], 2]
+        if left == -2 or right == -2 or left > rank or right > rank:
+            parts[made[rank], 2] = -2
+    return parts
+
+
+@njit(cache=True, nogil=True)
+def agree_slowly(flat, starts, of_byte, keys, values, left, right):
+    """Whether BPE makes just these two tokens of the bytes of both: it is run."""
     one, two = starts[left + 1] - starts[left], starts[right + 1] - starts[right]
     tokens = np.empty(one + two, np.int32)
     for at in range(one):
@@ -111,57 +133,71 @@ def _agree(flat, starts, of_byte, keys, values, left, right):
 
 
 @njit(cache=True, nogil=True)
-def _child(edges, nodes, node, byte):
+def agree(keys, values, parts, left, right):
+    """The same by going back in time: what stood at the border together, and would have merged
+    before either of the two was taken up by another merge. Both have to be simple."""
+    left_end, right_end = NO_RANK, NO_RANK
+    while True:
+        slot = _rank(keys, left, right)
+        # Of equal ranks the first place comes first: within the left token, then at the border.
+        if slot >= 0 and values[slot, 0] < left_end and values[slot, 0] <= right_end:
+            return False
+        born, other = parts[left, 2], parts[right, 2]
+        if born < 0 and other < 0:
+            return True
+        if born > other:
+            left_end, left = born, parts[left, 1]
+        else:
+            right_end, right = other, parts[right, 0]
+
+
+@njit(cache=True, nogil=True)
+def _child(edges, node, byte):
+    """The node behind another one, -1 where there is none."""
     key = (np.int64(node) << 8) | np.int64(byte)
     slot = slot_of(key, len(edges))
     while edges[slot] != -1:
-        if edges[slot] == key:
-            return nodes[slot]
+        if edges[slot] >> 31 == key:
+            return edges[slot] & ((1 << 31) - 1)
         slot = (slot + 1) & (len(edges) - 1)
     return -1
 
 
 @njit(cache=True, nogil=True)
-def make_trie(flat, starts, usable, edges, nodes, token_of, shorter):
-    """A trie of usable tokens, with node 0 as its root. Returns the number of nodes.
+def make_trie(flat, starts, tokens, edges, shorter):
+    """A trie of tokens, given from the shortest on. Returns how many nodes are no token.
 
-    edges: keys of node and byte, int64 `[slots]`. nodes: where they lead, int32. token_of: by node.
-    shorter: by token, the longest usable one that it begins with.
+    edges: int64 `[a power of two]`, written: node << 8 | byte, << 31, | the node behind. Node 0 is
+    the root, node t + 1 the token t, and those above are no tokens; so a prefix that is a token has
+    its number when a longer one comes. shorter: by token, the longest that it begins with, int32.
     """
     edges[:] = -1
-    token_of[:] = -1
-    number = 1
-    for token in range(len(usable)):
-        if not usable[token]:
-            continue
-        node = 0
+    others = 0
+    for token in tokens:
+        node = np.int64(0)
+        shorter[token] = -1
         for at in range(starts[token], starts[token + 1]):
-            following = _child(edges, nodes, node, flat[at])
+            if 0 < node < len(starts):
+                shorter[token] = node - 1
+            following = _child(edges, node, flat[at])
             if following < 0:
+                if at + 1 == starts[token + 1]:
+                    following = np.int64(token) + 1
+                else:
+                    following = np.int64(len(starts)) + others
+                    others += 1
                 key = (np.int64(node) << 8) | np.int64(flat[at])
                 slot = slot_of(key, len(edges))
                 while edges[slot] != -1:
                     slot = (slot + 1) & (len(edges) - 1)
-                edges[slot] = key
-                following = nodes[slot] = number
-                number += 1
+                edges[slot] = (key << 31) | following
             node = following
-        token_of[node] = token
-    for token in range(len(usable)):
-        shorter[token] = -1
-        if not usable[token]:
-            continue
-        node = 0
-        for at in range(starts[token], starts[token + 1] - 1):
-            node = _child(edges, nodes, node, flat[at])
-            if token_of[node] >= 0:
-                shorter[token] = token_of[node]
-    return number
+    return others
 
 
 @njit(cache=True, nogil=True)
 def encode(
-    data, ends, counts, flat, starts, of_byte, keys, values, edges, nodes, token_of, shorter,
+    data, ends, counts, flat, starts, of_byte, keys, values, parts, edges, shorter,
     known, tried, out, apart,
 ):  # fmt: skip
     """Encodes pieces.
@@ -186,11 +222,11 @@ def encode(
                 if token == -2:
                     token, node = np.int64(-1), np.int64(0)
                     for here in range(at, end):
-                        node = _child(edges, nodes, node, data[here])
+                        node = np.int64(_child(edges, node, data[here]))
                         if node < 0:
                             break
-                        if token_of[node] >= 0:
-                            token = np.int64(token_of[node])
+                        if node < len(starts):
+                            token = node - 1
                 while token >= 0:
                     border = at + starts[token + 1] - starts[token]
                     if not tried[border - 1]:
@@ -199,11 +235,18 @@ def encode(
                         left = np.int64(out[number - 1])
                         key = np.uint64(pair_key(left, token << 1))
                         slot = slot_of(key, len(known))
-                        if known[slot] >> np.uint64(1) != key >> np.uint64(1):
-                            known[slot] = key | np.uint64(
-                                _agree(flat, starts, of_byte, keys, values, left, token)
-                            )
-                        if known[slot] & np.uint64(1):
+                        # Read once: threads may share the table.
+                        answer = known[slot]
+                        if answer >> np.uint64(1) != key >> np.uint64(1):
+                            if parts[left, 2] == -2 or parts[token, 2] == -2:
+                                fits = agree_slowly(
+                                    flat, starts, of_byte, keys, values, left, token
+                                )
+                            else:
+                                fits = agree(keys, values, parts, left, token)
+                            answer = key | np.uint64(fits)
+                            known[slot] = answer
+                        if answer & np.uint64(1):
                             break
                     token = np.int64(shorter[token])
                 if token >= 0:

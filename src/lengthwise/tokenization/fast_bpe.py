@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.pieces import Bytes, Counts, Cutter, joined
-from lengthwise.tokenization.token_bytes import of_letters
+from lengthwise.tokenization.token_bytes import bytes_of_letters
 
 Tokens = NDArray[np.int32]
 # Answers that are kept, of pairs of tokens.
@@ -55,14 +55,30 @@ class BytePairs:
         slots = 1 << (2 * max(len(merges), 4)).bit_length()
         keys, values = np.empty(slots, np.int64), np.empty((slots, 2), np.int32)
         self._kernels.make_ranks(np.ascontiguousarray(merges, np.int32), made, keys, values)
+        parts = self._kernels.find_parts(np.ascontiguousarray(merges, np.int32), made, len(words))
         usable = self._kernels.reachable(flat, starts, of_byte, keys, values)
-        nodes = int((starts[1:] - starts[:-1])[usable].sum()) + 1
-        slots = 1 << (2 * nodes).bit_length()
-        edges, lead = np.empty(slots, np.int64), np.empty(slots, np.int32)
-        token_of, shorter = np.empty(nodes, np.int32), np.empty(len(words), np.int32)
-        self._kernels.make_trie(flat, starts, usable, edges, lead, token_of, shorter)
+        tokens = np.flatnonzero(usable)
+        tokens = tokens[np.argsort(np.diff(starts)[tokens], kind="stable")]
+        edges, shorter = self._trie(flat, starts, tokens)
         known = np.full(_KNOWN, np.iinfo(np.uint64).max, dtype=np.uint64)
-        self._tables = (flat, starts, of_byte, keys, values, edges, lead, token_of, shorter, known)
+        self._tables = (
+            flat, starts, of_byte, keys, values, parts, edges, shorter, known,
+        )  # fmt: skip
+
+    def _trie(self, flat: Bytes, starts: Counts, tokens: Counts) -> tuple[Counts, Tokens]:
+        """The trie of tokens, as small as it fits, and of each the next shorter one."""
+        shorter = np.full(len(starts) - 1, -1, np.int32)
+        slots = 1 << (2 * int(np.diff(starts)[tokens].sum())).bit_length()
+        edges = np.empty(slots, np.int64)
+        others = self._kernels.make_trie(flat, starts, tokens, edges, shorter)
+        if len(starts) + others >= 1 << 24:
+            raise TokenizerError(
+                f"this tokenizer is too large to be encoded with here ({len(tokens)} tokens): "
+                "encode with the library"
+            )
+        small = np.empty(1 << (2 * (len(tokens) + others)).bit_length(), np.int64)
+        self._kernels.make_trie(flat, starts, tokens, small, shorter)
+        return small, shorter
 
     def encode(
         self, data: Bytes, ends: Tokens, counts: Counts, apart: bool = False
@@ -207,7 +223,7 @@ def _model(model: dict[str, Any]) -> tuple[list[bytes | None], Tokens, Tokens]:
     vocab: dict[str, int] = model["vocab"]
     spelled: list[bytes | None] = [None] * (max(vocab.values(), default=-1) + 1)
     for word, token in vocab.items():
-        spelled[token] = of_letters(word)
+        spelled[token] = bytes_of_letters(word)
     pairs = [(vocab[left], vocab[right]) for left, right in model["merges"]]
     made = [vocab[left + right] for left, right in model["merges"]]
     return spelled, np.array(pairs, np.int32).reshape(-1, 2), np.array(made, np.int32)

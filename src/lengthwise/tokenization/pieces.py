@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
+from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
 
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
+LONGEST = 2**31 - 2
+"""Bytes of the texts that are cut at once: places are numbers of 32 bits."""
 _CODES = 0x110000
 # In the order of piece_kernels; symbols are the rest.
 _CLASSES = (r"[\p{Lu}\p{Lt}]", r"\p{Ll}", r"[\p{Lm}\p{Lo}]", r"\p{M}", r"\p{N}", r"\s", r"[\r\n]")
@@ -75,9 +78,21 @@ class Cutter:
 
 
 def joined(texts: Seq[bytes]) -> tuple[Bytes, NDArray[np.int64]]:
-    """Texts one behind the other, uint8 `[bytes]`, and their bounds, int64 `[texts + 1]`."""
+    """Texts one behind the other, uint8 `[bytes]`, and their bounds, int64 `[texts + 1]`.
+
+    Args:
+        texts: in UTF-8.
+
+    Raises:
+        TokenizerError: more than `LONGEST` bytes.
+    """
     bounds = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in texts], out=bounds[1:])
+    if bounds[-1] > LONGEST:
+        raise TokenizerError(
+            f"texts of {bounds[-1]:,} bytes are too long to be cut at once (at most {LONGEST:,}): "
+            "give them in parts"
+        )
     return np.frombuffer(b"".join(texts), dtype=np.uint8), bounds
 
 
@@ -95,4 +110,4 @@ def character_classes() -> Bytes:
     return found
 
 
-__all__ = ["Bytes", "Counts", "Cutter", "character_classes", "joined"]
+__all__ = ["LONGEST", "Bytes", "Counts", "Cutter", "character_classes", "joined"]

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise._utils.files import write_aside
+from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
+from lengthwise.tokenization.pieces import LONGEST
 from lengthwise.tokenization.trainers import learner_state as at
 
 Tokens = NDArray[np.int32]
@@ -33,6 +35,7 @@ TOKEN_OF_BYTE = np.argsort(np.array(BYTES)).astype(np.int32)
 """The token of every byte, int32 `[256]`."""
 # A pair that is at least this share as common as the commonest one is looked at.
 _REACH = 16
+_STEP = 4
 _ROUND = 1000
 _SECONDS = 60.0
 _BASE = 0x9E3779B97F4A7C15
@@ -53,6 +56,10 @@ class Learner:
     tokens: pieces with -1 before, between and behind them, int32 `[places]`; it is changed.
     weights: how often each place counts, int32 `[places]`; None where each counts once.
     before: merges that made these tokens, int32 `[merges, 2]`.
+    size: tokens at the end, bytes included. least: how often a pair has to occur.
+
+    Raises:
+        TokenizerError: without numba, or for more tokens than `LONGEST`.
     """
 
     def __init__(
@@ -64,6 +71,11 @@ class Learner:
         least: int = 1,
         rails: Rails | None = None,
     ) -> None:
+        if len(tokens) > LONGEST:
+            raise TokenizerError(
+                f"a corpus of {len(tokens):,} tokens is too large to learn from; allowed are "
+                f"{LONGEST:,}: take a sample of it"
+            )
         self.least = max(least, 1)
         self.tokens = tokens
         self.weights = np.empty(0, np.int32) if weights is None else weights
@@ -228,25 +240,38 @@ class Learner:
         if reached:
             merged = self._state.merged[:known] == 1
             self._merged = self._state.key[:known][merged], self._state.count[:known][merged]
-        places = pairs.squeeze(self._state.tokens, self._state.weights)
-        # Copied, so that the memory behind it is free.
-        self.tokens = self._state.tokens[:places].copy()
-        self.weights = self._state.weights[:places].copy()
-        self._state = self._state._replace(tokens=self.tokens, weights=self.weights)
-        buckets = np.zeros(1 << min(max((places // 4).bit_length(), 10), 24), np.int64)
+        self._squeeze()
+        least = self._reach(reached + unsure) if reached else 0
+        buckets = np.zeros(_buckets(len(self.tokens), least), np.int32)
         fullest = int(pairs.fill_buckets(self._state, buckets))
-        top = min(fullest, reached + unsure) if reached else fullest
-        numbers[at.LEAST] = max(self.least, top // _REACH)
-        self._fill_table(buckets)
-        if numbers[at.HEAP] == 0 or self._top() < numbers[at.LEAST]:
-            numbers[at.UNSURE] = 0
-            return bool(numbers[at.LEAST] > self.least) and self._recount()
-        return True
+        least = least or self._reach(fullest)
+        while True:
+            numbers[at.LEAST] = least
+            self._fill_table(buckets)
+            if numbers[at.HEAP] > 0 and self._top() >= least:
+                return True
+            if least <= self.least:
+                return False
+            # Buckets hold several pairs, so the fullest one says more than there is.
+            least = max(self.least, least // 2)
+
+    def _squeeze(self) -> None:
+        """Closes the gaps that merges left in the array."""
+        state = self._state
+        places = self._pairs.squeeze(state.tokens, state.weights)
+        self.tokens = _shortened(state.tokens, places)
+        self.weights = _shortened(state.weights, min(places, len(state.weights)))
+        self._state = state._replace(tokens=self.tokens, weights=self.weights)
+
+    def _reach(self, top: int) -> int:
+        """Down to which count pairs are looked at, where none has more than `top`."""
+        # Among rare pairs a step down in count brings many more.
+        return max(self.least, top // (_REACH if top >= _REACH**2 else _STEP))
 
     def _top(self) -> int:
         return int(self._state.heap_count[0])
 
-    def _fill_table(self, buckets: NDArray[np.int64]) -> None:
+    def _fill_table(self, buckets: Tokens) -> None:
         pairs = self._pairs
         keys, counts = self._merged
         room = max(2 * len(keys), 1 << 16)
@@ -261,6 +286,21 @@ class Learner:
             # Half as much again, for what the merges bring.
             self._state = self._state._replace(pool=np.empty(3 * places // 2 + 1024, np.int32))
         pairs.place_pairs(self._state, buckets)
+
+
+def _shortened(array: Tokens, places: int) -> Tokens:
+    """The beginning of an array; what is behind it is given back to the system, without a copy."""
+    if not array.flags.owndata:
+        return array[:places]
+    array.resize(places, refcheck=False)
+    return array
+
+
+def _buckets(places: int, least: int) -> int:
+    """How many buckets, so that what falls into one by chance is well below the least count."""
+    if not least:
+        return 1 << 16
+    return 1 << min(max((8 * places // least).bit_length(), 12), 23)
 
 
 __all__ = ["BYTES", "LETTERS", "TOKEN_OF_BYTE", "Learner", "Rails", "Tokens"]

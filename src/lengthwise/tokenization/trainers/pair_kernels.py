@@ -7,6 +7,7 @@ different pairs a text has.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from lengthwise.tokenization.slot_kernels import pair_key, slot_of
@@ -21,6 +22,8 @@ from lengthwise.tokenization.trainers.learner_state import (
 )
 from lengthwise.tokenization.trainers.merge_kernels import find_pair, put_pair, sink
 from lengthwise.tokenization.trainers.name_kernels import may_merge
+
+FULL_BUCKET = 1 << 30
 
 
 @njit(cache=True, nogil=True)
@@ -45,14 +48,18 @@ def squeeze(tokens, weights):
 
 @njit(cache=True, nogil=True)
 def fill_buckets(s, buckets):
-    """Counts pairs by the bucket they fall into, int64 `[a power of two]`. Returns the largest."""
+    """Counts pairs by the bucket they fall into, up to `FULL_BUCKET`, int32 `[a power of two]`.
+
+    Returns the largest.
+    """
     tokens, weights = s.tokens, s.weights
     most, colon = s.numbers[MOST_WORDS], s.numbers[PAST_COLON]
     for at in range(len(tokens) - 1):
         left, right = tokens[at], tokens[at + 1]
         if left >= 0 and right >= 0 and may_merge(s.words, s.edges, left, right, most, colon):
             weight = weights[at] if len(weights) else 1
-            buckets[slot_of(pair_key(left, right), len(buckets))] += weight
+            bucket = slot_of(pair_key(left, right), len(buckets))
+            buckets[bucket] = min(np.int64(buckets[bucket]) + weight, FULL_BUCKET)
     return buckets.max()
 
 

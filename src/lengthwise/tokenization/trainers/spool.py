@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lengthwise._utils.files import write_aside, write_text
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.pieces import Bytes
+from lengthwise.tokenization.pieces import Bytes, joined
 from lengthwise.tokenization.trainers.kind import Texts
 
 _CHUNK = 1 << 23
@@ -48,10 +48,10 @@ class Corpus:
                 parts.append(_cut(file.read(length), self.limit))
                 size += len(parts[-1])
                 if size >= _CHUNK:
-                    yield _joined(parts)
+                    yield joined(parts)
                     parts, size = [], 0
         if parts:
-            yield _joined(parts)
+            yield joined(parts)
 
 
 def spool(texts: Texts, work: Path) -> Corpus:
@@ -121,12 +121,6 @@ def _cut(raw: bytes, limit: int) -> bytes:
     while limit and raw[limit] & 0xC0 == 0x80:
         limit -= 1
     return raw[:limit]
-
-
-def _joined(parts: list[bytes]) -> tuple[Bytes, NDArray[np.int64]]:
-    bounds = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=bounds[1:])
-    return np.frombuffer(b"".join(parts), dtype=np.uint8), bounds
 
 
 __all__ = ["Corpus", "spool"]

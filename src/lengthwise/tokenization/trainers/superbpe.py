@@ -32,6 +32,8 @@ from typing import ClassVar
 import numpy as np
 from tokenizers import Tokenizer, models
 
+from lengthwise._utils.files import ASIDE
+from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.fast_bpe import BytePairs
@@ -49,16 +51,7 @@ _FORMAT = "1"
 
 @dataclass(frozen=True)
 class SuperBPE(TokenizerKind):
-    """BPE within words, then over spaces.
-
-    transition: where stage 1 ends: a share of the vocabulary up to 1, tokens above that.
-    most_words: words in a token of stage 2; 0 for any number.
-    past_colon: whether a token may go on with a space behind a colon.
-    percentile: of the documents' lengths, to which longer ones are cut for training; 100 cuts none.
-    min_frequency: how often a pair has to occur.
-    end: the token that ends a document.
-    words, superwords: the patterns of both stages.
-    """
+    """BPE within words, then over spaces."""
 
     paper: ClassVar[Paper] = Paper(
         "SuperBPE: Space Travel for Language Models",
@@ -70,14 +63,18 @@ class SuperBPE(TokenizerKind):
     )
     best_known: ClassVar[str] = "transition=0.4"
 
-    transition: float = 0.9
-    most_words: int = 4
-    past_colon: bool = False
-    percentile: float = 99.0
-    min_frequency: int = 0
-    end: str = "<|endoftext|>"
-    words: str = WORDS
-    superwords: str = SUPERWORDS
+    transition: float = option(
+        0.9, "where stage 1 ends: a share of the vocabulary up to 1, tokens above that", low=0
+    )
+    most_words: int = option(4, "words in a token of stage 2; 0 is any number", low=0)
+    past_colon: bool = option(False, "whether a token goes on with a space behind a colon")
+    percentile: float = option(
+        99.0, "of document lengths, to which longer ones are cut; 100 cuts none", low=1, high=100
+    )
+    min_frequency: int = option(0, "how often a pair occurs at least", low=0)
+    end: str = option("<|endoftext|>", "the token that ends a document")
+    words: str = option(WORDS, "the pattern of stage 1")
+    superwords: str = option(SUPERWORDS, "the pattern of stage 2")
 
     def special(self) -> tuple[str, ...]:
         """See `TokenizerKind.special`."""
@@ -95,7 +92,8 @@ class SuperBPE(TokenizerKind):
         key = self._key(corpus, size)
         within = Stage(work / f"words-{key}.npz", first - 1, told, "merges within words")
         across = Stage(work / f"superwords-{key}.npz", size - 1, told, "merges over spaces")
-        for left in {*work.glob("words-*.npz"), *work.glob("superwords-*.npz")}:
+        # What an older run left, and what a killed one was writing.
+        for left in {*work.glob("words-*"), *work.glob("superwords-*"), *work.glob(f".*{ASIDE}")}:
             if left not in (within.path, across.path):
                 left.unlink()
         merges = self._within(corpus, within) if first > 257 else _NONE
@@ -116,17 +114,11 @@ class SuperBPE(TokenizerKind):
             raise TokenizerError(
                 f"size {size} is too small: the 256 bytes and {self.end} need 257 tokens at least"
             )
-        if not 0 <= self.transition <= size:
+        if self.transition > size:
             raise TokenizerError(
-                f"transition {self.transition:g} is not between 0 and the size of the vocabulary, "
-                f"{size}: give a share up to 1, or tokens"
+                f"transition {self.transition:g} is above the size of the vocabulary, {size}: "
+                "give a share up to 1, or at most as many tokens"
             )
-        if not 0 < self.percentile <= 100:
-            raise TokenizerError(
-                f"percentile {self.percentile:g} is not above 0 and at most 100 (100 cuts nothing)"
-            )
-        if self.most_words < 0 or self.min_frequency < 0:
-            raise TokenizerError("most_words and min_frequency are 0 or more")
         share = self.transition <= 1
         return max(round(self.transition * size) if share else int(self.transition), 257)
 

@@ -6,9 +6,9 @@ random: lengths in characters follow a bell from 4 to 23. The library's trainer 
 of the chunks, and the tokenizer cuts texts nowhere. What stands together often is found in one
 chunk often enough, and no second stage is needed.
 
-Chunks, at least two occurrences and tokens of at most 30 characters are from the authors' code
-(Tinycompany-AI/SuperTokenizer). It normalises texts to NFC; ours does not, so that texts come back
-as they were.
+Chunks, at least two occurrences and tokens of fewer than 30 bytes are from the authors' code
+(Tinycompany-AI/SuperTokenizer); its shares of lengths add up to 1.1, and we divide by that. It
+normalises texts to NFC; ours does not, so that texts come back as they were.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
@@ -33,13 +34,7 @@ _OFTEN = (44, 91, 146, 171, 185, 171, 146, 91, 44, 11)
 
 @dataclass(frozen=True)
 class Supertokens(TokenizerKind):
-    """BPE over chunks of random length.
-
-    longest: characters of a token, counted in bytes.
-    min_frequency: how often a pair has to occur.
-    seed: of the lengths.
-    end: the token that ends a document.
-    """
+    """BPE over chunks of random length."""
 
     paper: ClassVar[Paper] = Paper(
         "Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation and "
@@ -50,10 +45,10 @@ class Supertokens(TokenizerKind):
         code="https://github.com/Tinycompany-AI/SuperTokenizer",
     )
 
-    longest: int = 30
-    min_frequency: int = 2
-    seed: int = 0
-    end: str = "<|endoftext|>"
+    longest: int = option(30, "tokens have fewer bytes than this", low=2)
+    min_frequency: int = option(2, "how often a pair occurs at least", low=0)
+    seed: int = option(0, "of the lengths of chunks", low=0)
+    end: str = option("<|endoftext|>", "the token that ends a document")
 
     def special(self) -> tuple[str, ...]:
         """See `TokenizerKind.special`."""
@@ -69,8 +64,6 @@ class Supertokens(TokenizerKind):
             raise TokenizerError(
                 f"size {size} is too small: the 256 bytes and {self.end} need 257 tokens at least"
             )
-        if self.longest < 2 or self.min_frequency < 0:
-            raise TokenizerError("longest is 2 or more, and min_frequency 0 or more")
         told("learning from chunks", 0.0)
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = cut_by("")
