@@ -151,7 +151,11 @@ _LETTERS = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
 def of_letters(word: str) -> bytes | None:
-    """The bytes of a token in GPT-2's letters; None for one that has other letters."""
+    """The bytes of a token in GPT-2's letters; None for one that has other letters.
+
+    Args:
+        word: as the vocabulary writes it.
+    """
     found = [_LETTERS.get(letter) for letter in word]
     return None if None in found else bytes(each for each in found if each is not None)
 
