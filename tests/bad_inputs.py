@@ -58,6 +58,8 @@ RIGHT: dict[Words, Words] = {
                                "--max-new-tokens", "8"),
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
+    ("tokenizer", "train"): ("bpe", "doc.txt", "--out", "new", "--size", "300"),
+    ("tokenizer", "report"): ("talker", "--text", "doc.txt", "--parallel", "parallel.json"),
     ("train",): ("run.toml",),
     ("curves",): ("run",),
     ("plan",): ("lengths.txt", "--devices", "8"),
@@ -69,7 +71,7 @@ RIGHT: dict[Words, Words] = {
 }  # fmt: skip
 # Options that name a folder to write; other places are files.
 FOLDERS = {("sequences", "build"): ("out", "tokens"), ("sequences", "answers"): ("out",),
-           ("train",): ("out",),
+           ("train",): ("out",), ("tokenizer", "train"): ("out", "work"),
            ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",),
            ("tokenizer", "transplant"): ("out", "work")}  # fmt: skip
 # Files and folders to write, and not to read.
@@ -104,6 +106,8 @@ NO_SUCH: dict[str, Words] = {
     "--end-token": ("nope", "\udcff"),
     "--encoder": ("nope", "\udcff"),
     "--stages": ("x", "restore;continue", "pieces", "instruct", "\udcff"),
+    "--normalize": ("x", "NFKD", " ", "\udcff"),
+    "--special": (" ", "\udcff"),
     "--by": (" ", "x", "maen", "mean(", "mean(x=1)", "tokenadapt(tau=0)", "zett", "zett(path=nope)",
              "tokenadapt(encoder=nope)", "zett(path=doc.txt)", "mean mean", "\udcff"),
     "--learn": ("nope.txt", "doc.txt", "\udcff"),
@@ -134,6 +138,10 @@ NO_SUCH: dict[str, Words] = {
     "--calibration": ("nope", "doc.txt", "zeros.bin", "\udcff"),
     "--with": ("nope/nope/nope", "./nope", "doc.txt", "\udcff"),
     "--context": (" ", "\udcff"),
+    "--turkish": ("nope.txt", "empty.txt", "zeros.bin", " ", "\udcff"),
+    "--reference": ("nope", " ", "\udcff"),
+    "--price": ("x", "=", "=1", "talker=", "talker=x", "talker=-1", "talker=nan", "talker=inf",
+                "nope=1", "\udcff"),
     "bytes --suffix": (" ", "x", "\udcff"),
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
@@ -214,6 +222,17 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
                                ("pairs.jsonl",), ("zeros.bin",), ("latin.txt",), ("deep.jsonl",)),
     ("sequences", "curriculum"): (("x",),),
     ("sequences", "show"): ((), ("",), ("nope",), ("doc.txt",), ("hollow",), ("data", "data")),
+    ("tokenizer", "train"): ((), ("bpe",), ("", "doc.txt"), ("bpee", "doc.txt"),
+                             ("bpe(", "doc.txt"), ("bpe(digits=x)", "doc.txt"),
+                             ("kl3m(terms=nope)", "doc.txt"),
+                             ("\udcff", "doc.txt"), *(("bpe", bad) for bad in (
+                                 "", "~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin",
+                                 "latin.txt", "hollow", "zip.pdf", "deep.jsonl", "bad.jsonl",
+                                 "no.parquet", "\udcff"))),
+    ("tokenizer", "report"): tuple((bad,) for bad in (
+        "", " ", "nope.json", "./nope", "doc.txt", "hollow", "zeros.bin", "empty.txt", "deep.json",
+        "o200k_bas", "embeded", "a b", "\udcff",
+    )) + ((), ("talker", "nope.gguf")),
     ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),
     ("curves",): ((), ("",), ("nope",), ("doc.txt",), ("data",), ("run", "nope")),
     ("plan",): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("zeros.bin",), ("hollow",),

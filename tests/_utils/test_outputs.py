@@ -211,6 +211,7 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
         (("eval", "judge"), "out"), (("sequences", "shorten"), "out"),
         (("pac", "calibrate"), "out"),
+        (("tokenizer", "report"), "html"), (("tokenizer", "report"), "picture"),
     }  # fmt: skip
     assert found == tested
 

@@ -221,7 +221,7 @@ def _new_tokenizer(
 
     if asked.new is not None:
         if asked.new.endswith(".gguf") and Path(asked.new).is_file():
-            from lengthwise.models.gguf_files import load_gguf_tokenizer
+            from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
 
             return load_gguf_tokenizer(Path(asked.new))
         return own if asked.new == EMBEDDED else open_tokenizer(asked.new)
