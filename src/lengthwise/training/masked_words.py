@@ -193,7 +193,7 @@ def train_byte2word(
         [found[at : at + words] for at in range(0, len(found), words)] for found, _ in parts
     )
     _check(model, tokenizer, test, share)
-    fit_masked(model, tokenizer, rows, how or Fit(lr=1e-3), share, told)
+    fit_masked(model, tokenizer, rows, how or Fit(lr=3e-4), share, told)
     found = score_masked(model, tokenizer, test, share)
     return MaskedScore(found.right, found.bits, parts[1][1], found.short)
 
