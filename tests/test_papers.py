@@ -19,6 +19,7 @@ from lengthwise.scaling import LAWS
 from lengthwise.sequences.answers.base import ANSWERS
 from lengthwise.sequences.builders.base import BUILDERS
 from lengthwise.soft_contexts.base import SOFT_CONTEXTS
+from lengthwise.tokenization.trainers.kind import KINDS
 from lengthwise.training import cartridge, context, flexsp, growth, hcot, schedules
 from lengthwise.workflows import agentwrite, batchprompt
 
@@ -53,6 +54,7 @@ def everything() -> list[tuple[str, Paper]]:
     said = {cls.name: cls.paper for cls in CLASSES if cls is not None} | _builders()
     said |= {f"answers {name}": cls.paper for name, cls in ANSWERS.usable().items()}
     said |= {name: cls.paper for name, cls in SOFT_CONTEXTS.usable().items()}
+    said |= {f"tokenizer {name}": cls.paper for name, cls in KINDS.usable().items()}
     said |= {f"benchmark {name}": cls.paper for name, cls in BENCHMARKS.usable().items()}
     said |= {f"judge {name}": cls.paper for name, cls in JUDGES.usable().items()}
     said |= {name: law.paper for name, law in LAWS.usable().items()}
@@ -99,6 +101,8 @@ def _modules() -> dict[str, tuple[Paper, ...]]:
     for entry in BUILDERS.entries():
         found[entry.target.partition(":")[0]] = papers_of(papers[entry.name])
     for cls in ANSWERS.usable().values():
+        found[cls.__module__] = papers_of(cls.paper)
+    for cls in KINDS.usable().values():
         found[cls.__module__] = papers_of(cls.paper)
     for cls in SOFT_CONTEXTS.usable().values():
         found[cls.__module__] = papers_of(cls.paper)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tokenizers import Tokenizer
 
-from lengthwise._utils.papers import Paper
+from lengthwise._utils.options import check_options, written
+from lengthwise._utils.papers import Papers
 from lengthwise._utils.registry import Registry
 from lengthwise.errors import TokenizerError
 
@@ -25,10 +26,36 @@ Told = Callable[[str, float], None]
 class TokenizerKind(ABC):
     """A way to train a tokenizer; its fields are the options a user may set.
 
-    paper: where it comes from; None for one that has no paper of its own.
+    name: as its entry point says it (default: the class's, in small letters). paper: where it
+    comes from; None for one that has no paper of its own. best_known: options that measurements
+    found best for some purpose, where they are no defaults.
+
+    Fields are declared as those of methods are, by `option` of `_utils.options`, and are checked
+    when one is made.
     """
 
-    paper: ClassVar[Paper | None] = None
+    name: ClassVar[str] = ""
+    paper: ClassVar[Papers] = None
+    best_known: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__.lower()
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def __str__(self) -> str:
+        return written(self)
+
+    def least(self) -> int:
+        """The smallest vocabulary it can begin with: its alphabet and what is of `special()`."""
+        return 256
+
+    def special(self) -> tuple[str, ...]:
+        """The special tokens that it trains itself, and counts in its size."""
+        return ()
 
     @abstractmethod
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
@@ -36,7 +63,8 @@ class TokenizerKind(ABC):
 
         Args:
             texts: the corpus; it may be gone through more than once.
-            size: tokens of the vocabulary, special ones included.
+            size: tokens of the vocabulary, at least `least()`; special ones that are not of
+                `special()` are added behind them by whoever asks, and are not counted here.
             work: an existing folder for what was done so far; a second call with the same
                 arguments goes on from there.
             told: called with progress.
@@ -44,6 +72,23 @@ class TokenizerKind(ABC):
         Raises:
             TokenizerError: a corpus or size that nothing can be learned from.
         """
+
+    def finish(self, tokenizer: Tokenizer) -> Tokenizer:
+        """The tokenizer once its normalizer and special tokens are set: as it is, but for kinds
+        that fill it up.
+
+        Args:
+            tokenizer: what `train` gave, whole but for this.
+        """
+        return tokenizer
+
+    def files(self, tokenizer: Tokenizer) -> dict[str, str]:
+        """More files of the tokenizer's folder, by name, with their text.
+
+        Args:
+            tokenizer: as it is written.
+        """
+        return {}
 
 
 def _kind(name: str, value: object) -> type[TokenizerKind]:

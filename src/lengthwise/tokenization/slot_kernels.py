@@ -1,0 +1,22 @@
+"""Where a key lies in a table of open addressing, compiled; shared by all tables of this room."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@njit(cache=True, nogil=True)
+def slot_of(key, slots):
+    """The first slot to look at, of a power of two. Both halves of the key are mixed."""
+    mixed = np.uint64(key) * MIX
+    mixed ^= mixed >> np.uint64(29)
+    return np.int64(mixed * MIX >> np.uint64(20)) & (slots - 1)
+
+
+@njit(cache=True, nogil=True)
+def pair_key(left, right):
+    """Two tokens as one number."""
+    return (np.int64(left) << 32) | np.int64(right)

@@ -1,0 +1,245 @@
+"""SuperBPE: a vocabulary of words and of what stands together over spaces.
+
+Liu et al., "SuperBPE: Space Travel for Language Models", COLM 2025, arXiv:2503.13423. Two stages of
+BPE with one list of merges:
+
+    1. within words (`patterns.WORDS`), until the vocabulary has `transition` tokens;
+    2. go on from these merges over spaces (`patterns.SUPERWORDS`): groups of one to three digits,
+       runs of symbols and spaces that no word follows still stand alone.
+
+The tokenizer has all merges in their order and the pattern of stage 2 alone, so it is a plain
+`tokenizer.json`. At transition 0 this is BPE without regard to spaces, at 1 it is plain BPE.
+
+From the authors' code: a token has at most four words (its parts between spaces), and none goes on
+with a space behind a colon; a merge that would break this is left out. Documents longer than the
+99th percentile are cut to it, for training alone. Defaults are the paper's best model, 180k of
+200k tokens; 80k of them gives the most bytes a token.
+
+Ours differs in the trainer (`merges`), which reads stage 2 in linear memory, and in two things. All
+256 bytes are tokens, so that every text can be written. A pair of stage 1 that comes up in stage 2
+is merged at once, as the encoder will do it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from tokenizers import Tokenizer, models
+
+from lengthwise._utils.files import ASIDE
+from lengthwise._utils.options import option
+from lengthwise._utils.papers import Paper
+from lengthwise.errors import TokenizerError
+from lengthwise.tokenization.fast_bpe import BytePairs
+from lengthwise.tokenization.pieces import Cutter
+from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
+from lengthwise.tokenization.trainers.merges import BYTES, LETTERS, Learner, Rails, Tokens
+from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, cut_by, of_bytes
+from lengthwise.tokenization.trainers.spool import Corpus, spool
+from lengthwise.tokenization.trainers.word_counts import WordCounts
+
+_NONE = np.empty((0, 2), np.int32)
+# Changes when files of an older run would not do.
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class SuperBPE(TokenizerKind):
+    """BPE within words, then over spaces."""
+
+    paper: ClassVar[Paper] = Paper(
+        "SuperBPE: Space Travel for Language Models",
+        "Liu et al.",
+        2025,
+        arxiv="2503.13423",
+        venue="COLM",
+        code="https://github.com/PythonNut/superbpe",
+    )
+    best_known: ClassVar[str] = "transition=0.4"
+
+    transition: float = option(
+        0.9, "where stage 1 ends: a share of the vocabulary up to 1, tokens above that", low=0
+    )
+    most_words: int = option(4, "words in a token of stage 2; 0 is any number", low=0)
+    past_colon: bool = option(False, "whether a token goes on with a space behind a colon")
+    percentile: float = option(
+        99.0, "of document lengths, to which longer ones are cut; 100 cuts none", low=1, high=100
+    )
+    min_frequency: int = option(0, "how often a pair occurs at least", low=0)
+    end: str = option("<|endoftext|>", "the token that ends a document")
+    words: str = option(WORDS, "the pattern of stage 1")
+    superwords: str = option(SUPERWORDS, "the pattern of stage 2")
+
+    def special(self) -> tuple[str, ...]:
+        """See `TokenizerKind.special`."""
+        return (self.end,)
+
+    def least(self) -> int:
+        """See `TokenizerKind.least`."""
+        return 257
+
+    def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
+        """See `TokenizerKind.train`."""
+        first = self._first_size(size)
+        told("reading the corpus", 0.0)
+        corpus = self._truncated(spool(texts, work), told)
+        key = self._key(corpus, size)
+        within = Stage(work / f"words-{key}.npz", first - 1, told, "merges within words")
+        across = Stage(work / f"superwords-{key}.npz", size - 1, told, "merges over spaces")
+        # What an older run left, and what a killed one was writing.
+        for left in {*work.glob("words-*"), *work.glob("superwords-*"), *work.glob(f".*{ASIDE}")}:
+            if left not in (within.path, across.path):
+                left.unlink()
+        merges = self._within(corpus, within) if first > 257 else _NONE
+        if size > first:
+            merges = np.concatenate([merges, self._across(corpus, across, merges)])
+        if not len(merges):
+            raise TokenizerError(
+                "nothing can be learned from this corpus: no two bytes stand together at least "
+                f"{max(self.min_frequency, 1)} times; give more text"
+            )
+        if len(merges) + 257 < size:
+            told(f"the corpus has pairs for {len(merges) + 257} of {size} tokens", 1.0)
+        return made_tokenizer(merges, self.superwords if size > first else self.words, self.end)
+
+    def _first_size(self, size: int) -> int:
+        """Tokens of the vocabulary where stage 1 ends."""
+        if size < 257:
+            raise TokenizerError(
+                f"size {size} is too small: the 256 bytes and {self.end} need 257 tokens at least"
+            )
+        if self.transition > size:
+            raise TokenizerError(
+                f"transition {self.transition:g} is above the size of the vocabulary, {size}: "
+                "give a share up to 1, or at most as many tokens"
+            )
+        share = self.transition <= 1
+        return max(round(self.transition * size) if share else int(self.transition), 257)
+
+    def _truncated(self, corpus: Corpus, told: Told) -> Corpus:
+        lengths = corpus.lengths
+        limit = int(np.percentile(lengths, self.percentile, method="higher"))
+        longer = int((lengths > limit).sum())
+        if not longer:
+            return corpus
+        told(f"{longer} of {len(lengths)} documents are cut to {limit} bytes for training", 0.0)
+        return replace(corpus, limit=limit)
+
+    def _key(self, corpus: Corpus, size: int) -> str:
+        told = f"{_FORMAT} {corpus.digest} {corpus.limit} {size} {sorted(asdict(self).items())}"
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+    def _within(self, corpus: Corpus, stage: Stage) -> Tokens:
+        """Stage 1: merges within words."""
+
+        def begun() -> Learner:
+            cutter, counts, done = Cutter(self.words), WordCounts(), 0
+            for data, bounds in corpus.chunks():
+                counts.add(data, cutter.ends(data, bounds)[0])
+                done += len(data)
+                stage.told("counting words", done / corpus.bytes_read)
+            tokens, weights = counts.laid_out()
+            return Learner(tokens, stage.size, weights, least=self.min_frequency)
+
+        return stage.learn(begun, _NONE, Rails(), self.min_frequency)
+
+    def _across(self, corpus: Corpus, stage: Stage, before: Tokens) -> Tokens:
+        """Stage 2: merges over spaces, behind those of stage 1."""
+        rails = Rails(self.most_words, self.past_colon)
+
+        def begun() -> Learner:
+            tokens = laid_out(corpus, self.superwords, before, stage)
+            return Learner(tokens, stage.size, before=before, least=self.min_frequency, rails=rails)
+
+        return stage.learn(begun, before, rails, self.min_frequency)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of merges with the file that it goes on from.
+
+    size: tokens at its end, bytes included.
+    """
+
+    path: Path
+    size: int
+    told: Told
+    what: str
+
+    def learn(
+        self, begun: Callable[[], Learner], before: Tokens, rails: Rails, least: int
+    ) -> Tokens:
+        """The merges: of a file that is there, or of what `begun` makes."""
+        learner = self._resumed(before, rails, least) or begun()
+        return learner.learn(lambda share: self.told(self.what, share), keep=self.path)
+
+    def _resumed(self, before: Tokens, rails: Rails, least: int) -> Learner | None:
+        if not self.path.exists():
+            return None
+        learner = Learner(np.full(1, -1, np.int32), self.size, None, before, least, rails)
+        try:
+            learner.resume(self.path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self.told(f"{self.path.name} is damaged and made anew", 0.0)
+            return None
+        return learner
+
+
+def laid_out(corpus: Corpus, pattern: str, merges: Tokens, stage: Stage) -> Tokens:
+    """A corpus in the tokens of merges, int32 `[places]`, with -1 around every piece.
+
+    Pieces of one token are left out.
+    """
+    spelled, made = token_bytes(merges)
+    pairs, cutter, done = BytePairs(spelled, merges, made), Cutter(pattern), 0
+    path = stage.path.with_suffix(".tokens")
+    with path.open("wb") as file:
+        np.full(1, -1, np.int32).tofile(file)
+        for data, bounds in corpus.chunks():
+            pairs.encode(data, *cutter.ends(data, bounds), apart=True)[0].tofile(file)
+            done += len(data)
+            stage.told("encoding the corpus", done / corpus.bytes_read)
+    tokens = np.fromfile(path, np.int32)
+    path.unlink()
+    return tokens
+
+
+def token_bytes(merges: Tokens) -> tuple[list[bytes], Tokens]:
+    """The bytes of every token, and the token that each merge makes, int32 `[merges]`."""
+    spelled = [bytes([byte]) for byte in BYTES]
+    known = {word: token for token, word in enumerate(spelled)}
+    made = []
+    for left, right in merges.tolist():
+        word = spelled[left] + spelled[right]
+        if word not in known:
+            known[word] = len(spelled)
+            spelled.append(word)
+        made.append(known[word])
+    return spelled, np.array(made, np.int32)
+
+
+def made_tokenizer(merges: Tokens, pattern: str, end: str) -> Tokenizer:
+    """A tokenizer of merges whose first token is `end`, as the library's trainer orders them."""
+    spelled = list(LETTERS)
+    vocab = {word: token for token, word in enumerate([end, *LETTERS])}
+    pairs = []
+    for left, right in merges.tolist():
+        word = spelled[left] + spelled[right]
+        pairs.append((spelled[left], spelled[right]))
+        if word not in vocab:
+            vocab[word] = len(vocab)
+            spelled.append(word)
+    tokenizer = Tokenizer(models.BPE(vocab, pairs))
+    tokenizer.pre_tokenizer = cut_by(pattern)
+    tokenizer.decoder = of_bytes()
+    tokenizer.add_special_tokens([end])
+    return tokenizer
+
+
+__all__ = ["SuperBPE", "laid_out", "made_tokenizer", "token_bytes"]

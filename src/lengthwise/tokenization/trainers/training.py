@@ -1,0 +1,240 @@
+"""From texts to a folder with a tokenizer that transformers loads.
+
+    texts -> looked through -> a share held out -> a kind trains -> special tokens -> written
+                                                                                   -> measured
+
+The folder holds `tokenizer.json`, `tokenizer_config.json` with the end of a text, and
+`lengthwise.json`, which says how it was made. The same texts and settings give the same three
+files. A training that was stopped, even by kill -9, goes on from its work folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence as Seq
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, normalizers
+
+from lengthwise._utils.files import write_text
+from lengthwise._utils.suggestions import hint
+from lengthwise._utils.version import __version__
+from lengthwise.errors import TokenizerError
+from lengthwise.tokenization.trainers.byte_level import NORMALIZERS
+from lengthwise.tokenization.trainers.corpus import Parts, Survey, survey
+from lengthwise.tokenization.trainers.kind import KINDS, Texts, TokenizerKind, Told
+from lengthwise.tokenization.trainers.measured import Measured, measure
+from lengthwise.tokenization.trainers.work import Work, check_work
+
+END = "<|endoftext|>"
+"""The token that ends a text; always in the vocabulary."""
+RECORD = "lengthwise.json"
+_NO_LIMIT = 10**30
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A tokenizer that was trained, and where it lies.
+
+    size: tokens of its vocabulary, special ones included. asked: how many were asked for.
+    corpus: what it was trained on, what was held out included. measured: of the texts that were
+    held out; of none where the corpus is too short. seconds: of training and measuring here.
+    """
+
+    folder: Path
+    kind: str
+    size: int
+    asked: int
+    corpus: Survey
+    measured: Measured
+    seconds: float
+    tokenizer: Tokenizer
+
+
+def train_tokenizer(
+    kind: TokenizerKind | str,
+    texts: Seq[str] | Texts,
+    size: int,
+    out: str | os.PathLike[str],
+    *,
+    held_out: float = 0.02,
+    seed: int = 0,
+    special: Seq[str] = (),
+    normalize: str = "none",
+    work: str | os.PathLike[str] | None = None,
+    told: Told | None = None,
+) -> Trained:
+    """Trains a tokenizer and writes its folder.
+
+    Args:
+        kind: one with its options, as `Bpe(digits="r2l")`, or the name of one, as "bpe".
+        texts: documents; a list, or what gives them anew each time it is called.
+        size: tokens of the vocabulary, special ones included.
+        out: folder to write. Files of the same names in it are overwritten.
+        held_out: share of the texts, from 0 to 0.5, that is not trained on but measured.
+        seed: decides which share.
+        special: tokens beside `<|endoftext|>`, which ends a text and is always there.
+        normalize: what is done to a text before all else: none, nfc, nfkc or lowercase.
+        work: folder for what was done so far (default: OUT.run). It is removed at the end.
+        told: called with progress.
+
+    Returns:
+        The tokenizer, and its bytes and words a token on what was held out.
+
+    Raises:
+        TokenizerError: for texts, a size or settings that cannot be trained with; nothing is
+            written then.
+    """
+    begin = time.perf_counter()
+    chosen, place = _kind(kind), Path(out)
+    marks = special_tokens(special)
+    folder = Path(work) if work is not None else place.with_name(f"{place.name}.run")
+    check_settings(chosen, size, marks, normalize, held_out)
+    check_work(folder)
+    corpus = texts if callable(texts) else _given(texts)
+    tell = told or _silent
+    found = survey(corpus, tell)
+    settings = {
+        "kind": str(chosen), "size": size, "special": list(marks), "normalize": normalize,
+        "held_out": held_out, "seed": seed, "corpus": found.fingerprint, "version": __version__,
+    }  # fmt: skip
+    kept = Work(folder, settings)
+    parts = Parts(corpus, held_out, seed)
+    tokenizer = kept.trained()
+    if tokenizer is None:
+        try:
+            tokenizer = _train(chosen, parts, found, size, marks, normalize, folder, tell)
+        except TokenizerError:
+            # Nothing of it is of use to the command that is mended.
+            kept.done()
+            raise
+        kept.keep(tokenizer)
+    tell("measuring", 0.0)
+    figures = measure(tokenizer, parts.held_out())
+    _write(place, tokenizer, chosen, marks, {**settings, "corpus": asdict(found)})
+    kept.done()
+    return Trained(
+        place, str(chosen), tokenizer.get_vocab_size(), size, found, figures,
+        time.perf_counter() - begin, tokenizer,
+    )  # fmt: skip
+
+
+def special_tokens(more: Seq[str]) -> tuple[str, ...]:
+    """The special tokens of a vocabulary, the end of a text first.
+
+    Args:
+        more: beside it.
+
+    Raises:
+        TokenizerError: one is empty, or holds nothing but spaces.
+    """
+    if any(not each.strip() for each in more):
+        raise TokenizerError("a special token is empty: give it some letters, or leave it out")
+    return tuple(dict.fromkeys((END, *more)))
+
+
+def check_settings(
+    kind: TokenizerKind, size: int, special: Seq[str], normalize: str, held_out: float
+) -> None:
+    """Refuses what no corpus would make right.
+
+    Args:
+        kind, size, normalize, held_out: as for `train_tokenizer`.
+        special: all of them.
+
+    Raises:
+        TokenizerError: says what is wrong and what is allowed.
+    """
+    if normalize not in NORMALIZERS:
+        raise TokenizerError(f"normalize={normalize}: {hint(normalize, NORMALIZERS)}")
+    if not 0 <= held_out <= 0.5:
+        raise TokenizerError(f"held_out={held_out}: allowed is a share from 0 to 0.5")
+    added = len(_added(kind, special))
+    least = kind.least() + added
+    if size < least:
+        raise TokenizerError(
+            f"size={size}: {kind.name} begins with {kind.least():,} tokens, and {added} special "
+            f"ones are added: give at least {least:,}, better some thousands"
+        )
+
+
+def _added(kind: TokenizerKind, special: Seq[str]) -> list[str]:
+    """The special tokens that a kind does not train itself."""
+    return [each for each in special if each not in kind.special()]
+
+
+def _kind(kind: TokenizerKind | str) -> TokenizerKind:
+    if not isinstance(kind, str):
+        return kind
+    found = KINDS.get(kind)
+    if found is None:
+        raise TokenizerError(f"there is no kind of tokenizer {kind!r}{hint(kind, KINDS)}")
+    return found()
+
+
+def _train(
+    kind: TokenizerKind, parts: Parts, corpus: Survey, size: int, special: Seq[str],
+    normalize: str, work: Path, told: Told,
+) -> Tokenizer:  # fmt: skip
+    step = NORMALIZERS[normalize]
+    change = None if step is None else step().normalize_str
+    texts = _counted(parts, corpus, change, told)
+    tokenizer = kind.train(texts, size - len(_added(kind, special)), work, told)
+    if step is not None:
+        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = normalizers.Sequence([step(), *own])
+    marks = [AddedToken(each, special=True, normalized=False) for each in special]
+    tokenizer.add_special_tokens(marks)
+    return kind.finish(tokenizer)
+
+
+def _counted(
+    parts: Parts, corpus: Survey, change: Callable[[str], str] | None, told: Told
+) -> Texts:
+    """The texts to train on, as the normalizer leaves them; tells how far each pass is."""
+
+    def texts() -> Iterator[str]:
+        done = 0
+        for text in parts.trained():
+            done += len(text)
+            told("reading the corpus", done / corpus.characters)
+            yield text if change is None else change(text)
+
+    return texts
+
+
+def _write(
+    place: Path, tokenizer: Tokenizer, kind: TokenizerKind, special: Seq[str],
+    record: dict[str, Any],
+) -> None:  # fmt: skip
+    """The files of a folder, `tokenizer.json` last: what reads it finds the others."""
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END,
+        "additional_special_tokens": [each for each in special if each != END],
+        "clean_up_tokenization_spaces": False, "model_max_length": _NO_LIMIT,
+    }  # fmt: skip
+    files = {
+        RECORD: json.dumps(record, indent=1),
+        **kind.files(tokenizer),
+        "tokenizer_config.json": json.dumps(config, indent=1),
+        "tokenizer.json": tokenizer.to_str(),
+    }
+    for name, text in files.items():
+        write_text(place / name, text)
+
+
+def _given(texts: Seq[str]) -> Texts:
+    if isinstance(texts, str):
+        raise TokenizerError("texts is one text: give a list of texts, as in [text]")
+    return lambda: iter(texts)
+
+
+def _silent(what: str, share: float) -> None:
+    pass
+
+
+__all__ = ["END", "RECORD", "Trained", "check_settings", "special_tokens", "train_tokenizer"]

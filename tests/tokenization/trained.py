@@ -1,0 +1,42 @@
+"""What tests of this folder share: texts drawn at random, and tokenizers of the library."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from lengthwise.tokenization.trainers.patterns import cut_by, of_bytes
+
+ALPHABETS = ("ab", "abc ", "a -=", "abcdefg  \n", "xyz 0123456789.,", "éa中 A: ")
+"""Few letters, so that pairs come up again and tokens by several ways."""
+
+
+def drawn_texts(random: Random, number: int = 8, longest: int = 60) -> list[str]:
+    letters = random.choice(ALPHABETS)
+    return [
+        "".join(random.choice(letters) for _ in range(random.randint(0, longest)))
+        for _ in range(number)
+    ]
+
+
+def by_library(texts: list[str], pattern: str, size: int, least: int = 0) -> Tokenizer:
+    """What the trainer of `tokenizers` makes of texts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = cut_by(pattern)
+    tokenizer.decoder = of_bytes()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=least,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def merges_of(tokenizer: Tokenizer) -> list[list[str]]:
+    merges: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
+    return merges
