@@ -64,7 +64,7 @@ class Rates:
     wrong={"cut": "", "group": "d", "errors": ".1f"},
 )
 def directions(
-    steps: int = 2500, group: int = 2, low: int = 3, high: int = 5, seeds: int = 1,
+    steps: int = 1500, group: int = 2, low: int = 3, high: int = 5, seeds: int = 1,
     count: int = 1000,
 ) -> Iterator[Found]:  # fmt: skip
     """Additions by a model of two layers after equal steps, its numbers cut into groups of `group`

@@ -27,7 +27,7 @@ LENGTHS = range(4, 11)
     correlation={"task": "", "word length": ".2f", "answer": ".2f", "tokens": ".2f",
                  "characters a token": ".2f", "length of the token asked for": ".2f"},
 )  # fmt: skip
-def charbench(count: int = 140) -> Iterator[Found]:
+def charbench(count: int = 105) -> Iterator[Found]:
     """Percent right of the embedded model a task, beside replies that read nothing; and how a right
     reply correlates with what the paper looked at."""
     model = load("float32")

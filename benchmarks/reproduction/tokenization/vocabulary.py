@@ -70,7 +70,7 @@ def _ids(size: int, held: bool) -> list[int]:
     tokens={"V": "d", "tokens a character": ".4f", "the paper's f(V)": ".4f", "fitted": ".4f"},
 )
 def vocabulary(
-    budgets: tuple[float, ...] = (2e11, 6e11, 1.8e12),
+    budgets: tuple[float, ...] = (2e11, 8e11),
     vocabularies: tuple[int, ...] = (384, 1024, 2048, 4096, 8192),
 ) -> Iterator[Found]:
     """Unigram-normalised loss and bits a byte of every size, vocabulary and budget of operations;
