@@ -47,6 +47,10 @@ RIGHT: dict[Words, Words] = {
     ("ranker", "train"): ("doc.txt", "-m", "talker", "--out", "new.ranker", "--steps", "1",
                           "--batch", "2", "--generated", "1", "--prefix", "16", "--suffix", "8",
                           "--width", "8", "--layers", "1"),
+    ("tokenizer", "transplant"): ("talker", "model", "--out", "new", "--text", "doc.txt"),
+    ("tokenizer", "hypernetwork"): ("talker", "doc.txt", "--out", "new.network", "--identity", "1",
+                                    "--steps", "1", "--batch", "1", "--length", "64",
+                                    "--vocabulary", "300", "--layers", "1"),
     ("sequences", "build"): ("doc.txt", "--out", "new", "--method", "concat", "-t", "bytes",
                              "--max-length", "64"),
     ("sequences", "answers"): ("pairs.jsonl", "--out", "new", "--method", "plain", "-t", "bytes"),
@@ -55,6 +59,7 @@ RIGHT: dict[Words, Words] = {
     ("sequences", "curriculum"): ("--buckets", "64=100,128=100", "--tokens-per-step", "256"),
     ("sequences", "show"): ("data",),
     ("tokenizer", "train"): ("bpe", "doc.txt", "--out", "new", "--size", "300"),
+    ("tokenizer", "report"): ("talker", "--text", "doc.txt", "--parallel", "parallel.json"),
     ("train",): ("run.toml",),
     ("curves",): ("run",),
     ("plan",): ("lengths.txt", "--devices", "8"),
@@ -67,7 +72,8 @@ RIGHT: dict[Words, Words] = {
 # Options that name a folder to write; other places are files.
 FOLDERS = {("sequences", "build"): ("out", "tokens"), ("sequences", "answers"): ("out",),
            ("train",): ("out",), ("tokenizer", "train"): ("out", "work"),
-           ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",)}  # fmt: skip
+           ("cartridge", "train"): ("work", "study"), ("soft", "train"): ("work",),
+           ("tokenizer", "transplant"): ("out", "work")}  # fmt: skip
 # Files and folders to write, and not to read.
 WRITTEN_TO = ("out", "html", "picture", "save", "tokens", "work", "study")
 # What is no such thing, for options whose type says only that they are text. Every one of them is
@@ -102,6 +108,9 @@ NO_SUCH: dict[str, Words] = {
     "--stages": ("x", "restore;continue", "pieces", "instruct", "\udcff"),
     "--normalize": ("x", "NFKD", " ", "\udcff"),
     "--special": (" ", "\udcff"),
+    "--by": (" ", "x", "maen", "mean(", "mean(x=1)", "tokenadapt(tau=0)", "zett", "zett(path=nope)",
+             "tokenadapt(encoder=nope)", "zett(path=doc.txt)", "mean mean", "\udcff"),
+    "--learn": ("nope.txt", "doc.txt", "\udcff"),
     "--engine": ("x", "Local", " ", "\udcff"),
     "--host": (" ", "no.such.host.invalid", "256.1.1.1", "a b", "\udcff"),
     "--api-key": (" ", "two words", "\udcff"),
@@ -129,6 +138,10 @@ NO_SUCH: dict[str, Words] = {
     "--calibration": ("nope", "doc.txt", "zeros.bin", "\udcff"),
     "--with": ("nope/nope/nope", "./nope", "doc.txt", "\udcff"),
     "--context": (" ", "\udcff"),
+    "--turkish": ("nope.txt", "empty.txt", "zeros.bin", " ", "\udcff"),
+    "--reference": ("nope", " ", "\udcff"),
+    "--price": ("x", "=", "=1", "talker=", "talker=x", "talker=-1", "talker=nan", "talker=inf",
+                "nope=1", "\udcff"),
     "bytes --suffix": (" ", "x", "\udcff"),
     "--labels": (" ", ",", "yes", "yes,", "yes,Yes", "yes,no,yes", "--,yes", "\udcff"),
     "--set": ("x", "=", "nope=1", "\udcff"),
@@ -190,6 +203,12 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
     ("cartridge", "compose"): ((), ("",), ("nope",), ("doc.txt",), ("model/model.safetensors",),
                                ("some.cartridge", "doc.txt")),
     ("ranker", "train"): tuple((bad,) for bad in ("", *NO_SUCH["--document"])),
+    ("tokenizer", "transplant"): ((), ("",), ("talker",), ("nope/nope/nope", "model"),
+                                  ("doc.txt", "model"), ("talker", ""), ("talker", "nope/nope/x"),
+                                  ("talker", "doc.txt"), ("talker", "hollow"),
+                                  ("talker", "zeros.bin"), ("talker", "model", "x")),
+    ("tokenizer", "hypernetwork"): ((), ("",), ("talker",), ("nope/nope/nope", "doc.txt"),
+                                    *(("talker", bad) for bad in ("", *NO_SUCH["--document"]))),
     ("soft", "train"): ((), ("dolphin",), ("", "doc.txt"), ("dolfin", "doc.txt"),
                         ("dolphin(", "doc.txt"), ("dolphin(tokens=0)", "doc.txt"),
                         ("dolphin(layers=99)", "doc.txt"), ("extensible(ratios=0)", "doc.txt"),
@@ -210,6 +229,10 @@ POSITIONAL: dict[Words, tuple[Words, ...]] = {
                                  "", "~nope/x", "nope.txt", "empty.txt", "blank.txt", "zeros.bin",
                                  "latin.txt", "hollow", "zip.pdf", "deep.jsonl", "bad.jsonl",
                                  "no.parquet", "\udcff"))),
+    ("tokenizer", "report"): tuple((bad,) for bad in (
+        "", " ", "nope.json", "./nope", "doc.txt", "hollow", "zeros.bin", "empty.txt", "deep.json",
+        "o200k_bas", "embeded", "a b", "\udcff",
+    )) + ((), ("talker", "nope.gguf")),
     ("train",): ((), ("",), ("nope.toml",), ("doc.txt",), ("hollow",), ("run.toml", "run.toml")),
     ("curves",): ((), ("",), ("nope",), ("doc.txt",), ("data",), ("run", "nope")),
     ("plan",): ((), ("",), ("nope",), ("empty.txt",), ("doc.txt",), ("zeros.bin",), ("hollow",),

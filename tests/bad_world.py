@@ -54,6 +54,8 @@ def make_world(place: Path) -> None:
         ("examples.jsonl", b'{"prompt": "write x", "program": "x"}\n' * 3),
         ("broken.jsonl", b'{"prompt": "write x", "program": "def ("}\n' * 3),
         ("pairs.jsonl", b'{"question": "why?", "answer": "so"}\n'),
+        ("parallel.json", b'{"en": ["a ship", "rain"], "tr": ["bir gemi", "ya\xc4\x9fmur"]}'),
+        ("uneven.json", b'{"en": ["a ship", "rain"], "tr": ["bir gemi"]}'),
         ("prompts.jsonl", b'{"prompt": "hi"}\n'), ("costs.json", b'{"quadratic_ms": 1}'),
         ("bad.toml", b"out = "), ("model.toml", b'out = "x"\nnope = 3\n'),
         ("some.run", b'{"lengthwise run": 1, "job": {}, "origin": {}}\n'),

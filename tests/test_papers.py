@@ -26,6 +26,10 @@ from lengthwise.workflows import agentwrite, batchprompt
 CLASSES = [each.cls for each in registry.registered() if each.package == registry.OURS]
 # Modules that name their paper themselves, as what they hold is no class of its own.
 MODULES = {
+    "lengthwise.architectures.byte2word": "PAPER",
+    "lengthwise.architectures.code_merging": "PAPER",
+    "lengthwise.architectures.learn_your_tokens": "PAPER",
+    "lengthwise.tokenization.equal_info": "PAPER",
     "lengthwise.sequences.curricula": "PAPER",
     "lengthwise.sequences.icp": "PAPER",
     "lengthwise.sequences.upsampling": "PAPER",

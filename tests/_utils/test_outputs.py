@@ -63,6 +63,9 @@ WRITING = {
                    "made.run"),
     "batch": ("batch", "-m", "model", "requests.jsonl", "made.out"),
     "eval harness": ("eval", "toy.yaml", "-m", "model", "--limit", "1", "-o", "made.jsonl"),
+    "network": ("tokenizer", "hypernetwork", "talker", "doc.txt", "--identity", "1", "--steps", "1",
+                "--batch", "1", "--length", "64", "--vocabulary", "300", "--layers", "1", "-o",
+                "made.network"),
     "shelf": (*SHELF, "-o", "made.jsonl"),
     "shelf picture": (*SHELF, "--picture", "made.svg"),
 }  # fmt: skip
@@ -202,12 +205,13 @@ def test_every_option_that_writes_is_known_to_these_tests() -> None:
         (("calibrate",), "out"), (("read",), "save"), (("cartridge", "train"), "out"),
         (("cartridge", "compose"), "out"), (("batch",), "out"),
         (("soft", "train"), "out"), (("soft", "read"), "save"),
-        (("ranker", "train"), "out"),
+        (("ranker", "train"), "out"), (("tokenizer", "hypernetwork"), "out"),
         (("bench", "shelf"), "out"), (("bench", "shelf"), "picture"),
         (("write",), "out"), (("label",), "out"), (("eval", "run"), "out"),
         (("eval", "run"), "html"), (("eval", "show"), "html"), (("eval", "harness"), "out"),
         (("eval", "judge"), "out"), (("sequences", "shorten"), "out"),
         (("pac", "calibrate"), "out"),
+        (("tokenizer", "report"), "html"), (("tokenizer", "report"), "picture"),
     }  # fmt: skip
     assert found == tested
 

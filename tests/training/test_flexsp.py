@@ -257,9 +257,31 @@ def test_the_command_prints_one_json_line(tmp_path: Path) -> None:
     assert "times as fast as groups of" in shown.output
 
 
+def test_lengths_with_bytes_and_words_tell_their_rates(tmp_path: Path) -> None:
+    rows = [{"tokens": 60_000, "bytes": 240_000, "words": 40_000},
+            {"tokens": 20_000, "bytes": 90_000, "words": 15_000}]  # fmt: skip
+    path = tmp_path / "lengths.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = [str(path), "--devices", "16", "--time-limit", "1"]
+    found = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
+    assert (found["bytes"], found["words"]) == (330_000, 55_000)
+    shown = CliRunner().invoke(command, arguments).output.splitlines()
+    rate = 330_000 / found["time_ms"] * 1000
+    assert shown[-2].startswith("330,000 bytes a step, ") and shown[-2].endswith("bytes a second")
+    assert int(shown[-2].split()[4].replace(",", "")) == pytest.approx(rate, rel=0.5)
+    # Without words in every row there is no sum of them.
+    path.write_text('{"tokens": 60000, "bytes": 240000, "words": 4}\n{"tokens": 7, "bytes": 9}\n')
+    found = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
+    assert found["bytes"] == 240_009 and "words" not in found
+
+
 @pytest.mark.parametrize(
     ("content", "more", "says"),
     [
+        (b'{"tokens": 5}\n{', [], "LENGTHS: line 2 is no JSON"),
+        (b'{"tokens": 5}\n[5]', [], "LENGTHS: line 2 is no object with tokens"),
+        (b'{"bytes": 5}', [], "tokens of row 1 is None, and has to be a whole number"),
+        (b'{"tokens": 5, "words": -1}', [], "words of row 1 is -1, and has to be a whole number"),
         (b"\x00\xff", [], "LENGTHS: not UTF-8 text at byte 1"),
         (b"500 600", ["--memory-gib", "nan"], "no finite number"),
         (b"500 600", ["--time-limit", "nan"], "no finite number"),

@@ -237,6 +237,7 @@ SHELF = Kind("shelf", _is_shelf)
 SESSION = Kind("session", lambda path: "lengthwise" in _header(path))
 DATASTORE = Kind("datastore", lambda path: _header(path).get("format") == "lengthwise datastore")
 ENCODER = Kind("encoder", lambda path: "lengthwise encoder" in _header(path))
+HYPERNETWORK = Kind("network", lambda path: "lengthwise hypernetwork" in _header(path))
 RANKER = Kind("ranker", lambda path: "lengthwise ranker" in _header(path))
 HEAD = Kind(
     "acceptance head",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+from lengthwise._utils.embedded_file import NAME as EMBEDDED
 from lengthwise.api.generation import NEW_TOKENS, Generation
 from lengthwise.api.given import require_count, texts
 from lengthwise.api.server_errors import Nonsense, ServerError, named
@@ -23,7 +24,6 @@ from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method
-from lengthwise.models.embedded import NAME as EMBEDDED
 from lengthwise.recipes import Recipe
 from lengthwise.tokenization.spans import token_spans
 

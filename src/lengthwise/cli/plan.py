@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -58,8 +58,13 @@ def plan(
     time_limit: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Plan one training step over the sequences whose LENGTHS stand in a file (-: standard input),
-    and compare it with the best plan that has one group size."""
-    batch = _numbers("LENGTHS", _text(lengths).split())
+    and compare it with the best plan that has one group size.
+
+    LENGTHS holds numbers of tokens, or JSON lines with tokens, bytes and words: then it also says
+    bytes and words a second, which compare where tokenizers differ.
+    """
+    read = _lengths(_text(lengths))
+    batch = read.tokens
     allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
     table = _table(costs, gpt, devices, context, forgetting, batch)
     if memory_gib is not None:
@@ -71,7 +76,7 @@ def plan(
     if as_json:
         click.echo(json.dumps({
             "time_ms": found.time_ms, "gap": found.gap, "static_ms": static.time_ms,
-            "static_size": static.micro_batches[0].groups[0].size,
+            "static_size": static.micro_batches[0].groups[0].size, **read.sizes,
             "micro_batches": [
                 {"time_ms": each.time_ms, "solver": each.solver, "gap": each.gap, "groups": [
                     {"size": group.size, "sequences": group.sequences, "tokens": group.tokens,
@@ -86,6 +91,9 @@ def plan(
         f"{found.time_ms:,.0f} ms a step; {static.time_ms / found.time_ms:.2f} times as fast as "
         f"groups of {static.micro_batches[0].groups[0].size} only ({static.time_ms:,.0f} ms)"
     )
+    for what, size in read.sizes.items():
+        rate = size / found.time_ms * 1000
+        click.echo(f"{size:,} {what} a step, {rate:,.0f} {what} a second")
 
 
 def _table(
@@ -103,6 +111,46 @@ def _table(
         if value is not None:
             raise LengthwiseError(f"{name} is of the paper's GPT: it has no effect with --costs")
     return read_costs(path)
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """tokens: of each sequence. sizes: bytes and words of all, where the file tells them."""
+
+    tokens: list[int]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def _lengths(text: str) -> _Lengths:
+    """Whole numbers, or JSON lines with tokens and, so that plans under other tokenizers compare,
+    bytes and words."""
+    if not text.lstrip().startswith("{"):
+        return _Lengths(_numbers("LENGTHS", text.split()))
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise LengthwiseError(f"LENGTHS: line {number} is no JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise LengthwiseError(f"LENGTHS: line {number} is no object with tokens")
+            rows.append(row)
+    told = [name for name in ("bytes", "words") if all(name in row for row in rows)]
+    for number, row in enumerate(rows, 1):
+        odd = next((n for n in ("tokens", *told) if not _is_count(row.get(n))), None)
+        if odd is not None:
+            raise LengthwiseError(
+                f"LENGTHS: {odd} of row {number} is {row.get(odd)!r}, and has to be a whole number "
+                "such as 4096"
+            )
+    return _Lengths(
+        [row["tokens"] for row in rows], {name: sum(row[name] for row in rows) for name in told}
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _text(file: TextIO) -> str:

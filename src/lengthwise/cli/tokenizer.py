@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from lengthwise.cli.tokenizer_hypernetwork import hypernetwork
+from lengthwise.cli.tokenizer_report import report
 from lengthwise.cli.tokenizer_train import train
+from lengthwise.cli.tokenizer_transplant import transplant
 
 
 @click.group()
@@ -13,3 +16,6 @@ def tokenizer() -> None:
 
 
 tokenizer.add_command(train)
+tokenizer.add_command(report)
+tokenizer.add_command(transplant)
+tokenizer.add_command(hypernetwork)

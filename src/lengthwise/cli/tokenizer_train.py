@@ -45,7 +45,7 @@ class TrainingBar(Bar):
 @click.argument("kind")
 @click.argument("sources", nargs=-1, required=True, metavar="TEXT...")
 @click.option("--out", "-o", required=True, type=Place(), help="folder of the tokenizer to write")
-@click.option("--size", "-n", required=True, type=COUNT,
+@click.option("--size", required=True, type=COUNT,
               help="tokens of the vocabulary, special ones included")  # fmt: skip
 @click.option("--held-out", default=0.02, show_default=True, type=Real(0, 0.5),
               help="share of the text that is measured and not trained on")  # fmt: skip

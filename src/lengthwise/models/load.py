@@ -30,6 +30,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lengthwise import architectures
+from lengthwise._utils.embedded_file import NAME
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
@@ -100,7 +101,7 @@ def load_pretrained(
         if name is None:
             model, tokenizer = embedded.load_embedded(kind)
             _put(model, place)
-            name, source = embedded.NAME, embedded.SOURCE
+            name, source = NAME, embedded.SOURCE
         else:
             model, tokenizer, source = _load_named(name, kind, place)
     model.eval()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lengthwise._utils.messages import first_line
+from lengthwise.architectures import WORD_TYPES
 from lengthwise.errors import UnsuitableModel, UnsupportedModel
 from lengthwise.models.dropout import dropping
 from lengthwise.models.layer_facts import LayerFacts
@@ -36,6 +37,12 @@ def adaptable(model: Any) -> PreTrainedModel:
     Raises UnsuitableModel with the reason and what to do.
     """
     inner = _unwrapped(model)
+    if inner.config.model_type in WORD_TYPES:
+        raise UnsuitableModel(
+            inner.config.model_type,
+            "it reads words or merged tokens, and recipes are for models that read tokens",
+            "call it by transformers; for recipes take a family such as llama",
+        )
     if inner.get_output_embeddings() is None:
         raise UnsuitableModel(
             _family(inner),

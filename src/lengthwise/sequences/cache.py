@@ -41,8 +41,8 @@ def rebuild() -> None:
     """What the child of `embedded_tokenizer` does."""
     import gguf
 
-    from lengthwise.models.embedded import download_gguf, find_gguf
-    from lengthwise.models.gguf_files import rebuild_tokenizer
+    from lengthwise._utils.embedded_file import download_gguf, find_gguf
+    from lengthwise._utils.gguf_tokenizer import rebuild_tokenizer
     from lengthwise.sequences.files import written_aside
 
     tokenizer, _ = rebuild_tokenizer(gguf.GGUFReader(find_gguf() or download_gguf()))

@@ -135,7 +135,7 @@ def _load(name: str) -> tuple[Tokenizer, str | None]:
     path = Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.suffix == ".gguf" and file.is_file():
-        from lengthwise.models.gguf_files import load_gguf_tokenizer
+        from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
 
         loaded = load_gguf_tokenizer(file)
         return loaded.backend_tokenizer, loaded.eos_token

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.pieces import Bytes, Counts, Cutter, joined
-from lengthwise.tokenization.token_bytes import of_letters
+from lengthwise.tokenization.token_bytes import bytes_of_letters
 
 Tokens = NDArray[np.int32]
 # Answers that are kept, of pairs of tokens.
@@ -238,7 +238,7 @@ def _model(model: dict[str, Any]) -> tuple[list[bytes | None], Tokens, Tokens]:
     vocab: dict[str, int] = model["vocab"]
     spelled: list[bytes | None] = [None] * (max(vocab.values(), default=-1) + 1)
     for word, token in vocab.items():
-        spelled[token] = of_letters(word)
+        spelled[token] = bytes_of_letters(word)
     pairs = [(vocab[left], vocab[right]) for left, right in model["merges"]]
     made = [vocab[left + right] for left, right in model["merges"]]
     return spelled, np.array(pairs, np.int32).reshape(-1, 2), np.array(made, np.int32)

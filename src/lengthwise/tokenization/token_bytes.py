@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence as Seq
+from collections.abc import Callable, Collection, Sequence as Seq
 from typing import Any
 
 import numpy as np
@@ -124,34 +124,60 @@ def byte_vocabulary(tokenizer: PreTrainedTokenizerBase) -> ByteVocabulary:
             f"a tokenizer of class {name} does not tell the bytes of its tokens; load the fast one "
             "(AutoTokenizer.from_pretrained(..., use_fast=True))"
         )
+    added = backend.get_added_tokens_decoder()
+    marks = set(tokenizer.all_special_ids) | {t for t, token in added.items() if token.special}
+    return ByteVocabulary(spelled_tokens(backend, marks))
+
+
+def spelled_tokens(
+    backend: Tokenizer, marks: Collection[int], word_pieces: bool = False
+) -> list[bytes | None]:
+    """The bytes of every token by id, by what the decoder does; None for a mark.
+
+    Args:
+        backend: of the `tokenizers` library.
+        marks: ids that are no text.
+        word_pieces: take WordPiece's tokens too, which do not say whether a space stands before
+            them: "##ing" is "ing", and "the" is "the".
+
+    Raises:
+        LengthwiseError: for a decoder from which they cannot be told.
+    """
     kinds = _kinds(json.loads(backend.to_str()).get("decoder"))
-    if "ByteLevel" in kinds:
-        spell = of_letters
-    elif kinds & {"ByteFallback", "Metaspace"}:
-        spell = _of_pieces
-    else:
+    spell = _spelling(kinds, word_pieces)
+    if spell is None:
         raise LengthwiseError(
             f"the bytes of this tokenizer's tokens cannot be told: its decoder is "
             f"{' + '.join(sorted(kinds)) or 'none'}, and allowed are ByteLevel, ByteFallback and "
             "Metaspace; take a model with such a tokenizer"
         )
     dropped = _dropped(json.loads(backend.to_str())["decoder"])
-    spelled: list[bytes | None] = [None] * (max(backend.get_vocab().values(), default=-1) + 1)
-    added = backend.get_added_tokens_decoder()
-    marks = set(tokenizer.all_special_ids) | {t for t, token in added.items() if token.special}
-    for word, token in backend.get_vocab().items():
+    added, vocabulary = backend.get_added_tokens_decoder(), backend.get_vocab()
+    spelled: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    for word, token in vocabulary.items():
         if token not in marks:
             for mark in dropped:
                 word = word if token in added else word.replace(mark, "")
             spelled[token] = added[token].content.encode() if token in added else spell(word)
-    return ByteVocabulary(spelled)
+    return spelled
+
+
+def _spelling(kinds: set[str], word_pieces: bool) -> Callable[[str], bytes | None] | None:
+    """How tokens are spelled by a decoder of these kinds; None where that cannot be told."""
+    if "ByteLevel" in kinds:
+        return bytes_of_letters
+    if kinds & {"ByteFallback", "Metaspace"}:
+        return bytes_of_piece
+    if word_pieces and "WordPiece" in kinds:
+        return lambda word: word.removeprefix("##").encode()
+    return None
 
 
 _LETTERS = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
-def of_letters(word: str) -> bytes | None:
-    """The bytes of a token in GPT-2's letters; None for one that has other letters.
+def bytes_of_letters(word: str) -> bytes | None:
+    """The bytes of a token in GPT-2's letters; None where some letter of it is none of them.
 
     Args:
         word: as the vocabulary writes it.
@@ -160,7 +186,12 @@ def of_letters(word: str) -> bytes | None:
     return None if None in found else bytes(each for each in found if each is not None)
 
 
-def _of_pieces(word: str) -> bytes:
+def bytes_of_piece(word: str) -> bytes:
+    """The bytes of a token of sentencepiece: U+2581 is a space, <0x41> a byte.
+
+    Args:
+        word: as the vocabulary writes it.
+    """
     byte = _BYTE.fullmatch(word)
     return bytes([int(byte[1], 16)]) if byte else word.replace(_SPACE, " ").encode()
 
@@ -182,4 +213,12 @@ def _dropped(decoder: Any) -> list[str]:
     return [each["pattern"]["String"] for each in replaced if "String" in each["pattern"]]
 
 
-__all__ = ["ByteVocabulary", "Floats", "Span", "byte_vocabulary", "of_letters"]
+__all__ = [
+    "ByteVocabulary",
+    "Floats",
+    "Span",
+    "byte_vocabulary",
+    "bytes_of_letters",
+    "bytes_of_piece",
+    "spelled_tokens",
+]

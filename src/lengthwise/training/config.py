@@ -7,7 +7,6 @@ exist is refused with the nearest one and where it belongs. Paths are relative t
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,11 @@ from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import option, options
 from lengthwise.sequences.curricula import NAMES as CURRICULA
+from lengthwise.training.deciding import FREE, Table, without
 from lengthwise.training.positions import frequency_method
 from lengthwise.training.schedules import DECAYS, NAMES as SCHEDULES
 from lengthwise.training.windows import window_method
 
-Table = dict[str, Any]
 Section = TypeVar("Section")
 # How alike two keys are at least: the nearest one of another table may be meant as well.
 _NEAR = 0.6
@@ -52,6 +51,10 @@ class ModelOptions:
     export_dtype: str | None = option(
         None, "of the weights in model/; none: the checkpoint's, else fp32",
         choices=("fp32", "bf16", "fp16"),
+    )  # fmt: skip
+    train: str = option(
+        "all", "weights that change: all, or the embeddings of tokens alone",
+        choices=("all", "embeddings"),
     )  # fmt: skip
     settings: Table = field(default_factory=dict)
 
@@ -274,27 +277,9 @@ class RunConfig:
         if self.retention.name is None:
             # As in folders from before there was one.
             del found["retention"]
+        if self.model.train == "all":
+            del found["model"]["train"]
         return found
-
-
-FREE = (
-    "out", "folder", "checkpoint", "log", "evaluation", "parallel", "accumulate",
-    "steps", "tokens", "epochs", "model.attention", "model.tokenizer",
-    "model.export_dtype", "data.train", "data.validation", "upsampling.domains.*.data",
-)  # fmt: skip
-"""Keys that may change when a run is gone on with: they change no number, or are compared by what
-they mean (steps done in all, checksums of data) instead of by what they say."""
-
-
-def without(table: Table, keys: tuple[str, ...], prefix: str = "") -> Table:
-    """The table less some keys, named with dots; `*` stands for any one name."""
-    found = {}
-    for name, value in table.items():
-        here = f"{prefix}{name}"
-        if any(fnmatch.fnmatchcase(here, key) for key in keys):
-            continue
-        found[name] = without(value, keys, f"{here}.") if isinstance(value, dict) else value
-    return found
 
 
 SECTIONS: dict[str, type] = {

@@ -19,7 +19,8 @@ from lengthwise._utils.files import ASIDE
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.files import alone_in, read_json, said_plainly, write_json
 from lengthwise.training import checkpoint as checkpoints
-from lengthwise.training.config import FREE, Table, TrainingError, without
+from lengthwise.training.config import TrainingError
+from lengthwise.training.deciding import FREE, Table, without
 from lengthwise.training.log import NAME, read_log
 from lengthwise.training.parallel import Ranks
 

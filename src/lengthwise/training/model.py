@@ -268,6 +268,19 @@ def _rotates(config: Any) -> bool:
     return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta"))
 
 
+def choose_trained(model: PreTrainedModel, which: str) -> None:
+    """Lets change what a run trains.
+
+    which: "all", or "embeddings", input and output ones; other weights stay as they are.
+    """
+    if which == "all":
+        return
+    model.requires_grad_(False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if module is not None:
+            module.requires_grad_(True)
+
+
 def make_optimizer(model: nn.Module, options: OptimizerOptions) -> AdamW:
     """AdamW over all weights; only those of two and more dimensions decay."""
     weights = [each for each in model.parameters() if each.requires_grad]

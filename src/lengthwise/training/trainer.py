@@ -30,7 +30,7 @@ from lengthwise.training.export import export, exported
 from lengthwise.training.folder import RunFolder
 from lengthwise.training.growth import layers_of, rate_of, stack, stacked
 from lengthwise.training.log import NAME, Interval, Log, measured, plot
-from lengthwise.training.model import export_dtype, make_optimizer, open_model
+from lengthwise.training.model import choose_trained, export_dtype, make_optimizer, open_model
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.progress import TrainingProgress
 from lengthwise.training.signals import first_signal
@@ -340,6 +340,7 @@ class Trainer:
         self.sizes = sizes_of(model)
         packed = self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]
         attach(model, self.config, self.ranks, packed, folder)
+        choose_trained(model, self.config.model.train)
         self.model: nn.Module = self.ranks.wrap(model.train())
         self.optimizer = make_optimizer(self.model, self.config.optimizer)
         vocabulary = self.feed.manifest["tokenizer"]["vocab_size"]

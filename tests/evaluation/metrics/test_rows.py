@@ -23,7 +23,7 @@ LATER += [
     "agreement_interval", "kl_error", "loss_bins", "reads_as_full", "same_text", "expected",
     "expected_found", "expected_loss", "kv_offloaded_bytes", "tokens_read",
     "exact_match", "token_f1", "evidence_recall", "evidence_precision", "evidence_iou",
-    "evidence_omega",
+    "evidence_omega", "text_bytes", "text_words",
 ]  # fmt: skip
 
 

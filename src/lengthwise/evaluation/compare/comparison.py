@@ -45,7 +45,7 @@ from lengthwise.evaluation.metrics.reading import (
     Reader,
     reads_as_full,
 )
-from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.metrics.row import CompareRow, text_size
 from lengthwise.evaluation.tasks.probes import ProbeSet, continuation, probe_context
 from lengthwise.recipes import RecipeLike
 
@@ -256,7 +256,7 @@ def _planted(model: Model, ids: Seq[int], must: bool) -> tuple[ProbeSet | None, 
 def _measure(model: Model, case: Case, recipe: str, asked: _Asked) -> Iterator[CompareRow]:
     base = CompareRow(
         recipe=recipe, model=model.name, dtype=model.adapted.dtype_text,
-        device=str(model.adapted.device), length=case.length,
+        device=str(model.adapted.device), length=case.length, **text_size(case.text),
     )  # fmt: skip
     questions = case.prompt.questions
     try:

@@ -19,7 +19,7 @@ from lengthwise.evaluation.compare.known import Known, first_tokens
 from lengthwise.evaluation.metrics.evidence import answer_fields, evidence_fields
 from lengthwise.evaluation.metrics.expected import contains
 from lengthwise.evaluation.metrics.reading import EvaluationProgress
-from lengthwise.evaluation.metrics.row import CompareRow
+from lengthwise.evaluation.metrics.row import CompareRow, text_size
 
 
 class RemoteRows:
@@ -48,6 +48,7 @@ class RemoteRows:
                 base = CompareRow(
                     recipe=recipe, model=self.model.name, dtype="as served", device=self.model.url,
                     length=length, max_new_tokens=self.new, notes=tuple(self.model.notes),
+                    **text_size(document.text),
                 )  # fmt: skip
                 yield from self._of_recipe(base, document)
 

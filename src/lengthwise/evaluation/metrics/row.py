@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lengthwise.tokenization.words import count_words
+
 Curve = Sequence[tuple[float, float]]
 
 
@@ -81,6 +83,8 @@ class CompareRow:
     evidence_iou: evidence that is read, as a share of all that is read or should be.
     evidence_omega: the most that evidence_precision can be with all evidence read, among the
         passages that a method chooses from; None where it does not choose.
+    text_bytes: of the document, as UTF-8: what a length in tokens is where tokenizers differ.
+    text_words: of it.
     """
 
     recipe: str
@@ -128,6 +132,8 @@ class CompareRow:
     evidence_precision: float | None = None
     evidence_iou: float | None = None
     evidence_omega: float | None = None
+    text_bytes: int | None = None
+    text_words: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, in order, as JSON can hold them.
@@ -152,6 +158,15 @@ class CompareRow:
     def to_json(self) -> str:
         """The row as one line of JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def text_size(text: str) -> dict[str, Any]:
+    """The fields that say how long a text is, whatever cuts it into tokens.
+
+    Args:
+        text: of a document.
+    """
+    return {"text_bytes": len(text.encode("utf-8", "replace")), "text_words": count_words(text)}
 
 
 def _is_unbounded(value: object) -> bool:

@@ -251,6 +251,14 @@ def worth_showing(
     return bool(known - {1.0}) if column is ACCEPTED else bool(known)
 
 
+def length_of(row: CompareRow) -> str:
+    """How long a row's text is: tokens, and what they are where tokenizers differ."""
+    text = f"{row.length:,} tokens"
+    if row.text_bytes is None or row.text_words is None:
+        return text
+    return f"{text} ({row.text_bytes:,} bytes, {row.text_words:,} words)"
+
+
 def heading(length: int, question: str | None) -> str:
     """What a group of rows has in common, as a title."""
     text = f"{length:,} tokens"

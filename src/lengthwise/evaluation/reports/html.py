@@ -24,6 +24,7 @@ from lengthwise.evaluation.reports.columns import (
     ReportColumn,
     best_of,
     full_of,
+    length_of,
     lossless_text,
     number,
     worth_showing,
@@ -123,7 +124,7 @@ def _section(
     columns, lines = _table(merged, choice)
     return {
         "key": setting.key,
-        "length": f"{length:,} tokens",
+        "length": length_of(merged[0]),
         "against": _against_trained(rows, length),
         "choice": choice,
         "goal": choice.goal,

@@ -74,11 +74,11 @@ def chart(frame: ChartFrame, parts: Sequence[Markup]) -> Markup:
 
 def axes(frame: ChartFrame, area: Box, x: Scale, y: Scale) -> Markup:
     parts = []
-    for value in _ticks(y.low, min(y.high, frame.ceiling)):
+    for value in ticks(y.low, min(y.high, frame.ceiling)):
         at = y(value)
         parts += [rule("grid", area.left, at, area.right, at)]
         parts += [text("tick end", area.left - 6, at + 4, _tick(value))]
-    for value in _ticks(x.low, x.high, about=5 if frame.width >= 420 else 4):
+    for value in ticks(x.low, x.high, about=5 if frame.width >= 420 else 4):
         at = x(value)
         parts += [rule("axis", at, area.bottom, at, area.bottom + 4)]
         parts += [text("tick", at, area.bottom + 17, _tick(value))]
@@ -124,7 +124,8 @@ def padded(values: Sequence[float], ceiling: float = math.inf) -> tuple[float, f
     return low, min(high, ceiling + 0.08 * (ceiling - low)) if high > ceiling else high
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers between two, about so many."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = min((power * unit for unit in (1, 2, 5, 10)), key=lambda step: abs(step - raw))

@@ -32,6 +32,7 @@ from lengthwise.evaluation.reports.columns import (
     best_of,
     full_of,
     heading,
+    length_of,
     lossless_text,
     worth_showing,
 )
@@ -86,7 +87,7 @@ def report(rows: CompareRows, full: bool = False) -> RenderableType:
 def _length(rows: CompareRows, length: int, whole: bool) -> list[RenderableType]:
     """Quality and refusals once, then what each question gave and cost, then the notes."""
     merged = rows.at_length(length)
-    parts: list[RenderableType] = [Text(heading(length, None), style="bold")]
+    parts: list[RenderableType] = [Text(length_of(merged[0]), style="bold")]
     quality = _Block(QUALITY, merged, lossless=False)
     if quality.columns:
         parts += [Text(_about(merged), style="dim"), quality, Text()]

@@ -16,6 +16,7 @@ trainings gave other scores in the last digits and another order of tokens, so o
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -82,14 +83,19 @@ class Unigram(TokenizerKind):
             raise TokenizerError(
                 "unigram needs SentencePiece: pip install 'lengthwise[tokenizers]'"
             ) from None
-        table, made = work / "pieces.tsv", io.BytesIO()
+        table, seeds, made = work / "pieces.tsv", work / "seeds.tsv", io.BytesIO()
         with write_aside(table) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(f"{word}\t{count}\n" for word, count in words.items())
+        letters = sorted({letter for word in words for letter in word})
+        with write_aside(seeds) as aside, aside.open("w", encoding="utf-8") as file:
+            file.writelines(f"{letter}\t1\n" for letter in letters)
+            for piece, covered in _seeds(words, self.longest, self.seeds):
+                file.write(f"{piece}\t{covered}\n")
         try:
             sentencepiece.SentencePieceTrainer.train(
                 input=str(table), input_format="tsv", model_writer=made, model_type="unigram",
                 vocab_size=wanted, max_sentencepiece_length=self.longest,
-                shrinking_factor=self.shrink, seed_sentencepiece_size=self.seeds,
+                shrinking_factor=self.shrink, seed_sentencepieces_file=str(seeds),
                 character_coverage=1.0, normalization_rule_name="identity",
                 add_dummy_prefix=False, remove_extra_whitespaces=False,
                 split_by_unicode_script=False, split_by_number=False, split_by_whitespace=False,
@@ -99,9 +105,24 @@ class Unigram(TokenizerKind):
         except (RuntimeError, OSError) as error:
             raise TokenizerError(f"SentencePiece cannot learn from this corpus: {error}") from error
         table.unlink()
+        seeds.unlink()
         model = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
         pieces = range(1, model.get_piece_size())
         return {model.id_to_piece(each): model.get_score(each) for each in pieces}
+
+
+def _seeds(words: dict[str, int], longest: int, most: int) -> list[tuple[str, int]]:
+    """The substrings of words that occur at least twice, those that cover most letters first, with
+    how many they cover."""
+    found: Counter[str] = Counter()
+    for word, count in words.items():
+        for start in range(len(word) - 1):
+            for end in range(start + 2, min(start + longest, len(word)) + 1):
+                found[word[start:end]] += count
+        if len(found) > 8 * most:
+            found = Counter(dict(found.most_common(4 * most)))
+    scored = ((piece, count * len(piece)) for piece, count in found.items() if count > 1)
+    return sorted(scored, key=lambda item: (-item[1], item[0]))[:most]
 
 
 __all__ = ["Unigram"]

@@ -15,6 +15,10 @@ RIGHT: dict[str, tuple[str, str, dict[str, Any]]] = {
         "question": _QUESTION, "answer": {"normalized_aliases": ["tower"]}, "entity_pages": {},
         "search_results": {},
     }),
+    "charbench": ("find_last_occurrence", "charbench.jsonl", {
+        "question": _QUESTION, "answer": "7", "word": "hilltops", "character": "s",
+        "task": "find_last_occurrence",
+    }),
     "humaneval": ("humaneval", "HumanEval.jsonl", {
         "task_id": "HumanEval/0", "prompt": "def double(x):\n", "entry_point": "double",
         "canonical_solution": "    return 2 * x\n", "test": "def check(f):\n    assert f(1) == 2\n",

@@ -1,13 +1,16 @@
 """Rows of published data files: from a folder of the user's, or from the hub.
 
 Read are JSON Lines, JSON (a list, an object of rows by id, or one of which one value is the list of
-rows), members of a zip archive, Parquet; text of each kind also packed by gzip.
+rows), CSV, members of a zip archive, Parquet; text of each kind also packed by gzip.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence as Seq
@@ -120,7 +123,7 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         else:
             text = Path(path).read_text("utf-8-sig")
         found = _parsed(text, PurePosixPath((member or path).removesuffix(".gz")).suffix)
-    except (OSError, EOFError, KeyError, ValueError, RecursionError, zlib.error,
+    except (OSError, EOFError, KeyError, ValueError, RecursionError, csv.Error, zlib.error,
             zipfile.BadZipFile) as error:  # fmt: skip
         raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
     other = next((n for n, each in enumerate(found, 1) if not isinstance(each, dict)), 0)
@@ -131,6 +134,10 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
 
 
 def _parsed(text: str, suffix: str) -> list[Any]:
+    if suffix == ".csv":
+        # Longer than the reader's own limit are whole documents in a cell.
+        csv.field_size_limit(sys.maxsize)
+        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     if suffix == ".jsonl":
         # Not `splitlines`: documents hold line marks that are none in JSON.
         lines = enumerate(text.split("\n"), 1)

@@ -1,0 +1,91 @@
+"""A tokenizer by its name, as its own file says it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from lengthwise._utils.messages import first_line
+from lengthwise.errors import TokenizerError
+from lengthwise.tokenization.transplant.dressing import ROLES
+
+_ALLOWED = (
+    "allowed are a tokenizer.json, a folder with one, a .gguf file, a hub name, or `embedded`"
+)
+
+
+def open_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A fast tokenizer.
+
+    A class of transformers may build it otherwise than its file has it, so the file is what counts;
+    special tokens and chat template are those of `tokenizer_config.json` beside it.
+
+    Args:
+        name: a tokenizer.json, a folder, or a hub name.
+
+    Raises:
+        TokenizerError: where there is none.
+    """
+    path = Path(name).expanduser()
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        return _of_file(file)
+    if path.exists():
+        raise TokenizerError(
+            f"{name} holds no tokenizer.json: save one with a fast tokenizer; {_ALLOWED}"
+        )
+    try:
+        found = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # of the hub client, of its HTTP client, of the tokenizer
+        raise TokenizerError(
+            f"no tokenizer at {name!r} ({first_line(error)}); {_ALLOWED}"
+        ) from error
+    if not isinstance(getattr(found, "backend_tokenizer", None), Tokenizer):
+        raise TokenizerError(f"{name}: a tokenizer of class {type(found).__name__} is no fast one")
+    return found
+
+
+def _of_file(file: Path) -> PreTrainedTokenizerFast:
+    try:
+        backend = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise TokenizerError(f"{file} is no tokenizer ({first_line(error)}); {_ALLOWED}") from error
+    config = _config(file.parent / "tokenizer_config.json")
+    roles = {role: _content(config.get(role)) for role in ROLES}
+    known = {
+        role: token
+        for role, token in roles.items()
+        if token and backend.token_to_id(token) is not None
+    }  # fmt: skip
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend, clean_up_tokenization_spaces=False, **known
+    )
+    template = file.parent / "chat_template.jinja"
+    made.chat_template = (
+        template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template")
+    )
+    return made
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no table")
+    except (OSError, ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path} cannot be read: {first_line(error)}") from error
+    return found
+
+
+def _content(token: Any) -> str | None:
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else None
+
+
+__all__ = ["open_tokenizer"]

@@ -1,0 +1,73 @@
+"""Parallel texts from files, and what languages pay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lengthwise.errors import DocumentError
+from lengthwise.tokenization.opened import Fast
+from lengthwise.tokenization.report.parallel import Parallel, measure_languages, read_parallel
+from tests.tiny_tokenizers import byte_level
+
+LINES = {"en": ["a cat", "the"], "tr": ["bir kedi", "o"]}
+
+
+def test_a_folder_a_table_and_objects_are_one(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for language, lines in LINES.items():
+        (folder / f"{language}.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "a.tsv").write_text("en\ttr\na cat\tbir kedi\nthe\to\n")
+    (tmp_path / "a.csv").write_text('en,tr\n"a cat",bir kedi\nthe,o\n')
+    (tmp_path / "a.json").write_text(json.dumps(LINES))
+    rows = [{"en": "a cat", "tr": "bir kedi"}, {"en": "the", "tr": "o"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("texts", "a.tsv", "a.csv", "a.json", "a.jsonl"):
+        assert read_parallel(tmp_path / name).lines == LINES, name
+
+
+def test_premiums_are_of_totals_and_parity_of_lines() -> None:
+    tokenizer = Fast("bytes", byte_level().backend_tokenizer, None)
+    english, turkish = measure_languages(tokenizer, Parallel("x", LINES), "en")
+    assert (english.tokens, turkish.tokens) == (8, 9)
+    assert turkish.premium == 9 / 8 and turkish.parity == (8 / 5 + 1 / 3) / 2
+    assert english.premium == english.parity == english.byte_premium == 1
+    assert turkish.fertility == 3 and turkish.bytes_per_token == 1
+
+
+def test_the_reference_is_english_or_named() -> None:
+    found = Parallel("x", {"de": ["a"], "eng_Latn": ["a"], "tur": ["b"]})
+    assert (found.reference(), found.reference("de"), found.turkish()) == ("eng_Latn", "de", "tur")
+    with pytest.raises(DocumentError, match="no language 'dee'.*did you mean 'de'"):
+        found.reference("dee")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.json", b'{"en": ["a"], "tr": ["b", "c"]}', "en has 1 lines and tr 2"),
+        ("a.json", b'{"en": ["a"]}', "holds 1 languages"), ("a.json", b"[" * 99999, "no JSON"),
+        ("a.json", b'{"en": ["a"], "tr": [" "]}', "tr is empty"),
+        ("a.json", b'{"en": "a"}', "no parallel text"), ("a.json", b"\xff\x00", "a.json"),
+        ("a.jsonl", b'{"en": "a"}\n{"tr": "a"}\n', "languages of the first"),
+        ("a.tsv", b"en\ttr\na\n", "line 2 has 1 columns"), ("a.tsv", b"en\ttr\n", "no lines"),
+        ("a.tsv", bytes(64), "binary"), ("a.tsv", b"en\ttr\n\xe9\tb\n", "not UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_not_parallel_is_refused(name: str, data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DocumentError, match=said) as error:
+        read_parallel(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_unequal_lines_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "en.txt").write_text("a\nb\n")
+    (tmp_path / "tr.txt").write_text("a\n")
+    with pytest.raises(DocumentError, match="en has 2 lines and tr 1"):
+        read_parallel(tmp_path)
+    with pytest.raises(DocumentError, match="there is no parallel text"):
+        read_parallel(tmp_path / "nope")
