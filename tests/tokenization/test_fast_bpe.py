@@ -19,7 +19,7 @@ from lengthwise.documents.files import read_document
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.fast_bpe import BytePairs, FastBPE, plain_encode
-from lengthwise.tokenization.token_bytes import of_letters
+from lengthwise.tokenization.token_bytes import bytes_of_letters
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, cut_by
 from tests.tokenization.trained import ALPHABETS, by_library, drawn_texts
 
@@ -147,7 +147,7 @@ def test_whether_two_tokens_agree_is_what_bpe_makes_of_them(pattern: str) -> Non
         pairs = np.array([[vocab[left], vocab[right]] for left, right in model["merges"]] or
                          np.empty((0, 2)), np.int32)  # fmt: skip
         made = np.array([vocab[left + right] for left, right in model["merges"]], np.int32)
-        found = BytePairs([of_letters(name) for name in names], pairs, made)
+        found = BytePairs([bytes_of_letters(name) for name in names], pairs, made)
         flat, starts, of_byte, keys, values, parts = found._tables[:6]
         usable = bpe_kernels.reachable(flat, starts, of_byte, keys, values)
         chosen = [token for token in range(257, len(names)) if usable[token]]

@@ -300,7 +300,7 @@ def _buckets(places: int, least: int) -> int:
     """How many buckets, so that what falls into one by chance is well below the least count."""
     if not least:
         return 1 << 16
-    return 1 << min(max((8 * places // least).bit_length(), 12), 23)
+    return 1 << min(max((4 * places // least).bit_length(), 12), 26)
 
 
 __all__ = ["BYTES", "LETTERS", "TOKEN_OF_BYTE", "Learner", "Rails", "Tokens"]
