@@ -123,6 +123,12 @@ def test_what_cannot_be_exact_is_refused(why: str) -> None:
         FastBPE(REFUSED[why]())
 
 
+@pytest.mark.parametrize("texts, why", [("of", "a list of texts"), (["a\ud800"], "half of a char")])
+def test_texts_that_are_none_are_refused(texts: list[str], why: str) -> None:
+    with pytest.raises(TokenizerError, match=why):
+        FastBPE(_learned()).encode(texts)
+
+
 def test_a_tokenizer_of_transformers_is_its_backend() -> None:
     fast = FastBPE(PreTrainedTokenizerFast(tokenizer_object=_learned()))
     assert fast.encode(["of the"])[0].tolist() == _learned().encode("of the").ids

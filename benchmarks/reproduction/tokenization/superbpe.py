@@ -157,7 +157,7 @@ def _texts(megabytes: float) -> dict[str, list[str]]:
     random = Random(0)
     scripts = [(32, 127), (0xA1, 0x590), (0x5D0, 0x700), (0x900, 0xE00), (0x3040, 0x3100),
                (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0x1F300, 0x1F700)]  # fmt: skip
-    part, number = 4_000, int(megabytes * 1e6 / 4 / 4_000)
+    part, number = 4_000, int(megabytes * 1e6 / 4 / 3_000)
     mixed = [
         "".join(chr(random.randrange(*random.choice(scripts))) for _ in range(part // 3))
         for _ in range(number)

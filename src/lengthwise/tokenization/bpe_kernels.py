@@ -1,7 +1,7 @@
 """Byte-level BPE of pieces of any length in linear time, compiled.
 
 A sequence of tokens is what BPE makes of a text if and only if every two neighbours are what it
-makes of the two together: merges within tokens do not see each other, so the first merge across a
+makes of the two together. For merges within tokens do not see each other: the first merge across a
 border would be the first one for these two alone as well. So we walk: take the longest token that
 goes on here and agrees with the last one, else the next shorter one, else take the last one back.
 A border that was given up once is never tried again, since what leads to it is unique.
@@ -10,16 +10,23 @@ A border that was given up once is never tried again, since what leads to it is 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lengthwise.tokenization.compiled import jit
 from lengthwise.tokenization.slot_kernels import pair_key, slot_of
 
 NO_RANK = (1 << 31) - 1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def make_ranks(merges, made, keys, values):
-    """A table of merges: keys are pairs, int64; values rank and token, int32 `[slots, 2]`."""
+    """Fills a table of merges.
+
+    Args:
+        merges: pairs of tokens by rank, int32 `[merges, 2]`.
+        made: the token of each, int32 `[merges]`.
+        keys: pairs by slot, int64 `[a power of two]`, written.
+        values: their rank and token, int32 `[slots, 2]`, written.
+    """
     keys[:] = -1
     for rank in range(len(merges)):
         key = pair_key(merges[rank, 0], merges[rank, 1])
@@ -30,7 +37,7 @@ def make_ranks(merges, made, keys, values):
         values[slot, 0], values[slot, 1] = rank, made[rank]
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _rank(keys, left, right):
     """The slot of a merge; -1 where there is none."""
     key = pair_key(left, right)
@@ -42,7 +49,7 @@ def _rank(keys, left, right):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _run(keys, values, tokens, ranks, border):
     """Merges `tokens` as BPE does, in place. Returns how many are left, -1 once a merge lies across
     the border, which is a number of tokens from the first one."""
@@ -76,12 +83,16 @@ def _run(keys, values, tokens, ranks, border):
     return number
 
 
-@njit(cache=True, nogil=True)
+@jit
 def reachable(flat, starts, of_byte, keys, values):
     """Which tokens BPE makes of their own bytes, bool `[tokens]`.
 
-    flat, starts: the bytes of all tokens, uint8, and where each begins and the last one ends. A
-    token without bytes is none.
+    Args:
+        flat: the bytes of all tokens, uint8.
+        starts: where each begins and the last one ends, int64 `[tokens + 1]`; a token without bytes
+            is none.
+        of_byte: the token of every byte, int32 `[256]`.
+        keys, values: of `make_ranks`.
     """
     found = np.zeros(len(starts) - 1, np.bool_)
     for token in range(len(starts) - 1):
@@ -97,13 +108,17 @@ def reachable(flat, starts, of_byte, keys, values):
     return found
 
 
-@njit(cache=True, nogil=True)
+@jit
 def find_parts(merges, made, tokens):
     """Left part, right part and rank of tokens that come about in one way alone, int32
     `[tokens, 3]`.
 
     A byte has rank -1. A token has -2 if several merges make it, or one of lower rank than its
     parts: then when its parts were there is not told by ranks.
+
+    Args:
+        merges, made: as for `make_ranks`.
+        tokens: how many there are.
     """
     parts = np.full((tokens, 3), -1, np.int32)
     for rank in range(len(merges)):
@@ -119,9 +134,14 @@ def find_parts(merges, made, tokens):
     return parts
 
 
-@njit(cache=True, nogil=True)
+@jit
 def agree_slowly(flat, starts, of_byte, keys, values, left, right):
-    """Whether BPE makes just these two tokens of the bytes of both: it is run."""
+    """Whether BPE makes just these two tokens of the bytes of both: it is run.
+
+    Args:
+        flat, starts, of_byte, keys, values: as for `reachable`.
+        left, right: the tokens.
+    """
     one, two = starts[left + 1] - starts[left], starts[right + 1] - starts[right]
     tokens = np.empty(one + two, np.int32)
     for at in range(one):
@@ -132,10 +152,16 @@ def agree_slowly(flat, starts, of_byte, keys, values, left, right):
     return _run(keys, values, tokens, ranks, one) >= 0
 
 
-@njit(cache=True, nogil=True)
+@jit
 def agree(keys, values, parts, left, right):
     """The same by going back in time: what stood at the border together, and would have merged
-    before either of the two was taken up by another merge. Both have to be simple."""
+    before either of the two was taken up by another merge.
+
+    Args:
+        keys, values: of `make_ranks`.
+        parts: of `find_parts`.
+        left, right: the tokens; both come about in one way alone.
+    """
     left_end, right_end = NO_RANK, NO_RANK
     while True:
         slot = _rank(keys, left, right)
@@ -151,7 +177,7 @@ def agree(keys, values, parts, left, right):
             right_end, right = other, parts[right, 0]
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _child(edges, node, byte):
     """The node behind another one, -1 where there is none."""
     key = (np.int64(node) << 8) | np.int64(byte)
@@ -163,13 +189,18 @@ def _child(edges, node, byte):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def make_trie(flat, starts, tokens, edges, shorter):
     """A trie of tokens, given from the shortest on. Returns how many nodes are no token.
 
-    edges: int64 `[a power of two]`, written: node << 8 | byte, << 31, | the node behind. Node 0 is
-    the root, node t + 1 the token t, and those above are no tokens; so a prefix that is a token has
-    its number when a longer one comes. shorter: by token, the longest that it begins with, int32.
+    Node 0 is the root, node t + 1 the token t, and those above are no tokens; so a prefix that is a
+    token has its number when a longer one comes.
+
+    Args:
+        flat, starts: the bytes of all tokens, as for `reachable`.
+        tokens: those of the trie, int64.
+        edges: node << 8 | byte, << 31, | the node behind, int64 `[a power of two]`, written.
+        shorter: by token, the longest that it begins with, int32 `[tokens]`, written.
     """
     edges[:] = -1
     others = 0
@@ -195,19 +226,53 @@ def make_trie(flat, starts, tokens, edges, shorter):
     return others
 
 
-@njit(cache=True, nogil=True)
+@jit
+def _longest(data, at, end, edges, tokens):
+    """The longest token of the trie that goes on at a place; -1 where none does."""
+    token, node = np.int64(-1), np.int64(0)
+    for here in range(at, end):
+        node = np.int64(_child(edges, node, data[here]))
+        if node < 0:
+            break
+        if node < tokens:
+            token = node - 1
+    return token
+
+
+@jit
+def _fits(flat, starts, of_byte, keys, values, parts, known, left, right):
+    """Whether two tokens agree, by what is known or else by asking."""
+    key = np.uint64(pair_key(left, right << 1))
+    slot = slot_of(key, len(known))
+    # Read once: threads may share the table.
+    answer = known[slot]
+    if answer >> np.uint64(1) != key >> np.uint64(1):
+        if parts[left, 2] == -2 or parts[right, 2] == -2:
+            fits = agree_slowly(flat, starts, of_byte, keys, values, left, right)
+        else:
+            fits = agree(keys, values, parts, left, right)
+        answer = key | np.uint64(fits)
+        known[slot] = answer
+    return answer & np.uint64(1) != 0
+
+
+@jit
 def encode(
     data, ends, counts, flat, starts, of_byte, keys, values, parts, edges, shorter,
     known, tried, out, apart,
 ):  # fmt: skip
-    """Encodes pieces.
+    """Encodes pieces. Returns the number of tokens up to the end of each text, int64 `[texts]`.
 
-    data, ends, counts: texts, the ends of their pieces, and pieces up to the end of each text.
-    known: pairs of tokens that were asked for, with the answer in the last bit, uint64 `[a power
-    of two]`. tried: borders given up, bool `[bytes]`, all False. out: int32 `[2 * bytes + 2]`,
-    written. apart: whether -1 is written behind each piece, and pieces of one token are left out.
-
-    Returns the number of tokens up to the end of each text, int64 `[texts]`.
+    Args:
+        data, ends, counts: texts, the ends of their pieces, and pieces up to the end of each text.
+        flat, starts, of_byte, keys, values: as for `reachable`.
+        parts: of `find_parts`.
+        edges, shorter: of `make_trie`.
+        known: pairs of tokens that were asked for, with the answer in the last bit, uint64
+            `[a power of two]`.
+        tried: borders given up, bool `[bytes]`, all False.
+        out: the tokens, int32 `[2 * bytes + 2]`, written.
+        apart: whether -1 is written behind each piece, and pieces of one token are left out.
     """
     totals = np.zeros(len(counts), np.int64)
     number = 0
@@ -220,33 +285,16 @@ def encode(
             token = np.int64(-2)
             while at < end:
                 if token == -2:
-                    token, node = np.int64(-1), np.int64(0)
-                    for here in range(at, end):
-                        node = np.int64(_child(edges, node, data[here]))
-                        if node < 0:
-                            break
-                        if node < len(starts):
-                            token = node - 1
+                    token = _longest(data, at, end, edges, len(starts))
                 while token >= 0:
                     border = at + starts[token + 1] - starts[token]
                     if not tried[border - 1]:
                         if number == first:
                             break
-                        left = np.int64(out[number - 1])
-                        key = np.uint64(pair_key(left, token << 1))
-                        slot = slot_of(key, len(known))
-                        # Read once: threads may share the table.
-                        answer = known[slot]
-                        if answer >> np.uint64(1) != key >> np.uint64(1):
-                            if parts[left, 2] == -2 or parts[token, 2] == -2:
-                                fits = agree_slowly(
-                                    flat, starts, of_byte, keys, values, left, token
-                                )
-                            else:
-                                fits = agree(keys, values, parts, left, token)
-                            answer = key | np.uint64(fits)
-                            known[slot] = answer
-                        if answer & np.uint64(1):
+                        if _fits(
+                            flat, starts, of_byte, keys, values, parts, known,
+                            np.int64(out[number - 1]), token,
+                        ):  # fmt: skip
                             break
                     token = np.int64(shorter[token])
                 if token >= 0:

@@ -8,15 +8,17 @@ that a change of one is a change of all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 from lengthwise._utils.cache_folder import cache_dir
 from lengthwise.errors import TokenizerError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernels(name: str) -> ModuleType:
@@ -29,8 +31,7 @@ def kernels(name: str) -> ModuleType:
         TokenizerError: without numba.
     """
     try:
-        with _kept_by_digest():
-            return import_module(f"lengthwise.tokenization.{name}")
+        return import_module(f"lengthwise.tokenization.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "numba":
             raise
@@ -40,16 +41,21 @@ def kernels(name: str) -> ModuleType:
         ) from None
 
 
-@contextmanager
-def _kept_by_digest() -> Iterator[None]:
-    """Numba asks where to keep a function when that is defined, here and not elsewhere."""
-    config = import_module("numba").config
-    before = config.CACHE_DIR
-    config.CACHE_DIR = before or str(cache_dir() / f"compiled-{_digest()}")
+def jit(function: Function) -> Function:
+    """The decorator of all compiled functions.
+
+    Args:
+        function: is compiled when it is called first.
+    """
+    numba = import_module("numba")
+    before = numba.config.CACHE_DIR
+    # Asked when a function is defined, so that other packages keep theirs where they do.
+    numba.config.CACHE_DIR = before or str(cache_dir() / f"compiled-{_digest()}")
     try:
-        yield
+        compiled: Function = numba.njit(cache=True, nogil=True)(function)
     finally:
-        config.CACHE_DIR = before
+        numba.config.CACHE_DIR = before
+    return compiled
 
 
 @cache
@@ -61,4 +67,4 @@ def _digest() -> str:
     return found.hexdigest()
 
 
-__all__ = ["kernels"]
+__all__ = ["jit", "kernels"]

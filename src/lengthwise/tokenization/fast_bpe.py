@@ -132,11 +132,16 @@ class FastBPE:
 
         Returns:
             int32 `[tokens]` for each.
+
+        Raises:
+            TokenizerError: one text in place of several, or half of a character in one.
         """
+        if isinstance(texts, str):
+            raise TokenizerError("give a list of texts, as encode([text])")
         found: list[Tokens] = []
         for chunk in _chunks(texts):
             plain = [not any(added in text for added in self._added) for text in chunk]
-            raw = [text.encode() for text, fits in zip(chunk, plain, strict=True) if fits]
+            raw = [_bytes(text) for text, fits in zip(chunk, plain, strict=True) if fits]
             data, bounds = joined(raw)
             ends, counts = self._cut(data, bounds)
             tokens, totals = self._pairs.encode(data, ends, counts)
@@ -187,6 +192,16 @@ def plain_encode(tokenizer: Tokenizer, text: str) -> list[int]:
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         ids += [model["vocab"][part] for part in parts]
     return ids
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"a text has half of a character ({text[error.start]!r} at {error.start}) and cannot "
+            "be written as UTF-8: read it with errors='replace'"
+        ) from None
 
 
 def _chunks(texts: Seq[str]) -> Iterator[Seq[str]]:

@@ -6,7 +6,7 @@ by what it can be: the alternatives are tried in their order, each with its long
 
 from __future__ import annotations
 
-from numba import njit
+from lengthwise.tokenization.compiled import jit
 
 SYMBOL, CAPITAL, SMALL, LETTER, MARK, NUMBER, SPACE, LINE = range(8)
 WORDS, SUPERWORDS = range(2)
@@ -14,7 +14,7 @@ _SLASH = 47
 _BLANK = 32
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _read(data, at, classes):
     """The class of the character at `at`, and its length in bytes, times eight."""
     first = data[at]
@@ -31,7 +31,7 @@ def _read(data, at, classes):
     return classes[code] + 32
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _letters(data, at, end, classes):
     """The end of capitals and then small letters, at least one of these; and of the capitals."""
     backed = -1
@@ -55,7 +55,7 @@ def _letters(data, at, end, classes):
     return backed, capitals
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _digits(data, at, end, classes):
     for _ in range(3):
         if at < end:
@@ -66,7 +66,7 @@ def _digits(data, at, end, classes):
     return at
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _symbols(data, at, end, classes, least):
     """The end of symbols, a blank before and lines or slashes behind; -1 for fewer than `least`."""
     if data[at] == _BLANK:
@@ -85,7 +85,7 @@ def _symbols(data, at, end, classes, least):
     return at
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _spaces(data, at, end, classes):
     """Spaces to their last line; or else all of them, but the last one before what is none."""
     last = at
@@ -105,7 +105,7 @@ def _spaces(data, at, end, classes):
     return at if at == end or number == 1 else last
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _word(data, at, end, classes):
     found = _read(data, at, classes)
     kind = found & 7
@@ -125,7 +125,7 @@ def _word(data, at, end, classes):
     return symbols if symbols >= 0 else _spaces(data, at, end, classes)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _alone(data, at, end, classes):
     """The end of what stands alone among superwords; -1 where nothing does."""
     kind = _read(data, at, classes) & 7
@@ -146,7 +146,7 @@ def _alone(data, at, end, classes):
     return last if last > at else -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _superword(data, at, end, classes):
     found = _alone(data, at, end, classes)
     start = at
@@ -158,12 +158,16 @@ def _superword(data, at, end, classes):
     return at if at > start else found
 
 
-@njit(cache=True, nogil=True)
+@jit
 def cut(data, bounds, classes, pattern, ends):
-    """Writes the ends of all pieces, and for each text how many there are up to its end.
+    """Cuts texts. Returns for each how many pieces there are up to its end, int64 `[texts]`.
 
-    data: uint8 `[n]`. bounds: int64 `[texts + 1]`. ends: int32 `[n]`, written. Returns int64
-    `[texts]`.
+    Args:
+        data: texts in UTF-8, uint8 `[bytes]`.
+        bounds: where each begins and the last one ends, int64 `[texts + 1]`.
+        classes: of every code point, uint8.
+        pattern: `WORDS` or `SUPERWORDS`.
+        ends: of the pieces, int32 `[bytes]`, written.
     """
     number = 0
     counts = bounds[1:].copy()

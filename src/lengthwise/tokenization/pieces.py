@@ -64,7 +64,11 @@ class Cutter:
     def ends_by_library(
         self, data: Bytes, bounds: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], Counts]:
-        """The same by the library: the plain twin, and the way of every other pattern."""
+        """The same by the library: the plain twin, and the way of every other pattern.
+
+        Args:
+            data, bounds: as for `ends`.
+        """
         by = self._by_library or pre_tokenizers.Split(Regex(self.pattern), behavior="isolated")
         found: list[int] = []
         counts = []

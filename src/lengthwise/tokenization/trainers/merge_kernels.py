@@ -12,16 +12,16 @@ in `pool`: they are written when the pair comes up and looked at again when it i
 then another merge may have taken one away. The heap may hold counts that were larger once.
 
 Pairs below `LEAST` are in no table. When the heap falls to it, all are counted anew with a lower
-one (`pair_kernels`). Merges are those of `tokenizers`, its habits included: the pair with the
-smaller ids first among equals, and a pair that is merged keeps its count, so that it comes first at
-once where a token that was there already comes up by other parts.
+one (`pair_kernels`). Merges are those of `tokenizers`, its habits included. Among equals the pair
+with the smaller ids is first. A pair that is merged keeps its count, so that it comes first at once
+where a token that was there already comes up by other parts.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lengthwise.tokenization.compiled import jit
 from lengthwise.tokenization.slot_kernels import pair_key, slot_of
 from lengthwise.tokenization.trainers.learner_state import (
     AGAIN,
@@ -52,7 +52,7 @@ from lengthwise.tokenization.trainers.learner_state import (
 from lengthwise.tokenization.trainers.name_kernels import may_merge, name_token
 
 
-@njit(cache=True, nogil=True)
+@jit
 def find_pair(slot_key, slot_pair, key):
     """The number of a pair, -1 where it is not known."""
     slot = slot_of(key, len(slot_key))
@@ -63,7 +63,7 @@ def find_pair(slot_key, slot_pair, key):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def put_pair(slot_key, slot_pair, key, pair):
     slot = slot_of(key, len(slot_key))
     while slot_key[slot] != -1:
@@ -72,12 +72,12 @@ def put_pair(slot_key, slot_pair, key, pair):
     slot_pair[slot] = pair
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _before(count, key, other_count, other_key):
     return count > other_count or (count == other_count and key < other_key)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def sink(s, at):
     """Moves an entry of the heap down to where it belongs."""
     heap, counts, size = s.heap, s.heap_count, s.numbers[HEAP]
@@ -97,7 +97,7 @@ def sink(s, at):
     heap[at], counts[at] = pair, count
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _push(s, pair):
     heap, counts, at = s.heap, s.heap_count, s.numbers[HEAP]
     count, key = s.count[pair], s.key[pair]
@@ -111,7 +111,7 @@ def _push(s, pair):
     heap[at], counts[at] = pair, count
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _drop_top(s):
     s.numbers[HEAP] -= 1
     last = s.numbers[HEAP]
@@ -120,7 +120,7 @@ def _drop_top(s):
         sink(s, 0)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _commonest(s):
     """The pair to merge next; -1 where only counting again can tell."""
     while s.numbers[HEAP] > 0:
@@ -136,7 +136,7 @@ def _commonest(s):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _touch(s, side, token):
     if s.cursor[side, token] == -2:
         s.cursor[side, token] = -1
@@ -144,7 +144,7 @@ def _touch(s, side, token):
         s.numbers[TOUCHED] += 1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _lose(s, left, right, made, weight):
     if right == made:
         _touch(s, 0, left)
@@ -158,7 +158,7 @@ def _lose(s, left, right, made, weight):
             s.count[pair] -= weight
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _gain(s, side, token, left, right, place, weight):
     if not may_merge(s.words, s.edges, left, right, s.numbers[MOST_WORDS], s.numbers[PAST_COLON]):
         return
@@ -170,7 +170,7 @@ def _gain(s, side, token, left, right, place, weight):
     s.numbers[EVENTS] += 1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _merge(s, pair, made):
     """Puts `made` at all places of a pair, and notes what stands beside it now."""
     tokens, weights = s.tokens, s.weights
@@ -197,13 +197,13 @@ def _merge(s, pair, made):
     s.number[pair] = 0
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _key_of(touched, made):
     token = touched >> 1
     return pair_key(made, token) if touched & 1 else pair_key(token, made)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _room(s):
     """What has to grow before the pairs that came up can be written down."""
     need = s.numbers[EVENTS]
@@ -223,7 +223,7 @@ def _room(s):
     return GO
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _known_again(s, pair, side, token):
     """A pair of the table has more places: they go behind those it has, to the pool's end."""
     new = s.found[side, token]
@@ -239,7 +239,7 @@ def _known_again(s, pair, side, token):
     _push(s, pair)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _note(s):
     """Writes the pairs that came up with the last token into table, pool and heap."""
     made = s.numbers[CURRENT]
@@ -279,7 +279,7 @@ def _note(s):
     s.numbers[CURRENT] = -1
 
 
-@njit(cache=True, nogil=True)
+@jit
 def advance(s, merges):
     """Makes at most so many merges. Returns GO, or why it stopped before."""
     for _ in range(merges):

@@ -1,7 +1,7 @@
 """Learns merges of byte pairs from words with counts, or from whole documents.
 
 BPE (Sennrich et al., 1508.07909): the commonest pair of neighbours becomes a token, again and
-again. `tokenizers` has a trainer for this; ours makes the same merges from the same words, and it
+again. `tokenizers` has a trainer for this; ours makes the same merges from the same words. It
 can do what that one cannot: begin with merges that are there already, read pieces of any length in
 little memory, keep pairs from merging, and go on where it was stopped.
 

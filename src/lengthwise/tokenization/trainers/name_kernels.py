@@ -7,8 +7,8 @@ h(ab) = h(a) * power(b) + h(b). Two of a million tokens agree by chance once in 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lengthwise.tokenization.compiled import jit
 from lengthwise.tokenization.slot_kernels import MIX, slot_of
 from lengthwise.tokenization.trainers.learner_state import (
     CLOSED,
@@ -21,7 +21,7 @@ from lengthwise.tokenization.trainers.learner_state import (
 )
 
 
-@njit(cache=True, nogil=True)
+@jit
 def may_merge(words, edges, left, right, most_words, past_colon):
     """Whether the guard rails let two tokens become one."""
     if (edges[left] | edges[right]) & CLOSED:
@@ -32,7 +32,7 @@ def may_merge(words, edges, left, right, most_words, past_colon):
     return most_words == 0 or words[left] + words[right] - (0 if meets else 1) <= most_words
 
 
-@njit(cache=True, nogil=True)
+@jit
 def name_token(s, left, right):
     """The token that two become, and whether it was there already."""
     digest = s.digest[left] * s.power[right] + s.digest[right]
@@ -57,7 +57,7 @@ def name_token(s, left, right):
     return token, False
 
 
-@njit(cache=True, nogil=True)
+@jit
 def name_bytes(s, of, base):
     """Names the 256 bytes. of: the byte of each token, uint8 `[256]`. base: of the hash, odd."""
     for token in range(256):
@@ -77,7 +77,7 @@ def name_bytes(s, of, base):
     s.numbers[VOCABULARY] = 256
 
 
-@njit(cache=True, nogil=True)
+@jit
 def name_merges(s, merges, count):
     """Names the tokens of merges, int32 `[merges, 2]`. count: whether they are made in this run."""
     for at in range(len(merges)):

@@ -8,8 +8,8 @@ different pairs a text has.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lengthwise.tokenization.compiled import jit
 from lengthwise.tokenization.slot_kernels import pair_key, slot_of
 from lengthwise.tokenization.trainers.learner_state import (
     HEAP,
@@ -26,7 +26,7 @@ from lengthwise.tokenization.trainers.name_kernels import may_merge
 FULL_BUCKET = 1 << 30
 
 
-@njit(cache=True, nogil=True)
+@jit
 def squeeze(tokens, weights):
     """Closes the gaps behind merged tokens, and drops pieces of one token. Returns the places."""
     to = 1
@@ -46,7 +46,7 @@ def squeeze(tokens, weights):
     return to
 
 
-@njit(cache=True, nogil=True)
+@jit
 def fill_buckets(s, buckets):
     """Counts pairs by the bucket they fall into, up to `FULL_BUCKET`, int32 `[a power of two]`.
 
@@ -63,7 +63,7 @@ def fill_buckets(s, buckets):
     return buckets.max()
 
 
-@njit(cache=True, nogil=True)
+@jit
 def add_merged(s, keys, counts, buckets):
     """Begins the table with pairs that were merged; they keep what they counted."""
     s.slot_key[:] = -1
@@ -76,7 +76,7 @@ def add_merged(s, keys, counts, buckets):
     s.numbers[PAIRS] = len(keys)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def count_pairs(s, buckets):
     """Counts the pairs of full buckets into the table. False where it is too small."""
     tokens, weights = s.tokens, s.weights
@@ -107,7 +107,7 @@ def count_pairs(s, buckets):
     return True
 
 
-@njit(cache=True, nogil=True)
+@jit
 def keep_common(s):
     """Drops the pairs below `LEAST` that are not merged. Returns how many places the rest have."""
     kept = 0
@@ -126,7 +126,7 @@ def keep_common(s):
     return places
 
 
-@njit(cache=True, nogil=True)
+@jit
 def place_pairs(s, buckets):
     """Writes the places of all pairs of the table, in order, and makes the heap."""
     tokens, least, pairs = s.tokens, s.numbers[LEAST], s.numbers[PAIRS]
@@ -154,7 +154,7 @@ def place_pairs(s, buckets):
         sink(s, at)
 
 
-@njit(cache=True, nogil=True)
+@jit
 def grow_table(s):
     """Puts all pairs into a new, empty table."""
     s.slot_key[:] = -1

@@ -1,7 +1,7 @@
 """Supertokens: BPE over chunks of random length, so that tokens may reach over several words.
 
-"Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation and Supertoken
-Learning" (TokenAdapt), 2025, arXiv:2505.09738. A text is cut for training, and for that alone, at
+Sharthak et al., "Achieving Tokenizer Flexibility in Language Models through Heuristic Adaptation
+and Supertoken Learning", 2025, arXiv:2505.09738. A text is cut for training, and for that alone, at
 random: lengths in characters follow a bell from 4 to 23. The library's trainer learns ordinary BPE
 of the chunks, and the tokenizer cuts texts nowhere. What stands together often is found in one
 chunk often enough, and no second stage is needed.

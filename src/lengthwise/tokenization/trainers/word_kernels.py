@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from lengthwise.tokenization.compiled import jit
 from lengthwise.tokenization.slot_kernels import slot_of
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _digest(data, start, end):
     found = np.uint64(0xCBF29CE484222325)
     for at in range(start, end):
@@ -16,7 +16,7 @@ def _digest(data, start, end):
     return np.int64(found >> np.uint64(1))
 
 
-@njit(cache=True, nogil=True)
+@jit
 def count_pieces(data, ends, slots, flat, starts, counts, number):
     """Counts pieces of one array into words.
 
@@ -54,7 +54,7 @@ def count_pieces(data, ends, slots, flat, starts, counts, number):
     return number
 
 
-@njit(cache=True, nogil=True)
+@jit
 def fill_slots(flat, starts, number, slots):
     """Puts words into an empty table."""
     slots[:] = -1
@@ -65,7 +65,7 @@ def fill_slots(flat, starts, number, slots):
         slots[slot] = word
 
 
-@njit(cache=True, nogil=True)
+@jit
 def lay_out(flat, starts, counts, token_of, tokens, weights):
     """Writes words of two bytes or more as tokens and weights, with -1 around each. Returns the
     places; tokens of length 0 are counted and not written."""
