@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.reproduction.books import gutenberg
-from benchmarks.reproduction.harness import Found, Note, check, load
+from benchmarks.reproduction.harness import Found, Note, check, encode, load
 
 from lengthwise.evaluation.runs.replies import replies_of
 from lengthwise.evaluation.tasks.benchmark import Sample, Task, Wanted, tasks_of
@@ -35,7 +35,7 @@ def charbench(count: int = 105) -> Iterator[Found]:
         path = Path(folder) / "charbench.jsonl"
         rows = list(questions(words(4 * count)))
         path.write_text("".join(dumps(row) + "\n" for row in rows), encoding="utf-8")
-        wanted = Wanted(4096, count, 0, model.count, "")
+        wanted = Wanted(4096, count, 0, lambda text: len(encode(model, text)), "")
         for task in tasks_of(f"charbench(data={path})"):
             yield from _of(task, task.samples(wanted))
     yield Note({"words": 4 * count, "of each length": count // len(LENGTHS)})
