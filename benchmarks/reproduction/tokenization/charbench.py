@@ -59,7 +59,7 @@ def _of(task: Task, samples: list[Sample]) -> Iterator[Found]:
     model = load("float32")
     assert model.tokenizer is not None
     replies = list(replies_of(model, "full").of(samples))
-    scores = [task.score(each.text, s) for each, s in zip(replies, samples, strict=True)]
+    scores = [task.score(each.said, s) for each, s in zip(replies, samples, strict=True)]
     right = [each["right"] for each in scores]
     answers = [int(each.references[0]) for each in samples]
     usual = statistics.mode(answers)
