@@ -22,8 +22,8 @@ LENGTHS = range(4, 11)
 
 
 @check(
-    {"task": "", "questions": "d", "right": ".1f", "numbers": ".1f", "always 1": ".1f",
-     "always the likeliest": ".1f"},
+    {"task": "", "questions": "d", "right": ".1f", "numbers": ".1f", "first number": ".1f",
+     "always 1": ".1f", "always the likeliest": ".1f"},
     correlation={"task": "", "word length": ".2f", "answer": ".2f", "tokens": ".2f",
                  "characters a token": ".2f", "length of the token asked for": ".2f"},
 )  # fmt: skip
@@ -61,11 +61,13 @@ def _of(task: Task, samples: list[Sample]) -> Iterator[Found]:
     replies = list(replies_of(model, "full").of(samples))
     scores = [task.score(each.said, s) for each, s in zip(replies, samples, strict=True)]
     right = [each["right"] for each in scores]
+    named = [each["first_number"] for each in scores]
     answers = [int(each.references[0]) for each in samples]
     usual = statistics.mode(answers)
     yield {
         "task": task.name, "questions": len(samples), "right": 100 * statistics.fmean(right),
         "numbers": 100 * statistics.fmean(each["number"] for each in scores),
+        "first number": 100 * statistics.fmean(named),
         "always 1": 100 * answers.count(1) / len(answers),
         "always the likeliest": 100 * answers.count(usual) / len(answers),
     }  # fmt: skip
@@ -83,7 +85,7 @@ def _of(task: Task, samples: list[Sample]) -> Iterator[Found]:
         looked["characters a token"].append(len(word) / len(cuts))
         looked["length of the token asked for"].append(held)
     yield "correlation", {
-        "task": task.name, **{name: _pearson(right, each) for name, each in looked.items()},
+        "task": task.name, **{name: _pearson(named, each) for name, each in looked.items()},
     }  # fmt: skip
 
 

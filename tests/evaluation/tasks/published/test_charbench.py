@@ -49,9 +49,16 @@ def test_a_number_alone_is_right(task: str, tmp_path: Path) -> None:
         assert sample.facts["word"] == row["word"] and row["question"] in sample.question
         assert sample.references == (row["answer"],)
         right = int(row["answer"])
-        assert found.score(f" {right}\n", sample) == {"right": 1.0, "number": 1.0}
-        assert found.score(f"{right + 1}", sample) == {"right": 0.0, "number": 1.0}
-        assert found.score(f"The answer is {right}", sample) == {"right": 0.0, "number": 0.0}
+        assert found.score(f" {right}\n", sample) == {
+            "right": 1.0, "number": 1.0, "first_number": 1.0,
+        }  # fmt: skip
+        assert found.score(f"{right + 1}", sample) == {
+            "right": 0.0, "number": 1.0, "first_number": 0.0,
+        }  # fmt: skip
+        assert found.score(f"The answer is {right}.", sample) == {
+            "right": 0.0, "number": 0.0, "first_number": 1.0,
+        }  # fmt: skip
+        assert found.score("none", sample)["first_number"] == 0.0
 
 
 def test_a_table_that_is_damaged_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ Uzan and Pinter, "CharBench: Evaluating the Role of Tokenization in Character-Le
     find_first_occurrence      the place of its first occurrence, counted from 0
     find_last_occurrence       the place of its last
 
-A reply that is a whole number and nothing else is compared; any other is wrong. `questions` makes
+A reply that is a whole number and nothing else is compared; any other is wrong. `first_number` is
+ours, and compares the first number of a reply, whatever stands around it. `questions` makes
 such rows of one's own words, in the paper's wording: what its data was made with, but for the words
 and their draw.
 """
@@ -17,6 +18,7 @@ and their draw.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,7 +32,8 @@ from lengthwise.evaluation.tasks.published._shared.benchmark import (
 from lengthwise.evaluation.tasks.published._shared.files import Row, Source
 from lengthwise.evaluation.tasks.published._shared.values import number_in, text_in
 
-MOST = 8
+MOST = 32
+_WHOLE = re.compile(r"-?[0-9]+")
 _ASK = (
     "Answer this question only with the final number, without any other text. Lower case and upper "
     "case letters are considered different characters.\n\nQuestion: {question}"
@@ -75,12 +78,15 @@ class CharBench(PublishedBenchmark):
         yield Sample("", _ASK.format(question=text_in(row, "question")), right, MOST, facts=facts)
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
-        """Whether the reply is the number, and whether it is one."""
+        """Whether the reply is the number, whether it is one, whether its first one is right."""
+        right = int(sample.references[0])
+        first = _WHOLE.search(said)
+        named = float(first is not None and int(first[0]) == right)
         try:
             found = int(said.strip())
         except ValueError:
-            return {"right": 0.0, "number": 0.0}
-        return {"right": float(found == int(sample.references[0])), "number": 1.0}
+            return {"right": 0.0, "number": 0.0, "first_number": named}
+        return {"right": float(found == right), "number": 1.0, "first_number": named}
 
 
 def questions(words: Seq[str], seed: int = 42) -> Iterator[dict[str, str]]:
