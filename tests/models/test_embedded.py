@@ -70,6 +70,7 @@ def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_embedded_model_holds_the_values_of_its_gguf_file(cache: Path, gguf_path: Path) -> None:
     model, _, provenance = load_pretrained(dtype="bf16", device="cpu")
     assert provenance.name == embedded.NAME

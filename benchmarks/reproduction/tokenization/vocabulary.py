@@ -17,8 +17,8 @@ from benchmarks.reproduction.harness import Found, Note, check
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lengthwise.scaling.data import Table
 from lengthwise.scaling.fit import fit_law
+from lengthwise.scaling.law import find_law
 from lengthwise.scaling.vocabulary import tokens_per_character
 from lengthwise.training.fitting import fit_batches, padded_ids, written_loss
 
@@ -31,7 +31,7 @@ class Rates:
     """How a model is trained; see `training/fitting.py`."""
 
     steps: int
-    batch: int = 16
+    batch: int = 8
     lr: float = 3e-3
     clip: float = 1.0
     seed: int = 0
@@ -70,7 +70,7 @@ def _ids(size: int, held: bool) -> list[int]:
     tokens={"V": "d", "tokens a character": ".4f", "the paper's f(V)": ".4f", "fitted": ".4f"},
 )
 def vocabulary(
-    budgets: tuple[float, ...] = (2e11, 8e11),
+    budgets: tuple[float, ...] = (1e11, 3e11),
     vocabularies: tuple[int, ...] = (384, 1024, 2048, 4096, 8192),
 ) -> Iterator[Found]:
     """Unigram-normalised loss and bits a byte of every size, vocabulary and budget of operations;
@@ -100,7 +100,7 @@ def vocabulary(
         name: np.array([row[key] for row in rows])
         for name, key in (("Nnv", "Nnv"), ("V", "V"), ("d", "d"), ("D", "tokens"), ("L_u", "L_u"))
     }
-    law = fit_law("vocabulary", Table(columns), bootstrap=0)
+    law = fit_law(find_law("vocabulary"), columns, bootstrap=0)
     yield Note({"f(V) fitted": [round(float(each), 6) for each in curve]})
     yield Note({"law": {name: round(each, 4) for name, each in law.values.items()}})
     yield Note({"rms of the law": round(law.rms, 4), "R2": round(law.r2, 4)})
