@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lengthwise.scaling.fit import fit_law
-from lengthwise.scaling.law import find_law
+from lengthwise.scaling.law import ScalingError, find_law
 from lengthwise.scaling.vocabulary import tokens_per_character
 from lengthwise.training.fitting import fit_batches, padded_ids, written_loss
 
@@ -100,8 +100,12 @@ def vocabulary(
         name: np.array([row[key] for row in rows])
         for name, key in (("Nnv", "Nnv"), ("V", "V"), ("d", "d"), ("D", "tokens"), ("L_u", "L_u"))
     }
-    law = fit_law(find_law("vocabulary"), columns, bootstrap=0)
     yield Note({"f(V) fitted": [round(float(each), 6) for each in curve]})
+    try:
+        law = fit_law(find_law("vocabulary"), columns, bootstrap=0)
+    except ScalingError as error:
+        yield Note({"law": str(error)})
+        return
     yield Note({"law": {name: round(each, 4) for name, each in law.values.items()}})
     yield Note({"rms of the law": round(law.rms, 4), "R2": round(law.r2, 4)})
 
