@@ -27,6 +27,9 @@ from lengthwise.tokenization.trainers.patterns import WORDS
 L2R, R2L, SINGLE, NONE = "l2r", "r2l", "single", "none"
 DIGITS = (L2R, R2L, SINGLE, NONE)
 _AHEAD = 170
+# Under a law of single tokens, how much less likely a byte is that the corpus does not have than
+# the rarest token, in nats.
+UNSEEN = 10.0
 _NUMBERS = {
     L2R: r"\p{N}{1,3}",
     R2L: rf"\p{{N}}{{1,3}}(?=(?:\p{{N}}{{3}}){{0,{_AHEAD}}}(?!\p{{N}}))|\p{{N}}{{3}}",
@@ -113,6 +116,6 @@ def unspelled(letters: str) -> bytes:
 
 
 __all__ = [
-    "ALPHABET", "DIGITS", "L2R", "NONE", "NORMALIZERS", "R2L", "SINGLE", "byte_letters",
+    "ALPHABET", "DIGITS", "L2R", "NONE", "NORMALIZERS", "R2L", "SINGLE", "UNSEEN", "byte_letters",
     "byte_level", "cutter", "digits_option", "pattern", "spelled", "unspelled",
 ]  # fmt: skip

@@ -36,6 +36,7 @@ from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.tokenization.trainers.byte_level import (
     ALPHABET,
+    UNSEEN,
     byte_level,
     cutter,
     digits_option,
@@ -45,8 +46,6 @@ from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.likelihood import Gains, Symbols
 from lengthwise.tokenization.trainers.piece_counts import count_pieces
 
-# How much less likely a byte is that occurs nowhere than the rarest token, in nats.
-UNSEEN = 10.0
 FILE = "symbols.json"
 
 

@@ -29,6 +29,7 @@ from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.byte_level import (
     ALPHABET,
+    UNSEEN,
     byte_level,
     cutter,
     digits_option,
@@ -36,9 +37,6 @@ from lengthwise.tokenization.trainers.byte_level import (
 )
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.piece_counts import count_pieces
-
-# How much less likely a byte is that the corpus does not have than the rarest piece, in nats.
-UNSEEN = 10.0
 
 
 @dataclass(frozen=True)
