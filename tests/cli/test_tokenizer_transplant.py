@@ -99,3 +99,9 @@ def test_models_of_others_stay(world: Path) -> None:
         assert sorted((world / words[1]).iterdir()) == before
     assert called(*RUN, "new_tok", "-o", "model", "--force")[0] == 0
     assert (world / "model" / "transplanted.json").is_file()
+
+
+def test_the_embedded_tokenizer_is_the_default_models_and_not_the_models_own(world: Path) -> None:
+    status, out, err = called(*RUN, "embedded", "-o", "made", "--by", "random")
+    assert status == 0, err
+    assert out.startswith("made: 49,152 tokens (")

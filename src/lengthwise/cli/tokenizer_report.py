@@ -162,8 +162,8 @@ def _with(
 
 def _embeddings(model: str) -> NDArray[Any]:
     """The input embeddings of a model, float32."""
+    from lengthwise._utils.embedded_file import EMBEDDED
     from lengthwise.api.loading import load
-    from lengthwise.tokenization.opening import EMBEDDED
 
     loaded: Any = load(None if model == EMBEDDED else model).adapted.model
     table: NDArray[Any] = loaded.get_input_embeddings().weight.detach().float().cpu().numpy()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.outputs import check_folder
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, Real, check_texts
 from lengthwise.cli.cartridge import CartridgeBar
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from lengthwise.tokenization.transplant.surgery import Transplanted
 
 _HOW = Continued()
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -216,15 +216,11 @@ def _new_tokenizer(
     asked: _Asked, own: PreTrainedTokenizerBase, told: Callable[[str, float], None]
 ) -> PreTrainedTokenizerBase:
     from lengthwise.tokenization.transplant.extend import extended
-    from lengthwise.tokenization.transplant.opening import open_tokenizer
+    from lengthwise.tokenization.transplant.fast import fast_tokenizer
     from lengthwise.tokenization.transplant.trim import trimmed
 
     if asked.new is not None:
-        if asked.new.endswith(".gguf") and Path(asked.new).is_file():
-            from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
-
-            return load_gguf_tokenizer(Path(asked.new))
-        return own if asked.new == EMBEDDED else open_tokenizer(asked.new)
+        return fast_tokenizer(asked.new)
     texts = _texts("--learn", asked.learn)
     if asked.trim:
         return trimmed(own, lambda: iter(texts), asked.fewest, told)

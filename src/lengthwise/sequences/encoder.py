@@ -6,7 +6,6 @@ Special tokens written out in a text are text: only the end of a document makes 
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import did_you_mean, hint
 from lengthwise.sequences.cache import embedded_tokenizer
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.hub import require_repository
+from lengthwise.tokenization.end_tokens import declared_end, specials_of, usual_end
 
 Ids = NDArray[np.int32]
 
-EMBEDDED = "embedded"
 BYTES = "bytes"
 _ALLOWED = (
     f"allowed are {EMBEDDED}, {BYTES}, a tokenizer.json, a model's folder, a .gguf file or a hub "
     "name"
 )
 _END = "<|endoftext|>"
-_ENDS = (_END, "</s>", "<|end_of_text|>", "<|endofdoc|>", "<eos>", "<|eos|>", "<eod>", "<|eod|>")
 
 
 class Encoder:
@@ -46,7 +45,7 @@ class Encoder:
         if end is None:
             raise SequenceError(
                 f"the tokenizer has no token {end_token!r} to end documents with"
-                f"{hint(end_token, _specials(tokenizer))}"
+                f"{hint(end_token, specials_of(tokenizer))}"
             )
         self.tokenizer, self.end_token, self.end = tokenizer, end_token, int(end)
         self.vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -103,11 +102,11 @@ def load_encoder(name: str = EMBEDDED, end_token: str | None = None) -> Encoder:
     if name == EMBEDDED:
         return Encoder(Tokenizer.from_file(str(embedded_tokenizer())), end_token or _END)
     tokenizer, declared = _load(name)
-    end = end_token or declared or _usual_end(tokenizer)
+    end = end_token or declared or usual_end(tokenizer)
     if end is None:
         raise SequenceError(
             f"the tokenizer {name} names no end token: choose one with --end-token"
-            f"{hint('', _specials(tokenizer))}"
+            f"{hint('', specials_of(tokenizer))}"
         )
     return Encoder(tokenizer, end)
 
@@ -141,13 +140,13 @@ def _load(name: str) -> tuple[Tokenizer, str | None]:
         return loaded.backend_tokenizer, loaded.eos_token
     try:
         if file.is_file():
-            return Tokenizer.from_file(str(file)), _declared_end(file.parent)
+            return Tokenizer.from_file(str(file)), declared_end(file.parent)
         if path.exists():
             raise SequenceError(
                 f"{name} holds no tokenizer.json: save it with a fast tokenizer, or name the file"
             )
         fetched = _fetched(name)
-        return Tokenizer.from_file(str(fetched)), _declared_end(fetched.parent)
+        return Tokenizer.from_file(str(fetched)), declared_end(fetched.parent)
     except SequenceError:
         raise
     except Exception as error:  # tokenizers raises bare Exception, the hub whatever went wrong
@@ -172,25 +171,3 @@ def _fetched(name: str) -> Path:
     fetched = Path(hf_hub_download(name, "tokenizer.json"))
     hf_hub_download(name, "tokenizer_config.json")
     return fetched
-
-
-def _declared_end(folder: Path) -> str | None:
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / file).is_file():
-            try:
-                found = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token")
-            except (ValueError, AttributeError, RecursionError) as error:
-                raise SequenceError(f"{folder / file} cannot be read: {error}") from error
-            if found:
-                return str(found["content"] if isinstance(found, dict) else found)
-    return None
-
-
-def _usual_end(tokenizer: Tokenizer) -> str | None:
-    found = [token for token in _ENDS if token in _specials(tokenizer)]
-    return found[0] if len(found) == 1 else None
-
-
-def _specials(tokenizer: Tokenizer) -> list[str]:
-    added = tokenizer.get_added_tokens_decoder()
-    return [token.content for _, token in sorted(added.items()) if token.special]

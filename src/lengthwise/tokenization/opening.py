@@ -15,7 +15,6 @@ Files are known by their first bytes, whatever they are called.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 import types
@@ -25,21 +24,17 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from lengthwise._utils.embedded_file import NAME, download_gguf, find_gguf
+from lengthwise._utils.embedded_file import EMBEDDED, NAME, download_gguf, find_gguf
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError, ModelError, TokenizerError
+from lengthwise.tokenization.end_tokens import declared_end, usual_end
 from lengthwise.tokenization.opened import Fast, OpenTokenizer, Pieces, Slow, Tiktoken
 
-EMBEDDED = "embedded"
 ALLOWED = (
     f"allowed are {EMBEDDED}, a folder or tokenizer.json, a .gguf, .tiktoken or sentencepiece "
     ".model file, an encoding such as o200k_base, or a hub name"
 )
-_ENDS = (
-    "<|endoftext|>", "</s>", "<|end_of_text|>", "<|endofdoc|>", "<eos>", "<|eos|>", "<eod>",
-    "<|eod|>", "<|end\u2581of\u2581sentence|>", "[EOS]",
-)  # fmt: skip
 _SUFFIXES = (".json", ".gguf", ".tiktoken", ".model")
 _PATIENCE_S = 8.0
 _RANKS_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
@@ -115,30 +110,13 @@ def _of_json(file: Path, name: str) -> OpenTokenizer:
         raise TokenizerError(f"{file} is no tokenizer ({first_line(error)})") from error
     if not tokenizer.get_vocab_size():
         raise TokenizerError(f"{file} is no tokenizer: its vocabulary is empty")
-    return Fast(name, tokenizer, _end_of(tokenizer, _declared_end(file.parent)))
-
-
-def _declared_end(folder: Path) -> str | None:
-    """The end token that a model's configuration names; None where it names none."""
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (folder / file).is_file():
-            try:
-                found = json.loads((folder / file).read_text(encoding="utf-8")).get("eos_token")
-            except (ValueError, AttributeError, RecursionError) as error:
-                raise TokenizerError(f"{folder / file} cannot be read: {error}") from error
-            if found:
-                return str(found["content"] if isinstance(found, dict) else found)
-    return None
+    return Fast(name, tokenizer, _end_of(tokenizer, declared_end(file.parent)))
 
 
 def _end_of(tokenizer: Tokenizer, declared: str | None) -> int | None:
     """The id of the token that is declared, or else of the one that usually ends a text."""
-    if declared is not None:
-        return tokenizer.token_to_id(declared)
-    added = tokenizer.get_added_tokens_decoder().items()
-    specials = {found.content: token for token, found in added if found.special}
-    found = [specials[each] for each in _ENDS if each in specials]
-    return found[0] if len(found) == 1 else None
+    end = declared or usual_end(tokenizer)
+    return None if end is None else tokenizer.token_to_id(end)
 
 
 def _of_gguf(file: Path, name: str) -> OpenTokenizer:

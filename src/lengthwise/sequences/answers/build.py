@@ -21,6 +21,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lengthwise._utils.counter_rng import Ints
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.files import ASIDE
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.progress import Progress
@@ -32,7 +33,7 @@ from lengthwise.sequences.answers.base import AnswerMethod, Chooser, Example, Pa
 from lengthwise.sequences.builders.base import settings_of
 from lengthwise.sequences.builders.best_fit import packed_units
 from lengthwise.sequences.builders.plain import LONGEST
-from lengthwise.sequences.encoder import BYTES, EMBEDDED, Encoder, byte_tokenizer, load_encoder
+from lengthwise.sequences.encoder import BYTES, Encoder, byte_tokenizer, load_encoder
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
     checksum,

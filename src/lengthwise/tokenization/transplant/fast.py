@@ -1,4 +1,7 @@
-"""A tokenizer by its name, as its own file says it."""
+"""A fast tokenizer of transformers by its name, as its own file says it, to save a model with.
+
+`tokenization.opening` opens tokenizers of more kinds, to be asked and not to be saved.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lengthwise._utils.embedded_file import EMBEDDED, download_gguf, find_gguf
+from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
 from lengthwise._utils.messages import first_line
-from lengthwise.errors import TokenizerError
+from lengthwise.errors import ModelError, TokenizerError
 from lengthwise.tokenization.transplant.dressing import ROLES
 
 _ALLOWED = (
@@ -18,22 +23,23 @@ _ALLOWED = (
 )
 
 
-def open_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def fast_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A fast tokenizer.
 
     A class of transformers may build it otherwise than its file has it, so the file is what counts;
     special tokens and chat template are those of `tokenizer_config.json` beside it.
 
     Args:
-        name: a tokenizer.json, a folder, or a hub name.
+        name: a tokenizer.json, a folder with one, a .gguf file, a hub name, or `embedded`, the
+            tokenizer of the embedded default model.
 
     Raises:
         TokenizerError: where there is none.
     """
-    path = Path(name).expanduser()
+    path = (find_gguf() or download_gguf()) if name == EMBEDDED else Path(name).expanduser()
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.is_file():
-        return _of_file(file)
+        return _of_gguf(file) if file.suffix == ".gguf" else _of_file(file)
     if path.exists():
         raise TokenizerError(
             f"{name} holds no tokenizer.json: save one with a fast tokenizer; {_ALLOWED}"
@@ -47,6 +53,13 @@ def open_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if not isinstance(getattr(found, "backend_tokenizer", None), Tokenizer):
         raise TokenizerError(f"{name}: a tokenizer of class {type(found).__name__} is no fast one")
     return found
+
+
+def _of_gguf(file: Path) -> PreTrainedTokenizerBase:
+    try:
+        return load_gguf_tokenizer(file)
+    except ModelError as error:
+        raise TokenizerError(str(error)) from error
 
 
 def _of_file(file: Path) -> PreTrainedTokenizerFast:
@@ -88,4 +101,4 @@ def _content(token: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-__all__ = ["open_tokenizer"]
+__all__ = ["fast_tokenizer"]
