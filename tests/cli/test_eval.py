@@ -95,6 +95,19 @@ def test_benchmarks_of_ours_need_no_command_and_a_run_is_shown(
     assert listed.splitlines()[-1] == "suites: kick, code, synthetic"
 
 
+def test_what_recipes_read_alike_may_be_kept_here_and_not_behind_a_server(place: Path) -> None:
+    words = ("eval", "passkey", "-r", "full", "-r", "kivi", "-n", "500", "--json")
+    here = ("-m", str(place / "model"), "--dtype", "fp32")
+    plain, kept = called(*words, *here), called(*words, *here, "--cache-bytes", "64MB")
+    assert (plain[0], kept[0]) == (0, 0), kept[2]
+    rows = [[json.loads(line) for line in each[1].splitlines()] for each in (plain, kept)]
+    assert [row["said"] for row in rows[0]] == [row["said"] for row in rows[1]]
+    told = [[row["ttft_s"] is not None for row in each if row["number"] == 0] for each in rows]
+    assert told == [[True, True], [True, False]]
+    status, _, err = called(*words, "-m", "openai:http://127.0.0.1:1/v1", "--cache-bytes", "64MB")
+    assert status == 2 and "--cache-bytes is of a model that runs here" in err
+
+
 def test_a_suite_of_programs_is_run_and_shown_by_pass_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from lengthwise.engine.continuing import read_on
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.opening import CANCELLED
 from lengthwise.engine.plan import Plan
-from lengthwise.engine.prefix.cache import PrefixCache, reading_of
+from lengthwise.engine.prefix.cache import PrefixCache, keeps, reading_of
 from lengthwise.engine.reach import positions
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
@@ -236,7 +236,8 @@ def _apart(
             if len(row.tokens) > known + SHARED and beginning in begun:
                 later.append((row, (request, text)))
                 continue
-            begun.add(beginning)
+            if keeps(request.sequence):
+                begun.add(beginning)
         now.append((row, (request, text)))
     return now, later
 

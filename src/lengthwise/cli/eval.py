@@ -15,7 +15,7 @@ from rich.table import Table
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import REPORT, Output, check_outputs
 from lengthwise._utils.papers import papers_of
-from lengthwise.cli.arguments import COUNT, SEED, Place, Real, force_option
+from lengthwise.cli.arguments import COUNT, SEED, Bytes, Place, Real, force_option
 from lengthwise.cli.bars import SampleBar
 from lengthwise.cli.documents import given_document
 from lengthwise.cli.harness import harness
@@ -109,6 +109,9 @@ eval_.add_command(judges)
               "Python language reference)")  # fmt: skip
 @click.option("-o", "--out", type=Place(),
               help="a file that gets a line a sample; a stopped run goes on from it")  # fmt: skip
+@click.option("--cache-bytes", type=Bytes(),
+              help="keep so many bytes of KV, such as 4GB, so that recipes that read a prompt "
+              "alike read it once; room for all prompts of a task")  # fmt: skip
 @click.option("--html", type=Place(), help="also write a page to this file")
 @force_option("run or page")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line a sample instead")
@@ -118,8 +121,8 @@ eval_.add_command(judges)
 def run(
     tasks: tuple[str, ...], suites: tuple[str, ...], recipes: tuple[str, ...],
     lengths: tuple[int, ...], depths: tuple[float, ...], samples: int, seed: int,
-    documents: tuple[str, ...], out: Path | None, html: Path | None, force: bool, as_json: bool,
-    threshold: float, choice: ModelChoice,
+    documents: tuple[str, ...], out: Path | None, cache_bytes: int | None, html: Path | None,
+    force: bool, as_json: bool, threshold: float, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Run TASKs under recipes and print scores with intervals, and costs.
 
@@ -137,10 +140,16 @@ def run(
     outputs = [Output("--out", out, RUN), Output("--html", html, REPORT)]
     check_outputs(outputs, read, force)
     document = given_document(documents, pipe=False)
+    if cache_bytes is not None and choice.is_remote:
+        raise LengthwiseError(
+            f"--cache-bytes is of a model that runs here, and {choice.model} is behind a server; "
+            "leave it out"
+        )
     with SampleBar() as bars:
+        model = choice.remote() or choice.open(cache_bytes or 0)
         found = evaluate(
-            choice.remote() or choice.open(), named, recipes, lengths=lengths, depths=depths,
-            samples=samples, seed=seed, document=document, out=out, force=force, progress=bars,
+            model, named, recipes, lengths=lengths, depths=depths, samples=samples, seed=seed,
+            document=document, out=out, force=force, progress=bars,
         )  # fmt: skip
     if as_json:
         for row in found.rows:

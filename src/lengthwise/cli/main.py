@@ -196,8 +196,9 @@ class ModelChoice:
     offload_folder: str | None
     tokenizer: str | None
 
-    def loader(self) -> Callable[[], Model]:
-        """What loads the model, here or in another process."""
+    def loader(self, cache_bytes: int = 0) -> Callable[[], Model]:
+        """What loads the model, here or in another process, with so many bytes for what prompts
+        begin with."""
         from lengthwise.api.loading import load
 
         if self.tokenizer is not None:
@@ -208,11 +209,12 @@ class ModelChoice:
         return partial(
             load, self.model, self.dtype, self.device, weights=self.weights,
             device_map=_device_map(self.device_map), offload_folder=self.offload_folder,
+            cache_bytes=cache_bytes,
         )  # fmt: skip
 
-    def open(self) -> Model:
-        """Loads the model and says on standard error what it runs as."""
-        loaded = self.loader()()
+    def open(self, cache_bytes: int = 0) -> Model:
+        """Loads the model and says on standard error what it runs as; see `loader`."""
+        loaded = self.loader(cache_bytes)()
         p = loaded.provenance
         places = getattr(loaded.adapted.model, "hf_device_map", None) or {}
         found = list(dict.fromkeys(map(str, places.values())))

@@ -63,6 +63,41 @@ def test_every_method_says_what_it_says_without(
         assert each.token_ids in alone
 
 
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_says_it_behind_what_full_attention_has_read(
+    held: lengthwise.Model, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(module, "SHORT", 16)
+    recipe, asked = recipe_with(name), {"max_new_tokens": NEW, "stop_ids": [], "chunk": 16}
+    try:
+        alone = held.generate(TEXT, recipe, **asked)
+    except LengthwiseError:
+        pytest.skip("refused for this model")
+    monkeypatch.setattr(held, "prefix_cache", PrefixCache(1 << 24))
+    held.generate(TEXT[:75], max_new_tokens=1, stop_ids=[])
+    found = held.generate(TEXT, recipe, **asked)
+    assert found.token_ids == alone.token_ids
+    assert found.metrics.kv_bytes == alone.metrics.kv_bytes
+    if name in ("quest", "squeezed", "tidal", "a2ats"):
+        assert found.metrics.reused_tokens == 75
+
+
+@pytest.mark.parametrize("recipe", ["quest(budget=32, window=8, page=4)", "tidal(dense=0)"])
+def test_a_selection_is_given_what_was_read_whole_and_keeps_nothing(
+    model: lengthwise.Model, recipe: str
+) -> None:
+    first = model.generate(TEXT, recipe, max_new_tokens=NEW, stop_ids=[])
+    cache = model.prefix_cache
+    assert cache is not None and cache.stats.nbytes == 0
+    model.generate(TEXT[:80], max_new_tokens=1, stop_ids=[])
+    second = model.generate(TEXT, recipe, max_new_tokens=NEW, stop_ids=[])
+    queries = Sequence(model.adapted, whole(model.plan(recipe))).remembered
+    assert (first.metrics.reused_tokens, second.metrics.reused_tokens) == (
+        0, min(80, len(TEXT) - max(1, queries))
+    )  # fmt: skip
+    assert second.token_ids == first.token_ids
+
+
 @pytest.mark.parametrize("recipe", PLAIN)
 def test_a_beginning_is_read_once(model: lengthwise.Model, recipe: str) -> None:
     first = model.generate(TEXT, recipe, max_new_tokens=NEW, stop_ids=[])

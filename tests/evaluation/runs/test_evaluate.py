@@ -13,6 +13,7 @@ import pytest
 
 from lengthwise._utils.progress import Progress
 from lengthwise.api.model import Model
+from lengthwise.engine.prefix.cache import PrefixCache
 from lengthwise.errors import LengthwiseError, OutOfMemory, RecipeError
 from lengthwise.evaluation.metrics.scores import scores_of
 from lengthwise.evaluation.runs import evaluate as module
@@ -121,6 +122,26 @@ def test_samples_of_one_context_read_it_once_with_the_same_replies(
         alone = [reply for each in samples for reply in replies_of(model, recipe).of([each])]
         assert [reply.said for reply in together] == [reply.said for reply in alone]
         assert [r.prompt_tokens for r in together] == [r.prompt_tokens for r in alone]
+
+
+@pytest.mark.parametrize("task", ["passkey", "kv"])
+def test_recipes_that_read_alike_read_once_with_the_same_replies(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = ["full", "snapkv(budget=100)", "kivi(bits=4, residual=32)", "streaming(window=60)"]
+    model, cache = letters(), PrefixCache(1 << 28)
+    rows = evaluate(model, task, recipes, **SHORT).rows  # type: ignore[arg-type]
+    monkeypatch.setattr(model, "prefix_cache", cache)
+    again = evaluate(model, task, recipes, **SHORT).rows  # type: ignore[arg-type]
+    assert [row.said for row in again] == [row.said for row in rows]
+    # Room that is held in reserve may differ by some entries.
+    held = [row.kv_bytes for row in rows]
+    assert [row.kv_bytes for row in again] == pytest.approx(held, rel=0.01)
+    assert cache.stats.reused > 1000
+    assert all(row.ttft_s for row in rows)
+    # What had been read for another is no time of this recipe's.
+    told = [row.ttft_s is not None for row in again if row.number == 0]
+    assert told == [True, False, False, True]
 
 
 def test_what_a_recipe_refuses_is_counted_and_the_rest_goes_on() -> None:

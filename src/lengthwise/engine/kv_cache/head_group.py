@@ -112,13 +112,10 @@ class HeadGroup:
         return len(self.near)
 
     def near_at(self, length: int) -> int:
-        """Counts near entries, given that nothing was deleted.
+        """How many near entries there are, given that nothing was deleted.
 
         Args:
             length: tokens that are committed.
-
-        Returns:
-            Near entries there are then.
         """
         return length if self.placement.window is None else length - self._window_start(length)
 
@@ -357,12 +354,22 @@ class HeadGroup:
             self.near.drop_front(count)
         self.near_start += count
 
+    def begin_far(self, entries: KVEntries, expected: int) -> None:
+        """Makes room at once for what a selection will find: many small moves would copy it often.
+
+        Args:
+            entries: some of the layer, for their shapes.
+            expected: tokens there will be; 0 where that is not known.
+        """
+        if self.selector is not None and expected and not self.far.capacity:
+            self.offload()
+            self.far.reserve(entries, max(0, expected - (self.placement.window or 0)))
+
     def offload(self) -> None:
         """Puts the far store where the placement wants it, before it holds anything."""
         where = self.placement.offload
-        if where is None or self.selector is None or isinstance(self.far, OffloadedKVStore):
-            return
-        self.far = OffloadedKVStore(where)
+        if where and self.selector is not None and not isinstance(self.far, OffloadedKVStore):
+            self.far = OffloadedKVStore(where)
 
     def _move(self, inputs: LayerInputs, leaving: KVEntries) -> None:
         keep = self.placement.keep_far

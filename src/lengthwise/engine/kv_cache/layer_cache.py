@@ -140,12 +140,8 @@ class LayerCache(Stepping):
         ahead = group.placement.anchored and metadata.ancestors is None
         ahead = ahead and group.selector.query_block is not None
         cut = pieces(group, metadata)
-        if self.observation.expected and self.codec is None and not group.far.capacity:
-            group.offload()
-            # Many small moves into a far store that grows a little at a time would copy it often.
-            group.far.reserve(
-                entries, max(0, self.observation.expected - (group.placement.window or 0))
-            )
+        if self.codec is None:
+            group.begin_far(entries, self.observation.expected)
         for rows in cut:
             part = inputs if len(cut) == 1 else piece(inputs, rows)
             if ahead:

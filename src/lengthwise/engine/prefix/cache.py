@@ -2,7 +2,9 @@
 
 Only where that changes nothing: entries must depend on nothing but the tokens before them and on
 what `reading_of` names. Where a recipe's prefill depends on what follows, on chunks, or on what was
-summed on the way, nothing is reused, and `reading_of` says None.
+summed on the way, nothing is reused, and `reading_of` says None. Recipes that read alike find what
+any of them has read. One whose entries leave a window takes part too, where a prompt is read whole:
+it is given what others have read, and keeps nothing for them (`keeps`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -114,6 +117,8 @@ class PrefixCache:
                 return 0
             self._give(sequence, match, count)
         sequence.begin_with(tokens[:count])
+        for layer in sequence.layers:
+            layer.slide_window(count, len(tokens), sequence.offset)
         return count
 
     def insert(self, sequence: Sequence) -> None:
@@ -127,7 +132,7 @@ class PrefixCache:
         """
         reading = reading_of(sequence, len(sequence))
         # What came through a lossy file is no other prompt's.
-        if reading is None or not len(sequence) or sequence.lossy:
+        if reading is None or not len(sequence) or sequence.lossy or not keeps(sequence):
             return
         ids = _ids(sequence.tokens)
         with self._lock:
@@ -157,10 +162,16 @@ class PrefixCache:
         long = [place for place, size in enumerate(sizes) if size >= SHORT]
         held = long[-1] + 1 if long else 0
         room = max(sequence.expected, count) - sum(sizes[:held])
-        for layer, (_, group) in enumerate(sequence.groups()):
+        for number, (layer, group) in enumerate(sequence.groups()):
             blocks = [
-                _first(node.entries[layer], size) for node, size in zip(nodes, sizes, strict=True)
+                _first(node.entries[number], size) for node, size in zip(nodes, sizes, strict=True)
             ]
+            if group.placement.window is not None:
+                # They are about to leave it.
+                if layer.codec is None:
+                    group.begin_far(blocks[0], sequence.expected)
+                group.near.append(concatenate(blocks))
+                continue
             group.near.share(blocks[:held])
             group.near.reserve(blocks[0], room)
             for block in blocks[held:]:
@@ -200,13 +211,34 @@ def reading_of(sequence: Sequence, length: int) -> Hashable | None:
     return reading
 
 
+def keeps(sequence: Sequence) -> bool:
+    """Whether what a sequence reads stays together, so that `insert` may keep it.
+
+    Args:
+        sequence: whose `reading_of` is not None.
+    """
+    return all(group.placement.window is None for _, group in sequence.groups())
+
+
 def _reusable(layer: LayerCache, length: int) -> bool:
-    """Whether a layer keeps every token as it was read, or has kept none yet."""
+    """Whether a layer reads prompts as full attention does, and keeps every token as read."""
     if len(layer.groups) > 1 or (layer.rule is not None and layer.rule.dynamic):
         return False
     group = layer.groups[0]
-    ordinary = group.placement == ORDINARY and not group.selector and not group.on_evict
-    return ordinary and not group.near.closed and len(group.near) == length
+    held = not group.near.closed and not group.far.closed and group.kept() == length
+    return held and not group.on_evict and _reads_whole(group)
+
+
+def _reads_whole(group: HeadGroup) -> bool:
+    """Whether the queries of a prompt reach every token before them where it was born."""
+    placement, selector = group.placement, group.selector
+    if selector is not None and (
+        group.reader is not None or selector.query_block is not None
+        or selector.wants_attention_mass
+    ):  # fmt: skip
+        return False
+    anchored = replace(placement, window=None, anchored=False, offload=None) == ORDINARY
+    return anchored if placement.anchored else placement == ORDINARY
 
 
 def _most(sequence: Sequence, tokens: Seq[int]) -> int:
@@ -242,4 +274,4 @@ def _first(block: KVEntries, count: int) -> KVEntries:
     return block if count == len(block) else block.slice(0, count)
 
 
-__all__ = ["PrefixCache", "PrefixStats", "reading_of"]
+__all__ = ["PrefixCache", "PrefixStats", "keeps", "reading_of"]

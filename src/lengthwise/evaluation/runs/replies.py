@@ -1,7 +1,8 @@
 """What one recipe replies to samples of a task, and what each reply cost.
 
 Samples of one context that stand behind each other share its reading: it is read once, and each
-asks a copy. A prompting method chooses for every question anew, so there nothing is shared.
+asks a copy. A prompting method chooses for every question anew, so there nothing is shared. A model
+with a prefix cache shares what recipes read alike, too; then no time to the first token is told.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class Reply:
     """What was said, or why nothing was.
 
     read: tokens read to write the prompt, beside those of the prompt. ttft_s: with the seconds of
-    writing the prompt. seconds: that were spent for it, in the model and in what chooses. laws:
-    those of a task that asks for them; what is said is then the likeliest of each.
+    writing the prompt; None where more than a twentieth of the prompt had been read for another.
+    seconds: that were spent for it, in the model and in what chooses. laws: those of a task that
+    asks for them; what is said is then the likeliest of each.
     """
 
     said: str = ""
@@ -128,13 +130,17 @@ class _Local:
             found = self.model.generate([*prefix, *suffix], self._rest, **_options(sample))
         except (Refused, OutOfMemory, NotFinite) as error:
             return Reply(refused=str(error), seconds=time.perf_counter() - begin)
-        return _reply(found, reader.tokens_read, chosen_s, time.perf_counter() - begin)
+        metrics = found.metrics
+        waited = chosen_s if _told(metrics.reused_tokens, metrics.prompt_tokens) else None
+        return _reply(found, reader.tokens_read, waited, time.perf_counter() - begin)
 
     def _shared(self, context: str, samples: Seq[Sample]) -> Iterator[Reply]:
         begin = time.perf_counter()
         prefix, _ = _prompt(self.model, context, samples[0].question, samples[0])
+        before = self._reused()
         session = self.model.read(list(prefix), self._rest)
         first = time.perf_counter() - begin
+        waited = first if _told(self._reused() - before, len(prefix)) else None
         for sample in samples:
             begin = time.perf_counter()
             _, suffix = _prompt(self.model, context, sample.question, sample)
@@ -145,7 +151,12 @@ class _Local:
                 continue
             # Each is charged the reading that it would have waited for; it took that time once.
             spent = time.perf_counter() - begin
-            yield _reply(found, 0, first, spent + (first if sample is samples[0] else 0.0))
+            yield _reply(found, 0, waited, spent + (first if sample is samples[0] else 0.0))
+
+    def _reused(self) -> int:
+        """Tokens that were found in the model's prefix cache so far."""
+        cache = self.model.prefix_cache
+        return 0 if cache is None else cache.stats.reused
 
 
 class _Remote:
@@ -184,6 +195,12 @@ def no_laws(model: RemoteModel) -> tuple[str, str]:
         "given ones",
         "load the model here (--model FOLDER), or take a task that scores replies",
     )
+
+
+def _told(reused: int, tokens: int) -> bool:
+    """Whether seconds of reading a prompt are those it takes: what chat templates begin with is
+    shared by all."""
+    return 20 * reused <= tokens
 
 
 def _chosen(method: Any, sample: Sample, reader: TextModel) -> tuple[str, str]:
@@ -227,11 +244,13 @@ def _options(sample: Sample) -> dict[str, Any]:
     return options
 
 
-def _reply(found: Generation, read: int, more_s: float, seconds: float) -> Reply:
+def _reply(found: Generation, read: int, more_s: float | None, seconds: float) -> Reply:
+    """more_s: waited beside the model's time to the first token; None where that is not told."""
     metrics = found.metrics
+    ttft_s = None if more_s is None else metrics.ttft_s + more_s
     return Reply(
         found.text, metrics.prompt_tokens, len(found.token_ids) or metrics.decoded, read,
-        metrics.ttft_s + more_s, metrics.tokens_per_s or None, metrics.kv_bytes or None,
+        ttft_s, metrics.tokens_per_s or None, metrics.kv_bytes or None,
         seconds=seconds,
     )  # fmt: skip
 
