@@ -16,7 +16,7 @@ from lengthwise.tokenization.pieces import Cutter, joined
 from lengthwise.tokenization.trainers import merges as module
 from lengthwise.tokenization.trainers.merges import Learner, Rails, Tokens
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
-from lengthwise.tokenization.trainers.superbpe import made_tokenizer, token_bytes
+from lengthwise.tokenization.trainers.stages import made_tokenizer, token_bytes
 from lengthwise.tokenization.trainers.word_counts import WordCounts
 from tests.tokenization.trained import by_library, drawn_texts, merges_of
 

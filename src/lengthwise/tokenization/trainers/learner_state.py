@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 GO, FULL, RECOUNT, MORE_EVENTS, MORE_POOL, MORE_PAIRS, MORE_MERGES = range(7)
 (
     VOCABULARY, SIZE, MADE, POOL, PAIRS, HEAP, LEAST, UNSURE, EVENTS, TOUCHED, CURRENT, AGAIN, NEED,
-    MOST_WORDS, PAST_COLON,
-) = range(15)  # fmt: skip
-NUMBERS = 15
+    MOST_WORDS, PAST_COLON, LONGEST,
+) = range(16)  # fmt: skip
+NUMBERS = 16
 STARTS_BLANK, ENDS_BLANK, ENDS_COLON, CLOSED = 1, 2, 4, 8
 BEFORE = 1 << 40
 """Counts of pairs that were merged before this run."""
@@ -24,9 +24,10 @@ class State(NamedTuple):
     """What learning holds: numpy arrays, so that compiled code and Python see the same.
 
     tokens: int32 `[places]`. weights: how often a place counts, int32 `[places]`; of length 0 where
-    each counts once. By token: digest, power (of the hash, by length), words, edges. By what a
-    token spells: spelled (digest), spelled_id. left, right, made: of every merge. By slot of the
-    table: slot_key, slot_pair. By pair: key, count, start and number (its run in the pool), merged.
+    each counts once. By token: digest, power (of the hash, by length), length (bytes), words,
+    edges. By what a token spells: spelled (digest), spelled_id. left, right, made: of every merge.
+    By slot of the table: slot_key, slot_pair. By pair: key, count, start and number (its run in
+    the pool), merged.
     heap, heap_count: pairs. fresh, found, cursor `[2, tokens]`: counts, places and where to write
     them, of what stands left (0) and right (1) of the token that is being made. touched, event,
     event_place: the same, as they come. numbers: by the names above.
@@ -36,6 +37,7 @@ class State(NamedTuple):
     weights: Any
     digest: Any
     power: Any
+    length: Any
     words: Any
     edges: Any
     spelled: Any

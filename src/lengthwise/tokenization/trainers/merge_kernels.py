@@ -37,10 +37,8 @@ from lengthwise.tokenization.trainers.learner_state import (
     MORE_MERGES,
     MORE_PAIRS,
     MORE_POOL,
-    MOST_WORDS,
     NEED,
     PAIRS,
-    PAST_COLON,
     POOL,
     RECOUNT,
     RIGHT,
@@ -160,7 +158,7 @@ def _lose(s, left, right, made, weight):
 
 @jit
 def _gain(s, side, token, left, right, place, weight):
-    if not may_merge(s.words, s.edges, left, right, s.numbers[MOST_WORDS], s.numbers[PAST_COLON]):
+    if not may_merge(s, left, right):
         return
     _touch(s, side, token)
     s.fresh[side, token] += weight

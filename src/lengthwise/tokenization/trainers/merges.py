@@ -44,10 +44,11 @@ _BASE = 0x9E3779B97F4A7C15
 @dataclass(frozen=True)
 class Rails:
     """What may become one token. most_words: words in it, 0 for any number. past_colon: whether one
-    goes on with a space behind a colon."""
+    goes on with a space behind a colon. longest: bytes in it, 0 for any number."""
 
     most_words: int = 0
     past_colon: bool = True
+    longest: int = 0
 
 
 class Learner:
@@ -165,7 +166,7 @@ class Learner:
         arrays: list[Any] = [
             self.tokens, self.weights,
             np.zeros(room, np.uint64), np.ones(room, np.uint64),
-            np.zeros(room, np.int32), np.zeros(room, np.uint8),
+            np.zeros(room, np.int32), np.zeros(room, np.int32), np.zeros(room, np.uint8),
             np.zeros(slots, np.uint64), np.full(slots, -1, np.int32),
             *(np.zeros(room, np.int32) for _ in range(3)),
             np.full(2, -1, np.int64), np.zeros(2, np.int32),
@@ -179,6 +180,7 @@ class Learner:
         numbers[at.CURRENT], numbers[at.SIZE] = -1, self.size
         numbers[at.MOST_WORDS] = self.rails.most_words
         numbers[at.PAST_COLON] = self.rails.past_colon
+        numbers[at.LONGEST] = self.rails.longest
         self._names.name_bytes(state, np.array(BYTES, np.uint8), np.uint64(_BASE))
         self._state = state
         self._again(before, count=False)

@@ -14,7 +14,9 @@ from lengthwise.tokenization.trainers.learner_state import (
     CLOSED,
     ENDS_BLANK,
     ENDS_COLON,
+    LONGEST,
     MADE,
+    MOST_WORDS,
     PAST_COLON,
     STARTS_BLANK,
     VOCABULARY,
@@ -22,14 +24,18 @@ from lengthwise.tokenization.trainers.learner_state import (
 
 
 @jit
-def may_merge(words, edges, left, right, most_words, past_colon):
+def may_merge(s, left, right):
     """Whether the guard rails let two tokens become one."""
-    if (edges[left] | edges[right]) & CLOSED:
+    one, two = s.edges[left], s.edges[right]
+    if (one | two) & CLOSED:
         return False
-    meets = edges[left] & ENDS_BLANK or edges[right] & STARTS_BLANK
-    if not past_colon and edges[left] & ENDS_COLON and edges[right] & STARTS_BLANK:
+    if one & ENDS_COLON and two & STARTS_BLANK and not s.numbers[PAST_COLON]:
         return False
-    return most_words == 0 or words[left] + words[right] - (0 if meets else 1) <= most_words
+    longest, most = s.numbers[LONGEST], s.numbers[MOST_WORDS]
+    if longest and s.length[left] + s.length[right] > longest:
+        return False
+    meets = one & ENDS_BLANK or two & STARTS_BLANK
+    return most == 0 or s.words[left] + s.words[right] - (0 if meets else 1) <= most
 
 
 @jit
@@ -46,6 +52,7 @@ def name_token(s, left, right):
     s.spelled_id[slot] = token
     s.digest[token] = digest
     s.power[token] = s.power[left] * s.power[right]
+    s.length[token] = s.length[left] + s.length[right]
     meets = s.edges[left] & ENDS_BLANK or s.edges[right] & STARTS_BLANK
     s.words[token] = s.words[left] + s.words[right] - (0 if meets else 1)
     edges = (s.edges[left] & STARTS_BLANK) | (s.edges[right] & (ENDS_BLANK | ENDS_COLON))
@@ -65,7 +72,7 @@ def name_bytes(s, of, base):
         digest = (np.uint64(of[token]) + np.uint64(1)) * MIX
         digest ^= digest >> np.uint64(31)
         s.digest[token], s.power[token] = digest * base, base
-        s.words[token] = of[token] != 32
+        s.length[token], s.words[token] = 1, of[token] != 32
         if of[token] == 32:
             s.edges[token] = STARTS_BLANK | ENDS_BLANK
         elif of[token] == 58:

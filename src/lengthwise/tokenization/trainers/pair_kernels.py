@@ -14,9 +14,7 @@ from lengthwise.tokenization.slot_kernels import pair_key, slot_of
 from lengthwise.tokenization.trainers.learner_state import (
     HEAP,
     LEAST,
-    MOST_WORDS,
     PAIRS,
-    PAST_COLON,
     POOL,
     UNSURE,
 )
@@ -53,10 +51,9 @@ def fill_buckets(s, buckets):
     Returns the largest.
     """
     tokens, weights = s.tokens, s.weights
-    most, colon = s.numbers[MOST_WORDS], s.numbers[PAST_COLON]
     for at in range(len(tokens) - 1):
         left, right = tokens[at], tokens[at + 1]
-        if left >= 0 and right >= 0 and may_merge(s.words, s.edges, left, right, most, colon):
+        if left >= 0 and right >= 0 and may_merge(s, left, right):
             weight = weights[at] if len(weights) else 1
             bucket = slot_of(pair_key(left, right), len(buckets))
             buckets[bucket] = min(np.int64(buckets[bucket]) + weight, FULL_BUCKET)
@@ -79,8 +76,7 @@ def add_merged(s, keys, counts, buckets):
 @jit
 def count_pairs(s, buckets):
     """Counts the pairs of full buckets into the table. False where it is too small."""
-    tokens, weights = s.tokens, s.weights
-    most, colon, least = s.numbers[MOST_WORDS], s.numbers[PAST_COLON], s.numbers[LEAST]
+    tokens, weights, least = s.tokens, s.weights, s.numbers[LEAST]
     first = s.numbers[PAIRS]
     pairs = first
     for at in range(len(tokens) - 1):
@@ -88,9 +84,7 @@ def count_pairs(s, buckets):
         if left < 0 or right < 0:
             continue
         key = pair_key(left, right)
-        if buckets[slot_of(key, len(buckets))] < least or not may_merge(
-            s.words, s.edges, left, right, most, colon
-        ):
+        if buckets[slot_of(key, len(buckets))] < least or not may_merge(s, left, right):
             continue
         pair = find_pair(s.slot_key, s.slot_pair, key)
         if pair < 0:

@@ -22,31 +22,34 @@ is merged at once, as the encoder will do it.
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from tokenizers import Tokenizer, models
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from lengthwise._utils.files import ASIDE
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.fast_bpe import BytePairs
-from lengthwise.tokenization.pieces import Cutter
+from lengthwise.tokenization.pieces import Bytes, Cutter
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
-from lengthwise.tokenization.trainers.merges import BYTES, LETTERS, Learner, Rails, Tokens
-from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, cut_by, of_bytes
+from lengthwise.tokenization.trainers.merges import Learner, Rails, Tokens
+from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
 from lengthwise.tokenization.trainers.spool import Corpus, spool
+from lengthwise.tokenization.trainers.stages import (
+    NONE,
+    Stage,
+    check_merges,
+    check_size,
+    key_of,
+    made_tokenizer,
+    sweep,
+    token_bytes,
+)
 from lengthwise.tokenization.trainers.word_counts import WordCounts
-
-_NONE = np.empty((0, 2), np.int32)
-# Changes when files of an older run would not do.
-_FORMAT = "1"
 
 
 @dataclass(frozen=True)
@@ -89,31 +92,19 @@ class SuperBPE(TokenizerKind):
         first = self._first_size(size)
         told("reading the corpus", 0.0)
         corpus = self._truncated(spool(texts, work), told)
-        key = self._key(corpus, size)
+        key = key_of(self, corpus, size)
         within = Stage(work / f"words-{key}.npz", first - 1, told, "merges within words")
         across = Stage(work / f"superwords-{key}.npz", size - 1, told, "merges over spaces")
-        # What an older run left, and what a killed one was writing.
-        for left in {*work.glob("words-*"), *work.glob("superwords-*"), *work.glob(f".*{ASIDE}")}:
-            if left not in (within.path, across.path):
-                left.unlink()
-        merges = self._within(corpus, within) if first > 257 else _NONE
+        sweep(work, within, across)
+        merges = self._within(corpus, within) if first > 257 else NONE
         if size > first:
             merges = np.concatenate([merges, self._across(corpus, across, merges)])
-        if not len(merges):
-            raise TokenizerError(
-                "nothing can be learned from this corpus: no two bytes stand together at least "
-                f"{max(self.min_frequency, 1)} times; give more text"
-            )
-        if len(merges) + 257 < size:
-            told(f"the corpus has pairs for {len(merges) + 257} of {size} tokens", 1.0)
+        check_merges(merges, size, self.min_frequency, told)
         return made_tokenizer(merges, self.superwords if size > first else self.words, self.end)
 
     def _first_size(self, size: int) -> int:
         """Tokens of the vocabulary where stage 1 ends."""
-        if size < 257:
-            raise TokenizerError(
-                f"size {size} is too small: the 256 bytes and {self.end} need 257 tokens at least"
-            )
+        check_size(size, self.end)
         if self.transition > size:
             raise TokenizerError(
                 f"transition {self.transition:g} is above the size of the vocabulary, {size}: "
@@ -131,10 +122,6 @@ class SuperBPE(TokenizerKind):
         told(f"{longer} of {len(lengths)} documents are cut to {limit} bytes for training", 0.0)
         return replace(corpus, limit=limit)
 
-    def _key(self, corpus: Corpus, size: int) -> str:
-        told = f"{_FORMAT} {corpus.digest} {corpus.limit} {size} {sorted(asdict(self).items())}"
-        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
-
     def _within(self, corpus: Corpus, stage: Stage) -> Tokens:
         """Stage 1: merges within words."""
 
@@ -147,7 +134,7 @@ class SuperBPE(TokenizerKind):
             tokens, weights = counts.laid_out()
             return Learner(tokens, stage.size, weights, least=self.min_frequency)
 
-        return stage.learn(begun, _NONE, Rails(), self.min_frequency)
+        return stage.learn(begun, NONE, Rails(), self.min_frequency)
 
     def _across(self, corpus: Corpus, stage: Stage, before: Tokens) -> Tokens:
         """Stage 2: merges over spaces, behind those of stage 1."""
@@ -160,86 +147,18 @@ class SuperBPE(TokenizerKind):
         return stage.learn(begun, before, rails, self.min_frequency)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A run of merges with the file that it goes on from.
-
-    size: tokens at its end, bytes included.
-    """
-
-    path: Path
-    size: int
-    told: Told
-    what: str
-
-    def learn(
-        self, begun: Callable[[], Learner], before: Tokens, rails: Rails, least: int
-    ) -> Tokens:
-        """The merges: of a file that is there, or of what `begun` makes."""
-        learner = self._resumed(before, rails, least) or begun()
-        return learner.learn(lambda share: self.told(self.what, share), keep=self.path)
-
-    def _resumed(self, before: Tokens, rails: Rails, least: int) -> Learner | None:
-        if not self.path.exists():
-            return None
-        learner = Learner(np.full(1, -1, np.int32), self.size, None, before, least, rails)
-        try:
-            learner.resume(self.path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            self.told(f"{self.path.name} is damaged and made anew", 0.0)
-            return None
-        return learner
-
-
 def laid_out(corpus: Corpus, pattern: str, merges: Tokens, stage: Stage) -> Tokens:
     """A corpus in the tokens of merges, int32 `[places]`, with -1 around every piece.
 
     Pieces of one token are left out.
     """
     spelled, made = token_bytes(merges)
-    pairs, cutter, done = BytePairs(spelled, merges, made), Cutter(pattern), 0
-    path = stage.path.with_suffix(".tokens")
-    with path.open("wb") as file:
-        np.full(1, -1, np.int32).tofile(file)
-        for data, bounds in corpus.chunks():
-            pairs.encode(data, *cutter.ends(data, bounds), apart=True)[0].tofile(file)
-            done += len(data)
-            stage.told("encoding the corpus", done / corpus.bytes_read)
-    tokens = np.fromfile(path, np.int32)
-    path.unlink()
-    return tokens
+    pairs, cutter = BytePairs(spelled, merges, made), Cutter(pattern)
+
+    def of(data: Bytes, bounds: NDArray[np.int64]) -> Tokens:
+        return pairs.encode(data, *cutter.ends(data, bounds), apart=True)[0]
+
+    return stage.laid_out(corpus, of)
 
 
-def token_bytes(merges: Tokens) -> tuple[list[bytes], Tokens]:
-    """The bytes of every token, and the token that each merge makes, int32 `[merges]`."""
-    spelled = [bytes([byte]) for byte in BYTES]
-    known = {word: token for token, word in enumerate(spelled)}
-    made = []
-    for left, right in merges.tolist():
-        word = spelled[left] + spelled[right]
-        if word not in known:
-            known[word] = len(spelled)
-            spelled.append(word)
-        made.append(known[word])
-    return spelled, np.array(made, np.int32)
-
-
-def made_tokenizer(merges: Tokens, pattern: str, end: str) -> Tokenizer:
-    """A tokenizer of merges whose first token is `end`, as the library's trainer orders them."""
-    spelled = list(LETTERS)
-    vocab = {word: token for token, word in enumerate([end, *LETTERS])}
-    pairs = []
-    for left, right in merges.tolist():
-        word = spelled[left] + spelled[right]
-        pairs.append((spelled[left], spelled[right]))
-        if word not in vocab:
-            vocab[word] = len(vocab)
-            spelled.append(word)
-    tokenizer = Tokenizer(models.BPE(vocab, pairs))
-    tokenizer.pre_tokenizer = cut_by(pattern)
-    tokenizer.decoder = of_bytes()
-    tokenizer.add_special_tokens([end])
-    return tokenizer
-
-
-__all__ = ["SuperBPE", "laid_out", "made_tokenizer", "token_bytes"]
+__all__ = ["SuperBPE", "laid_out"]
