@@ -75,6 +75,19 @@ MASK = torch.tensor([[1] * 9, [1] * 7 + [0] * 2])
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@each_way
+def test_it_takes_the_numbers_of_its_model(merging: str, dtype: torch.dtype) -> None:
+    model, groups = decoder().to(dtype), torch.tensor([[0, 0, 1, 2, 2, 2, 3, 4, 4]])
+    found = merged(model, merging)
+    said = found(ids(1), groups, labels=ids(1, 5))
+    assert said.logits.dtype == dtype and torch.isfinite(said.loss)
+    embedded, mask = found.get_input_embeddings()(ids(1)), torch.ones_like(groups)
+    vectors = found.merge(embedded, groups, mask)[0]
+    wanted = found.double().merge(embedded.double(), groups, mask)[0]
+    torch.testing.assert_close(vectors.double(), wanted, rtol=1e-2, atol=1e-2)
+
+
 def test_mean_is_the_mean_and_learned_begins_as_it() -> None:
     found = CodeMerging.over(encoder(), "mean")
     embedded = found.get_input_embeddings()(ids())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lengthwise.errors import LengthwiseError
+from lengthwise.tokenization.report import Question
 from tests.bad_world import make_world
 from tests.called import called
 
@@ -18,6 +20,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("world")
     make_world(place)
     return place
+
+
+@pytest.fixture
+def asked(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[Question]:
+    """What would be measured, in the world; nothing is."""
+    found: list[Question] = []
+
+    def measure(tokenizers: object, question: Question, told: object) -> None:
+        found.append(question)
+        raise LengthwiseError("asked")
+
+    monkeypatch.setattr("lengthwise.tokenization.report.report", measure)
+    monkeypatch.chdir(world)
+    return found
 
 
 def test_tokenizers_stand_side_by_side(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +90,53 @@ def test_a_models_embeddings_name_glitch_candidates(
     assert status == 0, err
     found = json.loads(out)["tokenizers"][0]["glitches"]
     assert len(found["candidates"]) > 0 and "embedding" in found["by"]
+
+
+@pytest.mark.parametrize(
+    ("prices", "wanted"),
+    [
+        (("talker=2",), [2.0, 2.0, None]),
+        (("talker (2)=3",), [None, 3.0, None]),
+        (("talker=2", "model/tokenizer.json=1"), [2.0, 2.0, 1.0]),
+    ],
+)
+def test_a_price_is_of_every_tokenizer_that_it_names(
+    prices: tuple[str, ...], wanted: list[float | None], asked: list[Question]
+) -> None:
+    each = [word for price in prices for word in ("--price", price)]
+    given = ("talker", "talker", "model/tokenizer.json", "--text", "doc.txt", *each)
+    called("tokenizer", "report", *given)
+    names = ("talker (1)", "talker (2)", "model")
+    assert [asked[0].prices.get(name) for name in names] == wanted
+
+
+def test_one_name_of_two_places_is_a_price_of_both(asked: list[Question]) -> None:
+    given = ("talker", "./talker", "--text", "doc.txt", "--price")
+    called("tokenizer", "report", *given, "./talker=1", "--price", "talker=2")
+    assert asked[0].prices == {"talker (2)": 1.0, "talker (1)": 2.0}
+    status, _, err = called("tokenizer", "report", *given, "talker=1", "--price", "talker (1)=2")
+    assert status == 2 and "--price names talker (1) twice" in err
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("./nope", "--model ./nope is no model (there is no file or folder nope); give embedded"),
+        ("doc.txt", "--model doc.txt is no model (doc.txt is no tokenizer); give embedded"),
+        ("other", "is not the model's tokenizer: 256 tokens of 257 differ"),
+    ],
+)
+def test_a_model_that_is_none_or_anothers_is_refused_before_it_is_loaded(
+    model: str, said: str, world: Path, asked: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str | None) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr("lengthwise.api.loading.load", load)
+    made = json.loads((world / "talker/tokenizer.json").read_text())
+    words = made["model"]["vocab"]
+    made["model"]["vocab"] = dict(zip(words, [*list(words.values())[1:], 0], strict=True))
+    (world / "other").mkdir(exist_ok=True)
+    (world / "other/tokenizer.json").write_text(json.dumps(made))
+    status, _, err = called("tokenizer", "report", "talker", "--text", "doc.txt", "--model", model)
+    assert status == 2 and said in err and not asked, err

@@ -49,7 +49,52 @@ def test_it_says_what_it_wrote_and_measured(world: Path) -> None:
 def test_less_was_learned_than_asked_is_said(world: Path) -> None:
     status, out, _ = called("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine",
                             "--size", "400", "--text-field", "body")  # fmt: skip
-    assert status == 0 and "400 tokens were asked for" in out
+    assert status == 0 and "400 tokens were asked for: there was nothing more to learn" in out
+    assert "nothing more" not in called("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine",
+                                        "--size", "257", "--held-out", "0")[1]  # fmt: skip
+
+
+def test_tokens_that_were_learned_and_to_be_added_are_said(world: Path) -> None:
+    status, out, _ = called("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine", "--size",
+                            "320", "--special", "options", "--held-out", "0")  # fmt: skip
+    assert status == 0 and "mine: bpe, 319 tokens" in out
+    assert "320 tokens were asked for: 1 that were to be added" in out
+    assert "nothing more to learn" not in out
+    # Nothing was to be held out, so that is no fault of the text.
+    assert out.endswith("nothing was held out, so nothing is measured\n")
+
+
+def test_one_long_line_is_held_out_in_part(world: Path) -> None:
+    (world / "line.txt").write_text("the house by the river was sold in 2010 . " * 5000)
+    status, out, _ = called("tokenizer", "train", "bpe", "line.txt", "-o", "mine",
+                            "--size", "270")  # fmt: skip
+    assert status == 0 and "held out: " in out
+
+
+def test_the_folder_that_one_is_in_and_work_within_out(world: Path) -> None:
+    words = ("tokenizer", "train", "bpe", str(world / "rows.jsonl"), "--size", "300")
+    (world / "in").mkdir()
+    os.chdir(world / "in")
+    status, out, err = called(*words, "-o", ".")
+    assert status == 0, err
+    assert out.startswith(".: bpe, 300 tokens") and (world / "in" / "tokenizer.json").is_file()
+    assert not (world / "in.run").exists()
+    # What lies in OUT is the work of the call that was stopped, and of one that was killed.
+    (world / "new" / "w").mkdir(parents=True)
+    (world / "new" / ".lengthwise.json.7.aside").write_text("{")
+    (world / "new" / "w" / ".training.json.7.aside").write_text("{")
+    status, _, err = called(*words, "-o", str(world / "new"), "--work", str(world / "new" / "w"))
+    assert status == 0, err
+    assert not (world / "new" / "w").exists()
+
+
+@pytest.mark.parametrize("out", ["w/mine", "w"])
+def test_a_tokenizer_in_its_own_work_folder_is_refused(world: Path, out: str) -> None:
+    (world / "w").mkdir()
+    status, _, err = called("tokenizer", "train", "bpe", "rows.jsonl", "-o", out, "--size", "300",
+                            "--work", "w")  # fmt: skip
+    assert status == 2 and "lies in the work folder w, which is removed at the end" in err
+    assert list((world / "w").iterdir()) == []
 
 
 def test_a_folder_of_others_needs_force(world: Path) -> None:
@@ -67,7 +112,7 @@ def test_killed_the_same_command_goes_on(world: Path) -> None:
     (world / "big.txt").write_text(big)
     words = ["tokenizer", "train", "swe(again=5)", "big.txt", "-o", "mine", "--size", "420"]
     running = subprocess.Popen([sys.executable, "-m", "lengthwise", *words], stderr=subprocess.PIPE)
-    state = world / "mine.run" / "symbols.json"
+    state = world / "mine.run" / "kind" / "symbols.json"
     while running.poll() is None and not state.exists():
         time.sleep(0.01)
     if running.poll() is None:

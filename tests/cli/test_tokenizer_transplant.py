@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lengthwise.training import continued
+from lengthwise.training.continued import Continued
+from lengthwise.training.trainer import Outcome
 from tests.bad_world import make_world
 from tests.called import called
-from tests.tokenization.transplant.tiny_pairs import OTHER, byte_level
+from tests.tokenization.transplant.tiny_pairs import OTHER, byte_level, model_of
 
 RUN = ("tokenizer", "transplant", "talker")
 
 
+@pytest.fixture(scope="module")
+def first_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("first")
+    make_world(place)
+    byte_level(OTHER, 380, ("<|eot|>",), template=False).save_pretrained(place / "new_tok")
+    (place / "long.txt").write_text(OTHER * 10)
+    return place
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    make_world(tmp_path)
+def world(first_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("talker", "model", "texts", "new_tok"):
+        shutil.copytree(first_world / name, tmp_path / name)
+    for name in ("doc.txt", "long.txt"):
+        shutil.copy(first_world / name, tmp_path)
     monkeypatch.chdir(tmp_path)
-    byte_level(OTHER, 380, ("<|eot|>",), template=False).save_pretrained(tmp_path / "new_tok")
-    (tmp_path / "long.txt").write_text(OTHER * 10)
     return tmp_path
+
+
+def steps(out: str, *more: str, by: str = "mean", **changes: str) -> tuple[str, ...]:
+    """The words of a run of two steps that writes `out`, with some options changed."""
+    options = {"steps": "2", "length": "16", "rows": "2", "learn": "long.txt", **changes}
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return (*RUN, *(more or ("new_tok",)), "-o", out, "--by", by, *given)
 
 
 def test_a_transplant_is_a_model_that_writes(world: Path) -> None:
@@ -57,7 +79,8 @@ def test_more_tokens_and_steps_on_a_text(world: Path) -> None:
     assert (told["made"], told["tokens"]) == (20, told["tokens_before"] + 20)
     assert (world / "made" / "model.safetensors").is_file()
     assert json.loads((world / "made" / "transplanted.json").read_text())["extend"] == 20
-    # The run is done: the same command gives the same.
+    # Nothing of the run is left, and the same command gives the same.
+    assert not (world / "made.run").exists()
     assert json.loads(called(*words)[1])["losses"] == losses
 
 
@@ -105,3 +128,133 @@ def test_the_embedded_tokenizer_is_the_default_models_and_not_the_models_own(wor
     status, out, err = called(*RUN, "embedded", "-o", "made", "--by", "random")
     assert status == 0, err
     assert out.startswith("made: 49,152 tokens (")
+
+
+@pytest.fixture
+def stopped(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A world with a run that a signal stopped before its first step."""
+    with monkeypatch.context() as changed:
+        changed.setattr(
+            continued, "go_on", lambda *_: Outcome(world / "made.run" / "run", 0, 2, signal=2)
+        )
+        status, out, err = called(*steps("made"))
+    assert (status, out) == (130, "") and "the same command goes on" in err
+    assert not (world / "made").exists() and (world / "made.run").is_dir()
+    return world
+
+
+def test_a_stopped_run_goes_on_for_the_same_command_alone(stopped: Path) -> None:
+    for words, told in (
+        (steps("made", steps="4"), "--steps 2 and not 4"),
+        (steps("made", by="random"), "--by Mean() and not"),
+        (steps("made", learn="doc.txt"), "another --learn"),
+    ):
+        status, _, err = called(*words)
+        assert status == 2 and told in err and "--work" in err
+        assert "made.run to begin anew" in err and "--out" not in err
+    assert called(*steps("whole"))[0] == 0
+    # By its full name it is the same folder.
+    assert called(*steps(str(stopped / "made")))[0] == 0
+    one, other = (stopped / name / "model.safetensors" for name in ("made", "whole"))
+    assert one.read_bytes() == other.read_bytes() and not list(stopped.glob("*.run"))
+
+
+def test_a_stopped_run_is_none_of_another_model(stopped: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = stopped / "talker" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: each * 2 for name, each in tensors.items()}, weights, {"format": "pt"})
+    status, _, err = called(*steps("made"))
+    assert status == 2 and "another MODEL" in err
+
+
+def test_a_finished_run_is_not_taken_for_that_of_other_rows(world: Path) -> None:
+    made = []
+    for by in ("mean", "random"):
+        assert called(*steps("made", by=by))[0] == 0
+        made.append((world / "made" / "model.safetensors").read_bytes())
+    assert made[0] != made[1]
+
+
+def test_work_folders_of_others_stay(world: Path) -> None:
+    (world / "mine" / "start").mkdir(parents=True)
+    (world / "mine" / "start" / "thesis.txt").write_text("years of work")
+    (world / "out").mkdir()
+    for work, told in (
+        ("mine", "something else"), ("out", "neither may lie in the other"),
+        ("out/below", "neither may lie in the other"), ("talker", "read by the same call"),
+    ):  # fmt: skip
+        status, _, err = called(*steps("out", work=work))
+        assert status == 2 and told in err
+    assert (world / "mine" / "start" / "thesis.txt").read_text() == "years of work"
+    status, _, err = called(*steps("out", learn="texts/a.txt", work="texts"))
+    assert status == 2 and "a.txt lies in it" in err
+    assert not list((world / "out").iterdir())
+
+
+def test_rows_longer_than_the_text_are_refused_and_leave_nothing(world: Path) -> None:
+    status, _, err = called(*steps("made", length="100000"))
+    assert status == 2 and "smaller --length" in err and "max" not in err
+    assert not list(world.glob("made*"))
+    assert called(*steps("made"))[0] == 0
+
+
+def test_options_of_steps_are_refused_without_them(world: Path) -> None:
+    for name, value in {**vars(Continued()), "work": "w"}.items():
+        if name != "steps":
+            status, _, err = called(*RUN, "new_tok", "-o", "made", f"--{name}", str(value))
+            assert status == 2 and f"--{name} is for --steps" in err
+
+
+def test_the_working_folder_and_a_link_may_be_written(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "real"):
+        (world / name).mkdir()
+    (world / "link").symlink_to("real")
+    assert called(*RUN, "new_tok", "-o", "link", "--by", "mean")[0] == 0
+    assert (world / "link").is_symlink() and (world / "real" / "config.json").is_file()
+    monkeypatch.chdir(world / "here")
+    words = steps(".", str(world / "new_tok"), learn=str(world / "long.txt"))
+    status, out, err = called(*(str(world / each) if each == "talker" else each for each in words))
+    assert status == 0 and out.startswith(".: "), err
+    assert Path("config.json").is_file() and not (world / "here.run").exists()
+
+
+@pytest.fixture
+def marked(world: Path) -> str:
+    """A model that ends with <end>, or with <turn>, and does not know <|endoftext|>."""
+    own = byte_level()
+    model = model_of(own)
+    model.generation_config.eos_token_id = [own.eos_token_id, own.get_vocab()["<turn>"]]
+    model.save_pretrained("marked")
+    own.save_pretrained("marked")
+    return "marked"
+
+
+@pytest.mark.parametrize(("specials", "end"), [("model", "<end>"), ("new", "<|endoftext|>")])
+def test_documents_end_with_a_token_that_the_model_knows(
+    world: Path, marked: str, monkeypatch: pytest.MonkeyPatch, specials: str, end: str
+) -> None:
+    byte_level(OTHER, 300, ("<|endoftext|>",), template=False).save_pretrained("other_tok")
+    given: list[Any] = []
+
+    def go_on(*arguments: Any) -> Outcome:
+        given.extend(arguments)
+        return Outcome(world, 0, 2, signal=2)
+
+    monkeypatch.setattr(continued, "go_on", go_on)
+    words = [marked if each == "talker" else each for each in steps("made", "other_tok")]
+    assert called(*words, "--specials", specials)[0] == 130
+    assert given[-1] == end
+
+
+def test_what_settings_lose_is_told_apart(marked: str) -> None:
+    words = ("tokenizer", "transplant", marked, "new_tok", "-o", "made", "--by", "mean")
+    out = called(*words, "--specials", "new")[1]
+    assert "settings that lost some of their tokens: eos_token_id\n" in out
+    assert "settings whose token is gone, none now: pad_token_id\n" in out
+    said = json.loads(called(*words, "--json")[1])
+    assert (said["settings_gone"], said["settings_partly"], said["strange"]) == ([], [], 1)
+    assert "whose rows are the mean of all: 1\n" in called(*words)[1]

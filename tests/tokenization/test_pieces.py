@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.pieces import Cutter, joined
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
 
@@ -52,3 +53,9 @@ def test_any_other_pattern_is_cut_by_the_library() -> None:
     assert Cutter(" ?[a-z]+").ends(data, bounds)[0].tolist() == [3, 7, 12]
     ends, counts = Cutter("").ends(data, bounds)
     assert ends.tolist() == [7, 12] and counts.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", ["(", "[a-", "*", "\udcff"])
+def test_what_is_no_pattern_is_told(wrong: str) -> None:
+    with pytest.raises(TokenizerError, match="is no regular expression"):
+        Cutter(wrong)

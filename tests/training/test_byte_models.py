@@ -19,6 +19,7 @@ from lengthwise.tokenization.equal_info import EqualInfo
 from lengthwise.training.byte_models import (
     Fit,
     bits_of_rows,
+    fit_rows,
     train_equal_info,
     train_learn_your_tokens,
     window_rows,
@@ -131,7 +132,24 @@ def test_windows_that_cannot_be_learned_are_refused(
         train_equal_info(llama(model), CODER, **(given | changed))
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}])
+def test_a_rate_rises_over_its_first_updates_and_falls() -> None:
+    def moved(how: Fit) -> float:
+        """How far the first update moves a weight: Adam's first step is the rate."""
+        model = llama(257)
+        before = model.lm_head.weight.detach().clone()
+        fit_rows(model, window_rows(CODER, TEXT.encode()[:200], 9), how)
+        return float((model.lm_head.weight.detach() - before).abs().max())
+
+    one = moved(Fit(steps=1, lr=1e-3))
+    assert one == pytest.approx(1e-3, rel=0.01)
+    # Updates of a third, two thirds, and what has fallen to six tenths.
+    assert one < moved(Fit(steps=3, warmup=2, lr=1e-3)) < 1.7 * one
+    assert 1.7 * one < moved(Fit(steps=3, lr=1e-3))
+
+
+@pytest.mark.parametrize("wrong", [
+    {"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}, {"warmup": -1}, {"warmup": 400},
+])  # fmt: skip
 def test_rates_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match=next(iter(wrong))):
         Fit(**wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,8 +86,37 @@ def test_a_run_that_was_stopped_goes_on_with_embeddings_alone(start: Path, tmp_p
 
 def test_too_little_text_is_refused(start: Path, tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("Bir kedi.")
-    with pytest.raises(LengthwiseError, match=r"row|document|token"):
+    with pytest.raises(LengthwiseError, match="no row of 512 tokens: .* a smaller --length"):
         go_on(
             start / "start", (str(tmp_path / "short.txt"),), tmp_path / "work",
             Continued(steps=2, length=512),
         )  # fmt: skip
+
+
+def test_a_run_by_another_path_to_its_folders_is_the_same(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = Continued(steps=2, length=32, rows=2)
+    monkeypatch.chdir(start)
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "link").symlink_to("work")
+    for model, text, place in (
+        (Path("start"), "text.txt", Path(os.path.relpath(work))),
+        (start / "start", str(start / "text.txt"), tmp_path / "link"),
+    ):
+        assert go_on(model, (text,), place, how).step == 2
+
+
+@pytest.mark.parametrize(("end", "found"), [(None, "<|endoftext|>"), ("</s>", "</s>")])
+def test_documents_end_with_the_token_that_is_named(
+    start: Path, tmp_path: Path, end: str | None, found: str
+) -> None:
+    own = byte_level(specials=("</s>",), template=False)
+    new = byte_level(OTHER, 300, ("<|endoftext|>",), template=False)
+    made = transplant(model_of(own), own, new)
+    save(tmp_path / "start", made.model, made.tokenizer, {})
+    sources, how = (str(start / "text.txt"),), Continued(steps=1, length=32, rows=2)
+    go_on(tmp_path / "start", sources, tmp_path / "work", how, end=end)
+    manifest = next((tmp_path / "work" / "data").rglob("manifest.json"))
+    assert json.loads(manifest.read_text())["tokenizer"]["end_token"] == found

@@ -147,7 +147,7 @@ class Pieces:
         chance = Random(how.seed)
         fit_batches(
             self.masked, lambda some: self.masked_loss(some, masks(some, SHARE, chance))[0], rows,
-            how,
+            how, warmup=how.warmup,
         )  # fmt: skip
         self.classes.bert.load_state_dict(self.masked.bert.state_dict(), strict=False)
 
@@ -190,9 +190,13 @@ class Pieces:
                 "attention_mask": padded_ids(there, device, 0)}  # fmt: skip
 
 
-@check({"model": "", "at equal": "", "input weights": "d", "weights": "d", "steps": "d",
-        "FLOPs": ".3g", "masked, clean": ".1%", "masked, noise .1": ".1%", "bits a byte": ".2f",
-        "author, clean": ".1%", "noise .1": ".1%", "noise .3": ".1%"})  # fmt: skip
+COLUMNS = {"model": "", "at equal": "", "input weights": "d", "weights": "d", "steps": "d",
+           "FLOPs": ".3g", "masked, clean": ".1%", "masked, noise .1": ".1%",
+           "bits a byte": ".2f", "author, clean": ".1%", "noise .1": ".1%",
+           "noise .3": ".1%"}  # fmt: skip
+
+
+@check(COLUMNS)
 def byte2word(
     steps: int = 300, tune: int = 300, batch: int = 16, train: int = 700, test: int = 80
 ) -> Iterator[Found]:
@@ -205,7 +209,7 @@ def byte2word(
                            ("Byte2Word", Bytes, "FLOPs")):  # fmt: skip
         made: Any = kind(tokenizer)
         hidden = masks(rows[:batch], SHARE, Random(0))
-        a_step = equal.flops(made.masked, lambda: made.masked_loss(rows[:batch], hidden)[0])  # noqa: B023
+        a_step = float(equal.flops(made.masked, lambda: made.masked_loss(rows[:batch], hidden)[0]))  # noqa: B023
         budget = budget or a_step * steps
         count = steps if at == "bytes" else round(budget / a_step)
         made.pre_train(rows, Fit(count, batch, RATE))
@@ -220,6 +224,35 @@ def byte2word(
         "input weights at BERT's size": input_weights(large),
         "of BERT's table": input_weights(large) / (30522 * 768),
     })  # fmt: skip
+
+
+@check({**COLUMNS, "CPU seconds": ".0f"})
+def seconds(
+    seconds: float = 300.0, lr: float = RATE, tune: int = 300, batch: int = 16, train: int = 700,
+    test: int = 80,
+) -> Iterator[Found]:  # fmt: skip
+    """The same at equal seconds of training on masked words on one core, for a machine that does
+    nothing else. The rate rises over a tenth of the steps: without that it is too high for both."""
+    own, held = passages(train, test)
+    rows = [row for row, _ in own]
+    tokenizer = wordpiece(rows)
+    for name, kind in (("WordPiece", Pieces), ("Byte2Word", Bytes)):
+        made: Any = kind(tokenizer)
+        hidden = masks(rows[:batch], SHARE, Random(0))
+        a_step = float(equal.flops(made.masked, lambda: made.masked_loss(rows[:batch], hidden)[0]))  # noqa: B023
+
+        def fit(steps: int) -> None:
+            nonlocal made
+            made = kind(tokenizer)  # noqa: B023
+            made.pre_train(rows, Fit(steps, batch, lr, warmup=steps // 10))
+
+        count, spent = equal.in_seconds(seconds, fit)
+        _tune(made, own, Fit(tune, batch, RATE))
+        yield {
+            "model": name, "at equal": "seconds", "input weights": made.input_side(),
+            "weights": equal.parameters(made.masked), "steps": count, "FLOPs": a_step * count,
+            **_measured(made, held), "CPU seconds": spent,
+        }  # fmt: skip
 
 
 def _tune(made: Any, own: Sequence[Passage], how: Fit) -> None:
@@ -256,4 +289,4 @@ def _measured(made: Any, held: Sequence[Passage]) -> dict[str, float]:
     return found
 
 
-__all__ = ["byte2word"]
+__all__ = ["byte2word", "seconds"]

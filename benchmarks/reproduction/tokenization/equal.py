@@ -9,6 +9,7 @@ FLOPs are those of one forward and backward pass as torch counts them, with atte
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -143,6 +144,22 @@ def trial(
     return Trial(bits, steps, a_row * how.batch * steps, parameters(model), model)
 
 
+def in_seconds(seconds: float, fit: Callable[[int], object]) -> tuple[int, float]:
+    """Trains for so many CPU seconds of one thread: steps, and the seconds that they took.
+
+    Args:
+        seconds: to take. How many steps that is, ten steps say.
+        fit: trains a new model for so many steps.
+    """
+    torch.set_num_threads(1)
+    start = time.process_time()
+    fit(10)
+    count = max(1, round(seconds * 10 / (time.process_time() - start)))
+    start = time.process_time()
+    fit(count)
+    return count, time.process_time() - start
+
+
 def bits_of_uniform(tokens: int, vocabulary: int, size: int) -> float:
     """Bits a byte of a law under which all ids are equally likely."""
     return tokens * math.log2(vocabulary) / size
@@ -156,6 +173,7 @@ __all__ = [
     "bpe_rows",
     "byte_rows",
     "flops",
+    "in_seconds",
     "llama",
     "parameters",
     "row_flops",

@@ -20,7 +20,7 @@ from benchmarks.reproduction.tokenization.equal import Rows
 from lengthwise.architectures.position_schemes import PositionSchemes, PositionSchemesConfig
 from lengthwise.tokenization.byte_laws import ByteLaw, ByteNGram, FixedLaw, ModelLaw
 from lengthwise.tokenization.equal_info import EqualInfo
-from lengthwise.training.byte_models import Fit, fit_rows
+from lengthwise.training.byte_models import Fit, bits_of_rows, fit_rows
 
 WIDTH, BPE = 64, 1024
 Texts = Sequence[bytes]
@@ -57,6 +57,16 @@ COLUMNS = {"tokens": "", "at equal": "", "weights": "d", "steps": "d", "FLOPs": 
 Way = tuple[Callable[[Texts], Rows], int, int, bool]
 
 
+def learnable(train: Texts, law: ByteLaw) -> dict[str, Way]:
+    """Bytes, BPE and windows of 16 bits."""
+    tokenizer = equal.bpe(train, BPE)
+    return {
+        "bytes": (equal.byte_rows, 256, 6, False),
+        "BPE": (lambda texts: equal.bpe_rows(tokenizer, texts), BPE, 5, True),
+        "EqualInfo, N=8": (windows(EqualInfo(law, 16, 256)), 256, 6, True),
+    }
+
+
 @check(COLUMNS)
 def equal_info(
     steps: int = 200, batch: int = 8, train_on: int = 3000, held: int = 150
@@ -64,12 +74,8 @@ def equal_info(
     """Bits a byte of M2 at equal bytes and at the FLOPs of the model over bytes."""
     train, test = equal.some(train_on, held)
     law = ByteNGram.learn(b"".join(train))
-    tokenizer = equal.bpe(train, BPE)
     static = FixedLaw({byte: 1 + count for byte, count in _counted(train).items()})
-    ways: dict[str, Way] = {
-        "bytes": (equal.byte_rows, 256, 6, False),
-        "BPE": (lambda texts: equal.bpe_rows(tokenizer, texts), BPE, 5, True),
-        "EqualInfo, N=8": (windows(EqualInfo(law, 16, 256)), 256, 6, True),
+    ways = learnable(train, law) | {
         "arithmetic code": (plain(law), 256, 6, False),
         "static arithmetic code": (plain(static), 256, 6, False),
         "gzip": (zipped, 256, 6, False),
@@ -81,15 +87,34 @@ def equal_info(
             yield _trained(name, way, train, test, how, budget if at == "FLOPs" else 0.0)
 
 
-@check(COLUMNS)
-def wide(
-    steps: int = 200, batch: int = 8, train_on: int = 3000, held: int = 150
+@check({**COLUMNS, "CPU seconds": ".0f"})
+def seconds(
+    seconds: float = 60.0, batch: int = 8, train_on: int = 3000, held: int = 150
 ) -> Iterator[Found]:  # fmt: skip
-    """The same for one token a window, whose 65,536 ids take most of the FLOPs."""
+    """The same at equal seconds of training on one core, for a machine that does nothing else;
+    what cuts a text into tokens is not counted."""
     train, test = equal.some(train_on, held)
-    coder = EqualInfo(ByteNGram.learn(b"".join(train)), 16, 1 << 16)
-    way, how = (windows(coder), 1 << 16, 6, True), Fit(steps=steps, batch=batch)
-    yield _trained("EqualInfo, N=16", way, train, test, how, _budget(train, how))
+    law = ByteNGram.learn(b"".join(train))
+    wide = (windows(EqualInfo(law, 16, 1 << 16)), 1 << 16, 6, False)
+    for name, way in (learnable(train, law) | {"EqualInfo, N=16": wide}).items():
+        read, ids, layers, _ = way
+        rows, model = read(train), equal.llama(ids + 1, WIDTH, layers)
+        a_step = equal.row_flops(model, rows[:batch]) * batch
+
+        def fit(steps: int) -> None:
+            nonlocal model
+            model = equal.llama(ids + 1, WIDTH, layers)  # noqa: B023
+            fit_rows(model, rows, Fit(steps=steps, batch=batch))  # noqa: B023
+
+        count, spent = equal.in_seconds(seconds, fit)
+        own, size = read(test), sum(map(len, test))
+        tokens = sum(map(len, own)) - len(own)
+        yield {
+            "tokens": name, "at equal": "seconds", "weights": equal.parameters(model),
+            "steps": count, "FLOPs": a_step * count, "bytes a token": size / tokens,
+            "bits a byte": bits_of_rows(model, own) / size,
+            "uniform": equal.bits_of_uniform(tokens, ids, size), "CPU seconds": spent,
+        }  # fmt: skip
 
 
 def _budget(train: Texts, how: Fit) -> float:
@@ -154,4 +179,4 @@ def _counted(texts: Texts) -> dict[int, int]:
     return dict(enumerate(found.tolist()))
 
 
-__all__ = ["equal_info", "laws", "wide"]
+__all__ = ["equal_info", "laws", "seconds"]

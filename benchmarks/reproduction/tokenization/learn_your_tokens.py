@@ -8,7 +8,6 @@ none. `rare` are words seen fewer than FEW times in training, `new` those never 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,16 +108,17 @@ def seconds(
 ) -> Iterator[Found]:
     """The same at equal seconds of one core; for a machine that does nothing else."""
     train, test = equal.some(train_on, held)
-    torch.set_num_threads(1)
     for name, way in ways(train).items():
         rows = way.read(train)
-        a_step = way.flops(way.make(), rows[:32]) * batch
-        start = time.process_time()
-        way.fit(way.make(), rows, Fit(steps=10, batch=batch))
-        count = max(1, round(seconds * 10 / (time.process_time() - start)))
-        model, start = way.make(), time.process_time()
-        way.fit(model, rows, Fit(steps=count, batch=batch))
-        spent = time.process_time() - start
+        model = way.make()
+        a_step = way.flops(model, rows[:32]) * batch
+
+        def fit(steps: int) -> None:
+            nonlocal model
+            model = way.make()  # noqa: B023
+            way.fit(model, rows, Fit(steps=steps, batch=batch))  # noqa: B023
+
+        count, spent = equal.in_seconds(seconds, fit)
         yield {"model": name, "at equal": "seconds", "steps": count, "FLOPs": a_step * count,
                "CPU seconds": spent, **_measured(way, model, train, test)}  # fmt: skip
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,43 @@ def library(megabytes: str, size: str) -> Row:
     return {"first": time.perf_counter() - start, "second": 0.0, "digest": _digest(tokenizer)}
 
 
+def chunks(megabytes: str, size: str, by: str) -> Row:
+    """Trains supertokens, here or by the library from the same chunks; the digest is of merges."""
+    import numpy as np
+    from tokenizers import Tokenizer, models, trainers
+
+    from lengthwise.tokenization.pieces import joined
+    from lengthwise.tokenization.trainers.merges import LETTERS
+    from lengthwise.tokenization.trainers.supertokens import Supertokens, cut
+
+    kind, drawn = Supertokens(), np.random.default_rng(0)
+
+    def words() -> Iterator[list[str]]:
+        for text in prose(float(megabytes)):
+            tokens = cut(*joined([text.encode()]), drawn)
+            letters = "".join(LETTERS[token] if token >= 0 else " " for token in tokens.tolist())
+            yield letters.split()
+
+    with tempfile.TemporaryDirectory() as work:
+        _warm(Path(work))
+    start = time.perf_counter()
+    if by == "ours":
+        with tempfile.TemporaryDirectory() as work:
+            tokenizer = kind.train(
+                lambda: prose(float(megabytes)), int(size), Path(work), lambda what, share: None
+            )  # fmt: skip
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.train_from_iterator(words(), trainers.BpeTrainer(
+            vocab_size=int(size), min_frequency=kind.min_frequency, special_tokens=[kind.end],
+            initial_alphabet=LETTERS, max_token_length=kind.longest, show_progress=False,
+        ))  # fmt: skip
+    seconds = time.perf_counter() - start
+    merges = json.dumps(json.loads(tokenizer.to_str())["model"]["merges"])
+    digest = hashlib.blake2b(merges.encode(), digest_size=8).hexdigest()
+    return {"first": seconds, "second": 0.0, "digest": digest}
+
+
 def encode(path: str, megabytes: str, by: str) -> Row:
     """Encodes held-out documents with a tokenizer's file, here or by the library, one thread."""
     from tokenizers import Tokenizer
@@ -131,7 +168,9 @@ def _digest(tokenizer: Any) -> str:
     return hashlib.blake2b(tokenizer.to_str().encode(), digest_size=8).hexdigest()
 
 
-JOBS: dict[str, Callable[..., Row]] = {"ours": ours, "library": library, "encode": encode}
+JOBS: dict[str, Callable[..., Row]] = {
+    "ours": ours, "library": library, "chunks": chunks, "encode": encode,
+}  # fmt: skip
 
 
 def main() -> None:

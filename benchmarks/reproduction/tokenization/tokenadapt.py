@@ -26,7 +26,7 @@ from lengthwise.tokenization.transplant.surgery import transplant
 from lengthwise.tokenization.transplant.tokenadapt import TokenAdapt
 from lengthwise.tokenization.transplant.tokenadapt_own import TokenAdaptOwn
 
-_COLUMNS = {"rows made by": "", "books": ".3f", "documentation": ".3f", "code": ".3f",
+COLUMNS = {"rows made by": "", "books": ".3f", "documentation": ".3f", "code": ".3f",
             "tales": ".3f", "all": ".3f"}  # fmt: skip
 
 
@@ -63,47 +63,52 @@ def fresh() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, tokenizer
 
 
-def _row(name: str, found: dict[str, Loss]) -> Found:
+def row(name: str, found: dict[str, Loss]) -> Found:
+    """A row of figures by domain."""
     bits = sum(each.bits * each.bytes for each in found.values())
     whole = bits / sum(each.bytes for each in found.values())
     return {"rows made by": name, **{key: each.bits for key, each in found.items()}, "all": whole}
 
 
-def _losses(
+def losses(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int
 ) -> dict[str, Loss]:
+    """Losses of a model by domain."""
     return {name: loss_a_byte(model, tokenizer, [text]) for name, text in domains(size).items()}
 
 
-def _after(by: Transplant, size: int) -> tuple[dict[str, Loss], int, int]:
+def after(
+    by: Transplant, new: PreTrainedTokenizerBase, size: int
+) -> tuple[dict[str, Loss], int, int]:
+    """Losses of the embedded model with a new tokenizer, rows copied and rows made."""
     model, own = fresh()
-    found = transplant(model, own, gpt2(), by)
-    return _losses(model, found.tokenizer, size), found.copied, found.made
+    found = transplant(model, own, new, by)
+    return losses(model, found.tokenizer, size), found.copied, found.made
 
 
-@check(_COLUMNS)
+@check(COLUMNS)
 def tokenadapt(size: int = 16_000) -> Iterator[Found]:
     """Bits a byte by domain, before and after, for each way to make rows."""
     model, own = fresh()
-    before = _losses(model, own, size)
-    yield _row("the original tokenizer", before)
+    before = losses(model, own, size)
+    yield row("the original tokenizer", before)
     model, own = fresh()
     found = transplant(model, own, own, TokenAdapt(encoder=minilm()))
-    same = _losses(model, found.tokenizer, size)
-    yield _row("the original, transplanted", same)
+    same = losses(model, found.tokenizer, size)
+    yield row("the original, transplanted", same)
     ways = {
         "tokenadapt": TokenAdapt(encoder=minilm()), "tokenadapt_own": TokenAdaptOwn(),
         "mean": Mean(), "random": Random(),
     }  # fmt: skip
     for name, by in ways.items():
-        after, copied, made = _after(by, size)
-        yield _row(name, after)
+        changed, copied, made = after(by, gpt2(), size)
+        yield row(name, changed)
     tokens = {name: sum(each.tokens for each in found.values())
-              for name, found in (("before", before), ("after", after))}  # fmt: skip
+              for name, found in (("before", before), ("after", changed))}  # fmt: skip
     yield Note({"copied": copied, "made": made, "tokens": tokens})
 
 
-@check(_COLUMNS)
+@check(COLUMNS)
 def settings(
     size: int = 16_000, tau: tuple[float, ...] = (0.03, 0.1, 1.0),
     w_g: tuple[float, ...] = (0.0, 0.1, 0.6, 1.0), k: tuple[int, ...] = (1, 10),
@@ -115,4 +120,4 @@ def settings(
     ways += [TokenAdapt(k=each, encoder=encoder) for each in k]
     ways += [TokenAdapt(tau=each, w_g=0.0, encoder=encoder) for each in tau]
     for by in ways:
-        yield _row(f"tau {by.tau:g}, w_g {by.w_g:g}, k {by.k}", _after(by, size)[0])
+        yield row(f"tau {by.tau:g}, w_g {by.w_g:g}, k {by.k}", after(by, gpt2(), size)[0])

@@ -104,7 +104,10 @@ class CodeMerging(PreTrainedModel):
             )
         made = type(model)
         head = f"{made.__module__}.{made.__qualname__}"
-        return cls(CodeMergingConfig(merging, model.config, head), model)
+        found = cls(CodeMergingConfig(merging, model.config, head), model)
+        # Weights of its own stand where the model's are, in its numbers.
+        nn.Module.to(found, model.device, model.dtype)
+        return found
 
     def get_input_embeddings(self) -> nn.Module:
         found: nn.Module = self.inner.get_input_embeddings()
@@ -121,7 +124,7 @@ class CodeMerging(PreTrainedModel):
             groups: int64 `[rows, n]`, from 0 up by 0 or 1, as `code_groups` gives them.
             attention_mask: 0 for what is filled up at the right; None is none.
             most: positions that are read, of the merged sequence.
-            given: handed on, such as labels.
+            given: handed on, such as labels. Those of a decoder are of merged positions.
 
         Raises:
             ValueError: for groups that are none.
@@ -137,9 +140,9 @@ class CodeMerging(PreTrainedModel):
 
     def weights(self, embedded: Tensor, groups: Tensor, mask: Tensor) -> Tensor:
         """What each token counts in its group, `[rows, n]`: 1 in all of a group."""
-        score = embedded.new_zeros(embedded.shape[:2])
+        score = embedded.new_zeros(embedded.shape[:2], dtype=torch.float32)
         if self.config.merging == "learned":
-            score = self.score(embedded)[..., 0]
+            score = self.score(embedded)[..., 0].float()
         where, count = _placed(groups, mask)
         highest = score.new_full((len(score), count), -torch.inf)
         highest = highest.scatter_reduce(1, where, score.detach(), "amax")
@@ -150,10 +153,11 @@ class CodeMerging(PreTrainedModel):
     def merge(self, embedded: Tensor, groups: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Merged embeddings `[rows, m, hidden]` and their mask int64 `[rows, m]`."""
         where, count = _placed(groups, mask)
-        weighted = embedded * self.weights(embedded, groups, mask)[..., None].to(embedded.dtype)
+        # Summed in float32, whatever the model's numbers are.
+        weighted = embedded * self.weights(embedded, groups, mask)[..., None]
         index = where[..., None].expand_as(embedded)
-        merged = embedded.new_zeros(len(embedded), count, embedded.shape[-1])
-        merged = merged.scatter_add(1, index, weighted)[:, :-1]
+        merged = weighted.new_zeros(len(embedded), count, embedded.shape[-1])
+        merged = merged.scatter_add(1, index, weighted)[:, :-1].to(embedded.dtype)
         sizes = (groups.masked_fill(mask == 0, -1).amax(1, keepdim=True) + 1).clamp_min(0)
         there = torch.arange(count - 1, device=mask.device) < sizes
         return merged, there.long()

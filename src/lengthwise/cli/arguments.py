@@ -57,7 +57,7 @@ class Real(click.FloatRange):
 
 
 class Bytes(click.types.StringParamType):
-    """A number of bytes, with its unit: 64MB, 2GiB; 0 needs none."""
+    """A number of bytes: 4000000000, or with a unit, 64MB and 2GiB."""
 
     name = "bytes"
 
@@ -65,9 +65,12 @@ class Bytes(click.types.StringParamType):
         if isinstance(value, int):
             return value
         try:
-            return bytes_in(value)
-        except LengthwiseError:
-            self.fail(f"{value!r} is no number of bytes, such as 64MB or 2GiB.", param, ctx)
+            return int(value) if value.strip().isdecimal() else bytes_in(value)
+        except (ValueError, OverflowError):  # more digits than Python reads, too
+            self.fail(
+                f"{value!r} is no number of bytes: give a whole one, such as 4000000000, or a unit "
+                "too, such as 64MB or 2GiB.", param, ctx,
+            )  # fmt: skip
 
 
 class Text(click.types.StringParamType):

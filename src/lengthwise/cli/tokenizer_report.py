@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.files import write_text
 from lengthwise._utils.outputs import PICTURE, REPORT, Output, check_outputs
 from lengthwise.cli.arguments import Place, check_text, force_option, named_values
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.documents import given_documents
 from lengthwise.documents.files import read_document
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, TokenizerError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,15 +26,18 @@ if TYPE_CHECKING:
     from lengthwise.tokenization.opened import OpenTokenizer
     from lengthwise.tokenization.report import Parallel, Question
 
+_MODELS = f"give {EMBEDDED}, a folder, a .gguf file or a name on the hub"
+
 
 @click.command()
 @click.argument("tokenizers", nargs=-1, required=True, metavar="TOKENIZER...")
 @click.option("--text", "texts", multiple=True,
-              help="a file or folder that is tokenised, - for standard input; may be repeated "
-              "(default: this Python's language reference)")  # fmt: skip
+              help="a file or folder that is tokenised, without its byte order mark and with plain "
+              "newlines, - for standard input; may be repeated (default: this Python's language "
+              "reference)")  # fmt: skip
 @click.option("--parallel", type=Place(), metavar="PLACE",
-              help="one text in several languages: a folder with a file a language, a .tsv or .csv "
-              "table, a .json or .jsonl file")  # fmt: skip
+              help="one text in several languages: a folder with a text file a language, a .tsv or "
+              ".csv table, a .json or .jsonl file")  # fmt: skip
 @click.option("--reference", metavar="LANGUAGE",
               help="of --parallel, whose premium is 1 (default: English or the first)")  # fmt: skip
 @click.option("--turkish", multiple=True, metavar="FILE",
@@ -48,7 +52,9 @@ if TYPE_CHECKING:
               "have learned")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead")
 @click.option("--html", type=Place(), help="also write a page with pictures to this file")
-@click.option("--picture", type=Place(), help="also draw premiums by language: .png, .svg or .pdf")
+@click.option("--picture", type=Place(),
+              help="also draw premiums by language, or bytes a token without --parallel: .png, "
+              ".svg or .pdf")  # fmt: skip
 @force_option("report")
 def report(
     tokenizers: tuple[str, ...], texts: tuple[str, ...], parallel: Path | None,
@@ -147,24 +153,45 @@ def _with(
 ) -> Question:  # fmt: skip
     """The question with prices and embeddings under the names of the tokenizers.
 
-    A price may name a tokenizer as it was given, too.
+    A price may name tokenizers as they were given, or by the name that several have, too.
     """
     from dataclasses import replace
 
     from lengthwise.tokenization.report.making import names_of
 
     names = names_of(opened)
-    by_source = dict(zip(sources, names, strict=True))
-    embeddings = {} if model is None else {names[0]: _embeddings(model)}
-    found = {by_source.get(name, name): price for name, price in prices.items()}
+    found: dict[str, float] = {}
+    for given, price in prices.items():
+        ways = [
+            [name for name, said in zip(names, called, strict=True) if said == given]
+            for called in (sources, names, [each.name for each in opened])
+        ]
+        for name in next(filter(None, ways), [given]):
+            if name in found:
+                raise LengthwiseError(f"--price names {name} twice: give it one price")
+            found[name] = price
+    embeddings = {} if model is None else {names[0]: _embeddings(model, sources[0], opened[0])}
     return replace(question, prices=found, embeddings=embeddings)
 
 
-def _embeddings(model: str) -> NDArray[Any]:
-    """The input embeddings of a model, float32."""
-    from lengthwise._utils.embedded_file import EMBEDDED
-    from lengthwise.api.loading import load
+def _embeddings(model: str, source: str, tokenizer: OpenTokenizer) -> NDArray[Any]:
+    """The input embeddings of the model that a tokenizer is of, float32.
 
+    The tokenizer of the model is opened first: that tells a wrong name in no time.
+    """
+    from lengthwise.api.loading import load
+    from lengthwise.tokenization.opening import open_tokenizer
+    from lengthwise.tokenization.report.reach import require_own
+
+    try:
+        own = tokenizer if model == source else open_tokenizer(model)
+    except TokenizerError as error:
+        # What it goes on with is what tokenizers may be.
+        why = str(error).partition(";")[0]
+        raise LengthwiseError(f"--model {model} is no model ({why}); {_MODELS}") from error
+    if own.kind == "tiktoken" and not Path(model).expanduser().exists():
+        raise LengthwiseError(f"--model {model} is an encoding and no model; {_MODELS}")
+    require_own(tokenizer, own)
     loaded: Any = load(None if model == EMBEDDED else model).adapted.model
     table: NDArray[Any] = loaded.get_input_embeddings().weight.detach().float().cpu().numpy()
     return table

@@ -81,16 +81,16 @@ def train(
         special_tokens,
         train_tokenizer,
     )
-    from lengthwise.tokenization.trainers.work import check_work
+    from lengthwise.tokenization.trainers.work import work_of
 
     for each in special:
         check_text("--special", each)
     chosen = _kind(kind, seed)
-    work = work or out.with_name(f"{out.name}.run")
-    check_settings(chosen, size, special_tokens(special), normalize, held_out)
-    _check_out(out, sources, force)
-    check_folder("--work", work, [*sources, str(out)])
-    check_work(work)
+    check_settings(chosen, size, special_tokens(chosen, special), normalize, held_out)
+    check_folder("--out", out, sources)
+    work = work_of(out, work)
+    check_folder("--work", work, sources)
+    _check_out(out, work, force)
     corpus = Corpus(sources, text_field, suffixes, encoding)
     corpus.check(out, work)
     with TrainingBar() as bar:
@@ -98,7 +98,7 @@ def train(
             chosen, corpus.texts, size, out, held_out=held_out, seed=seed, special=special,
             normalize=normalize, work=work, told=bar.told,
         )  # fmt: skip
-    click.echo(_summary(trained, corpus))
+    click.echo(_summary(trained, corpus, held_out))
 
 
 class Corpus:
@@ -167,29 +167,25 @@ def _kind(text: str, seed: int) -> TokenizerKind:
     return found
 
 
-def _check_out(out: Path, sources: tuple[str, ...], force: bool) -> None:
+def _check_out(out: Path, work: Path, force: bool) -> None:
     from lengthwise.tokenization.trainers.training import RECORD
+    from lengthwise.tokenization.trainers.work import holds
 
-    check_folder("--out", out, sources)
-    if not force and out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+    if not force and holds(out, but=work) and not (out / RECORD).is_file():
         raise LengthwiseError(
             f"--out {out}: a folder that holds no tokenizer of lengthwise lies there: name another "
             "one, or add --force to write into it"
         )
 
 
-def _summary(trained: Trained, corpus: Corpus) -> str:
+def _summary(trained: Trained, corpus: Corpus, share: float) -> str:
     found, held = trained.corpus, trained.measured
     texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
     lines = [
         f"{trained.folder}: {trained.kind}, {trained.size:,} tokens, of {texts}, "
         f"{found.bytes / 1e6:,.2f} MB, in {trained.seconds:.1f} s"
     ]
-    if trained.size < trained.asked:
-        lines.append(
-            f"{trained.asked:,} tokens were asked for: there was nothing more to learn, so give "
-            "more text, or ask for less"
-        )
+    lines += _fewer(trained)
     if held.tokens:
         back = (
             "every one of them comes back as it was" if not held.failures
@@ -200,11 +196,29 @@ def _summary(trained: Trained, corpus: Corpus) -> str:
             f"token over {held.bytes:,} bytes in {held.texts:,} pieces; {back}"
         )
     else:
-        lines.append("nothing was held out, so nothing is measured: there is too little text")
+        why = ": there is too little text, or it has too few lines" if share else ""
+        lines.append(f"nothing was held out, so nothing is measured{why}")
     if corpus.skipped:
         said = ", ".join(f"{count:,} {why}" for why, count in corpus.skipped.items())
         lines.append(f"skipped: {said}")
     return "\n".join(lines)
+
+
+def _fewer(trained: Trained) -> list[str]:
+    """Why there are fewer tokens than were asked for."""
+    missing, twice, found = trained.asked - trained.size, trained.twice, []
+    if missing > 0 and twice:
+        found.append(
+            f"{trained.asked:,} tokens were asked for: {twice:,} that were to be added (--special, "
+            "or the kind's list) were learned from the text as well, and are one token each; ask "
+            "for more"
+        )
+    if missing > twice:
+        found.append(
+            f"{trained.asked:,} tokens were asked for: there was nothing more to learn, so give "
+            "more text, or ask for less"
+        )
+    return found
 
 
 __all__ = ["train"]

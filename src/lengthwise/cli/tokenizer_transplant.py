@@ -6,18 +6,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lengthwise._utils.embedded_file import EMBEDDED
 from lengthwise._utils.outputs import check_folder
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, Real, check_texts
 from lengthwise.cli.cartridge import CartridgeBar
 from lengthwise.cli.documents import given_documents
-from lengthwise.errors import TokenizerError
+from lengthwise.errors import LengthwiseError, TokenizerError
 from lengthwise.training.continued import Continued
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class _Asked:
                                  "--learn out")  # fmt: skip
         if self.fewest != 1 and not self.trim:
             raise TokenizerError("--fewest is for --trim: leave it out")
+        context = click.get_current_context()
+        for name in () if self.steps else ("work", *(each.name for each in fields(Continued))):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise TokenizerError(f"--{name} is for --steps: leave it out")
 
 
 @click.command()
@@ -110,14 +115,14 @@ def transplant(
     """
     asked = _Asked(new, extend, trim, fewest, learn, steps)
     asked.check()
+    how = Continued(steps=steps or 0, **numbers)
     method = _method(by)
     inputs = [model, new, *learn, *text]
     _check_out(out, inputs, force)
-    if work is not None and not steps:
-        raise TokenizerError("--work is for --steps: leave it out")
-    work = work or out.with_name(f"{out.name}.run")
+    place = out.resolve()  # It may be the working folder, which has no name of its own.
+    work = work or place.with_name(f"{place.name}.run")
     if steps:
-        check_folder("--work", work, inputs)
+        _check_work(work, out, inputs)
     method.check()
     texts = _texts("--text", text)
     with CartridgeBar() as bar:
@@ -127,22 +132,24 @@ def transplant(
         found = _Report(model, by, asked)
         found.before = _loss(opened, own, texts, told)
         from lengthwise.tokenization.transplant.folder import save
+        from lengthwise.tokenization.transplant.loss import opening
         from lengthwise.tokenization.transplant.surgery import transplant as run
+        from lengthwise.tokenization.transplant.work import deciding
 
+        more = {"--specials": specials, "--multiple": multiple}
+        asks = deciding(opened, tokenizer, method, learn, how) | more if steps else {}
         made = run(opened, own, tokenizer, method, specials=specials, multiple=multiple, told=told)
-        found.made, found.own = made, own
-        found.after = _loss(made.model, made.tokenizer, texts, told)
-        origin = found.origin()
-        start = work / "start" if steps else out
-        start.parent.mkdir(parents=True, exist_ok=True)
-        save(start, made.model, made.tokenizer, origin)
-        if steps:
-            how = Continued(steps=steps, **numbers)
-            stopped = _train_on(start, out, work, learn, how, origin, bar)
+        found.made = made
+        start = made.moves.first(opening(own)) if texts else None
+        found.after = _loss(made.model, made.tokenizer, texts, told, start)
+        if not steps:
+            save(place, made.model, made.tokenizer, found.origin())
+        else:
+            stopped = _train_on(found, own, place, work, asks, how, bar)
             if stopped is not None:
                 return stopped
-            trained, its = _open(str(out), None, device)
-            found.trained = _loss(trained, its, texts, told)
+            trained, its = _open(str(place), None, device)
+            found.trained = _loss(trained, its, texts, told, start)
     click.echo(json.dumps(found.json(out)) if as_json else found.text(out))
     return 0
 
@@ -161,13 +168,7 @@ def _check_out(out: Path, inputs: Seq[str | None], force: bool) -> None:
     check_folder("--out", out, inputs)
     if not out.is_dir() or not any(out.iterdir()):
         return
-    for each in inputs:
-        place = Path(os.path.expanduser(each or "")).resolve()
-        if each and place.exists() and out.resolve() in place.parents:
-            raise TokenizerError(
-                f"--out {out}: {each} lies in it, which the same call reads, and would be lost: "
-                "name another folder"
-            )
+    _refuse_within("--out", out, inputs)
     if is_ours(out):
         return
     if not (out / "config.json").is_file():
@@ -178,6 +179,32 @@ def _check_out(out: Path, inputs: Seq[str | None], force: bool) -> None:
             f"--out {out}: a model that is no transplant of lengthwise lies there: name another "
             "folder, or add --force to replace it"
         )
+
+
+def _check_work(work: Path, out: Path, inputs: Seq[str | None]) -> None:
+    """Raises LengthwiseError for a work folder that is of something else, or lies amiss."""
+    from lengthwise.tokenization.transplant.work import check_work
+
+    check_folder("--work", work, inputs)
+    _refuse_within("--work", work, inputs)
+    here, there = work.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise TokenizerError(
+            f"--work {work}: it goes at the end and --out {out} stays, so neither may lie in the "
+            "other: name a folder beside it"
+        )
+    check_work(work)
+
+
+def _refuse_within(option: str, folder: Path, inputs: Seq[str | None]) -> None:
+    """Raises TokenizerError where something that is read lies in a folder that is replaced."""
+    for each in inputs:
+        place = Path(os.path.expanduser(each or "")).resolve()
+        if each and place.exists() and folder.resolve() in place.parents:
+            raise TokenizerError(
+                f"{option} {folder}: {each} lies in it, which the same call reads, and would be "
+                "lost: name another folder"
+            )
 
 
 def _texts(option: str, sources: tuple[str, ...]) -> list[str]:
@@ -229,27 +256,41 @@ def _new_tokenizer(
 
 def _loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str],
-    told: Callable[[str, float], None],
+    told: Callable[[str, float], None], start: int | None = None,
 ) -> Loss | None:  # fmt: skip
     from lengthwise.tokenization.transplant.loss import loss_a_byte
 
-    return loss_a_byte(model, tokenizer, texts, told=told) if texts else None
+    return loss_a_byte(model, tokenizer, texts, told=told, start=start) if texts else None
 
 
 def _train_on(
-    start: Path, out: Path, work: Path, learn: tuple[str, ...], how: Continued,
-    origin: dict[str, Any], bar: CartridgeBar,
+    found: _Report, own: PreTrainedTokenizerBase, place: Path, work: Path,
+    asks: dict[str, Any], how: Continued, bar: CartridgeBar,
 ) -> int | None:  # fmt: skip
     """Trains, and puts the result in its place; a status where a signal came."""
-    from lengthwise.tokenization.transplant.folder import place
+    from lengthwise.tokenization.transplant.folder import place as put, save
+    from lengthwise.tokenization.transplant.loss import text_end
+    from lengthwise.tokenization.transplant.work import START, Work
     from lengthwise.training.continued import go_on
 
-    outcome = go_on(start, learn, work, how, data=bar, progress=bar)
+    made, origin, held = found.done(), found.origin(), Work(work, asks)
+    known = made.moves.first(text_end(own), "eos_token")
+    end = str(made.tokenizer.convert_ids_to_tokens(made.tokenizer.eos_token_id if known is None
+                                                   else known))  # fmt: skip
+    try:
+        start = held.folder / START
+        save(start, made.model, made.tokenizer, origin)
+        outcome = go_on(start, found.asked.learn, held.folder, how, bar, bar, end)
+    except LengthwiseError:
+        if not held.begun:
+            held.done()
+        raise
     if outcome.signal is not None:
         said = f"interrupted after step {outcome.step} of {outcome.steps}; the same command goes on"
         click.echo(f"lengthwise: {said}", err=True)
         return 128 + outcome.signal
-    place(out, lambda aside: shutil.copytree(work / "run" / "model", aside), origin)
+    put(place, lambda aside: shutil.copytree(held.folder / "run" / "model", aside), origin)
+    held.done()
     return None
 
 
@@ -273,20 +314,19 @@ class _Report:
     def __init__(self, model: str, by: str, asked: _Asked) -> None:
         self.model, self.by, self.asked = model, by, asked
         self.made: Transplanted | None = None
-        self.own: PreTrainedTokenizerBase | None = None
         self.before: Loss | None = None
         self.after: Loss | None = None
         self.trained: Loss | None = None
 
     def origin(self) -> dict[str, Any]:
         """What OUT says of itself."""
-        made = self._done()
+        made = self.done()
         return {
             "model": self.model, "new": self.asked.new, "extend": self.asked.extend,
             "trim": self.asked.trim, "by": self.by, "steps": self.asked.steps,
             "tokens": made.tokens, "tokens_before": made.before, "rows": made.rows,
             "copied": made.copied, "made": made.made, "unspelled": made.unknown,
-            "settings_gone": made.gone,
+            "strange": made.strange, "settings_gone": made.gone, "settings_partly": made.partly,
         }  # fmt: skip
 
     def json(self, out: Path) -> dict[str, Any]:
@@ -301,7 +341,7 @@ class _Report:
 
     def text(self, out: Path) -> str:
         """Some lines."""
-        made = self._done()
+        made = self.done()
         fresh = f", {made.made:,} made by {self.by}" if made.made else ""
         lines = [
             f"{out}: {made.tokens:,} tokens ({made.before:,} before), {made.copied:,} rows copied"
@@ -309,7 +349,12 @@ class _Report:
         ]
         if made.unknown:
             lines.append(f"{made.unknown:,} tokens could not be spelled by the old tokenizer; "
-                         "their rows are drawn")  # fmt: skip
+                         "their rows are made without pieces")  # fmt: skip
+        if made.strange:
+            lines.append("special tokens that the model does not know, whose rows are the mean of "
+                         f"all: {made.strange:,}")  # fmt: skip
+        if made.partly:
+            lines.append(f"settings that lost some of their tokens: {', '.join(made.partly)}")
         if made.gone:
             lines.append(f"settings whose token is gone, none now: {', '.join(made.gone)}")
         steps = f"after {self.asked.steps} steps"
@@ -322,7 +367,8 @@ class _Report:
                 )
         return "\n".join(lines)
 
-    def _done(self) -> Transplanted:
+    def done(self) -> Transplanted:
+        """What was made."""
         assert self.made is not None
         return self.made
 

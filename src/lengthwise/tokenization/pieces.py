@@ -10,12 +10,12 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.compiled import kernels
-from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
+from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS, split_by
 
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -30,6 +30,8 @@ class Cutter:
     """Cuts texts into pieces by a pattern.
 
     pattern: a regular expression; "" leaves texts whole.
+
+    Raises TokenizerError where it is none.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -37,7 +39,7 @@ class Cutter:
         self._known = {WORDS: 0, SUPERWORDS: 1}.get(pattern)
         self._by_library: PreTokenizer | None = None
         if pattern and self._known is None:
-            self._by_library = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+            self._by_library = split_by(pattern)
 
     def ends(self, data: Bytes, bounds: NDArray[np.int64]) -> tuple[NDArray[np.int32], Counts]:
         """Where pieces end.
@@ -69,7 +71,7 @@ class Cutter:
         Args:
             data, bounds: as for `ends`.
         """
-        by = self._by_library or pre_tokenizers.Split(Regex(self.pattern), behavior="isolated")
+        by = self._by_library or split_by(self.pattern)
         found: list[int] = []
         counts = []
         raw = data.tobytes()

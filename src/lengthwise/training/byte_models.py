@@ -45,6 +45,7 @@ class Fit:
         lr: of AdamW at its highest; it falls linearly to a tenth.
         clip: most that the norm of a gradient may be.
         seed: of what is drawn.
+        warmup: updates over which the rate rises to its highest, fewer than all.
     """
 
     steps: int = 400
@@ -52,6 +53,7 @@ class Fit:
     lr: float = 3e-3
     clip: float = 1.0
     seed: int = 0
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch"):
@@ -59,6 +61,10 @@ class Fit:
                 raise TrainingError(f"{name}={getattr(self, name)}: give at least 1")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise TrainingError(f"lr={self.lr}: give a number above 0")
+        if not 0 <= self.warmup < self.steps:
+            raise TrainingError(
+                f"warmup={self.warmup}: give 0 or more updates, and fewer than steps={self.steps}"
+            )
 
 
 def fit_rows(model: PreTrainedModel, rows: Seq[Seq[int]], how: Fit, told: Told = silent) -> None:
@@ -75,7 +81,9 @@ def fit_rows(model: PreTrainedModel, rows: Seq[Seq[int]], how: Fit, told: Told =
     """
     if not rows or min(map(len, rows)) < 2:
         raise TrainingError("there is no row to train on, or one of a single token: give more text")
-    fit_batches(model, lambda some: written_loss(model, some, [1] * len(some)), rows, how, told)
+    fit_batches(
+        model, lambda some: written_loss(model, some, [1] * len(some)), rows, how, told, how.warmup
+    )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -183,7 +191,7 @@ def fit_words(model: LearnYourTokens, rows: Seq[Tensor], how: Fit, told: Told = 
         units = joined(some)
         return model.spelled(units)[0].sum() / sizes_of(units).sum()
 
-    fit_batches(model, loss_of, rows, how, told)
+    fit_batches(model, loss_of, rows, how, told, how.warmup)
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import load_encoder
+from lengthwise.sequences.errors import NotAsAskedError
 from lengthwise.sequences.records import Fields
 from lengthwise.training.config import TrainingError, read_config
 from lengthwise.training.deciding import Table
@@ -47,7 +48,7 @@ class Continued:
 
 def go_on(
     start: Path, sources: tuple[str, ...], work: Path, how: Continued,
-    data: Progress | None = None, progress: TrainingProgress | None = None,
+    data: Progress | None = None, progress: TrainingProgress | None = None, end: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Trains a model further; the result lies in `work`/run/model.
 
@@ -58,23 +59,29 @@ def go_on(
         how: steps and rates.
         data: told how the text becomes rows.
         progress: told of the steps.
+        end: the token behind each document. None is `<|endoftext|>` where the tokenizer has it, or
+            else its own end. After a transplant it has to be one that the model knows.
 
     Raises:
         LengthwiseError: a text or model that this cannot be done with.
     """
-    encoder = load_encoder(str(start))
-    if encoder.tokenizer.token_to_id(_END) is not None:
+    start, work = start.resolve(), work.resolve()
+    encoder = load_encoder(str(start), end)
+    if end is None and encoder.tokenizer.token_to_id(_END) is not None:
         # What models of chats end a turn with is no end of a document.
         encoder = load_encoder(str(start), _END)
     place = work / "data"
-    manifest = build(Build(
-        Sources(sources, Fields()), encoder, make_builder("concat", {}, how.length),
-        Settings(), place, place / "tokens",
-    ), data)  # fmt: skip
-    if not manifest["rows"]:
+    try:
+        rows = build(Build(
+            Sources(sources, Fields()), encoder, make_builder("concat", {}, how.length),
+            Settings(), place, place / "tokens",
+        ), data)["rows"]  # fmt: skip
+    except NotAsAskedError:
+        rows = 0
+    if not rows:
         raise TrainingError(
             f"the text to train on gives no row of {how.length:,} tokens: give more text, or a "
-            "smaller length"
+            "smaller --length"
         )
     return train(read_config(_table(start, work, how)), progress)
 

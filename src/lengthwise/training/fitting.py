@@ -40,7 +40,7 @@ class Rates(Protocol):
 
 def fit_batches(
     module: nn.Module, loss_of: Callable[[Seq[Text]], Tensor], texts: Seq[Text], how: Rates,
-    told: Callable[[int, float], None] = lambda step, loss: None,
+    told: Callable[[int, float], None] = lambda step, loss: None, warmup: int = 0,
 ) -> None:  # fmt: skip
     """Trains what of a module takes gradients by AdamW, in place.
 
@@ -50,6 +50,7 @@ def fit_batches(
         texts: at least one; batches are drawn from them with replacement.
         how: steps and rates.
         told: called with each step and its loss.
+        warmup: updates over which the rate rises to its highest.
 
     Raises:
         TrainingError: for a loss or gradient that is no number.
@@ -67,7 +68,9 @@ def fit_batches(
                     f"the loss or gradient of step {step} is not finite: train with a lower lr"
                 )
             for group in optimizer.param_groups:
-                group["lr"] = how.lr * (1 - (1 - _END) * step / how.steps)
+                group["lr"] = how.lr * min(
+                    1 - (1 - _END) * step / how.steps, (step + 1) / (warmup + 1)
+                )
             optimizer.step()
             optimizer.zero_grad()
             told(step + 1, float(loss.detach()))

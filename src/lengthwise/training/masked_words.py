@@ -125,7 +125,7 @@ def fit_masked(
         found: Tensor = model(words, masks(some, share, chance), labels).loss
         return found
 
-    fit_batches(model, loss_of, rows, how, told)
+    fit_batches(model, loss_of, rows, how, told, how.warmup)
 
 
 @torch.inference_mode()

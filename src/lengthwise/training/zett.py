@@ -18,10 +18,12 @@ matrices are summed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence as Seq
+from collections.abc import Callable, Iterator, Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +115,7 @@ def train(
     """Trains a hypernetwork.
 
     Args:
-        model: a causal language model in float32; it stays as it is.
+        model: a causal language model in float32, wherever it is; it stays as it is.
         own: its tokenizer.
         texts: what it is trained on.
         out: the file to write; None writes none.
@@ -129,21 +131,37 @@ def train(
     parts = [part for text in texts for part in stretches(text, how.length)]
     if not parts:
         raise TrainingError("there is no text to train on: name a file with text")
-    for weight in model.parameters():
-        weight.requires_grad_(False)
     old = spelled_by(own, "the model's tokenizer")
     pieces = Pieces(own, old)
     donor = donor_of(matrices_of(model), pieces, old, ())
     embeddings = tuple(m for m in donor.matrices if m.shape[1] == donor.matrices[0].shape[1])
     torch.manual_seed(how.seed)
-    network = HyperNetwork(embeddings, shape)
+    network = HyperNetwork(embeddings, shape).to(model.device)
     told_as = _Run(model, own, network, donor, embeddings, pieces, how)
     identity = told_as.identity(told)
-    losses = told_as.main(parts, told)
+    with _still(model):
+        losses = told_as.main(parts, told)
     network.eval()
     if out is not None:
-        save_network(out, network, donor.fingerprint, {**asdict(how), "identity_loss": identity})
+        save_network(out, network, donor, {**asdict(how), "identity_loss": identity})
     return Outcome(network, identity, losses)
+
+
+@contextmanager
+def _still(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts, no weight of the model wants a gradient, and all its rows pass one on: the
+    number of its padding token is that of another token in a sampled tokenizer."""
+    inner: Any = model.get_input_embeddings()
+    padding, wanting = inner.padding_idx, [w for w in model.parameters() if w.requires_grad]
+    try:
+        inner.padding_idx = None
+        for weight in wanting:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        inner.padding_idx = padding
+        for weight in wanting:
+            weight.requires_grad_(True)
 
 
 class _Run:
@@ -154,10 +172,11 @@ class _Run:
         donor: Donor, embeddings: tuple[Tensor, ...], pieces: Pieces, how: Settings,
     ) -> None:  # fmt: skip
         self._model, self._network, self._how = model, network, how
-        self._embeddings, self._pieces = embeddings, pieces
+        self._device = model.device
+        self._embeddings = tuple(each.to(self._device) for each in embeddings)
+        self._pieces = pieces
         self._texts = [n for n, data in enumerate(donor.spelled) if data]
         self._start, self._chance = opening(own), Random(how.seed)
-        self._scales = [each.std(0).clamp_min(1e-8) for each in embeddings]
         names = {id(weight): name for name, weight in model.named_parameters()}
         inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
         self._names = [names[id(inner.weight)]]
@@ -179,8 +198,9 @@ class _Run:
 
     def _distance(self, pieces: Seq[Seq[int]], ids: Seq[int]) -> Tensor:
         """Mean square of scaled numbers, summed over matrices."""
-        total = torch.zeros(())
-        parts = zip(self._network(pieces), self._embeddings, self._scales, strict=True)
+        total = torch.zeros((), device=self._device)
+        scales = self._network.deviations
+        parts = zip(self._network(pieces), self._embeddings, scales, strict=True)
         for rows, matrix, scale in parts:
             total = total + ((rows - matrix[list(ids)]) / scale).square().mean()
         return total
@@ -213,22 +233,21 @@ class _Run:
             for name, made, matrix in zip(self._names, rows, self._embeddings, strict=True)
         }
         if self._bias is not None:
-            replaced[self._bias] = torch.zeros(count + 1)
+            replaced[self._bias] = torch.zeros(count + 1, device=self._device)
         given = torch.full((len(ids), longest), count)
         targets = torch.full((len(ids), longest), -100)
         for number, row in enumerate(ids):
             given[number, 1 : len(row)] = torch.tensor(row[:-1], dtype=torch.long)
             targets[number, : len(row)] = torch.tensor(row, dtype=torch.long)
         logits = functional_call(
-            self._model, replaced, (), {"input_ids": given, "use_cache": False}
-        ).logits
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100, reduction="sum"
-        )
+            self._model, replaced, (), {"input_ids": given.to(self._device), "use_cache": False}
+        ).logits.flatten(0, 1)
+        goals = targets.flatten().to(self._device)
+        return F.cross_entropy(logits.float(), goals, ignore_index=-100, reduction="sum")
 
     def _lexical(self, cuts: Seq[Seq[int]], rows: tuple[Tensor, ...]) -> Tensor:
         same = [n for n, each in enumerate(cuts) if len(each) == 1]
-        total = torch.zeros(())
+        total = torch.zeros((), device=self._device)
         for made, matrix in zip(rows, self._embeddings, strict=True):
             target = matrix[[cuts[n][0] for n in same]]
             norm = target.square().sum(1).mean()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from lengthwise.documents.document import Document
 from lengthwise.evaluation.reports.svg import ChartFrame
@@ -79,6 +80,35 @@ def test_names_are_text_everywhere(made: Report) -> None:
 def test_pictures(made: Report, suffix: str, tmp_path: Path) -> None:
     draw_tokenizers(made, tmp_path / f"a{suffix}")
     assert (tmp_path / f"a{suffix}").stat().st_size > 5_000
+
+
+def test_a_legend_covers_no_point(
+    made: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def kept(self: Figure, *given: object, **named: object) -> None:
+        figures.append(self)
+        save(self, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    several = [replace(made.tokenizers[0], name="n" * size) for size in (3, 12, 30, 9)]
+    for tokenizers in (made.tokenizers, several):
+        draw_tokenizers(replace(made, tokenizers=tokenizers), tmp_path / "a.png")
+        (legend,), (axes,) = figures[-1].legends, figures[-1].axes
+        assert [text.get_text() for text in legend.get_texts()] == [x.name for x in tokenizers]
+        box = legend.get_window_extent()
+        assert not box.overlaps(axes.get_tightbbox()) and box.x0 >= 0
+        assert box.x1 <= figures[-1].bbox.x1
+
+
+def test_counts_of_one_are_written_so() -> None:
+    tokenizer = Fast("bytes", byte_level().backend_tokenizer, None)
+    found = report([tokenizer, tokenizer], Question([Document("a.txt", "x")]))
+    assert blocks(found)[0].said.startswith("On a.txt: 1 byte as read, 1 word. ")
+    assert "1 token is in all of these vocabularies" in notes(replace(found, shared=1))
+    assert "2 tokens are in all of these vocabularies" in notes(replace(found, shared=2))
 
 
 def test_rows_without_a_value_have_no_marker() -> None:

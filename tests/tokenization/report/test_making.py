@@ -62,17 +62,25 @@ def test_causes_of_what_does_not_come_back() -> None:
         def decode(self, ids: object) -> str:
             return super().decode(ids).upper()  # type: ignore[arg-type]
 
+    class Plain(Fast):
+        def decode(self, ids: object) -> str:
+            return "\n".join(super().decode(ids).splitlines())  # type: ignore[arg-type]
+
     class Raises(Fast):
         def decode(self, ids: object) -> str:
             raise RuntimeError("no way\nback")
 
     backend = byte_level().backend_tokenizer
     assert round_trip(Shouts("x", backend, None), ["abc"]).causes == {"case": 1}
+    found = round_trip(Plain("x", backend, None), ["a\r\nb", "a\rb", "a\nb"])
+    assert (found.failed, found.causes) == (2, {"line ends": 2})
     found = round_trip(Raises("x", backend, None), ["abc", "d"])
     assert found.failed == 2 and found.causes == {"the decoder raises RuntimeError: no way": 2}
     lost = round_trip(Fast("x", byte_fallback().backend_tokenizer, None), [" x", "x"])
     assert lost.failed == 1 and lost.causes == {"spaces at an end": 1}
-    assert len(set(random_unicode(1))) > 250 and random_unicode(1) == random_unicode(1)
+    ends = {"one\r\ntwo\r\n", "one\rtwo\r"}
+    assert ends < set(random_unicode(1)) and len(set(random_unicode(1))) > 250
+    assert random_unicode(1) == random_unicode(1)
 
 
 def test_one_that_cannot_encode_is_refused_in_a_line() -> None:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.opened import Fast
-from lengthwise.tokenization.report.reach import glitches, unreachable
+from lengthwise.tokenization.report.reach import glitches, require_own, unreachable
 from tests.tiny_tokenizers import byte_fallback, byte_level
 
 
@@ -57,8 +57,20 @@ def test_glitch_candidates_are_near_what_nothing_yields() -> None:
     result = glitches(found, counts, reach, table)
     assert result.never_used == 1 and result.candidates[0][:2] == (suspect, "q")
     by_norm = glitches(found, counts, None, np.ones_like(table) * np.arange(found.size)[:, None])
-    assert by_norm.by.startswith("the smallest norm")
+    assert by_norm.by.startswith("the smallest norm") and "a weak sign" in by_norm.by
+    assert "weak" not in result.by
     assert glitches(found, counts).candidates == ()
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused() -> None:
+    mine, longer = with_words([], "ab"), with_words([], "ab", "cd")
+    require_own(mine, mine)
+    # A model may have been given tokens more; what the report knows is the same.
+    require_own(mine, longer)
+    with pytest.raises(TokenizerError, match="1 token of .* differ, such as .*'ab'"):
+        require_own(mine, with_words([], "cd"))
+    with pytest.raises(TokenizerError, match="1 token of .*'cd'.*the model's own"):
+        require_own(longer, mine)
 
 
 def test_embeddings_of_another_model_are_refused() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.trainers.corpus import STRETCH, Parts, stretches, survey
+from lengthwise.tokenization.trainers.corpus import LINE, STRETCH, Parts, stretches, survey
+from lengthwise.tokenization.trainers.patterns import WORDS, split_by
 
 
 def _told(what: str, share: float) -> None:
@@ -63,3 +64,39 @@ def test_a_survey_counts_and_knows_every_change() -> None:
 def test_what_nothing_can_be_learned_of_is_refused(texts: list[str], told: str) -> None:
     with pytest.raises(TokenizerError, match=told):
         survey(lambda: iter(texts), _told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The cat, they don't 2010 see -- it's __x__ (y). " * 4000,
+        "\n".join("   an indented line of code(x)" for _ in range(4000)),
+        "猫在垫子上。另一只猫，也在！2010年 the end" * 4000,
+        "\n" + "word e\u0301a " * 9000 + "\nshort\nlines\n",
+    ],
+    ids=["one line", "indented", "Chinese", "marks"],
+)
+def test_long_lines_are_cut_between_pieces(text: str) -> None:
+    found = list(stretches(text))
+    assert "".join(found) == text and len(text) > LINE
+    assert max(map(len, found)) < 3 * STRETCH
+    pieces = [piece for each in found for piece, _ in split_by(WORDS).pre_tokenize_str(each)]
+    assert pieces == [piece for piece, _ in split_by(WORDS).pre_tokenize_str(text)]
+    held = sum(map(len, Parts(lambda: iter([text]), 0.2).held_out()))
+    assert held == pytest.approx(0.2 * len(text), rel=0.3)
+
+
+def test_lines_that_are_not_so_long_stay_whole() -> None:
+    text = "word " * (LINE // 5) + "\n"
+    assert list(stretches(text * 3)) == [text] * 3
+    assert list(stretches("x" * 3 * LINE)) == ["x" * 3 * LINE]
+
+
+@pytest.mark.parametrize("corpus", [["a short text"], ["a short text", " \n"], [" ", "words"]])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_nothing_is_held_out_where_no_text_would_be_left(corpus: list[str], share: float) -> None:
+    # With each of these seeds the first stretch would be held out, at one share or both.
+    for seed in (1, 4, 5, 23, 80, 247):
+        parts = Parts(lambda: iter(corpus), share, seed)
+        trained, held = list(parts.trained()), list(parts.held_out())
+        assert "".join(trained).strip() and sorted(trained + held) == sorted(corpus)

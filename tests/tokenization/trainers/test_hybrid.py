@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from lengthwise.errors import TokenizerError
+from lengthwise.tokenization.trainers import train_tokenizer
 from lengthwise.tokenization.trainers.byte_level import unspelled
 from lengthwise.tokenization.trainers.hybrid import Hybrid, groups_of
 from lengthwise.tokenization.trainers.lexicon import load_lexicon
@@ -81,3 +82,12 @@ def test_a_lexicon_that_is_none_is_one_line(tmp_path: Path) -> None:
         load_lexicon("no/such/file")
     with pytest.raises(TokenizerError, match="pip install turkish-tokenizer"):
         load_lexicon("turkish-tokenizer")
+
+
+def test_a_lexicon_is_normalized_as_texts_are(tmp_path: Path) -> None:
+    (tmp_path / "roots").write_text("Ankara\n")
+    (tmp_path / "suffixes").write_text("DAN\n")
+    kind = Hybrid(lexicon=str(tmp_path / "roots"), suffixes=str(tmp_path / "suffixes"))
+    found = train_tokenizer(kind, ["Ankaradan ankara\n" * 5], 540, tmp_path / "t",
+                            normalize="lowercase")  # fmt: skip
+    assert _said(found.tokenizer, " AnkaraDan") == " ankara|dan"

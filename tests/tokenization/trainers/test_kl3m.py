@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from lengthwise.errors import TokenizerError
+from lengthwise.errors import RecipeError, TokenizerError
+from lengthwise.tokenization.trainers import kl3m as module
 from lengthwise.tokenization.trainers.kl3m import Kl3m, custom_tokens
 from lengthwise.tokenization.trainers.measured import comes_back
 from lengthwise.tokenization.trainers.training import train_tokenizer
@@ -55,7 +56,9 @@ def test_runs_that_fill_it_up_are_tokens_and_come_back(domain: Tokenizer) -> Non
     assert len(domain.encode("\n" * 12).ids) == 1
 
 
-@pytest.mark.parametrize(("options", "longest"), [({}, 3), ({"longest": 4}, 4)])
+@pytest.mark.parametrize(
+    ("options", "longest"), [({}, 3), ({"longest": 4}, 4), ({"longest": 2}, 2)]
+)
 def test_no_token_has_more_characters_than_said(
     tmp_path: Path, options: dict[str, int], longest: int
 ) -> None:
@@ -90,8 +93,70 @@ def test_nfkc_comes_back_as_normalized(tmp_path: Path) -> None:
     [
         ({"longest": 3}, "longest is of characters=true"),
         ({"characters": True, "terms": "x"}, "leave out terms"),
+        ({"characters": True, "longest": 1}, "longest=1: allowed is .* at least 2"),
     ],
 )
 def test_options_that_say_nothing_are_refused(options: dict[str, object], told: str) -> None:
-    with pytest.raises(TokenizerError, match=told):
+    with pytest.raises((RecipeError, TokenizerError), match=told):
         Kl3m(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("characters", [False, True])
+def test_special_tokens_fill_what_runs_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, characters: bool
+) -> None:
+    monkeypatch.setattr(module, "_FILL", 16)
+    kind = Kl3m(custom=False, characters=characters)
+    # One of the names is taken.
+    found = train_tokenizer(kind, texts(), 300, tmp_path / "t", special=["<|unused1|>"]).tokenizer
+    assert sorted(found.get_vocab().values()) == list(range(512))
+    assert found.token_to_id("\n" * 9) is None
+    assert (found.token_to_id("Ċ" * 15) is None) == characters
+    assert len(found.encode("<|unused0|><|unused1|>").ids) == 2
+    assert all(comes_back(found, text) for text in HARD)
+
+
+def test_tokens_of_the_list_that_were_learned_too_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "terms"
+    file.write_text("house\nneverseen\nriver\n")
+    kind = Kl3m(custom=False, pad=False, terms=str(file), min_frequency=1)
+    found = train_tokenizer(kind, texts(), 400, tmp_path / "t")
+    assert (found.size, found.twice) == (398, 2)
+    few = train_tokenizer(kind, ["unlike these"], 400, tmp_path / "t")
+    assert few.size < 300 and few.twice == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "normalize", "written"),
+    [
+        ({"nfkc": True}, "none", "ﬁling §5"),
+        ({"uncased": True}, "none", "Plain Term"),
+        ({}, "lowercase", "Plain Term"),
+        ({}, "nfkc", "No.½"),
+        ({"nfkc": True}, "lowercase", "ﬁling §5"),
+    ],
+)
+def test_terms_are_normalized_as_texts_are(
+    tmp_path: Path, options: dict[str, bool], normalize: str, written: str
+) -> None:
+    (tmp_path / "terms").write_text("ﬁling §5\nNo.½\nPlain Term\n")
+    kind = Kl3m(custom=False, terms=str(tmp_path / "terms"), **options)  # type: ignore[arg-type]
+    found = train_tokenizer(kind, texts(4), 300, tmp_path / "t", normalize=normalize)
+    assert len(found.tokenizer.encode(written).ids) == 1
+    assert str(kind) == found.kind
+
+
+def test_terms_that_changed_are_another_training(tmp_path: Path) -> None:
+    file = tmp_path / "terms"
+    file.write_text("one term\n")
+    kind = Kl3m(custom=False, terms=str(file))
+
+    def told(what: str, share: float) -> None:
+        if what == "measuring":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(kind, texts(4), 300, tmp_path / "t", told=told)
+    file.write_text("another one\n")
+    with pytest.raises(TokenizerError, match="files is "):
+        train_tokenizer(kind, texts(4), 300, tmp_path / "t")

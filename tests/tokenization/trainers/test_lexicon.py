@@ -28,7 +28,6 @@ def test_tables_of_the_papers_package_share_ids(
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    load_lexicon.cache_clear()
     with pytest.raises(TokenizerError, match=r"turkish-tokenizer==0\.2\.26"):
         load_lexicon("turkish-tokenizer")
     tables = {"kokler": {"<eos>": 6, " ": 2, "special_7": 7, "ev": 20, "kap": 21, "kab": 21},
@@ -37,5 +36,22 @@ def test_tables_of_the_papers_package_share_ids(
         (package / f"{name}.json").write_text(json.dumps(table))
     found = load_lexicon("turkish-tokenizer")
     assert found.roots == (("ev",), ("kap", "kab")) and found.suffixes == (("lar", "ler"),)
-    load_lexicon.cache_clear()
     sys.modules.pop("turkish_tokenizer", None)
+
+
+def test_files_are_read_as_they_are_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    roots, suffixes = Path("roots"), Path("suffixes")
+    roots.write_text("kedi\n")
+    suffixes.write_text("ler\n")
+    found = load_lexicon("roots", "suffixes")
+    assert (found.roots, found.suffixes) == ((("kedi",),), (("ler",),))
+    # As long as before, and within one tick of a clock.
+    roots.write_text("evde\n")
+    suffixes.write_text("lar\n")
+    found = load_lexicon("roots", "suffixes")
+    assert (found.roots, found.suffixes) == ((("evde",),), (("lar",),))
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(TokenizerError, match="roots cannot be read"):
+        load_lexicon("roots")

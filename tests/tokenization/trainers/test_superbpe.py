@@ -170,6 +170,12 @@ def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
         SuperBPE(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["words", "superwords"])
+def test_a_pattern_that_is_none_is_told_by_its_option(name: str) -> None:
+    with pytest.raises(TokenizerError, match=f"superbpe: {name}='.a-' is no regular expression"):
+        SuperBPE(**{name: "[a-"})  # type: ignore[arg-type]
+
+
 def test_without_numba_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def missing(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'numba'", name="numba")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from tokenizers import AddedToken, normalizers
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.transplant.bpe_file import table_of
@@ -85,3 +86,23 @@ def test_special_tokens_that_are_no_words_of_the_model_keep_their_ids() -> None:
     # This tokenizer does not cut at spaces, and yet no token goes over one.
     words = [made.decode([token]) for token in range(len(own), len(made))]
     assert all(" " not in word.strip() and not word.endswith(" ") for word in words)
+
+
+def test_added_tokens_are_no_words_and_nothing_goes_over_them() -> None:
+    own = byte_level.__wrapped__()
+    own.add_tokens(["kedi"])
+    text = (OTHER + "\nkedi\nkedi\nxkediy xkediy") * 3
+    made = extended(own, lambda: iter([text]), 60)
+    assert len(made) == len(own) + 60
+    assert own.get_vocab().items() <= made.get_vocab().items()
+    assert made.convert_ids_to_tokens(made.encode("xkediy")) == ["x", "kedi", "y"]
+    assert not any("kedi" in word for word in made.get_vocab().keys() - own.get_vocab().keys())
+
+
+def test_a_word_that_only_normalising_makes_an_added_token_is_not_learned() -> None:
+    own = byte_level.__wrapped__()
+    own.backend_tokenizer.normalizer = normalizers.Lowercase()
+    own.add_tokens([AddedToken("kedi", normalized=False)])
+    made = extended(own, lambda: iter(["KEDI KEDIM KEDI\nKEDI\nKEDI\n" + OTHER]), 30)
+    assert own.get_vocab().items() <= made.get_vocab().items()
+    assert len(made) == len(own) + 30

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,24 @@ def test_a_folder_and_its_file_are_what_was_saved(tmp_path: Path) -> None:
 def test_the_embedded_one_and_a_gguf_file_are_the_default_models(
     tmp_path: Path, gguf_path: Path
 ) -> None:
-    shutil.copy(gguf_path, tmp_path / "model.gguf")
-    for source in ("embedded", str(tmp_path / "model.gguf")):
+    (tmp_path / "MODEL.GGUF").symlink_to(gguf_path)
+    for source in ("embedded", str(tmp_path / "MODEL.GGUF")):
         found = fast_tokenizer(source)
         assert len(found) == 49_152 and found.eos_token == "<|im_end|>"
         # Each digit is a token of its own, which GPT-2's pattern alone does not see to.
         assert len(found.encode("a 123")) == len(found.encode("a ")) + 3
+
+
+def test_a_special_token_may_be_named_in_either_file(tmp_path: Path) -> None:
+    byte_level().backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "special_tokens_map.json").write_text(
+        json.dumps({"eos_token": {"content": "<end>"}, "pad_token": "<turn>"})
+    )
+    found = fast_tokenizer(str(tmp_path))
+    assert (found.eos_token, found.pad_token) == ("<end>", "<turn>")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
+    found = fast_tokenizer(str(tmp_path))
+    assert (found.eos_token, found.pad_token) == ("<end>", "<pad>")
 
 
 @pytest.mark.parametrize("source", ["nope.json", "hollow", "text.txt", "zeros.gguf"])

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, strategies as st
 
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.transplant.loss import loss_a_byte, opening, stretches
+from lengthwise.tokenization.transplant.loss import loss_a_byte, opening, stretches, text_end
+from lengthwise.tokenization.transplant.surgery import transplant
 from tests.tokenization.transplant.tiny_pairs import OTHER, TEXT, byte_level, model_of, pieces
 
 
@@ -51,6 +52,23 @@ def test_the_opening_is_what_the_tokenizer_puts_there_or_an_end() -> None:
     assert opening(pieces()) == 1
     assert opening(pieces(opening=False)) == 2
     assert opening(byte_level()) == byte_level().eos_token_id
+
+
+def test_a_text_may_be_read_behind_another_token() -> None:
+    own = byte_level(specials=("<end>", "<|endoftext|>"), template=False)
+    model = model_of(own)
+    assert (text_end(own), text_end(byte_level())) == (1, byte_level().eos_token_id)
+    bits = [loss_a_byte(model, own, [TEXT], start=start).bits for start in (None, 1, 0)]
+    assert bits[0] == bits[1] != bits[2]
+
+
+def test_after_a_transplant_texts_begin_with_the_same_token_as_before() -> None:
+    own = byte_level(specials=("</s>", "<turn>"), template=False)
+    new = byte_level(OTHER, 300, ("<|endoftext|>",), template=False)
+    found = transplant(model_of(own), own, new)
+    start = found.moves.first(opening(own))
+    assert found.tokenizer.convert_ids_to_tokens(start) == "</s>"
+    assert found.moves.first(None) is found.moves.first(own.get_vocab()["Ġcat"]) is None
 
 
 def test_no_text_is_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from lengthwise.errors import TokenizerError
@@ -190,3 +191,22 @@ def test_a_tokenizer_without_bytes_is_refused() -> None:
     own = byte_level()
     with pytest.raises(TokenizerError, match="the new tokenizer: .*decoder is WordPiece"):
         transplant(model_of(own), own, word_piece())
+
+
+def test_an_adapter_in_the_layers_is_refused_before_anything_changes() -> None:
+    own = byte_level()
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    adapted: Any = get_peft_model(model_of(own), config)
+    model = adapted.get_base_model()
+    with pytest.raises(TokenizerError, match="merge_and_unload"):
+        transplant(model, own, byte_level(OTHER))
+    assert model.config.vocab_size == len(own)
+    assert transplant(adapted.merge_and_unload(), own, byte_level(OTHER)).made
+
+
+def test_a_model_with_fewer_layers_than_its_configuration_says_is_refused() -> None:
+    own = byte_level()
+    model = model_of(own)
+    del model.model.layers[1]
+    with pytest.raises(TokenizerError, match=r"layers\.1\..* could not be loaded"):
+        transplant(model, own, own)

@@ -95,3 +95,12 @@ def test_other_kinds_and_no_text_are_refused() -> None:
         trimmed(word_piece(), lambda: iter([PART]))
     with pytest.raises(TokenizerError, match="no text"):
         trimmed(byte_level(), lambda: iter([""]))
+
+
+def test_a_call_that_truncated_before_does_not_hide_text() -> None:
+    own = byte_level.__wrapped__()
+    expected = trimmed(own, lambda: iter([TEXT])).get_vocab()
+    own(TEXT, truncation=True, max_length=4)
+    made = trimmed(own, lambda: iter([TEXT]))
+    assert made.get_vocab() == expected
+    assert made.backend_tokenizer.truncation is None

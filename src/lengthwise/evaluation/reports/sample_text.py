@@ -21,7 +21,8 @@ def sample_text(row: SampleRow, judged: Seq[JudgedBy] = ()) -> str:
     """
     waits = "not judged" if row.refused is None else "refused"
     score = waits if row.score is None else f"{row.score:.2f}"
-    depth = "" if row.place is None else f", answer at {row.place:.0%}"
+    depth = "" if row.depth is None else f", asked at {row.depth:.0%}"
+    depth = depth if row.place is None else f", answer at {row.place:.0%}"
     said = row.begin + row.said if row.refused is None else row.refused
     lines = [
         f"{row.task} {row.number + 1}, {row.length:,} tokens{depth}, {row.recipe}: {score}",

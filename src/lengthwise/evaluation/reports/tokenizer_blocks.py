@@ -9,6 +9,7 @@ from statistics import fmean
 from lengthwise.evaluation.reports.columns import DASH, number
 from lengthwise.tokenization.report import Report, TokenizerReport
 from lengthwise.tokenization.report.parallel import LanguageFigures
+from lengthwise.tokenization.report.plural import many
 from lengthwise.tokenization.report.qtok import CLASSES
 from lengthwise.tokenization.report.round_trip import RoundTrip
 
@@ -67,7 +68,8 @@ def notes(report: Report) -> list[str]:
             listed = ", ".join(_short(text) for _, text, _ in each.glitches.candidates[:8])
             found.append(f"{each.name}, glitch candidates by {each.glitches.by}: {listed}")
     if report.shared is not None:
-        found.append(f"{report.shared:,} tokens are in all of these vocabularies")
+        stand = "is" if report.shared == 1 else "are"
+        found.append(f"{many(report.shared, 'token')} {stand} in all of these vocabularies")
     return found
 
 
@@ -98,8 +100,8 @@ def _length(report: Report) -> Block:
     ]  # fmt: skip
     text = report.tokenizers[0].text
     said = (
-        f"On {report.text}: {text.bytes:,} bytes, {text.words:,} words. Seconds are those of this "
-        "machine, all texts at once."
+        f"On {report.text}: {many(text.bytes, 'byte')} as read, {many(text.words, 'word')}. "
+        "Seconds are those of this machine, all texts at once."
     )
     return Block("Length", heads, _rows(report, cells), said)
 

@@ -13,6 +13,8 @@ from lengthwise.tokenization.report import Report
 # Rows that are named; of more languages every so many is shown.
 MOST = 48
 _MARKS = "osD^vP*Xhp<>"
+# Characters that a line of the legend holds, and those that a marker and its margins take.
+_LEGEND, _MARGIN = 110, 8
 
 
 def draw_tokenizers(report: Report, path: Path) -> None:
@@ -26,15 +28,18 @@ def draw_tokenizers(report: Report, path: Path) -> None:
 
     languages = languages_by_premium(report)
     shown = languages[:: -(-len(languages) // MOST)] if languages else []
-    rows = max(len(shown), len(report.tokenizers))
+    names = [each.name for each in report.tokenizers]
+    beside = min(len(names), max(1, _LEGEND // (max(map(len, names)) + _MARGIN)))
+    rows = len(shown) - (-len(names) // beside) if shown else len(names)
     figure = Figure(figsize=(7.5, 1.2 + 0.19 * rows), layout="constrained")
     axes = figure.subplots()
     if shown:
         _premiums(axes, report, shown)
+        # Beside the axes: wherever it stood within, points would lie under it.
+        figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=beside)
         some = f"; {len(shown)} of {len(languages)} languages" if shown != languages else ""
         axes.set_title(f"{report.parallel}{some}", loc="left", fontsize=9)
     else:
-        names = [each.name for each in report.tokenizers]
         axes.barh(names, [each.text.bytes_per_token for each in report.tokenizers], color="C0")
         axes.invert_yaxis()
         axes.set_xlabel(f"bytes a token on {report.text}")
@@ -57,7 +62,6 @@ def _premiums(axes: Any, report: Report, languages: list[str]) -> None:
     axes.set_ylim(len(languages) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"tokens over those of {report.reference} on the same text")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
 
 
 __all__ = ["draw_tokenizers"]

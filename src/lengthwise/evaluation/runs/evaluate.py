@@ -142,9 +142,10 @@ def _of_task(
         missing = any(key not in done for of_recipe in keys.values() for key in of_recipe)
         samples = task.samples(wanted) if missing else []
     except NoRoom as error:
-        note = f"{task.text} at {wanted.length:,} tokens is left out: {error}"
+        what = f"{task.text} at {wanted.length:,} tokens is left out"
         # Once, whatever depths are asked for.
-        found.notes += [] if note in found.notes else [note]
+        if not any(note.startswith(what) for note in found.notes):
+            found.notes.append(f"{what}: {error}")
         return
     for each in asked:
         mine = keys[each.recipe][: len(samples) or None]

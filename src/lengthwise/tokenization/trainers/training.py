@@ -10,6 +10,7 @@ files. A training that was stopped, even by kill -9, goes on from its work folde
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -24,23 +25,27 @@ from lengthwise._utils.files import write_text
 from lengthwise._utils.suggestions import hint
 from lengthwise._utils.version import __version__
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.trainers.byte_level import NORMALIZERS
+from lengthwise.tokenization.morphemes import FILE as MORPHEMES
+from lengthwise.tokenization.trainers.byte_level import ALPHABET, NORMALIZERS
 from lengthwise.tokenization.trainers.corpus import Parts, Survey, survey
-from lengthwise.tokenization.trainers.kind import KINDS, Texts, TokenizerKind, Told
+from lengthwise.tokenization.trainers.kind import END, KINDS, Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.measured import Measured, measure
-from lengthwise.tokenization.trainers.work import Work, check_work
+from lengthwise.tokenization.trainers.work import Work, work_of
 
-END = "<|endoftext|>"
-"""The token that ends a text; always in the vocabulary."""
 RECORD = "lengthwise.json"
 _NO_LIMIT = 10**30
+# Of tokenizers that lay there before, and read in place of what is written or beside it.
+_STALE = (MORPHEMES, "special_tokens_map.json", "added_tokens.json")
+_LETTERS = frozenset(ALPHABET)
+_ANEW = "give a list of texts, or a function that gives them anew each time it is called"
 
 
 @dataclass(frozen=True)
 class Trained:
     """A tokenizer that was trained, and where it lies.
 
-    size: tokens of its vocabulary, special ones included. asked: how many were asked for.
+    size: tokens of its vocabulary, special ones included. asked: how many were asked for. twice:
+    where they are fewer, special tokens and those of the kind's list that were learned as well.
     corpus: what it was trained on, what was held out included. measured: of the texts that were
     held out; of none where the corpus is too short. seconds: of training and measuring here.
     """
@@ -49,6 +54,7 @@ class Trained:
     kind: str
     size: int
     asked: int
+    twice: int
     corpus: Survey
     measured: Measured
     seconds: float
@@ -74,12 +80,15 @@ def train_tokenizer(
         kind: one with its options, as `Bpe(digits="r2l")`, or the name of one, as "bpe".
         texts: documents; a list, or what gives them anew each time it is called.
         size: tokens of the vocabulary, special ones included.
-        out: folder to write. Files of the same names in it are overwritten.
+        out: folder to write. Files of the same names in it are overwritten, and those of another
+            tokenizer that would be read beside them are removed.
         held_out: share of the texts, from 0 to 0.5, that is not trained on but measured.
         seed: decides which share.
-        special: tokens beside `<|endoftext|>`, which ends a text and is always there.
+        special: tokens beside the one that ends a text, which is always there: `<|endoftext|>`, or
+            what the kind's option `end` says.
         normalize: what is done to a text before all else: none, nfc, nfkc or lowercase.
-        work: folder for what was done so far (default: OUT.run). It is removed at the end.
+        work: folder for what was done so far (default: OUT.run). What was written there is
+            removed at the end, and the folder where nothing else lies in it.
         told: called with progress.
 
     Returns:
@@ -91,50 +100,64 @@ def train_tokenizer(
     """
     begin = time.perf_counter()
     chosen, place = _kind(kind), Path(out)
-    marks = special_tokens(special)
-    folder = Path(work) if work is not None else place.with_name(f"{place.name}.run")
+    marks = special_tokens(chosen, special)
     check_settings(chosen, size, marks, normalize, held_out)
-    check_work(folder)
+    folder = work_of(place, None if work is None else Path(work))
+    chosen = _normalizing(chosen, normalize)
     corpus = texts if callable(texts) else _given(texts)
     tell = told or _silent
     found = survey(corpus, tell)
     settings = {
         "kind": str(chosen), "size": size, "special": list(marks), "normalize": normalize,
         "held_out": held_out, "seed": seed, "corpus": found.fingerprint, "version": __version__,
+        **_files(chosen),
     }  # fmt: skip
     kept = Work(folder, settings)
     parts = Parts(corpus, held_out, seed)
     tokenizer = kept.trained()
     if tokenizer is None:
         try:
-            tokenizer = _train(chosen, parts, found, size, marks, normalize, folder, tell)
+            tokenizer = _train(chosen, parts, found, size, marks, normalize, kept.of_kind, tell)
         except TokenizerError:
-            # Nothing of it is of use to the command that is mended.
-            kept.done()
+            # What was begun here is of no use to the command that is mended.
+            if kept.begun:
+                kept.done()
             raise
         kept.keep(tokenizer)
     tell("measuring", 0.0)
     figures = measure(tokenizer, parts.held_out())
     _write(place, tokenizer, chosen, marks, {**settings, "corpus": asdict(found)})
     kept.done()
+    got = tokenizer.get_vocab_size()
+    twice = _twice(chosen, tokenizer, marks) if got < size else 0
     return Trained(
-        place, str(chosen), tokenizer.get_vocab_size(), size, found, figures,
-        time.perf_counter() - begin, tokenizer,
-    )  # fmt: skip
+        place, str(chosen), got, size, twice, found, figures, time.perf_counter() - begin, tokenizer
+    )
 
 
-def special_tokens(more: Seq[str]) -> tuple[str, ...]:
+def special_tokens(kind: TokenizerKind, more: Seq[str]) -> tuple[str, ...]:
     """The special tokens of a vocabulary, the end of a text first.
 
     Args:
+        kind: says which one that is.
         more: beside it.
 
     Raises:
-        TokenizerError: one is empty, or holds nothing but spaces.
+        TokenizerError: one is empty, holds nothing but spaces, or would be read as bytes.
     """
-    if any(not each.strip() for each in more):
-        raise TokenizerError("a special token is empty: give it some letters, or leave it out")
-    return tuple(dict.fromkeys((END, *more)))
+    found = tuple(dict.fromkeys((kind.end_token(), *more)))
+    if any(not each.strip() for each in found):
+        raise TokenizerError(
+            "the end of a text or another special token is empty: give it some letters, or leave "
+            "it out"
+        )
+    for each in found:
+        if _LETTERS.issuperset(each) and (len(each) == 1 or not each.isascii()):
+            raise TokenizerError(
+                f"the special token {each!r} is written as bytes are, so that it or a text would "
+                "not come back: give it several letters of ASCII, as in <|end|>"
+            )
+    return found
 
 
 def check_settings(
@@ -153,6 +176,7 @@ def check_settings(
         raise TokenizerError(f"normalize={normalize}: {hint(normalize, NORMALIZERS)}")
     if not 0 <= held_out <= 0.5:
         raise TokenizerError(f"held_out={held_out}: allowed is a share from 0 to 0.5")
+    kind = _normalizing(kind, normalize)
     added = len(_added(kind, special))
     least = kind.least() + added
     if size < least:
@@ -160,6 +184,7 @@ def check_settings(
             f"size={size}: {kind.name} begins with {kind.least():,} tokens, and {added} special "
             f"ones are added: give at least {least:,}, better some thousands"
         )
+    kind.check()
 
 
 def _added(kind: TokenizerKind, special: Seq[str]) -> list[str]:
@@ -174,6 +199,23 @@ def _kind(kind: TokenizerKind | str) -> TokenizerKind:
     if found is None:
         raise TokenizerError(f"there is no kind of tokenizer {kind!r}{hint(kind, KINDS)}")
     return found()
+
+
+def _files(kind: TokenizerKind) -> dict[str, list[str]]:
+    """What tells whether the files that a kind reads are the same ones."""
+    texts = [Path(os.path.expanduser(each)).read_bytes() for each in kind.reads()]
+    return {"files": [hashlib.sha256(each).hexdigest() for each in texts]} if texts else {}
+
+
+def _normalizing(kind: TokenizerKind, normalize: str) -> TokenizerKind:
+    step = NORMALIZERS[normalize]
+    return kind if step is None else kind.normalizing(step().normalize_str)
+
+
+def _twice(kind: TokenizerKind, tokenizer: Tokenizer, special: Seq[str]) -> int:
+    """Tokens that were learned, and were to be added as well."""
+    learned = tokenizer.get_vocab(with_added_tokens=False)
+    return sum(each in learned for each in _added(kind, special)) + kind.learned_twice(tokenizer)
 
 
 def _train(
@@ -203,6 +245,8 @@ def _counted(
             done += len(text)
             told("reading the corpus", done / corpus.characters)
             yield text if change is None else change(text)
+        if not done:
+            raise TokenizerError(f"the texts came once, and none when asked for again: {_ANEW}")
 
     return texts
 
@@ -212,9 +256,10 @@ def _write(
     record: dict[str, Any],
 ) -> None:  # fmt: skip
     """The files of a folder, `tokenizer.json` last: what reads it finds the others."""
+    end, *others = special
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END,
-        "additional_special_tokens": [each for each in special if each != END],
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end,
+        "additional_special_tokens": others,
         "clean_up_tokenization_spaces": False, "model_max_length": _NO_LIMIT,
     }  # fmt: skip
     files = {
@@ -223,13 +268,19 @@ def _write(
         "tokenizer_config.json": json.dumps(config, indent=1),
         "tokenizer.json": tokenizer.to_str(),
     }
+    for name in _STALE:
+        (place / name).unlink(missing_ok=True)
     for name, text in files.items():
         write_text(place / name, text)
 
 
-def _given(texts: Seq[str]) -> Texts:
+def _given(texts: Any) -> Texts:
     if isinstance(texts, str):
         raise TokenizerError("texts is one text: give a list of texts, as in [text]")
+    if iter(texts) is texts:
+        raise TokenizerError(
+            f"texts can be gone through once, and several times are needed: {_ANEW}"
+        )
     return lambda: iter(texts)
 
 

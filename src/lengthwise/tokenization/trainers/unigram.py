@@ -19,7 +19,7 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tokenizers import Tokenizer, models
 
@@ -59,6 +59,9 @@ class Unigram(TokenizerKind):
     shrink: float = option(0.75, "share of pieces that a round keeps", low=0.1, high=0.95)
     seeds: int = option(1_000_000, "pieces it begins with, at most", low=1000)
 
+    def check(self) -> None:
+        _sentencepiece()
+
     def train(self, texts: Texts, size: int, work: Path, told: Told) -> Tokenizer:
         counts = count_pieces(texts, cutter(self.digits), work, told)
         words = {spelled(piece): count for piece, count in counts.items()}
@@ -75,12 +78,7 @@ class Unigram(TokenizerKind):
 
     def _fitted(self, words: dict[str, int], wanted: int, work: Path) -> dict[str, float]:
         """Pieces and the logarithms of their probabilities, as SentencePiece finds them."""
-        try:
-            import sentencepiece
-        except ImportError:
-            raise TokenizerError(
-                "unigram needs SentencePiece: pip install 'lengthwise[tokenizers]'"
-            ) from None
+        sentencepiece = _sentencepiece()
         table, seeds, made = work / "pieces.tsv", work / "seeds.tsv", io.BytesIO()
         with write_aside(table) as aside, aside.open("w", encoding="utf-8") as file:
             file.writelines(f"{word}\t{count}\n" for word, count in words.items())
@@ -107,6 +105,16 @@ class Unigram(TokenizerKind):
         model = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
         pieces = range(1, model.get_piece_size())
         return {model.id_to_piece(each): model.get_score(each) for each in pieces}
+
+
+def _sentencepiece() -> Any:
+    try:
+        import sentencepiece
+    except ImportError:
+        raise TokenizerError(
+            "unigram needs SentencePiece: pip install 'lengthwise[tokenizers]'"
+        ) from None
+    return sentencepiece
 
 
 def _seeds(words: dict[str, int], longest: int, most: int) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.transplant.dressing import ROLES
+from lengthwise.tokenization.transplant.dressing import ROLES, backend_of
 
 Pair = tuple[str, str]
 
@@ -19,8 +19,11 @@ def table_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
     Args:
         tokenizer: a fast one.
+
+    Raises:
+        TokenizerError: for a slow one.
     """
-    table: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    table: dict[str, Any] = json.loads(backend_of(tokenizer).to_str())
     model = table["model"]
     if model["type"] == "BPE":
         # Older files write a pair as one text.

@@ -32,15 +32,16 @@ def dressed(
             takes the model's chat template if it has none.
 
     Raises:
-        TokenizerError: where there would be no end token.
+        TokenizerError: where there would be no end token, or a tokenizer is no fast one.
     """
-    backend = Tokenizer.from_str(new.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
+    backend = backend_of(new, "the new tokenizer")
     roles = _roles(new)
     if specials == "model":
-        backend.add_special_tokens(marks_of(own))
-        backend = around_as(backend, own.backend_tokenizer)
+        marked = {each.content for each in backend.get_added_tokens_decoder().values()}
+        for each in marks_of(own):
+            if each.content not in marked:
+                backend.add_tokens([each])
+        backend = around_as(backend, backend_of(own, "the model's tokenizer"))
         # What stands for the unknown belongs to the way texts are cut.
         roles |= {role: token for role, token in _roles(own).items() if role != "unk_token"}
     if "eos_token" not in roles:
@@ -58,8 +59,34 @@ def dressed(
     return made
 
 
+def backend_of(tokenizer: PreTrainedTokenizerBase, which: str = "the tokenizer") -> Tokenizer:
+    """A copy of what a tokenizer cuts with, which neither shortens nor fills up a text.
+
+    Args:
+        tokenizer: a fast one.
+        which: it is, for the refusal.
+
+    Raises:
+        TokenizerError: for a slow one.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise TokenizerError(
+            f"{which} is of class {type(tokenizer).__name__}, which is no fast one: load the fast "
+            "one (AutoTokenizer.from_pretrained), or save it as a tokenizer.json"
+        )
+    copied = Tokenizer.from_str(backend.to_str())
+    # A call with truncation=True or padding=True leaves both switched on.
+    copied.no_truncation()
+    copied.no_padding()
+    return copied
+
+
 def marks_of(tokenizer: PreTrainedTokenizerBase) -> list[AddedToken]:
     """Special tokens in the order of their ids, and what its chat template writes as one token.
+
+    Each strips the spaces beside it, and is special, as it is in its tokenizer. It is looked for in
+    the text as written: another tokenizer normalises otherwise.
 
     Args:
         tokenizer: a fast one.
@@ -68,10 +95,14 @@ def marks_of(tokenizer: PreTrainedTokenizerBase) -> list[AddedToken]:
     added = sorted(tokenizer.backend_tokenizer.get_added_tokens_decoder().items())
     roles = set(_roles(tokenizer).values())
     found = [
-        AddedToken(each.content, special=True, normalized=False)
+        AddedToken(
+            each.content, single_word=each.single_word, lstrip=each.lstrip, rstrip=each.rstrip,
+            normalized=False, special=each.special or each.content in roles,
+        )
         for _, each in added
-        if each.special or (each.content.strip() and each.content in template)
-    ]
+        if each.special or each.content in roles
+        or (each.content.strip() and each.content in template)
+    ]  # fmt: skip
     known = {each.content for each in found}
     vocabulary = tokenizer.get_vocab()
     return found + [
@@ -128,4 +159,4 @@ def _template(processor: Any) -> dict[str, Any] | None:
     return next((each for each in _parts(processor) if each["type"] == _TEMPLATE), None)
 
 
-__all__ = ["ROLES", "around_as", "dressed", "marks_of"]
+__all__ = ["ROLES", "around_as", "backend_of", "dressed", "marks_of"]

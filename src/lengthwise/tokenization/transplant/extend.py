@@ -59,9 +59,10 @@ def extended(
     table = table_of(own)
     require_plain(table, "extended")
     vocabulary, merges = table["model"]["vocab"], table["model"]["merges"]
-    known, largest = set(vocabulary), max(own.get_vocab().values(), default=-1)
+    added = {each["content"] for each in table["added_tokens"]}
+    known, largest = {*vocabulary, *added}, max(own.get_vocab().values(), default=-1)
     learned = 0
-    for word, pair in _learned(_words(own, texts, known), known):
+    for word, pair in _learned(_words(own, texts, known, added), known, added):
         if pair is not None:
             merges.append(pair)
         if word not in known:
@@ -79,18 +80,20 @@ def extended(
 
 
 def _words(
-    own: PreTrainedTokenizerBase, texts: Texts, known: set[str]
+    own: PreTrainedTokenizerBase, texts: Texts, known: set[str], added: set[str]
 ) -> dict[tuple[str, ...], int]:
     """How often each word stands in the texts, as the tokens that it is cut into.
 
-    A character that is no token stands for itself, and not as bytes.
+    A character that is no token stands for itself, and not as bytes. Added tokens are cut out of a
+    text before all else, so no word holds one.
     """
     backend: Tokenizer = own.backend_tokenizer
+    cut, longest_first = backend.pre_tokenizer, sorted(filter(None, added), key=len, reverse=True)
+    whole = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
     counts: Counter[str] = Counter()
-    for text in texts():
+    for text in (each for given in texts() for each in whole.split(given) if each):
         if backend.normalizer is not None:
             text = backend.normalizer.normalize_str(text)
-        cut = backend.pre_tokenizer
         parts = [text] if cut is None else [part for part, _ in cut.pre_tokenize_str(text)]
         for part in parts:
             counts.update(_WORD.findall(part))
@@ -105,7 +108,7 @@ def _words(
 
 
 def _learned(
-    words: dict[tuple[str, ...], int], known: set[str]
+    words: dict[tuple[str, ...], int], known: set[str], added: set[str]
 ) -> Iterator[tuple[str, Pair | None]]:
     """New tokens, with what they are merged of: characters, then the most frequent pair each time.
 
@@ -123,12 +126,12 @@ def _learned(
         for there, run in groupby(word, key=known.__contains__):
             if there:
                 whole[tuple(run)] += times
-    for pair in _pairs(whole):
+    for pair in _pairs(whole, added):
         yield "".join(pair), pair
 
 
-def _pairs(words: dict[tuple[str, ...], int]) -> Iterator[Pair]:
-    """Pairs in the order in which they are merged."""
+def _pairs(words: dict[tuple[str, ...], int], added: set[str]) -> Iterator[Pair]:
+    """Pairs in the order in which they are merged; none makes an added token."""
     held, times = [list(word) for word in words], list(words.values())
     counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
@@ -146,7 +149,7 @@ def _pairs(words: dict[tuple[str, ...], int]) -> Iterator[Pair]:
             continue
         if -many < FEWEST:
             return
-        if len("".join(pair)) > _LONGEST:
+        if len("".join(pair)) > _LONGEST or "".join(pair) in added:
             continue
         yield pair
         for changed in _merge(pair, held, times, counts, where):

@@ -16,7 +16,7 @@ from lengthwise._utils.embedded_file import EMBEDDED, download_gguf, find_gguf
 from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError, TokenizerError
-from lengthwise.tokenization.transplant.dressing import ROLES
+from lengthwise.tokenization.transplant.dressing import ROLES, backend_of
 
 _ALLOWED = (
     "allowed are a tokenizer.json, a folder with one, a .gguf file, a hub name, or `embedded`"
@@ -26,8 +26,9 @@ _ALLOWED = (
 def fast_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A fast tokenizer.
 
-    A class of transformers may build it otherwise than its file has it, so the file is what counts;
-    special tokens and chat template are those of `tokenizer_config.json` beside it.
+    A class of transformers may build it otherwise than its file has it, so the file is what counts.
+    Special tokens and chat template are those of `tokenizer_config.json` beside it. A special token
+    that is not named there may be named in `special_tokens_map.json`.
 
     Args:
         name: a tokenizer.json, a folder with one, a .gguf file, a hub name, or `embedded`, the
@@ -39,7 +40,7 @@ def fast_tokenizer(name: str) -> PreTrainedTokenizerBase:
     path = (find_gguf() or download_gguf()) if name == EMBEDDED else Path(name).expanduser()
     file = path / "tokenizer.json" if path.is_dir() else path
     if file.is_file():
-        return _of_gguf(file) if file.suffix == ".gguf" else _of_file(file)
+        return _of_gguf(file) if file.suffix.lower() == ".gguf" else _of_file(file)
     if path.exists():
         raise TokenizerError(
             f"{name} holds no tokenizer.json: save one with a fast tokenizer; {_ALLOWED}"
@@ -50,8 +51,7 @@ def fast_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise TokenizerError(
             f"no tokenizer at {name!r} ({first_line(error)}); {_ALLOWED}"
         ) from error
-    if not isinstance(getattr(found, "backend_tokenizer", None), Tokenizer):
-        raise TokenizerError(f"{name}: a tokenizer of class {type(found).__name__} is no fast one")
+    backend_of(found, name)
     return found
 
 
@@ -68,7 +68,8 @@ def _of_file(file: Path) -> PreTrainedTokenizerFast:
     except Exception as error:  # tokenizers raises bare Exception
         raise TokenizerError(f"{file} is no tokenizer ({first_line(error)}); {_ALLOWED}") from error
     config = _config(file.parent / "tokenizer_config.json")
-    roles = {role: _content(config.get(role)) for role in ROLES}
+    mapped = _config(file.parent / "special_tokens_map.json")
+    roles = {role: _content(config.get(role)) or _content(mapped.get(role)) for role in ROLES}
     known = {
         role: token
         for role, token in roles.items()

@@ -61,6 +61,8 @@ def save(
 def place(folder: Path, write: Callable[[Path], object], origin: dict[str, Any]) -> None:
     """Makes a folder aside, marks it as ours, and puts it where it belongs.
 
+    A folder that is there stays, with other contents: it may be the working one, or a mount.
+
     Args:
         folder: to write; what is there is replaced.
         write: makes the folder that it is given.
@@ -69,20 +71,33 @@ def place(folder: Path, write: Callable[[Path], object], origin: dict[str, Any])
     Raises:
         TokenizerError: where the disk refuses.
     """
-    aside = folder.with_name(f".{folder.name}{ASIDE}")
+    there = folder.resolve()
+    aside = there.with_name(f".{there.name}{ASIDE}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         write(aside)
         text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
         (aside / ORIGIN).write_text(text, encoding="utf-8")
         _give_usual_rights(aside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
+        _exchange(aside, there)
     except (OSError, SafetensorError) as error:
         raise TokenizerError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Moves a folder to where another may be. ORIGIN comes first: what is cut short is ours."""
+    if not old.exists():
+        os.replace(new, old)
+        return
+    for each in list(old.iterdir()):
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    for each in sorted(new.iterdir(), key=lambda each: each.name != ORIGIN):
+        shutil.move(each, old / each.name)
 
 
 def _give_usual_rights(folder: Path) -> None:

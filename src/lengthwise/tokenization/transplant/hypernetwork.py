@@ -30,7 +30,7 @@ from lengthwise.tokenization.transplant.method import Donor
 
 KEY = "lengthwise hypernetwork"
 """Of the header, under which all that is no tensor stands as JSON."""
-VERSION = 1
+VERSION = 2
 HOW = "`lengthwise tokenizer hypernetwork` writes one"
 _DAMAGED = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
 
@@ -42,7 +42,7 @@ class Shape:
     Attributes:
         layers: of the encoder (the paper's: 3).
         width: of its states; None is that of the embeddings, as in the paper.
-        heads: of each layer.
+        heads: of each layer, at most: the largest number up to it that divides the width.
         pieces: first pieces of a token that are read; the paper's.
     """
 
@@ -75,7 +75,8 @@ class HyperNetwork(nn.Module):
 
     Args:
         matrices: the old input embeddings, and the output embeddings where they are others,
-            float32 `[tokens, width]`; they are no part of the network and not kept in its file.
+            float32 `[tokens, width]`; they are no part of the network's file, and go with it to
+            another device.
         shape: its sizes.
     """
 
@@ -83,28 +84,27 @@ class HyperNetwork(nn.Module):
         super().__init__()
         inputs = matrices[0].shape[1]
         width = shape.width or inputs
-        if width % shape.heads:
-            raise TokenizerError(
-                f"the network's width {width} is no multiple of its {shape.heads} heads: give "
-                "another number of heads"
-            )
+        heads = max(each for each in range(1, shape.heads + 1) if width % each == 0)
         self.shape, self.count = shape, len(matrices)
         self.dense = nn.Linear(self.count * inputs, width)
         self.projector = _Block(width)
         self.places = nn.Parameter(torch.randn(shape.pieces, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            width, shape.heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True
+            width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
         self.heads = nn.ModuleList(
             nn.Sequential(_Block(width), nn.Linear(width, inputs)) for _ in matrices
         )
-        self._means = [each.mean(0) for each in matrices]
-        self._deviations = [each.std(0).clamp_min(1e-8) for each in matrices]
-        self._scaled = torch.cat(
-            [(m - a) / s for m, a, s in zip(matrices, self._means, self._deviations, strict=True)],
-            dim=1,
-        )
+        means = torch.stack([each.mean(0) for each in matrices])
+        deviations = torch.stack([each.std(0).clamp_min(1e-8) for each in matrices])
+        scaled = [(m - a) / s for m, a, s in zip(matrices, means, deviations, strict=True)]
+        self.means: Tensor
+        self.deviations: Tensor
+        self.scaled: Tensor
+        for name, each in (("means", means), ("deviations", deviations),
+                           ("scaled", torch.cat(scaled, dim=1))):  # fmt: skip
+            self.register_buffer(name, each, persistent=False)
 
     def forward(self, pieces: Seq[Seq[int]]) -> tuple[Tensor, ...]:
         """The rows of tokens.
@@ -124,31 +124,30 @@ class HyperNetwork(nn.Module):
             stop = at
             while stop < len(order) and len(cut[order[stop]]) == size:
                 stop += 1
-            ids = torch.tensor([cut[n] for n in order[at:stop]])
-            given = self.projector(self.dense(self._scaled[ids])) + self.places[:size]
+            ids = torch.tensor([cut[n] for n in order[at:stop]], device=self.scaled.device)
+            given = self.projector(self.dense(self.scaled[ids])) + self.places[:size]
             states.append(self.encoder(given)[:, 0])
             at = stop
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
+        back = torch.tensor(order, device=self.scaled.device).argsort()
         first = torch.cat(states)[back]
         return tuple(
             head(first) * deviation + mean
             for head, deviation, mean in zip(
-                self.heads, self._deviations, self._means, strict=True)
+                self.heads, self.deviations, self.means, strict=True)
         )  # fmt: skip
 
 
-def save_network(path: Path, network: HyperNetwork, donor: str, trained: dict[str, Any]) -> None:
+def save_network(path: Path, network: HyperNetwork, donor: Donor, trained: dict[str, Any]) -> None:
     """Writes a network's file, aside.
 
     Args:
         path: of the file.
         network: trained.
-        donor: fingerprint of the model and tokenizer that it was trained for.
+        donor: the rows of the model that it was trained for.
         trained: how, as plain data.
     """
     about = {"version": VERSION, "shape": asdict(network.shape), "count": network.count,
-             "donor": donor, "trained": trained}  # fmt: skip
+             "donors": donor.fingerprints(), "trained": trained}  # fmt: skip
     with write_aside(path) as aside:
         save_file(network.state_dict(), aside, {KEY: json.dumps(about)})
 
@@ -164,7 +163,7 @@ def load_network(path: Path, donor: Donor) -> HyperNetwork:
         TokenizerError: where there is none, it is damaged, or of another model or tokenizer.
     """
     about = header(path)
-    if about["donor"] != donor.fingerprint:
+    if donor.fingerprint not in about["donors"]:
         raise TokenizerError(
             f"{path}: this network was trained for another model or tokenizer, whose rows it would "
             f"make; train one for this ({HOW})"

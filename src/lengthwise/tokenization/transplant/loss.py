@@ -39,7 +39,7 @@ class Loss:
 @torch.inference_mode()
 def loss_a_byte(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Seq[str],
-    stretch: int = STRETCH, told: Told = silent,
+    stretch: int = STRETCH, told: Told = silent, start: int | None = None,
 ) -> Loss:  # fmt: skip
     """What a model makes of texts.
 
@@ -49,6 +49,7 @@ def loss_a_byte(
         texts: with at least one character.
         stretch: bytes that are read at once.
         told: called with progress.
+        start: the token before each stretch; None is `opening`.
 
     Raises:
         TokenizerError: where there is no text, or no token.
@@ -57,7 +58,7 @@ def loss_a_byte(
     if not parts:
         raise TokenizerError("the text that the loss is told on is empty: name a file with text")
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
-    start, unknown = opening(tokenizer), tokenizer.unk_token_id
+    start, unknown = opening(tokenizer) if start is None else start, tokenizer.unk_token_id
     nats, tokens, lost = 0.0, 0, 0
     for number, part in enumerate(parts):
         ids = tokenizer.encode(part, add_special_tokens=False)
@@ -88,12 +89,22 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> int:
     whole = tokenizer.encode("a")
     if plain and plain[0] in whole and whole.index(plain[0]):
         return int(whole[0])
-    vocabulary = tokenizer.get_vocab()
-    found = vocabulary.get(_END, tokenizer.eos_token_id)
+    found = text_end(tokenizer)
     found = tokenizer.bos_token_id if found is None else found
     if found is None:
         raise TokenizerError("the tokenizer has no token that a text begins or ends with")
     return int(found)
+
+
+def text_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token behind a text, None where there is none. What ends a turn of a chat is another.
+
+    Args:
+        tokenizer: that of a model before it was transplanted. A new tokenizer may have a token of
+            this name that the model does not know.
+    """
+    found: int | None = tokenizer.get_vocab().get(_END, tokenizer.eos_token_id)
+    return found
 
 
 def stretches(text: str, size: int) -> Iterator[str]:
@@ -117,4 +128,4 @@ def stretches(text: str, size: int) -> Iterator[str]:
         at = stop
 
 
-__all__ = ["STRETCH", "Loss", "loss_a_byte", "opening", "stretches"]
+__all__ = ["STRETCH", "Loss", "loss_a_byte", "opening", "stretches", "text_end"]

@@ -59,6 +59,11 @@ class Donor:
         """Of the old input embeddings and what the tokens are."""
         return fingerprint_of(self.matrices[0], self.spelled)
 
+    def fingerprints(self) -> list[str]:
+        """The same of these rows in every dtype that a model is loaded in, this one's first."""
+        kinds = (torch.float32, torch.bfloat16, torch.float16)
+        return [fingerprint_of(self.matrices[0].to(each), self.spelled) for each in kinds]
+
     def drawn(self, count: int, seed: int) -> tuple[Tensor, ...]:
         """Rows of each matrix from a normal law with the scalar mean and deviation of its numbers.
 

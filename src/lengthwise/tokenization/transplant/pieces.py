@@ -8,13 +8,14 @@ prepares a text, and last the longest token that fits, again and again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence as Seq
 
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lengthwise.tokenization.token_bytes import ByteVocabulary
+from lengthwise.tokenization.transplant.dressing import backend_of
 
 _LETTERS = bytes_to_unicode()
 _SPACE = "\u2581"
@@ -30,13 +31,11 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: ByteVocabulary) -> None:
-        backend: Tokenizer = tokenizer.backend_tokenizer
-        self._tokenizer = Tokenizer.from_str(backend.to_str())
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = backend_of(tokenizer)
         self._tokenizer.encode_special_tokens = True
         self._vocabulary, self._known = vocabulary, dict[bytes, tuple[int, ...]]()
-        self._letters = '"ByteLevel"' in str(backend.decoder)
+        decoder = json.loads(self._tokenizer.to_str())["decoder"]
+        self._letters = '"ByteLevel"' in json.dumps(decoder)
 
     def cut(self, data: bytes) -> tuple[int, ...]:
         """The tokens that spell some bytes; none where no tokens do.

@@ -9,6 +9,7 @@ Where the old matrix had padding, that is kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from lengthwise.errors import LengthwiseError, TokenizerError
 from lengthwise.tokenization.token_bytes import ByteVocabulary, byte_vocabulary
 from lengthwise.tokenization.trainers.kind import Told
 from lengthwise.tokenization.transplant.dressing import dressed
-from lengthwise.tokenization.transplant.matching import matched, moved, renumber
+from lengthwise.tokenization.transplant.matching import Moves, matched, moved, renumber
 from lengthwise.tokenization.transplant.mean import Mean
 from lengthwise.tokenization.transplant.method import Donor, Transplant, silent
 from lengthwise.tokenization.transplant.pieces import Pieces
@@ -35,7 +36,9 @@ class Transplanted:
 
     model: the one that was given, changed. tokens: of its vocabulary. before: of the old one. rows:
     of the matrix. copied: tokens whose row was there. made: tokens whose row is new. unknown: those
-    that the old tokenizer cannot spell. gone: settings of the model whose token is no more.
+    of them that the old tokenizer cannot spell. strange: special tokens that the model does not
+    know; their row is the mean of all. moves: where old tokens are now. gone: settings of the model
+    whose tokens are no more. partly: those that lost some of them.
     """
 
     model: PreTrainedModel
@@ -46,7 +49,10 @@ class Transplanted:
     copied: int
     made: int
     unknown: int
+    strange: int
+    moves: Moves
     gone: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
 
 
 def transplant(
@@ -71,8 +77,9 @@ def transplant(
     by = by or Mean()
     refuse(model)
     by.check()
+    old = spelled(own, "the model's tokenizer")
     made = dressed(new, own, specials)
-    old, words = spelled(own, "the model's tokenizer"), spelled(made, "the new tokenizer")
+    words = spelled(made, "the new tokenizer")
     matrices = matrices_of(model)
     rows = len(matrices[0])
     found = matched(own, old, made, words, rows)
@@ -85,16 +92,14 @@ def transplant(
         _filled(matrix, found, wanted, new_rows, count, len(old.spelled))
         for matrix, new_rows in zip(matrices, fresh, strict=True)
     ]
-    model.resize_token_embeddings(count, mean_resizing=False)
-    _put(model, filled)
-    ids = moved(found)
-    gone = [name for config in _configs(model) for name in renumber(config, ids)]
-    # Its row gets no gradient: it has to be that of the new padding token.
-    inner: Any = model.get_input_embeddings()
-    inner.padding_idx = ids.get(inner.padding_idx)
+    moves = moved(found, own, made)
+    lost = _replace(model, filled, moves)
     return Transplanted(
         model, made, tokens, len(own), count, len(found), len(wanted),
-        sum(not each for each in donor.pieces), sorted(set(gone)),
+        sum(not each for each in donor.pieces),
+        len(set(made.get_vocab().values()) - found.keys() - set(wanted)), moves,
+        sorted({name for name, left in lost if not left}),
+        sorted({name for name, left in lost if left}),
     )  # fmt: skip
 
 
@@ -112,6 +117,14 @@ def refuse(model: PreTrainedModel) -> None:
             "the model's weights are quantised, and rows can be added to plain ones alone: take "
             "the model that it was made of, or save it unpacked (model.dequantize(), then "
             "save_pretrained), and quantise the result"
+        )
+    with torch.device("meta"):
+        plain = type(model)(copy.deepcopy(model.config)).state_dict().keys()
+    if odd := sorted(plain ^ model.state_dict().keys()):
+        raise TokenizerError(
+            f"{odd[0]} is a weight of the model or of its configuration, and not of both, so what "
+            "is saved could not be loaded: merge an adapter (merge_and_unload) and save that, or "
+            "take the model without it"
         )
     inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
     if not isinstance(inner, nn.Embedding) or not isinstance(outer, nn.Linear):
@@ -205,9 +218,13 @@ def _filled(
 
 
 @torch.no_grad()
-def _put(model: PreTrainedModel, filled: Seq[Tensor]) -> None:
-    """Copies matrices into a model that has as many rows."""
+def _replace(model: PreTrainedModel, filled: Seq[Tensor], moves: Moves) -> list[tuple[str, bool]]:
+    """Puts matrices into a model, and new ids into its settings; those that lost tokens."""
     inner: Any = model.get_input_embeddings()
+    # Resizing forgets which row is padding and gets no gradient.
+    padded = inner.padding_idx is not None
+    model.resize_token_embeddings(len(filled[0]), mean_resizing=False)
+    inner = model.get_input_embeddings()
     outer: Any = model.get_output_embeddings()
     rest = list(filled)
     inner.weight.copy_(rest.pop(0))
@@ -215,6 +232,9 @@ def _put(model: PreTrainedModel, filled: Seq[Tensor]) -> None:
         outer.weight.copy_(rest.pop(0))
     if outer.bias is not None:
         outer.bias.copy_(rest.pop(0).squeeze(1))
+    lost = [item for config in _configs(model) for item in renumber(config, moves).items()]
+    inner.padding_idx = model.config.get_text_config().pad_token_id if padded else None
+    return lost
 
 
 def _configs(model: PreTrainedModel) -> list[Any]:

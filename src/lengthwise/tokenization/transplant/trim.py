@@ -25,7 +25,7 @@ from lengthwise._utils.papers import Paper
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.kind import Texts, Told
 from lengthwise.tokenization.transplant.bpe_file import Pair, keep_ids, of_table, table_of
-from lengthwise.tokenization.transplant.dressing import marks_of
+from lengthwise.tokenization.transplant.dressing import backend_of, marks_of
 from lengthwise.tokenization.transplant.method import silent
 
 PAPER = Paper(
@@ -55,8 +55,9 @@ def trimmed(
             "Unigram"
         )
     counts: Counter[int] = Counter()
+    backend = backend_of(own)
     for number, text in enumerate(texts()):
-        counts.update(own.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+        counts.update(backend.encode(text, add_special_tokens=False).ids)
         told("text read", 1 - 1 / (number + 2))
     if not counts:
         raise TokenizerError("there is no text that says which tokens to keep: name a file")
