@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer
+from tokenizers.normalizers import NFC
 from transformers import PreTrainedTokenizerFast
 
 from lengthwise.documents.files import read_document
@@ -24,6 +25,8 @@ from lengthwise.tokenization import compiled
 from lengthwise.tokenization.fast_bpe import FastBPE
 from lengthwise.tokenization.trainers.kind import KINDS
 from lengthwise.tokenization.trainers.patterns import SUPERWORDS, WORDS
+from lengthwise.tokenization.trainers.spool import spool
+from lengthwise.tokenization.trainers.stages import key_of
 from lengthwise.tokenization.trainers.superbpe import SuperBPE
 from lengthwise.tokenization.trainers.supertokens import Supertokens
 from tests.tokenization.trained import by_library, merges_of
@@ -240,6 +243,13 @@ def test_damaged_files_are_made_anew(harm: Callable[[Path], None], tmp_path: Pat
                    lambda what, share: said.append(what))  # fmt: skip
     assert found.to_str() == _once().to_str()
     assert sum("damaged" in what for what in said) == 2
+
+
+def test_a_run_of_normalized_texts_goes_on_in_another_process(tmp_path: Path) -> None:
+    corpus, kind = spool(lambda: iter(["ab"]), tmp_path), SuperBPE()
+    normalized = kind.normalizing(NFC().normalize_str)
+    assert key_of(normalized, corpus, 300) == key_of(kind, corpus, 300)
+    assert key_of(kind, corpus, 300) != key_of(SuperBPE(transition=0.4), corpus, 300)
 
 
 def test_files_of_another_corpus_are_not_used(tmp_path: Path) -> None:
