@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from lengthwise.errors import RecipeError, TokenizerError
-from lengthwise.tokenization.trainers import train_tokenizer
+from lengthwise.tokenization.trainers import train_tokenizer, training as module
 from lengthwise.tokenization.trainers.bpe import Bpe
 from lengthwise.tokenization.trainers.superbpe import SuperBPE
 from lengthwise.tokenization.trainers.supertokens import Supertokens
@@ -248,3 +248,35 @@ def test_files_of_another_tokenizer_are_not_read_beside_ours(tmp_path: Path) -> 
         "lengthwise.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert AutoTokenizer.from_pretrained(str(tmp_path)).eos_token_id == 299
+
+
+@pytest.mark.parametrize("kind", ["unigram", "swe", "bpe"])
+def test_a_run_stopped_behind_its_training_ends_in_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    train_tokenizer(kind, texts(), 400, tmp_path / "whole")
+
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, "measure", stopped)
+        train_tokenizer(kind, texts(), 400, tmp_path / "t")
+    train_tokenizer(kind, texts(), 400, tmp_path / "t")
+    whole, again = (tmp_path / name / "tokenizer.json" for name in ("whole", "t"))
+    assert whole.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("kind, size, told", [
+    ("bpe", 2_000_000_000, "cannot give so many tokens"),
+    ("superbpe", 2_000_000_000, "cannot give so many tokens"),
+    ("unigram", 2_000_000_000, "cannot give so many tokens"),
+    (Bpe(min_frequency=1 << 80), 300, "too large for the trainer"),
+    (Bpe(longest=1 << 80), 300, "too large for the trainer"),
+])  # fmt: skip
+def test_numbers_beyond_reach_are_refused_and_leave_nothing(
+    tmp_path: Path, kind: str | Bpe, size: int, told: str
+) -> None:
+    with pytest.raises(TokenizerError, match=told):
+        train_tokenizer(kind, texts(4), size, tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []

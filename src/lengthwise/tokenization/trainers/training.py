@@ -34,6 +34,8 @@ from lengthwise.tokenization.trainers.work import Work, work_of
 
 RECORD = "lengthwise.json"
 _NO_LIMIT = 10**30
+# Tokens that may be asked for, however few a corpus can give.
+_ANYWAY = 1 << 20
 # Of tokenizers that lay there before, and read in place of what is written or beside it.
 _STALE = (MORPHEMES, "special_tokens_map.json", "added_tokens.json")
 _LETTERS = frozenset(ALPHABET)
@@ -107,6 +109,7 @@ def train_tokenizer(
     corpus = texts if callable(texts) else _given(texts)
     tell = told or _silent
     found = survey(corpus, tell)
+    _check_reach(chosen, size, marks, found)
     settings = {
         "kind": str(chosen), "size": size, "special": list(marks), "normalize": normalize,
         "held_out": held_out, "seed": seed, "corpus": found.fingerprint, "version": __version__,
@@ -117,13 +120,17 @@ def train_tokenizer(
     tokenizer = kept.trained()
     if tokenizer is None:
         try:
-            tokenizer = _train(chosen, parts, found, size, marks, normalize, kept.of_kind, tell)
-        except TokenizerError:
+            made = _train(chosen, parts, found, size, marks, normalize, kept.of_kind, tell)
+        except (TokenizerError, OverflowError) as error:
             # What was begun here is of no use to the command that is mended.
             if kept.begun:
                 kept.done()
-            raise
-        kept.keep(tokenizer)
+            if isinstance(error, TokenizerError):
+                raise
+            raise TokenizerError(
+                f"{chosen}: a number is too large for the trainer: {error}"
+            ) from None
+        tokenizer = kept.keep(made)
     tell("measuring", 0.0)
     figures = measure(tokenizer, parts.held_out())
     _write(place, tokenizer, chosen, marks, {**settings, "corpus": asdict(found)})
@@ -185,6 +192,16 @@ def check_settings(
             f"ones are added: give at least {least:,}, better some thousands"
         )
     kind.check()
+
+
+def _check_reach(kind: TokenizerKind, size: int, special: Seq[str], corpus: Survey) -> None:
+    """Refuses far more tokens than a corpus has bytes, before memory is asked for them."""
+    most = max(kind.least() + len(_added(kind, special)) + corpus.bytes, _ANYWAY)
+    if size > most:
+        raise TokenizerError(
+            f"size={size:,}: a corpus of {corpus.bytes:,} bytes cannot give so many tokens: ask "
+            f"for {most:,} at most, or give more text"
+        )
 
 
 def _added(kind: TokenizerKind, special: Seq[str]) -> list[str]:

@@ -46,10 +46,16 @@ class Work:
         path = self.folder / _TRAINED
         return Tokenizer.from_file(str(path)) if path.exists() else None
 
-    def keep(self, tokenizer: Tokenizer) -> None:
-        """Keeps the tokenizer that was trained."""
-        with write_aside(self.folder / _TRAINED) as aside:
+    def keep(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Keeps the tokenizer that was trained; gives it as it is read again.
+
+        The library writes scores that are read a last digit off, so a run that was stopped behind
+        this would end in another file than one that was not.
+        """
+        path = self.folder / _TRAINED
+        with write_aside(path) as aside:
             tokenizer.save(str(aside))
+        return Tokenizer.from_file(str(path))
 
     def done(self) -> None:
         """Removes what a training wrote, and the folder where nothing else lies in it."""
