@@ -134,7 +134,7 @@ def transplant(
         from lengthwise.tokenization.transplant.folder import save
         from lengthwise.tokenization.transplant.loss import opening
         from lengthwise.tokenization.transplant.surgery import transplant as run
-        from lengthwise.tokenization.transplant.work import deciding
+        from lengthwise.training.continued_work import deciding
 
         more = {"--specials": specials, "--multiple": multiple}
         asks = deciding(opened, tokenizer, method, learn, how) | more if steps else {}
@@ -183,7 +183,7 @@ def _check_out(out: Path, inputs: Seq[str | None], force: bool) -> None:
 
 def _check_work(work: Path, out: Path, inputs: Seq[str | None]) -> None:
     """Raises LengthwiseError for a work folder that is of something else, or lies amiss."""
-    from lengthwise.tokenization.transplant.work import check_work
+    from lengthwise.training.continued_work import check_work
 
     check_folder("--work", work, inputs)
     _refuse_within("--work", work, inputs)
@@ -270,8 +270,8 @@ def _train_on(
     """Trains, and puts the result in its place; a status where a signal came."""
     from lengthwise.tokenization.transplant.folder import place as put, save
     from lengthwise.tokenization.transplant.loss import text_end
-    from lengthwise.tokenization.transplant.work import START, Work
     from lengthwise.training.continued import go_on
+    from lengthwise.training.continued_work import START, Work
 
     made, origin, held = found.done(), found.origin(), Work(work, asks)
     known = made.moves.first(text_end(own), "eos_token")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,9 +22,7 @@ from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.files import said_plainly
 from lengthwise.sequences.records import Fields
 from lengthwise.tokenization.transplant.method import Transplant
-
-if TYPE_CHECKING:
-    from lengthwise.training.continued import Continued
+from lengthwise.training.continued import Continued
 
 MARK = "transplant.json"
 """What decides on the result; it marks a folder as ours."""

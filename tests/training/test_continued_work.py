@@ -12,8 +12,8 @@ from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.transplant.mean import Mean
 from lengthwise.tokenization.transplant.random import Random
 from lengthwise.tokenization.transplant.tokenadapt import TokenAdapt
-from lengthwise.tokenization.transplant.work import MARK, START, Work, check_work, deciding
 from lengthwise.training.continued import Continued
+from lengthwise.training.continued_work import MARK, START, Work, check_work, deciding
 from tests.tokenization.transplant.tiny_pairs import OTHER, byte_level, model_of
 
 ASKED: dict[str, Any] = {"MODEL": "a" * 64, "--by": "Mean()", "--steps": 2}
