@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from lengthwise._utils.locks import alone_in
 from tests.called import called
 from tests.tokenization.trainers.small_corpus import texts
 
@@ -126,3 +127,38 @@ def test_killed_the_same_command_goes_on(world: Path) -> None:
     assert called(*other)[0] == 0
     first, again = ((world / name / "tokenizer.json").read_bytes() for name in ("mine", "other"))
     assert first == again
+
+
+def test_what_of_a_folder_is_not_read_is_said(world: Path) -> None:
+    for name in ("data.csv", "blob.bin", "other.bin"):
+        (world / "folder" / name).write_bytes(b"a,b")
+    out = called("tokenizer", "train", "bpe", "folder", "-o", "mine", "--size", "300")[1]
+    assert "not read: 2 .bin, 1 .csv" in out and "--held-out 0.02 of so little text" in out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("--text-field", "body"), ("--suffix", ".txt"), ("--encoding", "cp1252", "page.html")],
+    ids=lambda asked: asked[0],
+)
+def test_options_that_nothing_given_has_a_use_for_are_refused(
+    world: Path, asked: tuple[str, ...]
+) -> None:
+    (world / "table.csv").write_text("text,body\n" + "the house,x\n" * 50)
+    (world / "page.html").write_text("<p>" + "the house by the river " * 50)
+    given = "table.csv" if len(asked) == 2 else "page.html"
+    words = ("tokenizer", "train", "bpe", given, "-o", "mine", "--size", "300")
+    status, _, err = called(*words, *asked[:2])
+    assert status == 2 and f"{asked[0]} {asked[1]}" in err and "leave it out" in err.lower()
+    assert not (world / "mine.run").exists()
+    assert called(*words)[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+def test_two_trainings_do_not_work_in_one_folder_at_a_time(world: Path) -> None:
+    words = ("tokenizer", "train", "bpe", "rows.jsonl", "-o", "mine", "--size", "300")
+    with alone_in(world / "mine.run", "training"):
+        status, _, err = called(*words)
+    assert status == 2 and "another training is at work in" in err and "wait for it" in err
+    assert not (world / "mine").exists()
+    assert called(*words)[0] == 0

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise._utils import hub
 from lengthwise.errors import LengthwiseError
-from lengthwise.sequences import hub
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import ByteEncoder, load_encoder
@@ -119,12 +119,9 @@ def test_a_tokenizer_fetched_before_serves_where_the_hub_cannot_be_asked(
 
     ByteEncoder().tokenizer.save(str(tmp_path / "tokenizer.json"))
 
-    def refuse(name: str, kind: str) -> None:
-        raise SequenceError("nobody answers")
-
-    monkeypatch.setattr("lengthwise.sequences.encoder.require_repository", refuse)
+    monkeypatch.setattr("lengthwise.sequences.encoder.absent", lambda *_, **__: "nobody answers")
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "tokenizer.json")
     )
     assert load_encoder("some/name").end == 256
-    assert hub._PATIENCE_S <= 10
+    assert hub.PATIENCE_S <= 10

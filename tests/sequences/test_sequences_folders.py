@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lengthwise._utils.locks import alone_in
 from lengthwise.cli.sequences import sequences
 from lengthwise.sequences import embeddings, neighbours, pairing, store as stores, tokenise
 from lengthwise.sequences.build import Build, Settings, build
@@ -18,7 +19,7 @@ from lengthwise.sequences.builders.base import BUILDERS, make_builder
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import ByteEncoder
 from lengthwise.sequences.errors import LengthwiseError, SequenceError
-from lengthwise.sequences.files import alone_in, reserve
+from lengthwise.sequences.files import reserve
 from lengthwise.sequences.records import Fields
 from lengthwise.sequences.store import SequenceSet
 from tests.sequence_runs import jsonl, rows_of, run, some_texts, tree
@@ -86,7 +87,7 @@ def test_two_builds_do_not_work_in_one_folder_at_a_time(tmp_path: Path) -> None:
     for held in (tmp_path / "a", tmp_path / "tokens.unfinished"):
         held.mkdir(exist_ok=True)
         said = f"another build is at work in .*{held.name}"
-        with alone_in(held), pytest.raises(SequenceError, match=said):
+        with alone_in(held, "build"), pytest.raises(SequenceError, match=said):
             build(task)
     assert build(task)["documents"] == 9
 

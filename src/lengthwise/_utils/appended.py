@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lengthwise._utils.locks import hold
 from lengthwise.errors import LengthwiseError
 
 
@@ -27,10 +27,11 @@ class AppendedLines:
     def __init__(
         self, path: Path, what: str, error: type[LengthwiseError] = LengthwiseError
     ) -> None:
-        self.path, self._what, self._error = path, what, error
+        self.path = path
+        taken = f"{path}: another {what} writes there: wait for it, or name another file"
         self._file = path.open("ab")
         try:
-            self._hold()
+            hold(self._file.fileno(), error(taken))
         except BaseException:
             self._file.close()
             raise
@@ -47,21 +48,6 @@ class AppendedLines:
     def close(self) -> None:
         """Lets go of the file."""
         self._file.close()
-
-    def _hold(self) -> None:
-        """Holds the file for this process; the system lets go of it however that ends."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise self._error(
-                f"{self.path}: another {self._what} writes there: wait for it, or name another file"
-            ) from error
-        except OSError:  # a file system without locks: then it is the user who must take care
-            pass
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """The whole lines, each with its number from 1 on; a torn one is cut off behind them."""

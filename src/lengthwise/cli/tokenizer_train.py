@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lengthwise._utils.outputs import check_folder
+from lengthwise._utils.plural import many
 from lengthwise.cli.arguments import COUNT, NATURAL, Place, Real, check_text
 from lengthwise.cli.bars import Bar
 from lengthwise.errors import LengthwiseError, TokenizerError
@@ -104,7 +105,7 @@ def train(
 class Corpus:
     """The documents of sources, one text each, as often as they are asked for.
 
-    skipped: documents that are none, by why.
+    skipped: documents that are none, by why. passed: files of folders that are not read, by why.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Corpus:
         fields = Fields(field, encoding=encoding)
         self._sources: Sources = Sources(sources, fields, suffixes)
         self.skipped: dict[str, int] = {}
+        self.passed: dict[str, int] = {}
 
     def check(self, *written: Path) -> None:
         """Refuses sources that cannot be read, or that hold what is written.
@@ -132,7 +134,7 @@ class Corpus:
                     f"{each} lies in a folder whose texts are trained on, and would be one of "
                     "them: name another place"
                 )
-        self._sources.survey()
+        self.passed = self._sources.survey().passed
 
     def texts(self) -> Iterator[str]:
         """The documents from the first one on.
@@ -180,10 +182,9 @@ def _check_out(out: Path, work: Path, force: bool) -> None:
 
 def _summary(trained: Trained, corpus: Corpus, share: float) -> str:
     found, held = trained.corpus, trained.measured
-    texts = "1 text" if found.texts == 1 else f"{found.texts:,} texts"
     lines = [
-        f"{trained.folder}: {trained.kind}, {trained.size:,} tokens, of {texts}, "
-        f"{found.bytes / 1e6:,.2f} MB, in {trained.seconds:.1f} s"
+        f"{trained.folder}: {trained.kind}, {trained.size:,} tokens, of "
+        f"{many(found.texts, 'text')}, {found.bytes / 1e6:,.2f} MB, in {trained.seconds:.1f} s"
     ]
     lines += _fewer(trained)
     if held.tokens:
@@ -193,14 +194,18 @@ def _summary(trained: Trained, corpus: Corpus, share: float) -> str:
         )  # fmt: skip
         lines.append(
             f"held out: {held.bytes_per_token:.3f} bytes and {held.words_per_token:.3f} words a "
-            f"token over {held.bytes:,} bytes in {held.texts:,} pieces; {back}"
+            f"token over {held.bytes:,} bytes in {many(held.texts, 'piece')}; {back}"
         )
     else:
-        why = ": there is too little text, or it has too few lines" if share else ""
+        why = (
+            f": --held-out {share:g} of so little text is less than a piece; give more text or a "
+            "greater share, such as 0.2" if share else ""
+        )  # fmt: skip
         lines.append(f"nothing was held out, so nothing is measured{why}")
-    if corpus.skipped:
-        said = ", ".join(f"{count:,} {why}" for why, count in corpus.skipped.items())
-        lines.append(f"skipped: {said}")
+    for what, counts in (("skipped", corpus.skipped), ("not read", corpus.passed)):
+        if counts:
+            said = ", ".join(f"{count:,} {why}" for why, count in counts.items())
+            lines.append(f"{what}: {said}")
     return "\n".join(lines)
 
 

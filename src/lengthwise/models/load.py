@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from lengthwise import architectures
 from lengthwise._utils.embedded_file import NAME
+from lengthwise._utils.hub import absent
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models import embedded
@@ -199,6 +200,8 @@ def _load_adapter(
 
 def _require_on_hub(name: str) -> None:
     """Look for the model's config before anything else, so that a bad name costs one look."""
+    if why := absent(name):
+        raise ModelError(f"{name!r}: {why}")
     try:
         AutoConfig.from_pretrained(name)
     except Exception as error:  # of the hub client, of its HTTP client, of the config

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lengthwise._utils.files import ASIDE
+from lengthwise._utils.locks import alone_in
 from lengthwise._utils.progress import Progress
 from lengthwise.errors import LengthwiseError
 from lengthwise.sequences.builders.base import settings_of
@@ -20,7 +21,6 @@ from lengthwise.sequences.encoder import Encoder
 from lengthwise.sequences.engines import Engine, Local
 from lengthwise.sequences.errors import NotAsAskedError, SequenceError
 from lengthwise.sequences.files import (
-    alone_in,
     digest,
     read_json,
     said_plainly,
@@ -64,7 +64,7 @@ def build(
     made = not task.folder.exists()
     with said_plainly(task.folder):
         task.folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(task.folder):
+    with alone_in(task.folder, "build", SequenceError):
         begun = (task.folder / CLAIM).exists() or manifest_in(task.folder) is not None
         try:
             return _build(task, survey, progress or Progress(), engine or Local())

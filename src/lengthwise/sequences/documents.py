@@ -32,6 +32,7 @@ TABLES: dict[str, SourceKind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json":
                            ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
 SUFFIXES = (*TEXT, *CODE, *DOCUMENTS, *TABLES)
 HUB = "datasets:"
+_WITHOUT_FIELDS: set[SourceKind] = {"text", "document", "folder"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Sources:
         documents). A file named itself is always read, as text where its suffix says nothing else.
     strict: a file that cannot be read stops the build; otherwise it is skipped and counted.
 
-    Raises SequenceError for a path that does not exist and a folder with nothing to read.
+    Raises SequenceError for a path that does not exist, a folder with nothing to read, and what is
+    asked for that none of the sources has.
     """
 
     def __init__(
@@ -69,6 +71,11 @@ class Sources:
         for source in sources:
             if not source.startswith(HUB):
                 self._require(source)
+        if suffixes and not any(Path(source).is_dir() for source in sources):
+            raise SequenceError(
+                f"--suffix {suffixes[0]} chooses files of a folder, and no folder is given: leave "
+                "it out"
+            )
 
     def hold(self, path: Path) -> bool:
         """Whether something written at `path` would be read as one of the documents."""
@@ -109,7 +116,9 @@ class Sources:
         Raises SequenceError naming the file or folder that is wrong.
         """
         files, size, seen, passed = 0, 0, hashlib.sha256(), Passed()
+        kinds: set[SourceKind] = set()
         for file in self.files(passed):
+            kinds.add(file.kind)
             try:
                 records.check(file, self._fields)
                 files, size = files + 1, size + file.size
@@ -126,6 +135,7 @@ class Sources:
                 seen.update(f"{self._fields.encoding}\n".encode())
         if not files:
             raise SequenceError(f"nothing to read in {', '.join(self._sources)}{passed.advice()}")
+        self._check_use(kinds)
         return Survey(files, size, seen.hexdigest(), passed.counts())
 
     def read(self, file: int = 0, record: int = 0) -> Iterator[tuple[int, Record]]:
@@ -135,6 +145,23 @@ class Sources:
                 skip = record if number == file else 0
                 for found in records.read(source, self._fields, skip, self._strict):
                     yield number, found
+
+    def _check_use(self, kinds: set[SourceKind]) -> None:
+        """Refuses fields and an encoding where no source has any."""
+        asked, usual = self._fields, Fields()
+        named = {"--text-field": (asked.text, usual.text),
+                 "--repository-field": (asked.repository, usual.repository)}  # fmt: skip
+        for option, (found, default) in named.items():
+            if found != default and not kinds - _WITHOUT_FIELDS:
+                raise SequenceError(
+                    f"{option} {found}: nothing that is given has fields; JSON, JSONL, Parquet, "
+                    "Arrow and datasets:NAME have. Leave it out, or give one of these"
+                )
+        if asked.encoding is not None and "text" not in kinds:
+            raise SequenceError(
+                f"--encoding {asked.encoding} is that of text files, and none is given: leave it "
+                "out"
+            )
 
     def _file(self, path: Path, name: str, repository: str, why: str = "") -> SourceFile:
         inner = Path(unpacked_name(path.name)[0]).suffix.lower()

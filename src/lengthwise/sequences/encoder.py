@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from lengthwise._utils.embedded_file import EMBEDDED
+from lengthwise._utils.hub import absent
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import did_you_mean, hint
 from lengthwise.sequences.cache import embedded_tokenizer
 from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.hub import require_repository
 from lengthwise.tokenization.end_tokens import declared_end, specials_of, usual_end
 
 Ids = NDArray[np.int32]
@@ -159,15 +159,13 @@ def _fetched(name: str) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    try:
-        require_repository(name, "model")
-    except SequenceError as error:
+    if why := absent(name, fetched=False):
         with suppress(HFValidationError):
             kept = try_to_load_from_cache(name, "tokenizer.json")
             if isinstance(kept, str):
                 return Path(kept)
         meant = did_you_mean(name, (EMBEDDED, BYTES))
-        raise SequenceError(f"no tokenizer {name!r}{meant} ({error}); {_ALLOWED}") from error
+        raise SequenceError(f"no tokenizer {name!r}{meant} ({why}); {_ALLOWED}")
     fetched = Path(hf_hub_download(name, "tokenizer.json"))
     hf_hub_download(name, "tokenizer_config.json")
     return fetched

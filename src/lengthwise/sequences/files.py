@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -58,34 +57,6 @@ def sweep(folder: Path) -> None:
     with said_plainly(folder):
         for path in folder.rglob(f"*{ASIDE}"):
             path.unlink()
-
-
-@contextmanager
-def alone_in(folder: Path, who: str = "build") -> Iterator[None]:
-    """Holds an existing folder for this process; the system lets go of it however that ends.
-
-    who: what this process does, for the line that another one of its kind is told.
-
-    Raises SequenceError where another one holds it. Windows has no such locks of folders.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SequenceError(
-                f"another {who} is at work in {folder}: wait for it, or name another folder"
-            ) from error
-        except OSError:  # a file system without locks: then it is the user who must take care
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def reserve(table: np.memmap[Any, Any]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lengthwise._utils.hub import absent
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import hint
 from lengthwise.sequences.errors import SequenceError
-from lengthwise.sequences.hub import require_repository
 from lengthwise.sequences.source_file import SourceFile
 from lengthwise.sequences.tables import Fields, Found, size_of
 
@@ -22,8 +22,10 @@ def require(location: str) -> None:
     datasets = _library(location)
     name = location.partition("@")[0].partition(",")[0]
     kept = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
-    if not Path(name).exists() and not kept.exists():
-        require_repository(name, "dataset")
+    if Path(name).exists() or kept.exists():
+        return
+    if why := absent(name, "dataset", fetched=False):
+        raise SequenceError(why)
 
 
 def rows(file: SourceFile, fields: Fields, skip: int) -> Found:

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.locks import alone_in
 from lengthwise._utils.progress import Progress
 from lengthwise.sequences.documents import Sources
 from lengthwise.sequences.encoder import Encoder, Ids
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.files import (
-    alone_in,
     checksum,
     read_json,
     said_plainly,
@@ -80,7 +80,7 @@ def tokenise(
     aside = folder.with_name(folder.name + UNFINISHED)
     with said_plainly(aside):
         aside.mkdir(parents=True, exist_ok=True)
-    with alone_in(aside):
+    with alone_in(aside, "build", SequenceError):
         sweep(aside)
         _fill(Store(aside, encoder, key), sources, encoder, progress, batch)
         with said_plainly(folder):

@@ -25,6 +25,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from lengthwise._utils.embedded_file import EMBEDDED, NAME, download_gguf, find_gguf
+from lengthwise._utils.hub import absent
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.suggestions import closest
 from lengthwise.errors import LengthwiseError, ModelError, TokenizerError
@@ -36,7 +37,6 @@ ALLOWED = (
     ".model file, an encoding such as o200k_base, or a hub name"
 )
 _SUFFIXES = (".json", ".gguf", ".tiktoken", ".model")
-_PATIENCE_S = 8.0
 _RANKS_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
@@ -170,22 +170,11 @@ def _of_transformers(source: str, name: str, fetch: bool = False) -> OpenTokeniz
 
 def _of_hub(given: str) -> OpenTokenizer:
     """A model of the hub: the copy that was fetched before, or else the hub's."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError
-
     name = given.rpartition("/")[2] or given
     with suppress(TokenizerError):
         return _of_transformers(given, name)
-    try:
-        # Asked once and briefly: the client that fetches tries for half a minute.
-        HfApi().repo_info(given, timeout=_PATIENCE_S)
-    except GatedRepoError:
-        pass
-    except Exception as error:  # whatever the client's transport raises
-        raise TokenizerError(
-            f"no tokenizer {given!r}: there is no such file or folder, and the hub has none "
-            f"({first_line(error)}); {ALLOWED}"
-        ) from error
+    if why := absent(given):
+        raise TokenizerError(f"no tokenizer {given!r}: {why}; {ALLOWED}")
     return _of_transformers(given, name, fetch=True)
 
 

@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch.optim import Adam
 
+from lengthwise._utils.locks import alone_in
 from lengthwise._utils.papers import Paper
 from lengthwise.api.cartridge import cartridge_session, initial_session
 from lengthwise.api.model import Model
@@ -41,7 +42,7 @@ from lengthwise.engine import loop
 from lengthwise.engine.given import entries_of
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.recipes import RecipeLike
-from lengthwise.sequences.files import alone_in, digest, said_plainly
+from lengthwise.sequences.files import digest, said_plainly
 from lengthwise.training import beside_checkpoint as checkpoints
 from lengthwise.training.cartridge_config import Settings, Study
 from lengthwise.training.cartridge_fit import check_student, fit
@@ -120,7 +121,7 @@ def train(
     }  # fmt: skip
     with said_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, "cartridge train"):
+    with alone_in(folder, "cartridge train", TrainingError):
         claim(folder, RUN, about, "a cartridge's run", done=checkpoints.NAME)
         found = asking.collect(Path(pairs or folder / "pairs"), told)
         rows = [cut for row in found[: study.pairs] if (cut := row.cut(settings.max_length))]

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lengthwise._utils.files import ASIDE
+from lengthwise._utils.locks import alone_in
 from lengthwise.errors import LengthwiseError
-from lengthwise.sequences.files import alone_in, read_json, said_plainly, write_json
+from lengthwise.sequences.files import read_json, said_plainly, write_json
 from lengthwise.training import checkpoint as checkpoints
 from lengthwise.training.config import TrainingError
 from lengthwise.training.deciding import FREE, Table, without
@@ -74,7 +75,7 @@ class RunFolder:
         with said_plainly(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._made = missing
-        self._held.enter_context(alone_in(self.path, "train"))
+        self._held.enter_context(alone_in(self.path, "train", TrainingError))
         names = {each.name for each in self.path.iterdir()}
         if RUN not in names and not all(each.endswith(ASIDE) for each in names):
             raise TrainingError(f"{self.path} holds something else than a run: give another out")

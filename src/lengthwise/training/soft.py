@@ -21,11 +21,12 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
+from lengthwise._utils.locks import alone_in
 from lengthwise.api.model import Model
 from lengthwise.api.soft_context import ContextEncoder, open_encoder
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.models.frozen import frozen
-from lengthwise.sequences.files import alone_in, digest, said_plainly
+from lengthwise.sequences.files import digest, said_plainly
 from lengthwise.soft_contexts.base import Encoder, Example, SoftContext, Texts
 from lengthwise.soft_contexts.files import save_encoder
 from lengthwise.training import beside_checkpoint as checkpoints
@@ -106,7 +107,7 @@ def train(
     }  # fmt: skip
     with said_plainly(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, "soft train"):
+    with alone_in(folder, "soft train", TrainingError):
         claim(folder, RUN, about, "an encoder's run", done=checkpoints.NAME)
         run = _Run(encoder, how, data.train, settings, chosen, folder, digest(about), told)
         step, signal = run.train()

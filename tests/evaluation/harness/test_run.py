@@ -219,6 +219,6 @@ def test_the_table_shows_what_differs() -> None:
     show_scores(rows, made.recipes, made.cut, shown)
     text = shown.getvalue()
     assert "acc ↑" in text and "-0.500 p=0.0" in text and "0.900 [0.699..0.972]" in text
-    assert "5e+04" in text and "t: 1 samples are longer than the model" in text
+    assert "5e+04" in text and "t: 1 sample longer than the model" in text
     assert all(len(line) <= 100 for line in text.splitlines())
     assert number(0.12345, sign=True) == "+0.123" and number(123456.0) == "1.235e+05"

@@ -323,11 +323,11 @@ def test_samples_without_reference_or_opponent_are_left_out_and_said(tmp_path: P
     fine = '{"fluency": 1, "correctness": 3}'
     with judging(lambda prompt, body: fine) as (model, _):
         found = judge_run(model, run, "qa")
-        assert found.notes == ["1 samples have no reference, which qa needs"]
-        assert "1 samples have no reference" in told(found)
+        assert found.notes == ["1 sample without a reference, which qa needs"]
+        assert "1 sample without a reference" in told(found)
     with judging(better) as (model, _):
         found = judge_run(model, run, "pair")
-    assert found.notes == ["2 replies have none of full to be compared with"]
+    assert found.notes == ["2 samples without a reply of full to be compared with"]
     with pytest.raises(LengthwiseError, match="is no run of lengthwise"):
         check_judging(beside(run, "qa"), "qa")
     for tries, batch in ((0, 1), (1, 0)):

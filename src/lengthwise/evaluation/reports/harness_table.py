@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise._utils.plural import many
 from lengthwise.evaluation.harness.scores import Cell, ScoreRow
 from lengthwise.evaluation.reports.table import PIPE_WIDTH
 
@@ -58,8 +59,8 @@ def scores_table(
     parts: list[RenderableType] = [table, Text(LEGEND, style="dim")]
     parts += [
         Text(
-            f"{task}: {count:,} samples are longer than the model; their prompts lost their "
-            "beginning",
+            f"{task}: {many(count, 'sample')} longer than the model; of such prompts the beginning "
+            "is left out",
             style="dim",
         )
         for task, count in cut.items()

@@ -9,6 +9,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lengthwise._utils.plural import many
 from lengthwise.evaluation.reports.svg import series_class
 
 _SHORT_HEAD = 8  # characters of a heading that stay in one line
@@ -36,6 +37,7 @@ def environment(numbers: Mapping[str, int]) -> Environment:
         "style_of": lambda recipe: series_class(numbers[recipe]),
         "number_of": lambda recipe: numbers[recipe] + 1,
         "broken": broken,
+        "many": many,
         "broken_head": lambda head: broken(head) if len(head) > _SHORT_HEAD else head,
     }
     return found

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from lengthwise._utils.outputs import MARK
+from lengthwise._utils.plural import many
 from lengthwise.evaluation.metrics.differences import mean_of
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.ruler import over_lengths
@@ -95,7 +96,7 @@ def _table(title: str, rows: Seq[SampleRow], of: Callable[[SampleRow], str]) -> 
         groups.setdefault(of(row), []).append(row)
     if len(groups) > 1:
         groups["all"] = list(rows)
-    heads = [(name, f"{len({r.sample for r in mine}):,} samples") for name, mine in groups.items()]
+    heads = [(name, many(len({r.sample for r in mine}), "sample")) for name, mine in groups.items()]
     columns = [{score.recipe: score for score in scores_of(mine)} for mine in groups.values()]
     lines = [
         (recipe, [_cell(scores.get(recipe)) for scores in columns]) for recipe in recipes_in(rows)
@@ -111,7 +112,7 @@ def _cell(score: Score | None) -> _Cell:
     if against is not None:
         said = (
             f"{against.value:+.3f} against full [{against.low:+.3f} {against.high:+.3f}], "
-            f"p = {against.p:.3g} over {against.n} samples"
+            f"p = {against.p:.3g} over {many(against.n, 'sample')}"
         )
     sign = {"less": " −", "more": " +"}.get(kind, "")
     return _Cell(f"{mean.value:.2f}{sign}", f"{mean.low:.2f} to {mean.high:.2f}", kind, said)

@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lengthwise._utils.plural import many
 from lengthwise.evaluation.metrics.ruler import OverLengths, over_lengths
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import (
@@ -75,7 +76,7 @@ def score_report(
         parts += [_ruler(ruler), Text(ruler_said(ruler), style="dim"), Text()]
     parts += [_costs(costs_of(rows)), Text()]
     for recipe, count, why in refusals_of(rows):
-        parts += [Text(f"{recipe}: {count:,} samples refused: {why}"), Text()]
+        parts += [Text(f"{recipe}: {many(count, 'sample')} refused: {why}"), Text()]
     parts.append(Text(LEGEND, style="dim"))
     return Group(*parts, *(Text(note, style="dim") for note in notes))
 
@@ -98,7 +99,7 @@ def _blocks(
         by_recipe: list[Mapping[str, Score]] = []
         for name, mine in some:
             samples = len({row.sample for row in mine})
-            head = name.replace("/", "/\n") + f"\n{samples:,} samples"
+            head = name.replace("/", "/\n") + f"\n{many(samples, 'sample')}"
             table.add_column(head, justify="right", overflow="fold")
             by_recipe.append({score.recipe: score for score in scores_of(mine)})
         for recipe in recipes_in(rows):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass
 from statistics import fmean
 
+from lengthwise._utils.plural import many
 from lengthwise.evaluation.reports.columns import DASH, number
 from lengthwise.tokenization.report import Report, TokenizerReport
 from lengthwise.tokenization.report.parallel import LanguageFigures
-from lengthwise.tokenization.report.plural import many
 from lengthwise.tokenization.report.qtok import CLASSES
 from lengthwise.tokenization.report.round_trip import RoundTrip
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from lengthwise._utils.plural import many
 from lengthwise._utils.progress import Progress
 from lengthwise.api.given import require_count
 from lengthwise.api.model import Model
@@ -242,8 +243,9 @@ def _brought(
             bare += 1
             continue
         found.append(_brief(row, tuple(replies)))
-    notes = [f"{alone:,} replies have none of {opponent} to be compared with"] * bool(alone)
-    notes += [f"{bare:,} samples have no reference, which {judge.name} needs"] * bool(bare)
+    left = {f"a reply of {opponent} to be compared with": alone,
+            f"a reference, which {judge.name} needs": bare}  # fmt: skip
+    notes = [f"{many(n, 'sample')} without {what}" for what, n in left.items() if n]
     if not found:
         more = f": {'; '.join(notes)}" if notes else ""
         raise LengthwiseError(f"{run} has no reply that {judge.name} could judge{more}")

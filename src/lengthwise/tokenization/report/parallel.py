@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from lengthwise._utils.plural import many
 from lengthwise._utils.suggestions import hint
 from lengthwise.documents.encodings import decode
 from lengthwise.documents.formats import KIND_BY_SUFFIX
 from lengthwise.errors import DocumentError
 from lengthwise.tokenization.opened import OpenTokenizer
-from lengthwise.tokenization.report.plural import many
 from lengthwise.tokenization.report.texts import counted
 from lengthwise.tokenization.words import count_words
 

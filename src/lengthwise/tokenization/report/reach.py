@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise._utils.plural import many
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.opened import OpenTokenizer
-from lengthwise.tokenization.report.plural import many
 from lengthwise.tokenization.report.texts import Counts
 
 # What a token's text is put behind: nothing, a mark that merges with little, a line, a letter ...

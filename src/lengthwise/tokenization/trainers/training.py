@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence as Seq
+from collections.abc import Iterator, Sequence as Seq
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, normalizers
 
 from lengthwise._utils.files import write_text
+from lengthwise._utils.locks import alone_in
 from lengthwise._utils.suggestions import hint
 from lengthwise._utils.version import __version__
 from lengthwise.errors import TokenizerError
@@ -115,26 +116,17 @@ def train_tokenizer(
         "held_out": held_out, "seed": seed, "corpus": found.fingerprint, "version": __version__,
         **_files(chosen),
     }  # fmt: skip
-    kept = Work(folder, settings)
-    parts = Parts(corpus, held_out, seed)
-    tokenizer = kept.trained()
-    if tokenizer is None:
-        try:
-            made = _train(chosen, parts, found, size, marks, normalize, kept.of_kind, tell)
-        except (TokenizerError, OverflowError) as error:
-            # What was begun here is of no use to the command that is mended.
-            if kept.begun:
-                kept.done()
-            if isinstance(error, TokenizerError):
-                raise
-            raise TokenizerError(
-                f"{chosen}: a number is too large for the trainer: {error}"
-            ) from None
-        tokenizer = kept.keep(made)
-    tell("measuring", 0.0)
-    figures = measure(tokenizer, parts.held_out())
-    _write(place, tokenizer, chosen, marks, {**settings, "corpus": asdict(found)})
-    kept.done()
+    with alone_in(folder, "training", TokenizerError):
+        kept = Work(folder, settings)
+        parts = Parts(corpus, held_out, seed)
+        tokenizer = kept.trained()
+        if tokenizer is None:
+            texts = _counted(parts, found, normalize, tell)
+            tokenizer = kept.keep(_train(chosen, texts, size, marks, normalize, kept, tell))
+        tell("measuring", 0.0)
+        figures = measure(tokenizer, parts.held_out())
+        _write(place, tokenizer, chosen, marks, {**settings, "corpus": asdict(found)})
+        kept.done()
     got = tokenizer.get_vocab_size()
     twice = _twice(chosen, tokenizer, marks) if got < size else 0
     return Trained(
@@ -236,25 +228,31 @@ def _twice(kind: TokenizerKind, tokenizer: Tokenizer, special: Seq[str]) -> int:
 
 
 def _train(
-    kind: TokenizerKind, parts: Parts, corpus: Survey, size: int, special: Seq[str],
-    normalize: str, work: Path, told: Told,
+    kind: TokenizerKind, texts: Texts, size: int, special: Seq[str], normalize: str, work: Work,
+    told: Told,
 ) -> Tokenizer:  # fmt: skip
     step = NORMALIZERS[normalize]
-    change = None if step is None else step().normalize_str
-    texts = _counted(parts, corpus, change, told)
-    tokenizer = kind.train(texts, size - len(_added(kind, special)), work, told)
-    if step is not None:
-        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-        tokenizer.normalizer = normalizers.Sequence([step(), *own])
-    marks = [AddedToken(each, special=True, normalized=False) for each in special]
-    tokenizer.add_special_tokens(marks)
-    return kind.finish(tokenizer)
+    try:
+        tokenizer = kind.train(texts, size - len(_added(kind, special)), work.of_kind, told)
+        if step is not None:
+            own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+            tokenizer.normalizer = normalizers.Sequence([step(), *own])
+        marks = [AddedToken(each, special=True, normalized=False) for each in special]
+        tokenizer.add_special_tokens(marks)
+        return kind.finish(tokenizer)
+    except (TokenizerError, OverflowError) as error:
+        # What was begun here is of no use to the command that is mended.
+        if work.begun:
+            work.done()
+        if isinstance(error, TokenizerError):
+            raise
+        raise TokenizerError(f"{kind}: a number is too large for the trainer: {error}") from None
 
 
-def _counted(
-    parts: Parts, corpus: Survey, change: Callable[[str], str] | None, told: Told
-) -> Texts:
+def _counted(parts: Parts, corpus: Survey, normalize: str, told: Told) -> Texts:
     """The texts to train on, as the normalizer leaves them; tells how far each pass is."""
+    step = NORMALIZERS[normalize]
+    change = None if step is None else step().normalize_str
 
     def texts() -> Iterator[str]:
         done = 0

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from lengthwise._utils.embedded_file import EMBEDDED, download_gguf, find_gguf
 from lengthwise._utils.gguf_tokenizer import load_gguf_tokenizer
+from lengthwise._utils.hub import absent
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError, TokenizerError
 from lengthwise.tokenization.transplant.dressing import ROLES, backend_of
@@ -45,6 +46,8 @@ def fast_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise TokenizerError(
             f"{name} holds no tokenizer.json: save one with a fast tokenizer; {_ALLOWED}"
         )
+    if why := absent(name):
+        raise TokenizerError(f"no tokenizer at {name!r} ({why}); {_ALLOWED}")
     try:
         found = AutoTokenizer.from_pretrained(name)
     except Exception as error:  # of the hub client, of its HTTP client, of the tokenizer
