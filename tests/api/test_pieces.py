@@ -302,6 +302,11 @@ def test_windows_that_hold_all_of_a_piece_go_with_it_but_for_stage_two() -> None
         pieces.read(TEXT, refresh=4)
 
 
+@pytest.mark.parametrize("given", [4_000_000, "4000000", "4MB", "0.004 GB"])
+def test_bytes_are_a_number_or_text(model: lengthwise.Model, given: int | str) -> None:
+    assert lengthwise.Pieces(model, cache_bytes=given).cache_bytes == 4_000_000
+
+
 def test_what_is_no_piece_is_refused(model: lengthwise.Model) -> None:
     with pytest.raises(LengthwiseError, match="cache_bytes"):
         lengthwise.Pieces(model, cache_bytes="much")

@@ -207,6 +207,21 @@ def test_options_of_steps_are_refused_without_them(world: Path) -> None:
             assert status == 2 and f"--{name} is for --steps" in err
 
 
+def test_what_cannot_be_done_is_refused_before_a_model_is_loaded(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lengthwise.models.load.load_pretrained", lambda *_: pytest.fail("loaded"))
+    (world / "l.txt").write_text("the house " * 50)
+    for words, said in (
+        (("--trim", "--learn", "l.txt", "--by", "mean"), "--by makes rows of new tokens"),
+        (("--extend", "9", "--learn", "-", "--steps", "2"), "--learn - is read once"),
+        (("new_tok", "--learn", "none.txt", "--steps", "2"), "no file or folder none.txt"),
+    ):
+        status, _, err = called(*RUN, *words, "-o", "made")
+        assert status == 2 and said in err
+        assert not list(world.glob("made*"))
+
+
 def test_the_working_folder_and_a_link_may_be_written(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

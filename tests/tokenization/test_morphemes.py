@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,10 @@ def test_damaged_lists_are_refused(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "m.json").write_text(text)
         with pytest.raises(TokenizerError):
             MorphemeTokenizer(str(tmp_path / "m.json"), str(folder / "tokenizer.json"))
+
+
+def test_a_folder_without_lists_is_refused_in_a_line(folder: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, tmp_path / name)
+    with pytest.raises(TokenizerError, match=r"needs morphemes\.json.*train hybrid"):
+        MorphemeTokenizer.from_pretrained(str(tmp_path))

@@ -19,6 +19,8 @@ from lengthwise.cli.arguments import COUNT, NATURAL, Place, Real, check_texts
 from lengthwise.cli.cartridge import CartridgeBar
 from lengthwise.cli.documents import given_documents
 from lengthwise.errors import LengthwiseError, TokenizerError
+from lengthwise.sequences.documents import Sources
+from lengthwise.sequences.records import Fields
 from lengthwise.training.continued import Continued
 
 if TYPE_CHECKING:
@@ -59,10 +61,24 @@ class _Asked:
                                  "--learn out")  # fmt: skip
         if self.fewest != 1 and not self.trim:
             raise TokenizerError("--fewest is for --trim: leave it out")
-        context = click.get_current_context()
+        if self.steps and "-" in self.learn:
+            raise TokenizerError(
+                "--learn - is read once, and --steps reads its text several times: save it to a "
+                "file and name that"
+            )
         for name in () if self.steps else ("work", *(each.name for each in fields(Continued))):
-            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            if _is_given(name):
                 raise TokenizerError(f"--{name} is for --steps: leave it out")
+        if self.trim and _is_given("by"):
+            raise TokenizerError("--by makes rows of new tokens, and --trim has none: leave it out")
+        if self.steps:
+            # Sources that cannot be read are refused before a model is.
+            Sources(self.learn, Fields()).survey()
+
+
+def _is_given(name: str) -> bool:
+    found = click.get_current_context().get_parameter_source(name)
+    return found is ParameterSource.COMMANDLINE
 
 
 @click.command()

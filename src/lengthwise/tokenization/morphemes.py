@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizer
 from lengthwise._utils.files import write_text
 from lengthwise.errors import TokenizerError
 from lengthwise.tokenization.trainers.byte_level import unspelled
+from lengthwise.tokenization.trainers.hybrid import MORPHEMES
 from lengthwise.tokenization.trainers.wordpiece import WITHIN
 from lengthwise.tokenization.turkish import chosen
-
-FILE = "morphemes.json"
 
 
 class MorphemeTokenizer(PreTrainedTokenizer):
@@ -32,10 +31,17 @@ class MorphemeTokenizer(PreTrainedTokenizer):
     vocab_file: `morphemes.json`, lists of tokens that share an id. surface_file: `tokenizer.json`.
     """
 
-    vocab_files_names = {"vocab_file": FILE, "surface_file": "tokenizer.json"}
+    vocab_files_names = {"vocab_file": MORPHEMES, "surface_file": "tokenizer.json"}
     model_input_names = ["input_ids", "attention_mask"]
 
-    def __init__(self, vocab_file: str, surface_file: str, **options: Any) -> None:
+    def __init__(
+        self, vocab_file: str | None = None, surface_file: str | None = None, **options: Any
+    ) -> None:
+        if vocab_file is None or surface_file is None:
+            raise TokenizerError(
+                f"a MorphemeTokenizer needs {MORPHEMES} and tokenizer.json beside each other: name "
+                "a folder that `lengthwise tokenizer train hybrid` wrote"
+            )
         self._surface = Tokenizer.from_file(surface_file)
         self._groups = _read(vocab_file)
         lead = {form: group[0] for group in self._groups for form in group}
@@ -133,4 +139,4 @@ def _read(path: str) -> list[list[str]]:
     return found
 
 
-__all__ = ["FILE", "MorphemeTokenizer"]
+__all__ = ["MorphemeTokenizer"]

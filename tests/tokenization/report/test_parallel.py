@@ -48,6 +48,16 @@ def test_a_file_that_is_no_text_of_a_language_is_refused(other: str, tmp_path: P
         read_parallel(tmp_path)
 
 
+def test_a_folder_of_folders_is_refused(tmp_path: Path) -> None:
+    for name in ("en.txt", "tr.txt"):
+        (tmp_path / name).write_text("a line\n")
+    (tmp_path / ".git").mkdir()
+    assert list(read_parallel(tmp_path).lines) == ["en", "tr"]
+    (tmp_path / "dev").mkdir()
+    with pytest.raises(DocumentError, match=r"dev is no file; .*as .*dev may be"):
+        read_parallel(tmp_path)
+
+
 @pytest.mark.parametrize("other", ["en.text", "en", "en.md"])
 def test_two_files_of_one_language_are_refused(other: str, tmp_path: Path) -> None:
     for name in ("en.txt", "tr.txt", other):

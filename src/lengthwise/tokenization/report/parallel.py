@@ -173,7 +173,13 @@ def _text_of(path: Path) -> str:
 
 
 def _of_folder(folder: Path) -> dict[str, list[str]]:
-    files = sorted(each for each in folder.iterdir() if each.is_file() and each.name[0] != ".")
+    files = sorted(each for each in folder.iterdir() if each.name[0] != ".")
+    within = next((each.name for each in files if not each.is_file()), None)
+    if within is not None:
+        raise DocumentError(
+            f"{folder.name}: {within} is no file; name the folder whose files are the languages, "
+            f"as {Path(folder.name, within)} may be"
+        )
     named = []
     for file in files:
         suffix = file.suffix.lower()

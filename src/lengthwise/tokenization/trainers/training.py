@@ -26,9 +26,9 @@ from lengthwise._utils.locks import alone_in
 from lengthwise._utils.suggestions import hint
 from lengthwise._utils.version import __version__
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.morphemes import FILE as MORPHEMES
 from lengthwise.tokenization.trainers.byte_level import ALPHABET, NORMALIZERS
 from lengthwise.tokenization.trainers.corpus import Parts, Survey, survey
+from lengthwise.tokenization.trainers.hybrid import MORPHEMES
 from lengthwise.tokenization.trainers.kind import END, KINDS, Texts, TokenizerKind, Told
 from lengthwise.tokenization.trainers.measured import Measured, measure
 from lengthwise.tokenization.trainers.work import Work, work_of
