@@ -17,7 +17,7 @@ help:
 	@echo "make slow         the tests that take minutes"
 	@echo "make lint types   style and layers, strict types"
 	@echo "make bench        the figures, written to benchmarks/results"
-	@echo "make bench-lengths  twelve tasks under ten recipes, by length: hours, and goes on where it stopped"
+	@echo "make bench-lengths  twelve tasks under ten recipes, by length: days, and goes on where it stopped"
 	@echo "make bench-peers  the same work in other engines, each in an environment of its own"
 	@echo "make docs         the generated pages of docs; what is new in them is run"
 	@echo "make measure      the same, with everything run with everything again"
@@ -58,11 +58,10 @@ types: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
 
-# Hours on a CPU; stopped, it goes on from the files.
+# Days on a CPU; stopped, it goes on from its files, which hold what has been run so far.
 bench-lengths: $(READY)
-	@mkdir -p demo
-	$(BIN)/python -m benchmarks.reproduction evaluation/by_length by_length --file demo/by_length.jsonl
-	$(BIN)/python -m benchmarks.reproduction evaluation/by_length larger --file demo/larger.jsonl
+	$(BIN)/python -m benchmarks.reproduction evaluation/by_length by_length
+	$(BIN)/python -m benchmarks.reproduction evaluation/by_length larger
 
 bench-peers: $(READY)
 	bash benchmarks/peers.sh
