@@ -220,8 +220,8 @@ def _fewer(trained: Trained) -> list[str]:
         )
     if missing > twice:
         found.append(
-            f"{trained.asked:,} tokens were asked for: there was nothing more to learn, so give "
-            "more text, or ask for less"
+            f"{trained.asked:,} tokens were asked for: there was nothing more to learn for "
+            f"{trained.kind}, so give more text, ask for less, or change its options"
         )
     return found
 

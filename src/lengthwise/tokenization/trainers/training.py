@@ -172,7 +172,7 @@ def check_settings(
         TokenizerError: says what is wrong and what is allowed.
     """
     if normalize not in NORMALIZERS:
-        raise TokenizerError(f"normalize={normalize}: {hint(normalize, NORMALIZERS)}")
+        raise TokenizerError(f"normalize={normalize}{hint(normalize, NORMALIZERS)}")
     if not 0 <= held_out <= 0.5:
         raise TokenizerError(f"held_out={held_out}: allowed is a share from 0 to 0.5")
     kind = _normalizing(kind, normalize)
