@@ -10,6 +10,7 @@ MORE = ["token_select", "quest", "infllm", "hip", "kivi", "razor", "lm_infinite"
 RECIPES = ("full", "streaming", "snapkv(budget=25%)")
 
 
+@pytest.mark.slow
 def test_every_way_gives_a_row() -> None:
     given = (
         "--device cpu --shapes tiny --contexts 64 2200 --batch 3 --rounds 1 --profile "
@@ -34,6 +35,7 @@ def test_every_way_gives_a_row() -> None:
     assert three["x_full"] > 0 and "of_bandwidth" in three
 
 
+@pytest.mark.slow
 def test_a_limit_leaves_rows_out_and_says_so() -> None:
     given = "--device cpu --shapes tiny --contexts 64 --rounds 1 --limit 0"
     done = script("benchmarks.gpu", *given.split())

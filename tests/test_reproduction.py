@@ -114,6 +114,7 @@ def test_a_check_writes_rows_with_their_origin(tmp_path: Path) -> None:
     assert {"machine", "versions", "commit", "date"} <= set(table["origin"])
 
 
+@pytest.mark.slow
 def test_a_check_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for wrong in (["codecs/none"], ["codecs/kivi", "none"], []):
         done = script("benchmarks.reproduction", *wrong)

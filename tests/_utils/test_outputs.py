@@ -220,7 +220,7 @@ def test_a_head_is_refused_a_place_before_the_model_is_read(world: Path) -> None
     words = ("calibrate", "specdec", "-m", "nope", "-o")
     assert "there is no folder" in called(*words, "no/such/head")[2]
     assert "--force" in called(*words, "doc.txt")[2]
-    assert "no such folder here" in called(*words, "doc.txt", "--force")[2]
+    assert "no file or folder nope" in called(*words, "doc.txt", "--force")[2]
     assert not (world / "no").exists()
 
 

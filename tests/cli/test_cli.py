@@ -105,6 +105,7 @@ def test_a_method_shows_its_best_known_setting(call) -> None:
     assert json.loads(out)["best_known"] == "razor(buffer=256, compensate=false)"
 
 
+@pytest.mark.slow
 def test_compare_prints_a_row_a_recipe_and_writes_the_report(call, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     status, out, err = call(

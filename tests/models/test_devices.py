@@ -55,6 +55,7 @@ CASES = [*(("llama", recipe) for recipe in RECIPES),
          *(("gemma2", recipe) for recipe in RECIPES[1:3])]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "recipe"), CASES)
 def test_layers_on_two_devices_say_what_they_say_on_one(family: str, recipe: str) -> None:
     # Gates are trained, and autograd knows no devices that are not there: these need none.
@@ -102,6 +103,7 @@ def test_an_edit_moves_entries_where_they_are(family: str, changes: dict[str, in
 METHODS = ["razor", "layers", "medusa", "sirllm", "squeezed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_the_laws_hold_over_two_devices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def there(family: str) -> AdaptedModel:

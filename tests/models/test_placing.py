@@ -53,6 +53,7 @@ def disk(model: lengthwise.Model) -> int:
     return sum(weight.is_meta for weight in model.adapted.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("folder_too", [False, True])
 def test_a_placed_model_says_what_the_whole_one_says(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -258,7 +259,19 @@ def test_a_model_of_windows_alone_leaves_methods_nothing_to_do() -> None:
     assert resolve("lookup", tiny("mistral")).drafters
 
 
-@pytest.mark.parametrize("pair", list(pairs()), ids=lambda pair: f"{pair[0].name}+{pair[1].name}")
+def named(pair: tuple[type[Method], type[Method]]) -> str:
+    return "+".join(cls.name for cls in pair)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        # One in four soon, and not always the same methods.
+        pytest.param(pair, marks=pytest.mark.slow if crc32(named(pair).encode()) % 4 else [])
+        for pair in pairs()
+    ],
+    ids=lambda pair: named(pair),
+)
 def test_every_pair_is_refused_or_runs(pair: tuple[type[Method], type[Method]]) -> None:
     first, second = (cls.example() for cls in pair)
     verdict = judge((first, second), law_model("llama"))

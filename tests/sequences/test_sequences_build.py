@@ -127,6 +127,7 @@ def test_another_seed_gives_another_order_and_the_same_seed_the_same_bytes(tmp_p
     assert tree(tmp_path / "a") != tree(tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_killed_at_random_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
     """kill -9 between any two file operations: each is stretched so that kills fall everywhere."""
     slow = (

@@ -266,6 +266,7 @@ def test_a_run_that_failed_anywhere_goes_on_to_the_same_bytes(
     )
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "a.jsonl", texts_by_subject(10))
     slow = (

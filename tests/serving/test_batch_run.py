@@ -316,6 +316,7 @@ def test_what_is_wrong_is_said_before_a_model_is_read(
     assert status == 2 and said in err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_loses_no_line_and_goes_on(world: Path, tmp_path: Path) -> None:
     """kill -9, twice, in the midst of it; then to the end."""
     lines = [text(f"r{n}", SYSTEMS[n % 3] + str(n), max_tokens=60) for n in range(40)]

@@ -144,6 +144,7 @@ def folder(tmp_path: Path) -> Path:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_under_load_every_answer_is_that_of_one_asked_alone(folder: Path) -> None:
     loaded(folder, clients=6, seconds=6, settled=1)

@@ -117,6 +117,7 @@ def alone(place: Path) -> dict[str, Path]:
     return {name: train(described(place, name, f"{name}-1")).folder for name in RUNS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "out", "world"),
     [

@@ -98,6 +98,7 @@ def test_sizes_that_no_model_has_are_one_line(
     assert f"'{model['family']}'" in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_module_that_the_help_names(place: Path) -> None:
     settings = "\n".join(f"{key} = {json.dumps(value)}" for key, value in LLAMA.items())
     (place / "run.toml").write_text(

@@ -122,6 +122,7 @@ def test_a_finished_run_is_left_as_it_is(place: Path, whole: Path) -> None:
     assert (whole / "log.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_with_weights_whole_or_sharded(place: Path) -> None:
     script = place / "ranks.py"
     script.write_text(f"""

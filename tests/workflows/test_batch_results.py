@@ -113,6 +113,7 @@ asked(Slow(), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_loses_no_item(tmp_path: Path) -> None:
     out, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     command = [sys.executable, "-c", SLOW, str(out)]

@@ -138,6 +138,7 @@ print(write(Words(plan, pause=float(sys.argv[2])), "Write.", 1000, out=Path(sys.
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_loses_no_part(tmp_path: Path) -> None:
     out = tmp_path / "a.md"
     command = [sys.executable, "-c", SLOW, str(out)]

@@ -23,6 +23,7 @@ def model() -> lengthwise.Model:
     return written_model()
 
 
+@pytest.mark.slow
 def test_it_converges_on_a_table(tmp_path: Path) -> None:
     """The card's figures: 0.508 at the start, then 0.28, 0.054 and 0.022."""
     found = rows(tmp_path, "decoding/asap", "asap", "--only", "A")

@@ -150,6 +150,7 @@ class ChiSquare:
         self.p = float(torch.special.gammaincc(half[0], half[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "stopping"),
     [
