@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 
+from lengthwise._utils.outputs import exists
 from lengthwise.api.model import Model
 from lengthwise.api.remote_model import RemoteModel, prompting_alone
 from lengthwise.api.text_model import GREEDY, LocalText
@@ -69,12 +72,13 @@ def identity(model: TextModel) -> str:
     """What tells a model from others: its name and, of one that runs here, weights and dtype.
 
     Args:
-        model: any.
+        model: any. Of a file or folder the last name counts: it may lie elsewhere the next time.
     """
     if not isinstance(model, LocalText):
         return model.name
-    adapted = model.model.adapted
-    return f"{model.name} {fingerprint_now(adapted)} {adapted.dtype_text}"
+    adapted, place = model.model.adapted, Path(os.path.expanduser(model.name))
+    name = place.resolve().name if exists(place) else model.name
+    return f"{name} {fingerprint_now(adapted)} {adapted.dtype_text}"
 
 
 __all__ = ["as_text_model", "identity", "require_writing"]
