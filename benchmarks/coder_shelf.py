@@ -7,6 +7,7 @@ goes on where it was. Rows of another machine are measured again here.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def figures(rounds: int) -> Table:
         text = shelf_text(document.name, ids, tokenizer, LENGTH, FOLLOW)
         found = shelf(
             model, text, [name for name in _names() if name not in FITTED], shares=(SHARE,),
-            known=_known(), finished=_keep,
+            known=_known(path), finished=_keep,
         )  # fmt: skip
     base = found.full.loss if found.full is not None else None
     for row in sorted(found.rows, key=_order):
@@ -73,17 +74,20 @@ def _order(row: ShelfRow) -> tuple[int, float]:
     return place, float("inf") if row.kl is None else row.kl
 
 
-def _known() -> list[ShelfRow]:
-    """Rows that this machine has measured."""
+def _known(path: Path) -> list[ShelfRow]:
+    """Rows that this machine has measured, of the model at a path: they hold its name alone."""
     if not ROWS.exists():
         return []
     here = dict(Origin.here().machine)
-    return [row for row in read_rows(ROWS) if row.origin.get("machine") == here]
+    return [
+        replace(row, model=str(path))
+        for row in read_rows(ROWS) if row.origin.get("machine") == here and row.model == path.name
+    ]  # fmt: skip
 
 
 def _keep(row: ShelfRow) -> None:
     with ROWS.open("a", encoding="utf-8") as file:
-        file.write(row.to_json() + "\n")
+        file.write(replace(row, model=Path(row.model).name).to_json() + "\n")
     print(f"{row.recipe}: {row.refused or _nats(row.kl)}", file=sys.stderr, flush=True)
 
 
