@@ -308,8 +308,9 @@ def test_bytes_are_a_number_or_text(model: lengthwise.Model, given: int | str) -
 
 
 def test_what_is_no_piece_is_refused(model: lengthwise.Model) -> None:
-    with pytest.raises(LengthwiseError, match="cache_bytes"):
-        lengthwise.Pieces(model, cache_bytes="much")
+    for given in ("much", "-4", "9" * 5000, ""):
+        with pytest.raises(LengthwiseError, match="cache_bytes"):
+            lengthwise.Pieces(model, cache_bytes=given)
     with pytest.raises(Refused, match="no piece.*which entries stay"):
         lengthwise.Pieces(model, "snapkv(budget=25%, window=8, floor=8)").add(STORED)
     with pytest.raises(Refused, match="window of"):

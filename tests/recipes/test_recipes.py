@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Method
-from lengthwise.methods.budget import Budget
+from lengthwise.methods.budget import Budget, bytes_in
 from lengthwise.methods.options import Option, options, show
 from lengthwise.methods.selection.infllm import InfLLM
 from lengthwise.recipes import Recipe, parse, resolve
@@ -104,6 +104,24 @@ def test_budgets_are_tokens_bytes_or_a_share() -> None:
     assert [parse(f"h2o(budget={b})").methods[0].budget for b in ("2048", "64MiB", "25%")] == [
         Budget(2048), Budget(64, "MIB"), Budget(25, "%"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["streaming(window={})", "kivi(group={})"])
+def test_a_number_beyond_numbers_is_refused(recipe: str) -> None:
+    for digits in (20, 400):
+        with pytest.raises(RecipeError, match="beyond|allowed"):
+            parse(recipe.format("9" * digits))
+    with pytest.raises(RecipeError, match="beyond 9,223,372,036,854,775,807"):
+        methods()["streaming"](window=10**400)
+
+
+@pytest.mark.parametrize("unit", ["", "B", "GB", "GiB", "%"])
+def test_a_budget_beyond_numbers_is_refused(unit: str) -> None:
+    with pytest.raises(RecipeError, match="no machine holds so much"):
+        parse(f"snapkv(budget={'9' * 400}{unit})")
+    with pytest.raises(RecipeError):
+        bytes_in(f"{'9' * 400}{unit}")
+    assert bytes_in("4000000000") == bytes_in("4GB") == 4 * 10**9
 
 
 @pytest.mark.parametrize(

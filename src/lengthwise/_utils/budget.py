@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -38,6 +39,8 @@ class Budget:
             )
         amount, unit = float(match[1]), (match[2] or "tokens").upper()
         unit = "tokens" if unit == "TOKENS" else unit
+        if not math.isfinite(amount * UNITS.get(unit, 1)):
+            raise RecipeError(f"budget of {len(match[1])} digits: no machine holds so much")
         if amount <= 0:
             raise RecipeError(f"budget {text!r}: nothing could be kept; give more than 0")
         if unit == "%" and amount > 100:
@@ -77,7 +80,7 @@ class Budget:
 
 
 def bytes_in(text: str) -> int:
-    """Reads a number of bytes with its unit, `64MB` or `2GiB`; 0 needs none.
+    """Reads a number of bytes: 4000000000, or with a unit, 64MB and 2GiB.
 
     Args:
         text: as a user wrote it.
@@ -85,9 +88,10 @@ def bytes_in(text: str) -> int:
     Raises:
         RecipeError: for anything else.
     """
-    if text.strip() == "0":
+    plain = text.strip()
+    if plain == "0":
         return 0
-    found = Budget.parse(text)
+    found = Budget.parse(f"{plain}B" if plain.isdecimal() else plain)
     if found.unit not in UNITS:
         raise RecipeError(f"{text!r} is no number of bytes, such as 64MB or 2GiB")
     return int(found.amount * UNITS[found.unit])

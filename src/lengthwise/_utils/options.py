@@ -69,6 +69,10 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+# What tensors count with; a greater number is no float either.
+MOST = (1 << 63) - 1
+
+
 @dataclass(frozen=True)
 class Option:
     """One option: its type (one of TYPES), default, one line of help and what is allowed."""
@@ -138,6 +142,8 @@ class Option:
         """The value as stored (an int will do for a float, a text for a budget)."""
         if value is None and self.optional:
             return None
+        if isinstance(value, int) and abs(value) > MOST:
+            raise RecipeError(f"{self.name} is beyond {MOST:,}: allowed is {self.allowed}")
         if self.type is Budget and isinstance(value, int | str) and not isinstance(value, bool):
             value = Budget.parse(value)
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):

@@ -25,7 +25,7 @@ def bytes_of(name: str, given: int | str) -> int:
     found = -1
     if isinstance(given, str):
         with suppress(LengthwiseError):
-            found = int(given) if given.isdecimal() else bytes_in(given)
+            found = bytes_in(given)
     elif isinstance(given, int) and not isinstance(given, bool):
         found = given
     if found < 0:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lengthwise.errors import LengthwiseError
+from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.budget import bytes_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,8 +65,8 @@ class Bytes(click.types.StringParamType):
         if isinstance(value, int):
             return value
         try:
-            return int(value) if value.strip().isdecimal() else bytes_in(value)
-        except (ValueError, OverflowError):  # more digits than Python reads, too
+            return bytes_in(value)
+        except RecipeError:
             self.fail(
                 f"{value!r} is no number of bytes: give a whole one, such as 4000000000, or a unit "
                 "too, such as 64MB or 2GiB.", param, ctx,
