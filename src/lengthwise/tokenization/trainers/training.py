@@ -240,13 +240,11 @@ def _train(
         marks = [AddedToken(each, special=True, normalized=False) for each in special]
         tokenizer.add_special_tokens(marks)
         return kind.finish(tokenizer)
-    except (TokenizerError, OverflowError) as error:
+    except TokenizerError:
         # What was begun here is of no use to the command that is mended.
         if work.begun:
             work.done()
-        if isinstance(error, TokenizerError):
-            raise
-        raise TokenizerError(f"{kind}: a number is too large for the trainer: {error}") from None
+        raise
 
 
 def _counted(parts: Parts, corpus: Survey, normalize: str, told: Told) -> Texts:
