@@ -45,7 +45,7 @@ test-vllm: $(READY)
 
 # Exit status 5 is pytest's "no test is marked slow", which is no failure.
 slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -m slow -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 lint: $(READY)
 	$(BIN)/ruff check .
